@@ -1,0 +1,191 @@
+"""Files, pipes and standard input, compressed or not.
+
+The compression is told by the first bytes and undone as a stream, so memory stays flat whatever
+the size. gzip and xz are in Python's library; zstd is there from Python 3.14 on, and before that
+in the extra `zstd`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+import zlib
+from typing import Any, BinaryIO
+
+from pylog.errors import BackendError, BackendUnavailable, DecodeError
+
+CHUNK = 1 << 20
+"""How many bytes are asked for at a time; a pipe gives what it has."""
+
+_MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_LONGEST = max(len(magic) for magic in _MAGICS)
+
+
+class _Prefixed(io.RawIOBase):
+    """A raw stream whose first bytes were read already and are given again."""
+
+    def __init__(self, first: bytes, raw: Any) -> None:
+        self._first = first
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._first[: len(buffer)] or self._raw.read(len(buffer)) or b""
+        self._first = self._first[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class Capture:
+    """Bytes from a path, from "-" (standard input) or from a binary file object.
+
+    compression   gzip, xz, zstd or None
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
+        """Raises BackendError when the file cannot be opened."""
+        self.failure: DecodeError | None = None
+        self.size: int | None = None
+        self._taken = 0
+        self._owned = isinstance(source, str | os.PathLike) and source != "-"
+        self._raw: Any
+        if isinstance(source, str | os.PathLike):
+            self.name = os.fspath(source)
+            if self.name == "-":
+                self.name, self._raw = "standard input", getattr(sys.stdin.buffer, "raw", None)
+                self._raw = self._raw or sys.stdin.buffer
+            else:
+                self._raw = self._open(self.name)
+        else:
+            self.name, self._raw = str(getattr(source, "name", "a file object")), source
+        self.size = self._regular_size()
+        first = self._begin()
+        self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
+        self._first = first
+        self._stream: Any = None
+        if self.compression is not None:
+            self._stream = _decompressor(self.compression, _Prefixed(first, self))
+            self._first = b""
+
+    @staticmethod
+    def _open(path: str) -> Any:
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                raise BackendError(f"{path} is a directory; name a file in it")
+            return open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise BackendError(f"cannot open {path}: {error.strerror}") from error
+
+    def _regular_size(self) -> int | None:
+        try:
+            status = os.fstat(self._raw.fileno())
+        except (AttributeError, OSError):
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def _begin(self) -> bytes:
+        """Enough of the first bytes to tell the compression."""
+        first = b""
+        while len(first) < _LONGEST:
+            more = self.read(CHUNK)
+            if not more:
+                break
+            first += more
+        return first
+
+    def read(self, size: int) -> bytes:
+        """The system call, and its errors: up to `size` bytes as they lie in the source."""
+        try:
+            data = self._raw.read(size) or b""
+        except OSError as error:
+            raise BackendError(f"cannot read {self.name}: {error.strerror}") from error
+        self._taken += len(data)
+        return bytes(data)
+
+    def receive(self) -> bytes:
+        if self._stream is None:
+            if self._first:
+                first, self._first = self._first, b""
+                return first
+            return self.read(CHUNK)
+        if self.failure is not None:
+            return b""
+        try:
+            return bytes(self._stream.read1(CHUNK))
+        except (EOFError, zlib.error, *_errors()) as error:
+            self.failure = DecodeError(
+                f"{self.compression} stream", str(error) or type(error).__name__,
+                "a whole one", self._taken,
+            )  # fmt: skip
+            return b""
+
+    def pending(self) -> int:
+        """In a compressed file: the compressed bytes, as far as they are unread."""
+        if self.size is not None:
+            return len(self._first) + max(0, self.size - self._taken)
+        return len(self._first) + _queued(self._raw)
+
+    def position(self) -> int:
+        return self._taken
+
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
+
+    def close(self) -> None:
+        if self._owned:
+            self._raw.close()
+
+
+def _queued(raw: Any) -> int:
+    """FIONREAD: what a pipe or terminal has ready; 0 where the system does not tell."""
+    try:
+        import fcntl
+        import termios
+
+        answer = fcntl.ioctl(raw.fileno(), termios.FIONREAD, bytes(4))
+        return int.from_bytes(answer, sys.byteorder)
+    except (ImportError, OSError, AttributeError):
+        return 0
+
+
+def _decompressor(name: str, raw: io.RawIOBase) -> Any:
+    """A file object that undoes the compression of `raw`."""
+    if name == "gzip":
+        import gzip
+
+        return gzip.GzipFile(fileobj=io.BufferedReader(raw))
+    if name == "xz":
+        import lzma
+
+        return lzma.LZMAFile(io.BufferedReader(raw))
+    return _zstd().ZstdFile(io.BufferedReader(raw))
+
+
+def _zstd() -> Any:
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError as error:
+        raise BackendUnavailable(
+            "zstd needs the extra of that name: pip install 'pylog-ipl[zstd]'"
+        ) from error
+    return zstd
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What the loaded decompressors raise for damaged data, besides EOFError and zlib.error."""
+    import gzip
+    import lzma
+
+    found: list[type[Exception]] = [gzip.BadGzipFile, lzma.LZMAError]
+    try:
+        found.append(_zstd().ZstdError)
+    except BackendUnavailable:
+        pass
+    return tuple(found)

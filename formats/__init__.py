@@ -1,0 +1,224 @@
+"""Formats: what the bytes of a log mean. One module a format, no I/O, no clock, no host constants.
+
+A format module gives
+
+    Stream      a class, see below: cuts a stream of bytes into messages and decodes each
+    probe       (head, final) -> list of Guess: does this look like my format?
+    LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`
+    stream      (layout name) -> Stream, for a layout the user names; ValueError if unknown
+    known_layouts   () -> the names of its layouts
+
+and is found by its file: `modules()` imports whatever lies in this package and has a `probe`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from pylog.errors import DecodeError
+from pylog.record import Record
+
+LIMIT = 1 << 20
+"""No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
+
+
+class Message(msgspec.Struct, gc=False):
+    """A whole message found by `Stream.split`: data[start:end] of the data given to that call.
+
+    origin   what a capture file says of it (formats.pcap.Origin), or None
+    """
+
+    start: int
+    end: int
+    origin: Any = None
+
+
+class Damage(msgspec.Struct, gc=False):
+    """Bytes that no message could be made of: `offset` in the input, `size` in bytes, and why."""
+
+    offset: int
+    size: int
+    error: DecodeError
+
+
+class Dropped(msgspec.Struct, gc=False):
+    """A capture file says that `count` packets were lost before what follows at `offset`."""
+
+    offset: int
+    count: int
+    origin: Any = None
+
+
+Item = Message | Damage | Dropped
+
+
+class Stream:
+    """A stream of messages in one format: `split` finds them, `decode` makes records.
+
+    Any bytes, cut anywhere, give messages and damage that together cover them all, and the same
+    ones however they were cut. A subclass says how long a message is (`measure`) and what it means
+    (`decode`); how damage is skipped and told is written here, once.
+    """
+
+    source = ""
+    layout = ""
+    needle = b""
+    """Bytes that every message carries, `needle_at` bytes from its start; "" if there are none."""
+    needle_at = 0
+    def __init__(self) -> None:
+        self.base = 0
+        """Offset in the input of the first byte given to the next `split`."""
+        self.used = 0
+        """How many of the bytes given to the last `split` are dealt with."""
+        self.damage: Damage | None = None
+        """Damage whose end has not been found yet."""
+        self.final = False
+        """Whether the data of the last `split` was the last there is."""
+        self.other = 0
+        """Messages that belong to the format but carry no record."""
+
+    def measure(self, data: bytes, pos: int) -> int:
+        """Where the next message begins, if one begins at `pos`; may lie beyond the data.
+
+        Raises DecodeError when the bytes at `pos` cannot begin a message.
+        """
+        raise NotImplementedError
+
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+        """The record of a message that the last `split` of the same data found; DecodeError."""
+        raise NotImplementedError
+
+    def raw(self, data: bytes, message: Message) -> bytes:
+        """The message as the kernel gives it to a reader."""
+        return data[message.start : message.end]
+
+    def captured(
+        self, data: bytes, start: int, end: int, origin: Any, items: list[Item]
+    ) -> None:
+        """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
+        raise NotImplementedError
+
+    def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
+        """Take the message that `measure` found; what it holds is added to `items`."""
+        items.append(Message(start, end))
+
+    def split(self, data: bytes, final: bool) -> list[Item]:
+        """The messages in `data`, in order; `self.used` tells how many bytes are dealt with.
+
+        The next call is to begin with the rest. `final`: nothing follows this data.
+        """
+        self.base += self.used
+        self.final = final
+        items: list[Item] = []
+        size, pos = len(data), 0
+        measure, accept = self.measure, self.accept
+        while pos < size:
+            try:
+                if self.damage is not None:
+                    pos = self._resync(data, pos, final, items)
+                    if self.damage is not None:
+                        break
+                end = measure(data, pos)
+                if end > size:
+                    if not final:
+                        break
+                    raise self.error(pos, "message", f"cut off after {size - pos} bytes",
+                                     f"at least {end - pos}")
+                accept(data, pos, end, items)
+                pos = end
+            except DecodeError as error:
+                self.damage = Damage(self.base + pos, 0, error)
+        if final and self.damage is not None:
+            self._close_damage(pos, items)
+        self.used = pos
+        return items
+
+    def error(self, pos: int, field: str, found: object, expected: object) -> DecodeError:
+        """A DecodeError for the field at `pos` of the data in hand."""
+        return DecodeError(field, found, expected, self.base + pos)
+
+    def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
+        """Whether a message plausibly begins at `pos`: it fits, and so does what follows it.
+
+        None: more data is needed to tell. So the answer does not depend on how the data was cut.
+        """
+        size = len(data)
+        try:
+            end = self.measure(data, pos)
+            if end < size:
+                end = self.measure(data, end)
+                return True if final or end <= size else None
+        except DecodeError:
+            return False
+        return end == size if final else None
+
+    def _resync(self, data: bytes, pos: int, final: bool, items: list[Item]) -> int:
+        """The next position where a message plausibly begins, which ends the damage.
+
+        Without one, the position up to which there is certainly none.
+        """
+        assert self.damage is not None
+        size = len(data)
+        if self.base + pos <= self.damage.offset:
+            pos += 1
+        while pos < size:
+            if self.needle:
+                at = data.find(self.needle, pos + self.needle_at)
+                if at < 0:
+                    keep = len(self.needle) - 1 + self.needle_at
+                    return size if final else max(pos, size - keep)
+                pos = at - self.needle_at
+            answer = self.begins(data, pos, final)
+            if answer:
+                self._close_damage(pos, items)
+            if answer is not False:
+                return pos
+            pos += 1
+        return size
+
+    def _close_damage(self, pos: int, items: list[Item]) -> None:
+        assert self.damage is not None
+        self.damage.size = self.base + pos - self.damage.offset
+        items.append(self.damage)
+        self.damage = None
+
+
+class Guess(msgspec.Struct):
+    """What a format says of the first bytes of an input.
+
+    stream     makes the Stream to read it with
+    layouts    names of the layouts that fit equally well and decode the bytes identically, the
+               one that is used first
+    messages   how many whole messages were found
+    explained  how many bytes they cover
+    score      what tells two layouts apart that explain the same bytes (checksums, sequences...)
+    evidence   sentences for a person
+    rivals     (layout, explained bytes, score) of layouts that fit less well, best first
+    """
+
+    stream: Callable[[], Stream]
+    container: str
+    layouts: list[str]
+    messages: int
+    explained: int
+    score: int = 0
+    evidence: list[str] = []
+    rivals: list[tuple[str, int, int]] = []
+
+
+@cache
+def modules() -> dict[str, ModuleType]:
+    """The format modules by name, found in this package."""
+    found = {}
+    for entry in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{entry.name}")
+        if hasattr(module, "probe"):
+            found[entry.name] = module
+    return found

@@ -1,0 +1,138 @@
+"""What the numbers in IPFilter's log records are called, by version.
+
+Every table keeps what it does not know: a flag word becomes the names of its known bits and one
+number for the rest, an event or reason without a name stays a number. Sources: ip_fil.h, ip_nat.h,
+ip_state.h and ipl.h of the versions named, and ipmon.c for the words people know.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+# fl_flags of 3.4.29 and later 3.x
+
+_FLAGS_3429 = {
+    0x1: "FR_BLOCK", 0x2: "FR_PASS", 0x4: "FR_OUTQUE", 0x8: "FR_INQUE", 0x10: "FR_LOG",
+    0x20: "FR_NOTSRCIP", 0x40: "FR_NOTDSTIP", 0x80: "FR_RETRST", 0x100: "FR_RETICMP",
+    0x200: "FR_NOMATCH", 0x400: "FR_ACCOUNT", 0x800: "FR_KEEPFRAG", 0x1000: "FR_KEEPSTATE",
+    0x2000: "FR_INACTIVE", 0x4000: "FR_QUICK", 0x8000: "FR_FASTROUTE", 0x10000: "FR_CALLNOW",
+    0x20000: "FR_DUP", 0x40000: "FR_LOGORBLOCK", 0x80000: "FR_LOGBODY", 0x100000: "FR_LOGFIRST",
+    0x200000: "FR_AUTH", 0x400000: "FR_PREAUTH", 0x800000: "FR_DONTCACHE",
+    0x1000000: "FF_OPTIONS", 0x2000000: "FF_TCPUDP", 0x4000000: "FF_FRAG", 0x8000000: "FF_SHORT",
+    0x10000000: "FF_LOGPASS", 0x20000000: "FF_LOGBLOCK", 0x40000000: "FF_LOGNOMATCH",
+    0x80000000: "FF_BLOCKNONIP",
+}  # fmt: skip
+
+# 3.4.0 and older: four bits have other meanings
+
+_FLAGS_3 = _FLAGS_3429 | {
+    0x20: "FR_LOGBODY", 0x40: "FR_LOGFIRST", 0x80000: "FR_NOTSRCIP", 0x100000: "FR_NOTDSTIP",
+}  # fmt: skip
+
+# 4.x and 5.x: the low four bits are a command (see _COMMANDS), the rest flags
+
+_FLAGS_4 = {
+    0x10: "FR_LOG", 0x20: "FR_CALLNOW", 0x40: "FR_NOTSRCIP", 0x80: "FR_NOTDSTIP",
+    0x100: "FR_QUICK", 0x200: "FR_KEEPFRAG", 0x400: "FR_KEEPSTATE", 0x800: "FR_FASTROUTE",
+    0x1000: "FR_RETRST", 0x2000: "FR_RETICMP", 0x4000: "FR_OUTQUE", 0x8000: "FR_INQUE",
+    0x10000: "FR_LOGBODY", 0x20000: "FR_LOGFIRST", 0x40000: "FR_LOGORBLOCK", 0x80000: "FR_DUP",
+    0x100000: "FR_FRSTRICT", 0x200000: "FR_STSTRICT", 0x400000: "FR_NEWISN",
+    0x800000: "FR_NOICMPERR", 0x1000000: "FR_STATESYNC", 0x8000000: "FR_NOMATCH",
+    0x10000000: "FF_LOGPASS", 0x20000000: "FF_LOGBLOCK", 0x40000000: "FF_LOGNOMATCH",
+    0x80000000: "FF_BLOCKNONIP",
+}  # fmt: skip
+_FLAGS_5 = _FLAGS_4 | {0x80000: "FR_STLOOSE", 0x2000000: "FR_COPIED", 0x4000000: "FR_INACTIVE"}
+
+_COMMANDS_4 = ("FR_CALL", "FR_BLOCK", "FR_PASS", "FR_AUTH", "FR_PREAUTH", "FR_ACCOUNT", "FR_SKIP",
+               "FR_DIVERT")  # fmt: skip
+_COMMANDS_5 = ("", "FR_BLOCK", "FR_PASS", "FR_AUTH", "FR_PREAUTH", "FR_ACCOUNT", "FR_SKIP", "",
+               "FR_DECAPSULATE", "FR_CALL")  # fmt: skip
+
+# fl_lflags: the FI_* bits of what the filter found
+
+_LFLAGS_3 = {0x1: "FI_OPTIONS", 0x2: "FI_TCPUDP", 0x4: "FI_FRAG", 0x8: "FI_SHORT"}
+_LFLAGS_4 = {
+    0x1: "FI_TCPUDP", 0x2: "FI_OPTIONS", 0x4: "FI_FRAG", 0x8: "FI_SHORT", 0x10: "FI_NATED",
+    0x20: "FI_MULTICAST", 0x40: "FI_BROADCAST", 0x80: "FI_MBCAST", 0x100: "FI_STATE",
+    0x200: "FI_BADNAT", 0x400: "FI_BAD", 0x800: "FI_OOW", 0x1000: "FI_ICMPERR",
+    0x2000: "FI_FRAGBODY", 0x4000: "FI_BADSRC", 0x8000: "FI_LOWTTL", 0x10000: "FI_V6EXTHDR",
+    0x20000: "FI_COALESCE", 0x40000: "FI_NEWNAT", 0x80000: "FI_MOREFRAG",
+    0x20000000: "FI_NOCKSUM", 0x40000000: "FI_DONTCACHE", 0x80000000: "FI_IGNORE",
+}  # fmt: skip
+_LFLAGS_5 = _LFLAGS_4 | {
+    0x80000: "FI_ICMPQUERY", 0x100000: "FI_ENCAP", 0x200000: "FI_AH", 0x10000000: "FI_DOCKSUM",
+    0x40000000: "FI_NOWILD",
+}  # fmt: skip
+_LFLAGS_ILLUMOS = _LFLAGS_4 | {
+    0x40000: "FI_ICMPQUERY", 0x80000: "FI_NEWNAT", 0x100000: "FI_MOREFRAG",
+    0x10000000: "FI_NEG_OOW",
+}  # fmt: skip
+
+
+@cache
+def _bits(table_id: str) -> tuple[dict[int, str], tuple[str, ...]]:
+    """The flag names and the commands of a structure generation."""
+    return {
+        "flags 2": (_FLAGS_3, ()), "flags 3": (_FLAGS_3, ()), "flags 3.4.29": (_FLAGS_3429, ()),
+        "flags 4": (_FLAGS_4, _COMMANDS_4), "flags 5": (_FLAGS_5, _COMMANDS_5),
+        "lflags 3": (_LFLAGS_3, ()), "lflags 4": (_LFLAGS_4, ()), "lflags 5": (_LFLAGS_5, ()),
+        "lflags illumos": (_LFLAGS_ILLUMOS, ()),
+    }[table_id]  # fmt: skip
+
+
+def bit_names(table_id: str, value: int) -> list[str | int]:
+    """The names of the bits (and the command) that are set; what has no name as one number."""
+    table, commands = _bits(table_id)
+    names: list[str | int] = []
+    if commands:
+        command = value & 0xF
+        if command < len(commands) and commands[command]:
+            names.append(commands[command])
+            value &= ~0xF
+    for bit, name in table.items():
+        if value & bit:
+            names.append(name)
+            value &= ~bit
+    if value:
+        names.append(value)
+    return names
+
+
+# fl_breason: why the kernel blocked. 5.1.1 and later set it; 5.0 had other numbers from 9 on.
+
+_REASONS = (
+    None, "log-or-block_1", "pps-rate", "jumbogram", "makefrip-fail", "state_add-fail",
+    "updateipid-fail", "log-or-block_2", "decap-fail",
+)  # fmt: skip
+REASONS_51: dict[int, str | None] = dict(enumerate((
+    *_REASONS, "auth_new-fail", "auth_captured", "coalesce-fail", "pullup-fail", "auth-feedback",
+    "bad-frag", "natv4", "natv6",
+)))  # fmt: skip
+REASONS_50: dict[int, str | None] = dict(enumerate(_REASONS)) | {
+    10: "bad-frag", 11: "nat-out", 12: "nat-in", 13: "nat",
+}  # fmt: skip
+
+# nl_type of 3.x and 4.x (an event in place of the kind, but for a new entry); nl_action and
+# nl_type of 5.x
+
+NAT_KINDS = {1: "map", 2: "rdr", 3: "bimap", 4: "mapblock"}
+NAT_EVENTS_4 = {0xFFFF: "expire", 0xFFFE: "flush", 0xFFFD: "clone", 0xFFFC: "destroy"}
+NAT_EVENTS_5 = {
+    0: "new", 1: "clone", 0xFFFC: "purge", 0xFFFD: "destroy", 0xFFFE: "flush", 0xFFFF: "expire",
+}  # fmt: skip
+NAT_KINDS_5 = NAT_KINDS | {
+    prefix | kind: f"{word}_{NAT_KINDS[kind]}"
+    for prefix, word in ((0x8, "rwr"), (0x10, "enc"), (0x20, "div"))
+    for kind in (1, 2)
+}
+"""With NAT_REWRITE 8, NAT_ENCAP 0x10 and NAT_DIVERTUDP 0x20, in ipmon's short words."""
+
+STATE_EVENTS = {
+    0: "new", 1: "clone", 2: "statechange", 0xFFFF: "expire", 0xFFFE: "flush", 0xFFFD: "remove",
+    0xFFFC: "intermediate", 0xFFFB: "killed", 0xFFFA: "orphan", 0xFFF9: "unload",
+}  # fmt: skip
+
+_TCP_4_TO_10 = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "LAST_ACK", "FIN_WAIT_2",
+                "TIME_WAIT")  # fmt: skip
+TCP_STATES_3 = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", *_TCP_4_TO_10)
+TCP_STATES_4 = ("LISTEN", "SYN_SENT", "SYN_RECEIVED", "HALF_ESTAB", *_TCP_4_TO_10, "CLOSED")

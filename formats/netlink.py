@@ -1,0 +1,229 @@
+"""Netlink messages and their attributes: the envelope that NFLOG and conntrack share.
+
+A message is `struct nlmsghdr` in the byte order of the machine, then (in netfilter's subsystems)
+`struct nfgenmsg`, then attributes: length and type in the machine's order, the value, and padding
+to 4 bytes. Values are in network order. What an attribute holds is told by a table
+
+    {number: (name, type)}
+
+with a construct schema of fixed size, another table (nested attributes), TEXT or OCTETS as type.
+`attributes` makes a construct schema of a table, for parsing and building; `scan` and `to_dict`
+read the same tables fast and with errors that tell the place.
+
+Sources: linux/netlink.h, linux/netfilter/nfnetlink.h, netlink(7), RFC 3549.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from struct import Struct as CStruct
+from typing import Any
+
+from construct import (
+    Aligned,
+    Bytes,
+    Construct,
+    ConstructError,
+    Default,
+    FocusedSeq,
+    GreedyBytes,
+    GreedyRange,
+    Int8ub,
+    Int16ub,
+    Int16ul,
+    Int32sb,
+    Int32sl,
+    Int32ub,
+    Int32ul,
+    NullTerminated,
+    Prefixed,
+    Struct,
+    Switch,
+    Terminated,
+    this,
+)
+
+from pylog.errors import DecodeError
+from pylog.formats.packet import addresses
+from pylog.formats.plan import Plan
+
+NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
+NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK = 0x1, 0x2, 0x4
+NLA_TYPE_MASK = 0x3FFF
+"""Without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
+
+TEXT = NullTerminated(GreedyBytes, require=False)
+"""A string, with or without the NUL that the kernel counts."""
+OCTETS = GreedyBytes
+IPV4_ADDRESS, IPV6_ADDRESS = Bytes(4), Bytes(16)
+
+Table = dict[int, tuple[str, Any]]
+
+
+@cache
+def nlmsghdr(order: str) -> Struct[Any, Any]:
+    """struct nlmsghdr; `order` is < or >."""
+    u32, u16 = (Int32ul, Int16ul) if order == "<" else (Int32ub, Int16ub)
+    return Struct(
+        "nlmsg_len" / u32,
+        "nlmsg_type" / u16,
+        "nlmsg_flags" / Default(u16, 0),
+        "nlmsg_seq" / Default(u32, 0),
+        "nlmsg_pid" / Default(u32, 0),
+    )
+
+
+NFGENMSG = Struct(
+    "nfgen_family" / Default(Int8ub, 0), "version" / Default(Int8ub, 0), "res_id" / Int16ub
+)
+"""struct nfgenmsg; res_id, the group of NFLOG, is in network order."""
+
+
+@cache
+def nlmsgerr(order: str) -> Struct[Any, Any]:
+    """struct nlmsgerr, the body of NLMSG_ERROR: a negative errno (0: an ack), the message's head."""
+    return Struct("error" / (Int32sl if order == "<" else Int32sb), "msg" / nlmsghdr(order))
+
+
+def attributes(table: Table, order: str) -> Construct[Any, Any]:
+    """The construct schema of a run of attributes: a list of {nla_type, value}.
+
+    An attribute that the table lacks has bytes as its value. The last attribute must be padded.
+    """
+    u16 = Int16ul if order == "<" else Int16ub
+    values = {
+        number: attributes(kind, order) if isinstance(kind, dict) else kind
+        for number, (_, kind) in table.items()
+    }
+    attribute = Struct(
+        "nla_type" / u16,
+        "value" / Switch(lambda this: this.nla_type & NLA_TYPE_MASK, values, default=GreedyBytes),
+    )
+    one = Aligned(4, Prefixed(u16, attribute, includelength=True))
+    return FocusedSeq("found", "found" / GreedyRange(one), Terminated)
+
+
+def message(table: Table, order: str) -> Struct[Any, Any]:
+    """The construct schema of a whole message of a netfilter subsystem."""
+    return Struct(
+        "nlmsghdr" / nlmsghdr(order),
+        "nfgenmsg" / NFGENMSG,
+        "attributes" / attributes(table, order),
+        Terminated,
+    )
+
+
+def build(
+    table: Table,
+    order: str,
+    nlmsg_type: int,
+    group: int,
+    attrs: list[tuple[int, Any]],
+    *,
+    family: int = 0,
+    flags: int = 0,
+    seq: int = 0,
+    pid: int = 0,
+) -> bytes:
+    """A message with its length filled in; `attrs` are (number, value as the table's type)."""
+    genmsg = NFGENMSG.build({"nfgen_family": family, "version": 0, "res_id": group})
+    body = attributes(table, order).build([{"nla_type": n, "value": v} for n, v in attrs])
+    head = {"nlmsg_len": 20 + len(body), "nlmsg_type": nlmsg_type, "nlmsg_flags": flags,
+            "nlmsg_seq": seq, "nlmsg_pid": pid}  # fmt: skip
+    return nlmsghdr(order).build(head) + genmsg + body
+
+
+def parse(schema: Construct[Any, Any], data: bytes, what: str = "message") -> Any:
+    """construct's parse with its errors as DecodeError; the slow, reference way to read."""
+    try:
+        return schema.parse(data + bytes(-len(data) % 4))
+    except ConstructError as error:
+        raise DecodeError(what, str(error).splitlines()[0], "a whole message", 0) from error
+
+
+def align(size: int) -> int:
+    """NLMSG_ALIGN and NLA_ALIGN: up to a multiple of 4."""
+    return (size + 3) & ~3
+
+
+_nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
+
+
+def scan(data: bytes, start: int, end: int, order: str, base: int) -> list[tuple[int, int, int]]:
+    """The attributes in data[start:end] as (type without flags, value's start, value's end).
+
+    base   offset of data[0] in the input, for the DecodeError of a length that does not fit
+    """
+    unpack = _nlattr[order]
+    found = []
+    while start < end:
+        if end - start < 4:
+            raise DecodeError("nlattr", f"{end - start} bytes left", "at least 4", base + start)
+        size, kind = unpack(data, start)
+        if size < 4 or start + size > end:
+            raise DecodeError("nla_len", size, f"4 to {end - start}", base + start)
+        found.append((kind & NLA_TYPE_MASK, start + 4, start + size))
+        start += (size + 3) & ~3
+    return found
+
+
+@cache
+def _plan(schema: Any) -> tuple[Plan, bool]:
+    return Plan(Struct("v" / schema) if not isinstance(schema, Struct) else schema), isinstance(
+        schema, Struct
+    )
+
+
+def to_dict(
+    table: Table, data: bytes, start: int, end: int, order: str, base: int
+) -> dict[str, Any]:
+    """Attributes as a JSON-ready mapping under the kernel's names.
+
+    Numbers stay numbers (text above 2^53), addresses and strings become text, other bytes hex;
+    nested attributes nested mappings. An attribute that the table lacks, or that comes again, is
+    kept in "unknown" as [number, hex]. Raises DecodeError for lengths that do not fit.
+    """
+    found: dict[str, Any] = {}
+    for number, at, stop in scan(data, start, end, order, base):
+        name, kind = table.get(number, ("", None))
+        if kind is None or name in found:
+            found.setdefault("unknown", []).append([number, data[at:stop].hex()])
+        elif isinstance(kind, dict):
+            found[name] = to_dict(kind, data, at, stop, order, base)
+        elif kind is TEXT:
+            found[name] = text(data[at:stop])
+        elif kind is OCTETS:
+            found[name] = data[at:stop].hex()
+        else:
+            found[name] = _fixed(name, kind, data, at, stop, base)
+    return found
+
+
+def _fixed(name: str, kind: Any, data: bytes, at: int, stop: int, base: int) -> Any:
+    plan, is_struct = _plan(kind)
+    if stop - at < plan.size:
+        raise DecodeError(name, f"{stop - at} bytes", f"{plan.size}", base + at)
+    if kind is IPV4_ADDRESS or kind is IPV6_ADDRESS:
+        return addresses[data[at : at + plan.size]]
+    values = [json_number(v) for v in plan.unpack(data, at)]
+    return dict(zip(plan.names, values, strict=True)) if is_struct else values[0]
+
+
+def json_number(value: Any) -> Any:
+    """A number as JSON can hold it: text above 2^53. Bytes become hex."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if -(2**53) <= value <= 2**53 else str(value)
+
+
+def text(value: bytes) -> str:
+    """A kernel string up to its NUL; bytes that are not UTF-8 stay visible as \\xNN."""
+    return value.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+
+__all__ = [
+    "IPV4_ADDRESS", "IPV6_ADDRESS", "NFGENMSG", "NLA_TYPE_MASK", "NLMSG_DONE", "NLMSG_ERROR",
+    "NLMSG_NOOP", "NLMSG_OVERRUN", "NLM_F_ACK", "NLM_F_MULTI", "NLM_F_REQUEST", "OCTETS", "TEXT",
+    "Table", "align", "attributes", "build", "json_number", "message", "nlmsgerr", "nlmsghdr",
+    "parse", "scan", "text", "this", "to_dict",
+]  # fmt: skip

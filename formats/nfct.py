@@ -1,0 +1,130 @@
+"""Conntrack entries as ctnetlink writes them: the CTA_* attributes.
+
+NFLOG carries one in NFULA_CT when the group asks for it. The numbers and names are those of
+linux/netfilter/nfnetlink_conntrack.h; the values' sizes those of net/netfilter/nf_conntrack_netlink.c
+and nf_conntrack_proto_*.c.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from construct import Int8ub, Int16ub, Int32sb, Int32ub, Int64ub, Struct
+
+from pylog.formats.netlink import IPV4_ADDRESS, IPV6_ADDRESS, OCTETS, TEXT, Table, to_dict
+
+_IP: Table = {
+    1: ("CTA_IP_V4_SRC", IPV4_ADDRESS),
+    2: ("CTA_IP_V4_DST", IPV4_ADDRESS),
+    3: ("CTA_IP_V6_SRC", IPV6_ADDRESS),
+    4: ("CTA_IP_V6_DST", IPV6_ADDRESS),
+}
+_PROTO: Table = {
+    1: ("CTA_PROTO_NUM", Int8ub),
+    2: ("CTA_PROTO_SRC_PORT", Int16ub),
+    3: ("CTA_PROTO_DST_PORT", Int16ub),
+    4: ("CTA_PROTO_ICMP_ID", Int16ub),
+    5: ("CTA_PROTO_ICMP_TYPE", Int8ub),
+    6: ("CTA_PROTO_ICMP_CODE", Int8ub),
+    7: ("CTA_PROTO_ICMPV6_ID", Int16ub),
+    8: ("CTA_PROTO_ICMPV6_TYPE", Int8ub),
+    9: ("CTA_PROTO_ICMPV6_CODE", Int8ub),
+}
+_TUPLE: Table = {
+    1: ("CTA_TUPLE_IP", _IP),
+    2: ("CTA_TUPLE_PROTO", _PROTO),
+    3: ("CTA_TUPLE_ZONE", Int16ub),
+}
+_TCP_FLAGS = Struct("flags" / Int8ub, "mask" / Int8ub)
+_PROTOINFO: Table = {
+    1: ("CTA_PROTOINFO_TCP", {
+        1: ("CTA_PROTOINFO_TCP_STATE", Int8ub),
+        2: ("CTA_PROTOINFO_TCP_WSCALE_ORIGINAL", Int8ub),
+        3: ("CTA_PROTOINFO_TCP_WSCALE_REPLY", Int8ub),
+        4: ("CTA_PROTOINFO_TCP_FLAGS_ORIGINAL", _TCP_FLAGS),
+        5: ("CTA_PROTOINFO_TCP_FLAGS_REPLY", _TCP_FLAGS),
+    }),
+    2: ("CTA_PROTOINFO_DCCP", {
+        1: ("CTA_PROTOINFO_DCCP_STATE", Int8ub),
+        2: ("CTA_PROTOINFO_DCCP_ROLE", Int8ub),
+        3: ("CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ", Int64ub),
+    }),
+    3: ("CTA_PROTOINFO_SCTP", {
+        1: ("CTA_PROTOINFO_SCTP_STATE", Int8ub),
+        2: ("CTA_PROTOINFO_SCTP_VTAG_ORIGINAL", Int32ub),
+        3: ("CTA_PROTOINFO_SCTP_VTAG_REPLY", Int32ub),
+    }),
+}  # fmt: skip
+_COUNTERS: Table = {
+    1: ("CTA_COUNTERS_PACKETS", Int64ub),
+    2: ("CTA_COUNTERS_BYTES", Int64ub),
+    3: ("CTA_COUNTERS32_PACKETS", Int32ub),
+    4: ("CTA_COUNTERS32_BYTES", Int32ub),
+}
+_SEQ_ADJ: Table = {
+    1: ("CTA_SEQADJ_CORRECTION_POS", Int32ub),
+    2: ("CTA_SEQADJ_OFFSET_BEFORE", Int32sb),
+    3: ("CTA_SEQADJ_OFFSET_AFTER", Int32sb),
+}
+CTA: Table = {
+    1: ("CTA_TUPLE_ORIG", _TUPLE),
+    2: ("CTA_TUPLE_REPLY", _TUPLE),
+    3: ("CTA_STATUS", Int32ub),
+    4: ("CTA_PROTOINFO", _PROTOINFO),
+    5: ("CTA_HELP", {1: ("CTA_HELP_NAME", TEXT), 2: ("CTA_HELP_INFO", OCTETS)}),
+    7: ("CTA_TIMEOUT", Int32ub),
+    8: ("CTA_MARK", Int32ub),
+    9: ("CTA_COUNTERS_ORIG", _COUNTERS),
+    10: ("CTA_COUNTERS_REPLY", _COUNTERS),
+    11: ("CTA_USE", Int32ub),
+    12: ("CTA_ID", Int32ub),
+    14: ("CTA_TUPLE_MASTER", _TUPLE),
+    15: ("CTA_SEQ_ADJ_ORIG", _SEQ_ADJ),
+    16: ("CTA_SEQ_ADJ_REPLY", _SEQ_ADJ),
+    17: ("CTA_SECMARK", Int32ub),
+    18: ("CTA_ZONE", Int16ub),
+    19: ("CTA_SECCTX", {1: ("CTA_SECCTX_NAME", TEXT)}),
+    20: ("CTA_TIMESTAMP", {1: ("CTA_TIMESTAMP_START", Int64ub), 2: ("CTA_TIMESTAMP_STOP", Int64ub)}),
+    22: ("CTA_LABELS", OCTETS),
+    25: ("CTA_SYNPROXY", {
+        1: ("CTA_SYNPROXY_ISN", Int32ub),
+        2: ("CTA_SYNPROXY_ITS", Int32ub),
+        3: ("CTA_SYNPROXY_TSOFF", Int32ub),
+    }),
+}  # fmt: skip
+"""enum ctattr_type, as far as the kernel writes them."""
+
+_STATUS = (
+    "EXPECTED", "SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "DST_NAT", "SEQ_ADJUST",
+    "SRC_NAT_DONE", "DST_NAT_DONE", "DYING", "FIXED_TIMEOUT", "TEMPLATE", "UNTRACKED", "HELPER",
+    "OFFLOAD", "HW_OFFLOAD",
+)  # fmt: skip
+_TCP_STATES = ("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK",
+               "TIME_WAIT", "CLOSE", "SYN_SENT2")  # fmt: skip
+_SCTP_STATES = ("NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT",
+                "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT",
+                "HEARTBEAT_ACKED")  # fmt: skip
+INFO = {0: "ESTABLISHED", 1: "RELATED", 2: "NEW", 3: "ESTABLISHED_REPLY", 4: "RELATED_REPLY",
+        5: "NEW_REPLY", 7: "UNTRACKED"}  # fmt: skip
+"""enum ip_conntrack_info, the value of NFULA_CT_INFO."""
+
+
+def entry(data: bytes, start: int, end: int, order: str, base: int) -> dict[str, Any]:
+    """A conntrack entry as a JSON-ready mapping under the kernel's names; DecodeError.
+
+    CTA_STATUS is a list of the IPS_ names (and one number for bits without a name); the states of
+    TCP and SCTP are names.
+    """
+    found = to_dict(CTA, data, start, end, order, base)
+    if "CTA_STATUS" in found:
+        status = found["CTA_STATUS"]
+        bits: list[str | int] = [n for i, n in enumerate(_STATUS) if status >> i & 1]
+        rest = status >> len(_STATUS) << len(_STATUS)
+        found["CTA_STATUS"] = [*bits, rest] if rest else bits
+    protoinfo = found.get("CTA_PROTOINFO", {})
+    for protocol, states in (("TCP", _TCP_STATES), ("SCTP", _SCTP_STATES)):
+        info = protoinfo.get(f"CTA_PROTOINFO_{protocol}", {})
+        name = f"CTA_PROTOINFO_{protocol}_STATE"
+        if info.get(name, len(states)) < len(states):
+            info[name] = states[info[name]]
+    return found

@@ -1,0 +1,471 @@
+"""NFLOG: the messages of Linux's nfnetlink_log (nfulnl), from the kernel and to it.
+
+A log message is nlmsghdr, nfgenmsg and NFULA_* attributes (ATTRIBUTES); a config message has
+NFULA_CFG_* ones (CONFIG). In a DLT_NFLOG capture (link type 239) the nlmsghdr is missing; in an
+nlmon capture (253) a 16-byte link header comes before it, and other subsystems' messages between.
+
+A datagram of one record has no NLMSG_DONE and none has NLM_F_MULTI: the messages are just walked.
+
+Sources: linux/netfilter/nfnetlink_log.h, net/netfilter/nfnetlink_log.c, the tcpdump.org link type
+pages; what the kernel really sends was recorded on Linux 6.18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from struct import Struct as CStruct
+from typing import Any
+
+from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
+
+from pylog.errors import DecodeError
+from pylog.formats import Damage, Guess, Item, Message, Stream as BaseStream
+from pylog.formats import nfct, packet
+from pylog.formats.netlink import (
+    NFGENMSG,
+    NLA_TYPE_MASK,
+    NLMSG_DONE,
+    NLMSG_OVERRUN,
+    OCTETS,
+    TEXT,
+    Table,
+    align,
+    attributes,
+    build,
+    json_number,
+    nlmsghdr,
+    text,
+    to_dict,
+)
+from pylog.formats.netlink import message as message_schema
+from pylog.formats.plan import Plan
+from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan
+
+NFNL_SUBSYS_ULOG = 4
+NFULNL_MSG_PACKET = NFNL_SUBSYS_ULOG << 8
+NFULNL_MSG_CONFIG = NFNL_SUBSYS_ULOG << 8 | 1
+
+LINKTYPE_NFLOG, LINKTYPE_NETLINK = 239, 253
+LINKTYPES = (LINKTYPE_NFLOG, LINKTYPE_NETLINK)
+
+NETLINK_NETFILTER = 12
+LINK_HEADER = Struct(
+    "sll_pkttype" / Int16ub, "sll_hatype" / Int16ub, "unused" / Default(Bytes(10), bytes(10)),
+    "sll_protocol" / Int16ub,
+)  # fmt: skip
+"""What stands before the messages in LINKTYPE_NETLINK; sll_protocol is the netlink family."""
+
+_VLAN: Table = {1: ("NFULA_VLAN_PROTO", Int16ub), 2: ("NFULA_VLAN_TCI", Int16ub)}
+ATTRIBUTES: Table = {
+    1: ("NFULA_PACKET_HDR", Struct("hw_protocol" / Int16ub, "hook" / Int8ub, "_pad" / Default(Bytes(1), b"\0"))),
+    2: ("NFULA_MARK", Int32ub),
+    3: ("NFULA_TIMESTAMP", Struct("sec" / Int64ub, "usec" / Int64ub)),
+    4: ("NFULA_IFINDEX_INDEV", Int32ub),
+    5: ("NFULA_IFINDEX_OUTDEV", Int32ub),
+    6: ("NFULA_IFINDEX_PHYSINDEV", Int32ub),
+    7: ("NFULA_IFINDEX_PHYSOUTDEV", Int32ub),
+    8: ("NFULA_HWADDR", Struct("hw_addrlen" / Int16ub, "_pad" / Default(Bytes(2), b"\0\0"), "hw_addr" / Bytes(8))),
+    9: ("NFULA_PAYLOAD", OCTETS),
+    10: ("NFULA_PREFIX", TEXT),
+    11: ("NFULA_UID", Int32ub),
+    12: ("NFULA_SEQ", Int32ub),
+    13: ("NFULA_SEQ_GLOBAL", Int32ub),
+    14: ("NFULA_GID", Int32ub),
+    15: ("NFULA_HWTYPE", Int16ub),
+    16: ("NFULA_HWHEADER", OCTETS),
+    17: ("NFULA_HWLEN", Int16ub),
+    18: ("NFULA_CT", nfct.CTA),
+    19: ("NFULA_CT_INFO", Int32ub),
+    20: ("NFULA_VLAN", _VLAN),
+    21: ("NFULA_L2HDR", OCTETS),
+}  # fmt: skip
+"""enum nfulnl_attr_type."""
+
+NFULA_PAYLOAD = 9
+
+CONFIG: Table = {
+    1: ("NFULA_CFG_CMD", Int8ub),  # NFULNL_CFG_CMD_*
+    2: ("NFULA_CFG_MODE", Struct("copy_range" / Int32ub, "copy_mode" / Int8ub, "_pad" / Default(Bytes(1), b"\0"))),
+    3: ("NFULA_CFG_NLBUFSIZ", Int32ub),  # bytes
+    4: ("NFULA_CFG_TIMEOUT", Int32ub),  # 1/100 s
+    5: ("NFULA_CFG_QTHRESH", Int32ub),  # records
+    6: ("NFULA_CFG_FLAGS", Int16ub),  # NFULNL_CFG_F_*
+}  # fmt: skip
+"""enum nfulnl_attr_config."""
+
+NFULNL_CFG_CMD_BIND, NFULNL_CFG_CMD_UNBIND = 1, 2
+NFULNL_CFG_CMD_PF_BIND, NFULNL_CFG_CMD_PF_UNBIND = 3, 4
+NFULNL_COPY_NONE, NFULNL_COPY_META, NFULNL_COPY_PACKET = 0, 1, 2
+NFULNL_CFG_F_SEQ, NFULNL_CFG_F_SEQ_GLOBAL, NFULNL_CFG_F_CONNTRACK = 1, 2, 4
+
+_INET_HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingress")
+HOOKS = {
+    2: _INET_HOOKS,  # NFPROTO_IPV4
+    10: _INET_HOOKS,  # NFPROTO_IPV6
+    1: _INET_HOOKS,  # NFPROTO_INET
+    7: _INET_HOOKS[:5],  # NFPROTO_BRIDGE
+    5: ("ingress", "egress"),  # NFPROTO_NETDEV
+    3: ("input", "output", "forward"),  # NFPROTO_ARP
+}
+"""Hook names by nfgen_family; the number is the index."""
+
+DIRECTIONS = {
+    "prerouting": "in", "input": "in", "ingress": "in", "forward": "forward",
+    "output": "out", "postrouting": "out", "egress": "out",
+}  # fmt: skip
+
+_nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
+_nfgenmsg = Plan(NFGENMSG).unpack
+_link_header = Plan(LINK_HEADER)
+_nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
+
+
+def _readers() -> dict[int, tuple[str, int, Any]]:
+    """number -> (name, size, unpack) of the attributes of fixed size; size -1 for raw bytes."""
+    found = {}
+    for number, (name, kind) in ATTRIBUTES.items():
+        if isinstance(kind, dict) or kind is OCTETS or kind is TEXT:
+            found[number] = (name, -1, None)
+        else:
+            plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
+            found[number] = (name, plan.size, plan.unpack)
+    return found
+
+
+_READERS = _readers()
+
+
+def log_message(order: str) -> Struct[Any, Any]:
+    """The construct schema of a whole log message; the reference that the tests hold us to."""
+    return message_schema(ATTRIBUTES, order)
+
+
+def config_message(order: str) -> Struct[Any, Any]:
+    """The construct schema of a whole config message."""
+    return message_schema(CONFIG, order)
+
+
+def config(order: str, group: int, attrs: dict[str, Any], **head: int) -> bytes:
+    """A config message, e.g. config("<", 5, {"NFULA_CFG_CMD": NFULNL_CFG_CMD_BIND}, flags=5).
+
+    attrs   by their names in CONFIG, in the order in which they are to be sent
+    head    family, flags, seq, pid
+    """
+    numbers = {name: number for number, (name, _) in CONFIG.items()}
+    pairs = [(numbers[name], value) for name, value in attrs.items()]
+    return build(CONFIG, order, NFULNL_MSG_CONFIG, group, pairs, **head)
+
+
+def log(order: str, group: int, attrs: list[tuple[int, Any]], **head: int) -> bytes:
+    """A log message as the kernel would send it, for tests; `attrs` are (number, value)."""
+    return build(ATTRIBUTES, order, NFULNL_MSG_PACKET, group, attrs, **head)
+
+
+class Stream(BaseStream):
+    """Netlink messages in the byte order of the machine that received them.
+
+    Messages without a log record (NLMSG_DONE, acks, config messages) are counted in `other`.
+    """
+
+    source = "nflog"
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.order = order
+        self.layout = "nfulnl-le" if order == "<" else "nfulnl-be"
+        self.needle = NFULNL_MSG_PACKET.to_bytes(2, "little" if order == "<" else "big")
+        self.needle_at = 4
+        self._header = _nlmsghdr[order]
+        self._attribute = _nlattr[order]
+
+    def measure(self, data: bytes, pos: int) -> int:
+        if pos + 16 > len(data):
+            return pos + 16
+        size, kind, _, _, _ = self._header(data, pos)
+        if kind >> 8 not in (0, NFNL_SUBSYS_ULOG) or (kind < 0x100 and kind > NLMSG_OVERRUN):
+            raise self.error(pos, "nlmsg_type", f"{kind:#06x}", f"{NFULNL_MSG_PACKET:#06x} (a log"
+                             " message) or a control message")  # fmt: skip
+        if not 16 <= size <= 1 << 20 or (kind >> 8 and size < 20) or kind == 0:
+            raise self.error(pos, "nlmsg_len", size, "16 (a log message: 20) to 1048576")
+        return self._after(data, pos + size) if size & 3 else pos + int(size)
+
+    def _after(self, data: bytes, end: int) -> int:
+        """Where the message after one of odd length begins: padded, or a datagram begun anew."""
+        padded = align(end)
+        if end > len(data) or (padded + 20 > len(data) and self.final):
+            return end if end > len(data) else min(padded, len(data))
+        if padded + 20 > len(data):
+            return padded + 20
+        for pos in (padded, end):
+            size, kind, *_ = self._header(data, pos)
+            if kind in (NFULNL_MSG_PACKET, NLMSG_DONE) and size >= 16:
+                return pos
+        return padded
+
+    def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
+        answer = super().begins(data, pos, final)
+        if answer:  # stronger: the attributes must tile the message
+            try:
+                self._scan(data, pos + 20, pos + self._header(data, pos)[0])
+            except DecodeError:
+                return False
+        return answer
+
+    def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
+        if self._header(data, start)[1] == NFULNL_MSG_PACKET:
+            items.append(Message(start, start + self._header(data, start)[0]))
+        else:
+            self.other += 1
+
+    def captured(
+        self, data: bytes, start: int, end: int, origin: Any, items: list[Item]
+    ) -> None:
+        if origin.linktype == LINKTYPE_NFLOG:
+            items.append(Message(start, end, origin))
+            return
+        if end - start < _link_header.size:
+            raise self.error(start, "link header", f"{end - start} bytes", _link_header.size)
+        if _link_header.unpack(data, start)[-1] != NETLINK_NETFILTER:
+            self.other += 1
+            return
+        start += _link_header.size
+        while start < end:
+            if end - start < 16:
+                raise self.error(start, "nlmsghdr", f"{end - start} bytes left", "16")
+            size, kind, *_ = self._header(data, start)
+            if size < 16 or (start + size > end and not origin.cut):
+                raise self.error(start, "nlmsg_len", size, f"16 to {end - start}")
+            if kind == NFULNL_MSG_PACKET:
+                items.append(Message(start, min(end, start + size), origin))
+            else:
+                self.other += 1
+            start += align(size)
+
+    def raw(self, data: bytes, message: Message) -> bytes:
+        """The netlink message, padded to 4 bytes; one captured without nlmsghdr is given one."""
+        body = data[message.start : message.end]
+        if message.origin is not None and message.origin.linktype == LINKTYPE_NFLOG:
+            head = {"nlmsg_len": 16 + len(body), "nlmsg_type": NFULNL_MSG_PACKET}
+            body = nlmsghdr(self.order).build(head) + body
+        return body + bytes(-len(body) % 4)
+
+    def _scan(
+        self, data: bytes, pos: int, end: int, cut: bool = False
+    ) -> tuple[list[Any], list[tuple[int, bytes]]]:
+        """The attributes in data[pos:end]: values by number, and those without a place there.
+
+        cut   the capture kept only the first bytes of the message: so may the last attribute end
+        """
+        slots: list[Any] = [None] * 22
+        unknown: list[tuple[int, bytes]] = []
+        unpack, readers = self._attribute, _READERS
+        while pos < end:
+            if end - pos < 4:
+                if cut:
+                    break
+                raise self.error(pos, "nlattr", f"{end - pos} bytes left", "at least 4")
+            size, kind = unpack(data, pos)
+            kind &= NLA_TYPE_MASK
+            if size < 4 or pos + size > end:
+                if not cut or size < 4:
+                    raise self.error(pos, "nla_len", size, f"4 to {end - pos}")
+                size = end - pos
+                if kind != NFULA_PAYLOAD:
+                    break
+            reader = readers.get(kind)
+            if reader is None or slots[kind] is not None:
+                unknown.append((kind, data[pos + 4 : pos + size]))
+            elif reader[2] is None:
+                slots[kind] = data[pos + 4 : pos + size]
+            elif size - 4 < reader[1]:
+                raise self.error(pos, reader[0], f"{size - 4} bytes", f"{reader[1]}")
+            else:
+                slots[kind] = reader[2](data, pos + 4)
+            pos += (size + 3) & ~3
+        return slots, unknown
+
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+        start, end, origin = message.start, message.end, message.origin
+        bare = origin is not None and origin.linktype == LINKTYPE_NFLOG
+        at = start if bare else start + 16
+        if at + 4 > end:
+            raise self.error(start, "nfgenmsg", f"{end - at} bytes left", "4")
+        family, version, group = _nfgenmsg(data, at)
+        slots, unknown = self._scan(data, at + 4, end, origin is not None and origin.cut)
+        (
+            _, hdr, mark, stamp, indev, outdev, physindev, physoutdev, hwaddr, payload, prefix,
+            uid, seq, seq_global, gid, hwtype, hwheader, hwlen, ct, ct_info, vlan, l2hdr,
+        ) = slots  # fmt: skip
+        extra: dict[str, Any] = {"nfgen_family": family}
+        if version:
+            extra["version"] = version
+        hw_protocol, hook_number = hdr if hdr is not None else (_ETHERTYPES.get(family, 0), None)
+        hook: str | int | None = None
+        if hook_number is not None:
+            known = HOOKS.get(family, ())
+            hook = known[hook_number] if hook_number < len(known) else hook_number
+        tags: tuple[Vlan, ...] = ()
+        if vlan is not None:
+            tags = self._vlan(vlan, at, extra)
+        found, caplen = _NO_HEADERS, None
+        if payload is not None:
+            ethernet = _ethernet_size(family, hook_number, payload, hw_protocol, l2hdr)
+            if ethernet:
+                if hwheader is None and l2hdr is None:
+                    hwheader = payload[:ethernet]
+                payload = payload[ethernet:]
+            more, network, ethertype = packet.inner_tags(payload, hw_protocol)
+            if more:
+                tags += more
+                payload = payload[network:]
+            caplen = len(payload)
+            found = packet.headers(payload, 0, caplen, ethertype)
+            if found[-1]:
+                extra |= found[-1]
+        elif hdr is not None or family in _ETHERTYPES:
+            found = packet.Headers(family=packet.FAMILIES.get(hw_protocol, hw_protocol))
+        if hwheader is None:
+            hwheader = l2hdr
+        elif l2hdr is not None and l2hdr != hwheader:
+            extra["NFULA_L2HDR"] = l2hdr.hex()
+        if hwlen is not None and (hwheader is None or hwlen[0] != len(hwheader)):
+            extra["NFULA_HWLEN"] = hwlen[0]
+        if seq_global is not None:
+            extra["NFULA_SEQ_GLOBAL"] = seq_global[0]
+        if ct is not None:
+            extra["NFULA_CT"] = nfct.entry(ct, 0, len(ct), self.order, self.base + start)
+        if ct_info is not None:
+            extra["NFULA_CT_INFO"] = nfct.INFO.get(ct_info[0], ct_info[0])
+        if unknown:
+            extra["unknown"] = [[number, value.hex()] for number, value in unknown]
+        address = None
+        if hwaddr is not None:
+            size, octets = hwaddr
+            address = packet.mac(octets[:size]) if 0 < size <= 8 else None
+            if size > 8:
+                extra["NFULA_HWADDR"] = [size, octets.hex()]
+        return PacketRecord(
+            "nflog", self.layout, self.base + start,
+            None if stamp is None else self._nanoseconds(start, *stamp),
+            None if origin is None else origin.observed_ns,
+            None if seq is None else seq[0],
+            None, None, None,
+            DIRECTIONS.get(hook) if isinstance(hook, str) else None,
+            hook,
+            None,
+            str(group),
+            (text(prefix) or None) if prefix is not None else None,
+            None,
+            None if indev is None else indev[0],
+            None if outdev is None else outdev[0],
+            None if physindev is None else physindev[0],
+            None if physoutdev is None else physoutdev[0],
+            None if mark is None else mark[0],
+            None if uid is None else uid[0],
+            None if gid is None else gid[0],
+            address,
+            None if hwtype is None else hwtype[0],
+            hwheader.hex() if hwheader else None,
+            tags or None,
+            *found[:11],
+            caplen,
+            found[11],
+            extra,
+            payload,
+            self.raw(data, message) if raw else None,
+        )  # fmt: skip
+
+    def _nanoseconds(self, pos: int, sec: int, usec: int) -> int:
+        if sec > MAX_SECONDS or usec >= 1_000_000:
+            raise self.error(pos, "NFULA_TIMESTAMP", f"{sec} s {usec} us",
+                             "a time before the year 10000, and less than 1000000 us")  # fmt: skip
+        return sec * 1_000_000_000 + usec * 1000
+
+    def _vlan(self, nested: bytes, at: int, extra: dict[str, Any]) -> tuple[Vlan, ...]:
+        found = to_dict(_VLAN, nested, 0, len(nested), self.order, self.base + at)
+        if "unknown" in found:
+            extra["NFULA_VLAN"] = found["unknown"]
+        if "NFULA_VLAN_TCI" not in found:
+            return ()
+        return (packet.vlan_tag(found["NFULA_VLAN_TCI"], found.get("NFULA_VLAN_PROTO")),)
+
+
+_NO_HEADERS = packet.Headers()
+_ETHERTYPES = {2: packet.ETH_P_IP, 10: packet.ETH_P_IPV6, 3: packet.ETH_P_ARP}
+
+
+def _ethernet_size(
+    family: int, hook: int | None, payload: bytes, hw_protocol: int, l2hdr: bytes | None
+) -> int:
+    """How many bytes of Ethernet header the payload begins with.
+
+    netdev egress and ARP output log from the link header on, everything else from the network
+    header; a device without a link header has none there either, so the bytes are asked.
+    """
+    if (family, hook) not in ((5, 1), (3, 1)) or len(payload) < 14:
+        return 0
+    kind = int.from_bytes(payload[12:14])
+    if l2hdr is not None:
+        return 14 if payload.startswith(l2hdr) else 0
+    return 14 if kind == hw_protocol or (kind < 0x600 and hw_protocol < 0x600) else 0
+
+
+def byte_order(body: bytes) -> str:
+    """The byte order of a message without nlmsghdr, by its first attribute's type.
+
+    The kernel puts NFULA_PACKET_HDR, 1, first; a type of 256 or more is the other order.
+    """
+    return "<" if len(body) < 8 or body[7] & 0x3F == 0 else ">"
+
+
+def captured_stream(data: bytes, linktype: int, offset: int) -> Stream:
+    """The stream for a packet of a capture file, whose bytes tell the byte order."""
+    if linktype == LINKTYPE_NFLOG:
+        return Stream(byte_order(data))
+    size = data[16:20]
+    return Stream("<" if int.from_bytes(size, "little") <= int.from_bytes(size) else ">")
+
+
+def stream(name: str, head: bytes = b"") -> Stream:
+    """The stream of a layout name, nfulnl-le or nfulnl-be; ValueError for another."""
+    orders = {"nfulnl-le": "<", "nfulnl-be": ">"}
+    if name not in orders:
+        raise ValueError(f"no layout {name!r}; there are {' and '.join(orders)}")
+    return Stream(orders[name])
+
+
+def known_layouts() -> list[str]:
+    """The names of all layouts."""
+    return ["nfulnl-le", "nfulnl-be"]
+
+
+def probe(head: bytes, final: bool) -> list[Guess]:
+    """Try both byte orders on the first bytes of an input."""
+    guesses = []
+    for order, name in (("<", "nfulnl-le"), (">", "nfulnl-be")):
+        trial, messages, explained = Stream(order), 0, 0
+        for item in trial.split(head, final):
+            if isinstance(item, Message):
+                try:
+                    trial.decode(head, item)
+                except DecodeError:
+                    continue
+                messages += 1
+                explained += align(item.end - item.start)
+        if messages:
+            explained = min(len(head), explained + 20 * trial.other)
+            guesses.append(
+                Guess(
+                    stream=partial(Stream, order),
+                    container="netlink",
+                    layouts=[name],
+                    messages=messages,
+                    explained=explained,
+                    evidence=[
+                        f"{messages} log messages whose attributes fill them exactly, over"
+                        f" {explained} of {len(head)} bytes"
+                    ],
+                )
+            )
+    return sorted(guesses, key=lambda g: -g.explained)[:1]

@@ -1,0 +1,505 @@
+"""The logged packet: headers of layers 2 to 4, as far as they were kept.
+
+A log keeps the first 40 to 128 bytes of a packet, so a cut header is the normal case: what is
+there is decoded, what is cut is None, and `Headers.cut` names the header that was cut.
+
+The construct schemas below are the headers; the compiled plans of `formats.plan` read them. Two
+ways in: `headers` gives the fields of a record, fast; `dissect` gives every field of every header,
+through construct, for a person.
+
+Sources: RFC 791, 8200, 826, 9293, 768, 792, 4443, 9260, 4302, 4303, 2784, IEEE 802.1Q.
+"""
+
+from __future__ import annotations
+
+from struct import Struct as CStruct
+from typing import Any, NamedTuple
+
+from construct import Bytes, Int8ub, Int16ub, Int32ub, Struct
+
+from pylog.formats.plan import Plan
+from pylog.record import Fragment, Vlan
+
+ETHERNET = Struct("dst" / Bytes(6), "src" / Bytes(6), "type" / Int16ub)
+VLAN_TAG = Struct("tci" / Int16ub, "type" / Int16ub)
+ARP = Struct(
+    "htype" / Int16ub, "ptype" / Int16ub, "hlen" / Int8ub, "plen" / Int8ub, "oper" / Int16ub
+)
+IPV4 = Struct(
+    "version_ihl" / Int8ub,
+    "tos" / Int8ub,
+    "length" / Int16ub,
+    "id" / Int16ub,
+    "flags_offset" / Int16ub,
+    "ttl" / Int8ub,
+    "protocol" / Int8ub,
+    "checksum" / Int16ub,
+    "src" / Bytes(4),
+    "dst" / Bytes(4),
+)
+IPV6 = Struct(
+    "version_class_flow" / Int32ub,
+    "payload_length" / Int16ub,
+    "next_header" / Int8ub,
+    "hop_limit" / Int8ub,
+    "src" / Bytes(16),
+    "dst" / Bytes(16),
+)
+IPV6_EXTENSION = Struct("next_header" / Int8ub, "length" / Int8ub)
+IPV6_FRAGMENT = Struct(
+    "next_header" / Int8ub, "reserved" / Int8ub, "offset_more" / Int16ub, "id" / Int32ub
+)
+TCP = Struct(
+    "sport" / Int16ub,
+    "dport" / Int16ub,
+    "seq" / Int32ub,
+    "ack" / Int32ub,
+    "offset" / Int8ub,
+    "flags" / Int8ub,
+    "window" / Int16ub,
+    "checksum" / Int16ub,
+    "urgent" / Int16ub,
+)
+UDP = Struct("sport" / Int16ub, "dport" / Int16ub, "length" / Int16ub, "checksum" / Int16ub)
+SCTP = Struct("sport" / Int16ub, "dport" / Int16ub, "tag" / Int32ub, "checksum" / Int32ub)
+ICMP = Struct("type" / Int8ub, "code" / Int8ub, "checksum" / Int16ub, "rest" / Int32ub)
+AH = Struct(
+    "next_header" / Int8ub, "length" / Int8ub, "reserved" / Int16ub, "spi" / Int32ub,
+    "sequence" / Int32ub,
+)  # fmt: skip
+ESP = Struct("spi" / Int32ub, "sequence" / Int32ub)
+GRE = Struct("flags_version" / Int16ub, "protocol" / Int16ub)
+
+_ipv4, _ipv6, _arp = Plan(IPV4), Plan(IPV6), Plan(ARP)
+_extension, _fragment = Plan(IPV6_EXTENSION), Plan(IPV6_FRAGMENT)
+_tcp, _udp, _sctp, _icmp = Plan(TCP), Plan(UDP), Plan(SCTP), Plan(ICMP)
+_ah, _esp, _gre = Plan(AH), Plan(ESP), Plan(GRE)
+_tcp_fields = _tcp.reader(("sport", "dport", "flags"))
+_ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
+_u16_pair = CStruct(">HH").unpack_from
+
+ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+ETH_P_8021Q, ETH_P_8021AD = 0x8100, 0x88A8
+FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp"}
+
+_ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))  # RFC 792: they quote the packet that caused them
+_ICMP6_ERRORS = frozenset((1, 2, 3, 4))  # RFC 4443
+_EXTENSIONS = frozenset((0, 43, 60, 135, 139, 140))  # hop-by-hop, routing, destination, mobility...
+_JUMBO = 0xC2  # RFC 2675, in a hop-by-hop header
+
+
+class Headers(NamedTuple):
+    """What the headers of a packet say, under the names of a record's fields.
+
+    cut     the header that the kept bytes end in, None when every header is whole
+    extra   what only some protocols have: spi, gre_protocol, arp_..., and `inner`, the headers of
+            the packet that an ICMP error quotes
+    """
+
+    family: str | int | None = None
+    protocol: int | None = None
+    saddr: str | None = None
+    daddr: str | None = None
+    sport: int | None = None
+    dport: int | None = None
+    tcp_flags: str | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    fragment: Fragment | None = None
+    length: int | None = None
+    cut: str | None = None
+    extra: dict[str, Any] | None = None
+
+
+# Text of addresses and flags. The memos are bounded: whoever sends packets chooses the keys.
+
+
+class _Addresses(dict[bytes, str]):
+    """4 or 16 address bytes -> text, remembered."""
+
+    def __missing__(self, address: bytes) -> str:
+        if len(self) >= 65536:
+            self.clear()
+        text = "{}.{}.{}.{}".format(*address) if len(address) == 4 else _ipv6_text(address)
+        self[address] = text
+        return text
+
+
+def _ipv6_text(address: bytes) -> str:
+    """RFC 5952 text, with ::a.b.c.d and ::ffff:a.b.c.d for embedded IPv4 as inet_ntop(3) does."""
+    groups = [int.from_bytes(address[i : i + 2]) for i in range(0, 16, 2)]
+    best, best_length, start = -1, 1, -1
+    for i, group in enumerate([*groups, 1]):
+        if group == 0:
+            start = i if start < 0 else start
+        elif start >= 0:
+            if i - start > best_length:
+                best, best_length = start, i - start
+            start = -1
+    words = [f"{group:x}" for group in groups]
+    if best == 0 and (best_length == 6 or (best_length == 5 and groups[5] == 0xFFFF)):
+        words[6:] = ["{}.{}.{}.{}".format(*address[12:])]
+    if best < 0:
+        return ":".join(words)
+    return f"{':'.join(words[:best])}::{':'.join(words[best + best_length :])}"
+
+
+addresses = _Addresses()
+"""addresses[b] is the text of an IPv4 (4 bytes) or IPv6 (16 bytes) address."""
+
+
+def mac(address: bytes) -> str:
+    """A link-layer address as colon-separated hex."""
+    return address.hex(":")
+
+
+TCP_FLAGS = tuple(
+    "".join(
+        letter
+        for letter, bit in (("A", 16), ("R", 4), ("S", 2), ("F", 1), ("U", 32), ("P", 8),
+                            ("E", 64), ("C", 128))
+        if value & bit
+    )
+    or "-"
+    for value in range(256)
+)  # fmt: skip
+"""The flag letters in ipmon's order, ARSFUPEC; "-" for none."""
+
+
+def headers(
+    data: bytes, start: int, end: int, ethertype: int, host_order: bool = False
+) -> Headers:
+    """The headers of the packet data[start:end], which begins at the network header.
+
+    ethertype    ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; others give a Headers with the number as family
+    host_order   ip_len and ip_off of an IPv4 header are little-endian (formats.ipl_layouts)
+    """
+    if ethertype == ETH_P_IP:
+        return _ipv4_headers(data, start, end, host_order, 0)
+    if ethertype == ETH_P_IPV6:
+        return _ipv6_headers(data, start, end, 0)
+    if ethertype == ETH_P_ARP:
+        return _arp_headers(data, start, end)
+    return Headers(family=ethertype)
+
+
+def _ipv4_headers(data: bytes, start: int, end: int, host_order: bool, depth: int) -> Headers:
+    if end - start < 20:
+        _, _, length, ident, bits, _, protocol, _, src, dst = _ipv4.cut(data, start, end)
+        if host_order:
+            length, bits = _swap(length), _swap(bits)
+        return Headers(
+            family="ipv4",
+            protocol=protocol,
+            saddr=None if src is None else addresses[src],
+            daddr=None if dst is None else addresses[dst],
+            fragment=None if bits is None else _ipv4_fragment(ident, bits),
+            length=length,
+            cut="ipv4",
+        )
+    version, _, length, ident, bits, _, protocol, _, src, dst = _ipv4.unpack(data, start)
+    if host_order:
+        length, bits = _swap(length), _swap(bits)
+    fragment = _ipv4_fragment(ident, bits) if bits & 0x3FFF else None
+    after = start + (version & 15) * 4
+    if version >> 4 != 4 or version & 15 < 5:
+        return Headers("ipv4", extra={"bad_header": f"version {version >> 4}, "
+                                                    f"header length {(version & 15) * 4}"})
+    if bits & 0x1FFF:  # a later fragment: no header of layer 4 in it
+        return Headers("ipv4", protocol, addresses[src], addresses[dst], fragment=fragment,
+                       length=length, cut="ipv4 options" if after > end else None)
+    if after > end:
+        return Headers("ipv4", protocol, addresses[src], addresses[dst], fragment=fragment,
+                       length=length, cut="ipv4 options")
+    layer4 = _LAYER4.get(protocol)
+    if layer4 is None:
+        return Headers("ipv4", protocol, addresses[src], addresses[dst], fragment=fragment,
+                       length=length)
+    sport, dport, flags, icmp_type, icmp_code, cut, extra = layer4(data, after, end, depth)
+    return Headers("ipv4", protocol, addresses[src], addresses[dst], sport, dport, flags,
+                   icmp_type, icmp_code, fragment, length, cut, extra)  # fmt: skip
+
+
+def _swap(value: Any) -> Any:
+    return None if value is None else (value & 0xFF) << 8 | value >> 8
+
+
+def _ipv4_fragment(ident: int | None, bits: int) -> Fragment | None:
+    if not bits & 0x3FFF:
+        return None
+    return Fragment(ident, (bits & 0x1FFF) * 8, bool(bits & 0x2000), bool(bits & 0x4000))
+
+
+def _ipv6_headers(data: bytes, start: int, end: int, depth: int) -> Headers:
+    if end - start < 40:
+        _, length, protocol, _, src, _dst = _ipv6.cut(data, start, end)
+        return Headers(
+            family="ipv6",
+            protocol=protocol,
+            saddr=None if src is None else addresses[src],
+            length=None if length is None else 40 + length,
+            cut="ipv6",
+        )
+    first, length, protocol, _, src, dst = _ipv6.unpack(data, start)
+    if first >> 28 != 6:
+        return Headers("ipv6", extra={"bad_header": f"version {first >> 28}"})
+    length += 40
+    after, fragment, cut = start + 40, None, None
+    for _ in range(64):  # a chain cannot be longer than the bytes, and no sane one is this long
+        if protocol in _EXTENSIONS:
+            if after + 2 > end:
+                cut = "ipv6 extension"
+                break
+            following, units = _extension.unpack(data, after)
+            if protocol == 0 and length == 40:
+                length = _jumbo_length(data, after, min(end, after + 8 + units * 8)) or length
+            size = 8 + units * 8
+        elif protocol == 44:
+            if after + 8 > end:
+                cut = "ipv6 fragment"
+                break
+            following, _, bits, ident = _fragment.unpack(data, after)
+            if bits & 0xFFF9:
+                fragment = Fragment(ident, bits & 0xFFF8, bool(bits & 1))
+            size = 8
+        else:
+            break
+        protocol = following
+        after += size
+        if fragment is not None and fragment.offset:
+            return Headers("ipv6", protocol, addresses[src], addresses[dst], fragment=fragment,
+                           length=length)
+        if after > end:
+            cut = "ipv6 extension"
+            break
+    layer4 = _LAYER4.get(protocol)
+    if cut or layer4 is None:
+        return Headers("ipv6", protocol, addresses[src], addresses[dst], fragment=fragment,
+                       length=length, cut=cut)
+    sport, dport, flags, icmp_type, icmp_code, cut, extra = layer4(data, after, end, depth)
+    return Headers("ipv6", protocol, addresses[src], addresses[dst], sport, dport, flags,
+                   icmp_type, icmp_code, fragment, length, cut, extra)  # fmt: skip
+
+
+def _jumbo_length(data: bytes, start: int, end: int) -> int | None:
+    """The length of the packet from the jumbo option of a hop-by-hop header, or None."""
+    at = start + 2
+    while at + 1 < end:
+        if data[at] == _JUMBO and data[at + 1] == 4 and at + 6 <= end:
+            return 40 + int.from_bytes(data[at + 2 : at + 6])
+        at += 1 if data[at] == 0 else 2 + data[at + 1]
+    return None
+
+
+def _arp_headers(data: bytes, start: int, end: int) -> Headers:
+    if end - start < 8:
+        return Headers("arp", cut="arp")
+    htype, ptype, hlen, plen, oper = _arp.unpack(data, start)
+    extra: dict[str, Any] = {"arp_oper": oper}
+    at, fields = start + 8, []
+    for size in (hlen, plen, hlen, plen):
+        fields.append(data[at : at + size] if at + size <= end else None)
+        at += size
+    sha, spa, tha, tpa = fields
+    if sha is not None and htype == 1:
+        extra["arp_sha"] = mac(sha)
+    if tha is not None and htype == 1:
+        extra["arp_tha"] = mac(tha)
+    is_ip = ptype == ETH_P_IP and plen == 4
+    return Headers(
+        family="arp",
+        saddr=addresses[spa] if is_ip and spa else None,
+        daddr=addresses[tpa] if is_ip and tpa else None,
+        cut="arp" if at > end else None,
+        extra=extra,
+    )
+
+
+# Layer 4: (data, start, end, depth) -> sport, dport, tcp_flags, icmp_type, icmp_code, cut, extra
+
+_Layer4 = tuple[
+    int | None, int | None, str | None, int | None, int | None, str | None, dict[str, Any] | None
+]
+
+
+def _tcp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    if end - start >= 20:
+        sport, dport, flags = _tcp_fields(data, start)
+        return sport, dport, TCP_FLAGS[flags], None, None, None, None
+    sport, dport, _, _, _, flags, *_rest = _tcp.cut(data, start, end)
+    text = None if flags is None else TCP_FLAGS[flags]
+    return sport, dport, text, None, None, None if depth and dport is not None else "tcp", None
+
+
+def _udp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    if end - start >= 8:
+        sport, dport = _u16_pair(data, start)
+        return sport, dport, None, None, None, None, None
+    sport, dport = _ports.cut(data, start, end)
+    return sport, dport, None, None, None, "udp", None
+
+
+def _sctp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    sport, dport = _ports.cut(data, start, end)
+    cut = "sctp" if end - start < _sctp.size and not (depth and dport is not None) else None
+    return sport, dport, None, None, None, cut, None
+
+
+def _icmp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    kind, code, _, _ = _icmp.cut(data, start, end)
+    if end - start < 8:
+        # some ICMP messages are shorter than the 8 bytes of RFC 792; type, code, checksum are not
+        return None, None, None, kind, code, "icmp" if end - start < 4 else None, None
+    extra = None
+    if kind in _ICMP_ERRORS and depth == 0:
+        extra = _quoted(data, start + 8, end)
+    return None, None, None, kind, code, None, extra
+
+
+def _icmp6_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    kind, code, _, _ = _icmp.cut(data, start, end)
+    if end - start < 8:
+        return None, None, None, kind, code, "icmpv6" if end - start < 4 else None, None
+    extra = None
+    if kind in _ICMP6_ERRORS and depth == 0:
+        extra = _quoted(data, start + 8, end)
+    return None, None, None, kind, code, None, extra
+
+
+def _quoted(data: bytes, start: int, end: int) -> dict[str, Any] | None:
+    """{"inner": the headers of the packet that an ICMP error quotes}, or None if nothing is left.
+
+    A quoted packet is expected to be cut after 8 bytes of its layer 4, which is not told as a cut.
+    """
+    if start >= end:
+        return None
+    if data[start] >> 4 == 6:
+        inner = _ipv6_headers(data, start, end, 1)
+    else:
+        inner = _ipv4_headers(data, start, end, False, 1)
+    return {"inner": inner_dict(inner)}
+
+
+def inner_dict(inner: Headers) -> dict[str, Any]:
+    """Headers as the JSON-ready mapping that a record's extra holds; None is left out."""
+    found: dict[str, Any] = {}
+    for name, value in zip(Headers._fields, inner, strict=True):
+        if name == "extra" and value:
+            found |= value
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _esp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    spi, sequence = _esp.cut(data, start, end)
+    extra = None if spi is None else {"spi": spi}
+    return None, None, None, None, None, "esp" if sequence is None and not depth else None, extra
+
+
+def _ah_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    following, _, _, spi, sequence = _ah.cut(data, start, end)
+    extra = {"ah_next_header": following, "spi": spi}
+    extra = {name: value for name, value in extra.items() if value is not None}
+    return None, None, None, None, None, "ah" if sequence is None and not depth else None, extra
+
+
+def _gre_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+    _, protocol = _gre.cut(data, start, end)
+    extra = None if protocol is None else {"gre_protocol": protocol}
+    return None, None, None, None, None, "gre" if protocol is None else None, extra
+
+
+_LAYER4 = {
+    1: _icmp_headers,
+    6: _tcp_headers,
+    17: _udp_headers,
+    47: _gre_headers,
+    50: _esp_headers,
+    51: _ah_headers,
+    58: _icmp6_headers,
+    132: _sctp_headers,
+    136: _udp_headers,  # UDP-Lite: the same ports
+}
+
+
+def vlan_tag(tci: int, protocol: int | None) -> Vlan:
+    """A VLAN tag from its 16 bits (IEEE 802.1Q: priority 3, DEI 1, id 12) and its EtherType."""
+    return Vlan(tci & 0xFFF, tci >> 13, bool(tci & 0x1000), protocol)
+
+
+def inner_tags(payload: bytes, ethertype: int) -> tuple[tuple[Vlan, ...], int, int]:
+    """The VLAN tags at the start of a payload, where its network header is, and its EtherType.
+
+    A payload of EtherType 0x8100 or 0x88a8 begins with the tag's 16 bits and the next EtherType.
+    """
+    tags: tuple[Vlan, ...] = ()
+    start = 0
+    while ethertype in (ETH_P_8021Q, ETH_P_8021AD) and start + 4 <= len(payload):
+        tci, following = _u16_pair(payload, start)
+        tags += (vlan_tag(tci, ethertype),)
+        start, ethertype = start + 4, following
+    return tags, start, ethertype
+
+
+def dissect(payload: bytes, ethertype: int | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """Every field of every whole header of a packet: [("ipv4", {...}), ("tcp", {...}), ...].
+
+    payload     from the network header on, as `PacketRecord.payload`
+    ethertype   default: by the packet's first four bits, 4 or 6
+
+    Through construct, for looking at single packets; a header that is cut is not in the list.
+    """
+    if ethertype is None:
+        ethertype = ETH_P_IPV6 if payload[:1] and payload[0] >> 4 == 6 else ETH_P_IP
+    found: list[tuple[str, dict[str, Any]]] = []
+    at, following = 0, {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp",
+                        ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}.get(ethertype, "")  # fmt: skip
+    while following:
+        name, schema = following, _SCHEMAS[following]
+        if at + schema.sizeof() > len(payload) or len(found) > 64:
+            break
+        fields = {k: v for k, v in schema.parse(payload[at:]).items() if not k.startswith("_")}
+        found.append((name, fields))
+        at += _size(name, fields)
+        following = _following(name, fields)
+    return found
+
+
+_SCHEMAS: dict[str, Any] = {
+    "vlan": VLAN_TAG, "arp": ARP, "ipv4": IPV4, "ipv6": IPV6, "ipv6 extension": IPV6_EXTENSION,
+    "ipv6 fragment": IPV6_FRAGMENT, "tcp": TCP, "udp": UDP, "sctp": SCTP, "icmp": ICMP,
+    "icmpv6": ICMP, "ah": AH, "esp": ESP, "gre": GRE,
+}  # fmt: skip
+_NAMES = {
+    1: "icmp", 6: "tcp", 17: "udp", 44: "ipv6 fragment", 47: "gre", 50: "esp", 51: "ah",
+    58: "icmpv6", 132: "sctp", 136: "udp", **dict.fromkeys(_EXTENSIONS, "ipv6 extension"),
+}  # fmt: skip
+
+
+def _size(name: str, fields: dict[str, Any]) -> int:
+    """How many bytes a header takes, from its own length field where it has one."""
+    if name == "ipv4":
+        return max(20, (fields["version_ihl"] & 15) * 4)
+    if name == "ipv6 extension":
+        return 8 + 8 * int(fields["length"])
+    if name == "ah":
+        return 8 + 4 * int(fields["length"])
+    return int(_SCHEMAS[name].sizeof())
+
+
+def _following(name: str, fields: dict[str, Any]) -> str:
+    """The name of the header after this one; "" where pylog knows none, or there is none."""
+    if name == "vlan":
+        kinds = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp",
+                 ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}  # fmt: skip
+        return kinds.get(fields["type"], "")
+    if name == "ipv4":
+        later = fields["flags_offset"] & 0x1FFF or fields["version_ihl"] >> 4 != 4
+        return "" if later else _NAMES.get(fields["protocol"], "")
+    if name == "ipv6 fragment" and fields["offset_more"] & 0xFFF8:
+        return ""
+    if name in ("icmp", "icmpv6"):
+        errors = _ICMP_ERRORS if name == "icmp" else _ICMP6_ERRORS
+        return ("ipv4" if name == "icmp" else "ipv6") if fields["type"] in errors else ""
+    return _NAMES.get(fields.get("next_header", -1), "")

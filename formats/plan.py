@@ -1,0 +1,121 @@
+"""From a construct schema to one struct.Struct: the only fast path, and nothing written twice.
+
+A schema says where each field lies. `leaves` walks its fixed part once and lists name, offset and
+struct code of every scalar; `Plan` makes one `struct.Struct` of them, with padding skipped. The
+walk ends at the first part of variable size. construct itself stays the reference: the tests hold
+both equal.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from construct import (
+    Array,
+    Bytes,
+    Construct,
+    Default,
+    FormatField,
+    Renamed,
+    Struct,
+)
+
+Unpack = Callable[[Any, int], tuple[Any, ...]]
+
+
+class Leaf(NamedTuple):
+    """One scalar of a schema: its name, offset and size in bytes, and its struct code."""
+
+    name: str
+    offset: int
+    size: int
+    code: str
+    order: str
+
+
+def leaves(schema: Any) -> list[Leaf]:
+    """The scalars of the schema's fixed part, in order; the rows of an array are name.0, name.1."""
+    return [leaf for leaf in _fixed_part(schema) if not leaf.name.startswith("_")]
+
+
+def _fixed_part(schema: Any) -> list[Leaf]:
+    """The leaves, and the padding between and after them, whose names begin with "_"."""
+    found: list[Leaf] = []
+    _walk(schema, "", 0, found)
+    return found
+
+
+def _walk(schema: Construct[Any, Any], name: str, offset: int, found: list[Leaf]) -> int | None:
+    """Add the leaves of `schema`; return the offset after it, or None after a variable part."""
+    while isinstance(schema, Renamed | Default):
+        schema = schema.subcon
+    if isinstance(schema, Struct):
+        end: int | None = offset
+        for part in schema.subcons:
+            assert end is not None
+            end = _walk(part, part.name or name, end, found)
+            if end is None:
+                return None
+        return end
+    if isinstance(schema, FormatField):
+        order, code = schema.fmtstr[0], schema.fmtstr[1:]
+        found.append(Leaf(name, offset, schema.length, code, order))
+        return offset + schema.length
+    if isinstance(schema, Bytes) and isinstance(schema.length, int):
+        found.append(Leaf(name, offset, schema.length, f"{schema.length}s", "="))
+        return offset + schema.length
+    if isinstance(schema, Array) and isinstance(schema.count, int):
+        end = offset
+        for i in range(schema.count):
+            assert end is not None
+            end = _walk(schema.subcon, f"{name}.{i}", end, found)
+        return end
+    return None
+
+
+class Plan:
+    """The fixed part of a schema as one compiled struct.
+
+    names    the scalars, in the order in which `unpack` gives them
+    size     of the fixed part in bytes
+    unpack   (data, offset) -> values; raises struct.error when fewer than `size` bytes are left
+    """
+
+    def __init__(self, schema: Any) -> None:
+        last = _fixed_part(schema)[-1]
+        self.leaves = leaves(schema)
+        self.names = tuple(leaf.name for leaf in self.leaves)
+        self.size = last.offset + last.size
+        self._struct = struct.Struct(self._format(self.leaves, self.size))
+        self.unpack: Unpack = self._struct.unpack_from
+
+    @staticmethod
+    def _format(chosen: Sequence[Leaf], size: int) -> str:
+        orders = {leaf.order for leaf in chosen if leaf.code not in "BbC" and leaf.order != "="}
+        if len(orders) > 1:
+            raise ValueError("fields of both byte orders: declare the minor ones as Bytes")
+        code, at = (orders.pop() if orders else "="), 0
+        for leaf in chosen:
+            code += "x" * (leaf.offset - at) + leaf.code
+            at = leaf.offset + leaf.size
+        return code + "x" * (size - at)
+
+    def reader(self, names: Sequence[str]) -> Unpack:
+        """A function (data, offset) -> the values of `names`; None for one the schema lacks."""
+        chosen = [leaf for leaf in self.leaves if leaf.name in names]
+        unpack: Unpack = struct.Struct(self._format(chosen, self.size)).unpack_from
+        have = [leaf.name for leaf in chosen]
+        if have == list(names):
+            return unpack
+        pick = itemgetter(*(have.index(n) if n in have else len(have) for n in names))
+        return lambda data, offset: pick((*unpack(data, offset), None))
+
+    def cut(self, data: bytes, start: int, end: int) -> tuple[Any, ...]:
+        """As `unpack`, for a header of which only data[start:end] was kept: None for the rest."""
+        kept = end - start
+        values = self._struct.unpack(data[start:end][: self.size].ljust(self.size, b"\0"))
+        pairs = zip(self.leaves, values, strict=True)
+        return tuple(v if leaf.offset + leaf.size <= kept else None for leaf, v in pairs)

@@ -1,0 +1,65 @@
+"""The command line: one module a command, found by its file.
+
+A command module has `HELP` (one line), `add_arguments(parser)` and `run(arguments) -> exit status`.
+Records and answers go to standard output, everything else to standard error. Exit status: 0; 1 for
+a failure, 2 for wrong usage, 130 for Ctrl-C. A closed pipe is no error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import pylog
+from pylog.errors import BackendError, DecodeError
+
+DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
+of Linux NFLOG (netlink dumps, pcap and pcapng captures), from any machine on any machine."""
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command that reads a log takes."""
+    parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before"
+        " 4.0 also with :nat or :state for those logs",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=("resync", "strict"),
+        default="resync",
+        help="damaged bytes: resync goes on with the next record and tells what was lost"
+        " (default), strict stops",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(prog="pylog", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"pylog {pylog.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for entry in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{entry.name}")
+        command = commands.add_parser(
+            entry.name, help=module.HELP, description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    try:
+        arguments = parser.parse_args(argv)
+        return int(arguments.run(arguments))
+    except (DecodeError, BackendError, ValueError) as error:
+        print(f"pylog: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader of our output is gone; nothing more can be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

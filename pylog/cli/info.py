@@ -1,0 +1,163 @@
+"""Tell what a log is: its container, layout, and what is in it.
+
+The whole of each SOURCE is read. With --explain, also why it was taken for that layout, and what
+else would have fitted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+import pylog
+from pylog.cli import add_source_arguments
+from pylog.outputs.text import escape
+from pylog.reader import Reader, queue_of
+from pylog.record import LossRecord, PacketRecord, Record, rfc3339
+
+HELP = "tell what a log is and what is in it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pylog info`."""
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="a file, or - (standard input)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a source")
+    parser.add_argument(
+        "--explain", action="store_true", help="show the evidence and what other layouts would fit"
+    )
+    add_source_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `pylog info`."""
+    for source in arguments.source:
+        with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
+            found = describe(reader)
+        if not arguments.explain:
+            del found["evidence"], found["rivals"]
+        if arguments.json:
+            sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        else:
+            sys.stdout.write(_text(found))
+    return 0
+
+
+def describe(reader: Reader) -> dict[str, Any]:
+    """Everything that `pylog info --json --explain` tells, of a reader that is read to its end."""
+    counts: Counter[str] = Counter()
+    logs: Counter[str] = Counter()
+    interfaces: Counter[str] = Counter()
+    layouts: Counter[str] = Counter()
+    times: list[int] = []
+    damage: list[dict[str, Any]] = []
+    lost_bytes = 0
+    for record in reader:
+        counts[str(record.__struct_config__.tag)] += 1
+        if isinstance(record, LossRecord):
+            if record.size is not None or record.count is None:
+                lost_bytes += record.size or 0
+                if len(damage) < 100:
+                    damage.append({"offset": record.offset, "size": record.size or 0,
+                                   "reason": record.reason})  # fmt: skip
+            continue
+        layouts[record.layout] += 1
+        logs[_log(record)] += 1
+        for device in _devices(record):
+            interfaces[device] += 1
+        time = record.timestamp_ns if record.timestamp_ns is not None else record.observed_ns
+        if time is not None:
+            times = [min(time, *times), max(time, *times)] if times else [time, time]
+    detection = reader.detection
+    parts = reader.layout.split("-", 2)
+    is_ipl = parts[0] == "ipl"
+    return {
+        "source": reader.backend.name,
+        "container": detection.container,
+        "compression": getattr(reader.backend, "compression", None),
+        "layout": reader.layout,
+        "layouts": list(layouts) or detection.layouts[:1],
+        "same": detection.layouts[1:],
+        "version": _version(reader.layout) if is_ipl else None,
+        "abi": _abi(reader.layout) if is_ipl else parts[-1],
+        "logs": dict(logs),
+        "records": dict(counts),
+        "first": rfc3339(times[0]) if times else None,
+        "last": rfc3339(times[1]) if times else None,
+        "interfaces": dict(interfaces.most_common()),
+        "dropped": reader.dropped,
+        "malformed": reader.malformed,
+        "malformed_bytes": lost_bytes,
+        "damage": damage,
+        "other_messages": reader.other,
+        "evidence": detection.evidence,
+        "rivals": [{"layout": name, "bytes": explained, "score": score}
+                   for name, explained, score in detection.rivals],
+    }  # fmt: skip
+
+
+def _log(record: Record) -> str:
+    queue = queue_of(record)
+    return f"group {queue}" if record.source == "nflog" else queue
+
+
+def _devices(record: Record) -> list[str]:
+    found = [getattr(record, name, None) for name in ("indev", "outdev")]
+    if isinstance(record, PacketRecord):
+        found += [record.physindev, record.physoutdev]
+    return [f"#{d}" if isinstance(d, int) else d for d in found if d is not None]
+
+
+def _version(layout: str) -> str:
+    from pylog.formats import ipl_layouts
+
+    return ipl_layouts.named(layout.partition(":")[0]).version.name
+
+
+def _abi(layout: str) -> str:
+    from pylog.formats import ipl_layouts
+
+    return ipl_layouts.named(layout.partition(":")[0]).abi.name
+
+
+def _text(found: dict[str, Any]) -> str:
+    """The description as lines for a person."""
+    lost = "cannot be known" if found["dropped"] is None else str(found["dropped"])
+    damage = f"{found['malformed']} places, {found['malformed_bytes']} bytes"
+    container = found["container"]
+    if found["compression"]:
+        container += f", compressed with {found['compression']}"
+    rows = [
+        ("source", found["source"]),
+        ("container", container),
+        ("layout", " ".join(dict.fromkeys([found["layout"], *found["layouts"]]))),
+        ("version", f"IPFilter {found['version']}" if found["version"] else None),
+        ("ABI", found["abi"]),
+        ("logs", _counted(found["logs"])),
+        ("records", _counted(found["records"]) or "none"),
+        ("time", f"{found['first']} to {found['last']}" if found["first"] else "none"),
+        ("interfaces", _counted(found["interfaces"])),
+        ("lost records", lost),
+        ("damage", damage if found["malformed"] else "none"),
+        ("other messages", str(found["other_messages"]) if found["other_messages"] else None),
+    ]
+    lines = [f"{name + ':':16}{escape(value)}" for name, value in rows if value]
+    for place in found["damage"]:
+        lines.append(f"    {place['size']} bytes at offset {place['offset']}: {place['reason']}")
+    if "evidence" in found:
+        lines.append("evidence:")
+        lines += [f"    {fact}" for fact in found["evidence"]]
+        if found["same"]:
+            lines.append("decoded identically by:")
+            lines += [f"    {name}" for name in found["same"]]
+        if found["rivals"]:
+            lines.append("would fit less well (bytes explained, score):")
+            lines += [f"    {r['layout']} ({r['bytes']}, {r['score']})" for r in found["rivals"]]
+    return "\n".join(lines) + "\n"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items())

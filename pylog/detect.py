@@ -1,0 +1,104 @@
+"""What an input is: every format is asked about its first bytes, and the best answer wins.
+
+The answer carries its evidence and what else would fit. Layouts that make the same records of the
+same bytes are one answer; two that differ and explain the bytes equally well are an error that
+lists both, to be settled with a layout name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from pylog.errors import DecodeError
+from pylog.formats import Stream, modules
+from pylog.formats.pcap import Stream as CaptureStream
+from pylog.formats.pcap import container
+
+HEAD = 1 << 18
+"""How many of the first bytes are looked at, where that many are there."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What the first bytes of an input are.
+
+    container   raw (ipl records back to back), netlink, pcap or pcapng
+    layouts     the layout that is used, then those that decode the input identically
+    stream      makes the Stream to read it with
+    evidence    sentences for a person
+    rivals      (layout, bytes explained, score) of what fits less well, best first
+    named       the user named the layout
+    """
+
+    container: str
+    layouts: list[str]
+    stream: Callable[[], Stream]
+    evidence: list[str]
+    rivals: list[tuple[str, int, int]] = field(default_factory=list)
+    named: bool = False
+
+
+def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
+    """Tell what an input is by its first bytes; `final` if these are all.
+
+    layout   the user's word, taken without question
+    Raises DecodeError for bytes that no format explains, or that two explain equally well and
+    differently; ValueError for a layout that does not exist.
+    """
+    if layout is not None:
+        return _named(head, layout)
+    if not head:
+        raise DecodeError("input", "nothing", "a firewall log (or --layout NAME)", 0)
+    guesses = [guess for module in modules().values() for guess in module.probe(head, final)]
+    guesses = [guess for guess in guesses if guess.explained * 10 >= len(head)]
+    if not guesses:
+        raise DecodeError("input", f"the bytes {head[:16].hex(' ')}", _looked_for(), 0)
+    best = max((guess.explained, guess.score) for guess in guesses)
+    top = [guess for guess in guesses if (guess.explained, guess.score) == best]
+    if len(top) > 1:
+        names = " or ".join(guess.layouts[0] for guess in top)
+        raise DecodeError(
+            "layout", f"{names}, which explain the same bytes but read them differently",
+            "one; name it with --layout", 0,
+        )  # fmt: skip
+    guess = top[0]
+    others = [
+        (g.layouts[0] if g.layouts else g.container, g.explained, g.score)
+        for g in guesses
+        if g is not guess
+    ]
+    return Detection(
+        guess.container, guess.layouts, guess.stream, guess.evidence, others + guess.rivals
+    )
+
+
+def _named(head: bytes, layout: str) -> Detection:
+    """The detection of a layout that the user named."""
+    kind = container(head[:12])
+    problems = []
+    for module in modules().values():
+        try:
+            stream: Stream = module.stream(layout, head)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        name = stream.layout
+        if kind is not None:
+            return Detection(
+                kind[0], [name], partial(CaptureStream, layout), ["named by the user"], named=True
+            )
+        where = "netlink" if stream.source == "nflog" else "raw"
+        make = partial(module.stream, layout, head)
+        return Detection(where, [name], make, ["named by the user"], named=True)
+    raise ValueError(max(problems, key=len))
+
+
+def _looked_for() -> str:
+    return (
+        "pcap or pcapng (their magic), netlink messages of NFLOG (a chain of nlmsghdr with"
+        " attributes that fill them), or IPFilter records (the magic IPLM in either byte order and"
+        " a chain of ipl_dsize; without a magic, three records of 2.x or 3.1 in a chain)"
+    )
+

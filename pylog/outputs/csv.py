@@ -1,0 +1,82 @@
+"""CSV with a header line and the same columns for every record, as RFC 4180 has it.
+
+Columns are the names of the JSON, of all three kinds of record. Where the JSON has an object or a
+list, the column has its JSON text, but for `vlan` (the ids, joined by a space) and `fragment`
+(id:offset, with a + when more fragments follow).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any, BinaryIO
+
+import msgspec
+
+from pylog.record import (
+    FlowRecord,
+    Fragment,
+    LossRecord,
+    PacketRecord,
+    Record,
+    json_shape,
+)
+
+_RENAMED = {"timestamp_ns": "timestamp", "observed_ns": "observed"}
+
+
+def _columns() -> list[str]:
+    names = ["kind"]
+    for record in (PacketRecord, FlowRecord, LossRecord):
+        for field in record.__struct_fields__:
+            name = _RENAMED.get(field, field)
+            if name not in names and name not in ("raw", "extra", "payload"):
+                names.append(name)
+    return [*names, "extra", "payload"]
+
+
+COLUMNS = _columns()
+"""The header; new columns are only ever added at the end."""
+
+
+class Output:
+    """Writes records as CSV."""
+
+    def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
+        self._stream = stream
+        self._text = io.StringIO()
+        self._rows = csv.writer(self._text)
+        self._rows.writerow(COLUMNS)
+
+    def write(self, record: Record) -> None:
+        shape = json_shape(record)
+        self._rows.writerow(
+            shape.__struct_config__.tag if name == "kind" else _cell(getattr(shape, name, None))
+            for name in COLUMNS
+        )
+        if self._text.tell() > 1 << 16:
+            self._write()
+
+    def _write(self) -> None:
+        self._stream.write(self._text.getvalue().encode("utf-8", "backslashreplace"))
+        self._text.seek(0)
+        self._text.truncate()
+
+    def flush(self) -> None:
+        self._write()
+        self._stream.flush()
+
+    def close(self) -> None:
+        self.flush()
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, str | int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Fragment):
+        return f"{value.id}:{value.offset}{'+' if value.more else ''}"
+    if isinstance(value, tuple):
+        return " ".join(str(tag.id) for tag in value)
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,34 @@
+"""JSON lines: one object a record, in the shape that README.md documents."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from pylog.record import Record, json_lines
+
+BATCH = 512
+
+
+class Output:
+    """Writes records as JSON lines, a batch at a time."""
+
+    def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
+        self._stream = stream
+        self._records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        self._records.append(record)
+        if len(self._records) >= BATCH:
+            self._write()
+
+    def _write(self) -> None:
+        records, self._records = self._records, []
+        if records:
+            self._stream.write(json_lines(records))
+
+    def flush(self) -> None:
+        self._write()
+        self._stream.flush()
+
+    def close(self) -> None:
+        self.flush()

@@ -1,0 +1,296 @@
+"""The reader: records out of any source, with the manners of ipl(4).
+
+Only whole records are given, `read_bytes` gives as many whole raw ones as fit, `pending` is
+FIONREAD and `flush` SIOCIPFFB. What cannot be read is counted and told in the stream of records as
+a LossRecord, in its place: damaged bytes, gaps in sequence numbers, losses a capture file tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+from pylog.backends import Backend
+from pylog.detect import HEAD, Detection, detect
+from pylog.errors import DecodeError
+from pylog.formats import Damage, Dropped, Item, Message
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
+
+ON_ERROR = ("resync", "strict")
+
+
+class Reader:
+    """Records of one source, in its order; an iterator and a context manager.
+
+    detection   what the source was found to be
+    received    records read so far
+    malformed   stretches of bytes so far that no record could be made of
+    dropped     records known to be lost so far, by sequence numbers or the capture's own count;
+                None as long as the source has told neither: then it cannot be known
+    other       messages so far that carry no record (acks, other link types...)
+
+    Not for use by several threads at a time.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        layout: str | None = None,
+        on_error: str = "resync",
+        raw: bool = False,
+    ) -> None:
+        """Reads the first bytes and finds out what they are.
+
+        layout     the layout's name, in place of detection
+        on_error   "resync": tell damage as a LossRecord and go on; "strict": raise DecodeError
+        raw        give each record the bytes it was made of, as `record.raw`
+        Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
+        """
+        if on_error not in ON_ERROR:
+            raise ValueError(f"on_error is {on_error!r}, but must be one of {', '.join(ON_ERROR)}")
+        self.backend = backend
+        self.received = 0
+        self.malformed = 0
+        self.dropped: int | None = None
+        self._strict = on_error == "strict"
+        self._raw = raw
+        self._expected: dict[str, int] = {}
+        self._told: Dropped | None = None
+        self._error: DecodeError | None = None
+        self._final = False
+        self._head, self.detection = self._begin(layout)
+        self._stream = self.detection.stream()
+        self._data = self._rest = b""
+        self._items: list[Item] = []
+        self._next = 0
+        self._records = self._generate()
+
+    def _begin(self, layout: str | None) -> tuple[bytes, Detection]:
+        """The first bytes and what they are, waiting for no more of them than it takes."""
+        head = b""
+        while True:
+            more = self.backend.receive()
+            head += more
+            final = not more
+            try:
+                detection = detect(head, final, layout)
+            except DecodeError as error:
+                if final or len(head) >= HEAD:
+                    error.path = self.backend.name
+                    if final and self.backend.failure is not None and not head:
+                        raise self._at(self.backend.failure) from error
+                    raise
+                continue
+            return head, detection
+
+    @property
+    def layout(self) -> str:
+        """The layout in use; of a capture with several, the first."""
+        return self.detection.layouts[0] if self.detection.layouts else self.detection.container
+
+    @property
+    def other(self) -> int:
+        return self._stream.other
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next record is here already, so that reading it waits for nothing."""
+        return self._next < len(self._items)
+
+    # Reading
+
+    def read(self) -> Record | None:
+        """The next record, waiting for it; None at the end of the source.
+
+        Raises DecodeError for damage when reading strictly, and again at every further call.
+        """
+        if self._error is not None:
+            raise self._error
+        return next(self._records, None)
+
+    def __iter__(self) -> Iterator[Record]:
+        if self._error is not None:
+            raise self._error
+        return self._records
+
+    def read_bytes(self, size: int) -> bytes:
+        """As many whole raw records as fit in `size` bytes, at least one; b"" at the end.
+
+        As read(2) on /dev/ipl, but a size too small for the next record is a ValueError, which
+        leaves the record in place. Netlink messages are padded to 4 bytes, and those of a
+        DLT_NFLOG capture get the head they were captured without.
+        """
+        taken: list[bytes] = []
+        left = size
+        while True:
+            while self._next < len(self._items):
+                item = self._items[self._next]
+                if isinstance(item, Message):
+                    octets = self._stream.raw(self._data, item)
+                    if len(octets) > left:
+                        if taken:
+                            return b"".join(taken)
+                        raise ValueError(f"{size} bytes are too few for the next record, which"
+                                         f" has {len(octets)}")  # fmt: skip
+                    self._next += 1
+                    for _ in self._make(item):
+                        pass
+                    taken.append(octets)
+                    left -= len(octets)
+                else:
+                    self._next += 1
+                    for _ in self._make(item):
+                        pass
+            if taken or not self._more():
+                return b"".join(taken)
+
+    def pending(self) -> int:
+        """How many bytes can be read without waiting: whole records at hand and what the system
+        has (FIONREAD; in a file all that is left, in a compressed one counted compressed).
+        """
+        return self._queued() + len(self._rest) + len(self._head) + self.backend.pending()
+
+    def _queued(self) -> int:
+        return sum(i.end - i.start for i in self._items[self._next :] if isinstance(i, Message))
+
+    def flush(self) -> int:
+        """Discard what can be read without waiting, and return how many bytes of records it was.
+
+        A discarded record is neither received nor dropped; a file is left at its end.
+        """
+        flushed = 0
+        while True:
+            flushed += self._queued()
+            self._next = len(self._items)
+            if not (self._head or self.backend.size is not None or self.backend.pending()):
+                break
+            if not self._more():
+                break
+        self._expected.clear()
+        return flushed
+
+    def fileno(self) -> int:
+        """The source's descriptor, to wait on."""
+        return self.backend.fileno()
+
+    def close(self) -> None:
+        """Let go of the source; a second call does nothing."""
+        self._final = True
+        self.backend.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # From bytes to records
+
+    def _more(self) -> bool:
+        """Take in more bytes and find the messages in them; False when there are no more."""
+        if self._final:
+            return False
+        more, self._head = self._head or self.backend.receive(), b""
+        self._final = not more
+        self._data = self._rest + more
+        self._items = self._stream.split(self._data, self._final)
+        self._rest = self._data[self._stream.used :]
+        self._next = 0
+        if self._strict and self._stream.damage is not None:
+            # the damage goes on: do not wait for its end
+            self._items.append(Damage(self._stream.damage.offset, 0, self._stream.damage.error))
+        return True
+
+    def _generate(self) -> Iterator[Record]:
+        while True:
+            while self._next < len(self._items):
+                item = self._items[self._next]
+                self._next += 1
+                yield from self._make(item)
+            if not self._more():
+                break
+        failure = self.backend.failure
+        if failure is not None:
+            yield self._malformed(failure, 0)
+
+    def _make(self, item: Item) -> Iterator[Record]:
+        """The records of an item: its own, and what was lost before it."""
+        if type(item) is Message:
+            try:
+                record = self._stream.decode(self._data, item, self._raw)
+            except DecodeError as error:
+                yield self._malformed(error, item.end - item.start, self._stream.base + item.start)
+                return
+            loss = self._account(record)
+            if loss is not None:
+                yield loss
+            self.received += 1
+            yield record
+        elif type(item) is Damage:
+            yield self._malformed(item.error, item.size, item.offset)
+        elif type(item) is Dropped:
+            self._told = item
+
+    def _malformed(self, error: DecodeError, size: int, offset: int | None = None) -> LossRecord:
+        self.malformed += 1
+        if self._strict:
+            self._error = self._at(error)
+            raise self._error
+        return LossRecord(
+            source=self._stream.source,
+            layout=self.layout,
+            offset=error.offset if offset is None else offset,
+            size=size or None,
+            reason=error.reason,
+        )
+
+    def _at(self, error: DecodeError) -> DecodeError:
+        error.path = self.backend.name
+        return error
+
+    def _account(self, record: Record) -> LossRecord | None:
+        """What was lost before the record, by its sequence number or by the capture's count."""
+        told, self._told = self._told, None
+        seq = record.seq
+        if seq is None:
+            if told is None:
+                return None
+            return self._loss(record, told.count, None, "told by the capture file")
+        queue = queue_of(record)
+        expected = self._expected.get(queue, seq)
+        self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
+        if self.dropped is None:
+            self.dropped = 0
+        gap = (seq - expected) & 0xFFFFFFFF
+        if gap == 0 or gap >= 0x80000000:  # in order, or counted anew from the start
+            return None
+        return self._loss(record, gap, expected, f"sequence number {seq}, but expected {expected}")
+
+    def _loss(self, record: Record, count: int, seq: int | None, reason: str) -> LossRecord:
+        self.dropped = (self.dropped or 0) + count
+        return LossRecord(
+            source=record.source,
+            layout=record.layout,
+            offset=record.offset,
+            timestamp_ns=record.timestamp_ns,
+            observed_ns=record.observed_ns,
+            seq=seq,
+            count=count,
+            queue=queue_of(record),
+            reason=reason,
+        )
+
+
+def queue_of(record: Record) -> str:
+    """The log within the source that numbers the record: an NFLOG group, or ipf, nat or state."""
+    if isinstance(record, PacketRecord):
+        return record.group or "" if record.source == "nflog" else "ipf"
+    if isinstance(record, FlowRecord):
+        return "state" if record.flow_type == "state" else "nat"
+    return record.queue or ""

@@ -1,0 +1,247 @@
+"""What every source is turned into: packet, flow and loss records, and their one JSON shape.
+
+Records are immutable. None means that the source did not say; it is never 0 and never "".
+Times are integer nanoseconds since 1970 UTC in Python and RFC 3339 text in JSON; packet bytes are
+bytes in Python and hex in JSON; a number above 2^53 is text in JSON. A name that is None is left
+out of the JSON. Every name is explained under "The JSON" in README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+Octets = bytes
+"""FlowRecord has a field named bytes, which hides the type in its body."""
+
+MAX_SECONDS = 253402300799
+"""9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The place of an IP fragment: `id` of the datagram, `offset` in bytes, `more` to follow.
+
+    `dont` is the don't-fragment bit, which a fragment of a tunnel may carry.
+    """
+
+    id: int | None = None
+    offset: int | None = None
+    more: bool = False
+    dont: bool = False
+
+
+class Vlan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One VLAN tag: `id` 0..4095, `priority` (PCP), `dei`, `protocol` (the tag's EtherType)."""
+
+    id: int
+    priority: int = 0
+    dei: bool = False
+    protocol: int | None = None
+
+
+class PacketRecord(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="packet"
+):
+    """A packet that a firewall rule logged (or `count` equal ones, where the kernel folded them).
+
+    payload   the logged bytes from the network header on, as they were on the wire
+    extra     whatever else the source said, under the kernel's names; JSON-ready values
+    raw       the whole message as the kernel wrote it, when the reader was asked for it
+    """
+
+    source: str
+    layout: str
+    offset: int | None = None
+    timestamp_ns: int | None = None
+    observed_ns: int | None = None
+    seq: int | None = None
+    count: int | None = None
+    action: str | int | None = None
+    short: bool | None = None
+    direction: str | None = None
+    hook: str | int | None = None
+    rule: int | None = None
+    group: str | None = None
+    prefix: str | None = None
+    reason: str | int | None = None
+    indev: str | int | None = None
+    outdev: str | int | None = None
+    physindev: str | int | None = None
+    physoutdev: str | int | None = None
+    mark: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    hwaddr: str | None = None
+    hwtype: int | None = None
+    hwheader: str | None = None
+    vlan: tuple[Vlan, ...] | None = None
+    family: str | int | None = None
+    protocol: int | None = None
+    saddr: str | None = None
+    daddr: str | None = None
+    sport: int | None = None
+    dport: int | None = None
+    tcp_flags: str | None = None
+    icmp_type: int | None = None
+    icmp_code: int | None = None
+    fragment: Fragment | None = None
+    length: int | None = None
+    caplen: int | None = None
+    cut: str | None = None
+    extra: dict[str, Any] | None = None
+    payload: bytes | None = None
+    raw: bytes | None = None
+
+
+class FlowRecord(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="flow"
+):
+    """An event of a state, NAT or conntrack entry.
+
+    saddr, daddr, sport, dport      the flow as its first packet had it
+    nat_saddr, nat_daddr, ...       the translated ones
+    packets, bytes                  counters by direction, under the source's names for them
+    """
+
+    source: str
+    layout: str
+    offset: int | None = None
+    timestamp_ns: int | None = None
+    observed_ns: int | None = None
+    seq: int | None = None
+    count: int | None = None
+    event: str | int | None = None
+    flow_type: str | int | None = None
+    rule: int | None = None
+    group: str | None = None
+    indev: str | int | None = None
+    outdev: str | int | None = None
+    family: str | int | None = None
+    protocol: int | None = None
+    saddr: str | None = None
+    daddr: str | None = None
+    sport: int | None = None
+    dport: int | None = None
+    icmp_type: int | None = None
+    nat_saddr: str | None = None
+    nat_daddr: str | None = None
+    nat_sport: int | None = None
+    nat_dport: int | None = None
+    packets: dict[str, int] | None = None
+    bytes: dict[str, int] | None = None
+    extra: dict[str, Any] | None = None
+    raw: Octets | None = None
+
+
+class LossRecord(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="loss"
+):
+    """Something was lost here: `count` records (None: unknown), or `size` bytes at `offset`.
+
+    queue     the log that lost them: an NFLOG group, or ipf, nat or state of IPFilter
+    reason    how the loss was seen
+    """
+
+    source: str
+    layout: str
+    offset: int | None = None
+    timestamp_ns: int | None = None
+    observed_ns: int | None = None
+    seq: int | None = None
+    count: int | None = None
+    size: int | None = None
+    queue: str | None = None
+    reason: str | None = None
+    raw: bytes | None = None
+
+
+Record = PacketRecord | FlowRecord | LossRecord
+
+
+# The JSON shape: the same fields, with times as text, packet bytes as hex, and no raw bytes.
+
+
+def _json_struct(record: type[msgspec.Struct]) -> Any:
+    rename = {"timestamp_ns": "timestamp", "observed_ns": "observed"}
+    config = record.__struct_config__
+    required = [(name, Any) for name in ("source", "layout")]
+    optional = [
+        (rename.get(field.name, field.name), Any, None)
+        for field in msgspec.structs.fields(record)
+        if field.name not in ("source", "layout", "raw")
+    ]
+    return msgspec.defstruct(
+        record.__name__,
+        [*required, *optional],
+        tag_field=config.tag_field,
+        tag=config.tag,
+        omit_defaults=True,
+        frozen=True,
+        gc=False,
+    )
+
+
+_JsonPacket = _json_struct(PacketRecord)
+_JsonFlow = _json_struct(FlowRecord)
+_JsonLoss = _json_struct(LossRecord)
+_astuple = msgspec.structs.astuple
+_encoder = msgspec.json.Encoder()
+
+
+class _Seconds(dict[int, str]):
+    """second -> "2023-11-14T22:14:21", remembered; bounded, since traffic chooses the keys."""
+
+    def __missing__(self, second: int) -> str:
+        if len(self) >= 4096:
+            self.clear()
+        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        if second < -30610224000:  # before the year 1000, where strftime does not pad
+            text = text.rjust(19, "0")
+        self[second] = text
+        return text
+
+
+_seconds = _Seconds()
+
+
+def rfc3339(timestamp_ns: int) -> str:
+    """A time in nanoseconds since 1970 as RFC 3339 UTC text, with 6 or, if needed, 9 decimals."""
+    second, fraction = divmod(timestamp_ns, 1_000_000_000)
+    if fraction % 1000:
+        return f"{_seconds[second]}.{fraction:09d}Z"
+    return f"{_seconds[second]}.{fraction // 1000:06d}Z"
+
+
+def _json_counters(counters: dict[str, int] | None) -> dict[str, int | str] | None:
+    if counters is None or max(counters.values()) <= 2**53:
+        return counters  # type: ignore[return-value]
+    return {name: n if n <= 2**53 else str(n) for name, n in counters.items()}
+
+
+def json_shape(record: Record) -> Any:
+    """The record as the struct that msgspec encodes to the documented JSON."""
+    a = _astuple(record)
+    timestamp = None if a[3] is None else rfc3339(a[3])
+    observed = None if a[4] is None else rfc3339(a[4])
+    if type(record) is PacketRecord:
+        payload = a[-2]
+        hexed = None if payload is None else payload.hex()
+        return _JsonPacket(a[0], a[1], a[2], timestamp, observed, *a[5:-2], hexed)
+    if type(record) is FlowRecord:
+        *rest, packets, octets, extra, _raw = a[5:]
+        counters = _json_counters(packets), _json_counters(octets)
+        return _JsonFlow(a[0], a[1], a[2], timestamp, observed, *rest, *counters, extra)
+    return _JsonLoss(a[0], a[1], a[2], timestamp, observed, *a[5:-1])
+
+
+def to_json(record: Record) -> bytes:
+    """The record as one JSON object, without a newline."""
+    return _encoder.encode(json_shape(record))
+
+
+def json_lines(records: Iterable[Record]) -> bytes:
+    """The records as JSON objects, each followed by a newline."""
+    return _encoder.encode_lines([json_shape(record) for record in records])
