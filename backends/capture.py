@@ -7,6 +7,7 @@ in the extra `zstd`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -76,7 +77,7 @@ class Capture:
         try:
             if stat.S_ISDIR(os.stat(path).st_mode):
                 raise BackendError(f"{path} is a directory; name a file in it")
-            return open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
+            return open(path, "rb", buffering=0)
         except OSError as error:
             raise BackendError(f"cannot open {path}: {error.strerror}") from error
 
@@ -116,7 +117,7 @@ class Capture:
             return b""
         try:
             return bytes(self._stream.read1(CHUNK))
-        except (EOFError, zlib.error, *_errors()) as error:
+        except _errors() as error:
             self.failure = DecodeError(
                 f"{self.compression} stream", str(error) or type(error).__name__,
                 "a whole one", self._taken,
@@ -179,13 +180,11 @@ def _zstd() -> Any:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What the loaded decompressors raise for damaged data, besides EOFError and zlib.error."""
+    """What the decompressors raise for damaged data."""
     import gzip
     import lzma
 
-    found: list[type[Exception]] = [gzip.BadGzipFile, lzma.LZMAError]
-    try:
+    found: list[type[Exception]] = [EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError]
+    with contextlib.suppress(BackendUnavailable):
         found.append(_zstd().ZstdError)
-    except BackendUnavailable:
-        pass
     return tuple(found)

@@ -72,6 +72,7 @@ class Stream:
     needle = b""
     """Bytes that every message carries, `needle_at` bytes from its start; "" if there are none."""
     needle_at = 0
+
     def __init__(self) -> None:
         self.base = 0
         """Offset in the input of the first byte given to the next `split`."""
@@ -99,9 +100,7 @@ class Stream:
         """The message as the kernel gives it to a reader."""
         return data[message.start : message.end]
 
-    def captured(
-        self, data: bytes, start: int, end: int, origin: Any, items: list[Item]
-    ) -> None:
+    def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
         raise NotImplementedError
 
@@ -118,7 +117,8 @@ class Stream:
         self.final = final
         items: list[Item] = []
         size, pos = len(data), 0
-        measure, accept = self.measure, self.accept
+        measure, append = self.measure, items.append
+        accept = None if type(self).accept is Stream.accept else self.accept  # the plain case
         while pos < size:
             try:
                 if self.damage is not None:
@@ -129,9 +129,13 @@ class Stream:
                 if end > size:
                     if not final:
                         break
-                    raise self.error(pos, "message", f"cut off after {size - pos} bytes",
-                                     f"at least {end - pos}")
-                accept(data, pos, end, items)
+                    raise self.error(
+                        pos, "message", f"cut off after {size - pos} bytes", f"at least {end - pos}"
+                    )
+                if accept is None:
+                    append(Message(pos, end))
+                else:
+                    accept(data, pos, end, items)
                 pos = end
             except DecodeError as error:
                 self.damage = Damage(self.base + pos, 0, error)

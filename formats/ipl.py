@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Item, Message, Stream as BaseStream
-from pylog.formats import ipl_layouts, ipl_names as names
-from pylog.formats.ipl_layouts import DEVICES, Layout
-from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, headers
+from pylog.formats import Guess, Item, Message, ipl_layouts
+from pylog.formats import Stream as BaseStream
+from pylog.formats import ipl_names as names
+from pylog.formats.ipl_layouts import Layout
+from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields
 from pylog.formats.plan import Plan
 from pylog.record import MAX_SECONDS, FlowRecord, LossRecord, PacketRecord, Record
 
@@ -93,6 +94,7 @@ class Stream(BaseStream):
         self._by_magic = {self._plans[d].magic: d for d in self._devices}
         self._magic_size = len(self._plans[device].magic)
         ipf = self._plans["ipf"]
+        self._packet_magic = ipf.magic if "ipf" in self._devices else None
         self._frame = ipf.plan.reader(("ipl_dsize", "fl_hlen", "fl_plen"))
         self._decoders: dict[str, Callable[[bytes, Message, bool], Record]] = {
             "ipf": _packet_decoder(self, ipf),
@@ -110,6 +112,8 @@ class Stream(BaseStream):
 
     def measure(self, data: bytes, pos: int) -> int:
         magic = data[pos : pos + self._magic_size]
+        if magic == self._packet_magic:
+            return self._measure_packet(data, pos)
         device = self._by_magic.get(magic)
         if device is None:
             if pos + self._magic_size > len(data) and any(
@@ -118,8 +122,6 @@ class Stream(BaseStream):
                 return pos + self._magic_size
             expected = " or ".join(repr(m) for m in self._by_magic)
             raise self.error(pos, "ipl_magic", repr(magic), expected)
-        if device == "ipf":
-            return self._measure_packet(data, pos)
         plans = self._plans[device]
         size = plans.size
         if pos + size > len(data):
@@ -129,9 +131,7 @@ class Stream(BaseStream):
             raise self.error(pos, "ipl_dsize", dsize, f"{size} for a {device} record")
         return pos + size
 
-    def captured(
-        self, data: bytes, start: int, end: int, origin: Any, items: list[Item]
-    ) -> None:
+    def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         while start < end:
             after = self.measure(data, start)
             if after > end:
@@ -149,7 +149,7 @@ class Stream(BaseStream):
             return pos + fixed + int(hlen) + int(plen)
         body = dsize - fixed - hlen
         if body != plen:
-            if not 0 <= body or dsize > MAX_RECORD:
+            if not body >= 0 or dsize > MAX_RECORD:
                 raise self.error(
                     pos, "ipl_dsize", dsize, f"{fixed + hlen} (head, ipflog and fl_hlen) to"
                     f" {MAX_RECORD}"
@@ -218,7 +218,7 @@ def _action_4(flags: int) -> str | int:
         return "pass"
     if command == 1:
         return "block"
-    if flags & 0x10:
+    if flags & 0x1F == 0x10:
         return "log"
     return "nomatch" if flags & 0x40000000 else command
 
@@ -235,13 +235,21 @@ def _tables(layout: Layout) -> tuple[str, str, dict[int, str | None]]:
     return "flags 3.4.29" if version.ipflog == "3.4.29" else "flags 3", "lflags 3", {}
 
 
-def group_text(group: int | bytes | None) -> str | None:
-    """The group as ipmon shows it after the @: "0" for the main list, None for its -1."""
-    if isinstance(group, bytes):
-        if group[:2] == b"\xff\0":
-            return None
-        return _text[group] or "0"
-    return None if group is None or group == _NONE32 else str(group)
+class _Groups(dict[Any, str | None]):
+    """A group -> as ipmon shows it after the @, remembered (bounded).
+
+    "0" is the main list, None stands for ipmon's -1; a number before 4.0, a name since.
+    """
+
+    def __missing__(self, group: int | bytes | None) -> str | None:
+        if len(self) >= 4096:
+            self.clear()
+        if isinstance(group, bytes):
+            text = None if group[:2] == b"\xff\0" else _text[group] or "0"
+        else:
+            text = None if group is None or group == _NONE32 else str(group)
+        self[group] = text
+        return text
 
 
 def _packet_decoder(
@@ -253,12 +261,12 @@ def _packet_decoder(
     flags_table, lflags_table, reasons = _tables(layout)
     read, fixed, name = plans.plan.reader(_PACKET_FIELDS), plans.size, layout.name
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
-    has_lflags = major >= 4 or layout.version.ipflog in ("3.3", "3.4.0")
-    short_flag = 0x8 if has_lflags else 0x8000000
     action_of = _action_4 if major >= 4 else _action_3
-    extras: dict[tuple[Any, ...], dict[str, Any]] = {}
+    groups = _Groups()
+    facts: dict[tuple[Any, ...], tuple[Any, bool | None, dict[str, Any]]] = {}
 
-    def describe(*key: Any) -> dict[str, Any]:
+    def explain(*key: Any) -> tuple[Any, bool | None, dict[str, Any]]:
+        """Action, short and extra of the fields that tell them; remembered (bounded)."""
         flags, lflags, logtag, nattag, loglevel, family, uuid = key
         extra: dict[str, Any] = {"fl_flags": names.bit_names(flags_table, flags)}
         if lflags:
@@ -273,69 +281,61 @@ def _packet_decoder(
             extra["fl_family"] = family
         if uuid and any(uuid):
             extra["fl_uuid"] = uuid.hex()
-        if len(extras) >= 4096:
-            extras.clear()
-        extras[key] = extra
-        return extra
+        if len(facts) >= 4096:
+            facts.clear()
+        short = bool(lflags & 0x8 if major >= 4 else flags & 0x8000000) or None
+        facts[key] = action_of(flags), short, extra
+        return facts[key]
 
     def decode(data: bytes, message: Message, raw: bool) -> PacketRecord:
         start, end = message.start, message.end
         (
             count, seq, sec, usec, _, unit, rule, flags, lflags, logtag, nattag, _, loglevel,
-            group, hlen, direction, breason, family, ifname, uuid, bits,
+            group, _hlen, direction, breason, family, ifname, uuid, bits,
         ) = read(data, start)  # fmt: skip
         if count == 0:
             stream.check_count(start, count)
-        timestamp = stream.nanoseconds(start, sec, usec)
+        if usec >= 1_000_000 or sec > MAX_SECONDS:
+            stream.nanoseconds(start, sec, usec)
         if bits is not None:  # 2.x: u_long flags:24, unit:8
             flags, unit = (bits & 0xFFFFFF, bits >> 24) if order == "<" else (bits >> 8, bits & 255)
         if narrow:
             rule = _NONE32 if rule == 0xFFFF else rule
             group = None if group == 0xFFFF else group
-        at = start + fixed
-        packet = data[at:end]
-        if swapped and packet[:1] and packet[0] >> 4 == 4:
-            packet = (packet[:2] + packet[3:4] + packet[2:3] + packet[4:6] + packet[7:8]
-                      + packet[6:7] + packet[8:])  # fmt: skip
+        packet = data[start + fixed : end]
         version = packet[0] >> 4 if packet else 0
         if version == 4:
-            found = headers(packet, 0, len(packet), ETH_P_IP)
+            if swapped:
+                packet = _swapped_back(packet)
+            found = fields(packet, 0, len(packet), ETH_P_IP)
         elif version == 6:
-            found = headers(packet, 0, len(packet), ETH_P_IPV6)
+            found = fields(packet, 0, len(packet), ETH_P_IPV6)
         else:
-            raise stream.error(at, "ip_v", version, "4 or 6")
+            raise stream.error(start + fixed, "ip_v", version, "4 or 6")
         key = (flags, lflags, logtag, nattag, loglevel, family, uuid)
-        extra = dict(extras.get(key) or describe(*key))
+        action, short, extra = facts.get(key) or explain(*key)
+        extra = extra.copy()
         if found[-1]:
             extra |= found[-1]
-        if major < 4:
-            inward = direction == 0 if direction is not None else bool(flags & 0x8)
-            outward = direction == 1 if direction is not None else bool(flags & 0x4)
-            if outward and inward and direction is None:
-                inward = False
-        else:
-            inward, outward = direction == 0, direction == 1
-        if direction is not None and direction > 1:
+        if direction is None:  # before 3.4.29: FR_OUTQUE, FR_INQUE
+            direction = 1 if flags & 0x4 else 0 if flags & 0x8 else None
+        elif direction > 1:
             extra["fl_dir"] = direction
-        device = _text[ifname]
-        if major < 4 and unit is not None and device and not device[-1].isdigit():
-            device += str(unit)
-        if breason:
-            reason = reasons.get(breason, breason)
-        else:
-            reason = None
-        return PacketRecord(
-            "ipl", name, stream.base + start, timestamp, observed(message), seq, count,
-            action_of(flags),
-            True if (lflags if has_lflags else flags) & short_flag else None,
-            "in" if inward else "out" if outward else None,
+        device = _text[ifname] or None
+        if major < 5 and unit is not None and device and not device[-1].isdigit():
+            device += str(unit) if unit < 0x8000 else ""  # else never written
+        return PacketRecord(*(
+            "ipl", name, stream.base + start, sec * 1_000_000_000 + usec * 1000,
+            None if message.origin is None else message.origin.observed_ns,
+            seq, count, action, short,
+            "in" if direction == 0 else "out" if direction == 1 else None,
             None,
             rule + 1 if rule != _NONE32 else None,
-            group_text(group),
+            groups[group],
             None,
-            reason,
-            None if outward else device or None,
-            (device or None) if outward else None,
+            reasons.get(breason, breason) if breason else None,
+            None if direction == 1 else device,
+            device if direction == 1 else None,
             None, None, None, None, None, None, None, None, None,
             *found[:11],
             len(packet),
@@ -343,9 +343,15 @@ def _packet_decoder(
             extra,
             packet,
             data[start:end] if raw else None,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     return decode
+
+
+def _swapped_back(packet: bytes) -> bytes:
+    """An IPv4 packet whose ip_len and ip_off were in little-endian order, as on the wire."""
+    return (packet[:2] + packet[3:4] + packet[2:3] + packet[4:6] + packet[7:8] + packet[6:7]
+            + packet[8:])  # fmt: skip
 
 
 # NAT and state records
@@ -377,7 +383,8 @@ def _nat_decoder(stream: Stream, plans: _Plans) -> Callable[[bytes, Message, boo
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         stream.check_count(start, f["ipl_count"])
         extra: dict[str, Any] = {}
-        kind, event = f["nl_type"], f.get("nl_action")
+        kind: int = f["nl_type"]
+        event: str | int
         if modern:
             protocol, v = f["nl_p"], f["nl_v"]
             if isinstance(protocol, bytes):  # of the original and of the translated flow
@@ -386,8 +393,8 @@ def _nat_decoder(stream: Stream, plans: _Plans) -> Callable[[bytes, Message, boo
                 if v[1] != v[0]:
                     extra["nl_v"] = list(v)
                 protocol, v = protocol[0], v[0]
-            ends = ("osrc", "odst", "nsrc", "ndst")
-            event = names.NAT_EVENTS_5.get(event, event)
+            ends: tuple[str | None, ...] = ("osrc", "odst", "nsrc", "ndst")
+            event = names.NAT_EVENTS_5.get(f["nl_action"], f["nl_action"])
             flow_type: str | int = names.NAT_KINDS_5.get(kind, kind)
             indev, outdev = f["nl_ifnames"][:16], f["nl_ifnames"][16:]
         else:
@@ -411,7 +418,8 @@ def _nat_decoder(stream: Stream, plans: _Plans) -> Callable[[bytes, Message, boo
         return FlowRecord(
             source="ipl", layout=layout.name, offset=stream.base + start,
             timestamp_ns=stream.nanoseconds(start, f["ipl_sec"], f["ipl_usec"]),
-            observed_ns=observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"], event=event, flow_type=flow_type,
+            observed_ns=observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
+            event=event, flow_type=flow_type,
             rule=rule + 1 if rule != -1 else None,
             indev=_text[indev] or None, outdev=_text[outdev] or None,
             family="ipv6" if v == 6 else "ipv4", protocol=protocol,
@@ -434,8 +442,8 @@ def _state_decoder(stream: Stream, plans: _Plans) -> Callable[[bytes, Message, b
     many = "isl_pkts.0" in plan.names
     directions = _STATE_DIRECTIONS if many else ("total",)
     states = names.TCP_STATES_4 if layout.version.major >= 4 else names.TCP_STATES_3
-    order = "little" if layout.abi.order == "<" else "big"
-    from_ps = partial(int.from_bytes, byteorder=order)  # the ICMP type is in host order
+    groups = _Groups()
+    little = layout.abi.order == "<"
 
     def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
         start = message.start
@@ -450,7 +458,7 @@ def _state_decoder(stream: Stream, plans: _Plans) -> Callable[[bytes, Message, b
         if protocol in (6, 17):
             sport, dport = int.from_bytes(ps[:2]), int.from_bytes(ps[2:])
         elif protocol in (1, 58):
-            icmp_type = from_ps(ps[:2])
+            icmp_type = int.from_bytes(ps[:2], "little" if little else "big")  # in host order
         elif any(ps):
             extra["isl_ps"] = ps.hex()
         if protocol == 6 and "isl_state" in f:
@@ -469,7 +477,7 @@ def _state_decoder(stream: Stream, plans: _Plans) -> Callable[[bytes, Message, b
             observed_ns=observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
             event=names.STATE_EVENTS.get(event, event), flow_type="state",
             rule=None if rule is None or rule == _NONE32 else rule + 1,
-            group=group_text(f.get("isl_group")),
+            group=groups[f.get("isl_group")],
             family="ipv6" if v == 6 else "ipv4", protocol=protocol,
             saddr=addresses[f["isl_src"][:width]], daddr=addresses[f["isl_dst"][:width]],
             sport=sport, dport=dport, icmp_type=icmp_type,
@@ -511,6 +519,8 @@ def known_layouts() -> list[str]:
     return [layout.name for layout in ipl_layouts.layouts()]
 
 
+_Logged = PacketRecord | FlowRecord
+
 _AF = {"ipv4": (2,), "ipv6": (10, 24, 26, 28, 30)}
 """AF_INET everywhere; AF_INET6 on Linux, NetBSD and OpenBSD, illumos, FreeBSD, Darwin."""
 
@@ -522,7 +532,7 @@ class _Trial:
         self.layout, self.device = layout, device
         self.stream = Stream(layout, device)
         self.explained = self.messages = self.score = 0
-        self.records: list[PacketRecord | FlowRecord] = []
+        self.records: list[_Logged] = []
         self.evidence: dict[str, int] = {}
         expected: dict[str, int] = {}
         for item in self.stream.split(data, final):
@@ -544,7 +554,9 @@ class _Trial:
         """The flag that the kernel sets in its copy of a rule: 4.x has it in another's place."""
         return "FR_COPIED" if self.layout.version.major >= 5 else "FF_LOGNOMATCH"
 
-    def _score(self, record: PacketRecord | FlowRecord, device: str, expected: dict[str, int]) -> None:
+    def _score(
+        self, record: PacketRecord | FlowRecord, device: str, expected: dict[str, int]
+    ) -> None:
         """Count what only the right layout gets right."""
         found = []
         if isinstance(record, PacketRecord) and record.family == "ipv4" and record.payload:
@@ -592,7 +604,7 @@ def _checksum(header: bytes) -> int:
     return total ^ 0xFFFF
 
 
-def _plausible(record: PacketRecord | FlowRecord) -> bool:
+def _plausible(record: _Logged) -> bool:
     """Whether a decoded record looks like one a kernel wrote; a wrong layout seldom does."""
     if isinstance(record, PacketRecord):
         device = record.indev or record.outdev

@@ -356,7 +356,7 @@ class Layout:
         return magic
 
     @cache  # noqa: B019 - layouts are few, made once and kept
-    def schema(self, device: str) -> Struct[Any, Any]:
+    def schema(self, device: str) -> Struct:
         """The construct schema of a whole record of the device's log, as one flat struct.
 
         A packet record ends with `packet`, of ipl_dsize (2.x: fl_hlen + fl_plen) less the rest.

@@ -61,7 +61,7 @@ Table = dict[int, tuple[str, Any]]
 
 
 @cache
-def nlmsghdr(order: str) -> Struct[Any, Any]:
+def nlmsghdr(order: str) -> Struct:
     """struct nlmsghdr; `order` is < or >."""
     u32, u16 = (Int32ul, Int16ul) if order == "<" else (Int32ub, Int16ub)
     return Struct(
@@ -80,8 +80,8 @@ NFGENMSG = Struct(
 
 
 @cache
-def nlmsgerr(order: str) -> Struct[Any, Any]:
-    """struct nlmsgerr, the body of NLMSG_ERROR: a negative errno (0: an ack), the message's head."""
+def nlmsgerr(order: str) -> Struct:
+    """struct nlmsgerr, the body of NLMSG_ERROR: a negative errno (0: an ack), a message's head."""
     return Struct("error" / (Int32sl if order == "<" else Int32sb), "msg" / nlmsghdr(order))
 
 
@@ -103,7 +103,7 @@ def attributes(table: Table, order: str) -> Construct[Any, Any]:
     return FocusedSeq("found", "found" / GreedyRange(one), Terminated)
 
 
-def message(table: Table, order: str) -> Struct[Any, Any]:
+def message(table: Table, order: str) -> Struct:
     """The construct schema of a whole message of a netfilter subsystem."""
     return Struct(
         "nlmsghdr" / nlmsghdr(order),

@@ -1,8 +1,8 @@
 """Conntrack entries as ctnetlink writes them: the CTA_* attributes.
 
 NFLOG carries one in NFULA_CT when the group asks for it. The numbers and names are those of
-linux/netfilter/nfnetlink_conntrack.h; the values' sizes those of net/netfilter/nf_conntrack_netlink.c
-and nf_conntrack_proto_*.c.
+linux/netfilter/nfnetlink_conntrack.h; the values' sizes those of nf_conntrack_netlink.c and
+nf_conntrack_proto_*.c in net/netfilter.
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ CTA: Table = {
     17: ("CTA_SECMARK", Int32ub),
     18: ("CTA_ZONE", Int16ub),
     19: ("CTA_SECCTX", {1: ("CTA_SECCTX_NAME", TEXT)}),
-    20: ("CTA_TIMESTAMP", {1: ("CTA_TIMESTAMP_START", Int64ub), 2: ("CTA_TIMESTAMP_STOP", Int64ub)}),
+    20: ("CTA_TIMESTAMP", {
+        1: ("CTA_TIMESTAMP_START", Int64ub),
+        2: ("CTA_TIMESTAMP_STOP", Int64ub),
+    }),
     22: ("CTA_LABELS", OCTETS),
     25: ("CTA_SYNPROXY", {
         1: ("CTA_SYNPROXY_ISN", Int32ub),

@@ -12,7 +12,6 @@ pages; what the kernel really sends was recorded on Linux 6.18.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from struct import Struct as CStruct
 from typing import Any
@@ -20,8 +19,8 @@ from typing import Any
 from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Guess, Item, Message, Stream as BaseStream
-from pylog.formats import nfct, packet
+from pylog.formats import Guess, Item, Message, nfct, packet
+from pylog.formats import Stream as BaseStream
 from pylog.formats.netlink import (
     NFGENMSG,
     NLA_TYPE_MASK,
@@ -31,9 +30,7 @@ from pylog.formats.netlink import (
     TEXT,
     Table,
     align,
-    attributes,
     build,
-    json_number,
     nlmsghdr,
     text,
     to_dict,
@@ -56,16 +53,21 @@ LINK_HEADER = Struct(
 )  # fmt: skip
 """What stands before the messages in LINKTYPE_NETLINK; sll_protocol is the netlink family."""
 
+
+def _pad(size: int) -> Any:
+    return "_pad" / Default(Bytes(size), bytes(size))
+
+
 _VLAN: Table = {1: ("NFULA_VLAN_PROTO", Int16ub), 2: ("NFULA_VLAN_TCI", Int16ub)}
 ATTRIBUTES: Table = {
-    1: ("NFULA_PACKET_HDR", Struct("hw_protocol" / Int16ub, "hook" / Int8ub, "_pad" / Default(Bytes(1), b"\0"))),
+    1: ("NFULA_PACKET_HDR", Struct("hw_protocol" / Int16ub, "hook" / Int8ub, _pad(1))),
     2: ("NFULA_MARK", Int32ub),
     3: ("NFULA_TIMESTAMP", Struct("sec" / Int64ub, "usec" / Int64ub)),
     4: ("NFULA_IFINDEX_INDEV", Int32ub),
     5: ("NFULA_IFINDEX_OUTDEV", Int32ub),
     6: ("NFULA_IFINDEX_PHYSINDEV", Int32ub),
     7: ("NFULA_IFINDEX_PHYSOUTDEV", Int32ub),
-    8: ("NFULA_HWADDR", Struct("hw_addrlen" / Int16ub, "_pad" / Default(Bytes(2), b"\0\0"), "hw_addr" / Bytes(8))),
+    8: ("NFULA_HWADDR", Struct("hw_addrlen" / Int16ub, _pad(2), "hw_addr" / Bytes(8))),
     9: ("NFULA_PAYLOAD", OCTETS),
     10: ("NFULA_PREFIX", TEXT),
     11: ("NFULA_UID", Int32ub),
@@ -86,7 +88,7 @@ NFULA_PAYLOAD = 9
 
 CONFIG: Table = {
     1: ("NFULA_CFG_CMD", Int8ub),  # NFULNL_CFG_CMD_*
-    2: ("NFULA_CFG_MODE", Struct("copy_range" / Int32ub, "copy_mode" / Int8ub, "_pad" / Default(Bytes(1), b"\0"))),
+    2: ("NFULA_CFG_MODE", Struct("copy_range" / Int32ub, "copy_mode" / Int8ub, _pad(1))),
     3: ("NFULA_CFG_NLBUFSIZ", Int32ub),  # bytes
     4: ("NFULA_CFG_TIMEOUT", Int32ub),  # 1/100 s
     5: ("NFULA_CFG_QTHRESH", Int32ub),  # records
@@ -123,7 +125,7 @@ _nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
 
 def _readers() -> dict[int, tuple[str, int, Any]]:
     """number -> (name, size, unpack) of the attributes of fixed size; size -1 for raw bytes."""
-    found = {}
+    found: dict[int, tuple[str, int, Any]] = {}
     for number, (name, kind) in ATTRIBUTES.items():
         if isinstance(kind, dict) or kind is OCTETS or kind is TEXT:
             found[number] = (name, -1, None)
@@ -136,12 +138,12 @@ def _readers() -> dict[int, tuple[str, int, Any]]:
 _READERS = _readers()
 
 
-def log_message(order: str) -> Struct[Any, Any]:
+def log_message(order: str) -> Struct:
     """The construct schema of a whole log message; the reference that the tests hold us to."""
     return message_schema(ATTRIBUTES, order)
 
 
-def config_message(order: str) -> Struct[Any, Any]:
+def config_message(order: str) -> Struct:
     """The construct schema of a whole config message."""
     return message_schema(CONFIG, order)
 
@@ -218,9 +220,7 @@ class Stream(BaseStream):
         else:
             self.other += 1
 
-    def captured(
-        self, data: bytes, start: int, end: int, origin: Any, items: list[Item]
-    ) -> None:
+    def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         if origin.linktype == LINKTYPE_NFLOG:
             items.append(Message(start, end, origin))
             return
@@ -308,7 +308,8 @@ class Stream(BaseStream):
         tags: tuple[Vlan, ...] = ()
         if vlan is not None:
             tags = self._vlan(vlan, at, extra)
-        found, caplen = _NO_HEADERS, None
+        found: packet.Fields = _NO_HEADERS
+        caplen = None
         if payload is not None:
             ethernet = _ethernet_size(family, hook_number, payload, hw_protocol, l2hdr)
             if ethernet:
@@ -320,7 +321,7 @@ class Stream(BaseStream):
                 tags += more
                 payload = payload[network:]
             caplen = len(payload)
-            found = packet.headers(payload, 0, caplen, ethertype)
+            found = packet.fields(payload, 0, caplen, ethertype)
             if found[-1]:
                 extra |= found[-1]
         elif hdr is not None or family in _ETHERTYPES:
@@ -345,7 +346,7 @@ class Stream(BaseStream):
             address = packet.mac(octets[:size]) if 0 < size <= 8 else None
             if size > 8:
                 extra["NFULA_HWADDR"] = [size, octets.hex()]
-        return PacketRecord(
+        return PacketRecord(*(
             "nflog", self.layout, self.base + start,
             None if stamp is None else self._nanoseconds(start, *stamp),
             None if origin is None else origin.observed_ns,
@@ -374,7 +375,7 @@ class Stream(BaseStream):
             extra,
             payload,
             self.raw(data, message) if raw else None,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _nanoseconds(self, pos: int, sec: int, usec: int) -> int:
         if sec > MAX_SECONDS or usec >= 1_000_000:

@@ -45,7 +45,7 @@ SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 
 
 @cache
-def schemas(order: str) -> dict[str, Struct[Any, Any]]:
+def schemas(order: str) -> dict[str, Struct]:
     """The headers and blocks of both formats as construct schemas; `order` is < or >."""
     little = order == "<"
     u16, u32 = (Int16ul, Int32ul) if little else (Int16ub, Int32ub)
@@ -135,11 +135,14 @@ class Stream(BaseStream):
             if pos + 24 > len(data):
                 return pos + 24
             self._begin(data, pos)
-            if self.container == "pcap":
-                return pos + 24
-        if self.container == "pcap":
+            return pos + 24 if self._is_pcap else self._measure_block(data, pos)
+        if self._is_pcap:
             return self._measure_packet(data, pos)
         return self._measure_block(data, pos)
+
+    @property
+    def _is_pcap(self) -> bool:
+        return self.container == "pcap"
 
     def _begin(self, data: bytes, pos: int) -> None:
         """Learn container and byte order from the first bytes."""
@@ -345,9 +348,9 @@ def container(head: bytes) -> tuple[str, str, int] | None:
         magic = CStruct(order + "I").unpack_from(head.ljust(4, b"\0"))[0]
         if magic in (MAGIC_USEC, MAGIC_NSEC):
             return "pcap", order, 10**6 if magic == MAGIC_USEC else 10**9
-        if magic == SHB and len(head) >= 12:
-            if CStruct(order + "I").unpack_from(head, 8)[0] == BYTE_ORDER_MAGIC:
-                return "pcapng", order, 10**6
+        bom = CStruct(order + "I").unpack_from(head.ljust(12, b"\0"), 8)[0]
+        if magic == SHB and bom == BYTE_ORDER_MAGIC:
+            return "pcapng", order, 10**6
     return None
 
 

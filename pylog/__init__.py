@@ -1,10 +1,10 @@
 """Firewall packet logs of BSD IPFilter and Linux NFLOG as one kind of record, on any machine.
 
-    import pylog
+import pylog
 
-    with pylog.open("ipl.dump") as reader:
-        for record in reader:
-            print(record.timestamp_ns, record.action, record.saddr, record.daddr)
+with pylog.open("ipl.dump") as reader:
+    for record in reader:
+        print(record.timestamp_ns, record.action, record.saddr, record.daddr)
 """
 
 from __future__ import annotations

@@ -101,4 +101,3 @@ def _looked_for() -> str:
         " attributes that fill them), or IPFilter records (the magic IPLM in either byte order and"
         " a chain of ipl_dsize; without a magic, three records of 2.x or 3.1 in a chain)"
     )
-

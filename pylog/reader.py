@@ -131,17 +131,17 @@ class Reader:
                     if len(octets) > left:
                         if taken:
                             return b"".join(taken)
-                        raise ValueError(f"{size} bytes are too few for the next record, which"
-                                         f" has {len(octets)}")  # fmt: skip
-                    self._next += 1
-                    for _ in self._make(item):
-                        pass
+                        raise ValueError(
+                            f"{size} bytes are too few for the next record of {len(octets)}"
+                        )
                     taken.append(octets)
                     left -= len(octets)
+                    self._next += 1
+                    self._decode(item)  # for the counts
                 else:
                     self._next += 1
-                    for _ in self._make(item):
-                        pass
+                    if isinstance(item, Damage):
+                        self._malformed(item.error, item.size, item.offset)
             if taken or not self._more():
                 return b"".join(taken)
 
@@ -212,30 +212,31 @@ class Reader:
             while self._next < len(self._items):
                 item = self._items[self._next]
                 self._next += 1
-                yield from self._make(item)
+                if type(item) is Message:
+                    yield from self._decode(item)
+                elif type(item) is Damage:
+                    yield self._malformed(item.error, item.size, item.offset)
+                elif type(item) is Dropped:
+                    self._told = item
             if not self._more():
                 break
         failure = self.backend.failure
         if failure is not None:
             yield self._malformed(failure, 0)
 
-    def _make(self, item: Item) -> Iterator[Record]:
-        """The records of an item: its own, and what was lost before it."""
-        if type(item) is Message:
-            try:
-                record = self._stream.decode(self._data, item, self._raw)
-            except DecodeError as error:
-                yield self._malformed(error, item.end - item.start, self._stream.base + item.start)
-                return
-            loss = self._account(record)
-            if loss is not None:
-                yield loss
-            self.received += 1
-            yield record
-        elif type(item) is Damage:
-            yield self._malformed(item.error, item.size, item.offset)
-        elif type(item) is Dropped:
-            self._told = item
+    def _decode(self, message: Message) -> tuple[Record, ...]:
+        """The record of a message, after what was lost before it; or that it is damaged."""
+        stream = self._stream
+        try:
+            record = stream.decode(self._data, message, self._raw)
+        except DecodeError as error:
+            size = message.end - message.start
+            return (self._malformed(error, size, stream.base + message.start),)
+        self.received += 1
+        if record.seq is None and self._told is None:
+            return (record,)
+        loss = self._account(record)
+        return (record,) if loss is None else (loss, record)
 
     def _malformed(self, error: DecodeError, size: int, offset: int | None = None) -> LossRecord:
         self.malformed += 1

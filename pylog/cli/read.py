@@ -72,9 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _copy(
-    reader: Reader, output: outputs.Output, left: int | None, stream: BinaryIO
-) -> int | None:
+def _copy(reader: Reader, output: outputs.Output, left: int | None, stream: BinaryIO) -> int | None:
     """Write the reader's records, at most `left` of them; return how many may still come."""
     with _progress(reader, stream) as progress:
         if left is None:
@@ -84,8 +82,8 @@ def _copy(
                     output.flush()
                     progress()
             return None
-        while left > 0 and (record := reader.read()) is not None:
-            output.write(record)
+        while left > 0 and (following := reader.read()) is not None:
+            output.write(following)
             left -= 1
             if not reader.ready:
                 output.flush()

@@ -71,7 +71,7 @@ class Output:
 
 
 def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, str | int) and not isinstance(value, bool):
+    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"

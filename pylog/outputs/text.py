@@ -1,6 +1,6 @@
 """One line a record, for a person who reads first.
 
-    TIME ACTION DIRECTION INTERFACES PROTOCOL SOURCE -> DESTINATION FLAGS length RULE "PREFIX" xCOUNT
+    TIME ACTION DIRECTION INTERFACES PROTOCOL SOURCE -> DESTINATION FLAGS len N RULE "PREFIX" xCOUNT
 
 What a record does not say is left out, but for the action, which is "-" then. Control bytes and
 everything else that is not printable are escaped: prefixes and names come from other machines.
@@ -71,7 +71,8 @@ def _packet(record: PacketRecord) -> Iterator[str]:
     if record.tcp_flags:
         yield record.tcp_flags
     if record.icmp_type is not None:
-        yield f"type {record.icmp_type} code {'?' if record.icmp_code is None else record.icmp_code}"
+        code = "?" if record.icmp_code is None else record.icmp_code
+        yield f"type {record.icmp_type} code {code}"
     inner = (record.extra or {}).get("inner")
     if inner:
         yield "for (" + " ".join(_inner(inner)) + ")"

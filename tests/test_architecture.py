@@ -1,0 +1,93 @@
+"""The house: imports go one way, and the wheel holds what the tree holds."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Who may import what, bottom to top. A name stands for itself and all below it.
+#     record, errors  <-  formats  <-  backends  <-  detect, reader  <-  outputs, cli
+ALLOWED: dict[str, set[str]] = {
+    "pylog.errors": set(),
+    "pylog.record": set(),
+    "pylog.formats": {"pylog.errors", "pylog.record", "pylog.formats"},
+    "pylog.backends": {"pylog.errors", "pylog.record"},
+    "pylog.detect": {"pylog.errors", "pylog.record", "pylog.formats"},
+    "pylog.reader": {"pylog.errors", "pylog.record", "pylog.formats", "pylog.backends",
+                     "pylog.detect"},
+    "pylog": {"pylog.errors", "pylog.record", "pylog.backends", "pylog.reader"},
+    "pylog.outputs": {"pylog.record", "pylog.outputs"},
+    "pylog.cli": {"pylog", "pylog.errors", "pylog.record", "pylog.formats", "pylog.reader",
+                  "pylog.outputs", "pylog.cli"},
+    "pylog.__main__": {"pylog.cli"},
+}  # fmt: skip
+FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",
+           "pylog.formats": ROOT / "formats"}  # fmt: skip
+NOT_IN_FORMATS = {"os", "socket", "time", "sys", "datetime", "io", "pathlib", "subprocess"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the project by its import name."""
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            if package == "pylog" and parts[0] in ("backends", "formats"):
+                continue  # the links
+            name = ".".join([package, *(part for part in parts if part != "__init__")])
+            found[name] = path
+    return found
+
+
+def imported(path: Path, name: str) -> set[str]:
+    """The modules that a module names in imports, wherever they stand."""
+    found = set()
+    known = modules()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in known else node.module)
+    return found - {name}
+
+
+def rule(name: str) -> str:
+    """The longest entry of the table that a module falls under."""
+    return max((key for key in ALLOWED if name == key or name.startswith(f"{key}.")), key=len)
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_go_one_way(name: str) -> None:
+    allowed = ALLOWED[rule(name)]
+    for target in imported(modules()[name], name):
+        if target == "pylog" or target.startswith("pylog."):
+            assert rule(target) in allowed, f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("name", [n for n in sorted(modules()) if n.startswith("pylog.formats")])
+def test_formats_do_no_io(name: str) -> None:
+    assert not imported(modules()[name], name) & NOT_IN_FORMATS
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {n for n, p in modules().items() if p.name == "__init__.py"}
+    assert packages == set(settings["packages"])
+    for name, path in modules().items():
+        if path.name == "__init__.py" and name in settings["package-dir"]:
+            assert ROOT / settings["package-dir"][name] == path.parent
+
+
+def test_every_module_can_be_imported_from_where_it_is_installed() -> None:
+    import importlib
+
+    for name in modules():
+        if name != "pylog.__main__":
+            assert importlib.import_module(name).__doc__
