@@ -198,6 +198,25 @@ class Stream(BaseStream):
                 raise self.error(end - 4, "block length at its end", again, size)
         return end
 
+    def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
+        answer = super().begins(data, pos, final)
+        linktype = self.interfaces[0].linktype if self.interfaces else 0
+        module = formats_by_linktype().get(linktype)
+        if not answer or not self._is_pcap or module is None:
+            return answer
+        # the head of a pcap packet has little to tell it by: what it holds must decode as well
+        start, end, items = pos + 16, self.measure(data, pos), list[Item]()
+        try:
+            stream = self._inner_stream(module, data, start, end, self.interfaces[0])
+            stream.base = self.base
+            stream.captured(data, start, end, Origin(linktype, stream), items)
+            for item in items:
+                if isinstance(item, Message):
+                    stream.decode(data, item)
+        except DecodeError:
+            return False
+        return bool(items)
+
     # Blocks
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:

@@ -133,7 +133,7 @@ def _text(found: dict[str, Any]) -> str:
     rows = [
         ("source", found["source"]),
         ("container", container),
-        ("layout", " ".join(dict.fromkeys([found["layout"], *found["layouts"]]))),
+        ("layout", " ".join(_layouts(found))),
         ("version", f"IPFilter {found['version']}" if found["version"] else None),
         ("ABI", found["abi"]),
         ("logs", _counted(found["logs"])),
@@ -157,6 +157,12 @@ def _text(found: dict[str, Any]) -> str:
             lines.append("would fit less well (bytes explained, score):")
             lines += [f"    {r['layout']} ({r['bytes']}, {r['score']})" for r in found["rivals"]]
     return "\n".join(lines) + "\n"
+
+
+def _layouts(found: dict[str, Any]) -> list[str]:
+    """The layout in use, and in a capture with several also the others."""
+    first = found["layout"]
+    return [first, *(name for name in found["layouts"] if name != first.partition(":")[0])]
 
 
 def _counted(counts: dict[str, int]) -> str:

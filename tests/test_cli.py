@@ -1,0 +1,221 @@
+"""The commands, as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import gzip
+import io
+import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+import samples
+
+from pylog.outputs.csv import COLUMNS
+from pylog.outputs.text import escape
+
+FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
+DAMAGED = samples.FIXTURES / "ipl/damaged.bin"
+SEQ = samples.FIXTURES / "nflog/seq.bin"
+
+
+def run(
+    *arguments: object, stdin: bytes | None = None, status: int = 0
+) -> subprocess.CompletedProcess[bytes]:
+    """Run pylog, expect an exit status, and give what it printed."""
+    command = [sys.executable, "-m", "pylog", *map(str, arguments)]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=120)
+    assert done.returncode == status, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("dump", [FILTER, DAMAGED, SEQ])
+def test_read_to_json_prints_the_golden_lines(dump: Path) -> None:
+    assert run("read", "--to", "json", dump).stdout == samples.golden(dump)
+
+
+def test_read_writes_text_for_people() -> None:
+    lines = run("read", FILTER).stdout.decode().splitlines()
+    assert len(lines) == 61
+    assert lines[0] == (
+        "2023-11-14T22:14:21.123457Z pass in fxp0 tcp 10.1.1.1:40000 -> 192.0.2.10:80 S len 40"
+        " @0:3 x3"
+    )
+
+
+def test_read_writes_csv_with_a_header_and_stable_columns() -> None:
+    rows = list(csv.DictReader(io.StringIO(run("read", "--to", "csv", SEQ).stdout.decode())))
+    assert len(rows) == 827 and list(rows[0]) == COLUMNS
+    objects = [json.loads(line) for line in samples.golden(SEQ).splitlines()]
+    for row, obj in zip(rows, objects, strict=True):
+        for name, value in obj.items():
+            if isinstance(value, str | int) and not isinstance(value, bool):
+                assert row[name] == str(value)
+        assert row["extra"] == json.dumps(obj["extra"], separators=(",", ":"), ensure_ascii=False)
+
+
+def test_count_stops_after_that_many_records_over_all_sources() -> None:
+    assert len(run("read", "-n", "3", FILTER).stdout.splitlines()) == 3
+    assert len(run("read", "-n", "64", FILTER, FILTER).stdout.splitlines()) == 64
+    assert run("read", "-n", "0", FILTER).stdout == b""
+
+
+def test_write_goes_to_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("read", "--to", "json", "-w", out, FILTER).stdout == b""
+    assert out.read_bytes() == samples.golden(FILTER)
+    done = run("read", "-w", tmp_path / "none" / "out", FILTER, status=1)
+    assert b"cannot write" in done.stderr
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_standard_input_may_be_compressed(pack: type) -> None:
+    data = pack(FILTER.read_bytes())
+    assert run("read", "--to", "json", "-", stdin=data).stdout == samples.golden(FILTER)
+    told = json.loads(run("info", "--json", "-", stdin=data).stdout)
+    assert told["layout"] == "ipl-5.1.2-lp64le" and told["records"] == {"packet": 61}
+
+
+def test_strict_stops_and_says_where() -> None:
+    done = run("read", "--on-error", "strict", DAMAGED, status=1)
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr.decode() == (
+        f"pylog: {DAMAGED}: ipl_dsize 0, but expected 168 (head, ipflog and fl_hlen) to 524288"
+        " at offset 336\n"
+    )
+
+
+def test_verbose_ends_in_a_summary() -> None:
+    done = run("read", "-v", DAMAGED)
+    assert done.stderr.decode() == (
+        f"pylog: {DAMAGED}: raw, ipl-5.1.2-lp64le: 57 records read, 4 damaged places,"
+        " lost records: 3\n"
+    )
+
+
+def test_what_is_no_log_fails_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("hello, this is not a firewall log\n" * 40)
+    for command in ("read", "info"):
+        done = run(command, tmp_path / "x", status=1)
+        assert done.stdout == b"" and len(done.stderr.splitlines()) == 1
+        assert b"IPFilter records" in done.stderr
+    assert b"No such file" in run("read", tmp_path / "none", status=1).stderr
+
+
+def test_wrong_usage_is_2(tmp_path: Path) -> None:
+    assert b"no layout" in run("read", "--layout", "vax", FILTER, status=2).stderr
+    assert b"invalid choice" in run("read", "--to", "xml", FILTER, status=2).stderr
+    run("read", status=2)
+    run(status=2)
+    run("read", "-n", "-1", FILTER, status=2)
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m pylog read --to json {SEQ} {SEQ} | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, timeout=60)
+    assert done.stderr == b"" and len(done.stdout.splitlines()) == 1
+
+
+def test_info_tells_what_is_in_a_log() -> None:
+    text = run("info", samples.FIXTURES / "ipl/v5-1-2-lp64le-state.all.bin").stdout.decode()
+    for line in (
+        "container:      raw",
+        "layout:         ipl-5.1.2-lp64le",
+        "version:        IPFilter 5.1.2",
+        "ABI:            lp64le",
+        "logs:           ipf 9, state 20",
+        "records:        packet 9, flow 20",
+        "lost records:   0",
+        "damage:         none",
+    ):
+        assert line in text.splitlines(), text
+    assert "evidence" not in text
+
+
+def test_info_explains_itself() -> None:
+    dump = samples.FIXTURES / "ipl/v4-1-35-lp64le-filter.ipf.bin"
+    text = run("info", "--explain", dump).stdout.decode()
+    assert "61 of 61 IPv4 header checksums right" in text
+    assert "decoded identically by:\n    ipl-4.1-lp64le-time64" in text
+    assert "would fit less well (bytes explained, score):\n    ipl-5.0.3-lp64le" in text
+
+
+def test_info_tells_damage_and_losses() -> None:
+    told = json.loads(run("info", "--json", DAMAGED).stdout)
+    assert told["damage"][0] == {
+        "offset": 336, "size": 168,
+        "reason": "ipl_dsize 0, but expected 168 (head, ipflog and fl_hlen) to 524288",
+    }  # fmt: skip
+    assert (told["malformed"], told["malformed_bytes"], told["dropped"]) == (4, 522, 3)
+    told = json.loads(run("info", "--json", samples.FIXTURES / "nflog/overrun.bin").stdout)
+    assert told["dropped"] == 2520 and told["logs"] == {"group 30": 680}
+    assert told["container"] == "netlink" and told["other_messages"] == 68
+
+
+def test_help_names_every_command_and_option() -> None:
+    text = run("--help").stdout.decode()
+    assert "read" in text and "info" in text
+    text = run("read", "--help").stdout.decode()
+    for option in ("--to", "--write", "--count", "--layout", "--on-error", "--verbose"):
+        assert option in text
+    assert run("--version").stdout.startswith(b"pylog ")
+
+
+def terminal(*arguments: object) -> bytes:
+    """What pylog writes when standard output and standard error are a terminal."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "pylog", *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+    with subprocess.Popen(command, stdout=child, stderr=child, env=environment) as process:
+        os.close(child)
+        found = b""
+        while True:
+            try:
+                part = os.read(parent, 65536)
+            except OSError:
+                break
+            if not part:
+                break
+            found += part
+        os.close(parent)
+        assert process.wait(60) == 0
+    return found
+
+
+def test_colour_is_for_terminals_only() -> None:
+    assert b"\x1b[32mpass\x1b[0m" in terminal("read", "-n", "1", FILTER)
+    assert b"\x1b" not in run("read", FILTER).stdout
+
+
+def test_a_long_file_shows_progress_on_a_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("tqdm")
+    long = tmp_path / "long"
+    long.write_bytes(FILTER.read_bytes() * (18_000_000 // FILTER.stat().st_size))
+    out = terminal("read", "-w", tmp_path / "out", long)
+    assert b"long: 100%" in out
+
+
+def test_control_bytes_never_reach_the_terminal() -> None:
+    assert escape("a\x1b[2Jb\n\u202e\u0085") == "a\\x1b[2Jb\\n\\u202e\\x85"
+    data = FILTER.read_bytes().replace(b"fxp0", b"\x1b]0;")
+    out = run("read", "--layout", "ipl-5.1.2-lp64le", "-", stdin=data).stdout
+    assert b"\x1b" not in out and b"\\x1b]0;" in out
+
+
+def test_info_and_read_agree_on_every_fixture() -> None:
+    dumps = samples.dumps()
+    told = [json.loads(line) for line in run("info", "--json", *dumps).stdout.splitlines()]
+    assert len(told) == len(dumps)
+    for dump, answer in zip(dumps, told, strict=True):
+        lines = samples.golden(dump).splitlines()
+        assert sum(answer["records"].values()) == len(lines), dump
+        assert answer["layout"].partition(":")[0] in answer["layouts"], dump

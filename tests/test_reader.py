@@ -1,0 +1,285 @@
+"""The reader's manners on files, pipes and compressed input, and what it does with damage."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import samples
+
+import pylog
+from pylog import BackendError, DecodeError, LossRecord
+
+FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
+DAMAGED = samples.FIXTURES / "ipl/damaged.bin"
+BATCH = samples.FIXTURES / "nflog/batch.bin"
+
+
+def test_read_gives_one_record_and_none_at_the_end() -> None:
+    with pylog.open(FILTER) as reader:
+        records = [reader.read() for _ in range(61)]
+        assert all(records) and reader.read() is None and reader.read() is None
+        assert reader.received == 61
+
+
+@pytest.mark.parametrize("dump", [FILTER, BATCH])
+@pytest.mark.parametrize("size", [2000, 5000, 1 << 20])
+def test_read_bytes_gives_whole_records_only(dump: Path, size: int) -> None:
+    parts = []
+    with pylog.open(dump) as reader:
+        while part := reader.read_bytes(size):
+            assert len(part) <= size
+            parts.append(part)
+        assert reader.read_bytes(size) == b""
+        received = reader.received
+    for part in parts:
+        with pylog.open(io.BytesIO(part), layout=reader.layout) as again:
+            assert list(again) and again.malformed == 0
+    joined = b"".join(parts)
+    with pylog.open(io.BytesIO(joined), layout=reader.layout) as again:
+        assert len(list(again)) == received
+    if dump == FILTER:
+        assert joined == dump.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, -1, 1, 167])
+def test_read_bytes_refuses_a_size_too_small_and_keeps_the_record(size: int) -> None:
+    with pylog.open(FILTER) as reader:
+        with pytest.raises(ValueError, match="too few"):
+            reader.read_bytes(size)
+        assert reader.read_bytes(168) == FILTER.read_bytes()[:168]
+
+
+def test_records_and_bytes_are_taken_from_the_same_queue() -> None:
+    with pylog.open(FILTER) as reader:
+        first = reader.read()
+        reader.read_bytes(168)
+        third = next(iter(reader))
+        assert first and third and (first.seq, third.seq) == (1, 5)
+        assert reader.received == 3 and reader.dropped == 0
+
+
+def test_pending_counts_down_to_nothing() -> None:
+    size = FILTER.stat().st_size
+    with pylog.open(FILTER) as reader:
+        assert reader.pending() == size
+        reader.read()
+        assert reader.pending() == size - 168
+        for _ in reader:
+            pass
+        assert reader.pending() == 0
+
+
+def test_flush_returns_bytes_and_is_not_a_drop() -> None:
+    with pylog.open(FILTER) as reader:
+        reader.read()
+        assert reader.flush() == FILTER.stat().st_size - 168
+        assert reader.read() is None and reader.dropped == 0 and reader.received == 1
+
+
+def test_flush_of_a_pipe_leaves_what_comes_later() -> None:
+    data = FILTER.read_bytes()
+    into, out = os.pipe()
+    with os.fdopen(into, "rb", buffering=0) as source, os.fdopen(out, "wb", buffering=0) as sink:
+        sink.write(data[:1000])  # five records and most of a sixth
+        with pylog.open(source, layout="ipl-5.1.2-lp64le") as reader:
+            assert reader.flush() == 5 * 168
+            sink.write(data[1000:1344])
+            record = reader.read()
+            assert record is not None and record.offset == 840
+            assert reader.dropped == 0
+
+
+def test_a_pipe_gives_each_record_when_it_has_come() -> None:
+    data = FILTER.read_bytes()
+    into, out = os.pipe()
+    with os.fdopen(into, "rb", buffering=0) as source, os.fdopen(out, "wb", buffering=0) as sink:
+        sink.write(data[:168])
+        with pylog.open(source) as reader:
+            for i in range(5):
+                record = reader.read()
+                assert record is not None and record.offset == 168 * i
+                assert not reader.ready
+                sink.write(data[168 * (i + 1) : 168 * (i + 2)])
+
+
+def test_the_kernels_sequence_numbers_tell_what_was_lost() -> None:
+    with pylog.open(samples.FIXTURES / "nflog/overrun.bin") as reader:
+        losses = [r for r in reader if isinstance(r, LossRecord)]
+    (loss,) = losses
+    assert (loss.count, loss.seq, loss.queue) == (2520, 580, "30")
+    assert reader.dropped == 2520 and reader.received == 680
+
+
+def test_dropped_is_none_where_it_cannot_be_known() -> None:
+    with pylog.open(samples.FIXTURES / "ipl/v4-1-35-lp64le-filter.ipf.bin") as reader:
+        list(reader)
+    assert reader.dropped is None
+
+
+def test_sequence_numbers_that_begin_anew_are_no_loss() -> None:
+    data = FILTER.read_bytes()
+    with pylog.open(io.BytesIO(data + data)) as reader:
+        assert not any(isinstance(r, LossRecord) for r in reader)
+
+
+def test_damage_is_told_in_its_place_and_reading_goes_on() -> None:
+    with pylog.open(DAMAGED) as reader:
+        records = list(reader)
+    places = [(r.offset, r.size) for r in records if isinstance(r, LossRecord) and r.size]
+    assert places == [(336, 168), (1008, 168), (2016, 68), (10597, 118)]
+    assert (reader.received, reader.malformed, reader.dropped) == (57, 4, 3)
+    ends = {r.offset: r for r in records if not isinstance(r, LossRecord)}
+    assert 504 in ends and 1176 in ends and 2084 in ends
+
+
+def test_strict_stops_with_file_offset_field_found_and_expected() -> None:
+    with pylog.open(DAMAGED, on_error="strict") as reader:
+        assert reader.read() and reader.read()
+        for _ in range(2):
+            with pytest.raises(DecodeError) as caught:
+                reader.read()
+            assert str(caught.value) == (
+                f"{DAMAGED}: ipl_dsize 0, but expected 168 (head, ipflog and fl_hlen) to 524288"
+                " at offset 336"
+            )
+
+
+def test_an_unknown_policy_is_the_callers_error() -> None:
+    with pytest.raises(ValueError, match="resync, strict"):
+        pylog.open(FILTER, on_error="ignore")
+
+
+def test_raw_gives_the_bytes_of_each_record() -> None:
+    with pylog.open(FILTER, raw=True) as reader:
+        assert b"".join(r.raw or b"" for r in reader) == FILTER.read_bytes()
+    with pylog.open(FILTER) as reader:
+        assert all(r.raw is None for r in reader)
+
+
+# Compression
+
+
+def zstd_compress(data: bytes) -> bytes:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return bytes(zstd.compress(data))
+
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "zstd": zstd_compress,
+}
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_compressed_input_reads_the_same(name: str, tmp_path: Path) -> None:
+    packed = tmp_path / "dump"
+    packed.write_bytes(COMPRESSORS[name](FILTER.read_bytes()))
+    with pylog.open(packed) as reader:
+        assert reader.backend.compression == name  # type: ignore[attr-defined]
+        assert pylog.json_lines(reader) == samples.golden(FILTER)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_compressed_file_that_is_cut_off_gives_what_it_has(name: str) -> None:
+    data = b"".join(bytes([i % 251, i // 251 % 251]) for i in range(4000))
+    packed = COMPRESSORS[name](FILTER.read_bytes() * 20 + data)
+    with pylog.open(io.BytesIO(packed[: len(packed) - 1000]), layout="ipl-5.1.2-lp64le") as reader:
+        records = list(reader)
+    assert isinstance(records[-1], LossRecord) and f"{name} stream" in (records[-1].reason or "")
+    with pylog.open(
+        io.BytesIO(packed[: len(packed) - 1000]), layout="ipl-5.1.2-lp64le", on_error="strict"
+    ) as reader, pytest.raises(DecodeError):  # fmt: skip
+        list(reader)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_compressed_file_that_is_damaged_is_told(name: str) -> None:
+    packed = bytearray(COMPRESSORS[name](FILTER.read_bytes()))
+    packed[len(packed) // 2] ^= 0x55
+    try:
+        with pylog.open(io.BytesIO(bytes(packed)), layout="ipl-5.1.2-lp64le") as reader:
+            records = list(reader)
+    except DecodeError:
+        return
+    assert isinstance(records[-1], LossRecord)
+
+
+def test_without_its_package_zstd_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "backports", None)
+    monkeypatch.setitem(sys.modules, "compression", None)
+    with pytest.raises(pylog.BackendUnavailable, match=r"pylog-ipl\[zstd\]"):
+        pylog.open(io.BytesIO(b"\x28\xb5\x2f\xfd" + bytes(20)))
+
+
+# Sources
+
+
+def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"cannot open .*none: No such file"):
+        pylog.open(tmp_path / "none")
+    with pytest.raises(BackendError, match="is a directory"):
+        pylog.open(tmp_path)
+
+
+def test_close_ends_reading_and_may_come_twice() -> None:
+    reader = pylog.open(FILTER)
+    reader.close()
+    reader.close()
+    assert reader.read() is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_does_not_grow_with_the_input() -> None:
+    """A pipe of 300 MB of records is read within 150 MB."""
+    code = (
+        "import pylog, re\n"
+        "n = sum(1 for _ in pylog.open('-', layout='ipl-5.1.2-lp64le'))\n"
+        "print(n, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+    )
+    one = (samples.FIXTURES / "ipl/v5-1-2-lp64le-nomatch.ipf.bin").read_bytes()
+    # large records, so that many bytes are few records
+    schema = large_record(one)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin and child.stdout
+
+        def feed() -> None:
+            assert child.stdin
+            for _ in range(300):
+                child.stdin.write(schema * (1_000_000 // len(schema)))
+            child.stdin.close()
+
+        writer = threading.Thread(target=feed)
+        writer.start()
+        count, peak = map(int, child.stdout.read().split())
+        writer.join()
+    assert count == 300 * (1_000_000 // len(schema))
+    assert peak < 150_000  # KiB
+
+
+def large_record(dump: bytes) -> bytes:
+    """The first record of the dump with a body of 30 KiB, as a kernel with log_all writes it."""
+    from pylog.formats.ipl_layouts import named
+
+    schema = named("ipl-5.1.2-lp64le").schema("ipf")
+    fields = schema.parse(dump)
+    packet = bytearray(fields.packet + bytes(30 * 1024))
+    packet[2:4] = len(packet).to_bytes(2)
+    body = len(packet) - fields.fl_hlen
+    fields["packet"], fields["fl_plen"] = bytes(packet), body & 0xFF
+    fields["ipl_dsize"] += 30 * 1024
+    return schema.build(fields)
