@@ -16,7 +16,7 @@ from pylog.formats import Stream, modules
 from pylog.formats.pcap import Stream as CaptureStream
 from pylog.formats.pcap import container
 
-HEAD = 1 << 18
+HEAD = 1 << 16
 """How many of the first bytes are looked at, where that many are there."""
 
 
@@ -47,6 +47,7 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
     Raises DecodeError for bytes that no format explains, or that two explain equally well and
     differently; ValueError for a layout that does not exist.
     """
+    head, final = head[:HEAD], final and len(head) <= HEAD
     if layout is not None:
         return _named(head, layout)
     if not head:

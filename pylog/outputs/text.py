@@ -167,8 +167,12 @@ def _loss(record: LossRecord) -> Iterator[str]:
     if record.size is not None:
         yield f"LOST {record.size} bytes at offset {record.offset}"
     else:
-        count = "an unknown number of" if record.count is None else record.count
-        yield f"LOST {count} records" + (f" of {record.queue}" if record.queue else "")
+        count = (
+            "an unknown number of records" if record.count is None else f"{record.count} records"
+        )
+        count = "1 record" if record.count == 1 else count
+        queue = f"group {record.queue}" if record.source == "nflog" else record.queue
+        yield f"LOST {count}" + (f" of {queue}" if record.queue else "")
     if record.reason:
         yield f"({record.reason})"
 
