@@ -1,78 +1,45 @@
-"""Capture files: pcap (both byte orders, micro- and nanoseconds) and pcapng, read and written.
+"""Capture files: pcap (both byte orders, micro- and nanoseconds) and pcapng.
 
 `Stream` reads the blocks and hands the packets to the format of their link type, which finds its
 messages in them: NFLOG 239, NETLINK 253, IPFILTER 116. A pcapng interface of IPFILTER names the
 layout of its records in if_description. epb_dropcount tells losses. Packets of other link types
-and unknown blocks are counted in `other`.
-
-Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, the tcpdump.org link type list.
+and unknown blocks are counted in `other`. The blocks themselves are in `formats.pcap_blocks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache, partial
-from struct import Struct as CStruct
 from types import ModuleType
 from typing import Any
 
 import msgspec
-from construct import Int16ub, Int16ul, Int32sb, Int32sl, Int32ub, Int32ul, Int64sb, Int64sl, Struct
 
 from pylog.errors import DecodeError
 from pylog.formats import Damage, Dropped, Guess, Item, Message, modules
 from pylog.formats import Stream as BaseStream
-from pylog.formats.plan import Plan
-from pylog.record import Record
+from pylog.formats.pcap_blocks import (
+    BYTE_ORDER_MAGIC,
+    EPB,
+    EPB_DROPCOUNT,
+    IDB,
+    IF_DESCRIPTION,
+    IF_NAME,
+    IF_TSOFFSET,
+    IF_TSRESOL,
+    MAXIMUM_BLOCK,
+    MAXIMUM_SNAPLEN,
+    OPT_END,
+    PB,
+    SHB,
+    SPB,
+    container,
+    linktype_text,
+    plans,
+)
+from pylog.record import MAX_SECONDS, Record
 
 LINKTYPES = ()
-
-LINKTYPE_NAMES = {
-    0: "NULL", 1: "ETHERNET", 101: "RAW", 105: "IEEE802_11", 108: "LOOP", 113: "LINUX_SLL",
-    116: "IPFILTER", 117: "PFLOG", 127: "IEEE802_11_RADIOTAP", 220: "USB_LINUX_MMAPPED",
-    228: "IPV4", 229: "IPV6", 239: "NFLOG", 253: "NETLINK", 276: "LINUX_SLL2",
-}  # fmt: skip
-
-MAGIC_USEC, MAGIC_NSEC = 0xA1B2C3D4, 0xA1B23C4D
-MAXIMUM_SNAPLEN = 262144
-MAXIMUM_BLOCK = 1 << 24
-
-SHB, IDB, PB, SPB, NRB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
-BYTE_ORDER_MAGIC = 0x1A2B3C4D
-OPT_END, OPT_COMMENT, IF_NAME, IF_DESCRIPTION = 0, 1, 2, 3
-IF_TSRESOL, IF_TSOFFSET, EPB_DROPCOUNT = 9, 14, 4
-SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
-
-
-@cache
-def schemas(order: str) -> dict[str, Struct]:
-    """The headers and blocks of both formats as construct schemas; `order` is < or >."""
-    little = order == "<"
-    u16, u32 = (Int16ul, Int32ul) if little else (Int16ub, Int32ub)
-    i32, i64 = (Int32sl, Int64sl) if little else (Int32sb, Int64sb)
-    block = ("type" / u32, "total_length" / u32)
-    return {
-        "pcap": Struct(
-            "magic" / u32, "major" / u16, "minor" / u16, "thiszone" / i32, "sigfigs" / u32,
-            "snaplen" / u32, "network" / u32,
-        ),
-        "pcap packet": Struct("sec" / u32, "fraction" / u32, "caplen" / u32, "len" / u32),
-        "block": Struct(*block),
-        "section": Struct(*block, "byte_order" / u32, "major" / u16, "minor" / u16,
-                          "section_length" / i64),
-        "interface": Struct(*block, "linktype" / u16, "reserved" / u16, "snaplen" / u32),
-        "enhanced packet": Struct(*block, "interface" / u32, "high" / u32, "low" / u32,
-                                  "caplen" / u32, "len" / u32),
-        "packet": Struct(*block, "interface" / u16, "drops" / u16, "high" / u32, "low" / u32,
-                         "caplen" / u32, "len" / u32),
-        "simple packet": Struct(*block, "len" / u32),
-        "option": Struct("code" / u16, "length" / u16),
-    }  # fmt: skip
-
-
-@cache
-def _plans(order: str) -> dict[str, Plan]:
-    return {name: Plan(schema) for name, schema in schemas(order).items()}
 
 
 class Interface(msgspec.Struct):
@@ -151,17 +118,17 @@ class Stream(BaseStream):
             raise self.error(pos, "magic", data[pos : pos + 4].hex(" "), "that of pcap or pcapng")
         self.container, self.order, units = kind
         if self.container == "pcap":
-            major = _plans(self.order)["pcap"].unpack(data, pos)[1]
+            major = plans(self.order)["pcap"].unpack(data, pos)[1]
             if major != 2:
                 raise self.error(pos + 4, "version_major", major, 2)
-            *_, snaplen, network = _plans(self.order)["pcap"].unpack(data, pos)
+            *_, snaplen, network = plans(self.order)["pcap"].unpack(data, pos)
             self.interfaces = [Interface(network & 0xFFFF, snaplen, units=units)]
         self._set_order(self.order)
 
     def _set_order(self, order: str) -> None:
         self.order = order
-        self._header = _plans(order)["block"].unpack
-        self._packet = _plans(order)["pcap packet"].unpack
+        self._header = plans(order)["block"].unpack
+        self._packet = plans(order)["pcap packet"].unpack
         if self.container == "pcapng":
             self.needle = EPB.to_bytes(4, "little" if order == "<" else "big")
 
@@ -188,7 +155,7 @@ class Stream(BaseStream):
                 raise self.error(pos + 8, "byte-order magic", data[pos + 8 : pos + 12].hex(" "),
                                  f"{BYTE_ORDER_MAGIC:#x}")  # fmt: skip
             order = found[1]
-            size = _plans(order)["block"].unpack(data, pos)[1]
+            size = plans(order)["block"].unpack(data, pos)[1]
         if size < 12 or size % 4 or size > MAXIMUM_BLOCK:
             raise self.error(pos + 4, "block length", size, f"12 to {MAXIMUM_BLOCK}, in fours")
         end = pos + int(size)
@@ -243,7 +210,7 @@ class Stream(BaseStream):
             self.other += 1
 
     def _accept_interface(self, data: bytes, start: int, end: int) -> None:
-        plan = _plans(self.order)["interface"]
+        plan = plans(self.order)["interface"]
         if end - start < plan.size + 4:
             raise self.error(start, "interface block", f"{end - start} bytes", plan.size + 4)
         _, _, linktype, _, snaplen = plan.unpack(data, start)
@@ -266,7 +233,7 @@ class Stream(BaseStream):
 
     def _options(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """The options in data[start:end] as (code, value's start, value's end)."""
-        unpack = _plans(self.order)["option"].unpack
+        unpack = plans(self.order)["option"].unpack
         while start + 4 <= end:
             code, size = unpack(data, start)
             if code == OPT_END:
@@ -280,7 +247,7 @@ class Stream(BaseStream):
         self, kind: int, data: bytes, start: int, end: int, items: list[Item]
     ) -> None:
         name = {EPB: "enhanced packet", PB: "packet", SPB: "simple packet"}[kind]
-        plan = _plans(self.order)[name]
+        plan = plans(self.order)[name]
         if end - start < plan.size + 4:
             raise self.error(start, f"{name} block", f"{end - start} bytes", plan.size + 4)
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
@@ -320,7 +287,7 @@ class Stream(BaseStream):
             stream = self._inner_stream(module, data, start, end, interface)
             stream.base = self.base
             observed = None if ticks is None else interface.nanoseconds(ticks)
-            if observed is not None and not 0 <= observed < 253402300800 * 10**9:
+            if observed is not None and not 0 <= observed < (MAX_SECONDS + 1) * 10**9:
                 observed = None
             origin = Origin(linktype, stream, observed, interface.name, cut)
             other = stream.other
@@ -361,28 +328,10 @@ class Stream(BaseStream):
         return inner.raw(data, message)
 
 
-def container(head: bytes) -> tuple[str, str, int] | None:
-    """("pcap" or "pcapng", byte order, units a second of pcap) by the first 12 bytes, or None."""
-    for order in "<>":
-        magic = CStruct(order + "I").unpack_from(head.ljust(4, b"\0"))[0]
-        if magic in (MAGIC_USEC, MAGIC_NSEC):
-            return "pcap", order, 10**6 if magic == MAGIC_USEC else 10**9
-        bom = CStruct(order + "I").unpack_from(head.ljust(12, b"\0"), 8)[0]
-        if magic == SHB and bom == BYTE_ORDER_MAGIC:
-            return "pcapng", order, 10**6
-    return None
-
-
 @cache
 def formats_by_linktype() -> dict[int, ModuleType]:
     """The format module of each link type that pylog can decode."""
     return {linktype: module for module in modules().values() for linktype in module.LINKTYPES}
-
-
-def linktype_text(linktype: int) -> str:
-    """A link type's number and name, as "239 (NFLOG)"."""
-    name = LINKTYPE_NAMES.get(linktype)
-    return f"{linktype} ({name})" if name else str(linktype)
 
 
 def stream(name: str, head: bytes = b"") -> Stream:
@@ -435,79 +384,3 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             rivals=rivals,
         )
     ]
-
-
-# Writing
-
-
-def pcap_header(
-    linktype: int, *, snaplen: int = MAXIMUM_SNAPLEN, order: str = "<", nanoseconds: bool = True
-) -> bytes:
-    """The head of a pcap file."""
-    return schemas(order)["pcap"].build(
-        {"magic": MAGIC_NSEC if nanoseconds else MAGIC_USEC, "major": 2, "minor": 4, "thiszone": 0,
-         "sigfigs": 0, "snaplen": snaplen, "network": linktype}
-    )  # fmt: skip
-
-
-def pcap_packet(
-    data: bytes, observed_ns: int, *, length: int | None = None, order: str = "<",
-    nanoseconds: bool = True,
-) -> bytes:  # fmt: skip
-    """A packet of a pcap file; `length` is the one before it was cut, if it was."""
-    second, fraction = divmod(observed_ns, 10**9)
-    head = {"sec": second, "fraction": fraction if nanoseconds else fraction // 1000,
-            "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
-    return schemas(order)["pcap packet"].build(head) + data
-
-
-def _option(code: int, value: bytes, order: str) -> bytes:
-    head = schemas(order)["option"].build({"code": code, "length": len(value)})
-    return head + value + bytes(-len(value) % 4)
-
-
-def _block(
-    name: str, kind: int, fields: dict[str, int], body: bytes, options: list[tuple[int, bytes]],
-    order: str,
-) -> bytes:  # fmt: skip
-    schema = schemas(order)[name]
-    if options:
-        body += b"".join(_option(code, value, order) for code, value in options)
-        body += _option(OPT_END, b"", order)
-    size = schema.sizeof() + len(body) + 4
-    tail = size.to_bytes(4, "little" if order == "<" else "big")
-    return schema.build({"type": kind, "total_length": size, **fields}) + body + tail
-
-
-def section_block(
-    *, hardware: str = "", os: str = "", application: str = "", comment: str = "", order: str = "<"
-) -> bytes:
-    """The section header that begins a pcapng file."""
-    texts = ((OPT_COMMENT, comment), (SHB_HARDWARE, hardware), (SHB_OS, os),
-             (SHB_USERAPPL, application))  # fmt: skip
-    fields = {"byte_order": BYTE_ORDER_MAGIC, "major": 1, "minor": 0, "section_length": -1}
-    options = [(code, text.encode()) for code, text in texts if text]
-    return _block("section", SHB, fields, b"", options, order)
-
-
-def interface_block(
-    linktype: int, *, name: str = "", description: str = "", snaplen: int = 0, order: str = "<"
-) -> bytes:
-    """A pcapng interface whose packets have times in nanoseconds; ipl: description = layout."""
-    texts = ((IF_NAME, name), (IF_DESCRIPTION, description))
-    options = [(code, text.encode()) for code, text in texts if text] + [(IF_TSRESOL, b"\x09")]
-    fields = {"linktype": linktype, "reserved": 0, "snaplen": snaplen}
-    return _block("interface", IDB, fields, b"", options, order)
-
-
-def packet_block(
-    data: bytes, observed_ns: int, *, interface: int = 0, length: int | None = None,
-    dropped: int = 0, order: str = "<",
-) -> bytes:  # fmt: skip
-    """A pcapng enhanced packet; `dropped` packets were lost between it and the one before."""
-    fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF,
-              "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
-    count = dropped.to_bytes(8, "little" if order == "<" else "big")
-    options = [(EPB_DROPCOUNT, count)] if dropped else []
-    body = data + bytes(-len(data) % 4)
-    return _block("enhanced packet", EPB, fields, body, options, order)

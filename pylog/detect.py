@@ -14,7 +14,7 @@ from functools import partial
 from pylog.errors import DecodeError
 from pylog.formats import Stream, modules
 from pylog.formats.pcap import Stream as CaptureStream
-from pylog.formats.pcap import container
+from pylog.formats.pcap_blocks import container
 
 HEAD = 1 << 16
 """How many of the first bytes are looked at, where that many are there."""

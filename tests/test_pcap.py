@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import DecodeError, LossRecord, PacketRecord
-from pylog.formats import Message, nfulnl, pcap
+from pylog.formats import Message, nfulnl, pcap, pcap_blocks
 
 TIME = 1700000000_123456789
 NFLOG = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"hi "), (2, 9)], family=2)
@@ -32,9 +32,9 @@ def read(data: bytes, **options: Any) -> list[Any]:
 @pytest.mark.parametrize("nanoseconds", [True, False])
 @pytest.mark.parametrize("order", "<>")
 def test_pcap_is_read_as_it_was_written(order: str, nanoseconds: bool) -> None:
-    data = pcap.pcap_header(239, order=order, nanoseconds=nanoseconds)
+    data = pcap_blocks.pcap_header(239, order=order, nanoseconds=nanoseconds)
     for i in range(3):
-        data += pcap.pcap_packet(NFLOG[16:], TIME + i, order=order, nanoseconds=nanoseconds)
+        data += pcap_blocks.pcap_packet(NFLOG[16:], TIME + i, order=order, nanoseconds=nanoseconds)
     records = read(data)
     assert [r.mark for r in records] == [9, 9, 9]
     exact = TIME + 2 if nanoseconds else TIME // 1000 * 1000
@@ -43,12 +43,12 @@ def test_pcap_is_read_as_it_was_written(order: str, nanoseconds: bool) -> None:
 
 @pytest.mark.parametrize("order", "<>")
 def test_pcapng_is_read_as_it_was_written(order: str) -> None:
-    data = pcap.section_block(application="test", os="none", comment="x", order=order)
-    data += pcap.interface_block(1, name="eth0", order=order)
-    data += pcap.interface_block(239, name="nflog:7", order=order)
-    data += pcap.packet_block(b"an ethernet frame", TIME, interface=0, order=order)
-    data += pcap.packet_block(NFLOG[16:], TIME, interface=1, order=order)
-    data += pcap.packet_block(NFLOG[16:], TIME + 1, interface=1, dropped=5, order=order)
+    data = pcap_blocks.section_block(application="test", os="none", comment="x", order=order)
+    data += pcap_blocks.interface_block(1, name="eth0", order=order)
+    data += pcap_blocks.interface_block(239, name="nflog:7", order=order)
+    data += pcap_blocks.packet_block(b"an ethernet frame", TIME, interface=0, order=order)
+    data += pcap_blocks.packet_block(NFLOG[16:], TIME, interface=1, order=order)
+    data += pcap_blocks.packet_block(NFLOG[16:], TIME + 1, interface=1, dropped=5, order=order)
     with pylog.open(io.BytesIO(data)) as reader:
         first, lost, second = list(reader)
     assert isinstance(lost, LossRecord) and lost.count == 5 and lost.queue == "7"
@@ -59,15 +59,17 @@ def test_pcapng_is_read_as_it_was_written(order: str) -> None:
 def test_sections_of_both_byte_orders_follow_each_other() -> None:
     data = b""
     for order in "<><":
-        data += pcap.section_block(order=order) + pcap.interface_block(239, order=order)
-        data += pcap.packet_block(NFLOG[16:], TIME, order=order)
+        data += pcap_blocks.section_block(order=order) + pcap_blocks.interface_block(
+            239, order=order
+        )
+        data += pcap_blocks.packet_block(NFLOG[16:], TIME, order=order)
     assert [r.mark for r in read(data)] == [9, 9, 9]
 
 
 def test_nflog_packets_of_the_other_byte_order_are_told_by_themselves() -> None:
     big = nfulnl.log(">", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (2, 9)], family=2)
-    data = pcap.pcap_header(239) + pcap.pcap_packet(NFLOG[16:], TIME)
-    records = read(data + pcap.pcap_packet(big[16:], TIME))
+    data = pcap_blocks.pcap_header(239) + pcap_blocks.pcap_packet(NFLOG[16:], TIME)
+    records = read(data + pcap_blocks.pcap_packet(big[16:], TIME))
     assert [(r.layout, r.mark) for r in records] == [("nfulnl-le", 9), ("nfulnl-be", 9)]
 
 
@@ -75,8 +77,10 @@ def test_losses_are_told_once_where_sequence_numbers_tell_them_too() -> None:
     def numbered(seq: int) -> bytes:
         return nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (12, seq)])[16:]
 
-    data = pcap.section_block() + pcap.interface_block(239)
-    data += pcap.packet_block(numbered(1), TIME) + pcap.packet_block(numbered(5), TIME, dropped=3)
+    data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+    data += pcap_blocks.packet_block(numbered(1), TIME) + pcap_blocks.packet_block(
+        numbered(5), TIME, dropped=3
+    )
     losses = [r for r in read(data) if isinstance(r, LossRecord)]
     assert [(r.count, r.seq) for r in losses] == [(3, 2)]
 
@@ -89,8 +93,10 @@ def ipl_capture(description: str) -> bytes:
     with pylog.open(IPL, raw=True) as reader:
         records = [r.raw for r in reader]
     assert b"".join(r or b"" for r in records) == raw
-    data = pcap.section_block() + pcap.interface_block(116, name="ipl0", description=description)
-    return data + b"".join(pcap.packet_block(r or b"", TIME) for r in records)
+    data = pcap_blocks.section_block() + pcap_blocks.interface_block(
+        116, name="ipl0", description=description
+    )
+    return data + b"".join(pcap_blocks.packet_block(r or b"", TIME) for r in records)
 
 
 @pytest.mark.parametrize("description", ["ipl-5.1.2-lp64le", "", "the log of a firewall"])
@@ -108,7 +114,7 @@ def test_ipl_records_in_pcapng(description: str) -> None:
 def test_read_bytes_of_a_capture_gives_messages_as_the_kernel_does() -> None:
     with pylog.open(io.BytesIO(ipl_capture(""))) as reader:
         assert reader.read_bytes(1 << 20) == IPL.read_bytes()
-    data = pcap.pcap_header(239) + pcap.pcap_packet(NFLOG[16:], TIME) * 2
+    data = pcap_blocks.pcap_header(239) + pcap_blocks.pcap_packet(NFLOG[16:], TIME) * 2
     with pylog.open(io.BytesIO(data)) as reader:
         assert read(reader.read_bytes(1000))[1].mark == 9
 
@@ -120,10 +126,12 @@ def link_header(protocol: int) -> bytes:
 @pytest.mark.parametrize("order", "<>")
 def test_nlmon_captures_hold_whole_messages_among_others(order: str) -> None:
     log = nfulnl.log(order, 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (2, 9)])
-    data = pcap.pcap_header(253, order=order)
-    data += pcap.pcap_packet(link_header(0) + log, TIME, order=order)  # rtnetlink: not ours
-    data += pcap.pcap_packet(link_header(12) + log + log, TIME, order=order)
-    data += pcap.pcap_packet(link_header(12) + nfulnl.config(order, 7, {}), TIME, order=order)
+    data = pcap_blocks.pcap_header(253, order=order)
+    data += pcap_blocks.pcap_packet(link_header(0) + log, TIME, order=order)  # rtnetlink: not ours
+    data += pcap_blocks.pcap_packet(link_header(12) + log + log, TIME, order=order)
+    data += pcap_blocks.pcap_packet(
+        link_header(12) + nfulnl.config(order, 7, {}), TIME, order=order
+    )
     with pylog.open(io.BytesIO(data)) as reader:
         assert [r.mark for r in reader if isinstance(r, PacketRecord)] == [9, 9]
         assert reader.other == 2
@@ -134,7 +142,9 @@ def test_a_message_cut_by_the_snaplen_gives_what_is_there() -> None:
     message = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (9, payload)], family=2)
     message = message[16:]
     for keep in range(len(message) - 1, 12, -1):
-        data = pcap.pcap_header(239) + pcap.pcap_packet(message[:keep], TIME, length=len(message))
+        data = pcap_blocks.pcap_header(239) + pcap_blocks.pcap_packet(
+            message[:keep], TIME, length=len(message)
+        )
         (record,) = read(data)
         assert isinstance(record, PacketRecord) and record.hook == "input"
         if keep > 50:
@@ -143,17 +153,17 @@ def test_a_message_cut_by_the_snaplen_gives_what_is_there() -> None:
 
 @pytest.mark.parametrize("linktype", [1, 113, 228, 9999])
 def test_other_link_types_are_named_in_the_error(linktype: int) -> None:
-    data = pcap.pcap_header(linktype) + pcap.pcap_packet(bytes(60), TIME)
+    data = pcap_blocks.pcap_header(linktype) + pcap_blocks.pcap_packet(bytes(60), TIME)
     with pytest.raises(DecodeError) as caught:
         read(data)
     text = str(caught.value)
     assert str(linktype) in text and "239 (NFLOG)" in text and "116 (IPFILTER)" in text
-    assert linktype == 9999 or pcap.LINKTYPE_NAMES[linktype] in text
+    assert linktype == 9999 or pcap_blocks.LINKTYPE_NAMES[linktype] in text
 
 
 def blocks() -> list[bytes]:
-    found = [pcap.section_block(), pcap.interface_block(239, name="n")]
-    return found + [pcap.packet_block(NFLOG[16:], TIME + i) for i in range(6)]
+    found = [pcap_blocks.section_block(), pcap_blocks.interface_block(239, name="n")]
+    return found + [pcap_blocks.packet_block(NFLOG[16:], TIME + i) for i in range(6)]
 
 
 @pytest.mark.parametrize(
@@ -177,9 +187,9 @@ def test_a_damaged_block_costs_one_packet(damage: Any) -> None:
 
 
 def test_a_damaged_pcap_packet_costs_no_more_than_two() -> None:
-    parts = [pcap.pcap_packet(NFLOG[16:], TIME + i * 10**9) for i in range(9)]
+    parts = [pcap_blocks.pcap_packet(NFLOG[16:], TIME + i * 10**9) for i in range(9)]
     parts[3] = parts[3][:8] + b"\xff\xff\xff\x7f" + parts[3][12:]
-    records = read(pcap.pcap_header(239) + b"".join(parts))
+    records = read(pcap_blocks.pcap_header(239) + b"".join(parts))
     assert sum(isinstance(r, LossRecord) for r in records) == 1
     assert sum(isinstance(r, PacketRecord) for r in records) >= 7
 
@@ -211,14 +221,16 @@ def test_every_byte_of_a_pcapng_may_change() -> None:
 
 @needs_tshark
 def test_tshark_reads_what_pylog_writes(tmp_path: Path) -> None:
-    data = pcap.section_block(hardware="h", os="o", application="pylog")
-    data += pcap.interface_block(239, name="nflog:7", description="d")
-    data += pcap.packet_block(NFLOG[16:], TIME, dropped=3) + pcap.packet_block(NFLOG[16:], TIME + 5)
+    data = pcap_blocks.section_block(hardware="h", os="o", application="pylog")
+    data += pcap_blocks.interface_block(239, name="nflog:7", description="d")
+    data += pcap_blocks.packet_block(NFLOG[16:], TIME, dropped=3) + pcap_blocks.packet_block(
+        NFLOG[16:], TIME + 5
+    )
     (tmp_path / "a.pcapng").write_bytes(data)
-    old = pcap.pcap_header(239, order=">", nanoseconds=False)
-    (tmp_path / "b.pcap").write_bytes(old + pcap.pcap_packet(NFLOG[16:], TIME, order=">",
+    old = pcap_blocks.pcap_header(239, order=">", nanoseconds=False)
+    (tmp_path / "b.pcap").write_bytes(old + pcap_blocks.pcap_packet(NFLOG[16:], TIME, order=">",
                                                            nanoseconds=False))  # fmt: skip
-    netlink = pcap.pcap_header(253) + pcap.pcap_packet(link_header(12) + NFLOG, TIME)
+    netlink = pcap_blocks.pcap_header(253) + pcap_blocks.pcap_packet(link_header(12) + NFLOG, TIME)
     (tmp_path / "c.pcap").write_bytes(netlink)
 
     def fields(name: str, *wanted: str) -> list[str]:
@@ -246,7 +258,11 @@ def test_a_time_stamp_resolution_of_2_to_the_power() -> None:
     body = struct.pack("<HHI", 239, 0, 0) + option
     size = len(body) + 12
     interface = struct.pack("<II", 1, size) + body + struct.pack("<I", size)
-    data = pcap.section_block() + interface + pcap.packet_block(NFLOG[16:], 1700000000 << 10 | 512)
+    data = (
+        pcap_blocks.section_block()
+        + interface
+        + pcap_blocks.packet_block(NFLOG[16:], 1700000000 << 10 | 512)
+    )
     assert read(data)[0].observed_ns == 1700000000_500000000
 
 
@@ -254,7 +270,7 @@ def test_simple_packets_have_no_time() -> None:
     body = NFLOG[16:]
     size = 16 + len(body)
     simple = struct.pack("<III", 3, size, len(body)) + body + struct.pack("<I", size)
-    (record,) = read(pcap.section_block() + pcap.interface_block(239) + simple)
+    (record,) = read(pcap_blocks.section_block() + pcap_blocks.interface_block(239) + simple)
     assert record.mark == 9 and record.observed_ns is None
 
 

@@ -275,7 +275,7 @@ def _says_nat(record: FlowRecord, version: str) -> dict[str, Any]:
 def _says_state(record: FlowRecord, version: str, line: dict[str, Any]) -> dict[str, Any]:
     words = {"statechange": "2", "orphan": str(0xFFFA), "clone": "CLONED"}
     if version < "4":
-        words |= {"clone": "1", "unload": str(0xFFF9), "killed": str(0xFFFB)}
+        words |= {"clone": "1", "unload": "65529", "killed": "65531", "intermediate": "65532"}
     word = words.get(str(record.event), str(record.event).upper())
     states = (record.extra or {}).get("isl_state", [])
     if record.event == "expire" and _closing(states, version):

@@ -1,0 +1,349 @@
+"""IPFilter's records decoded: one function made for each layout and log.
+
+`decoders` makes them for a stream. What differs between layouts is read from the layout when the
+function is made, not at every record; what repeats from record to record (names, groups, flag
+words) is remembered, bounded, since whoever sends packets chooses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pylog.formats import Message, Stream
+from pylog.formats import ipl_names as names
+from pylog.formats.ipl_layouts import Layout
+from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields
+from pylog.formats.plan import Plan
+from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
+
+Decode = Callable[[bytes, Message, bool], Record]
+"""(data, message, whether to keep its bytes) -> record; DecodeError."""
+
+_NONE32 = 0xFFFFFFFF
+_PACKET_FIELDS = (
+    "ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec", "ipl_dsize", "fl_unit", "fl_rule",
+    "fl_flags", "fl_lflags", "fl_logtag", "fl_nattag", "fl_plen", "fl_loglevel", "fl_group",
+    "fl_hlen", "fl_dir", "fl_breason", "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
+)  # fmt: skip
+
+
+class _Names(dict[bytes, str]):
+    """A C character array -> text up to the NUL, remembered (bounded)."""
+
+    def __missing__(self, array: bytes) -> str:
+        if len(self) >= 4096:
+            self.clear()
+        text = array.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+        self[array] = text
+        return text
+
+
+_text = _Names()
+
+
+def decoders(stream: Stream, layout: Layout, plans: dict[str, Plan]) -> dict[str, Decode]:
+    """The functions that decode the records of each log of a layout."""
+    make = {"ipf": _packet_decoder, "nat": _nat_decoder, "state": _state_decoder}
+    return {device: make[device](stream, layout, plan) for device, plan in plans.items()}
+
+
+def _nanoseconds(stream: Stream, pos: int, sec: int, usec: int) -> int:
+    """A record's time; DecodeError for one that no kernel writes."""
+    if usec >= 1_000_000:
+        raise stream.error(pos, "ipl_usec", usec, "0 to 999999")
+    if sec > MAX_SECONDS:
+        raise stream.error(pos, "ipl_sec", sec, f"at most {MAX_SECONDS} (year 9999)")
+    return sec * 1_000_000_000 + usec * 1000
+
+
+def _check_count(stream: Stream, pos: int, count: int) -> None:
+    if count == 0:
+        raise stream.error(pos, "ipl_count", 0, "1 or more")
+
+
+def _observed(message: Message) -> int | None:
+    """When the capture file says that the record was received."""
+    return None if message.origin is None else message.origin.observed_ns
+
+
+# Packet records
+
+
+def _action_3(flags: int) -> str | int:
+    """The order of the tests is ipmon's."""
+    if flags & 0x2:
+        return "pass"
+    if flags & 0x1:
+        return "block"
+    return "nomatch" if flags & 0x40000000 else "log"
+
+
+def _action_4(flags: int) -> str | int:
+    command = flags & 0xF
+    if command == 2:
+        return "pass"
+    if command == 1:
+        return "block"
+    if flags & 0x1F == 0x10:
+        return "log"
+    return "nomatch" if flags & 0x40000000 else command
+
+
+def _tables(layout: Layout) -> tuple[str, str, dict[int, str | None]]:
+    """The names of the flag tables of a layout, and its reasons."""
+    version = layout.version
+    if version.major >= 5:
+        reasons = names.REASONS_51 if version.name == "5.1.2" else names.REASONS_50
+        return "flags 5", "lflags 5", reasons
+    if version.major == 4:
+        illumos = version.name == "4.1-illumos"
+        return "flags 4", "lflags illumos" if illumos else "lflags 4", {}
+    return "flags 3.4.29" if version.ipflog == "3.4.29" else "flags 3", "lflags 3", {}
+
+
+class _Groups(dict[Any, str | None]):
+    """A group -> as ipmon shows it after the @, remembered (bounded).
+
+    "0" is the main list, None stands for ipmon's -1; a number before 4.0, a name since.
+    """
+
+    def __missing__(self, group: int | bytes | None) -> str | None:
+        if len(self) >= 4096:
+            self.clear()
+        if isinstance(group, bytes):
+            text = None if group[:2] == b"\xff\0" else _text[group] or "0"
+        else:
+            text = None if group is None or group == _NONE32 else str(group)
+        self[group] = text
+        return text
+
+
+def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
+    """A function that decodes packet records."""
+    major, swapped, order = layout.version.major, layout.host_order_ip, layout.abi.order
+    flags_table, lflags_table, reasons = _tables(layout)
+    read, fixed, name = plan.reader(_PACKET_FIELDS), plan.size, layout.name
+    narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
+    action_of = _action_4 if major >= 4 else _action_3
+    groups = _Groups()
+    facts: dict[tuple[Any, ...], tuple[Any, bool | None, dict[str, Any]]] = {}
+
+    def explain(*key: Any) -> tuple[Any, bool | None, dict[str, Any]]:
+        """Action, short and extra of the fields that tell them; remembered (bounded)."""
+        flags, lflags, logtag, nattag, loglevel, family, uuid = key
+        extra: dict[str, Any] = {"fl_flags": names.bit_names(flags_table, flags)}
+        if lflags:
+            extra["fl_lflags"] = names.bit_names(lflags_table, lflags)
+        if loglevel is not None and loglevel != 0xFFFF:
+            extra["fl_loglevel"] = loglevel
+        if logtag:
+            extra["fl_logtag"] = logtag
+        if nattag and nattag[:4] != b"\0\0\0\0" and _text[nattag]:
+            extra["fl_nattag"] = _text[nattag]
+        if family:
+            extra["fl_family"] = family
+        if uuid and any(uuid):
+            extra["fl_uuid"] = uuid.hex()
+        if len(facts) >= 4096:
+            facts.clear()
+        short = bool(lflags & 0x8 if major >= 4 else flags & 0x8000000) or None
+        facts[key] = action_of(flags), short, extra
+        return facts[key]
+
+    def decode(data: bytes, message: Message, raw: bool) -> PacketRecord:
+        start, end = message.start, message.end
+        (
+            count, seq, sec, usec, _, unit, rule, flags, lflags, logtag, nattag, _, loglevel,
+            group, _hlen, direction, breason, family, ifname, uuid, bits,
+        ) = read(data, start)  # fmt: skip
+        if count == 0:
+            _check_count(stream, start, count)
+        if usec >= 1_000_000 or sec > MAX_SECONDS:
+            _nanoseconds(stream, start, sec, usec)
+        if bits is not None:  # 2.x: u_long flags:24, unit:8
+            flags, unit = (bits & 0xFFFFFF, bits >> 24) if order == "<" else (bits >> 8, bits & 255)
+        if narrow:
+            rule = _NONE32 if rule == 0xFFFF else rule
+            group = None if group == 0xFFFF else group
+        packet = data[start + fixed : end]
+        version = packet[0] >> 4 if packet else 0
+        if version == 4:
+            if swapped:
+                packet = _swapped_back(packet)
+            found = fields(packet, 0, len(packet), ETH_P_IP)
+        elif version == 6:
+            found = fields(packet, 0, len(packet), ETH_P_IPV6)
+        else:
+            raise stream.error(start + fixed, "ip_v", version, "4 or 6")
+        key = (flags, lflags, logtag, nattag, loglevel, family, uuid)
+        action, short, extra = facts.get(key) or explain(*key)
+        extra = extra.copy()
+        if found[-1]:
+            extra |= found[-1]
+        if direction is None:  # before 3.4.29: FR_OUTQUE, FR_INQUE
+            direction = 1 if flags & 0x4 else 0 if flags & 0x8 else None
+        elif direction > 1:
+            extra["fl_dir"] = direction
+        device = _text[ifname] or None
+        if major < 5 and unit is not None and device and not device[-1].isdigit():
+            device += str(unit) if unit < 0x8000 else ""  # else never written
+        return PacketRecord(*(
+            "ipl", name, stream.base + start, sec * 1_000_000_000 + usec * 1000,
+            _observed(message),
+            seq, count, action, short,
+            "in" if direction == 0 else "out" if direction == 1 else None,
+            None,
+            rule + 1 if rule != _NONE32 else None,
+            groups[group],
+            None,
+            reasons.get(breason, breason) if breason else None,
+            None if direction == 1 else device,
+            device if direction == 1 else None,
+            None, None, None, None, None, None, None, None, None,
+            *found[:11],
+            len(packet),
+            found[11],
+            extra,
+            packet,
+            data[start:end] if raw else None,
+        ))  # fmt: skip
+
+    return decode
+
+
+def _swapped_back(packet: bytes) -> bytes:
+    """An IPv4 packet whose ip_len and ip_off were in little-endian order, as on the wire."""
+    return (packet[:2] + packet[3:4] + packet[2:3] + packet[4:6] + packet[7:8] + packet[6:7]
+            + packet[8:])  # fmt: skip
+
+
+# NAT and state records
+
+
+def _port(data: bytes | None, protocol: int | None) -> int | None:
+    """A port (or an ICMP id) of a flow; a 0 counts only where the protocol has ports."""
+    if data is None:
+        return None
+    port = int.from_bytes(data)
+    return port if port or protocol in (None, 6, 17, 132) else None
+
+
+def _counters(values: Iterable[int | None], directions: tuple[str, ...]) -> dict[str, int] | None:
+    found = {d: v for d, v in zip(directions, values, strict=False) if v is not None}
+    return found or None
+
+
+def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
+    """A function that decodes NAT records."""
+    modern = layout.version.major >= 5
+    directions = ("in", "out") if "nl_pkts.0" in plan.names else ("total",)
+    legacy = layout.version.natlog in ("3.1", "3.2early")
+
+    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
+        start = message.start
+        f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
+        _check_count(stream, start, f["ipl_count"])
+        extra: dict[str, Any] = {}
+        kind: int = f["nl_type"]
+        event: str | int
+        if modern:
+            protocol, v = f["nl_p"], f["nl_v"]
+            if isinstance(protocol, bytes):  # of the original and of the translated flow
+                if protocol[1] != protocol[0]:
+                    extra["nl_p"] = list(protocol)
+                if v[1] != v[0]:
+                    extra["nl_v"] = list(v)
+                protocol, v = protocol[0], v[0]
+            ends: tuple[str | None, ...] = ("osrc", "odst", "nsrc", "ndst")
+            event = names.NAT_EVENTS_5.get(f["nl_action"], f["nl_action"])
+            flow_type: str | int = names.NAT_KINDS_5.get(kind, kind)
+            indev, outdev = f["nl_ifnames"][:16], f["nl_ifnames"][16:]
+        else:
+            protocol, v = f.get("nl_p"), f.get("nl_v", 4)
+            ends = ("in", "orig", "out", None)
+            if kind in names.NAT_KINDS:
+                event, flow_type = "new", names.NAT_KINDS[kind]
+            else:
+                event, flow_type = names.NAT_EVENTS_4.get(kind, kind), "nat"
+            indev = outdev = b""
+        if v not in (4, 6):
+            extra["nl_v"] = v
+        width = 16 if v == 6 else 4
+        address = [addresses[f[f"nl_{e}ip"][:width]] if e else None for e in ends]
+        port = [_port(f[f"nl_{e}port"], protocol) if e else None for e in ends]
+        if legacy:
+            extra |= {"nl_sec": str(f["nl_sec"]), "nl_usec": str(f["nl_usec"])}
+        rule = f["nl_rule"]
+        packets = [f.get("nl_pkts", f.get("nl_pkts.0")), f.get("nl_pkts.1")]
+        octets = [f.get("nl_bytes", f.get("nl_bytes.0")), f.get("nl_bytes.1")]
+        return FlowRecord(
+            source="ipl", layout=layout.name, offset=stream.base + start,
+            timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
+            observed_ns=_observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
+            event=event, flow_type=flow_type,
+            rule=rule + 1 if rule != -1 else None,
+            indev=_text[indev] or None, outdev=_text[outdev] or None,
+            family="ipv6" if v == 6 else "ipv4", protocol=protocol,
+            saddr=address[0], daddr=address[1], sport=port[0], dport=port[1],
+            nat_saddr=address[2], nat_daddr=address[3], nat_sport=port[2], nat_dport=port[3],
+            packets=_counters(packets, directions), bytes=_counters(octets, directions),
+            extra=extra or None, raw=data[start : message.end] if raw else None,
+        )  # fmt: skip
+
+    return decode
+
+
+_STATE_DIRECTIONS = ("forward_in", "forward_out", "backward_in", "backward_out")
+
+
+def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
+    """A function that decodes state records."""
+    many = "isl_pkts.0" in plan.names
+    directions = _STATE_DIRECTIONS if many else ("total",)
+    states = names.TCP_STATES_4 if layout.version.major >= 4 else names.TCP_STATES_3
+    groups = _Groups()
+    little = layout.abi.order == "<"
+
+    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
+        start = message.start
+        f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
+        _check_count(stream, start, f["ipl_count"])
+        protocol, v, ps = f["isl_p"], f.get("isl_v", 4), f["isl_ps"]
+        extra: dict[str, Any] = {}
+        if v not in (4, 6):
+            extra["isl_v"] = v
+        width = 16 if v == 6 else 4
+        sport = dport = icmp_type = None
+        if protocol in (6, 17):
+            sport, dport = int.from_bytes(ps[:2]), int.from_bytes(ps[2:])
+        elif protocol in (1, 58):
+            icmp_type = int.from_bytes(ps[:2], "little" if little else "big")  # in host order
+        elif any(ps):
+            extra["isl_ps"] = ps.hex()
+        if protocol == 6 and "isl_state" in f:
+            extra["isl_state"] = [states[s] if s < len(states) else s for s in f["isl_state"]]
+        if f["isl_flags"]:
+            extra["isl_flags"] = f["isl_flags"]
+        if f.get("isl_tag"):
+            extra["isl_tag"] = f["isl_tag"]
+        if "isl_sec" in f:
+            extra |= {"isl_sec": str(f["isl_sec"]), "isl_usec": str(f["isl_usec"])}
+        rule, event = f.get("isl_rulen"), f["isl_type"]
+        keys = [f".{i}" for i in range(4)] if many else [""]
+        return FlowRecord(
+            source="ipl", layout=layout.name, offset=stream.base + start,
+            timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
+            observed_ns=_observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
+            event=names.STATE_EVENTS.get(event, event), flow_type="state",
+            rule=None if rule is None or rule == _NONE32 else rule + 1,
+            group=groups[f.get("isl_group")],
+            family="ipv6" if v == 6 else "ipv4", protocol=protocol,
+            saddr=addresses[f["isl_src"][:width]], daddr=addresses[f["isl_dst"][:width]],
+            sport=sport, dport=dport, icmp_type=icmp_type,
+            packets=_counters([f["isl_pkts" + k] for k in keys], directions),
+            bytes=_counters([f["isl_bytes" + k] for k in keys], directions),
+            extra=extra or None, raw=data[start : message.end] if raw else None,
+        )  # fmt: skip
+
+    return decode
