@@ -84,7 +84,7 @@ _IPFLOG = {
 
 _N2 = (
     "in4 nl_origip; in4 nl_outip; in4 nl_inip; be16 nl_origport; be16 nl_outport;"
-    " be16 nl_inport; u16 nl_type; i32 nl_rule; u64 nl_pkts; u64 nl_bytes"
+    " be16 nl_inport; u16 nl_type; i32 nl_rule; quad nl_pkts; quad nl_bytes"
 )
 _NATLOG = {
     "2.x": "",
@@ -94,34 +94,35 @@ _NATLOG = {
     "3.2": _N2,
     "3.4.0": _N2 + "; u8 nl_p",
     "4.1": "in4 nl_origip; in4 nl_outip; in4 nl_inip; be16 nl_origport; be16 nl_outport;"
-    " be16 nl_inport; u16 nl_type; i32 nl_rule; u64 nl_pkts[2]; u64 nl_bytes[2]; u8 nl_p",
+    " be16 nl_inport; u16 nl_type; i32 nl_rule; quad nl_pkts[2]; quad nl_bytes[2]; u8 nl_p",
     "illumos": "in6 nl_origip; in6 nl_outip; in6 nl_inip; be16 nl_origport; be16 nl_outport;"
-    " be16 nl_inport; u16 nl_type; i32 nl_rule; u64 nl_pkts[2]; u64 nl_bytes[2]; u8 nl_p; i32 nl_v",
+    " be16 nl_inport; u16 nl_type; i32 nl_rule; quad nl_pkts[2]; quad nl_bytes[2]; u8 nl_p;"
+    " i32 nl_v",
     "5.0.0": "in6 nl_osrcip; in6 nl_odstip; in6 nl_nsrcip; in6 nl_ndstip; be16 nl_osrcport;"
     " be16 nl_odstport; be16 nl_nsrcport; be16 nl_ndstport; i32 nl_action; i32 nl_type;"
-    " i32 nl_rule; u64 nl_pkts[2]; u64 nl_bytes[2]; u8 nl_p; u8 nl_v; char nl_ifnames[32]",
+    " i32 nl_rule; quad nl_pkts[2]; quad nl_bytes[2]; u8 nl_p; u8 nl_v; char nl_ifnames[32]",
     "5.0.3": "in6 nl_osrcip; in6 nl_odstip; in6 nl_nsrcip; in6 nl_ndstip; be16 nl_osrcport;"
     " be16 nl_odstport; be16 nl_nsrcport; be16 nl_ndstport; i32 nl_action; i32 nl_type;"
-    " i32 nl_rule; u64 nl_pkts[2]; u64 nl_bytes[2]; u8 nl_p[2]; u8 nl_v[2]; char nl_ifnames[32]",
+    " i32 nl_rule; quad nl_pkts[2]; quad nl_bytes[2]; u8 nl_p[2]; u8 nl_v[2]; char nl_ifnames[32]",
 }
 
 # struct ipslog; isl_ps is a union of two ports in network order and an ICMP type in host order
 
 _S3 = (
-    "u64 isl_pkts; u64 isl_bytes; in6 isl_src; in6 isl_dst; u16 isl_type; ps isl_ps;"
+    "quad isl_pkts; quad isl_bytes; in6 isl_src; in6 isl_dst; u16 isl_type; ps isl_ps;"
     " u8 isl_v; u8 isl_p; u8 isl_flags; u8 isl_state[2]"
 )
 _IPSLOG = {
     "2.x": "",
-    "3.1": "timeval isl; u64 isl_pkts; u64 isl_bytes; in4 isl_src; in4 isl_dst; u8 isl_p;"
+    "3.1": "timeval isl; quad isl_pkts; quad isl_bytes; in4 isl_src; in4 isl_dst; u8 isl_p;"
     " u8 isl_flags; u16 isl_type; ps isl_ps",
-    "3.2": "u64 isl_pkts; u64 isl_bytes; in4 isl_src; in4 isl_dst; u8 isl_p; u8 isl_flags;"
+    "3.2": "quad isl_pkts; quad isl_bytes; in4 isl_src; in4 isl_dst; u8 isl_p; u8 isl_flags;"
     " u16 isl_type; ps isl_ps",
-    "3.3": "u64 isl_pkts; u64 isl_bytes; in4 isl_src; in4 isl_dst; u8 isl_p; u8 isl_flags;"
+    "3.3": "quad isl_pkts; quad isl_bytes; in4 isl_src; in4 isl_dst; u8 isl_p; u8 isl_flags;"
     " u8 isl_state[2]; u16 isl_type; ps isl_ps",
     "3.4.0": _S3,
     "3.4.29": _S3 + "; u32 isl_rulen; u32 isl_group",
-    "4.1": "u64 isl_pkts[4]; u64 isl_bytes[4]; in6 isl_src; in6 isl_dst; u32 isl_tag;"
+    "4.1": "quad isl_pkts[4]; quad isl_bytes[4]; in6 isl_src; in6 isl_dst; u32 isl_tag;"
     " u16 isl_type; ps isl_ps; u8 isl_v; u8 isl_p; u8 isl_flags; u8 isl_state[2]; u32 isl_rulen;"
     " char isl_group[16]",
 }
@@ -215,12 +216,15 @@ class ABI:
     time64   struct timeval of NetBSD 6 and later: 64-bit seconds, 32-bit microseconds
     unit     ipflog has fl_unit (FreeBSD, Solaris), or the interface's name alone (NetBSD...)
     ifname   LIFNAMSIZ: 16, or 32 on Solaris and illumos
+    quad32   the counters of NAT and state records (U_QUAD_T) are a u_long of 32 bits: old builds
+             on other systems than the BSDs
     """
 
     base: str
     time64: bool = False
     unit: bool = True
     ifname: int = 16
+    quad32: bool = False
 
     @property
     def name(self) -> str:
@@ -229,6 +233,7 @@ class ABI:
             + ("-time64" if self.time64 else "")
             + ("" if self.unit else "-nounit")
             + ("-name32" if self.ifname == 32 else "")
+            + ("-quad32" if self.quad32 else "")
         )
 
     @property
@@ -247,7 +252,7 @@ class ABI:
             "u16": (u16, 2),
             "u32": (u32, 4),
             "i32": (Int32sl if little else Int32sb, 4),
-            "u64": (u64, align8),
+            "quad": (u32, 4) if self.quad32 else (u64, align8),
             "ulong": (u64, 8) if long == 8 else (u32, 4),
             "be16": (Bytes(2), 2),  # network order, whatever the machine's
             "in4": (Bytes(4), 4),
@@ -391,12 +396,12 @@ def _abi(name: str) -> ABI:
     base, *options = name.split("-")
     abi = ABI(
         base, time64="time64" in options, unit="nounit" not in options,
-        ifname=32 if "name32" in options else 16,
+        ifname=32 if "name32" in options else 16, quad32="quad32" in options,
     )  # fmt: skip
-    if base not in _BASES or set(options) - {"time64", "nounit", "name32"}:
+    if base not in _BASES or abi.name != name:
         raise ValueError(
             f"no ABI {name!r}; an ABI is one of {', '.join(_BASES)},"
-            " then any of -time64, -nounit, -name32"
+            " then any of -time64, -nounit, -name32, -quad32, in this order"
         )
     return abi
 
@@ -410,7 +415,7 @@ def named(name: str) -> Layout:
     raise ValueError(
         f"no layout {name!r}; a layout is ipl-VERSION-ABI, as ipl-5.1.2-lp64le, with VERSION one"
         f" of {', '.join(VERSIONS)} and ABI one of {', '.join(_BASES)}, then any of -time64,"
-        " -nounit, -name32"
+        " -nounit, -name32, -quad32"
     )
 
 
@@ -427,3 +432,6 @@ def layouts() -> Iterator[Layout]:
             elif not solaris:
                 variants += [replace(abi, unit=False)]
             yield from (Layout(version, variant) for variant in variants)
+    for name in ("4.1", "3.4.35", "3.4.0", "3.3", "3.2"):
+        for base in ("ilp32le", "ilp32be"):
+            yield Layout(VERSIONS[name], ABI(base, quad32=True))

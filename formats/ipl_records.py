@@ -15,6 +15,7 @@ from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields
 from pylog.formats.plan import Plan
+from pylog.memo import Memo
 from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
 
 Decode = Callable[[bytes, Message, bool], Record]
@@ -22,24 +23,18 @@ Decode = Callable[[bytes, Message, bool], Record]
 
 _NONE32 = 0xFFFFFFFF
 _PACKET_FIELDS = (
-    "ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec", "ipl_dsize", "fl_unit", "fl_rule",
-    "fl_flags", "fl_lflags", "fl_logtag", "fl_nattag", "fl_plen", "fl_loglevel", "fl_group",
-    "fl_hlen", "fl_dir", "fl_breason", "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
+    "ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec", "fl_unit", "fl_rule", "fl_flags",
+    "fl_lflags", "fl_logtag", "fl_nattag", "fl_loglevel", "fl_group", "fl_dir", "fl_breason",
+    "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
 )  # fmt: skip
 
 
-class _Names(dict[bytes, str]):
-    """A C character array -> text up to the NUL, remembered (bounded)."""
-
-    def __missing__(self, array: bytes) -> str:
-        if len(self) >= 4096:
-            self.clear()
-        text = array.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-        self[array] = text
-        return text
+def _c_string(array: bytes) -> str:
+    """The text of a C character array, up to its NUL."""
+    return array.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
 
-_text = _Names()
+_text = Memo(_c_string)
 
 
 def decoders(stream: Stream, layout: Layout, plans: dict[str, Plan]) -> dict[str, Decode]:
@@ -102,21 +97,17 @@ def _tables(layout: Layout) -> tuple[str, str, dict[int, str | None]]:
     return "flags 3.4.29" if version.ipflog == "3.4.29" else "flags 3", "lflags 3", {}
 
 
-class _Groups(dict[Any, str | None]):
-    """A group -> as ipmon shows it after the @, remembered (bounded).
+def _group_text(group: int | bytes | None) -> str | None:
+    """A group as ipmon shows it after the @: "0" is the main list, None stands for its -1.
 
-    "0" is the main list, None stands for ipmon's -1; a number before 4.0, a name since.
+    It is a number before 4.0, a name since.
     """
+    if isinstance(group, bytes):
+        return None if group[:2] == b"\xff\0" else _text[group] or "0"
+    return None if group is None or group == _NONE32 else str(group)
 
-    def __missing__(self, group: int | bytes | None) -> str | None:
-        if len(self) >= 4096:
-            self.clear()
-        if isinstance(group, bytes):
-            text = None if group[:2] == b"\xff\0" else _text[group] or "0"
-        else:
-            text = None if group is None or group == _NONE32 else str(group)
-        self[group] = text
-        return text
+
+_groups = Memo(_group_text)
 
 
 def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
@@ -126,11 +117,9 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     read, fixed, name = plan.reader(_PACKET_FIELDS), plan.size, layout.name
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
     action_of = _action_4 if major >= 4 else _action_3
-    groups = _Groups()
-    facts: dict[tuple[Any, ...], tuple[Any, bool | None, dict[str, Any]]] = {}
 
-    def explain(*key: Any) -> tuple[Any, bool | None, dict[str, Any]]:
-        """Action, short and extra of the fields that tell them; remembered (bounded)."""
+    def explain(key: tuple[Any, ...]) -> tuple[Any, bool | None, dict[str, Any]]:
+        """Action, short and extra, of the fields that tell them."""
         flags, lflags, logtag, nattag, loglevel, family, uuid = key
         extra: dict[str, Any] = {"fl_flags": names.bit_names(flags_table, flags)}
         if lflags:
@@ -145,17 +134,16 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             extra["fl_family"] = family
         if uuid and any(uuid):
             extra["fl_uuid"] = uuid.hex()
-        if len(facts) >= 4096:
-            facts.clear()
         short = bool(lflags & 0x8 if major >= 4 else flags & 0x8000000) or None
-        facts[key] = action_of(flags), short, extra
-        return facts[key]
+        return action_of(flags), short, extra
+
+    facts = Memo(explain)
 
     def decode(data: bytes, message: Message, raw: bool) -> PacketRecord:
         start, end = message.start, message.end
         (
-            count, seq, sec, usec, _, unit, rule, flags, lflags, logtag, nattag, _, loglevel,
-            group, _hlen, direction, breason, family, ifname, uuid, bits,
+            count, seq, sec, usec, unit, rule, flags, lflags, logtag, nattag, loglevel, group,
+            direction, breason, family, ifname, uuid, bits,
         ) = read(data, start)  # fmt: skip
         if count == 0:
             _check_count(stream, start, count)
@@ -176,8 +164,7 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             found = fields(packet, 0, len(packet), ETH_P_IPV6)
         else:
             raise stream.error(start + fixed, "ip_v", version, "4 or 6")
-        key = (flags, lflags, logtag, nattag, loglevel, family, uuid)
-        action, short, extra = facts.get(key) or explain(*key)
+        action, short, extra = facts[flags, lflags, logtag, nattag, loglevel, family, uuid]
         extra = extra.copy()
         if found[-1]:
             extra |= found[-1]
@@ -195,7 +182,7 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             "in" if direction == 0 else "out" if direction == 1 else None,
             None,
             rule + 1 if rule != _NONE32 else None,
-            groups[group],
+            _groups[group],
             None,
             reasons.get(breason, breason) if breason else None,
             None if direction == 1 else device,
@@ -302,7 +289,6 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     many = "isl_pkts.0" in plan.names
     directions = _STATE_DIRECTIONS if many else ("total",)
     states = names.TCP_STATES_4 if layout.version.major >= 4 else names.TCP_STATES_3
-    groups = _Groups()
     little = layout.abi.order == "<"
 
     def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
@@ -337,7 +323,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             observed_ns=_observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
             event=names.STATE_EVENTS.get(event, event), flow_type="state",
             rule=None if rule is None or rule == _NONE32 else rule + 1,
-            group=groups[f.get("isl_group")],
+            group=_groups[f.get("isl_group")],
             family="ipv6" if v == 6 else "ipv4", protocol=protocol,
             saddr=addresses[f["isl_src"][:width]], daddr=addresses[f["isl_dst"][:width]],
             sport=sport, dport=dport, icmp_type=icmp_type,

@@ -40,7 +40,6 @@ from construct import (
     Struct,
     Switch,
     Terminated,
-    this,
 )
 
 from pylog.errors import DecodeError
@@ -219,11 +218,3 @@ def json_number(value: Any) -> Any:
 def text(value: bytes) -> str:
     """A kernel string up to its NUL; bytes that are not UTF-8 stay visible as \\xNN."""
     return value.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-
-
-__all__ = [
-    "IPV4_ADDRESS", "IPV6_ADDRESS", "NFGENMSG", "NLA_TYPE_MASK", "NLMSG_DONE", "NLMSG_ERROR",
-    "NLMSG_NOOP", "NLMSG_OVERRUN", "NLM_F_ACK", "NLM_F_MULTI", "NLM_F_REQUEST", "OCTETS", "TEXT",
-    "Table", "align", "attributes", "build", "json_number", "message", "nlmsgerr", "nlmsghdr",
-    "parse", "scan", "text", "this", "to_dict",
-]  # fmt: skip

@@ -120,6 +120,7 @@ DIRECTIONS = {
 _nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
 _nfgenmsg = Plan(NFGENMSG).unpack
 _link_header = Plan(LINK_HEADER)
+_ethernet = Plan(packet.ETHERNET)
 _nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
 
 
@@ -404,12 +405,13 @@ def _ethernet_size(
     netdev egress and ARP output log from the link header on, everything else from the network
     header; a device without a link header has none there either, so the bytes are asked.
     """
-    if (family, hook) not in ((5, 1), (3, 1)) or len(payload) < 14:
+    size = _ethernet.size
+    if (family, hook) not in ((5, 1), (3, 1)) or len(payload) < size:
         return 0
-    kind = int.from_bytes(payload[12:14])
     if l2hdr is not None:
-        return 14 if payload.startswith(l2hdr) else 0
-    return 14 if kind == hw_protocol or (kind < 0x600 and hw_protocol < 0x600) else 0
+        return size if payload.startswith(l2hdr) else 0
+    *_, kind = _ethernet.unpack(payload, 0)  # below 0x600 it is the length of an 802.3 frame
+    return size if kind == hw_protocol or (kind < 0x600 and hw_protocol < 0x600) else 0
 
 
 def byte_order(body: bytes) -> str:

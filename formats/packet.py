@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from construct import Bytes, Int8ub, Int16ub, Int32ub, Struct
 
 from pylog.formats.plan import Plan
+from pylog.memo import Memo
 from pylog.record import Fragment, Vlan
 
 ETHERNET = Struct("dst" / Bytes(6), "src" / Bytes(6), "type" / Int16ub)
@@ -118,18 +119,11 @@ Fields = tuple[Any, ...]
 """The fields of Headers, in their order."""
 
 
-# Text of addresses and flags. The memos are bounded: whoever sends packets chooses the keys.
+# Text of addresses and flags
 
 
-class _Addresses(dict[bytes, str]):
-    """4 or 16 address bytes -> text, remembered."""
-
-    def __missing__(self, address: bytes) -> str:
-        if len(self) >= 65536:
-            self.clear()
-        text = "{}.{}.{}.{}".format(*address) if len(address) == 4 else _ipv6_text(address)
-        self[address] = text
-        return text
+def _address_text(address: bytes) -> str:
+    return "{}.{}.{}.{}".format(*address) if len(address) == 4 else _ipv6_text(address)
 
 
 def _ipv6_text(address: bytes) -> str:
@@ -151,7 +145,7 @@ def _ipv6_text(address: bytes) -> str:
     return f"{':'.join(words[:best])}::{':'.join(words[best + best_length :])}"
 
 
-addresses = _Addresses()
+addresses = Memo(_address_text, 65536)
 """addresses[b] is the text of an IPv4 (4 bytes) or IPv6 (16 bytes) address."""
 
 

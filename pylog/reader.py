@@ -175,8 +175,9 @@ class Reader:
         return self.backend.fileno()
 
     def close(self) -> None:
-        """Let go of the source; a second call does nothing."""
+        """Let go of the source and of what was read ahead; a second call does nothing."""
         self._final = True
+        self._items, self._next = [], 0
         self.backend.close()
 
     def __enter__(self) -> Reader:

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from pylog.memo import Memo
+
 Octets = bytes
 """FlowRecord has a field named bytes, which hides the type in its body."""
 
@@ -191,20 +193,12 @@ _astuple = msgspec.structs.astuple
 _encoder = msgspec.json.Encoder()
 
 
-class _Seconds(dict[int, str]):
-    """second -> "2023-11-14T22:14:21", remembered; bounded, since traffic chooses the keys."""
-
-    def __missing__(self, second: int) -> str:
-        if len(self) >= 4096:
-            self.clear()
-        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        if second < -30610224000:  # before the year 1000, where strftime does not pad
-            text = text.rjust(19, "0")
-        self[second] = text
-        return text
+def _second_text(second: int) -> str:
+    """A second since 1970 as "2023-11-14T22:14:21", in UTC."""
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
-_seconds = _Seconds()
+_seconds = Memo(_second_text)
 
 
 def rfc3339(timestamp_ns: int) -> str:

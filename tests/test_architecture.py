@@ -11,11 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors  <-  formats  <-  backends  <-  detect, reader  <-  outputs, cli
+#     record, errors, memo  <-  formats  <-  backends  <-  detect, reader  <-  outputs, cli
 ALLOWED: dict[str, set[str]] = {
     "pylog.errors": set(),
-    "pylog.record": set(),
-    "pylog.formats": {"pylog.errors", "pylog.record", "pylog.formats"},
+    "pylog.memo": set(),
+    "pylog.record": {"pylog.memo"},
+    "pylog.formats": {"pylog.errors", "pylog.memo", "pylog.record", "pylog.formats"},
     "pylog.backends": {"pylog.errors", "pylog.record"},
     "pylog.detect": {"pylog.errors", "pylog.record", "pylog.formats"},
     "pylog.reader": {"pylog.errors", "pylog.record", "pylog.formats", "pylog.backends",

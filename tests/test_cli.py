@@ -96,7 +96,7 @@ def test_strict_stops_and_says_where() -> None:
 def test_verbose_ends_in_a_summary() -> None:
     done = run("read", "-v", DAMAGED)
     assert done.stderr.decode() == (
-        f"pylog: {DAMAGED}: raw, ipl-5.1.2-lp64le: 57 records read, 4 damaged places,"
+        f"pylog: {DAMAGED}: raw, ipl-5.1.2-lp64le: 57 records read, damaged places: 4,"
         " lost records: 3\n"
     )
 

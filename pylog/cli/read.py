@@ -133,5 +133,5 @@ def summary(source: str, reader: Reader) -> str:
     name = "standard input" if source == "-" else source
     return (
         f"pylog: {name}: {reader.detection.container}, {reader.layout}: {reader.received} records"
-        f" read, {reader.malformed} damaged places, lost records: {dropped}"
+        f" read, damaged places: {reader.malformed}, lost records: {dropped}"
     )
