@@ -27,6 +27,9 @@ class Backend(Protocol):
     def receive(self) -> bytes:
         """The next bytes, at least one; b"" at the end. Blocks; raises BackendError."""
 
+    def wait(self, timeout_s: float) -> bool:
+        """Whether there is something to receive, or the end, within `timeout_s` seconds."""
+
     def pending(self) -> int:
         """How many more bytes can be received without waiting, as far as the system tells."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import stat
 import sys
 import zlib
@@ -55,14 +56,16 @@ class Capture:
         self._owned = isinstance(source, str | os.PathLike) and source != "-"
         self._raw: Any
         if isinstance(source, str | os.PathLike):
-            self.name = os.fspath(source)
-            if self.name == "-":
-                self.name, self._raw = "standard input", getattr(sys.stdin.buffer, "raw", None)
-                self._raw = self._raw or sys.stdin.buffer
+            path = os.fspath(source)
+            self.name = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            if path == "-":
+                self.name, self._raw = "standard input", self._standard_input()
             else:
-                self._raw = self._open(self.name)
-        else:
+                self._raw = self._open(path)
+        elif hasattr(source, "read"):
             self.name, self._raw = str(getattr(source, "name", "a file object")), source
+        else:
+            raise TypeError(f"a log is a path or a binary file object, not {source!r}")
         self.size = self._regular_size()
         first = self._begin()
         self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
@@ -71,6 +74,12 @@ class Capture:
         if self.compression is not None:
             self._stream = _decompressor(self.compression, _Prefixed(first, self))
             self._first = b""
+
+    @staticmethod
+    def _standard_input() -> Any:
+        if sys.stdin is None:
+            raise BackendError("standard input is closed")
+        return getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
 
     @staticmethod
     def _open(path: str) -> Any:
@@ -100,12 +109,28 @@ class Capture:
 
     def read(self, size: int) -> bytes:
         """The system call, and its errors: up to `size` bytes as they lie in the source."""
-        try:
-            data = self._raw.read(size) or b""
-        except OSError as error:
-            raise BackendError(f"cannot read {self.name}: {error.strerror}") from error
+        while True:
+            try:
+                data = self._raw.read(size)
+            except OSError as error:
+                raise BackendError(f"cannot read {self.name}: {error.strerror}") from error
+            except ValueError as error:  # the file object was closed by someone else
+                raise BackendError(f"cannot read {self.name}: {error}") from error
+            if data is not None:
+                break
+            self.wait(None)  # a descriptor that does not block
+        if not isinstance(data, bytes):
+            raise TypeError(
+                f"{self.name} gives {type(data).__name__}, not bytes: open it as binary"
+            )
         self._taken += len(data)
-        return bytes(data)
+        return data
+
+    def wait(self, timeout_s: float | None) -> bool:
+        try:
+            return bool(select.select([self._raw], [], [], timeout_s)[0])
+        except (OSError, ValueError, TypeError):  # not a descriptor: a file object in memory
+            return True
 
     def receive(self) -> bytes:
         if self._stream is None:
@@ -113,16 +138,23 @@ class Capture:
                 first, self._first = self._first, b""
                 return first
             return self.read(CHUNK)
-        if self.failure is not None:
-            return b""
-        try:
-            return bytes(self._stream.read1(CHUNK))
-        except _errors() as error:
-            self.failure = DecodeError(
-                f"{self.compression} stream", str(error) or type(error).__name__,
-                "a whole one", self._taken,
-            )  # fmt: skip
-            return b""
+        parts, size = [], 0
+        while self.failure is None and size < CHUNK:
+            try:
+                part = self._stream.read1(CHUNK)
+            except _errors() as error:
+                found = str(error) or type(error).__name__
+                self.failure = DecodeError(
+                    f"{self.compression} stream", found, "a whole one", self._taken
+                )
+                break
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+            if self.size is None:  # a pipe: give what has come
+                break
+        return b"".join(parts)
 
     def pending(self) -> int:
         """In a compressed file: the compressed bytes, as far as they are unread."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -49,11 +50,11 @@ class Damage(msgspec.Struct, gc=False):
 
 
 class Dropped(msgspec.Struct, gc=False):
-    """A capture file says that `count` packets were lost before what follows at `offset`."""
+    """It is said that `count` records (None: unknown) were lost before what follows at `offset`."""
 
     offset: int
-    count: int
-    origin: Any = None
+    count: int | None
+    reason: str
 
 
 Item = Message | Damage | Dropped
@@ -69,9 +70,10 @@ class Stream:
 
     source = ""
     layout = ""
-    needle = b""
-    """Bytes that every message carries, `needle_at` bytes from its start; "" if there are none."""
+    needle = re.compile(b"", re.S)
+    """What every message carries `needle_at` bytes from its start, in at most `needle_size`."""
     needle_at = 0
+    needle_size = 0
 
     def __init__(self) -> None:
         self.base = 0
@@ -138,7 +140,8 @@ class Stream:
                     accept(data, pos, end, items)
                 pos = end
             except DecodeError as error:
-                self.damage = Damage(self.base + pos, 0, error)
+                # a traceback would keep this frame, and so the data, alive
+                self.damage = Damage(self.base + pos, 0, error.with_traceback(None))
         if final and self.damage is not None:
             self._close_damage(pos, items)
         self.used = pos
@@ -173,12 +176,11 @@ class Stream:
         if self.base + pos <= self.damage.offset:
             pos += 1
         while pos < size:
-            if self.needle:
-                at = data.find(self.needle, pos + self.needle_at)
-                if at < 0:
-                    keep = len(self.needle) - 1 + self.needle_at
-                    return size if final else max(pos, size - keep)
-                pos = at - self.needle_at
+            found = self.needle.search(data, pos + self.needle_at)
+            if found is None:
+                keep = self.needle_at + self.needle_size - 1
+                return size if final else max(pos, size - keep)
+            pos = found.start() - self.needle_at
             answer = self.begins(data, pos, final)
             if answer:
                 self._close_damage(pos, items)

@@ -10,6 +10,7 @@ the body's length is ipl_dsize less the rest, and fl_plen only its lowest 8 bits
 
 from __future__ import annotations
 
+import re
 from functools import cache, partial
 from typing import Any
 
@@ -46,6 +47,22 @@ def _logs(layout: Layout) -> dict[str, _Log]:
     return {device: _Log(layout, device) for device in layout.devices}
 
 
+def _needle(layout: Layout, device: str) -> tuple[re.Pattern[bytes], int, int]:
+    """What to look for when a record is to be found again: pattern, where in a record, and size.
+
+    The magic; without one, the first byte of an IPv4 packet, or the only ipl_dsize there can be.
+    """
+    log = _logs(layout)[device]
+    if log.magic:
+        needle = b"LPI" if layout.abi.order == "<" else b"IPL"
+        return re.compile(re.escape(needle)), log.magic.index(needle), len(needle)
+    if device == "ipf":
+        return re.compile(b"[\x45-\x4f]"), log.size, 1
+    leaf = next(leaf for leaf in log.plan.leaves if leaf.name == "ipl_dsize")
+    dsize = log.size.to_bytes(leaf.size, "little" if layout.abi.order == "<" else "big")
+    return re.compile(re.escape(dsize)), leaf.offset, leaf.size
+
+
 class Stream(BaseStream):
     """Records of one layout, from any of the three devices where the magic tells them apart.
 
@@ -62,9 +79,7 @@ class Stream(BaseStream):
         self.layout = layout.name
         self.device = device
         version, self._logs = layout.version, _logs(layout)
-        if version.has_magic:
-            self.needle = b"LPI" if layout.abi.order == "<" else b"IPL"
-            self.needle_at = layout.magic("ipf").index(self.needle)
+        self.needle, self.needle_at, self.needle_size = _needle(layout, device)
         told = version.magic_tells_device
         self._devices = layout.devices if told else (device,)
         self._by_magic = {self._logs[d].magic: d for d in self._devices}
@@ -88,9 +103,7 @@ class Stream(BaseStream):
             return self._measure_packet(data, pos)
         device = self._by_magic.get(magic)
         if device is None:
-            if pos + self._magic_size > len(data) and any(
-                known.startswith(magic) for known in self._by_magic
-            ):
+            if pos + self._magic_size > len(data):
                 return pos + self._magic_size
             expected = " or ".join(repr(m) for m in self._by_magic)
             raise self.error(pos, "ipl_magic", repr(magic), expected)

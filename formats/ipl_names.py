@@ -73,7 +73,7 @@ _LFLAGS_ILLUMOS = _LFLAGS_4 | {
 def _bits(table_id: str) -> tuple[dict[int, str], tuple[str, ...]]:
     """The flag names and the commands of a structure generation."""
     return {
-        "flags 2": (_FLAGS_3, ()), "flags 3": (_FLAGS_3, ()), "flags 3.4.29": (_FLAGS_3429, ()),
+        "flags 3": (_FLAGS_3, ()), "flags 3.4.29": (_FLAGS_3429, ()),
         "flags 4": (_FLAGS_4, _COMMANDS_4), "flags 5": (_FLAGS_5, _COMMANDS_5),
         "lflags 3": (_LFLAGS_3, ()), "lflags 4": (_LFLAGS_4, ()), "lflags 5": (_LFLAGS_5, ()),
         "lflags illumos": (_LFLAGS_ILLUMOS, ()),

@@ -45,6 +45,7 @@ from construct import (
 from pylog.errors import DecodeError
 from pylog.formats.packet import addresses
 from pylog.formats.plan import Plan
+from pylog.record import json_number
 
 NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
 NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK = 0x1, 0x2, 0x4
@@ -145,7 +146,8 @@ def align(size: int) -> int:
     return (size + 3) & ~3
 
 
-_nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
+nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
+"""struct nlattr: (data, offset) -> length and type with its flags, by byte order."""
 
 
 def scan(data: bytes, start: int, end: int, order: str, base: int) -> list[tuple[int, int, int]]:
@@ -153,7 +155,7 @@ def scan(data: bytes, start: int, end: int, order: str, base: int) -> list[tuple
 
     base   offset of data[0] in the input, for the DecodeError of a length that does not fit
     """
-    unpack = _nlattr[order]
+    unpack = nlattr[order]
     found = []
     while start < end:
         if end - start < 4:
@@ -206,13 +208,6 @@ def _fixed(name: str, kind: Any, data: bytes, at: int, stop: int, base: int) -> 
         return addresses[data[at : at + plan.size]]
     values = [json_number(v) for v in plan.unpack(data, at)]
     return dict(zip(plan.names, values, strict=True)) if is_struct else values[0]
-
-
-def json_number(value: Any) -> Any:
-    """A number as JSON can hold it: text above 2^53. Bytes become hex."""
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if -(2**53) <= value <= 2**53 else str(value)
 
 
 def text(value: bytes) -> str:

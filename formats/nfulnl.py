@@ -12,14 +12,14 @@ pages; what the kernel really sends was recorded on Linux 6.18.
 
 from __future__ import annotations
 
+import re
 from functools import partial
-from struct import Struct as CStruct
 from typing import Any
 
 from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Item, Message, nfct, packet
+from pylog.formats import LIMIT, Dropped, Guess, Item, Message, nfct, packet
 from pylog.formats import Stream as BaseStream
 from pylog.formats.netlink import (
     NFGENMSG,
@@ -31,6 +31,7 @@ from pylog.formats.netlink import (
     Table,
     align,
     build,
+    nlattr,
     nlmsghdr,
     text,
     to_dict,
@@ -121,7 +122,6 @@ _nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
 _nfgenmsg = Plan(NFGENMSG).unpack
 _link_header = Plan(LINK_HEADER)
 _ethernet = Plan(packet.ETHERNET)
-_nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
 
 
 def _readers() -> dict[int, tuple[str, int, Any]]:
@@ -177,10 +177,10 @@ class Stream(BaseStream):
         super().__init__()
         self.order = order
         self.layout = "nfulnl-le" if order == "<" else "nfulnl-be"
-        self.needle = NFULNL_MSG_PACKET.to_bytes(2, "little" if order == "<" else "big")
-        self.needle_at = 4
+        kind = NFULNL_MSG_PACKET.to_bytes(2, "little" if order == "<" else "big")
+        self.needle, self.needle_at, self.needle_size = re.compile(re.escape(kind)), 4, 2
         self._header = _nlmsghdr[order]
-        self._attribute = _nlattr[order]
+        self._attribute = nlattr[order]
 
     def measure(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
@@ -189,17 +189,17 @@ class Stream(BaseStream):
         if kind >> 8 not in (0, NFNL_SUBSYS_ULOG) or (kind < 0x100 and kind > NLMSG_OVERRUN):
             raise self.error(pos, "nlmsg_type", f"{kind:#06x}", f"{NFULNL_MSG_PACKET:#06x} (a log"
                              " message) or a control message")  # fmt: skip
-        if not 16 <= size <= 1 << 20 or (kind >> 8 and size < 20) or kind == 0:
-            raise self.error(pos, "nlmsg_len", size, "16 (a log message: 20) to 1048576")
+        if not 16 <= size <= LIMIT or (kind >> 8 and size < 20) or kind == 0:
+            raise self.error(pos, "nlmsg_len", size, f"16 (a log message: 20) to {LIMIT}")
         return self._after(data, pos + size) if size & 3 else pos + int(size)
 
     def _after(self, data: bytes, end: int) -> int:
         """Where the message after one of odd length begins: padded, or a datagram begun anew."""
         padded = align(end)
-        if end > len(data) or (padded + 20 > len(data) and self.final):
-            return end if end > len(data) else min(padded, len(data))
+        if end > len(data):
+            return end
         if padded + 20 > len(data):
-            return padded + 20
+            return min(padded, len(data)) if self.final else padded + 20
         for pos in (padded, end):
             size, kind, *_ = self._header(data, pos)
             if kind in (NFULNL_MSG_PACKET, NLMSG_DONE) and size >= 16:
@@ -208,16 +208,25 @@ class Stream(BaseStream):
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         answer = super().begins(data, pos, final)
-        if answer:  # stronger: the attributes must tile the message
-            try:
-                self._scan(data, pos + 20, pos + self._header(data, pos)[0])
-            except DecodeError:
+        if not answer:
+            return answer
+        # two bytes tell little: the attributes must fill the message too; a kernel writes few
+        end, at = pos + int(self._header(data, pos)[0]), pos + 20
+        for _ in range(64):
+            if end - at < 4:
+                return at >= end
+            size, _kind = self._attribute(data, at)
+            if size < 4 or at + size > end:
                 return False
-        return answer
+            at += align(size)
+        return False
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
-        if self._header(data, start)[1] == NFULNL_MSG_PACKET:
-            items.append(Message(start, start + self._header(data, start)[0]))
+        size, kind, *_ = self._header(data, start)
+        if kind == NFULNL_MSG_PACKET:
+            items.append(Message(start, start + size))
+        elif kind == NLMSG_OVERRUN:
+            items.append(Dropped(self.base + start, None, "NLMSG_OVERRUN"))
         else:
             self.other += 1
 

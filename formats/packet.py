@@ -73,7 +73,7 @@ GRE = Struct("flags_version" / Int16ub, "protocol" / Int16ub)
 
 _ipv4, _ipv6, _arp = Plan(IPV4), Plan(IPV6), Plan(ARP)
 _extension, _fragment = Plan(IPV6_EXTENSION), Plan(IPV6_FRAGMENT)
-_tcp, _udp, _sctp, _icmp = Plan(TCP), Plan(UDP), Plan(SCTP), Plan(ICMP)
+_tcp, _sctp, _icmp = Plan(TCP), Plan(SCTP), Plan(ICMP)
 _ah, _esp, _gre = Plan(AH), Plan(ESP), Plan(GRE)
 _ipv4_fields = _ipv4.reader(
     ("version_ihl", "length", "id", "flags_offset", "protocol", "src", "dst")
@@ -167,19 +167,18 @@ TCP_FLAGS = tuple(
 """The flag letters in ipmon's order, ARSFUPEC; "-" for none."""
 
 
-def headers(data: bytes, start: int, end: int, ethertype: int, host_order: bool = False) -> Headers:
+def headers(data: bytes, start: int, end: int, ethertype: int) -> Headers:
     """The headers of the packet data[start:end], which begins at the network header.
 
-    ethertype    ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; others give a Headers with the number as family
-    host_order   ip_len and ip_off of an IPv4 header are little-endian (formats.ipl_layouts)
+    ethertype   ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; others give a Headers with the number as family
     """
-    return Headers(*fields(data, start, end, ethertype, host_order))
+    return Headers(*fields(data, start, end, ethertype))
 
 
-def fields(data: bytes, start: int, end: int, ethertype: int, host_order: bool = False) -> Fields:
+def fields(data: bytes, start: int, end: int, ethertype: int) -> Fields:
     """As `headers`, as a plain tuple, which is made much faster."""
     if ethertype == ETH_P_IP:
-        return _ipv4_headers(data, start, end, host_order, 0)
+        return _ipv4_headers(data, start, end, 0)
     if ethertype == ETH_P_IPV6:
         return _ipv6_headers(data, start, end, 0)
     if ethertype == ETH_P_ARP:
@@ -187,11 +186,9 @@ def fields(data: bytes, start: int, end: int, ethertype: int, host_order: bool =
     return Headers(family=ethertype)
 
 
-def _ipv4_headers(data: bytes, start: int, end: int, host_order: bool, depth: int) -> Fields:
+def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
     if end - start < 20:
         _, _, length, ident, bits, _, protocol, _, src, dst = _ipv4.cut(data, start, end)
-        if host_order:
-            length, bits = _swap(length), _swap(bits)
         return Headers(
             family="ipv4",
             protocol=protocol,
@@ -202,8 +199,6 @@ def _ipv4_headers(data: bytes, start: int, end: int, host_order: bool, depth: in
             cut="ipv4",
         )
     version, length, ident, bits, protocol, src, dst = _ipv4_fields(data, start)
-    if host_order:
-        length, bits = _swap(length), _swap(bits)
     if not 0x45 <= version <= 0x4F:
         bad = f"version {version >> 4}, header length {(version & 15) * 4}"
         return Headers("ipv4", extra={"bad_header": bad})
@@ -217,10 +212,6 @@ def _ipv4_headers(data: bytes, start: int, end: int, host_order: bool, depth: in
     sport, dport, flags, icmp_type, icmp_code, cut, extra = layer4(data, after, end, depth)
     return ("ipv4", protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
             length, cut, extra)  # fmt: skip
-
-
-def _swap(value: Any) -> Any:
-    return None if value is None else (value & 0xFF) << 8 | value >> 8
 
 
 def _ipv4_fragment(ident: int | None, bits: int) -> Fragment | None:
@@ -377,7 +368,7 @@ def _quoted(data: bytes, start: int, end: int) -> dict[str, Any] | None:
     if data[start] >> 4 == 6:
         inner = _ipv6_headers(data, start, end, 1)
     else:
-        inner = _ipv4_headers(data, start, end, False, 1)
+        inner = _ipv4_headers(data, start, end, 1)
     found: dict[str, Any] = {}
     for name, value in zip(Headers._fields, inner, strict=True):
         if name == "extra" and value:
@@ -449,8 +440,7 @@ def dissect(payload: bytes, ethertype: int | None = None) -> list[tuple[str, dic
     if ethertype is None:
         ethertype = ETH_P_IPV6 if payload[:1] and payload[0] >> 4 == 6 else ETH_P_IP
     found: list[tuple[str, dict[str, Any]]] = []
-    at, following = 0, {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp",
-                        ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}.get(ethertype, "")  # fmt: skip
+    at, following = 0, _LAYER3.get(ethertype, "")
     while following:
         name, schema = following, _SCHEMAS[following]
         if at + schema.sizeof() > len(payload) or len(found) > 64:
@@ -467,6 +457,7 @@ _SCHEMAS: dict[str, Any] = {
     "ipv6 fragment": IPV6_FRAGMENT, "tcp": TCP, "udp": UDP, "sctp": SCTP, "icmp": ICMP,
     "icmpv6": ICMP, "ah": AH, "esp": ESP, "gre": GRE,
 }  # fmt: skip
+_LAYER3 = {**FAMILIES, ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}
 _NAMES = {
     1: "icmp", 6: "tcp", 17: "udp", 44: "ipv6 fragment", 47: "gre", 50: "esp", 51: "ah",
     58: "icmpv6", 132: "sctp", 136: "udp", **dict.fromkeys(_EXTENSIONS, "ipv6 extension"),
@@ -487,9 +478,7 @@ def _size(name: str, fields: dict[str, Any]) -> int:
 def _following(name: str, fields: dict[str, Any]) -> str:
     """The name of the header after this one; "" where pylog knows none, or there is none."""
     if name == "vlan":
-        kinds = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp",
-                 ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}  # fmt: skip
-        return kinds.get(fields["type"], "")
+        return _LAYER3.get(fields["type"], "")
     if name == "ipv4":
         later = fields["flags_offset"] & 0x1FFF or fields["version_ihl"] >> 4 != 4
         return "" if later else _NAMES.get(fields["protocol"], "")

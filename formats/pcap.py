@@ -8,6 +8,7 @@ and unknown blocks are counted in `other`. The blocks themselves are in `formats
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache, partial
 from types import ModuleType
@@ -75,19 +76,22 @@ class Origin(msgspec.Struct):
 class Stream(BaseStream):
     """The messages in a capture file, pcap or pcapng.
 
-    layout   for packets of LINKTYPE_IPFILTER whose interface does not name their layout
+    layout   for packets of LINKTYPE_IPFILTER whose interface does not name their layout; `named`:
+             for the others too
     """
 
     source = "capture"
 
-    def __init__(self, inner_layout: str | None = None) -> None:
+    def __init__(self, inner_layout: str | None = None, named: bool = False) -> None:
         super().__init__()
         self.container = ""
         self.order = "<"
         self.interfaces: list[Interface] = []
         self.linktypes: dict[int, int] = {}
         """How many packets there were of each link type."""
-        self.inner_layout = inner_layout
+        self._inner_layout = inner_layout
+        self._named = named
+        self._head_at = 0
         self._inner: dict[tuple[int, str], BaseStream] = {}
 
     @property
@@ -116,21 +120,24 @@ class Stream(BaseStream):
         kind = container(data[pos : pos + 12])
         if kind is None:
             raise self.error(pos, "magic", data[pos : pos + 4].hex(" "), "that of pcap or pcapng")
-        self.container, self.order, units = kind
-        if self.container == "pcap":
-            major = plans(self.order)["pcap"].unpack(data, pos)[1]
+        name, order, units = kind
+        if name == "pcap":
+            _, major, *_, snaplen, network = plans(order)["pcap"].unpack(data, pos)
             if major != 2:
                 raise self.error(pos + 4, "version_major", major, 2)
-            *_, snaplen, network = plans(self.order)["pcap"].unpack(data, pos)
             self.interfaces = [Interface(network & 0xFFFF, snaplen, units=units)]
-        self._set_order(self.order)
+        self.container, self._head_at = name, self.base + pos
+        self._set_order(order)
 
     def _set_order(self, order: str) -> None:
         self.order = order
         self._header = plans(order)["block"].unpack
         self._packet = plans(order)["pcap packet"].unpack
         if self.container == "pcapng":
-            self.needle = EPB.to_bytes(4, "little" if order == "<" else "big")
+            packet = EPB.to_bytes(4, "little" if order == "<" else "big")
+            section = SHB.to_bytes(4)
+            self.needle = re.compile(re.escape(packet) + b"|" + re.escape(section))
+            self.needle_size = 4
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
@@ -166,6 +173,8 @@ class Stream(BaseStream):
         return end
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
+        if not self._is_pcap and data.startswith(SHB.to_bytes(4), pos):
+            return self._begins_section(data, pos, final)
         answer = super().begins(data, pos, final)
         linktype = self.interfaces[0].linktype if self.interfaces else 0
         module = formats_by_linktype().get(linktype)
@@ -184,11 +193,19 @@ class Stream(BaseStream):
             return False
         return bool(items)
 
+    def _begins_section(self, data: bytes, pos: int, final: bool) -> bool | None:
+        """As `begins`, for a section header: what follows it may have another byte order."""
+        try:
+            whole = self.measure(data, pos) <= len(data)
+        except DecodeError:
+            return False
+        return True if whole else False if final else None
+
     # Blocks
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
         if self.container == "pcap":
-            if self.base + start > 0:
+            if self.base + start != self._head_at:
                 sec, fraction, caplen, size = self._packet(data, start)
                 interface = self.interfaces[0]
                 self._accept_packet(
@@ -269,7 +286,7 @@ class Stream(BaseStream):
                     order: Any = "little" if self.order == "<" else "big"
                     lost = int.from_bytes(data[first:last], order)
         if lost:
-            items.append(Dropped(self.base + start, lost))
+            items.append(Dropped(self.base + start, lost, "told by the capture file"))
         self._accept_packet(data, at, at + caplen, interface, ticks, caplen < f["len"], items)
 
     def _accept_packet(
@@ -295,7 +312,7 @@ class Stream(BaseStream):
             self.other += stream.other - other
         except DecodeError as error:
             at = items[-1].end if len(items) > before and isinstance(items[-1], Message) else start
-            items.append(Damage(self.base + at, end - at, error))
+            items.append(Damage(self.base + at, end - at, error.with_traceback(None)))
 
     def _inner_stream(
         self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
@@ -303,7 +320,8 @@ class Stream(BaseStream):
         """The stream of the packet's format: as the interface names it, or as its bytes tell."""
         stream: BaseStream
         linktype = interface.linktype
-        for name in (self.inner_layout, interface.description):
+        names = [interface.description, self._inner_layout]
+        for name in reversed(names) if self._named else names:
             if not name:
                 continue
             if (linktype, name) in self._inner:
@@ -350,6 +368,12 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         return []
     trial = Stream()
     items = trial.split(head, final)
+    if not trial.container:
+        raise (
+            next(i.error for i in items if isinstance(i, Damage))
+            if items
+            else (DecodeError("capture file", f"cut off after {len(head)} bytes", "24 and more", 0))
+        )
     known = [t for t in trial.linktypes if t in formats_by_linktype()]
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}
     if present and not known and not any(t in formats_by_linktype() for t in present):
@@ -369,6 +393,8 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             layout, layouts = guess.layouts[0], guess.layouts
             evidence, rivals = list(guess.evidence), list(guess.rivals)
     messages = sum(isinstance(item, Message) for item in items)
+    if not messages and not final and (unnamed or not trial.linktypes):
+        return []  # there is no packet yet to tell its layout by
     return [
         Guess(
             stream=partial(Stream, layout),

@@ -14,7 +14,7 @@ from functools import partial
 from pylog.errors import DecodeError
 from pylog.formats import Stream, modules
 from pylog.formats.pcap import Stream as CaptureStream
-from pylog.formats.pcap_blocks import container
+from pylog.formats.pcap_blocks import container, linktype_text
 
 HEAD = 1 << 16
 """How many of the first bytes are looked at, where that many are there."""
@@ -49,11 +49,11 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
     """
     head, final = head[:HEAD], final and len(head) <= HEAD
     if layout is not None:
-        return _named(head, layout)
+        return _named(head, final, layout)
     if not head:
         raise DecodeError("input", "nothing", "a firewall log (or --layout NAME)", 0)
     guesses = [guess for module in modules().values() for guess in module.probe(head, final)]
-    guesses = [guess for guess in guesses if guess.explained * 10 >= len(head)]
+    guesses = [g for g in guesses if g.explained * 10 >= len(head) or g.messages >= 3]
     if not guesses:
         raise DecodeError("input", f"the bytes {head[:16].hex(' ')}", _looked_for(), 0)
     best = max((guess.explained, guess.score) for guess in guesses)
@@ -75,25 +75,37 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
     )
 
 
-def _named(head: bytes, layout: str) -> Detection:
+def _named(head: bytes, final: bool, layout: str) -> Detection:
     """The detection of a layout that the user named."""
-    kind = container(head[:12])
-    problems = []
-    for module in modules().values():
+    problems = {}
+    for name, module in modules().items():
         try:
             stream: Stream = module.stream(layout, head)
         except ValueError as error:
-            problems.append(str(error))
+            problems[name] = str(error)
             continue
-        name = stream.layout
-        if kind is not None:
-            return Detection(
-                kind[0], [name], partial(CaptureStream, layout), ["named by the user"], named=True
-            )
-        where = "netlink" if stream.source == "nflog" else "raw"
-        make = partial(module.stream, layout, head)
-        return Detection(where, [name], make, ["named by the user"], named=True)
-    raise ValueError(max(problems, key=len))
+        kind = container(head[:12])
+        early = not final and len(head) < HEAD
+        if early and (len(head) < 12 or (kind is None and not stream.split(head, False))):
+            raise DecodeError("input", f"{len(head)} bytes", "a whole message", 0)
+        if kind is None:
+            where = "netlink" if stream.source == "nflog" else "raw"
+            make: Callable[[], Stream] = partial(module.stream, layout, head)
+            return Detection(where, [stream.layout], make, ["named by the user"], named=True)
+        capture = CaptureStream(layout, named=True)
+        capture.split(head, final)
+        there = set(capture.linktypes)
+        if there and not there & set(module.LINKTYPES):
+            types = " and ".join(linktype_text(t) for t in sorted(there))
+            raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
+        make = partial(CaptureStream, layout, named=True)
+        return Detection(kind[0], [stream.layout], make, ["named by the user"], named=True)
+    known = {module.known_layouts()[0].split("-")[0]: name
+             for name, module in modules().items() if module.known_layouts()}  # fmt: skip
+    family = layout.split("-")[0]
+    if family in known:
+        raise ValueError(problems[known[family]])
+    raise ValueError("; ".join(problems[name] for name in known.values()))
 
 
 def _looked_for() -> str:

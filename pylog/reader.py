@@ -18,6 +18,9 @@ from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
 ON_ERROR = ("resync", "strict")
 
+IDLE_S = 0.5
+"""How many seconds a source may be idle before its layout is told from what it gave so far."""
+
 
 class Reader:
     """Records of one source, in its order; an iterator and a context manager.
@@ -58,31 +61,37 @@ class Reader:
         self._expected: dict[str, int] = {}
         self._told: Dropped | None = None
         self._error: DecodeError | None = None
-        self._final = False
+        self._final = self._closed = self._told_failure = False
         self._head, self.detection = self._begin(layout)
         self._stream = self.detection.stream()
         self._data = self._rest = b""
         self._items: list[Item] = []
         self._next = 0
-        self._records = self._generate()
 
     def _begin(self, layout: str | None) -> tuple[bytes, Detection]:
-        """The first bytes and what they are, waiting for no more of them than it takes."""
-        head = b""
+        """The first bytes and what they are.
+
+        HEAD bytes are waited for, but not for longer than a source is idle that has given enough
+        to tell what it is.
+        """
+        head, tried = b"", 0
         while True:
             more = self.backend.receive()
             head += more
             final = not more
+            if not final and len(head) < HEAD and self.backend.wait(IDLE_S):
+                continue
+            if not final and len(head) < HEAD and len(head) < 2 * tried:
+                continue  # looked at too little more to see anything new
             try:
-                detection = detect(head, final, layout)
+                return head, detect(head, final, layout)
             except DecodeError as error:
+                tried = len(head)
                 if final or len(head) >= HEAD:
                     error.path = self.backend.name
                     if final and self.backend.failure is not None and not head:
                         raise self._at(self.backend.failure) from error
                     raise
-                continue
-            return head, detection
 
     @property
     def layout(self) -> str:
@@ -107,26 +116,41 @@ class Reader:
         """
         if self._error is not None:
             raise self._error
-        return next(self._records, None)
+        while True:
+            while self._next < len(self._items):
+                item = self._items[self._next]
+                record = self._decode(item) if type(item) is Message else self._note(item)
+                if record is not None:
+                    return record
+            if not self._more():
+                return self._end()
 
     def __iter__(self) -> Iterator[Record]:
-        if self._error is not None:
-            raise self._error
-        return self._records
+        return self
+
+    def __next__(self) -> Record:
+        record = self.read()
+        if record is None:
+            raise StopIteration
+        return record
 
     def read_bytes(self, size: int) -> bytes:
         """As many whole raw records as fit in `size` bytes, at least one; b"" at the end.
 
         As read(2) on /dev/ipl, but a size too small for the next record is a ValueError, which
         leaves the record in place. Netlink messages are padded to 4 bytes, and those of a
-        DLT_NFLOG capture get the head they were captured without.
+        DLT_NFLOG capture get the head they were captured without. Losses and damage are counted,
+        and damage raises DecodeError when reading strictly, once what came before it was given.
         """
         taken: list[bytes] = []
         left = size
-        while True:
-            while self._next < len(self._items):
-                item = self._items[self._next]
-                if isinstance(item, Message):
+        try:
+            while True:
+                while self._error is None and self._next < len(self._items):
+                    item = self._items[self._next]
+                    if not isinstance(item, Message):
+                        self._note(item)
+                        continue
                     octets = self._stream.raw(self._data, item)
                     if len(octets) > left:
                         if taken:
@@ -134,21 +158,26 @@ class Reader:
                         raise ValueError(
                             f"{size} bytes are too few for the next record of {len(octets)}"
                         )
-                    taken.append(octets)
-                    left -= len(octets)
-                    self._next += 1
-                    self._decode(item)  # for the counts
-                else:
-                    self._next += 1
-                    if isinstance(item, Damage):
-                        self._malformed(item.error, item.size, item.offset)
-            if taken or not self._more():
+                    if not isinstance(self._decode(item), LossRecord):
+                        taken.append(octets)
+                        left -= len(octets)
+                if self._error is not None:
+                    raise self._error
+                if taken or not self._more():
+                    if not taken:
+                        self._end()
+                    return b"".join(taken)
+        except DecodeError:
+            if taken:  # the error comes again at the next call
                 return b"".join(taken)
+            raise
 
     def pending(self) -> int:
         """How many bytes can be read without waiting: whole records at hand and what the system
         has (FIONREAD; in a file all that is left, in a compressed one counted compressed).
         """
+        if self._closed:
+            return 0
         return self._queued() + len(self._rest) + len(self._head) + self.backend.pending()
 
     def _queued(self) -> int:
@@ -162,6 +191,7 @@ class Reader:
         flushed = 0
         while True:
             flushed += self._queued()
+            self.malformed += sum(isinstance(i, Damage) for i in self._items[self._next :])
             self._next = len(self._items)
             if not (self._head or self.backend.size is not None or self.backend.pending()):
                 break
@@ -176,8 +206,8 @@ class Reader:
 
     def close(self) -> None:
         """Let go of the source and of what was read ahead; a second call does nothing."""
-        self._final = True
-        self._items, self._next = [], 0
+        self._closed = self._final = True
+        self._items, self._next, self._rest, self._head = [], 0, b"", b""
         self.backend.close()
 
     def __enter__(self) -> Reader:
@@ -208,36 +238,42 @@ class Reader:
             self._items.append(Damage(self._stream.damage.offset, 0, self._stream.damage.error))
         return True
 
-    def _generate(self) -> Iterator[Record]:
-        while True:
-            while self._next < len(self._items):
-                item = self._items[self._next]
-                self._next += 1
-                if type(item) is Message:
-                    yield from self._decode(item)
-                elif type(item) is Damage:
-                    yield self._malformed(item.error, item.size, item.offset)
-                elif type(item) is Dropped:
-                    self._told = item
-            if not self._more():
-                break
+    def _end(self) -> LossRecord | None:
+        """What there is to say at the end of the source: that it did not end well."""
         failure = self.backend.failure
-        if failure is not None:
-            yield self._malformed(failure, 0)
+        if failure is None or self._closed or self._told_failure:
+            return None
+        self._told_failure = True
+        return self._malformed(failure, 0)
 
-    def _decode(self, message: Message) -> tuple[Record, ...]:
-        """The record of a message, after what was lost before it; or that it is damaged."""
+    def _note(self, item: Item) -> LossRecord | None:
+        """Take an item that is no message: damage, or word of a loss."""
+        self._next += 1
+        if isinstance(item, Damage):
+            return self._malformed(item.error, item.size, item.offset)
+        if isinstance(item, Dropped):
+            if item.count is None:
+                return LossRecord(source=self._stream.source, layout=self.layout,
+                                  offset=item.offset, reason=item.reason)  # fmt: skip
+            self._told = item
+        return None
+
+    def _decode(self, message: Message) -> Record:
+        """The record of the next message, or first what was lost before it."""
         stream = self._stream
         try:
             record = stream.decode(self._data, message, self._raw)
         except DecodeError as error:
+            self._next += 1
             size = message.end - message.start
-            return (self._malformed(error, size, stream.base + message.start),)
+            return self._malformed(error, size, stream.base + message.start)
+        if record.seq is not None or self._told is not None:
+            loss = self._account(record)
+            if loss is not None:
+                return loss  # the message stays the next one, and is in order then
+        self._next += 1
         self.received += 1
-        if record.seq is None and self._told is None:
-            return (record,)
-        loss = self._account(record)
-        return (record,) if loss is None else (loss, record)
+        return record
 
     def _malformed(self, error: DecodeError, size: int, offset: int | None = None) -> LossRecord:
         self.malformed += 1
@@ -261,17 +297,18 @@ class Reader:
         told, self._told = self._told, None
         seq = record.seq
         if seq is None:
-            if told is None:
+            if told is None or told.count is None:
                 return None
-            return self._loss(record, told.count, None, "told by the capture file")
+            return self._loss(record, told.count, None, told.reason)
         queue = queue_of(record)
         expected = self._expected.get(queue, seq)
-        self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
         if self.dropped is None:
             self.dropped = 0
         gap = (seq - expected) & 0xFFFFFFFF
         if gap == 0 or gap >= 0x80000000:  # in order, or counted anew from the start
+            self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
             return None
+        self._expected[queue] = seq
         return self._loss(record, gap, expected, f"sequence number {seq}, but expected {expected}")
 
     def _loss(self, record: Record, count: int, seq: int | None, reason: str) -> LossRecord:

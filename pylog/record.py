@@ -209,10 +209,17 @@ def rfc3339(timestamp_ns: int) -> str:
     return f"{_seconds[second]}.{fraction // 1000:06d}Z"
 
 
+def json_number(value: Any) -> Any:
+    """A number as JSON can hold it: text above 2^53. Bytes become hex, None stays None."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, int) and not -(2**53) <= value <= 2**53 else value
+
+
 def _json_counters(counters: dict[str, int] | None) -> dict[str, int | str] | None:
-    if counters is None or max(counters.values()) <= 2**53:
-        return counters  # type: ignore[return-value]
-    return {name: n if n <= 2**53 else str(n) for name, n in counters.items()}
+    if counters is None:
+        return None
+    return {name: json_number(n) for name, n in counters.items()}
 
 
 def json_shape(record: Record) -> Any:
@@ -228,7 +235,8 @@ def json_shape(record: Record) -> Any:
         *rest, packets, octets, extra, _raw = a[5:]
         counters = _json_counters(packets), _json_counters(octets)
         return _JsonFlow(a[0], a[1], a[2], timestamp, observed, *rest, *counters, extra)
-    return _JsonLoss(a[0], a[1], a[2], timestamp, observed, *a[5:-1])
+    seq, count, *rest = a[5:-1]
+    return _JsonLoss(a[0], a[1], a[2], timestamp, observed, seq, json_number(count), *rest)
 
 
 def to_json(record: Record) -> bytes:

@@ -219,3 +219,44 @@ def test_info_and_read_agree_on_every_fixture() -> None:
         lines = samples.golden(dump).splitlines()
         assert sum(answer["records"].values()) == len(lines), dump
         assert answer["layout"].partition(":")[0] in answer["layouts"], dump
+
+
+def shell(command: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell command in which PYLOG stands for the command."""
+    command = command.replace("PYLOG", f"{sys.executable} -m pylog")
+    return subprocess.run(command, shell=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "command",
+    ["PYLOG read {} > /dev/full", "PYLOG info {} > /dev/full", "PYLOG read {} -w /dev/full"],
+)
+def test_a_full_disk_is_an_error_of_one_line(command: str) -> None:
+    done = shell(command.format(SEQ))
+    assert done.returncode == 1 and done.stderr == b"pylog: No space left on device\n"
+
+
+def test_closed_standard_streams_are_named() -> None:
+    assert b"standard output is closed" in shell(f"PYLOG read {FILTER} >&-").stderr
+    assert b"standard input is closed" in shell("PYLOG read - <&-").stderr
+
+
+def test_write_never_destroys_a_log_or_a_file_in_vain(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(FILTER.read_bytes())
+    assert b"it is a log to be read" in run("read", log, "-w", log, status=1).stderr
+    assert log.read_bytes() == FILTER.read_bytes()
+    keep = tmp_path / "keep"
+    keep.write_text("x")
+    run("read", tmp_path / "none", "-w", keep, status=1)
+    run("read", keep, "-w", log, status=1)
+    assert keep.read_text() == "x" and log.read_bytes() == FILTER.read_bytes()
+
+
+def test_a_file_name_that_is_not_utf8_is_shown(tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff.bin"
+    with open(odd, "wb") as file:
+        file.write(FILTER.read_bytes())
+    done = shell(f"PYLOG info --json {tmp_path}/*.bin")
+    assert json.loads(done.stdout)["source"].endswith("\\xff.bin")

@@ -94,3 +94,33 @@ def test_two_layouts_that_explain_the_same_bytes_differently_are_an_error() -> N
     names = r"ipl-5\.1\.2-ilp32le or ipl-4\.1-ilp32le-time64.*--layout"
     with pytest.raises(DecodeError, match=names):
         pylog.open(io.BytesIO(data))
+
+
+def test_a_valid_start_is_enough_whatever_follows() -> None:
+    data = FILTER.read_bytes()
+    with pylog.open(io.BytesIO(data + bytes(200_000))) as reader:
+        records = list(reader)
+    assert reader.received == 61 and reader.malformed == 1
+    assert isinstance(records[-1], pylog.LossRecord) and records[-1].size == 200_000
+
+
+def test_a_layout_that_no_packet_of_a_capture_has_is_refused() -> None:
+    capture = samples.FIXTURES / "nflog/tcpdump.pcap"
+    with pytest.raises(ValueError, match=r"ipl-5\.1\.2-lp64le: it has 239 \(NFLOG\)"):
+        pylog.open(capture, layout="ipl-5.1.2-lp64le")
+    with pylog.open(capture, layout="nfulnl-le") as reader:
+        assert len(list(reader)) == 827
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ipl-5.1.2-lp64le:foo", "has no log 'foo'"),
+        ("ipl-2.x-lp64le:nat", "has no log 'nat'"),
+        ("nfulnl", "nfulnl-le and nfulnl-be"),
+        ("vax", "ipl-VERSION-ABI.*nfulnl-le"),
+    ],
+)
+def test_the_error_is_about_the_family_that_was_meant(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        pylog.open(FILTER, layout=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pylog
 from pylog import DecodeError, PacketRecord, to_json
 from pylog.formats import Damage, Message, nfulnl
 from pylog.formats.netlink import (
@@ -294,3 +296,33 @@ def test_real_messages_are_built_again_byte_for_byte(dump: Path) -> None:
                 assert "damaged" in dump.name
                 continue
             assert schema.build(parsed) == raw
+
+
+def test_an_overrun_message_is_a_loss_of_unknown_size() -> None:
+    overrun = nlmsghdr("<").build({"nlmsg_len": 16, "nlmsg_type": 4})
+    with pylog.open(io.BytesIO(log(packet_hdr=HDR) + overrun + log(packet_hdr=HDR))) as reader:
+        _, loss, _ = list(reader)
+    assert isinstance(loss, pylog.LossRecord)
+    assert loss.count is None and loss.reason == "NLMSG_OVERRUN"
+
+
+def test_a_false_message_of_a_thousand_attributes_is_given_up_early() -> None:
+    trap = (0x30024).to_bytes(4, "little") + b"\0\4" + bytes(2) + b"\4\0" + bytes(2)
+    stream = nfulnl.Stream("<")
+    scanned = 0
+    real = stream._attribute
+
+    def counted(data: Any, at: int = 0) -> tuple[Any, ...]:
+        nonlocal scanned
+        scanned += 1
+        return real(data, at)
+
+    stream._attribute = counted
+    data = b"\xff" * 8 + trap * 2000
+    stream.split(data, True)
+    assert scanned <= 64 * 2000
+
+
+def test_damage_keeps_nothing_alive() -> None:
+    _stream, items = stream_of(b"\xff" * 40 + log(packet_hdr=HDR))
+    assert isinstance(items[0], Damage) and items[0].error.__traceback__ is None

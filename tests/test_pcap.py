@@ -280,3 +280,42 @@ def test_probe_of_a_stream_says_how_many_packets_of_each_kind() -> None:
     stream = guess.stream()
     assert isinstance(stream, pcap.Stream) and stream.layouts == []
     assert all(isinstance(i, Message) for i in stream.split(b"".join(blocks()), True))
+
+
+def test_a_pcap_of_another_major_version_is_refused() -> None:
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 3, 4, 0, 0, 65535, 239)
+    with pytest.raises(DecodeError):
+        read(head + bytes(40))
+
+
+def test_damage_before_a_new_section_does_not_cost_the_section() -> None:
+    first = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+    first += pcap_blocks.packet_block(NFLOG[16:], TIME)
+    second = pcap_blocks.section_block(order=">") + pcap_blocks.interface_block(239, order=">")
+    second += pcap_blocks.packet_block(NFLOG[16:], TIME, order=">") * 5
+    records = read(first + b"XXXXXXXX" + second)
+    assert sum(isinstance(r, PacketRecord) for r in records) == 6
+    assert sum(isinstance(r, LossRecord) for r in records) == 1
+
+
+def test_an_interface_that_names_its_layout_is_believed() -> None:
+    old = samples.FIXTURES / "ipl/v4-1-35-lp64le-filter.ipf.bin"
+    with pylog.open(old, raw=True) as reader:
+        records = [r.raw or b"" for r in reader][:20]
+    data = pcap_blocks.section_block()
+    data += pcap_blocks.interface_block(116, description="ipl-4.1-lp64le")
+    data += pcap_blocks.interface_block(116)
+    data += b"".join(pcap_blocks.packet_block(r, TIME) for r in records)
+    with pylog.open(IPL, raw=True) as reader:
+        for r in reader:
+            data += pcap_blocks.packet_block(r.raw or b"", TIME, interface=1)
+    layouts = [r.layout for r in read(data)]
+    assert layouts == ["ipl-4.1-lp64le"] * 20 + ["ipl-5.1.2-lp64le"] * 61
+
+
+def test_an_absurd_drop_count_stays_a_number_that_json_can_hold() -> None:
+    data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+    data += pcap_blocks.packet_block(NFLOG[16:], TIME, dropped=2**64 - 1)
+    loss = read(data)[0]
+    assert loss.count == 2**64 - 1
+    assert b'"count":"18446744073709551615"' in pylog.to_json(loss)

@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -283,3 +285,124 @@ def large_record(dump: bytes) -> bytes:
     fields["packet"], fields["fl_plen"] = bytes(packet), body & 0xFF
     fields["ipl_dsize"] += 30 * 1024
     return schema.build(fields)
+
+
+# What read_bytes owes
+
+
+GARBAGE = FILTER.read_bytes()[:840] + b"GARBAGEGARBAGE" + FILTER.read_bytes()[840:]
+
+
+def test_read_bytes_gives_what_came_before_damage_and_then_stops() -> None:
+    with pylog.open(io.BytesIO(GARBAGE), on_error="strict") as reader:
+        assert reader.read_bytes(1 << 20) == FILTER.read_bytes()[:840]
+        for _ in range(2):
+            with pytest.raises(DecodeError):
+                reader.read_bytes(1 << 20)
+    with pylog.open(io.BytesIO(GARBAGE)) as reader:
+        assert reader.read_bytes(1 << 20) == FILTER.read_bytes()
+        assert reader.malformed == 1
+
+
+def test_an_iterator_keeps_raising_after_damage() -> None:
+    with pylog.open(io.BytesIO(GARBAGE), on_error="strict") as reader:
+        records = iter(reader)
+        assert len([next(records) for _ in range(5)]) == 5
+        for _ in range(2):
+            with pytest.raises(DecodeError):
+                next(records)
+
+
+def test_read_bytes_tells_a_compressed_stream_that_is_cut_off() -> None:
+    packed = zlib.compressobj(wbits=31)
+    data = packed.compress(FILTER.read_bytes()) + packed.flush(zlib.Z_SYNC_FLUSH)
+    with pylog.open(io.BytesIO(data)) as reader:
+        assert reader.read_bytes(1 << 20) == FILTER.read_bytes()
+        assert reader.read_bytes(1 << 20) == b"" and reader.malformed == 1
+    with pylog.open(io.BytesIO(data), on_error="strict") as reader:
+        assert reader.read_bytes(1 << 20) == FILTER.read_bytes()
+        with pytest.raises(DecodeError, match="gzip stream"):
+            reader.read_bytes(1 << 20)
+
+
+def test_records_keep_their_order_when_bytes_are_read_between() -> None:
+    data = FILTER.read_bytes()
+    gap = data[: 168 * 3] + data[168 * 5 :]
+    with pylog.open(io.BytesIO(gap)) as reader:
+        for _ in range(3):
+            reader.read()
+        loss = reader.read()
+        assert isinstance(loss, LossRecord) and loss.count == 2
+        assert reader.read_bytes(168) == gap[168 * 3 : 168 * 4]
+        assert reader.dropped == 2 and reader.received == 4
+
+
+def test_flush_counts_damage() -> None:
+    with pylog.open(DAMAGED) as reader:
+        reader.flush()
+        assert reader.malformed == 4
+
+
+def test_close_forgets_what_was_read_ahead() -> None:
+    reader = pylog.open(FILTER)
+    reader.read()
+    reader.close()
+    assert reader.read() is None and reader.pending() == 0 and reader.read_bytes(1000) == b""
+
+
+def test_a_text_file_is_the_callers_error() -> None:
+    with pytest.raises(TypeError, match="binary"):
+        pylog.open(io.StringIO("MLPI"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="path or a binary file object"):
+        pylog.open(3)  # type: ignore[arg-type]
+
+
+def test_a_descriptor_that_does_not_block_is_waited_for() -> None:
+    data = FILTER.read_bytes()
+    into, out = os.pipe()
+    os.set_blocking(into, False)
+    with os.fdopen(into, "rb", buffering=0) as source, os.fdopen(out, "wb", buffering=0) as sink:
+        sink.write(data[:840])
+        with pylog.open(source) as reader:
+            assert all(reader.read() for _ in range(5))
+            threading.Timer(0.2, sink.write, [data[840:1008]]).start()
+            record = reader.read()
+            assert record is not None and record.offset == 840
+
+
+def test_the_layout_is_looked_for_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pylog.detect import detect as real
+
+    calls: list[int] = []
+
+    def counted(head: bytes, final: bool, layout: str | None) -> object:
+        calls.append(len(head))
+        return real(head, final, layout)
+
+    monkeypatch.setattr("pylog.reader.detect", counted)
+    monkeypatch.setattr("pylog.reader.IDLE_S", 0.0)
+    monkeypatch.setattr("pylog.backends.capture.Capture.wait", lambda self, timeout: False)
+    source = io.BufferedReader(io.BytesIO(b"no log at all " * 1000))
+    monkeypatch.setattr("pylog.backends.capture.CHUNK", 100)
+    with pytest.raises(DecodeError):
+        pylog.open(source)
+    assert len(calls) < 12
+
+
+def test_a_slow_pipe_is_told_like_the_file(tmp_path: Path) -> None:
+    dump = samples.FIXTURES / "ipl/v5-1-2-nounit-nbtv-lp64be-dup.ipf.bin"
+    data = dump.read_bytes()
+    into, out = os.pipe()
+    with os.fdopen(into, "rb", buffering=0) as source, os.fdopen(out, "wb", buffering=0) as sink:
+
+        def feed() -> None:
+            for at in range(0, len(data), 100):
+                sink.write(data[at : at + 100])
+                time.sleep(0.01)
+            sink.close()
+
+        writer = threading.Thread(target=feed)
+        writer.start()
+        with pylog.open(source) as reader:
+            assert pylog.json_lines(reader) == samples.golden(dump)
+        writer.join()

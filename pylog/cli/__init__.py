@@ -53,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.set_defaults(run=module.run)
     try:
         arguments = parser.parse_args(argv)
-        return int(arguments.run(arguments))
+        if sys.stdout is None:
+            raise BackendError("standard output is closed")
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
     except (DecodeError, BackendError, ValueError) as error:
         print(f"pylog: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
@@ -61,5 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # the reader of our output is gone; nothing more can be written, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        print(f"pylog: {error.strerror or error}", file=sys.stderr)
+        _drop_output()
+        return 1
+
+
+def _drop_output() -> None:
+    """Let Python's exit not try again to write what could not be written."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ import pylog
 from pylog.cli import add_source_arguments
 from pylog.outputs.text import escape
 from pylog.reader import Reader, queue_of
-from pylog.record import LossRecord, PacketRecord, Record, rfc3339
+from pylog.record import LossRecord, PacketRecord, Record, json_number, rfc3339
 
 HELP = "tell what a log is and what is in it"
 
@@ -88,7 +88,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "first": rfc3339(times[0]) if times else None,
         "last": rfc3339(times[1]) if times else None,
         "interfaces": dict(interfaces.most_common()),
-        "dropped": reader.dropped,
+        "dropped": json_number(reader.dropped),
         "malformed": reader.malformed,
         "malformed_bytes": lost_bytes,
         "damage": damage,

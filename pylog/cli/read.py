@@ -50,25 +50,24 @@ def _count(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
-    with _destination(arguments) as stream:
-        colour = stream.isatty() and "NO_COLOR" not in os.environ
-        output = outputs.output(arguments.to, stream, colour=colour)
-        left = arguments.count
-        try:
-            for source in arguments.source:
-                if left == 0:
-                    break
-                with pylog.open(
-                    source, layout=arguments.layout, on_error=arguments.on_error
-                ) as reader:
-                    try:
-                        left = _copy(reader, output, left, stream)
-                    finally:
-                        if arguments.verbose:
-                            output.flush()
-                            print(summary(source, reader), file=sys.stderr)
-        finally:
-            output.close()
+    left = arguments.count
+    with contextlib.ExitStack() as opened:
+        stream = output = None
+        for source in arguments.source:
+            if left == 0:
+                break
+            with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
+                if stream is None or output is None:  # not before there is something to write
+                    stream = opened.enter_context(_destination(arguments))
+                    colour = stream.isatty() and "NO_COLOR" not in os.environ
+                    output = outputs.output(arguments.to, stream, colour=colour)
+                    opened.callback(output.close)
+                try:
+                    left = _copy(reader, output, left, stream)
+                finally:
+                    if arguments.verbose:
+                        output.flush()
+                        print(summary(source, reader), file=sys.stderr)
     return 0
 
 
@@ -97,6 +96,9 @@ def _destination(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
     if arguments.write is None or arguments.write == "-":
         yield sys.stdout.buffer
         return
+    logs = [source for source in arguments.source if os.path.exists(source)]
+    if os.path.exists(arguments.write) and any(os.path.samefile(x, arguments.write) for x in logs):
+        raise BackendError(f"cannot write {arguments.write}: it is a log to be read")
     try:
         stream = open(arguments.write, "wb")  # noqa: SIM115 - closed below
     except OSError as error:
