@@ -18,11 +18,13 @@ class Backend(Protocol):
     failure   set when the source ended in an error that is no fault of the system: a compressed
               file that is damaged or cut off
     size      the size of the whole source in its own bytes (compressed ones), None if unknown
+    regular   it is all there: receiving never waits
     """
 
     name: str
     failure: DecodeError | None
     size: int | None
+    regular: bool
 
     def receive(self) -> bytes:
         """The next bytes, at least one; b"" at the end. Blocks; raises BackendError."""

@@ -66,13 +66,19 @@ class Capture:
             self.name, self._raw = str(getattr(source, "name", "a file object")), source
         else:
             raise TypeError(f"a log is a path or a binary file object, not {source!r}")
-        self.size = self._regular_size()
+        self.size = self._regular_size() if self._owned or self._raw is not source else None
+        self.regular = self.size is not None or not self._has_descriptor()
+        self._read = getattr(self._raw, "read1", self._raw.read)  # which gives what there is
         first = self._begin()
         self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
         self._first = first
         self._stream: Any = None
         if self.compression is not None:
-            self._stream = _decompressor(self.compression, _Prefixed(first, self))
+            try:
+                self._stream = _decompressor(self.compression, _Prefixed(first, self))
+            except BackendUnavailable:
+                self.close()
+                raise
             self._first = b""
 
     @staticmethod
@@ -89,6 +95,12 @@ class Capture:
             return open(path, "rb", buffering=0)
         except OSError as error:
             raise BackendError(f"cannot open {path}: {error.strerror}") from error
+
+    def _has_descriptor(self) -> bool:
+        try:
+            return int(self._raw.fileno()) >= 0
+        except (AttributeError, OSError):
+            return False
 
     def _regular_size(self) -> int | None:
         try:
@@ -111,7 +123,7 @@ class Capture:
         """The system call, and its errors: up to `size` bytes as they lie in the source."""
         while True:
             try:
-                data = self._raw.read(size)
+                data = self._read(size)
             except OSError as error:
                 raise BackendError(f"cannot read {self.name}: {error.strerror}") from error
             except ValueError as error:  # the file object was closed by someone else

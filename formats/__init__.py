@@ -207,6 +207,7 @@ class Guess(msgspec.Struct):
     score      what tells two layouts apart that explain the same bytes (checksums, sequences...)
     evidence   sentences for a person
     rivals     (layout, explained bytes, score) of layouts that fit less well, best first
+    others     make the Streams of the other names in `layouts`
     """
 
     stream: Callable[[], Stream]
@@ -217,6 +218,7 @@ class Guess(msgspec.Struct):
     score: int = 0
     evidence: list[str] = []
     rivals: list[tuple[str, int, int]] = []
+    others: list[Callable[[], Stream]] = []
 
 
 @cache

@@ -371,6 +371,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                     *facts,
                 ],
                 rivals=rivals[:8],
+                others=[partial(Stream, t.layout, t.device) for t in same[1:]],
             )
         )
     return guesses

@@ -132,7 +132,6 @@ _IPSLOG = {
 class Version:
     """One generation of the structures: which declaration of each it has, and who shipped it.
 
-    devices     whose records its magic tells apart ("" where there is no magic, or one for all)
     releases    the releases of IPFilter that write it
     systems     who shipped them
     """

@@ -128,7 +128,7 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             extra["fl_loglevel"] = loglevel
         if logtag:
             extra["fl_logtag"] = logtag
-        if nattag and nattag[:4] != b"\0\0\0\0" and _text[nattag]:
+        if nattag and _text[nattag]:
             extra["fl_nattag"] = _text[nattag]
         if family:
             extra["fl_family"] = family

@@ -320,7 +320,7 @@ class Stream(BaseStream):
             tags = self._vlan(vlan, at, extra)
         found: packet.Fields = _NO_HEADERS
         caplen = None
-        if payload is not None:
+        if payload:
             ethernet = _ethernet_size(family, hook_number, payload, hw_protocol, l2hdr)
             if ethernet:
                 if hwheader is None and l2hdr is None:
@@ -383,7 +383,7 @@ class Stream(BaseStream):
             caplen,
             found[11],
             extra,
-            payload,
+            payload or None,
             self.raw(data, message) if raw else None,
         ))  # fmt: skip
 

@@ -61,7 +61,7 @@ class Interface(msgspec.Struct):
 
 
 class Origin(msgspec.Struct):
-    """Where a message was captured: link type, interface, time of capture; `cut` by the snaplen.
+    """Where a message was captured: link type and time of capture; `cut` by the snaplen.
 
     stream   the stream of the format that it is of
     """
@@ -69,7 +69,6 @@ class Origin(msgspec.Struct):
     linktype: int
     stream: BaseStream
     observed_ns: int | None = None
-    interface: str = ""
     cut: bool = False
 
 
@@ -285,7 +284,7 @@ class Stream(BaseStream):
                 if code == EPB_DROPCOUNT and kind == EPB and last - first == 8:
                     order: Any = "little" if self.order == "<" else "big"
                     lost = int.from_bytes(data[first:last], order)
-        if lost:
+        if lost and interface.linktype in formats_by_linktype():
             items.append(Dropped(self.base + start, lost, "told by the capture file"))
         self._accept_packet(data, at, at + caplen, interface, ticks, caplen < f["len"], items)
 
@@ -306,7 +305,7 @@ class Stream(BaseStream):
             observed = None if ticks is None else interface.nanoseconds(ticks)
             if observed is not None and not 0 <= observed < (MAX_SECONDS + 1) * 10**9:
                 observed = None
-            origin = Origin(linktype, stream, observed, interface.name, cut)
+            origin = Origin(linktype, stream, observed, cut)
             other = stream.other
             stream.captured(data, start, end, origin, items)
             self.other += stream.other - other

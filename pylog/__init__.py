@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from pylog.backends.capture import Capture
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
-from pylog.reader import Reader
+from pylog.reader import OnError, Reader
 from pylog.record import (
     FlowRecord,
     Fragment,
@@ -38,7 +38,7 @@ def open(
     source: str | os.PathLike[str] | BinaryIO,
     *,
     layout: str | None = None,
-    on_error: str = "resync",
+    on_error: OnError = "resync",
     raw: bool = False,
 ) -> Reader:
     """A Reader of a log: a path, "-" for standard input, or a binary file object.

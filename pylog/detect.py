@@ -29,7 +29,7 @@ class Detection:
     stream      makes the Stream to read it with
     evidence    sentences for a person
     rivals      (layout, bytes explained, score) of what fits less well, best first
-    named       the user named the layout
+    others      make the Streams of the other names in `layouts`
     """
 
     container: str
@@ -37,7 +37,7 @@ class Detection:
     stream: Callable[[], Stream]
     evidence: list[str]
     rivals: list[tuple[str, int, int]] = field(default_factory=list)
-    named: bool = False
+    others: list[Callable[[], Stream]] = field(default_factory=list)
 
 
 def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
@@ -51,11 +51,11 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
     if layout is not None:
         return _named(head, final, layout)
     if not head:
-        raise DecodeError("input", "nothing", "a firewall log (or --layout NAME)", 0)
+        raise DecodeError("input", "is empty", "a firewall log (or --layout NAME)", 0)
     guesses = [guess for module in modules().values() for guess in module.probe(head, final)]
     guesses = [g for g in guesses if g.explained * 10 >= len(head) or g.messages >= 3]
     if not guesses:
-        raise DecodeError("input", f"the bytes {head[:16].hex(' ')}", _looked_for(), 0)
+        raise DecodeError("input", f"begins with {head[:16].hex(' ')}", _looked_for(), 0)
     best = max((guess.explained, guess.score) for guess in guesses)
     top = [guess for guess in guesses if (guess.explained, guess.score) == best]
     if len(top) > 1:
@@ -71,7 +71,12 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
         if g is not guess
     ]
     return Detection(
-        guess.container, guess.layouts, guess.stream, guess.evidence, others + guess.rivals
+        guess.container,
+        guess.layouts,
+        guess.stream,
+        guess.evidence,
+        others + guess.rivals,
+        guess.others,
     )
 
 
@@ -91,7 +96,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         if kind is None:
             where = "netlink" if stream.source == "nflog" else "raw"
             make: Callable[[], Stream] = partial(module.stream, layout, head)
-            return Detection(where, [stream.layout], make, ["named by the user"], named=True)
+            return Detection(where, [stream.layout], make, ["named by the user"])
         capture = CaptureStream(layout, named=True)
         capture.split(head, final)
         there = set(capture.linktypes)
@@ -99,7 +104,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
             types = " and ".join(linktype_text(t) for t in sorted(there))
             raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
         make = partial(CaptureStream, layout, named=True)
-        return Detection(kind[0], [stream.layout], make, ["named by the user"], named=True)
+        return Detection(kind[0], [stream.layout], make, ["named by the user"])
     known = {module.known_layouts()[0].split("-")[0]: name
              for name, module in modules().items() if module.known_layouts()}  # fmt: skip
     family = layout.split("-")[0]

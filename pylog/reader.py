@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Literal, get_args
 
 from pylog.backends import Backend
 from pylog.detect import HEAD, Detection, detect
@@ -16,7 +17,8 @@ from pylog.errors import DecodeError
 from pylog.formats import Damage, Dropped, Item, Message
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
-ON_ERROR = ("resync", "strict")
+OnError = Literal["resync", "strict"]
+"""What to do about damage: tell it and go on, or stop."""
 
 IDLE_S = 0.5
 """How many seconds a source may be idle before its layout is told from what it gave so far."""
@@ -30,7 +32,6 @@ class Reader:
     malformed   stretches of bytes so far that no record could be made of
     dropped     records known to be lost so far, by sequence numbers or the capture's own count;
                 None as long as the source has told neither: then it cannot be known
-    other       messages so far that carry no record (acks, other link types...)
 
     Not for use by several threads at a time.
     """
@@ -40,7 +41,7 @@ class Reader:
         backend: Backend,
         *,
         layout: str | None = None,
-        on_error: str = "resync",
+        on_error: OnError = "resync",
         raw: bool = False,
     ) -> None:
         """Reads the first bytes and finds out what they are.
@@ -50,8 +51,9 @@ class Reader:
         raw        give each record the bytes it was made of, as `record.raw`
         Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
         """
-        if on_error not in ON_ERROR:
-            raise ValueError(f"on_error is {on_error!r}, but must be one of {', '.join(ON_ERROR)}")
+        if on_error not in get_args(OnError):
+            known = ", ".join(get_args(OnError))
+            raise ValueError(f"on_error is {on_error!r}, but must be one of {known}")
         self.backend = backend
         self.received = 0
         self.malformed = 0
@@ -64,6 +66,7 @@ class Reader:
         self._final = self._closed = self._told_failure = False
         self._head, self.detection = self._begin(layout)
         self._stream = self.detection.stream()
+        self._others = list(self.detection.others)
         self._data = self._rest = b""
         self._items: list[Item] = []
         self._next = 0
@@ -95,11 +98,14 @@ class Reader:
 
     @property
     def layout(self) -> str:
-        """The layout in use; of a capture with several, the first."""
+        """The layout in use; of a capture, the first of its packets, or else its container."""
+        if self._stream.layout:
+            return self._stream.layout
         return self.detection.layouts[0] if self.detection.layouts else self.detection.container
 
     @property
     def other(self) -> int:
+        """Messages so far that carry no record: acks, other link types, unknown blocks."""
         return self._stream.other
 
     @property
@@ -123,7 +129,7 @@ class Reader:
                 if record is not None:
                     return record
             if not self._more():
-                return self._end()
+                return self._end()  # which may have several things to say, one at a call
 
     def __iter__(self) -> Iterator[Record]:
         return self
@@ -163,10 +169,12 @@ class Reader:
                         left -= len(octets)
                 if self._error is not None:
                     raise self._error
-                if taken or not self._more():
-                    if not taken:
-                        self._end()
+                if taken:
                     return b"".join(taken)
+                if not self._more():
+                    while self._end() is not None:
+                        pass
+                    return b""
         except DecodeError:
             if taken:  # the error comes again at the next call
                 return b"".join(taken)
@@ -193,7 +201,7 @@ class Reader:
             flushed += self._queued()
             self.malformed += sum(isinstance(i, Damage) for i in self._items[self._next :])
             self._next = len(self._items)
-            if not (self._head or self.backend.size is not None or self.backend.pending()):
+            if not (self._head or self.backend.regular or self.backend.pending()):
                 break
             if not self._more():
                 break
@@ -240,6 +248,11 @@ class Reader:
 
     def _end(self) -> LossRecord | None:
         """What there is to say at the end of the source: that it did not end well."""
+        told, self._told = self._told, None
+        if told is not None and told.count is not None:  # and no record came after it
+            self.dropped = (self.dropped or 0) + told.count
+            return LossRecord(source=self._stream.source, layout=self.layout, offset=told.offset,
+                              count=told.count, reason=told.reason)  # fmt: skip
         failure = self.backend.failure
         if failure is None or self._closed or self._told_failure:
             return None
@@ -255,7 +268,8 @@ class Reader:
             if item.count is None:
                 return LossRecord(source=self._stream.source, layout=self.layout,
                                   offset=item.offset, reason=item.reason)  # fmt: skip
-            self._told = item
+            before = self._told.count or 0 if self._told else 0
+            self._told = Dropped(item.offset, before + item.count, item.reason)
         return None
 
     def _decode(self, message: Message) -> Record:
@@ -264,9 +278,12 @@ class Reader:
         try:
             record = stream.decode(self._data, message, self._raw)
         except DecodeError as error:
-            self._next += 1
-            size = message.end - message.start
-            return self._malformed(error, size, stream.base + message.start)
+            found = self._decode_otherwise(message)
+            if found is None:
+                self._next += 1
+                size = message.end - message.start
+                return self._malformed(error, size, stream.base + message.start)
+            record = found
         if record.seq is not None or self._told is not None:
             loss = self._account(record)
             if loss is not None:
@@ -274,6 +291,24 @@ class Reader:
         self._next += 1
         self.received += 1
         return record
+
+    def _decode_otherwise(self, message: Message) -> Record | None:
+        """The record as another layout reads it that agreed on all that detection saw.
+
+        From then on that layout is used.
+        """
+        stream = self._stream
+        while self._others:
+            other = self._others.pop(0)()
+            other.base, other.used, other.final = stream.base, stream.used, stream.final
+            try:
+                record = other.decode(self._data, message, self._raw)
+            except DecodeError:
+                continue
+            other.damage, other.other = stream.damage, stream.other
+            self._stream = other
+            return record
+        return None
 
     def _malformed(self, error: DecodeError, size: int, offset: int | None = None) -> LossRecord:
         self.malformed += 1

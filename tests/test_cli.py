@@ -53,7 +53,7 @@ def test_read_writes_text_for_people() -> None:
 
 def test_read_writes_csv_with_a_header_and_stable_columns() -> None:
     rows = list(csv.DictReader(io.StringIO(run("read", "--to", "csv", SEQ).stdout.decode())))
-    assert len(rows) == 827 and list(rows[0]) == COLUMNS
+    assert len(rows) == 827 and tuple(rows[0]) == COLUMNS
     objects = [json.loads(line) for line in samples.golden(SEQ).splitlines()]
     for row, obj in zip(rows, objects, strict=True):
         for name, value in obj.items():
@@ -129,7 +129,7 @@ def test_info_tells_what_is_in_a_log() -> None:
     for line in (
         "container:      raw",
         "layout:         ipl-5.1.2-lp64le",
-        "version:        IPFilter 5.1.2",
+        "version:        IPFilter 5.1.0 and later (FreeBSD 10 and later, NetBSD 7 and later)",
         "ABI:            lp64le",
         "logs:           ipf 9, state 20",
         "records:        packet 9, flow 20",
@@ -260,3 +260,16 @@ def test_a_file_name_that_is_not_utf8_is_shown(tmp_path: Path) -> None:
         file.write(FILTER.read_bytes())
     done = shell(f"PYLOG info --json {tmp_path}/*.bin")
     assert json.loads(done.stdout)["source"].endswith("\\xff.bin")
+
+
+def test_a_log_of_which_nothing_can_be_read_is_a_failure() -> None:
+    done = run("read", "--layout", "ipl-5.1.2-lp64be", FILTER, status=1)
+    assert b"no record could be read as ipl-5.1.2-lp64be" in done.stderr
+
+
+def test_csv_has_a_column_for_every_json_name() -> None:
+    names = {"kind"}
+    for dump in samples.dumps():
+        for line in samples.golden(dump).splitlines():
+            names |= json.loads(line).keys()
+    assert names <= set(COLUMNS)

@@ -30,7 +30,7 @@ def test_what_is_no_log_is_refused_with_what_was_looked_for(fill: bytes, size: i
 
 
 def test_an_empty_input_is_no_log_unless_the_layout_is_named() -> None:
-    with pytest.raises(DecodeError, match="nothing"):
+    with pytest.raises(DecodeError, match="is empty"):
         pylog.open(io.BytesIO(b""))
     with pylog.open(io.BytesIO(b""), layout="ipl-5.1.2-lp64le") as reader:
         assert list(reader) == []

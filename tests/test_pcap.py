@@ -319,3 +319,24 @@ def test_an_absurd_drop_count_stays_a_number_that_json_can_hold() -> None:
     loss = read(data)[0]
     assert loss.count == 2**64 - 1
     assert b'"count":"18446744073709551615"' in pylog.to_json(loss)
+
+
+def test_every_drop_count_is_told_whatever_follows_it() -> None:
+    data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+    data += pcap_blocks.interface_block(1)
+    data += pcap_blocks.packet_block(b"bad", TIME, dropped=3)
+    data += pcap_blocks.packet_block(NFLOG[16:], TIME, dropped=4)
+    data += pcap_blocks.packet_block(b"ethernet", TIME, interface=1, dropped=100)  # not ours
+    data += pcap_blocks.packet_block(b"bad", TIME, dropped=9)
+    with pylog.open(io.BytesIO(data)) as reader:
+        counts = [r.count for r in reader if isinstance(r, LossRecord) and r.count]
+    assert counts == [7, 9] and reader.dropped == 16
+    with pylog.open(io.BytesIO(data)) as reader:
+        reader.read_bytes(1000)
+        reader.read_bytes(1000)
+        assert reader.dropped == 16
+
+
+def test_info_of_a_capture_without_packets(tmp_path: Path) -> None:
+    with pylog.open(io.BytesIO(pcap_blocks.pcap_header(239))) as reader:
+        assert list(reader) == [] and reader.layout == "pcap"

@@ -157,7 +157,7 @@ def test_strict_stops_with_file_offset_field_found_and_expected() -> None:
 
 def test_an_unknown_policy_is_the_callers_error() -> None:
     with pytest.raises(ValueError, match="resync, strict"):
-        pylog.open(FILTER, on_error="ignore")
+        pylog.open(FILTER, on_error="ignore")  # type: ignore[arg-type]
 
 
 def test_raw_gives_the_bytes_of_each_record() -> None:
@@ -171,10 +171,8 @@ def test_raw_gives_the_bytes_of_each_record() -> None:
 
 
 def zstd_compress(data: bytes) -> bytes:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
+    package = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    zstd = pytest.importorskip(package, reason="needs the extra zstd")
     return bytes(zstd.compress(data))
 
 
@@ -406,3 +404,19 @@ def test_a_slow_pipe_is_told_like_the_file(tmp_path: Path) -> None:
         with pylog.open(source) as reader:
             assert pylog.json_lines(reader) == samples.golden(dump)
         writer.join()
+
+
+def test_a_layout_that_stops_fitting_gives_way_to_one_that_agreed_so_far() -> None:
+    """64 KiB of records on full seconds read the same with 32- and with 64-bit microseconds."""
+    dump = samples.FIXTURES / "ipl/v5-1-2-nounit-nbtv-lp64be-dup.ipf.bin"
+    data = dump.read_bytes()
+    with pylog.open(dump, raw=True) as reader:
+        first, *rest = [record.raw or b"" for record in reader]
+    with pylog.open(io.BytesIO(first * 600 + b"".join(rest))) as reader:
+        assert "ipl-5.1.2-lp64be-time64-nounit" in reader.detection.layouts[1:]
+        records = list(reader)
+    assert reader.malformed == 0 and reader.received == 604
+    assert reader.layout == "ipl-5.1.2-lp64be-time64-nounit"
+    with pylog.open(io.BytesIO(data)) as reader:
+        times = [record.timestamp_ns for record in reader]
+    assert [record.timestamp_ns for record in records[-4:]] == times[1:]

@@ -15,6 +15,7 @@ import msgspec
 
 import pylog
 from pylog.cli import add_source_arguments
+from pylog.formats import ipl_layouts
 from pylog.outputs.text import escape
 from pylog.reader import Reader, queue_of
 from pylog.record import LossRecord, PacketRecord, Record, json_number, rfc3339
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog info`."""
-    for source in arguments.source:
+    for i, source in enumerate(arguments.source):
         with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
             found = describe(reader)
         if not arguments.explain:
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
         else:
-            sys.stdout.write(_text(found))
+            sys.stdout.write("\n" * (i > 0) + _text(found))
     return 0
 
 
@@ -72,17 +73,15 @@ def describe(reader: Reader) -> dict[str, Any]:
         if time is not None:
             times = [min(time, *times), max(time, *times)] if times else [time, time]
     detection = reader.detection
-    parts = reader.layout.split("-", 2)
-    is_ipl = parts[0] == "ipl"
+    layout = reader.layout if layouts or detection.layouts else None
     return {
         "source": reader.backend.name,
         "container": detection.container,
         "compression": getattr(reader.backend, "compression", None),
-        "layout": reader.layout,
+        "layout": layout,
         "layouts": list(layouts) or detection.layouts[:1],
         "same": detection.layouts[1:],
-        "version": _version(reader.layout) if is_ipl else None,
-        "abi": _abi(reader.layout) if is_ipl else parts[-1],
+        "ipfilter": _ipl_layout(layout or ""),
         "logs": dict(logs),
         "records": dict(counts),
         "first": rfc3339(times[0]) if times else None,
@@ -111,16 +110,14 @@ def _devices(record: Record) -> list[str]:
     return [f"#{d}" if isinstance(d, int) else d for d in found if d is not None]
 
 
-def _version(layout: str) -> str:
-    from pylog.formats import ipl_layouts
-
-    return ipl_layouts.named(layout.partition(":")[0]).version.name
-
-
-def _abi(layout: str) -> str:
-    from pylog.formats import ipl_layouts
-
-    return ipl_layouts.named(layout.partition(":")[0]).abi.name
+def _ipl_layout(name: str) -> dict[str, str] | None:
+    """Version, ABI, releases and systems of an IPFilter layout, None for another."""
+    if not name.startswith("ipl-"):
+        return None
+    layout = ipl_layouts.named(name.partition(":")[0])
+    version = layout.version
+    return {"version": version.name, "abi": layout.abi.name, "releases": version.releases,
+            "systems": version.systems}  # fmt: skip
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -130,12 +127,14 @@ def _text(found: dict[str, Any]) -> str:
     container = found["container"]
     if found["compression"]:
         container += f", compressed with {found['compression']}"
+    ipl = found["ipfilter"]
+    systems = ipl["systems"] if ipl else ""
     rows = [
         ("source", found["source"]),
         ("container", container),
         ("layout", " ".join(_layouts(found))),
-        ("version", f"IPFilter {found['version']}" if found["version"] else None),
-        ("ABI", found["abi"]),
+        ("version", f"IPFilter {ipl['releases']}" + (systems and f" ({systems})") if ipl else None),
+        ("ABI", ipl["abi"] if ipl else None),
         ("logs", _counted(found["logs"])),
         ("records", _counted(found["records"]) or "none"),
         ("time", f"{found['first']} to {found['last']}" if found["first"] else "none"),
@@ -162,6 +161,8 @@ def _text(found: dict[str, Any]) -> str:
 def _layouts(found: dict[str, Any]) -> list[str]:
     """The layout in use, and in a capture with several also the others."""
     first = found["layout"]
+    if first is None:
+        return ["unknown: there is no packet in it"]
     return [first, *(name for name in found["layouts"] if name != first.partition(":")[0])]
 
 

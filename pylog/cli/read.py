@@ -42,15 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("a count is 0 or more")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no count: a number, 0 or more")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
-    left = arguments.count
+    left, status = arguments.count, 0
     with contextlib.ExitStack() as opened:
         stream = output = None
         for source in arguments.source:
@@ -68,7 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
                     if arguments.verbose:
                         output.flush()
                         print(summary(source, reader), file=sys.stderr)
-    return 0
+                if reader.malformed and not reader.received and left != 0:
+                    print(f"pylog: {reader.backend.name}: no record could be read as"
+                          f" {reader.layout}", file=sys.stderr)  # fmt: skip
+                    status = 1
+    return status
 
 
 def _copy(reader: Reader, output: outputs.Output, left: int | None, stream: BinaryIO) -> int | None:

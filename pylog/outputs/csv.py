@@ -13,30 +13,17 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from pylog.record import (
-    FlowRecord,
-    Fragment,
-    LossRecord,
-    PacketRecord,
-    Record,
-    json_shape,
-)
+from pylog.record import Fragment, Record, json_shape
 
-_RENAMED = {"timestamp_ns": "timestamp", "observed_ns": "observed"}
-
-
-def _columns() -> list[str]:
-    names = ["kind"]
-    for record in (PacketRecord, FlowRecord, LossRecord):
-        for field in record.__struct_fields__:
-            name = _RENAMED.get(field, field)
-            if name not in names and name not in ("raw", "extra", "payload"):
-                names.append(name)
-    return [*names, "extra", "payload"]
-
-
-COLUMNS = _columns()
-"""The header; new columns are only ever added at the end."""
+COLUMNS = (
+    "kind", "source", "layout", "offset", "timestamp", "observed", "seq", "count", "action",
+    "short", "direction", "hook", "rule", "group", "prefix", "reason", "indev", "outdev",
+    "physindev", "physoutdev", "mark", "uid", "gid", "hwaddr", "hwtype", "hwheader", "vlan",
+    "family", "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags", "icmp_type",
+    "icmp_code", "fragment", "length", "caplen", "cut", "event", "flow_type", "nat_saddr",
+    "nat_daddr", "nat_sport", "nat_dport", "packets", "bytes", "size", "queue", "extra", "payload",
+)  # fmt: skip
+"""The header. A new column comes at the end, whatever it means."""
 
 
 class Output:
