@@ -52,7 +52,7 @@ class Capture:
         """Raises BackendError when the file cannot be opened."""
         self.failure: DecodeError | None = None
         self.size: int | None = None
-        self._taken = 0
+        self._taken = self._given = 0  # as they lie in the source, and decompressed
         self._owned = isinstance(source, str | os.PathLike) and source != "-"
         self._raw: Any
         if isinstance(source, str | os.PathLike):
@@ -157,7 +157,7 @@ class Capture:
             except _errors() as error:
                 found = str(error) or type(error).__name__
                 self.failure = DecodeError(
-                    f"{self.compression} stream", found, "a whole one", self._taken
+                    f"{self.compression} stream", found, "a whole one", self._given + size
                 )
                 break
             if not part:
@@ -166,6 +166,7 @@ class Capture:
             size += len(part)
             if self.size is None:  # a pipe: give what has come
                 break
+        self._given += size
         return b"".join(parts)
 
     def pending(self) -> int:
