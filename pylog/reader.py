@@ -7,6 +7,7 @@ a LossRecord, in its place: damaged bytes, gaps in sequence numbers, losses a ca
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal, get_args
@@ -20,8 +21,8 @@ from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 OnError = Literal["resync", "strict"]
 """What to do about damage: tell it and go on, or stop."""
 
-IDLE_S = 0.5
-"""How many seconds a source may be idle before its layout is told from what it gave so far."""
+PATIENCE_S = 1.0
+"""How many seconds a source may take for its first HEAD bytes, before what it gave has to do."""
 
 
 class Reader:
@@ -66,7 +67,7 @@ class Reader:
         self._final = self._closed = self._told_failure = False
         self._head, self.detection = self._begin(layout)
         self._stream = self.detection.stream()
-        self._others = list(self.detection.others)
+        self._others = [make() for make in self.detection.others]
         self._data = self._rest = b""
         self._items: list[Item] = []
         self._next = 0
@@ -74,18 +75,19 @@ class Reader:
     def _begin(self, layout: str | None) -> tuple[bytes, Detection]:
         """The first bytes and what they are.
 
-        HEAD bytes are waited for, but not for longer than a source is idle that has given enough
-        to tell what it is.
+        HEAD bytes are waited for, but not for long: a log may grow slowly.
         """
-        head, tried = b"", 0
+        head, tried = self.backend.receive(), 0
+        more, deadline = head, time.monotonic() + PATIENCE_S
         while True:
-            more = self.backend.receive()
-            head += more
             final = not more
-            if not final and len(head) < HEAD and self.backend.wait(IDLE_S):
-                continue
-            if not final and len(head) < HEAD and len(head) < 2 * tried:
-                continue  # looked at too little more to see anything new
+            if not final and len(head) < HEAD:
+                left = max(0.0, deadline - time.monotonic())
+                # twice as much is to come before it is worth another look
+                if len(head) < 2 * tried or (left and self.backend.wait(left)):
+                    more = self.backend.receive()
+                    head += more
+                    continue
             try:
                 return head, detect(head, final, layout)
             except DecodeError as error:
@@ -95,6 +97,8 @@ class Reader:
                     if final and self.backend.failure is not None and not head:
                         raise self._at(self.backend.failure) from error
                     raise
+                more = self.backend.receive()
+                head += more
 
     @property
     def layout(self) -> str:
@@ -298,15 +302,14 @@ class Reader:
         From then on that layout is used.
         """
         stream = self._stream
-        while self._others:
-            other = self._others.pop(0)()
+        for i, other in enumerate(self._others):
             other.base, other.used, other.final = stream.base, stream.used, stream.final
             try:
                 record = other.decode(self._data, message, self._raw)
             except DecodeError:
                 continue
             other.damage, other.other = stream.damage, stream.other
-            self._stream = other
+            self._stream, self._others = other, self._others[i + 1 :]
             return record
         return None
 

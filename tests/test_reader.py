@@ -378,7 +378,7 @@ def test_the_layout_is_looked_for_a_few_times_only(monkeypatch: pytest.MonkeyPat
         return real(head, final, layout)
 
     monkeypatch.setattr("pylog.reader.detect", counted)
-    monkeypatch.setattr("pylog.reader.IDLE_S", 0.0)
+    monkeypatch.setattr("pylog.reader.PATIENCE_S", 0.0)
     monkeypatch.setattr("pylog.backends.capture.Capture.wait", lambda self, timeout: False)
     source = io.BufferedReader(io.BytesIO(b"no log at all " * 1000))
     monkeypatch.setattr("pylog.backends.capture.CHUNK", 100)
@@ -420,3 +420,37 @@ def test_a_layout_that_stops_fitting_gives_way_to_one_that_agreed_so_far() -> No
     with pylog.open(io.BytesIO(data)) as reader:
         times = [record.timestamp_ns for record in reader]
     assert [record.timestamp_ns for record in records[-4:]] == times[1:]
+
+
+def test_a_slowly_growing_log_is_read_before_it_is_long() -> None:
+    data = FILTER.read_bytes()
+    into, out = os.pipe()
+    stop = threading.Event()
+    with os.fdopen(into, "rb", buffering=0) as source, os.fdopen(out, "wb", buffering=0) as sink:
+
+        def feed() -> None:
+            for at in range(0, len(data), 168):
+                sink.write(data[at : at + 168])
+                if stop.wait(0.2):
+                    return
+
+        writer = threading.Thread(target=feed)
+        writer.start()
+        with pylog.open(source) as reader:
+            assert reader.read() is not None
+            assert not stop.is_set() and writer.is_alive()
+            stop.set()
+            writer.join()
+
+
+def test_damage_does_not_use_up_the_layouts_that_may_still_fit() -> None:
+    dump = samples.FIXTURES / "ipl/v5-1-2-nounit-nbtv-lp64be-dup.ipf.bin"
+    with pylog.open(dump, raw=True) as reader:
+        first, *rest = [record.raw or b"" for record in reader]
+    damaged = bytearray(first)
+    damaged[4:8] = bytes(4)  # ipl_count
+    data = first * 600 + bytes(damaged) + b"".join(rest)
+    with pylog.open(io.BytesIO(data)) as reader:
+        records = list(reader)
+    assert (reader.malformed, reader.received) == (1, 604)
+    assert sum(isinstance(r, LossRecord) and r.size is not None for r in records) == 1
