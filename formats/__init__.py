@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -60,7 +61,7 @@ class Dropped(msgspec.Struct, gc=False):
 Item = Message | Damage | Dropped
 
 
-class Stream:
+class Stream(ABC):
     """A stream of messages in one format: `split` finds them, `decode` makes records.
 
     Any bytes, cut anywhere, give messages and damage that together cover them all, and the same
@@ -87,16 +88,16 @@ class Stream:
         self.other = 0
         """Messages that belong to the format but carry no record."""
 
+    @abstractmethod
     def measure(self, data: bytes, pos: int) -> int:
         """Where the next message begins, if one begins at `pos`; may lie beyond the data.
 
         Raises DecodeError when the bytes at `pos` cannot begin a message.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         """The record of a message that the last `split` of the same data found; DecodeError."""
-        raise NotImplementedError
 
     def raw(self, data: bytes, message: Message) -> bytes:
         """The message as the kernel gives it to a reader."""
@@ -104,7 +105,7 @@ class Stream:
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
-        raise NotImplementedError
+        raise TypeError(f"{self.source} has no link type in capture files")
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
         """Take the message that `measure` found; what it holds is added to `items`."""

@@ -81,7 +81,8 @@ def describe(reader: Reader) -> dict[str, Any]:
         "layout": layout,
         "layouts": list(layouts) or detection.layouts[:1],
         "same": detection.layouts[1:],
-        "ipfilter": _ipl_layout(layout or ""),
+        "abi": None if layout is None else _abi(layout),
+        "ipfilter": _ipfilter(layout or ""),
         "logs": dict(logs),
         "records": dict(counts),
         "first": rfc3339(times[0]) if times else None,
@@ -110,14 +111,21 @@ def _devices(record: Record) -> list[str]:
     return [f"#{d}" if isinstance(d, int) else d for d in found if d is not None]
 
 
-def _ipl_layout(name: str) -> dict[str, str] | None:
-    """Version, ABI, releases and systems of an IPFilter layout, None for another."""
+def _abi(name: str) -> str:
+    """The ABI of an IPFilter layout, the byte order of another."""
+    return ipl_layouts.named(name).abi.name if name.startswith("ipl-") else name.split("-")[-1]
+
+
+def _ipfilter(name: str) -> dict[str, str] | None:
+    """Version, releases and systems of an IPFilter layout, None for another."""
     if not name.startswith("ipl-"):
         return None
-    layout = ipl_layouts.named(name.partition(":")[0])
-    version = layout.version
-    return {"version": version.name, "abi": layout.abi.name, "releases": version.releases,
-            "systems": version.systems}  # fmt: skip
+    version = ipl_layouts.named(name).version
+    return {
+        "version": version.name,
+        "releases": version.releases,
+        "systems": version.systems,
+    }
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -134,7 +142,7 @@ def _text(found: dict[str, Any]) -> str:
         ("container", container),
         ("layout", " ".join(_layouts(found))),
         ("version", f"IPFilter {ipl['releases']}" + (systems and f" ({systems})") if ipl else None),
-        ("ABI", ipl["abi"] if ipl else None),
+        ("ABI", found["abi"]),
         ("logs", _counted(found["logs"])),
         ("records", _counted(found["records"]) or "none"),
         ("time", f"{found['first']} to {found['last']}" if found["first"] else "none"),
