@@ -368,11 +368,10 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     trial = Stream()
     items = trial.split(head, final)
     if not trial.container:
-        raise (
-            next(i.error for i in items if isinstance(i, Damage))
-            if items
-            else (DecodeError("capture file", f"cut off after {len(head)} bytes", "24 and more", 0))
-        )
+        for item in items:
+            if isinstance(item, Damage):
+                raise item.error.again()
+        raise DecodeError("capture file", f"cut off after {len(head)} bytes", "24 and more", 0)
     known = [t for t in trial.linktypes if t in formats_by_linktype()]
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}
     if present and not known and not any(t in formats_by_linktype() for t in present):

@@ -31,6 +31,13 @@ class DecodeError(Exception):
         self.offset = offset
         self.path = path
 
+    def again(self, path: str | None = None) -> DecodeError:
+        """The same error anew, to be raised; it may name the input.
+
+        What is raised holds the frames it passed, and so must not be what a Damage holds.
+        """
+        return DecodeError(self.field, self.found, self.expected, self.offset, path or self.path)
+
     @property
     def reason(self) -> str:
         """The message without the place: what was found and what was expected."""

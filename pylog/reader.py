@@ -95,7 +95,7 @@ class Reader:
                 if final or len(head) >= HEAD:
                     error.path = self.backend.name
                     if final and self.backend.failure is not None and not head:
-                        raise self._at(self.backend.failure) from error
+                        raise self.backend.failure.again(self.backend.name) from error
                     raise
                 more = self.backend.receive()
                 head += more
@@ -316,7 +316,7 @@ class Reader:
     def _malformed(self, error: DecodeError, size: int, offset: int | None = None) -> LossRecord:
         self.malformed += 1
         if self._strict:
-            self._error = self._at(error)
+            self._error = error.again(self.backend.name)
             raise self._error
         return LossRecord(
             source=self._stream.source,
@@ -325,10 +325,6 @@ class Reader:
             size=size or None,
             reason=error.reason,
         )
-
-    def _at(self, error: DecodeError) -> DecodeError:
-        error.path = self.backend.name
-        return error
 
     def _account(self, record: Record) -> LossRecord | None:
         """What was lost before the record, by its sequence number or by the capture's count."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import io
 import lzma
@@ -10,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import samples
@@ -454,3 +458,18 @@ def test_damage_does_not_use_up_the_layouts_that_may_still_fit() -> None:
         records = list(reader)
     assert (reader.malformed, reader.received) == (1, 604)
     assert sum(isinstance(r, LossRecord) and r.size is not None for r in records) == 1
+
+
+@pytest.mark.parametrize("on_error", ["strict", "resync"])
+def test_a_reader_that_met_damage_is_freed(on_error: Literal["strict", "resync"]) -> None:
+    def use() -> weakref.ref[pylog.Reader]:
+        reader = pylog.open(DAMAGED, on_error=on_error)
+        with contextlib.suppress(DecodeError):
+            list(reader)
+        with contextlib.suppress(DecodeError):
+            reader.read_bytes(1 << 20)
+        return weakref.ref(reader)
+
+    gone = use()
+    gc.collect()
+    assert gone() is None
