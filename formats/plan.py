@@ -110,6 +110,9 @@ class Plan:
         have = [leaf.name for leaf in chosen]
         if have == list(names):
             return unpack
+        if have == list(names[: len(have)]):
+            lacking = (None,) * (len(names) - len(have))
+            return lambda data, offset: unpack(data, offset) + lacking
         pick = itemgetter(*(have.index(n) if n in have else len(have) for n in names))
         return lambda data, offset: pick((*unpack(data, offset), None))
 

@@ -35,6 +35,7 @@ def test_unpack_skips_padding_and_reader_orders_names() -> None:
     assert plan.unpack(data, 1)[1] == 0x07060504
     assert plan.reader(("d", "none", "a"))(data, 1) == (bytes([24, 25, 26]), None, 0)
     assert plan.reader(("a", "b"))(data, 1) == (0, 0x07060504)
+    assert plan.reader(("a", "b", "none", "no"))(data, 1) == (0, 0x07060504, None, None)
 
 
 def test_a_cut_header_gives_none_for_what_is_cut() -> None:
