@@ -4,8 +4,10 @@ A format module gives
 
     Stream      a class, see below: cuts a stream of bytes into messages and decodes each
     probe       (head, final) -> list of Guess: does this look like my format?
-    LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`
-    stream      (layout name) -> Stream, for a layout the user names; ValueError if unknown
+    LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`,
+                and the module captured_layout(packet, link type, offset) -> a layout's name
+    stream      (layout name, first bytes) -> Stream, for a layout that is named; ValueError if
+                there is none of that name
     known_layouts   () -> the names of its layouts
 
 and is found by its file: `modules()` imports whatever lies in this package and has a `probe`.

@@ -21,7 +21,7 @@ from pylog.formats import Guess, Item, Message, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import decoders
-from pylog.formats.plan import Plan
+from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
 LINKTYPES = (116,)
@@ -29,6 +29,9 @@ LINKTYPES = (116,)
 
 MAX_RECORD = 0x80000
 """The largest log buffer a kernel can be told to use, and so the largest record (ipl_logsize)."""
+
+FIRST_LOOK = 1 << 14
+"""How many bytes every layout is tried on, before the better ones are tried on more."""
 
 
 class _Log:
@@ -59,7 +62,7 @@ def _needle(layout: Layout, device: str) -> tuple[re.Pattern[bytes], int, int]:
     if device == "ipf":
         return re.compile(b"[\x45-\x4f]"), log.size, 1
     leaf = next(leaf for leaf in log.plan.leaves if leaf.name == "ipl_dsize")
-    dsize = log.size.to_bytes(leaf.size, "little" if layout.abi.order == "<" else "big")
+    dsize = log.size.to_bytes(leaf.size, BYTEORDER[layout.abi.order])
     return re.compile(re.escape(dsize)), leaf.offset, leaf.size
 
 
@@ -183,12 +186,12 @@ def stream(name: str, head: bytes = b"") -> Stream:
     if device and device not in layout.devices:
         raise ValueError(f"{name} has no log {device!r}, only {', '.join(layout.devices)}")
     if not device and head and not layout.version.magic_tells_device:
-        trials = sorted(_trials([layout], head[:16384], False), key=lambda t: t.explained)
+        trials = sorted(_trials([layout], head[:FIRST_LOOK], False), key=lambda t: t.explained)
         device = trials[-1].device if trials else "ipf"
     return Stream(layout, device or "ipf")
 
 
-def captured_stream(data: bytes, linktype: int, offset: int) -> Stream:
+def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     """A packet alone does not tell its layout: the interface's description must name it."""
     raise DecodeError("if_description", "no ipl layout", "one, or --layout NAME", offset)
 
@@ -336,7 +339,9 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     orders = [order for order, magic in (("<", b"LPI"), (">", b"IPL")) if magic in head]
     known = list(ipl_layouts.layouts())
     trials = _trials(
-        [x for x in known if x.version.has_magic and x.abi.order in orders], head[:16384], final
+        [x for x in known if x.version.has_magic and x.abi.order in orders],
+        head[:FIRST_LOOK],
+        final,
     )
     if not trials:  # every position may begin a record then: look at less
         trials = _trials([x for x in known if not x.version.has_magic], head[:4096], final)

@@ -14,7 +14,7 @@ from pylog.formats import Message, Stream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields
-from pylog.formats.plan import Plan
+from pylog.formats.plan import BYTEORDER, Plan
 from pylog.memo import Memo
 from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
 
@@ -289,7 +289,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     many = "isl_pkts.0" in plan.names
     directions = _STATE_DIRECTIONS if many else ("total",)
     states = names.TCP_STATES_4 if layout.version.major >= 4 else names.TCP_STATES_3
-    little = layout.abi.order == "<"
+    order = BYTEORDER[layout.abi.order]
 
     def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
         start = message.start
@@ -304,7 +304,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         if protocol in (6, 17):
             sport, dport = int.from_bytes(ps[:2]), int.from_bytes(ps[2:])
         elif protocol in (1, 58):
-            icmp_type = int.from_bytes(ps[:2], "little" if little else "big")  # in host order
+            icmp_type = int.from_bytes(ps[:2], order)  # in host order
         elif any(ps):
             extra["isl_ps"] = ps.hex()
         if protocol == 6 and "isl_state" in f:

@@ -37,7 +37,7 @@ from pylog.formats.netlink import (
     to_dict,
 )
 from pylog.formats.netlink import message as message_schema
-from pylog.formats.plan import Plan
+from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan
 
 NFNL_SUBSYS_ULOG = 4
@@ -177,7 +177,7 @@ class Stream(BaseStream):
         super().__init__()
         self.order = order
         self.layout = "nfulnl-le" if order == "<" else "nfulnl-be"
-        kind = NFULNL_MSG_PACKET.to_bytes(2, "little" if order == "<" else "big")
+        kind = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[order])
         self.needle, self.needle_at, self.needle_size = re.compile(re.escape(kind)), 4, 2
         self._header = _nlmsghdr[order]
         self._attribute = nlattr[order]
@@ -431,12 +431,14 @@ def byte_order(body: bytes) -> str:
     return "<" if len(body) < 8 or body[7] & 0x3F == 0 else ">"
 
 
-def captured_stream(data: bytes, linktype: int, offset: int) -> Stream:
-    """The stream for a packet of a capture file, whose bytes tell the byte order."""
+def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
+    """The layout of a packet of a capture file, whose bytes tell the byte order."""
     if linktype == LINKTYPE_NFLOG:
-        return Stream(byte_order(data))
-    size = data[16:20]
-    return Stream("<" if int.from_bytes(size, "little") <= int.from_bytes(size) else ">")
+        order = byte_order(packet)
+    else:  # the length of the message is the smaller of the two readings
+        size = packet[16:20]
+        order = "<" if int.from_bytes(size, "little") <= int.from_bytes(size) else ">"
+    return "nfulnl-le" if order == "<" else "nfulnl-be"
 
 
 def stream(name: str, head: bytes = b"") -> Stream:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from functools import cache, partial
 from types import ModuleType
-from typing import Any
 
 import msgspec
 
@@ -38,6 +37,7 @@ from pylog.formats.pcap_blocks import (
     linktype_text,
     plans,
 )
+from pylog.formats.plan import BYTEORDER
 from pylog.record import MAX_SECONDS, Record
 
 LINKTYPES = ()
@@ -133,7 +133,7 @@ class Stream(BaseStream):
         self._header = plans(order)["block"].unpack
         self._packet = plans(order)["pcap packet"].unpack
         if self.container == "pcapng":
-            packet = EPB.to_bytes(4, "little" if order == "<" else "big")
+            packet = EPB.to_bytes(4, BYTEORDER[order])
             section = SHB.to_bytes(4)
             self.needle = re.compile(re.escape(packet) + b"|" + re.escape(section))
             self.needle_size = 4
@@ -166,7 +166,7 @@ class Stream(BaseStream):
             raise self.error(pos + 4, "block length", size, f"12 to {MAXIMUM_BLOCK}, in fours")
         end = pos + int(size)
         if end <= len(data):
-            again = int.from_bytes(data[end - 4 : end], "little" if order == "<" else "big")
+            again = int.from_bytes(data[end - 4 : end], BYTEORDER[order])
             if again != size:
                 raise self.error(end - 4, "block length at its end", again, size)
         return end
@@ -231,7 +231,6 @@ class Stream(BaseStream):
             raise self.error(start, "interface block", f"{end - start} bytes", plan.size + 4)
         _, _, linktype, _, snaplen = plan.unpack(data, start)
         interface = Interface(linktype, snaplen)
-        little = "little" if self.order == "<" else "big"
         for code, at, stop in self._options(data, start + plan.size, end - 4):
             value = data[at:stop]
             if code == IF_NAME:
@@ -244,7 +243,7 @@ class Stream(BaseStream):
                     raise self.error(at, "if_tsresol", value[0], "10^-63 or coarser")
                 interface.units = base**power
             elif code == IF_TSOFFSET and len(value) == 8:
-                interface.offset_s = int.from_bytes(value, little, signed=True)  # type: ignore[arg-type]
+                interface.offset_s = int.from_bytes(value, BYTEORDER[self.order], signed=True)
         self.interfaces.append(interface)
 
     def _options(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -282,8 +281,7 @@ class Stream(BaseStream):
         if kind != SPB:
             for code, first, last in self._options(data, at + (caplen + 3 & ~3), end - 4):
                 if code == EPB_DROPCOUNT and kind == EPB and last - first == 8:
-                    order: Any = "little" if self.order == "<" else "big"
-                    lost = int.from_bytes(data[first:last], order)
+                    lost = int.from_bytes(data[first:last], BYTEORDER[self.order])
         if lost and interface.linktype in formats_by_linktype():
             items.append(Dropped(self.base + start, lost, "told by the capture file"))
         self._accept_packet(data, at, at + caplen, interface, ticks, caplen < f["len"], items)
@@ -317,21 +315,21 @@ class Stream(BaseStream):
         self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
     ) -> BaseStream:
         """The stream of the packet's format: as the interface names it, or as its bytes tell."""
-        stream: BaseStream
         linktype = interface.linktype
-        names = [interface.description, self._inner_layout]
+        names = [interface.description, self._inner_layout or ""]
         for name in reversed(names) if self._named else names:
-            if not name:
-                continue
-            if (linktype, name) in self._inner:
-                return self._inner[linktype, name]
-            try:
-                stream = module.stream(name)
-            except ValueError:
-                continue
-            return self._inner.setdefault((linktype, name), stream)
-        stream = module.captured_stream(data[start:end], linktype, self.base + start)
-        return self._inner.setdefault((linktype, stream.layout), stream)
+            stream = self._inner.get((linktype, name)) if name else None
+            if name and stream is None:
+                try:
+                    stream = self._inner.setdefault((linktype, name), module.stream(name))
+                except ValueError:  # a description that is no layout, a layout of another format
+                    continue
+            if stream is not None:
+                return stream
+        name = module.captured_layout(data[start:end], linktype, self.base + start)
+        if (linktype, name) not in self._inner:
+            self._inner[linktype, name] = module.stream(name)
+        return self._inner[linktype, name]
 
     # Messages
 

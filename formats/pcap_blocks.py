@@ -20,7 +20,7 @@ from construct import (
     Struct,
 )
 
-from pylog.formats.plan import Plan
+from pylog.formats.plan import BYTEORDER, Plan
 
 LINKTYPE_NAMES = {
     0: "NULL", 1: "ETHERNET", 101: "RAW", 105: "IEEE802_11", 108: "LOOP", 113: "LINUX_SLL",
@@ -126,7 +126,7 @@ def _block(
         body += b"".join(_option(code, value, order) for code, value in options)
         body += _option(OPT_END, b"", order)
     size = schema.sizeof() + len(body) + 4
-    tail = size.to_bytes(4, "little" if order == "<" else "big")
+    tail = size.to_bytes(4, BYTEORDER[order])
     return schema.build({"type": kind, "total_length": size, **fields}) + body + tail
 
 
@@ -158,7 +158,7 @@ def packet_block(
     """A pcapng enhanced packet; `dropped` packets were lost between it and the one before."""
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF,
               "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
-    count = dropped.to_bytes(8, "little" if order == "<" else "big")
+    count = dropped.to_bytes(8, BYTEORDER[order])
     options = [(EPB_DROPCOUNT, count)] if dropped else []
     body = data + bytes(-len(data) % 4)
     return _block("enhanced packet", EPB, fields, body, options, order)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from construct import (
     Array,
@@ -22,6 +22,9 @@ from construct import (
     Renamed,
     Struct,
 )
+
+BYTEORDER: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
+"""A byte order as int.from_bytes names it, from the sign that struct uses."""
 
 Unpack = Callable[[Any, int], tuple[Any, ...]]
 

@@ -254,18 +254,24 @@ def check_against_reference(data: bytes) -> None:
 BATCH = samples.FIXTURES / "nflog/batch.bin"
 
 
-def test_every_prefix_of_a_real_batch() -> None:
-    data = BATCH.read_bytes()[:1400]
-    for end in range(len(data)):
-        check_against_reference(data[:end])
+def messages() -> list[bytes]:
+    """The messages of a real batch, each with the one after it."""
+    data = BATCH.read_bytes()
+    starts = [m.start for m in nfulnl.Stream("<").split(data, True) if isinstance(m, Message)]
+    return [data[a:b] for a, b in zip(starts, [*starts[2:], len(data)], strict=False)]
 
 
-def test_every_changed_byte_of_a_real_batch() -> None:
-    data = BATCH.read_bytes()[:1096]
-    for at in range(len(data)):
-        for change in (0x01, 0x80, 0xFF):
+def test_every_prefix_of_the_messages_of_a_real_batch() -> None:
+    for data in messages()[::4]:
+        for end in range(len(data)):
+            check_against_reference(data[:end])
+
+
+def test_every_changed_byte_of_the_messages_of_a_real_batch() -> None:
+    for data in messages()[::4]:
+        for at in range(len(data)):
             changed = bytearray(data)
-            changed[at] ^= change
+            changed[at] ^= (0x01, 0x80, 0xFF)[at % 3]
             check_against_reference(bytes(changed))
 
 

@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import re
+import shutil
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import samples
 
 import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord
+from pylog.formats import nfulnl, pcap_blocks
+from pylog.formats.netlink import parse
 from pylog.formats.packet import FAMILIES, dissect
 
 WITH_TEXT = [dump for dump in samples.dumps("ipl/*") if dump.with_suffix(".txt").exists()]
@@ -292,3 +296,63 @@ def test_conntrack_entries_are_what_conntrack_printed() -> None:
             assert entry["CTA_PROTOINFO"]["CTA_PROTOINFO_TCP"]["CTA_PROTOINFO_TCP_STATE"] in line
         assert f"packets={entry['CTA_COUNTERS_ORIG']['CTA_COUNTERS_PACKETS']}" in line
         assert record.extra and record.extra["NFULA_CT_INFO"] == "NEW"
+
+
+@pytest.mark.skipif(not shutil.which("tshark"), reason="needs the program tshark")
+def test_the_packets_that_tshark_misreads_in_nflog_it_reads_alike_as_ethernet(
+    tmp_path: Path,
+) -> None:
+    """Those logged from the Ethernet header on, given to tshark as the frames they are."""
+    with pylog.open(SEQ, raw=True) as reader:
+        records = [r for r in reader if isinstance(r, PacketRecord) and from_ethernet(r)]
+    assert len(records) == 92
+    capture = pcap_blocks.pcap_header(1)
+    for record in records:
+        attributes = parse(nfulnl.log_message("<"), record.raw or b"").attributes
+        frame = next(a.value for a in attributes if a.nla_type == nfulnl.NFULA_PAYLOAD)
+        capture += pcap_blocks.pcap_packet(frame, 0)
+    (tmp_path / "frames.pcap").write_bytes(capture)
+    names = [
+        "ip.src", "ip.dst", "ip.proto", "ip.len", "ipv6.src", "ipv6.dst", "ipv6.plen", "eth.src",
+        "arp.src.proto_ipv4", "arp.dst.proto_ipv4", "tcp.srcport", "tcp.dstport", "udp.srcport",
+        "udp.dstport", "icmp.type", "icmp.code", "icmpv6.type", "icmpv6.code",
+    ]  # fmt: skip
+    asked = [part for name in names for part in ("-e", name)]
+    whole = ["-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE"]  # read fragments singly
+    command = ["tshark", "-r", str(tmp_path / "frames.pcap"), *whole, "-T", "fields",
+               "-E", "aggregator=|", *asked]  # fmt: skip
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [dict(zip(names, line.split("\t"), strict=True)) for line in text.splitlines()]
+    assert len(rows) == len(records)
+    kinds = set()
+    for record, row in zip(records, rows, strict=True):
+        kinds.add((record.family, record.protocol))
+        assert mac((record.hwheader or "")[12:24]) == row["eth.src"]
+        ends = ("arp.src.proto_ipv4", "arp.dst.proto_ipv4")
+        if record.family == "ipv4":
+            ends = ("ip.src", "ip.dst")
+            assert record.length == number(first(row["ip.len"]))
+            assert record.protocol == number(first(row["ip.proto"]))
+        elif record.family == "ipv6":
+            ends = ("ipv6.src", "ipv6.dst")
+            assert record.length == 40 + (number(first(row["ipv6.plen"])) or 0)
+        said = tuple(first(row[end]) or None for end in ends)
+        assert (record.saddr, record.daddr) == said
+        for protocol, layer in ((6, "tcp"), (17, "udp")):
+            if record.protocol == protocol and not record.cut:
+                assert record.sport == number(first(row[f"{layer}.srcport"]))
+                assert record.dport == number(first(row[f"{layer}.dstport"]))
+        for protocol, layer in ((1, "icmp"), (58, "icmpv6")):
+            if record.protocol == protocol and not record.fragment:
+                assert record.icmp_type == number(first(row[f"{layer}.type"]))
+                assert record.icmp_code == number(first(row[f"{layer}.code"]))
+    assert {("ipv4", 6), ("ipv4", 17), ("ipv4", 1), ("ipv6", 58), ("arp", None)} <= kinds
+
+
+def from_ethernet(record: PacketRecord) -> bool:
+    """Whether the kernel logged the packet from its Ethernet header on."""
+    return ((record.extra or {})["nfgen_family"], record.hook) in ((5, "egress"), (3, "output"))
+
+
+def mac(digits: str) -> str:
+    return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
