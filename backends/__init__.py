@@ -1,45 +1,345 @@
 """Backends: where the bytes of a log come from. I/O only, one module a source.
 
 A backend understands no byte of a log; it gives them in the order in which they came, and owns the
-system calls and their errors.
+system calls and their errors. A backend module gives
+
+    HELP       one line: what it reads
+    OPTIONS    its options, a tuple of Option
+    connect    (address, options) -> list of Backend, one for each log that the address names
+    sources    () -> list of Found: what of it this machine has
+    checks     () -> list of Check: whether it would work here
+
+and is found by its file: a source is NAME:ADDRESS, NAME being the module's; whatever has no such
+name before a colon is a path, which `capture` reads.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+import os
+import pkgutil
+import select
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from types import ModuleType, TracebackType
+from typing import Any, BinaryIO, NamedTuple
 
 from pylog.errors import DecodeError
 
+CLOSE_PATIENCE_S = 2.0
+"""How long `close` waits for a reading thread to let go; it is woken, so this is not used up."""
 
-class Backend(Protocol):
-    """A source of bytes.
 
-    name      what the user calls it: a path, "-", later "nflog:5"
-    failure   set when the source ended in an error that is no fault of the system: a compressed
-              file that is damaged or cut off
-    size      the size of the whole source in its own bytes (compressed ones), None if unknown
-    regular   it is all there: receiving never waits
+class Option(NamedTuple):
+    """An option of a backend, in the API and on the command line (--name-with-dashes).
+
+    kind   int, float, str, bool, or a tuple of the words that are allowed
+    help   what it does, with its unit
+    low    the smallest number allowed, `high` the largest
+    flag   the option on the command line, where it is not --name
+    sets   of a preset: the values of other options, unless they are given themselves
     """
 
     name: str
-    failure: DecodeError | None
-    size: int | None
-    regular: bool
+    kind: Any
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+    flag: str | None = None
+    sets: Mapping[str, Any] = {}
 
-    def receive(self) -> bytes:
-        """The next bytes, at least one; b"" at the end. Blocks; raises BackendError."""
 
-    def wait(self, timeout_s: float) -> bool:
-        """Whether there is something to receive, or the end, within `timeout_s` seconds."""
+class Found(NamedTuple):
+    """A source that there is, or is not, on this machine: `problem` says why not."""
 
+    source: str
+    text: str
+    problem: str | None = None
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: `ok` None is a remark, False means that it will not work."""
+
+    ok: bool | None
+    text: str
+
+
+class _Use:
+    """A context in which the thread uses the descriptors; `close` is done at its end at last."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.lock = threading.Lock()
+        self.thread: int | None = None
+
+    def __enter__(self) -> None:
+        if self.thread == threading.get_ident():
+            raise RuntimeError(f"{self._backend.name} is being read already")
+        self.lock.acquire()
+        self.thread = threading.get_ident()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.thread = None
+        self.lock.release()
+        if self._backend.closed:
+            self._backend.close()
+
+
+class Backend(ABC):
+    """A source of bytes.
+
+    name      what the user calls it: a path, "standard input", "nflog:5"
+    live      the bytes are of now: there is no place in an input to tell
+    whole     what `receive` gives ends with a whole message
+    regular   it is all there: receiving never waits
+    layout    the layout of the bytes, where the source cannot but have it
+    size      the size of the whole source in its own bytes (compressed ones), None if unknown
+    failure   set when the source ended in an error that is no fault of the system: a compressed
+              file that is damaged or cut off
+    overrun   set when the system said that it lost something before what is received next, but
+              not how much; whoever tells it sets it to None
+    tick_s    how often to ask again where the system does not wake whoever waits
+
+    One thread at a time may receive; `close` and `stop` may come from any other and from a signal
+    handler, and wake it.
+    """
+
+    live = False
+    whole = False
+    regular = False
+    layout: str | None = None
+    size: int | None = None
+    failure: DecodeError | None = None
+    overrun: str | None = None
+    tick_s: float | None = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.closed = False
+        self.stopped = False
+        self.use = _Use(self)
+        self._released = False
+        self._pipe: tuple[int, int] | None = None
+        self._poller: Any = None
+
+    # What a source has to say
+
+    @abstractmethod
+    def _receive(self) -> bytes | None:
+        """The next bytes, b"" at the end, None while there are none; BackendError."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of the source; called once."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The source's descriptor; OSError or ValueError when it has none."""
+
+    @abstractmethod
     def pending(self) -> int:
         """How many more bytes can be received without waiting, as far as the system tells."""
 
+    def _ready(self) -> bool:
+        """Whether there is something to receive, or the end, right now."""
+        return self._poll(0) if self._descriptors() else True
+
+    def _descriptors(self) -> list[int]:
+        """The descriptors that become readable when there may be something to receive."""
+        return [self.fileno()]
+
+    def flush(self) -> int | None:
+        """Let the system discard what it holds: how many bytes; None when it has no such call."""
+        return None
+
     def position(self) -> int:
         """How much of `size` has been received."""
+        return 0
 
-    def fileno(self) -> int:
-        """The descriptor to wait on."""
+    def interface_name(self, index: int) -> str | int:
+        """The name of the interface of that number; the number where there is no name for it."""
+        return index
+
+    # What is the same for all
+
+    def receive(self) -> bytes:
+        """The next bytes, at least one; b"" at the end. Blocks; raises BackendError."""
+        with self.use:
+            while not self.closed:
+                data = self._receive()
+                if data is not None:
+                    return data
+                if self.stopped:
+                    break
+                self._poll(self.tick_s)
+            return b""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether there is something to receive, or the end, within `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        with self.use:
+            while not (self.closed or self.stopped or self._ready()):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._poll(left if self.tick_s is None else min(left, self.tick_s))
+            return True
+
+    def wait_descriptors(self) -> list[int]:
+        """Those to wait on from outside: of the source, and one for `close` and `stop`."""
+        return [*(() if self.regular else self._descriptors()), self._waker()]
+
+    def sleep(self, timeout_s: float) -> None:
+        """Do nothing for so many seconds, or until `close` or `stop`."""
+        with self.use:
+            waker = select.poll()
+            waker.register(self._waker(), select.POLLIN)
+            waker.poll(max(0, int(timeout_s * 1000 + 0.999)))
+
+    def stop(self) -> None:
+        """Ask for the end: what the source has is still received, then b""."""
+        self.stopped = True
+        self._wake()
 
     def close(self) -> None:
-        """Let go of the source; a second call does nothing."""
+        """Let go of the source; a second call does nothing. Wakes a thread that receives."""
+        self.closed = True
+        self._wake()
+        if self.use.thread == threading.get_ident():
+            return  # called by a signal handler within `receive`, which does it when it leaves
+        if self.use.lock.acquire(timeout=CLOSE_PATIENCE_S):
+            try:
+                if not self._released:
+                    self._released = True
+                    self._release()
+                    pipe, self._pipe, self._poller = self._pipe, None, None
+                    for descriptor in pipe or ():
+                        os.close(descriptor)
+            finally:
+                self.use.lock.release()
+
+    def _waker(self) -> int:
+        if self._pipe is None:
+            self._pipe = os.pipe()
+            os.set_blocking(self._pipe[1], False)
+            if self.closed or self.stopped:  # meanwhile
+                self._wake()
+        return self._pipe[0]
+
+    def _wake(self) -> None:
+        pipe = self._pipe
+        if pipe is not None:
+            try:
+                os.write(pipe[1], b"\0")
+            except OSError:  # it was written to already, or is closed: nobody sleeps then
+                return
+
+    def _poll(self, timeout_s: float | None) -> bool:
+        """Wait for the descriptors, `close` or `stop`; whether a descriptor is readable."""
+        if not hasattr(select, "poll"):  # Windows: receiving waits
+            return True
+        if self._poller is None:
+            self._poller = select.poll()
+            for descriptor in (*self._descriptors(), self._waker()):
+                self._poller.register(descriptor, select.POLLIN)
+        timeout = None if timeout_s is None else max(0, int(timeout_s * 1000 + 0.999))
+        waker = self._waker()
+        return any(descriptor != waker for descriptor, _ in self._poller.poll(timeout))
+
+
+@cache
+def modules() -> dict[str, ModuleType]:
+    """The backend modules by name, found in this package."""
+    found = {}
+    for entry in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{entry.name}")
+        if hasattr(module, "connect"):
+            found[entry.name] = module
+    return found
+
+
+def named(source: object) -> tuple[str, str] | None:
+    """The backend's name and the address of NAME:ADDRESS; None for a path or file object."""
+    if not isinstance(source, str):
+        return None
+    name, colon, address = source.partition(":")
+    return (name, address) if colon and name in modules() else None
+
+
+def connect(source: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any]) -> list[Backend]:
+    """The backends of a source: NAME:ADDRESS, a path, "-" or a binary file object.
+
+    Raises ValueError for an address or option that makes no sense, BackendError when the system
+    refuses, BackendUnavailable when it has no such source.
+    """
+    name, address = named(source) or ("capture", source)
+    module = _module(name)
+    found: list[Backend] = module.connect(address, resolve(name, module.OPTIONS, options))
+    return found
+
+
+def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The options for each of several sources: those it has; ValueError for what none has."""
+    names = [(named(source) or ("capture", ""))[0] for source in sources]
+    known = [{option.name for option in _module(name).OPTIONS} for name in names]
+    for key in options:
+        if not any(key in own for own in known):
+            raise ValueError(f"no source here has an option {key}")
+    return [{key: v for key, v in options.items() if key in own} for own in known]
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def resolve(name: str, options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every option, those given and the defaults; ValueError for nonsense."""
+    known = {option.name: option for option in options}
+    for key, value in given.items():
+        option = known.get(key)
+        if option is None:
+            there = f"it has {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"{name} has no option {key}; {there}")
+        _check(option, value)
+    values = {option.name: option.default for option in options}
+    for option in options:
+        if given.get(option.name):
+            values |= option.sets
+    return values | dict(given)
+
+
+def _check(option: Option, value: Any) -> None:
+    allowed: str
+    if isinstance(option.kind, tuple):
+        if value in option.kind:
+            return
+        allowed = "one of " + ", ".join(map(str, option.kind))
+    elif value is None and option.default is None:
+        return
+    else:
+        kinds: dict[Any, Callable[[Any], bool]] = {
+            bool: lambda v: isinstance(v, bool),
+            int: lambda v: isinstance(v, int) and not isinstance(v, bool),
+            float: lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+            str: lambda v: isinstance(v, str | int) and not isinstance(v, bool),
+        }
+        names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+        allowed = names[option.kind]
+        low, high = option.low, option.high
+        if low is not None or high is not None:
+            allowed += f" from {low}" + ("" if high is None else f" to {high}")
+        if kinds[option.kind](value) and (
+            option.kind in (bool, str)
+            or ((low is None or value >= low) and (high is None or value <= high))
+        ):
+            return
+    raise ValueError(f"{option.name} is {value!r}, but must be {allowed}")

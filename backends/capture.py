@@ -10,13 +10,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import select
 import stat
 import sys
 import zlib
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+from pylog.backends import Backend, Check, Found, Option
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
+
+HELP = "a file, a pipe or - for standard input; the word capture: may be left out"
+OPTIONS: tuple[Option, ...] = ()
 
 CHUNK = 1 << 20
 """How many bytes are asked for at a time; a pipe gives what it has."""
@@ -42,7 +46,32 @@ class _Prefixed(io.RawIOBase):
         return len(data)
 
 
-class Capture:
+def connect(
+    address: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any]
+) -> list[Backend]:
+    """The file, pipe or file object as a backend; BackendError when it cannot be opened."""
+    return [Capture(address)]
+
+
+def sources() -> list[Found]:
+    """What can be read from files here."""
+    packed = ["gzip", "xz"]
+    with contextlib.suppress(BackendUnavailable):
+        zstd()
+        packed.append("zstd")
+    return [Found("FILE or -", f"dumps and captures, plain or with {', '.join(packed)}")]
+
+
+def checks() -> list[Check]:
+    """Whether all compressed files can be read."""
+    try:
+        zstd()
+    except BackendUnavailable as error:
+        return [Check(None, str(error))]
+    return [Check(True, "plain, gzip, xz and zstd files can be read")]
+
+
+class Capture(Backend):
     """Bytes from a path, from "-" (standard input) or from a binary file object.
 
     compression   gzip, xz, zstd or None
@@ -50,36 +79,33 @@ class Capture:
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
         """Raises BackendError when the file cannot be opened."""
-        self.failure: DecodeError | None = None
-        self.size: int | None = None
         self._taken = self._given = 0  # as they lie in the source, and decompressed
         self._owned = isinstance(source, str | os.PathLike) and source != "-"
         self._raw: Any
         if isinstance(source, str | os.PathLike):
             path = os.fspath(source)
-            self.name = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            name = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             if path == "-":
-                self.name, self._raw = "standard input", self._standard_input()
+                name, self._raw = "standard input", self._standard_input()
             else:
                 self._raw = self._open(path)
         elif hasattr(source, "read"):
-            self.name, self._raw = str(getattr(source, "name", "a file object")), source
+            name, self._raw = str(getattr(source, "name", "a file object")), source
         else:
             raise TypeError(f"a log is a path or a binary file object, not {source!r}")
+        super().__init__(name)
         self.size = self._regular_size() if self._owned or self._raw is not source else None
         self.regular = self.size is not None or not self._has_descriptor()
-        self._read = getattr(self._raw, "read1", self._raw.read)  # which gives what there is
-        first = self._begin()
-        self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
-        self._first = first
+        # bytes may wait inside a buffered reader, which poll does not see: take them out first
+        self._buffered = not self.regular and isinstance(self._raw, io.BufferedReader)
+        self.compression: str | None = None
         self._stream: Any = None
-        if self.compression is not None:
-            try:
-                self._stream = _decompressor(self.compression, _Prefixed(first, self))
-            except BackendUnavailable:
-                self.close()
-                raise
-            self._first = b""
+        self._first = b""
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
 
     @staticmethod
     def _standard_input() -> Any:
@@ -109,47 +135,70 @@ class Capture:
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
-    def _begin(self) -> bytes:
-        """Enough of the first bytes to tell the compression."""
+    def _begin(self) -> None:
+        """Read enough of the first bytes to tell the compression, and be ready to undo it."""
         first = b""
         while len(first) < _LONGEST:
             more = self.read(CHUNK)
             if not more:
                 break
             first += more
-        return first
+        self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
+        if self.compression is None:
+            self._first = first
+        else:
+            self._stream = _decompressor(self.compression, _Prefixed(first, self))
+
+    def rewind(self) -> None:
+        """Begin anew, at the start of a regular file; BackendError for anything else."""
+        if self.size is None:
+            raise BackendError(f"{self.name} cannot be read twice: it is no regular file")
+        with self.use:
+            self._raw.seek(0)
+            self._taken = self._given = 0
+            self.failure = None
+            self._begin()
 
     def read(self, size: int) -> bytes:
-        """The system call, and its errors: up to `size` bytes as they lie in the source."""
+        """Up to `size` bytes as they lie in the source, waiting for them; b"" at the end."""
         while True:
-            try:
-                data = self._read(size)
-            except OSError as error:
-                raise BackendError(f"cannot read {self.name}: {error.strerror}") from error
-            except ValueError as error:  # the file object was closed by someone else
-                raise BackendError(f"cannot read {self.name}: {error}") from error
+            data = self._read(size)
             if data is not None:
-                break
-            self.wait(None)  # a descriptor that does not block
+                return data
+            if self.closed or self.stopped:
+                return b""
+            self._poll(None)
+
+    def _read(self, size: int) -> bytes | None:
+        """The system call, and its errors; None when there is nothing yet."""
+        if not (self.regular or self._buffered or self._poll(0)) or self.closed:
+            return None
+        try:
+            data = getattr(self._raw, "read1", self._raw.read)(size)  # gives what there is
+        except OSError as error:
+            raise BackendError(f"cannot read {self.name}: {error.strerror}") from error
+        except ValueError as error:  # the file object was closed by someone else
+            raise BackendError(f"cannot read {self.name}: {error}") from error
+        if data is None:  # a descriptor that does not block
+            return None
         if not isinstance(data, bytes):
             raise TypeError(
                 f"{self.name} gives {type(data).__name__}, not bytes: open it as binary"
             )
+        if self._buffered:
+            self._raw, self._buffered = self._raw.raw, False
         self._taken += len(data)
         return data
 
-    def wait(self, timeout_s: float | None) -> bool:
-        try:
-            return bool(select.select([self._raw], [], [], timeout_s)[0])
-        except (OSError, ValueError, TypeError):  # not a descriptor: a file object in memory
-            return True
+    def _ready(self) -> bool:
+        return self.regular or bool(self._first) or self._poll(0)
 
-    def receive(self) -> bytes:
+    def _receive(self) -> bytes | None:
         if self._stream is None:
             if self._first:
                 first, self._first = self._first, b""
                 return first
-            return self.read(CHUNK)
+            return self._read(CHUNK)
         parts, size = [], 0
         while self.failure is None and size < CHUNK:
             try:
@@ -181,7 +230,7 @@ class Capture:
     def fileno(self) -> int:
         return int(self._raw.fileno())
 
-    def close(self) -> None:
+    def _release(self) -> None:
         if self._owned:
             self._raw.close()
 
@@ -208,10 +257,11 @@ def _decompressor(name: str, raw: io.RawIOBase) -> Any:
         import lzma
 
         return lzma.LZMAFile(io.BufferedReader(raw))
-    return _zstd().ZstdFile(io.BufferedReader(raw))
+    return zstd().ZstdFile(io.BufferedReader(raw))
 
 
-def _zstd() -> Any:
+def zstd() -> Any:
+    """The module that knows zstd; BackendUnavailable without it."""
     try:
         if sys.version_info >= (3, 14):
             from compression import zstd
@@ -231,5 +281,5 @@ def _errors() -> tuple[type[Exception], ...]:
 
     found: list[type[Exception]] = [EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError]
     with contextlib.suppress(BackendUnavailable):
-        found.append(_zstd().ZstdError)
+        found.append(zstd().ZstdError)
     return tuple(found)

@@ -5,7 +5,9 @@ A format module gives
     Stream      a class, see below: cuts a stream of bytes into messages and decodes each
     probe       (head, final) -> list of Guess: does this look like my format?
     LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`,
-                and the module captured_layout(packet, link type, offset) -> a layout's name
+                and the module captured_layout(packet, link type, offset) -> a layout's name,
+                capture(message, layout) -> (link type, packet), to write one, and
+                interface_numbers(message, layout) -> {name in the record: number}
     stream      (layout name, first bytes) -> Stream, for a layout that is named; ValueError if
                 there is none of that name
     known_layouts   () -> the names of its layouts
@@ -31,6 +33,9 @@ from pylog.record import Record
 
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
+
+MAXIMUM_INTERFACES = 4096
+"""No more names of interfaces are kept than this."""
 
 
 class Message(msgspec.Struct, gc=False):
@@ -60,7 +65,20 @@ class Dropped(msgspec.Struct, gc=False):
     reason: str
 
 
-Item = Message | Damage | Dropped
+class Interfaces(msgspec.Struct, gc=False):
+    """From here on `known` is to have the names `told`, by the numbers of the interfaces."""
+
+    known: dict[int, str]
+    told: dict[int, str]
+
+    def learn(self) -> None:
+        """Let it be so; how many can be known at a time is bounded."""
+        if len(self.known) + len(self.told) > MAXIMUM_INTERFACES:
+            self.known.clear()
+        self.known |= self.told
+
+
+Item = Message | Damage | Dropped | Interfaces
 
 
 class Stream(ABC):
@@ -89,6 +107,12 @@ class Stream(ABC):
         """Whether the data of the last `split` was the last there is."""
         self.other = 0
         """Messages that belong to the format but carry no record."""
+        self.live = False
+        """Whether records are to have no offset: the bytes are of now, not of a file."""
+        self.observed_ns: int | None = None
+        """When the data in hand was received; captured messages have an `origin` that tells."""
+        self.interface_name: Callable[[int], str | int] = int
+        """The name of the interface of a number, or the number."""
 
     @abstractmethod
     def measure(self, data: bytes, pos: int) -> int:

@@ -196,6 +196,16 @@ def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     raise DecodeError("if_description", "no ipl layout", "one, or --layout NAME", offset)
 
 
+def capture(message: bytes, layout: str) -> tuple[int, bytes]:
+    """The link type, and the packet, as which a capture file holds a record: as it is."""
+    return LINKTYPES[0], message
+
+
+def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
+    """None: IPFilter logs names."""
+    return {}
+
+
 def known_layouts() -> list[str]:
     """The names of all layouts, in order of preference."""
     return [layout.name for layout in ipl_layouts.layouts()]

@@ -57,9 +57,13 @@ def _check_count(stream: Stream, pos: int, count: int) -> None:
         raise stream.error(pos, "ipl_count", 0, "1 or more")
 
 
-def _observed(message: Message) -> int | None:
-    """When the capture file says that the record was received."""
-    return None if message.origin is None else message.origin.observed_ns
+def _observed(stream: Stream, message: Message) -> int | None:
+    """When the record was received, as the reader or the capture file says."""
+    return stream.observed_ns if message.origin is None else message.origin.observed_ns
+
+
+def _offset(stream: Stream, message: Message) -> int | None:
+    return None if stream.live else stream.base + message.start
 
 
 # Packet records
@@ -176,8 +180,8 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         if major < 5 and unit is not None and device and not device[-1].isdigit():
             device += str(unit) if unit < 0x8000 else ""  # else never written
         return PacketRecord(*(
-            "ipl", name, stream.base + start, sec * 1_000_000_000 + usec * 1000,
-            _observed(message),
+            "ipl", name, _offset(stream, message), sec * 1_000_000_000 + usec * 1000,
+            _observed(stream, message),
             seq, count, action, short,
             "in" if direction == 0 else "out" if direction == 1 else None,
             None,
@@ -265,9 +269,9 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         packets = [f.get("nl_pkts", f.get("nl_pkts.0")), f.get("nl_pkts.1")]
         octets = [f.get("nl_bytes", f.get("nl_bytes.0")), f.get("nl_bytes.1")]
         return FlowRecord(
-            source="ipl", layout=layout.name, offset=stream.base + start,
+            source="ipl", layout=layout.name, offset=_offset(stream, message),
             timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
-            observed_ns=_observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
+            observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
             event=event, flow_type=flow_type,
             rule=rule + 1 if rule != -1 else None,
             indev=_text[indev] or None, outdev=_text[outdev] or None,
@@ -318,9 +322,9 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         rule, event = f.get("isl_rulen"), f["isl_type"]
         keys = [f".{i}" for i in range(4)] if many else [""]
         return FlowRecord(
-            source="ipl", layout=layout.name, offset=stream.base + start,
+            source="ipl", layout=layout.name, offset=_offset(stream, message),
             timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
-            observed_ns=_observed(message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
+            observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
             event=names.STATE_EVENTS.get(event, event), flow_type="state",
             rule=None if rule is None or rule == _NONE32 else rule + 1,
             group=_groups[f.get("isl_group")],

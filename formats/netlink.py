@@ -85,6 +85,9 @@ def nlmsgerr(order: str) -> Struct:
     return Struct("error" / (Int32sl if order == "<" else Int32sb), "msg" / nlmsghdr(order))
 
 
+_verdict = {order: (Plan(nlmsghdr(order)).unpack, Plan(nlmsgerr(order)).unpack) for order in "<>"}
+
+
 def attributes(table: Table, order: str) -> Construct[Any, Any]:
     """The construct schema of a run of attributes: a list of {nla_type, value}.
 
@@ -131,6 +134,17 @@ def build(
     head = {"nlmsg_len": 20 + len(body), "nlmsg_type": nlmsg_type, "nlmsg_flags": flags,
             "nlmsg_seq": seq, "nlmsg_pid": pid}  # fmt: skip
     return nlmsghdr(order).build(head) + genmsg + body
+
+
+def verdict(data: bytes, order: str) -> tuple[int, int] | None:
+    """What an NLMSG_ERROR message says: whose nlmsg_seq, and the errno (0 for an ack).
+
+    None for any other message.
+    """
+    if len(data) < 36 or _verdict[order][0](data, 0)[1] != NLMSG_ERROR:
+        return None
+    error, *_, seq, _pid = _verdict[order][1](data, 16)
+    return seq, -error
 
 
 def parse(schema: Construct[Any, Any], data: bytes, what: str = "message") -> Any:

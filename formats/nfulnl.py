@@ -307,6 +307,7 @@ class Stream(BaseStream):
             _, hdr, mark, stamp, indev, outdev, physindev, physoutdev, hwaddr, payload, prefix,
             uid, seq, seq_global, gid, hwtype, hwheader, hwlen, ct, ct_info, vlan, l2hdr,
         ) = slots  # fmt: skip
+        interface = self.interface_name
         extra: dict[str, Any] = {"nfgen_family": family}
         if version:
             extra["version"] = version
@@ -357,9 +358,9 @@ class Stream(BaseStream):
             if size > 8:
                 extra["NFULA_HWADDR"] = [size, octets.hex()]
         return PacketRecord(*(
-            "nflog", self.layout, self.base + start,
+            "nflog", self.layout, None if self.live else self.base + start,
             None if stamp is None else self._nanoseconds(start, *stamp),
-            None if origin is None else origin.observed_ns,
+            self.observed_ns if origin is None else origin.observed_ns,
             None if seq is None else seq[0],
             None, None, None,
             DIRECTIONS.get(hook) if isinstance(hook, str) else None,
@@ -368,10 +369,10 @@ class Stream(BaseStream):
             str(group),
             (text(prefix) or None) if prefix is not None else None,
             None,
-            None if indev is None else indev[0],
-            None if outdev is None else outdev[0],
-            None if physindev is None else physindev[0],
-            None if physoutdev is None else physoutdev[0],
+            None if indev is None else interface(indev[0]),
+            None if outdev is None else interface(outdev[0]),
+            None if physindev is None else interface(physindev[0]),
+            None if physoutdev is None else interface(physoutdev[0]),
             None if mark is None else mark[0],
             None if uid is None else uid[0],
             None if gid is None else gid[0],
@@ -439,6 +440,33 @@ def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
         size = packet[16:20]
         order = "<" if int.from_bytes(size, "little") <= int.from_bytes(size) else ">"
     return "nfulnl-le" if order == "<" else "nfulnl-be"
+
+
+def capture(message: bytes, layout: str) -> tuple[int, bytes]:
+    """The link type, and the packet, as which a capture file holds a message of `Stream.raw`.
+
+    A packet has no nlmsghdr and no padding. Of bytes that are no message the rest is kept.
+    """
+    size = int.from_bytes(message[:4], "little" if layout == "nfulnl-le" else "big")
+    return LINKTYPE_NFLOG, message[16 : size if size > 16 else None]
+
+
+_INTERFACES = {4: "indev", 5: "outdev", 6: "physindev", 7: "physoutdev"}
+
+
+def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
+    """The numbers of the interfaces in a message of `Stream.raw`, by the record's names."""
+    unpack = nlattr["<" if layout == "nfulnl-le" else ">"]
+    found, pos, end = {}, 20, len(message)
+    while end - pos >= 8:
+        size, kind = unpack(message, pos)
+        name = _INTERFACES.get(kind & NLA_TYPE_MASK)
+        if name is not None:
+            found[name] = int.from_bytes(message[pos + 4 : pos + 8])
+        elif size < 4:
+            break
+        pos += align(size)
+    return found
 
 
 def stream(name: str, head: bytes = b"") -> Stream:

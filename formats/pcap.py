@@ -16,7 +16,7 @@ from types import ModuleType
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Dropped, Guess, Item, Message, modules
+from pylog.formats import Damage, Dropped, Guess, Interfaces, Item, Message, modules
 from pylog.formats import Stream as BaseStream
 from pylog.formats.pcap_blocks import (
     BYTE_ORDER_MAGIC,
@@ -29,12 +29,14 @@ from pylog.formats.pcap_blocks import (
     IF_TSRESOL,
     MAXIMUM_BLOCK,
     MAXIMUM_SNAPLEN,
+    OPT_COMMENT,
     OPT_END,
     PB,
     SHB,
     SPB,
     container,
     linktype_text,
+    note,
     plans,
 )
 from pylog.formats.plan import BYTEORDER
@@ -55,6 +57,8 @@ class Interface(msgspec.Struct):
     description: str = ""
     units: int = 1_000_000
     offset_s: int = 0
+    observed: bool = True
+    names: dict[int, str] = {}
 
     def nanoseconds(self, ticks: int) -> int:
         return self.offset_s * 10**9 + ticks * 10**9 // self.units
@@ -64,10 +68,12 @@ class Origin(msgspec.Struct):
     """Where a message was captured: link type and time of capture; `cut` by the snaplen.
 
     stream   the stream of the format that it is of
+    names    of interfaces, by number
     """
 
     linktype: int
     stream: BaseStream
+    names: dict[int, str]
     observed_ns: int | None = None
     cut: bool = False
 
@@ -184,7 +190,7 @@ class Stream(BaseStream):
         try:
             stream = self._inner_stream(module, data, start, end, self.interfaces[0])
             stream.base = self.base
-            stream.captured(data, start, end, Origin(linktype, stream), items)
+            stream.captured(data, start, end, Origin(linktype, stream, {}), items)
             for item in items:
                 if isinstance(item, Message):
                     stream.decode(data, item)
@@ -237,6 +243,8 @@ class Stream(BaseStream):
                 interface.name = value.decode("utf-8", "backslashreplace")
             elif code == IF_DESCRIPTION:
                 interface.description = value.decode("utf-8", "backslashreplace")
+            elif code == OPT_COMMENT and (told := note(value)) is not None:
+                interface.observed = not told.unobserved
             elif code == IF_TSRESOL and len(value) == 1:
                 base, power = (2 if value[0] & 0x80 else 10), value[0] & 0x7F
                 if power > 63:
@@ -282,6 +290,11 @@ class Stream(BaseStream):
             for code, first, last in self._options(data, at + (caplen + 3 & ~3), end - 4):
                 if code == EPB_DROPCOUNT and kind == EPB and last - first == 8:
                     lost = int.from_bytes(data[first:last], BYTEORDER[self.order])
+                elif code == OPT_COMMENT and (told := note(data[first:last])) is not None:
+                    if told.interfaces:
+                        items.append(Interfaces(interface.names, told.interfaces))
+                    if told.lost is not None:
+                        items.append(Dropped(self.base + start, None, told.lost))
         if lost and interface.linktype in formats_by_linktype():
             items.append(Dropped(self.base + start, lost, "told by the capture file"))
         self._accept_packet(data, at, at + caplen, interface, ticks, caplen < f["len"], items)
@@ -300,10 +313,11 @@ class Stream(BaseStream):
         try:
             stream = self._inner_stream(module, data, start, end, interface)
             stream.base = self.base
-            observed = None if ticks is None else interface.nanoseconds(ticks)
+            told = ticks is not None and interface.observed
+            observed = interface.nanoseconds(ticks) if told and ticks is not None else None
             if observed is not None and not 0 <= observed < (MAX_SECONDS + 1) * 10**9:
                 observed = None
-            origin = Origin(linktype, stream, observed, cut)
+            origin = Origin(linktype, stream, interface.names, observed, cut)
             other = stream.other
             stream.captured(data, start, end, origin, items)
             self.other += stream.other - other
@@ -334,8 +348,10 @@ class Stream(BaseStream):
     # Messages
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
-        inner: BaseStream = message.origin.stream
-        inner.base = self.base
+        origin: Origin = message.origin
+        inner, names = origin.stream, origin.names
+        inner.base, inner.live = self.base, self.live
+        inner.interface_name = (lambda index: names.get(index, index)) if names else int
         return inner.decode(data, message, raw)
 
     def raw(self, data: bytes, message: Message) -> bytes:

@@ -5,9 +5,11 @@ Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, the tcpdump.org link 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from struct import Struct as CStruct
 
+import msgspec
 from construct import (
     Int16ub,
     Int16ul,
@@ -32,11 +34,42 @@ MAGIC_USEC, MAGIC_NSEC = 0xA1B2C3D4, 0xA1B23C4D
 MAXIMUM_SNAPLEN = 262144
 MAXIMUM_BLOCK = 1 << 24
 
-SHB, IDB, PB, SPB, EPB = 0x0A0D0D0A, 1, 2, 3, 6
+SHB, IDB, PB, SPB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 5, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 OPT_END, OPT_COMMENT, IF_NAME, IF_DESCRIPTION = 0, 1, 2, 3
 IF_TSRESOL, IF_TSOFFSET, EPB_DROPCOUNT = 9, 14, 4
+ISB_IFRECV, ISB_IFDROP = 4, 5
 SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
+
+
+NOTE = b"pylog "
+"""How a comment begins that holds a Note."""
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What pylog tells that pcapng has no field for: a comment, "pylog " and JSON.
+
+    interfaces   of a packet: names of interfaces from here on, by the numbers in the packets
+    lost         of a packet: an unknown number of records was lost before it; how that was seen
+    unobserved   of an interface: the times are the kernel's, nobody noted when he received
+    """
+
+    interfaces: dict[int, str] = {}
+    lost: str | None = None
+    unobserved: bool = False
+
+    def comment(self) -> bytes:
+        return NOTE + msgspec.json.encode(self)
+
+
+def note(comment: bytes) -> Note | None:
+    """The note in a packet's comment; None for a comment of someone else's."""
+    if not comment.startswith(NOTE):
+        return None
+    try:
+        return msgspec.json.decode(comment[len(NOTE) :], type=Note)
+    except msgspec.DecodeError:  # ValidationError is one as well
+        return None
 
 
 @cache
@@ -61,6 +94,7 @@ def schemas(order: str) -> dict[str, Struct]:
         "packet": Struct(*block, "interface" / u16, "drops" / u16, "high" / u32, "low" / u32,
                          "caplen" / u32, "len" / u32),
         "simple packet": Struct(*block, "len" / u32),
+        "statistics": Struct(*block, "interface" / u32, "high" / u32, "low" / u32),
         "option": Struct("code" / u16, "length" / u16),
     }  # fmt: skip
 
@@ -109,11 +143,11 @@ def pcap_packet(
     second, fraction = divmod(observed_ns, 10**9)
     head = {"sec": second, "fraction": fraction if nanoseconds else fraction // 1000,
             "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
-    return schemas(order)["pcap packet"].build(head) + data
+    return plans(order)["pcap packet"].pack(head) + data
 
 
 def _option(code: int, value: bytes, order: str) -> bytes:
-    head = schemas(order)["option"].build({"code": code, "length": len(value)})
+    head = plans(order)["option"].pack({"code": code, "length": len(value)})
     return head + value + bytes(-len(value) % 4)
 
 
@@ -121,13 +155,13 @@ def _block(
     name: str, kind: int, fields: dict[str, int], body: bytes, options: list[tuple[int, bytes]],
     order: str,
 ) -> bytes:  # fmt: skip
-    schema = schemas(order)[name]
+    plan = plans(order)[name]
     if options:
         body += b"".join(_option(code, value, order) for code, value in options)
         body += _option(OPT_END, b"", order)
-    size = schema.sizeof() + len(body) + 4
+    size = plan.size + len(body) + 4
     tail = size.to_bytes(4, BYTEORDER[order])
-    return schema.build({"type": kind, "total_length": size, **fields}) + body + tail
+    return plan.pack({"type": kind, "total_length": size, **fields}) + body + tail
 
 
 def section_block(
@@ -142,23 +176,40 @@ def section_block(
 
 
 def interface_block(
-    linktype: int, *, name: str = "", description: str = "", snaplen: int = 0, order: str = "<"
-) -> bytes:
+    linktype: int, *, name: str = "", description: str = "", comment: bytes = b"",
+    snaplen: int = 0, order: str = "<",
+) -> bytes:  # fmt: skip
     """A pcapng interface whose packets have times in nanoseconds; ipl: description = layout."""
-    texts = ((IF_NAME, name), (IF_DESCRIPTION, description))
-    options = [(code, text.encode()) for code, text in texts if text] + [(IF_TSRESOL, b"\x09")]
+    texts = (
+        (OPT_COMMENT, comment),
+        (IF_NAME, name.encode()),
+        (IF_DESCRIPTION, description.encode()),
+    )
+    options = [(code, text) for code, text in texts if text] + [(IF_TSRESOL, b"\x09")]
     fields = {"linktype": linktype, "reserved": 0, "snaplen": snaplen}
     return _block("interface", IDB, fields, b"", options, order)
 
 
 def packet_block(
     data: bytes, observed_ns: int, *, interface: int = 0, length: int | None = None,
-    dropped: int = 0, order: str = "<",
+    dropped: int = 0, comments: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
     """A pcapng enhanced packet; `dropped` packets were lost between it and the one before."""
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF,
               "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
     count = dropped.to_bytes(8, BYTEORDER[order])
-    options = [(EPB_DROPCOUNT, count)] if dropped else []
+    options = [(OPT_COMMENT, comment) for comment in comments]
+    if dropped:
+        options.append((EPB_DROPCOUNT, count))
     body = data + bytes(-len(data) % 4)
     return _block("enhanced packet", EPB, fields, body, options, order)
+
+
+def statistics_block(
+    interface: int, observed_ns: int, *, received: int, dropped: int, order: str = "<"
+) -> bytes:
+    """The counts of a pcapng interface: packets received, and packets that were lost."""
+    fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF}
+    counts = ((ISB_IFRECV, received), (ISB_IFDROP, dropped))
+    options = [(code, count.to_bytes(8, BYTEORDER[order])) for code, count in counts]
+    return _block("statistics", ISB, fields, b"", options, order)

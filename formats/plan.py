@@ -9,7 +9,7 @@ both equal.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
@@ -105,6 +105,10 @@ class Plan:
             code += "x" * (leaf.offset - at) + leaf.code
             at = leaf.offset + leaf.size
         return code + "x" * (size - at)
+
+    def pack(self, fields: Mapping[str, Any]) -> bytes:
+        """The fixed part with the values of `fields`, by name; padding is zeros."""
+        return self._struct.pack(*[fields[name] for name in self.names])
 
     def reader(self, names: Sequence[str]) -> Unpack:
         """A function (data, offset) -> the values of `names`; None for one the schema lacks."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import PackageNotFoundError, version
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from pylog.backends.capture import Capture
+from pylog import backends
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.merge import WINDOW_S, Merged
 from pylog.reader import OnError, Reader
 from pylog.record import (
     FlowRecord,
@@ -27,6 +28,7 @@ from pylog.record import (
     rfc3339,
     to_json,
 )
+from pylog.replay import Replay
 
 try:
     __version__ = version("pylog-ipl")
@@ -40,24 +42,84 @@ def open(
     layout: str | None = None,
     on_error: OnError = "resync",
     raw: bool = False,
+    **options: Any,
 ) -> Reader:
-    """A Reader of a log: a path, "-" for standard input, or a binary file object.
+    """A Reader of one log: NAME:ADDRESS, a path, "-" (standard input), or a binary file object.
 
-    The source may be raw IPFilter records, netlink messages of NFLOG, pcap or pcapng, each also
-    compressed with gzip, xz or zstd; what it is is found out from its first bytes.
+    Live sources are "nflog:GROUP[,GROUP...]" (Linux) and "ipl:DEVICE" (BSD, Solaris, illumos;
+    "ipl:" is the system's default device); "./nflog:5" is a file of that name. A file may hold raw
+    IPFilter records, netlink messages of NFLOG, pcap or pcapng, each also compressed with gzip,
+    xz or zstd; what it is is found out from its first bytes.
 
     layout     "ipl-5.1.2-lp64le" and the like, in place of detection
     on_error   "resync": damage becomes a LossRecord and reading goes on; "strict": DecodeError
     raw        keep the bytes of each message in `record.raw`
+    options    of the source, e.g. netns="fw", qthresh=1: pylog.backends.nflog.OPTIONS
 
     Raises BackendError when the source cannot be opened or read, DecodeError when it is no log or
-    its layout cannot be told, ValueError for a layout or option that does not exist.
+    its layout cannot be told, ValueError for a layout, address or option that makes no sense.
     """
-    backend = Capture(source)
+    found = backends.connect(source, options)
+    if len(found) > 1:
+        for backend in found:
+            backend.close()
+        raise ValueError(f"{source} names {len(found)} logs: pylog.merge reads them as one")
+    return _readers(found, layout, on_error, raw)[0]
+
+
+def merge(
+    *sources: str | os.PathLike[str] | BinaryIO,
+    window_s: float = WINDOW_S,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+    raw: bool = False,
+    **options: Any,
+) -> Merged:
+    """One reader of several sources, whose records come in the order of time.
+
+    window_s   how many seconds a record may be held back for an older one of another source
+
+    Everything else is as for `open`; the options go to those sources that have them.
+    """
+    readers: list[Reader] = []
     try:
-        return Reader(backend, layout=layout, on_error=on_error, raw=raw)
+        for source, own in zip(sources, backends.shared(sources, options), strict=True):
+            readers += _readers(backends.connect(source, own), layout, on_error, raw)
     except BaseException:
-        backend.close()
+        for reader in readers:
+            reader.close()
+        raise
+    return Merged(readers, window_s)
+
+
+def replay(
+    path: str | os.PathLike[str],
+    *,
+    speed: float | None = 1.0,
+    loop: bool = False,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+    raw: bool = False,
+) -> Replay:
+    """A Reader that gives a recording's records as if they were live, at its own pace.
+
+    speed   times faster than they were recorded; None: without waiting
+    loop    begin again at the end, without an end
+
+    Everything else is as for `open`.
+    """
+    return Replay(path, speed=speed, loop=loop, layout=layout, on_error=on_error, raw=raw)
+
+
+def _readers(
+    found: list[backends.Backend], layout: str | None, on_error: OnError, raw: bool
+) -> list[Reader]:
+    """A reader of each backend; all backends are closed when one cannot be read."""
+    try:
+        return [Reader(b, layout=layout, on_error=on_error, raw=raw) for b in found]
+    except BaseException:
+        for backend in found:
+            backend.close()
         raise
 
 
@@ -68,12 +130,16 @@ __all__ = [
     "FlowRecord",
     "Fragment",
     "LossRecord",
+    "Merged",
     "PacketRecord",
     "Reader",
     "Record",
+    "Replay",
     "Vlan",
     "json_lines",
+    "merge",
     "open",
+    "replay",
     "rfc3339",
     "to_json",
 ]

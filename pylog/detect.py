@@ -40,6 +40,14 @@ class Detection:
     others: list[Callable[[], Stream]] = field(default_factory=list)
 
 
+def _undecided() -> Stream:
+    raise RuntimeError("nothing was received yet")
+
+
+UNDECIDED = Detection("unknown", [], _undecided, ["nothing was received yet"])
+"""What is known of a live source before its first record."""
+
+
 def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
     """Tell what an input is by its first bytes; `final` if these are all.
 
@@ -78,6 +86,19 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
         others + guess.rivals,
         guess.others,
     )
+
+
+def known(layout: str) -> Detection:
+    """The detection of bytes that the source says have that layout."""
+    for module in modules().values():
+        try:
+            stream: Stream = module.stream(layout)
+        except ValueError:
+            continue
+        make: Callable[[], Stream] = partial(module.stream, layout)
+        container = "netlink" if stream.source == "nflog" else "raw"
+        return Detection(container, [stream.layout], make, ["said by the source"])
+    raise ValueError(f"no layout {layout!r}")
 
 
 def _named(head: bytes, final: bool, layout: str) -> Detection:

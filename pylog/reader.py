@@ -2,21 +2,31 @@
 
 Only whole records are given, `read_bytes` gives as many whole raw ones as fit, `pending` is
 FIONREAD and `flush` SIOCIPFFB. What cannot be read is counted and told in the stream of records as
-a LossRecord, in its place: damaged bytes, gaps in sequence numbers, losses a capture file tells.
+a LossRecord, in its place: damaged bytes, gaps in sequence numbers, losses that the system or a
+capture file tells.
+
+A file or pipe is told by its first bytes when the reader is made, a live source by its first
+records when they come. A reader holds what one `receive` gave, at most some MiB, and nothing else
+that grows.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import sys
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from pylog.backends import Backend
-from pylog.detect import HEAD, Detection, detect
+from pylog.detect import HEAD, UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Dropped, Item, Message
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
+from pylog.formats import Damage, Dropped, Interfaces, Item, Message
+from pylog.record import LossRecord, Record, queue_of
 
 OnError = Literal["resync", "strict"]
 """What to do about damage: tell it and go on, or stop."""
@@ -25,115 +35,44 @@ PATIENCE_S = 1.0
 """How many seconds a source may take for its first HEAD bytes, before what it gave has to do."""
 
 
-class Reader:
-    """Records of one source, in its order; an iterator and a context manager.
+_log = logging.getLogger("pylog")
 
-    detection   what the source was found to be
-    received    records read so far
-    malformed   stretches of bytes so far that no record could be made of
-    dropped     records known to be lost so far, by sequence numbers or the capture's own count;
-                None as long as the source has told neither: then it cannot be known
 
-    Not for use by several threads at a time.
-    """
+class Records(ABC):
+    """Records to be read one after the other, waiting for each: what readers have in common."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        *,
-        layout: str | None = None,
-        on_error: OnError = "resync",
-        raw: bool = False,
-    ) -> None:
-        """Reads the first bytes and finds out what they are.
+    @abstractmethod
+    def read(self, timeout: float | None = None) -> Record | None:
+        """The next record, waiting for it; None at the end, or when it was closed.
 
-        layout     the layout's name, in place of detection
-        on_error   "resync": tell damage as a LossRecord and go on; "strict": raise DecodeError
-        raw        give each record the bytes it was made of, as `record.raw`
-        Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
+        timeout   how many seconds to wait at most; TimeoutError then, and nothing is lost
         """
-        if on_error not in get_args(OnError):
-            known = ", ".join(get_args(OnError))
-            raise ValueError(f"on_error is {on_error!r}, but must be one of {known}")
-        self.backend = backend
-        self.received = 0
-        self.malformed = 0
-        self.dropped: int | None = None
-        self._strict = on_error == "strict"
-        self._raw = raw
-        self._expected: dict[str, int] = {}
-        self._told: Dropped | None = None
-        self._error: DecodeError | None = None
-        self._final = self._closed = self._told_failure = False
-        self._head, self.detection = self._begin(layout)
-        self._stream = self.detection.stream()
-        self._others = [make() for make in self.detection.others]
-        self._data = self._rest = b""
-        self._items: list[Item] = []
-        self._next = 0
 
-    def _begin(self, layout: str | None) -> tuple[bytes, Detection]:
-        """The first bytes and what they are.
-
-        HEAD bytes are waited for, but not for long: a log may grow slowly.
-        """
-        head, tried = self.backend.receive(), 0
-        more, deadline = head, time.monotonic() + PATIENCE_S
-        while True:
-            final = not more
-            if not final and len(head) < HEAD:
-                left = max(0.0, deadline - time.monotonic())
-                # twice as much is to come before it is worth another look
-                if len(head) < 2 * tried or (left and self.backend.wait(left)):
-                    more = self.backend.receive()
-                    head += more
-                    continue
-            try:
-                return head, detect(head, final, layout)
-            except DecodeError as error:
-                tried = len(head)
-                if final or len(head) >= HEAD:
-                    error.path = self.backend.name
-                    if final and self.backend.failure is not None and not head:
-                        raise self.backend.failure.again(self.backend.name) from error
-                    raise
-                more = self.backend.receive()
-                head += more
-
-    @property
-    def layout(self) -> str:
-        """The layout in use; of a capture, the first of its packets, or else its container."""
-        if self._stream.layout:
-            return self._stream.layout
-        return self.detection.layouts[0] if self.detection.layouts else self.detection.container
-
-    @property
-    def other(self) -> int:
-        """Messages so far that carry no record: acks, other link types, unknown blocks."""
-        return self._stream.other
+    @abstractmethod
+    def readers(self) -> list[Reader]:
+        """The reader of each source."""
 
     @property
     def ready(self) -> bool:
         """Whether the next record is here already, so that reading it waits for nothing."""
-        return self._next < len(self._items)
+        return False
 
-    # Reading
+    def due_s(self) -> float | None:
+        """In how many seconds to look again, where no descriptor tells; None: one does."""
+        return min((t for r in self.readers() if (t := r.backend.tick_s) is not None), default=None)
 
-    def read(self) -> Record | None:
-        """The next record, waiting for it; None at the end of the source.
+    def stop(self) -> None:
+        """Ask for the end: what the sources have is still given, then reading ends.
 
-        Raises DecodeError for damage when reading strictly, and again at every further call.
+        An NFLOG group is unbound, which makes the kernel send the batch that it was gathering.
         """
-        if self._error is not None:
-            raise self._error
-        while True:
-            while self._next < len(self._items):
-                item = self._items[self._next]
-                record = self._decode(item) if type(item) is Message else self._note(item)
-                if record is not None:
-                    return record
-            if not self._more():
-                return self._end()  # which may have several things to say, one at a call
+        for reader in self.readers():
+            reader.backend.stop()
+
+    def close(self) -> None:
+        """Let go of the sources; a second call does nothing. A read that waits gives None."""
+        for reader in self.readers():
+            reader.backend.close()
 
     def __iter__(self) -> Iterator[Record]:
         return self
@@ -143,6 +82,220 @@ class Reader:
         if record is None:
             raise StopIteration
         return record
+
+    def __aiter__(self) -> AsyncIterator[Record]:
+        return self
+
+    async def __anext__(self) -> Record:
+        while True:
+            if not self.ready:
+                await asyncio.sleep(0)  # let others run, once for every lot of records
+            try:
+                record = self.read(timeout=0)
+            except TimeoutError:
+                await self._readable()
+                continue
+            if record is None:
+                raise StopAsyncIteration
+            return record
+
+    async def _readable(self) -> None:
+        """Wait, without holding up the event loop, until there may be a record."""
+        due = self.due_s()
+        if sys.platform == "win32":  # whose event loop does not wait for pipes
+            await asyncio.sleep(0.05 if due is None else min(0.05, due))
+            return
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        with contextlib.ExitStack() as stack:
+            for reader in self.readers():
+                stack.enter_context(reader.backend.use)
+                for descriptor in reader.backend.wait_descriptors():
+                    loop.add_reader(descriptor, wake)
+                    stack.callback(loop.remove_reader, descriptor)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken, due)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Reader(Records):
+    """Records of one source, in its order; an iterator, also an asynchronous one, and a context.
+
+    replayed    give records as a live source does, without offsets
+    detection   what the source was found to be; UNDECIDED of a live device until records came
+    received    records read so far
+    malformed   stretches of bytes so far that no record could be made of
+    dropped     records known to be lost so far, by sequence numbers or the capture's own count;
+                None as long as the source has told neither: then it cannot be known
+
+    One thread at a time may read. `close` and `stop` may be called from any thread and from signal
+    handlers; both wake a blocked read. After fork() one of the two processes may read on.
+    """
+
+    replayed = False
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        layout: str | None = None,
+        on_error: OnError = "resync",
+        raw: bool = False,
+    ) -> None:
+        """Reads the first bytes and finds out what they are, unless the backend is live.
+
+        layout     the layout's name, in place of detection
+        on_error   "resync": tell damage as a LossRecord and go on; "strict": raise DecodeError
+        raw        give each record the bytes it was made of, as `record.raw`
+        Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
+        """
+        if on_error not in get_args(OnError):
+            known_words = ", ".join(get_args(OnError))
+            raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
+        self.backend = backend
+        self.received = 0
+        self.malformed = 0
+        self.dropped: int | None = None
+        self.detection = UNDECIDED
+        self._layout = layout or backend.layout
+        self._unplaced = backend.live or self.replayed
+        self._strict = on_error == "strict"
+        self._raw = raw
+        self._expected: dict[str, int] = {}
+        self._told: Dropped | None = None
+        self._error: DecodeError | None = None
+        self._final = self._told_failure = False
+        self._head = self._data = self._rest = b""
+        self._tried = 0
+        self._patience: float | None = None
+        self._items: list[Item] = []
+        self._next = 0
+        if backend.layout is not None:
+            self._begin_as(known(backend.layout))
+        elif not backend.live:
+            self._begin(None)
+
+    def _begin(self, deadline: float | None) -> None:
+        """Find out what the first bytes are.
+
+        HEAD bytes are waited for, but not for long: a log may grow slowly.
+        Raises TimeoutError at the deadline; what has come is kept then.
+        """
+        if not self._head:
+            self._head = self._receive(deadline)
+        more = self._head
+        if self._patience is None:
+            self._patience = time.monotonic() + PATIENCE_S
+        while True:
+            final = not more
+            if final and self.backend.live and not self._head:
+                return
+            decided = self.backend.live and self._layout is not None
+            if not final and len(self._head) < HEAD and not decided:
+                left = max(0.0, self._patience - time.monotonic())
+                # twice as much is to come before it is worth another look
+                if len(self._head) < 2 * self._tried or (left and self._wait(left, deadline)):
+                    more = self._receive(deadline)
+                    self._head += more
+                    continue
+            try:
+                detection = detect(self._head, final, self._layout)
+            except DecodeError as error:
+                self._tried = len(self._head)
+                if final or len(self._head) >= HEAD:
+                    error.path = self.backend.name
+                    if final and self.backend.failure is not None and not self._head:
+                        raise self.backend.failure.again(self.backend.name) from error
+                    raise
+                more = self._receive(deadline)
+                self._head += more
+                continue
+            self._begin_as(detection)
+            return
+
+    def _begin_as(self, detection: Detection) -> None:
+        self.detection = detection
+        self._stream = detection.stream()
+        self._others = [make() for make in detection.others]
+        for stream in (self._stream, *self._others):
+            stream.live = self._unplaced
+            stream.interface_name = self.backend.interface_name
+        if self.backend.live and self._layout is None:
+            same = "".join(f", or {name}, which reads them alike" for name in detection.layouts[1:])
+            _log.warning("%s: read as %s%s (%s)", self.backend.name, detection.layouts[0], same,
+                         "; ".join(detection.evidence))  # fmt: skip
+
+    def _receive(self, deadline: float | None) -> bytes:
+        """The next bytes of the source; TimeoutError when none come before the deadline."""
+        if deadline is not None and not self.backend.wait(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError(f"{self.backend.name}: no record came in time")
+        return self.backend.receive()
+
+    def _wait(self, timeout_s: float, deadline: float | None) -> bool:
+        """As the backend's wait, but TimeoutError at the deadline if that comes first."""
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            if left < timeout_s:
+                if not self.backend.wait(left):
+                    raise TimeoutError(f"{self.backend.name}: no record came in time")
+                return True
+        return self.backend.wait(timeout_s)
+
+    @property
+    def layout(self) -> str:
+        """The layout in use; of a capture, the first of its packets, or else its container."""
+        if self.detection is UNDECIDED:
+            return self._layout or "unknown"
+        if self._stream.layout:
+            return self._stream.layout
+        return self.detection.layouts[0] if self.detection.layouts else self.detection.container
+
+    @property
+    def other(self) -> int:
+        """Messages so far that carry no record: acks, other link types, unknown blocks."""
+        return 0 if self.detection is UNDECIDED else self._stream.other
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next record is here already, so that reading it waits for nothing."""
+        return self._next < len(self._items)
+
+    # Reading
+
+    def readers(self) -> list[Reader]:
+        return [self]
+
+    def read(self, timeout: float | None = None) -> Record | None:
+        """As Records.read. Raises DecodeError for damage when reading strictly, and again at
+        every further call.
+        """
+        if self._error is not None:
+            raise self._error
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.backend.closed:
+            while self._next < len(self._items):
+                item = self._items[self._next]
+                record = self._decode(item) if type(item) is Message else self._note(item)
+                if record is not None:
+                    return record
+            if not self._more(deadline):
+                return self._end()  # which may have several things to say, one at a call
+        return None
 
     def read_bytes(self, size: int) -> bytes:
         """As many whole raw records as fit in `size` bytes, at least one; b"" at the end.
@@ -155,7 +308,7 @@ class Reader:
         taken: list[bytes] = []
         left = size
         try:
-            while True:
+            while not self.backend.closed:
                 while self._error is None and self._next < len(self._items):
                     item = self._items[self._next]
                     if not isinstance(item, Message):
@@ -175,20 +328,22 @@ class Reader:
                     raise self._error
                 if taken:
                     return b"".join(taken)
-                if not self._more():
+                if not self._more(None):
                     while self._end() is not None:
                         pass
-                    return b""
+                    break
         except DecodeError:
             if taken:  # the error comes again at the next call
                 return b"".join(taken)
             raise
+        return b""
 
     def pending(self) -> int:
         """How many bytes can be read without waiting: whole records at hand and what the system
-        has (FIONREAD; in a file all that is left, in a compressed one counted compressed).
+        has (FIONREAD; in a file all that is left, in a compressed one counted compressed; of NFLOG
+        with the 20 bytes that end a batch).
         """
-        if self._closed:
+        if self.backend.closed:
             return 0
         return self._queued() + len(self._rest) + len(self._head) + self.backend.pending()
 
@@ -200,14 +355,21 @@ class Reader:
 
         A discarded record is neither received nor dropped; a file is left at its end.
         """
-        flushed = 0
+        flushed, by_system = 0, self.backend.flush()
         while True:
             flushed += self._queued()
-            self.malformed += sum(isinstance(i, Damage) for i in self._items[self._next :])
+            for item in self._items[self._next :]:
+                self.malformed += isinstance(item, Damage)
+                if isinstance(item, Interfaces):
+                    item.learn()
             self._next = len(self._items)
-            if not (self._head or self.backend.regular or self.backend.pending()):
+            if by_system is not None:
+                flushed += by_system + len(self._head)
+                self._head = b""
                 break
-            if not self._more():
+            if self.backend.closed or not (self._head or self.backend.wait(0)):
+                break
+            if not self._more(None):
                 break
         self._expected.clear()
         return flushed
@@ -216,64 +378,61 @@ class Reader:
         """The source's descriptor, to wait on."""
         return self.backend.fileno()
 
-    def close(self) -> None:
-        """Let go of the source and of what was read ahead; a second call does nothing."""
-        self._closed = self._final = True
-        self._items, self._next, self._rest, self._head = [], 0, b"", b""
-        self.backend.close()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     # From bytes to records
 
-    def _more(self) -> bool:
+    def _more(self, deadline: float | None) -> bool:
         """Take in more bytes and find the messages in them; False when there are no more."""
         if self._final:
             return False
-        more, self._head = self._head or self.backend.receive(), b""
+        if self.detection is UNDECIDED:
+            self._begin(deadline)
+            if self.detection is UNDECIDED:  # stopped before anything came
+                self._final = True
+                return False
+        backend, stream = self.backend, self._stream
+        more, self._head = self._head or self._receive(deadline), b""
         self._final = not more
+        if backend.live:
+            stream.observed_ns = time.time_ns()
+        if backend.overrun is not None:
+            if self._told is None:
+                self._told = Dropped(0, None, backend.overrun)
+            backend.overrun = None
         self._data = self._rest + more
-        self._items = self._stream.split(self._data, self._final)
-        self._rest = self._data[self._stream.used :]
+        self._items = stream.split(self._data, self._final or backend.whole)
+        self._rest = self._data[stream.used :]
         self._next = 0
-        if self._strict and self._stream.damage is not None:
+        if self._strict and stream.damage is not None:
             # the damage goes on: do not wait for its end
-            self._items.append(Damage(self._stream.damage.offset, 0, self._stream.damage.error))
+            self._items.append(Damage(stream.damage.offset, 0, stream.damage.error))
         return True
 
     def _end(self) -> LossRecord | None:
         """What there is to say at the end of the source: that it did not end well."""
         told, self._told = self._told, None
-        if told is not None and told.count is not None:  # and no record came after it
-            self.dropped = (self.dropped or 0) + told.count
-            return LossRecord(source=self._stream.source, layout=self.layout, offset=told.offset,
+        if told is not None and not self.backend.closed:  # and no record came after it
+            if told.count is not None:
+                self.dropped = (self.dropped or 0) + told.count
+            return LossRecord(source=self._stream.source, layout=self.layout,
+                              offset=None if self._unplaced else told.offset,
                               count=told.count, reason=told.reason)  # fmt: skip
         failure = self.backend.failure
-        if failure is None or self._closed or self._told_failure:
+        if failure is None or self.backend.closed or self._told_failure:
             return None
         self._told_failure = True
         return self._malformed(failure, 0)
 
     def _note(self, item: Item) -> LossRecord | None:
-        """Take an item that is no message: damage, or word of a loss."""
+        """Take an item that is no message: damage, word of a loss or of interfaces."""
         self._next += 1
         if isinstance(item, Damage):
             return self._malformed(item.error, item.size, item.offset)
         if isinstance(item, Dropped):
-            if item.count is None:
-                return LossRecord(source=self._stream.source, layout=self.layout,
-                                  offset=item.offset, reason=item.reason)  # fmt: skip
-            before = self._told.count or 0 if self._told else 0
-            self._told = Dropped(item.offset, before + item.count, item.reason)
+            before = self._told.count if self._told else 0
+            both = None if item.count is None or before is None else before + item.count
+            self._told = Dropped(item.offset, both, item.reason)
+        elif isinstance(item, Interfaces):
+            item.learn()
         return None
 
     def _decode(self, message: Message) -> Record:
@@ -304,12 +463,15 @@ class Reader:
         stream = self._stream
         for i, other in enumerate(self._others):
             other.base, other.used, other.final = stream.base, stream.used, stream.final
+            other.observed_ns = stream.observed_ns
             try:
                 record = other.decode(self._data, message, self._raw)
             except DecodeError:
                 continue
             other.damage, other.other = stream.damage, stream.other
             self._stream, self._others = other, self._others[i + 1 :]
+            if self.backend.live:
+                _log.warning("%s: read as %s from here on", self.backend.name, other.layout)
             return record
         return None
 
@@ -318,35 +480,51 @@ class Reader:
         if self._strict:
             self._error = error.again(self.backend.name)
             raise self._error
+        at = error.offset if offset is None else offset
         return LossRecord(
             source=self._stream.source,
             layout=self.layout,
-            offset=error.offset if offset is None else offset,
+            offset=None if self._unplaced else at,
+            observed_ns=self._stream.observed_ns,
             size=size or None,
             reason=error.reason,
+            raw=self._octets(at, size) if self._raw else None,
         )
 
+    def _octets(self, offset: int, size: int) -> bytes | None:
+        """The bytes that no record could be made of, as far as they are still at hand."""
+        start = offset - self._stream.base
+        return self._data[start : start + size] or None if start >= 0 else None
+
     def _account(self, record: Record) -> LossRecord | None:
-        """What was lost before the record, by its sequence number or by the capture's count."""
-        told, self._told = self._told, None
-        seq = record.seq
+        """What was lost before the record, by its sequence number or by what was told."""
+        told, seq = self._told, record.seq
         if seq is None:
-            if told is None or told.count is None:
-                return None
-            return self._loss(record, told.count, None, told.reason)
+            self._told = None
+            return None if told is None else self._loss(record, told.count, None, told.reason)
         queue = queue_of(record)
-        expected = self._expected.get(queue, seq)
+        expected = self._expected.get(queue)
+        if told is not None and told.count is not None:
+            self._told = None
+            if expected is None:  # the numbers before are not known: take the word for it
+                self._expected[queue] = seq
+                return self._loss(record, told.count, None, told.reason)
+        if expected is None:
+            expected = seq
         if self.dropped is None:
             self.dropped = 0
         gap = (seq - expected) & 0xFFFFFFFF
         if gap == 0 or gap >= 0x80000000:  # in order, or counted anew from the start
             self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
             return None
+        self._told = None  # this is how much it was
         self._expected[queue] = seq
         return self._loss(record, gap, expected, f"sequence number {seq}, but expected {expected}")
 
-    def _loss(self, record: Record, count: int, seq: int | None, reason: str) -> LossRecord:
-        self.dropped = (self.dropped or 0) + count
+    def _loss(self, record: Record, count: int | None, seq: int | None, reason: str) -> LossRecord:
+        """`count` records were lost before the record; None: nobody knows how many."""
+        if count is not None:
+            self.dropped = (self.dropped or 0) + count
         return LossRecord(
             source=record.source,
             layout=record.layout,
@@ -355,15 +533,6 @@ class Reader:
             observed_ns=record.observed_ns,
             seq=seq,
             count=count,
-            queue=queue_of(record),
+            queue=None if count is None else queue_of(record),
             reason=reason,
         )
-
-
-def queue_of(record: Record) -> str:
-    """The log within the source that numbers the record: an NFLOG group, or ipf, nat or state."""
-    if isinstance(record, PacketRecord):
-        return record.group or "" if record.source == "nflog" else "ipf"
-    if isinstance(record, FlowRecord):
-        return "state" if record.flow_type == "state" else "nat"
-    return record.queue or ""

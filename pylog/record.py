@@ -163,6 +163,15 @@ class LossRecord(
 Record = PacketRecord | FlowRecord | LossRecord
 
 
+def queue_of(record: Record) -> str:
+    """The log within the source that numbers the record: an NFLOG group, or ipf, nat or state."""
+    if isinstance(record, PacketRecord):
+        return record.group or "" if record.source == "nflog" else "ipf"
+    if isinstance(record, FlowRecord):
+        return "state" if record.flow_type == "state" else "nat"
+    return record.queue or ""
+
+
 # The JSON shape: the same fields, with times as text, packet bytes as hex, and no raw bytes.
 
 

@@ -11,20 +11,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo  <-  formats  <-  backends  <-  detect, reader  <-  outputs, cli
+#     record, errors, memo  <-  formats  <-  backends  <-  detect, reader  <-  merge, replay
+#     <-  outputs, testing, cli
+_BASE = {"pylog.errors", "pylog.memo", "pylog.record"}
 ALLOWED: dict[str, set[str]] = {
     "pylog.errors": set(),
     "pylog.memo": set(),
     "pylog.record": {"pylog.memo"},
-    "pylog.formats": {"pylog.errors", "pylog.memo", "pylog.record", "pylog.formats"},
-    "pylog.backends": {"pylog.errors", "pylog.record"},
-    "pylog.detect": {"pylog.errors", "pylog.record", "pylog.formats"},
-    "pylog.reader": {"pylog.errors", "pylog.record", "pylog.formats", "pylog.backends",
-                     "pylog.detect"},
-    "pylog": {"pylog.errors", "pylog.record", "pylog.backends", "pylog.reader"},
-    "pylog.outputs": {"pylog.record", "pylog.outputs"},
-    "pylog.cli": {"pylog", "pylog.errors", "pylog.record", "pylog.formats", "pylog.reader",
-                  "pylog.outputs", "pylog.cli"},
+    "pylog.formats": {*_BASE, "pylog.formats"},
+    "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},
+    "pylog.detect": {*_BASE, "pylog.formats"},
+    "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.detect"},
+    "pylog.merge": {*_BASE, "pylog.reader"},
+    "pylog.replay": {*_BASE, "pylog.backends", "pylog.reader"},
+    "pylog": {*_BASE, "pylog.backends", "pylog.reader", "pylog.merge", "pylog.replay"},
+    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.outputs"},
+    "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
+                      "pylog.replay"},
+    "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
+                  "pylog.merge", "pylog.outputs", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
 }  # fmt: skip
 FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",

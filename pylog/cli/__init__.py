@@ -1,14 +1,15 @@
-"""The command line: one module a command, found by its file.
+"""The command line: one module a command, found by its file; `_sources` is what they share.
 
 A command module has `HELP` (one line), `add_arguments(parser)` and `run(arguments) -> exit status`.
 Records and answers go to standard output, everything else to standard error. Exit status: 0; 1 for
-a failure, 2 for wrong usage, 130 for Ctrl-C. A closed pipe is no error.
+a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is no error.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import pkgutil
 import sys
@@ -18,24 +19,8 @@ import pylog
 from pylog.errors import BackendError, DecodeError
 
 DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
-of Linux NFLOG (netlink dumps, pcap and pcapng captures), from any machine on any machine."""
-
-
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command that reads a log takes."""
-    parser.add_argument(
-        "--layout",
-        metavar="NAME",
-        help="the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before"
-        " 4.0 also with :nat or :state for those logs",
-    )
-    parser.add_argument(
-        "--on-error",
-        choices=("resync", "strict"),
-        default="resync",
-        help="damaged bytes: resync goes on with the next record and tells what was lost"
-        " (default), strict stops",
-    )
+of Linux NFLOG (live groups, netlink dumps, pcap and pcapng captures), from any machine on any
+machine."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="pylog", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"pylog {pylog.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    logging.basicConfig(format="pylog: %(message)s")  # what the library notes, on standard error
     for entry in pkgutil.iter_modules(__path__):
+        if entry.name.startswith("_"):
+            continue
         module = importlib.import_module(f"{__name__}.{entry.name}")
         command = commands.add_parser(
             entry.name, help=module.HELP, description=module.__doc__,

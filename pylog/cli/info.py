@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 import pylog
-from pylog.cli import add_source_arguments
+from pylog.cli._sources import add_source_arguments
 from pylog.formats import ipl_layouts
 from pylog.outputs.text import escape
-from pylog.reader import Reader, queue_of
-from pylog.record import LossRecord, PacketRecord, Record, json_number, rfc3339
+from pylog.reader import Reader
+from pylog.record import LossRecord, PacketRecord, Record, json_number, queue_of, rfc3339
 
 HELP = "tell what a log is and what is in it"
 
@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog info`."""
     for i, source in enumerate(arguments.source):
         with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
+            if reader.backend.live:
+                raise ValueError(f"{source} has no end to read to; pylog read -v tells what it is")
             found = describe(reader)
         if not arguments.explain:
             del found["evidence"], found["rivals"]

@@ -1,8 +1,10 @@
-"""Read logs and write their records as text, JSON lines or CSV.
+"""Read logs and write their records as text, JSON lines, CSV or pcapng.
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
 messages of NFLOG, pcap or pcapng with link type NFLOG, NETLINK or IPFILTER; each also compressed
-with gzip, xz or zstd. Several are read one after the other.
+with gzip, xz or zstd. Or it is live: nflog:GROUP[,GROUP...] on Linux, ipl:[DEVICE,...] on BSD,
+Solaris and illumos. Files are read one after the other, with --merge in the order of time; so is
+everything as soon as a live source is among it.
 """
 
 from __future__ import annotations
@@ -14,34 +16,54 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-import pylog
 from pylog import outputs
-from pylog.cli import add_source_arguments
+from pylog.cli._sources import (
+    add_live_arguments,
+    add_source_arguments,
+    exit_status,
+    is_live,
+    opened,
+    stopping,
+    summary,
+)
 from pylog.errors import BackendError
-from pylog.reader import Reader
+from pylog.reader import Records
 
-HELP = "write the records of logs as text, JSON or CSV"
+HELP = "write the records of logs as text, JSON, CSV or pcapng"
 LONG_FILE = 1 << 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog read`."""
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="a file, or - (standard input)")
+    parser.add_argument(
+        "source", nargs="+", metavar="SOURCE",
+        help="a file, - (standard input), nflog:GROUP[,GROUP...] or ipl:[DEVICE,...]",
+    )  # fmt: skip
+    add_output_arguments(parser)
+    parser.add_argument(
+        "--merge", action="store_true", help="read files in the order of time, not one by one"
+    )
+    add_source_arguments(parser)
+    add_live_arguments(parser)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command that writes records takes."""
     parser.add_argument(
         "--to", choices=outputs.names(), default="text", help="what to write (default: text)"
     )
     parser.add_argument("-w", "--write", metavar="FILE", help="write there, not to standard output")
     parser.add_argument(
-        "-n", "--count", type=_count, metavar="COUNT", help="stop after that many records"
+        "-n", "--count", type=count, metavar="COUNT", help="stop after that many records"
     )
-    add_source_arguments(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true",
         help="tell on standard error what was found, read, damaged and lost",
     )  # fmt: skip
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of records on the command line."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no count: a number, 0 or more")
     return int(text)
@@ -49,54 +71,76 @@ def _count(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
-    left, status = arguments.count, 0
-    with contextlib.ExitStack() as opened:
-        stream = output = None
-        for source in arguments.source:
-            if left == 0:
+    sources: list[str] = arguments.source
+    together = arguments.merge or any(is_live(source) for source in sources)
+    raw = outputs.needs_raw(arguments.to)
+    with Copy(arguments) as copy:
+        for some in [sources] if together else [[source] for source in sources]:
+            if copy.left == 0:
                 break
-            with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
-                if stream is None or output is None:  # not before there is something to write
-                    stream = opened.enter_context(_destination(arguments))
-                    colour = stream.isatty() and "NO_COLOR" not in os.environ
-                    output = outputs.output(arguments.to, stream, colour=colour)
-                    opened.callback(output.close)
-                try:
-                    left = _copy(reader, output, left, stream)
-                finally:
-                    if arguments.verbose:
-                        output.flush()
-                        print(summary(source, reader), file=sys.stderr)
-                if reader.malformed and not reader.received and left != 0:
-                    print(f"pylog: {reader.backend.name}: no record could be read as"
-                          f" {reader.layout}", file=sys.stderr)  # fmt: skip
-                    status = 1
-    return status
+            with opened(arguments, some, raw) as records:
+                copy.all(records)
+    return copy.status
 
 
-def _copy(reader: Reader, output: outputs.Output, left: int | None, stream: BinaryIO) -> int | None:
-    """Write the reader's records, at most `left` of them; return how many may still come."""
-    with _progress(reader, stream) as progress:
-        if left is None:
-            for record in reader:
-                output.write(record)
-                if not reader.ready:
-                    output.flush()
-                    progress()
-            return None
-        while left > 0 and (following := reader.read()) is not None:
-            output.write(following)
-            left -= 1
-            if not reader.ready:
+class Copy(contextlib.ExitStack):
+    """Writes records to where the arguments say, which is opened for the first of them.
+
+    left     how many records may still be written, None for any number
+    status   the exit status so far
+    """
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        super().__init__()
+        self._arguments = arguments
+        self._stream: BinaryIO | None = None
+        self._output: outputs.Output | None = None
+        self.left: int | None = arguments.count
+        self.status = 0
+
+    def all(self, records: Records) -> None:
+        """Write the records to their end, or to where a signal ends them."""
+        if self._stream is None:  # not before there is something to write
+            self._stream = self.enter_context(_destination(self._arguments))
+            colour = self._stream.isatty() and "NO_COLOR" not in os.environ
+            self._output = outputs.output(self._arguments.to, self._stream, colour=colour)
+            self.callback(self._output.close)
+        assert self._output is not None
+        try:
+            with stopping(records) as caught, _progress(records, self._stream) as progress:
+                self._copy(records, self._output, progress)
+        finally:
+            if self._arguments.verbose:
+                self._output.flush()
+                for reader in records.readers():
+                    print(summary(reader), file=sys.stderr)
+        for reader in records.readers():
+            if reader.malformed and not reader.received and self.left != 0:
+                print(f"pylog: {reader.backend.name}: no record could be read as {reader.layout}",
+                      file=sys.stderr)  # fmt: skip
+                self.status = 1
+        if caught:
+            self.left, self.status = 0, exit_status(caught)
+
+    def _copy(self, records: Records, output: outputs.Output, progress: Any) -> None:
+        while self.left is None or self.left > 0:
+            if not records.ready:
                 output.flush()
                 progress()
-    return left
+            record = records.read()
+            if record is None:
+                return
+            output.write(record)
+            if self.left is not None:
+                self.left -= 1
 
 
 @contextlib.contextmanager
 def _destination(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
     """The file to write to; BackendError when it cannot be opened."""
     if arguments.write is None or arguments.write == "-":
+        if outputs.needs_raw(arguments.to) and sys.stdout.isatty():
+            raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
         yield sys.stdout.buffer
         return
     logs = [source for source in arguments.source if os.path.exists(source)]
@@ -111,14 +155,16 @@ def _destination(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _progress(reader: Reader, stream: BinaryIO) -> Iterator[Any]:
+def _progress(records: Records, stream: BinaryIO) -> Iterator[Any]:
     """A function that moves the progress bar, if there is to be one.
 
     There is one for a long file, when standard error is a terminal that the records do not go to,
     and tqdm (the extra `progress`) is installed.
     """
-    size = reader.backend.size
-    if size is None or size < LONG_FILE or not sys.stderr.isatty() or stream.isatty():
+    found = [reader.backend for reader in records.readers()]
+    sizes = [backend.size for backend in found if backend.size is not None]
+    size = sum(sizes)
+    if len(sizes) < len(found) or size < LONG_FILE or not sys.stderr.isatty() or stream.isatty():
         yield lambda: None
         return
     try:
@@ -126,17 +172,11 @@ def _progress(reader: Reader, stream: BinaryIO) -> Iterator[Any]:
     except ImportError:
         yield lambda: None
         return
-    name = os.path.basename(reader.backend.name)
+    name = os.path.basename(found[0].name)
     with tqdm(total=size, unit="B", unit_scale=True, desc=name, file=sys.stderr) as bar:
-        yield lambda: bar.update(reader.backend.position() - bar.n)
-        bar.update(reader.backend.position() - bar.n)
 
+        def move() -> None:
+            bar.update(sum(backend.position() for backend in found) - bar.n)
 
-def summary(source: str, reader: Reader) -> str:
-    """What was read of a source, and what was not, as one line."""
-    dropped = "cannot be known" if reader.dropped is None else f"{reader.dropped}"
-    name = "standard input" if source == "-" else source
-    return (
-        f"pylog: {name}: {reader.detection.container}, {reader.layout}: {reader.received} records"
-        f" read, damaged places: {reader.malformed}, lost records: {dropped}"
-    )
+        yield move
+        move()

@@ -1,7 +1,8 @@
 """Outputs: what records are written as. One module an output, found by its name.
 
 An output module has a class `Output(stream, **options)` with `write(record)`, `flush()` and
-`close()`, which write bytes to a binary file object and leave it open.
+`close()`, which write bytes to a binary file object and leave it open. It may say `RAW = True`:
+then it takes records that were read with raw=True.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class Output(Protocol):
 def names() -> list[str]:
     """The outputs there are."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def needs_raw(name: str) -> bool:
+    """Whether the output of that name takes records with their raw bytes only."""
+    return getattr(importlib.import_module(f"{__name__}.{name}"), "RAW", False)
 
 
 def output(name: str, stream: BinaryIO, colour: bool = False) -> Output:

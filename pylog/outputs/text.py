@@ -165,7 +165,8 @@ def _flow(record: FlowRecord) -> Iterator[str]:
 
 def _loss(record: LossRecord) -> Iterator[str]:
     if record.size is not None:
-        yield f"LOST {record.size} bytes at offset {record.offset}"
+        where = "" if record.offset is None else f" at offset {record.offset}"
+        yield f"LOST {record.size} bytes{where}"
     else:
         count = (
             "an unknown number of records" if record.count is None else f"{record.count} records"

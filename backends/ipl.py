@@ -1,0 +1,264 @@
+"""/dev/ipl, /dev/ipnat, /dev/ipstate: the log devices of a running IPFilter.
+
+A read gives whole records, as many as fit. A buffer larger than the kernel's log is EINVAL on most
+versions, one too small for the next record gives nothing and keeps the record; what fits is found
+out by asking, and `_read` is where it is asked. O_NONBLOCK is ignored, so nothing is read before
+FIONREAD says that there is something. Some kernels do not wake who polls: those are asked again
+every second, as ipmon does.
+
+The system calls come from a System, so that a double of the device (pylog.testing) can stand in.
+
+Sources: ipl(4), ip_log.c and ip_fil.h of IPFilter 3.4 to 5.1, ip_fil.c of the BSDs, illumos.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pylog.backends import Backend, Check, Found, Option
+from pylog.backends.capture import Capture
+from pylog.errors import BackendError, BackendUnavailable
+
+HELP = (
+    "log devices of BSD's or Solaris' IPFilter: ipl: (the default one) or ipl:DEVICE[,DEVICE...];"
+    " a file in place of a device is read as one"
+)
+OPTIONS: tuple[Option, ...] = ()
+
+
+class Ioctls(NamedTuple):
+    """What a system calls its log, and the requests that it knows."""
+
+    device: str  # IPL_NAME
+    fionread: int
+    siocipffb: int  # _IOR('r', 66, int)
+
+
+_BSD = Ioctls("/dev/ipl", 0x4004667F, 0x40047242)
+IOCTLS = {
+    "freebsd": _BSD,
+    "netbsd": _BSD,
+    "openbsd": _BSD,
+    "dragonfly": _BSD,
+    "darwin": _BSD,
+    "sunos": _BSD._replace(device="/dev/ipf"),
+    "linux": Ioctls("/dev/ipl", 0x541B, 0x80047242),
+}
+"""By the beginning of sys.platform: FIONREAD is _IOR('f', 127, int), but for Linux."""
+
+DEVICES = ("/dev/ipl", "/dev/ipf", "/dev/ipnat", "/dev/ipstate")
+
+LARGEST_LOG = 0x80000
+"""The most that ipl_logsize (log_size) can be set to, and so the largest read there can be."""
+SMALLEST_LOG = 256
+"""A read that is refused below this is not refused for its size."""
+TICK_S = 1.0
+
+
+class System(NamedTuple):
+    """The system calls; `ioctl` changes its buffer as fcntl.ioctl(..., True) does."""
+
+    platform: str
+    open: Callable[[str, int], int]
+    read: Callable[[int, int], bytes]
+    ioctl: Callable[[int, int, bytearray], int]
+    close: Callable[[int], None]
+
+
+def real_system() -> System:
+    """The calls of this system; BackendUnavailable where there is no ioctl."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise BackendUnavailable(f"{sys.platform} has no IPFilter devices") from error
+    return System(
+        sys.platform,
+        os.open,
+        os.read,
+        lambda descriptor, request, buffer: fcntl.ioctl(descriptor, request, buffer, True),
+        os.close,
+    )
+
+
+def _ioctls(platform: str) -> Ioctls:
+    return next((row for name, row in IOCTLS.items() if platform.startswith(name)), _BSD)
+
+
+def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
+    """The devices of "", "/dev/ipl" or "/dev/ipl,/dev/ipnat"; what is a file is read as one."""
+    default = _ioctls(sys.platform).device
+    found: list[Backend] = []
+    try:
+        for path in (address or default).split(","):
+            found.append(Device(path) if _is_device(path) else Capture(path))
+    except BaseException:
+        for backend in found:
+            backend.close()
+        raise
+    return found
+
+
+def _is_device(path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)
+    except FileNotFoundError as error:
+        there = [device for device in DEVICES if os.path.exists(device)]
+        hint = f"there is {' and '.join(there)}" if there else (
+            f"IPFilter is not loaded, or {sys.platform} has none"
+        )  # fmt: skip
+        raise BackendUnavailable(f"there is no {path}: {hint}") from error
+    except OSError as error:
+        raise BackendError(f"cannot open {path}: {error.strerror}") from error
+
+
+class Device(Backend):
+    """The records that a log device gives.
+
+    read_size   how many bytes a read asks for, as far as that has been found out
+    """
+
+    live = True
+    whole = True
+
+    def __init__(self, path: str, system: System | None = None) -> None:
+        """Opens the device for reading; BackendError, BackendUnavailable."""
+        super().__init__(f"ipl:{path}")
+        self.path = path
+        self._system = system or real_system()
+        self._ioctls = _ioctls(self._system.platform)
+        self.read_size = LARGEST_LOG
+        self._accepted, self._refused = (
+            0,
+            LARGEST_LOG + 1,
+        )  # a size that works, and one that does not
+        self._descriptor = self._open(os.O_RDONLY)
+
+    def _open(self, flags: int) -> int:
+        what = "writing, which flushing takes" if flags == os.O_WRONLY else "reading"
+        try:
+            return self._system.open(self.path, flags | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            hints = {
+                errno.EACCES: "run as its owner, root, or let the group read it",
+                errno.EPERM: "run as root",
+                errno.ENXIO: "IPFilter is not loaded, or has no log of that kind",
+                errno.EBUSY: "another program (ipmon?) has it",
+            }
+            hint = f"; {hints[error.errno]}" if error.errno in hints else ""
+            text = f"cannot open {self.path} for {what}: {error.strerror}{hint}"
+            kind = (
+                BackendUnavailable if error.errno in (errno.ENOENT, errno.ENXIO) else BackendError
+            )
+            raise kind(text) from error
+
+    def _failure(self, operation: str, error: OSError) -> BackendError:
+        hints = {
+            errno.ENXIO: "IPFilter was built without its log, or is being unloaded",
+            errno.EIO: "IPFilter is not enabled (ipf -E)",
+        }
+        hint = f"; {hints[error.errno]}" if error.errno in hints else ""
+        return BackendError(f"cannot {operation} {self.path}: {error.strerror}{hint}")
+
+    def _read(self) -> bytes:
+        """One read(2), with the largest size that the device takes; b"" when it gave nothing.
+
+        The size is halved while it is EINVAL. When it then turns out too small for a record, the
+        smallest size that is refused is closed in on.
+        """
+        while True:
+            try:
+                data = self._system.read(self._descriptor, self.read_size)
+            except OSError as error:
+                if error.errno != errno.EINVAL or self.read_size <= SMALLEST_LOG:
+                    raise self._failure("read", error) from error
+                if self.read_size <= self._accepted:  # the log was made smaller meanwhile
+                    self._accepted = 0
+                self._refused = self.read_size
+            else:
+                self._accepted = self.read_size
+                if data or not self.pending():
+                    return data
+                if self._refused - self._accepted <= 1:
+                    raise BackendError(
+                        f"cannot read {self.path}: its next record is larger than the"
+                        f" {self.read_size} bytes that may be read at a time; pylog flush"
+                        " discards it"
+                    )
+            between = (self._accepted or 0) + self._refused
+            self.read_size = max(SMALLEST_LOG, between // 2)
+
+    def _receive(self) -> bytes | None:
+        return (self._read() or None) if self._ready() else None
+
+    def _ready(self) -> bool:
+        if self.pending():
+            return True
+        if self.tick_s is None and self._poll(0):
+            if self.pending():
+                return True
+            # readable, with nothing to read: this kernel's poll does not tell
+            self.tick_s, self._poller = TICK_S, None
+        return False
+
+    def _descriptors(self) -> list[int]:
+        return [] if self.tick_s is not None else [self._descriptor]
+
+    def pending(self) -> int:
+        """FIONREAD: how many bytes of records the kernel has."""
+        return self._ask(self._descriptor, self._ioctls.fionread, "ask")
+
+    def flush(self) -> int:
+        """SIOCIPFFB: let the kernel discard its records; how many bytes they had."""
+        descriptor = self._open(os.O_WRONLY)
+        try:
+            return self._ask(descriptor, self._ioctls.siocipffb, "flush")
+        finally:
+            self._system.close(descriptor)
+
+    def _ask(self, descriptor: int, request: int, operation: str) -> int:
+        buffer = bytearray(8)  # 3.4 stores a size_t
+        try:
+            self._system.ioctl(descriptor, request, buffer)
+        except OSError as error:
+            raise self._failure(operation, error) from error
+        # an int; or the second half of a size_t, where those machines have the low half
+        low, high = (int.from_bytes(half, sys.byteorder) for half in (buffer[:4], buffer[4:]))
+        return low or high
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def _release(self) -> None:
+        self._system.close(self._descriptor)
+
+
+def sources() -> list[Found]:
+    """The log devices that there are here."""
+    there = [device for device in DEVICES if os.path.exists(device)]
+    if not there:
+        default = _ioctls(sys.platform).device
+        return [Found("ipl:", "IPFilter's log", f"there is no {default} on this {sys.platform}")]
+    problems = {path: None if os.access(path, os.R_OK) else "not readable: root?" for path in there}
+    return [Found(f"ipl:{path}", "IPFilter's log", problems[path]) for path in there]
+
+
+def checks() -> list[Check]:
+    """Whether the devices are there and can be asked."""
+    found = []
+    for device in DEVICES:
+        if os.path.exists(device):
+            try:
+                backend = Device(device)
+                found.append(Check(True, f"{device}: {backend.pending()} bytes pending"))
+                backend.close()
+            except BackendError as error:
+                found.append(Check(False, str(error)))
+    default = _ioctls(sys.platform).device
+    return found or [
+        Check(False, f"there is no {default}: IPFilter is not loaded, or {sys.platform} has none")
+    ]

@@ -1,0 +1,651 @@
+"""NFLOG: log messages of the running Linux kernel, over a netlink socket.
+
+One socket carries all groups of a source. Everything is asked for in one acknowledged message a
+group, and what can be read back is read back: the kernel takes much that makes no sense without a
+word. `_recv` owns recv and its errors; `_collect` takes what is there, many datagrams at a time,
+into one buffer. Data and acks share the socket, so what comes while an ack is awaited is kept.
+
+NETLINK_NO_ENOBUFS is set: with it a full buffer costs the datagrams that do not fit and no more,
+without it everything until the buffer is empty. The loss is seen in the sequence numbers of the
+messages (exact, by group) and in the socket's own count of datagrams, which also lets the buffer
+grow.
+
+Sources: net/netfilter/nfnetlink_log.c, net/netlink/af_netlink.c, netlink(7), socket(7), and runs
+on Linux 6.18.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pylog.backends import Backend, Check, Found, Option
+from pylog.errors import BackendError, BackendUnavailable
+from pylog.formats import nfulnl
+from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
+from pylog.memo import Memo
+
+_log = logging.getLogger("pylog")
+
+HELP = "groups of the Linux kernel's NFLOG, 0 to 65535: nflog:GROUP[,GROUP...]"
+
+COPY_MODES = {"none": 0, "meta": 1, "packet": 2}
+"""NFULNL_COPY_*."""
+FAMILIES = {"ipv4": 2, "ipv6": 10, "arp": 3, "netdev": 5, "bridge": 7}
+"""NFPROTO_*."""
+
+OPTIONS = (
+    Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id"
+           " (default: that of pylog)"),
+    Option("copy_mode", tuple(COPY_MODES), "packet", "what to copy of each packet: none and meta"
+           " leave out the payload (default: packet)"),
+    Option("copy_range", int, 65531, "bytes to copy of each packet at most, 1 to 65531 (default:"
+           " 65531)", 1, 65531),
+    Option("qthresh", int, 100, "records that the kernel gathers before it sends them (default:"
+           " 100)", 1, 0xFFFFFFFF),
+    Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
+           " 0.01; 0: with the next timer tick (default: 0.2)", 0, 3600, "--timeout"),
+    Option("nlbufsiz", int, 65536, "bytes of the kernel's buffer to gather in, 8192 to 131072"
+           " (default: 65536)", 8192, 131072),
+    Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
+           " them, with its own overhead (default: 8388608)", 4608, 1 << 30),
+    Option("rcvbuf_max", int, 64 << 20, "bytes up to which the receive buffer grows when it"
+           " overruns (default: 67108864)", 4608, 1 << 30),
+    Option("seq", bool, True, "number the records of each group, to count losses (default: yes)"),
+    Option("seq_global", bool, False, "number the records of all groups (default: no)"),
+    Option("conntrack", bool, False, "add the conntrack entry to each record (default: no)"),
+    Option("pf_bind", str, None, "families whose kernel-made logs (invalid packets, TRACE) are to"
+           " come to group 0, until closed: a list of ipv4, ipv6, arp, netdev, bridge (default:"
+           " none)"),
+    Option("latency", bool, False, "preset, each record at once: qthresh 1, timeout 0",
+           sets={"qthresh": 1, "timeout_s": 0.0}),
+    Option("throughput", bool, False, "preset, many at a time: qthresh 1000, nlbufsiz 131072,"
+           " timeout 1, rcvbuf 67108864", sets={"qthresh": 1000, "nlbufsiz": 131072,
+                                                "timeout_s": 1.0, "rcvbuf": 64 << 20}),
+)  # fmt: skip
+
+LARGEST = 1 << 18
+"""A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and what its allocation has left."""
+BUFFER = 4 * LARGEST
+
+NETLINK_NETFILTER, NETLINK_ROUTE = 12, 0
+RTMGRP_LINK = 1
+SOL_NETLINK, NETLINK_NO_ENOBUFS = 270, 5
+SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
+SK_MEMINFO_DROPS = 8
+SIOCGIFNAME = 0x8910
+ENOTSUPP = 524
+"""The kernel's own, which it was not to show: no such command."""
+
+ACK_PATIENCE_S = 5.0
+NOTE_INTERVAL_S = 10.0
+_ORDER = "<" if sys.byteorder == "little" else ">"
+STATE_FILE = "net/netfilter/nfnetlink_log"
+
+T = TypeVar("T")
+
+
+class Instance(NamedTuple):
+    """A line of /proc/net/netfilter/nfnetlink_log: a group that somebody listens to."""
+
+    group: int
+    portid: int
+    queued: int
+    copy_mode: int
+    copy_range: int
+    timeout: int
+    references: int
+
+
+def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
+    """A socket bound to the groups of `address`, e.g. "5" or "5,6"."""
+    return [Nflog(groups_of(address), options)]
+
+
+def groups_of(address: str) -> list[int]:
+    """The groups of "5,6", each once; ValueError for what is none."""
+    groups = []
+    for word in address.split(","):
+        if not word.strip().isdecimal() or int(word) > 65535:
+            raise ValueError(f"nflog:{address}: {word!r} is no group, a number from 0 to 65535")
+        groups.append(int(word))
+    return list(dict.fromkeys(groups))
+
+
+class Nflog(Backend):
+    """The log messages of one or more groups.
+
+    portid   the socket's address, by which the kernel knows who owns a group
+    foreign  datagrams so far that were not from the kernel, and were thrown away
+    """
+
+    live = True
+    whole = True
+    layout = "nfulnl-le" if _ORDER == "<" else "nfulnl-be"
+
+    def __init__(self, groups: list[int], options: Mapping[str, Any]) -> None:
+        """Binds the groups. Raises ValueError, BackendError, BackendUnavailable."""
+        super().__init__("nflog:" + ",".join(map(str, groups)))
+        self.groups = groups
+        self.foreign = 0
+        self._options = _checked(options)
+        self._families = _families(self._options["pf_bind"])
+        self._namespace = namespace_path(self._options["netns"])
+        self._owner = os.getpid()
+        self._seq = self._drops = 0
+        self._noted = -NOTE_INTERVAL_S
+        self._bound: list[int] = []
+        self._loggers: dict[int, str] = {}  # before pf_bind
+        self._backlog: deque[bytes] = deque()
+        self._view = memoryview(bytearray(BUFFER))
+        self._names: Memo[int, str | int] = Memo(self._ask_name)
+        self._old_names: dict[int, str | int] = {}
+        self._socket, self._links = in_namespace(self._namespace, _sockets)
+        try:
+            self.portid: int = self._socket.getsockname()[0]
+            self._rcvbuf = self._set_buffer(self._options["rcvbuf"], tell=True)
+            for group in groups:
+                self._bind(group)
+            for family in self._families:
+                self._bind_family(family)
+            self._compare()
+        except BaseException:
+            self.close()
+            raise
+
+    # Configuration
+
+    def _bind(self, group: int) -> None:
+        """Bind a group and set all that can be set, in one message."""
+        options = self._options
+        flags = (
+            options["seq"] * nfulnl.NFULNL_CFG_F_SEQ
+            | options["seq_global"] * nfulnl.NFULNL_CFG_F_SEQ_GLOBAL
+            | options["conntrack"] * nfulnl.NFULNL_CFG_F_CONNTRACK
+        )
+        mode = {"copy_range": options["copy_range"], "copy_mode": COPY_MODES[options["copy_mode"]]}
+        problem = self._ask(
+            group,
+            NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_BIND,
+            NFULA_CFG_MODE=mode,
+            NFULA_CFG_NLBUFSIZ=options["nlbufsiz"],
+            NFULA_CFG_TIMEOUT=round(options["timeout_s"] * 100),
+            NFULA_CFG_QTHRESH=options["qthresh"],
+            NFULA_CFG_FLAGS=flags,
+        )
+        if problem:
+            raise self._refusal(f"bind NFLOG group {group}", problem, group)
+        self._bound.append(group)
+
+    def _bind_family(self, family: int) -> None:
+        self._loggers[family] = in_namespace(self._namespace, lambda: _logger(family))
+        self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
+        problem = self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_BIND)
+        if problem:
+            raise self._refusal(f"bind family {family} to NFLOG", problem, None)
+
+    def _ask(self, group: int, family: int = 0, **attrs: Any) -> int:
+        """Send a config message and wait for its ack; the errno, 0 for none."""
+        self._seq += 1
+        message = nfulnl.config(_ORDER, group, attrs, family=family, seq=self._seq,
+                                flags=NLM_F_REQUEST | NLM_F_ACK)  # fmt: skip
+        try:
+            self._socket.send(message)
+        except OSError as error:
+            return error.errno or errno.EIO
+        deadline = time.monotonic() + ACK_PATIENCE_S
+        view = memoryview(bytearray(LARGEST))
+        while True:
+            size = self._recv(view)
+            if size is None:
+                self._socket.settimeout(max(0.0, deadline - time.monotonic()))
+                try:
+                    self._socket.recv(1, socket.MSG_PEEK)
+                except TimeoutError as error:
+                    raise BackendError(f"{self.name}: the kernel gave no answer within"
+                                       f" {ACK_PATIENCE_S} s") from error  # fmt: skip
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise BackendError(f"{self.name}: {error.strerror}") from error
+                finally:
+                    self._socket.setblocking(False)
+                continue
+            data = bytes(view[: min(size, LARGEST)])
+            answer = verdict(data, _ORDER)
+            if answer is None:
+                self._backlog.append(data)
+            elif answer[0] == self._seq:
+                return answer[1]
+
+    def _refusal(self, operation: str, problem: int, group: int | None) -> BackendError:
+        """The kernel's errno as a sentence that tells what to do."""
+        error = OSError(problem, os.strerror(problem))
+        if problem in (errno.EPERM, errno.EBUSY):
+            owner = in_namespace(self._namespace, lambda: self._other_listener(group))
+            if owner is not None:
+                what = f"{owner} listens to it, and a group has one listener"
+            else:
+                what = (
+                    "it takes CAP_NET_ADMIN over the network namespace: run as root, or give the"
+                    " capability to Python's program (setcap cap_net_admin+ep)"
+                )
+        elif self._options["conntrack"] and problem in (errno.EOPNOTSUPP, ENOTSUPP):
+            name = "EOPNOTSUPP" if problem == errno.EOPNOTSUPP else "ENOTSUPP 524"
+            what = (
+                f"this kernel cannot add conntrack entries ({name}: it lacks nf_conntrack_netlink"
+                " or CONFIG_NETFILTER_NETLINK_GLUE_CT); leave out conntrack"
+            )
+        elif problem == ENOTSUPP:
+            what = "this kernel does not know the command (ENOTSUPP 524)"
+        elif problem == errno.EINVAL and not self._instances_known():
+            what = "this kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"
+        else:
+            what = f"{error.strerror} (errno {problem})"
+        refusal = BackendError(f"cannot {operation}: {what}")
+        refusal.__cause__ = error
+        return refusal
+
+    def _other_listener(self, group: int | None) -> str | None:
+        """Who else listens to the group, as far as /proc tells."""
+        for instance in instances() or ():
+            if instance.group == group and instance.portid != self.portid:
+                return owner_text(instance.portid)
+        return None
+
+    def _instances_known(self) -> bool:
+        return in_namespace(self._namespace, instances) is not None
+
+    def _compare(self) -> None:
+        """Read back what the kernel made of the configuration."""
+        found = in_namespace(self._namespace, instances)
+        if found is None:
+            _log.warning("%s: /proc/%s cannot be read, so the settings were not checked",
+                         self.name, STATE_FILE)  # fmt: skip
+            return
+        options = self._options
+        wanted = (COPY_MODES[options["copy_mode"]], options["copy_range"],
+                  round(options["timeout_s"] * 100))  # fmt: skip
+        for group in self.groups:
+            state = next((i for i in found if i.group == group), None)
+            if state is None or state.portid != self.portid:
+                raise BackendError(
+                    f"NFLOG group {group} was acknowledged, but is not bound to this socket"
+                    f" (portid {self.portid}) in /proc/{STATE_FILE}"
+                )
+            got = (state.copy_mode, state.copy_range, state.timeout)
+            if got != wanted:
+                raise BackendError(
+                    f"NFLOG group {group} was acknowledged, but copy mode, copy range and timeout"
+                    f" are {got}, not {wanted}, in /proc/{STATE_FILE}"
+                )
+
+    def _unbind(self) -> None:
+        """Give the groups back; the kernel sends what it has gathered before it acknowledges."""
+        if os.getpid() == self._owner:  # not after fork(): the groups are still the parent's
+            for group in self._bound:
+                with contextlib.suppress(BackendError):
+                    self._ask(group, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
+            for family, logger in self._loggers.items():
+                with contextlib.suppress(BackendError, OSError):
+                    self._give_back(family, logger)
+        self._bound, self._loggers = [], {}
+
+    def _give_back(self, family: int, logger: str) -> None:
+        """Let kernel-made logs go where they went before."""
+        if logger == "NONE":
+            self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
+        else:
+            in_namespace(
+                self._namespace, lambda: _logger_file(family).write_text(logger, encoding="ascii")
+            )
+
+    # The receive buffer
+
+    def _set_buffer(self, size: int, tell: bool = False) -> int:
+        """Ask for a receive buffer of that size; return the size it has then."""
+        try:  # the kernel doubles what it is told
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size // 2)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size // 2)
+        found = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        if tell and found < size:
+            _log.warning(
+                "%s: the receive buffer has %d bytes, not %d: without CAP_NET_ADMIN in the first"
+                " user namespace net.core.rmem_max is the limit", self.name, found, size,
+            )  # fmt: skip
+        return found
+
+    def _overran(self, lost: int | None) -> None:
+        """Datagrams were lost for want of room: say so, and make more room."""
+        before, limit = self._rcvbuf, self._options["rcvbuf_max"]
+        if before < limit:
+            self._rcvbuf = self._set_buffer(min(2 * before, limit))
+        what = "ENOBUFS" if lost is None else f"{lost} datagrams lost"
+        self.overrun = f"receive buffer of {before} bytes overran ({what})"
+        now = time.monotonic()
+        if self._rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
+            self._noted = now
+            grown = f"; it has {self._rcvbuf} now" if self._rcvbuf > before else ""
+            _log.warning("%s: the %s%s", self.name, self.overrun, grown)
+
+    def _watch_drops(self) -> None:
+        """Compare the socket's count of lost datagrams with what it was."""
+        try:
+            memory = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
+        except OSError:  # before Linux 4.12
+            return
+        drops = struct.unpack("9I", memory)[SK_MEMINFO_DROPS]
+        if drops != self._drops:
+            lost, self._drops = (drops - self._drops) & 0xFFFFFFFF, drops
+            self._overran(lost)
+
+    # Receiving
+
+    def _recv(self, view: memoryview) -> int | None:
+        """The size of the next datagram, which lies in `view` then; None when there is none.
+
+        The size may be larger than the view: the rest of the datagram is gone then.
+        """
+        while True:
+            try:
+                size, sender = self._socket.recvfrom_into(
+                    view, 0, socket.MSG_DONTWAIT | socket.MSG_TRUNC
+                )
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise BackendError(
+                        f"cannot receive from {self.name}: {error.strerror}"
+                    ) from error
+                self._overran(None)
+                continue
+            if sender[0] == 0:
+                return size
+            self.foreign += 1  # a process may write to the socket too
+
+    def _collect(self) -> bytes | None:
+        """The datagrams that are there, up to BUFFER bytes of them; None when there are none."""
+        view, filled = self._view, 0
+        while len(view) - filled >= LARGEST:
+            size = self._recv(view[filled : filled + LARGEST])
+            if size is None:
+                break
+            if size > LARGEST:
+                _log.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
+                filled += LARGEST
+                break  # what follows would seem to continue it
+            end = filled + size
+            filled = (end + 3) & ~3
+            view[end:filled] = bytes(filled - end)
+        self._watch_drops()
+        return bytes(view[:filled]) if filled else None
+
+    def _receive(self) -> bytes | None:
+        self._watch_links()
+        if self.stopped and self._bound:
+            self._unbind()
+        if self._backlog:
+            return self._backlog.popleft()
+        return self._collect()
+
+    def _ready(self) -> bool:
+        return bool(self._backlog) or self._poll(0)
+
+    def _descriptors(self) -> list[int]:
+        return [self._socket.fileno(), self._links.fileno()]
+
+    def pending(self) -> int:
+        """Takes the datagrams in to count them; as many as the receive buffer holds at most."""
+        with self.use:
+            held = sum(map(len, self._backlog))
+            while held < self._rcvbuf and (data := self._collect()) is not None:
+                self._backlog.append(data)
+                held += len(data)
+        return held
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def _release(self) -> None:
+        if self._bound or self._loggers:
+            self._unbind()
+        self._socket.close()
+        self._links.close()
+
+    # Names of interfaces
+
+    def interface_name(self, index: int) -> str | int:
+        """The interface's name in the namespace; the last one known of one that is gone."""
+        return self._names[index]
+
+    def _ask_name(self, index: int) -> str | int:
+        request = struct.pack("16si20x", b"", index)  # struct ifreq
+        try:
+            import fcntl
+
+            answer = fcntl.ioctl(self._socket, SIOCGIFNAME, request)
+        except OSError:
+            return self._old_names.get(index, index)
+        return answer[:16].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+    def _watch_links(self) -> None:
+        """Ask anew for all names once any interface has changed."""
+        changed = False
+        while True:
+            try:
+                if not self._links.recv(LARGEST, socket.MSG_DONTWAIT):
+                    break
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # too much has changed at once
+                    break
+            changed = True
+        if changed:
+            self._old_names = dict(self._names)
+            self._names.clear()
+
+
+# Namespaces
+
+
+def namespace_path(netns: str | int | None) -> str | None:
+    """The file of a namespace that is given by name, path or process id; BackendError."""
+    if netns is None:
+        return None
+    if isinstance(netns, int) or netns.isdecimal():
+        path, what = f"/proc/{netns}/ns/net", f"no process {netns}"
+    elif "/" in netns:
+        path, what = netns, "no such file"
+    else:
+        path = f"/var/run/netns/{netns}"
+        known = sorted(os.listdir("/var/run/netns")) if os.path.isdir("/var/run/netns") else []
+        what = f"there are {', '.join(known)}" if known else "ip netns knows none"
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise BackendError(
+            f"no network namespace {netns!r}: {what} ({error.strerror}: {path})"
+        ) from error
+    return path
+
+
+def in_namespace(path: str | None, call: Callable[[], T]) -> T:
+    """What `call` gives in the network namespace; in a thread of its own, which alone enters it."""
+    if path is None:
+        return call()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        from pyroute2 import netns
+
+        try:
+            netns.setns(path, flags=0)
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="pylog-netns")
+    thread.start()
+    thread.join()
+    for error in errors:
+        if isinstance(error, BackendError):
+            raise error
+        if isinstance(error, PermissionError):
+            raise BackendError(f"cannot enter the network namespace {path}: it takes CAP_SYS_ADMIN"
+                               " (run as root)") from error  # fmt: skip
+        if isinstance(error, OSError):
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise BackendError(f"cannot use the network namespace {path}: {reason}") from error
+        raise error
+    return results[0]
+
+
+def _sockets() -> tuple[socket.socket, socket.socket]:
+    """A netfilter socket, and one that tells of changes of interfaces."""
+    try:
+        from pyroute2.netns import create_socket
+    except ImportError as error:
+        raise BackendUnavailable("NFLOG needs Linux and the package pyroute2") from error
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    try:
+        log = create_socket(None, socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+    except OSError as error:
+        raise BackendUnavailable(
+            f"this kernel has no netfilter netlink ({error.strerror})"
+        ) from error
+    log.bind((0, 0))
+    with contextlib.suppress(OSError):  # before Linux 2.6.30
+        log.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
+    links = create_socket(None, socket.AF_NETLINK, kind, NETLINK_ROUTE)
+    links.bind((0, RTMGRP_LINK))
+    return log, links
+
+
+# What /proc tells
+
+
+def instances() -> list[Instance] | None:
+    """The groups in use in the thread's namespace; None when the kernel does not tell."""
+    try:
+        text = Path(f"/proc/thread-self/{STATE_FILE}").read_text()
+    except OSError:
+        return None
+    rows = [tuple(map(int, line.split())) for line in text.splitlines()]
+    return [Instance(*row[:7]) for row in rows if len(row) >= 7]
+
+
+def owner_text(portid: int) -> str:
+    """The process that has the netlink socket of that portid, as far as /proc tells."""
+    inode = next((row[9] for row in _netlink_sockets() if row[1:3] == ["12", str(portid)]), None)
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it is gone, or not ours to look at
+            if os.readlink(link) == f"socket:[{inode}]":
+                process = link.parents[1]
+                name = (process / "comm").read_text().strip()
+                return f"{name} (process {process.name}, portid {portid})"
+    return f"another process (portid {portid})"
+
+
+def _netlink_sockets() -> list[list[str]]:
+    try:
+        lines = Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]
+    except OSError:
+        return []
+    return [row for line in lines if len(row := line.split()) >= 10]
+
+
+def _logger_file(family: int) -> Path:
+    """Where the kernel tells, and is told, what kernel-made logs of a family go to."""
+    return Path(f"/proc/sys/net/netfilter/nf_log/{family}")
+
+
+def _logger(family: int) -> str:
+    try:
+        return _logger_file(family).read_text().strip()
+    except OSError:
+        return "NONE"
+
+
+# Options
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, if they go together; ValueError."""
+    if options["latency"] and options["throughput"]:
+        raise ValueError("latency and throughput exclude each other")
+    steps = options["timeout_s"] * 100
+    if abs(steps - round(steps)) > 1e-6:
+        raise ValueError(f"timeout_s is {options['timeout_s']}, but the kernel counts in 0.01 s")
+    return {**options, "rcvbuf_max": max(options["rcvbuf"], options["rcvbuf_max"])}
+
+
+def _families(text: str | None) -> list[int]:
+    families = []
+    for word in (text or "").split(","):
+        if word and word not in FAMILIES:
+            raise ValueError(f"pf_bind: no family {word!r}, only {', '.join(FAMILIES)}")
+        if word:
+            families.append(FAMILIES[word])
+    return families
+
+
+# For `pylog sources` and `pylog doctor`
+
+
+def sources() -> list[Found]:
+    """Whether this kernel has NFLOG."""
+    text = "NFLOG of this Linux kernel"
+    if sys.platform != "linux":
+        return [Found("nflog:GROUP", text, "it needs Linux")]
+    bad = next((check.text for check in checks() if check.ok is False), None)
+    return [Found("nflog:GROUP", text, bad)]
+
+
+def checks() -> list[Check]:
+    """Privileges, kernel features, groups in use, loggers and limits."""
+    if sys.platform != "linux":
+        return [Check(False, "NFLOG needs Linux")]
+    found: list[Check] = []
+    options = {option.name: option.default for option in OPTIONS}
+    known = instances()
+    taken = {i.group for i in known or ()}
+    free = next(group for group in range(65535, 0, -1) if group not in taken)
+    try:
+        probe = Nflog([free], options)
+        probe.close()
+        found.append(Check(True, f"NFLOG works: group {free} was bound and given back"))
+    except BackendError as error:
+        found.append(Check(False, str(error)))
+    if known is None:
+        found.append(Check(None, f"/proc/{STATE_FILE} cannot be read: no nfnetlink_log?"))
+    for instance in known or ():
+        owner = owner_text(instance.portid)
+        queued = f"{instance.queued} records queued"
+        found.append(Check(None, f"group {instance.group} is taken by {owner}, {queued}"))
+    if found[0].ok:
+        try:
+            Nflog([free], options | {"conntrack": True}).close()
+            found.append(Check(True, "conntrack entries can be added to records"))
+        except BackendError as error:
+            found.append(Check(None, str(error)))
+    for name, family in FAMILIES.items():
+        found.append(Check(None, f"kernel-made logs of {name} go to {_logger(family)}"))
+    with contextlib.suppress(OSError):
+        limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
+        found.append(Check(None, f"net.core.rmem_max allows receive buffers of {2 * limit} bytes"
+                           " without CAP_NET_ADMIN"))  # fmt: skip
+    return found

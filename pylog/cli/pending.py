@@ -1,0 +1,30 @@
+"""Print how many bytes of a log can be read without waiting.
+
+Of /dev/ipl and its like that is what the kernel holds (FIONREAD), of a file what is in it. An NFLOG
+group holds nothing for a listener that was not there yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
+
+HELP = "print how many bytes can be read without waiting"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pylog pending`."""
+    parser.add_argument(
+        "source", nargs="+", metavar="SOURCE", help="ipl:[DEVICE,...], nflog:GROUP, a file, or -"
+    )
+    add_source_arguments(parser)
+    add_live_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `pylog pending`."""
+    with opened(arguments, arguments.source) as records:
+        for reader in records.readers():
+            print(f"{reader.backend.name}: {reader.pending()} bytes pending")
+    return 0

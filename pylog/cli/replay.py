@@ -1,0 +1,57 @@
+"""Write the records of a recording when they are due, as if they were live.
+
+FILE is a capture (pylog capture, tcpdump -i nflog:5 -w) or a dump. The pace is that of the times at
+which the messages were received, or else of the kernel's.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import pylog
+from pylog import outputs
+from pylog.cli._sources import add_source_arguments
+from pylog.cli.read import Copy, add_output_arguments
+
+HELP = "write the records of a recording at its own pace"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pylog replay`."""
+    parser.add_argument("source", metavar="FILE", help="a capture or dump, or - (standard input)")
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="N",
+        help="so many times faster, or max for no waiting at all (default: 1)",
+    )  # fmt: skip
+    parser.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
+    add_output_arguments(parser)
+    add_source_arguments(parser)
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed: a number above 0, or max")
+    return speed
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `pylog replay`."""
+    with (
+        Copy(arguments) as copy,
+        pylog.replay(
+            arguments.source,
+            speed=arguments.speed,
+            loop=arguments.loop,
+            layout=arguments.layout,
+            on_error=arguments.on_error,
+            raw=outputs.needs_raw(arguments.to),
+        ) as records,
+    ):
+        copy.all(records)
+    return copy.status

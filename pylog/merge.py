@@ -1,0 +1,163 @@
+"""Several sources as one: their records in the order of time, as far as it can be known in time.
+
+Each source keeps its own order. Of the sources' next records the oldest comes first, by the
+kernel's time, or else the time of receipt. For a source that has no record at hand the others wait
+`window_s` seconds after the receipt of theirs, no longer: what comes later than that may come out
+of order. What waits is bounded; when that many records wait, the oldest is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections import deque
+from typing import NamedTuple
+
+from pylog.reader import Reader, Records
+from pylog.record import Record
+
+WINDOW_S = 0.5
+LIMIT = 50_000
+"""How many records may wait for those of other sources."""
+LOT = 1000
+"""How many records are taken from a source before the others are looked at."""
+
+
+class _Waiting(NamedTuple):
+    time_ns: int
+    since: float
+    record: Record
+
+
+class Merged(Records):
+    """The records of several readers, which it closes with itself."""
+
+    def __init__(self, readers: list[Reader], window_s: float = WINDOW_S) -> None:
+        """`window_s` is how long a record may be held back, in seconds."""
+        self._readers = readers
+        self._window_s = window_s
+        self._queues: list[deque[_Waiting]] = [deque() for _ in readers]
+        self._last = [0] * len(readers)
+        self._open = set(range(len(readers)))
+        self._waiting = 0
+        self._closed = False
+
+    def readers(self) -> list[Reader]:
+        return self._readers
+
+    @property
+    def received(self) -> int:
+        """Records read so far from all sources."""
+        return sum(reader.received for reader in self._readers)
+
+    @property
+    def malformed(self) -> int:
+        """Stretches of bytes so far that no record could be made of."""
+        return sum(reader.malformed for reader in self._readers)
+
+    @property
+    def dropped(self) -> int | None:
+        """Records known to be lost so far; None as long as no source can tell."""
+        told = [reader.dropped for reader in self._readers if reader.dropped is not None]
+        return sum(told) if told else None
+
+    @property
+    def ready(self) -> bool:
+        return self._waiting > 0 and self._held_s() <= 0
+
+    def due_s(self) -> float | None:
+        ticks = [super().due_s(), self._held_s() if self._waiting else None]
+        return min((tick for tick in ticks if tick is not None), default=None)
+
+    def read(self, timeout: float | None = None) -> Record | None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._closed:
+            if self._waiting and self._held_s() <= 0:
+                return self._take()
+            if self._fill():
+                continue
+            if not self._open and not self._waiting:
+                return None
+            if self._waiting and self._held_s() <= 0:
+                continue
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError("no record came in time")
+            self._wait(deadline)
+        return None
+
+    def pending(self) -> int:
+        """How many bytes the sources have that can be read without waiting."""
+        return sum(reader.pending() for reader in self._readers)
+
+    def flush(self) -> int:
+        """Discard what waits and what the sources have; the bytes of the latter."""
+        for queue in self._queues:
+            queue.clear()
+        self._waiting = 0
+        return sum(reader.flush() for reader in self._readers)
+
+    def close(self) -> None:
+        self._closed = True
+        super().close()
+
+    def _oldest(self) -> int:
+        """The source whose next record comes first."""
+        return min((q[0].time_ns, i) for i, q in enumerate(self._queues) if q)[1]
+
+    def _held_s(self) -> float:
+        """How much longer the oldest record is to wait for those of other sources."""
+        if self._waiting >= LIMIT or all(self._queues[i] for i in self._open):
+            return 0.0
+        since = min(queue[0].since for queue in self._queues if queue)
+        return since + self._window_s - time.monotonic()
+
+    def _take(self) -> Record:
+        self._waiting -= 1
+        return self._queues[self._oldest()].popleft().record
+
+    def _fill(self) -> bool:
+        """Take in what can be had without waiting; whether that was anything, or an end."""
+        some = False
+        for i in sorted(self._open):
+            reader, queue = self._readers[i], self._queues[i]
+            # of a file one record is enough: the next one is there when it is wanted
+            lot = 1 if reader.backend.regular else min(LOT, LIMIT - self._waiting)
+            if reader.backend.regular and queue:
+                continue
+            for _ in range(lot):
+                try:
+                    record = reader.read(timeout=0)
+                except TimeoutError:
+                    break
+                some = True
+                if record is None:
+                    self._open.discard(i)
+                    break
+                self._append(i, record)
+        return some
+
+    def _append(self, i: int, record: Record) -> None:
+        told = record.timestamp_ns if record.timestamp_ns is not None else record.observed_ns
+        if told is not None:
+            self._last[i] = told
+        self._queues[i].append(_Waiting(self._last[i], time.monotonic(), record))
+        self._waiting += 1
+
+    def _wait(self, deadline: float | None) -> None:
+        """Wait until a source may have something, or something is due."""
+        due = self.due_s()
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            due = left if due is None else min(due, left)
+        if not hasattr(select, "poll"):  # Windows
+            time.sleep(0.05 if due is None else min(0.05, due))
+            return
+        with contextlib.ExitStack() as stack:
+            poller = select.poll()
+            for i in self._open:
+                backend = self._readers[i].backend
+                stack.enter_context(backend.use)
+                for descriptor in backend.wait_descriptors():
+                    poller.register(descriptor, select.POLLIN)
+            poller.poll(None if due is None else max(0, int(due * 1000 + 0.999)))

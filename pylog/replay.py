@@ -1,0 +1,108 @@
+"""Replay: a capture or dump read as if it were live.
+
+The records are those that a reader of the live source gave, without offsets; only that they come
+from a file. The pace is that of the recording, by the times of receipt, or else the kernel's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pylog.backends.capture import Capture
+from pylog.reader import OnError, Reader
+from pylog.record import Record
+
+
+class Replay(Reader):
+    """A Reader that gives a recording's records when they are due.
+
+    rounds   how often the recording was begun again
+    """
+
+    replayed = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        speed: float | None = 1.0,
+        loop: bool = False,
+        layout: str | None = None,
+        on_error: OnError = "resync",
+        raw: bool = False,
+    ) -> None:
+        """`speed` times the recording's pace, None as fast as it goes; `loop` without an end.
+
+        Raises BackendError, DecodeError and ValueError as pylog.open; ValueError for a speed that
+        is not above 0.
+        """
+        if speed is not None and not speed > 0:
+            raise ValueError(f"speed is {speed}, but must be above 0, or None for no waiting")
+        backend = Capture(path)
+        try:
+            super().__init__(backend, layout=layout, on_error=on_error, raw=raw)
+            if loop and not backend.regular:
+                raise ValueError(f"{backend.name} cannot be replayed again: it is no regular file")
+        except BaseException:
+            backend.close()
+            raise
+        self.rounds = 0
+        self._recording = backend
+        self._speed = speed
+        self._loop = loop
+        self._held: Record | None = None
+        self._start: tuple[int, float] | None = None
+        self._before = 0
+
+    @property
+    def ready(self) -> bool:
+        return super().ready and self._speed is None
+
+    def due_s(self) -> float | None:
+        if self._held is None or self._speed is None:
+            return None
+        record = self._held
+        told = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
+        if told is None:
+            return 0.0
+        if self._start is None:
+            self._start = told, time.monotonic()
+        begun_ns, begun = self._start
+        return begun + (told - begun_ns) / 1e9 / self._speed - time.monotonic()
+
+    def read(self, timeout: float | None = None) -> Record | None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._held is None:
+            self._held = self._following(timeout)
+        while not (self.backend.closed or self.backend.stopped):
+            due = self.due_s()
+            if due is None or due <= 0:
+                break
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"{self.backend.name}: no record was due in time")
+                due = min(due, left)
+            self.backend.sleep(due)
+        record, self._held = self._held, None
+        if self.backend.closed or self.backend.stopped:
+            return None
+        return record
+
+    def _following(self, timeout: float | None) -> Record | None:
+        """The recording's next record; of a loop's last, the first."""
+        record = super().read(timeout)
+        if record is not None or not self._loop or self.backend.closed or self.backend.stopped:
+            return record
+        if self.received == self._before:  # nothing to repeat
+            return None
+        self._before = self.received
+        self.rounds += 1
+        self._recording.rewind()
+        self._begin_as(self.detection)
+        self._final = self._told_failure = False
+        self._head = self._rest = b""
+        self._items, self._next, self._told, self._start = [], 0, None, None
+        self._expected.clear()
+        return super().read(timeout)
