@@ -1,0 +1,469 @@
+"""Every source has the manners of ipl(4): one suite, on whatever a log can be read from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import io
+import os
+import select
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fusedev
+import netlab
+import pytest
+import samples
+
+import pylog
+from pylog.backends import ipl as ipl_backend
+from pylog.formats import Message, ipl
+from pylog.testing import Device
+
+LAYOUT = "ipl-5.1.2-lp64le"
+DUMP = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
+OLD_LAYOUT = "ipl-3.4.35-lp64le"
+OLD_DUMP = samples.FIXTURES / "ipl/v3435-lp64le-filter.ipf.bin"
+
+
+def records_of(dump: Path, layout: str) -> list[bytes]:
+    """The raw records of a dump."""
+    data = dump.read_bytes()
+    items = ipl.stream(layout).split(data, True)
+    return [data[i.start : i.end] for i in items if isinstance(i, Message)]
+
+
+class Log(ABC):
+    """A log that a test can write to and read.
+
+    waits   whether a reader waits for more at its end
+    """
+
+    waits = True
+
+    @abstractmethod
+    def feed(self, count: int) -> None:
+        """Log so many records, which are there to be read when this returns."""
+
+    @abstractmethod
+    def open(self, **options: Any) -> pylog.Reader:
+        """A reader of the log."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Take the log away."""
+
+
+class DeviceLog(Log):
+    """The double of /dev/ipl; the version before 4.1 has a poll that does not tell."""
+
+    def __init__(self, layout: str = LAYOUT, dump: Path = DUMP) -> None:
+        self.layout = layout
+        self.device = Device(layout, size=1 << 17)
+        self.records = records_of(dump, layout)
+        self.next = 0
+
+    def feed(self, count: int) -> None:
+        for _ in range(count):
+            assert self.device.keep(self.records[self.next % len(self.records)])
+            self.next += 1
+
+    def open(self, **options: Any) -> pylog.Reader:
+        return self.device.open(layout=self.layout, **options)
+
+    def close(self) -> None:
+        self.device.close()
+
+
+class FuseLog(DeviceLog):
+    """The same behind the kernel's own open, read, poll and ioctl."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = LAYOUT
+        self.mount = fusedev.Mount(folder, layout=LAYOUT, size=1 << 17)
+        self.records = records_of(DUMP, LAYOUT)
+        self.next = 0
+        if self.mount.problem:
+            self.mount.close()
+            pytest.skip(self.mount.problem)
+
+    def feed(self, count: int) -> None:
+        for _ in range(count):
+            assert self.mount.call("keep", self.records[self.next % len(self.records)])
+            self.next += 1
+
+    def open(self, **options: Any) -> pylog.Reader:
+        # Linux would answer FIONREAD of a file itself
+        numbers = {0x4004667F: fusedev.FIONREAD, 0x40047242: fusedev.SIOCIPFFB}
+        system = ipl_backend.real_system()._replace(
+            platform="freebsd14",
+            ioctl=lambda number, request, buffer: fcntl.ioctl(
+                number, numbers[request], buffer, True
+            ),
+        )
+        backend = ipl_backend.Device(str(self.mount.path), system)
+        return pylog.Reader(backend, layout=LAYOUT, **options)
+
+    def close(self) -> None:
+        self.mount.close()
+
+
+class NflogLog(Log):
+    """A group of the running kernel, in a namespace."""
+
+    def __init__(self) -> None:
+        self.stack = contextlib.ExitStack()
+        self.namespace = self.stack.enter_context(netlab.Namespace())
+        self.namespace.log_udp(9, 5)
+
+    def feed(self, count: int) -> None:
+        for _ in range(count):
+            self.namespace.udp("127.0.0.1", 9, b"contract")
+
+    def open(self, **options: Any) -> pylog.Reader:
+        return pylog.open("nflog:5", netns=self.namespace.name, latency=True, **options)
+
+    def close(self) -> None:
+        self.stack.close()
+
+
+class PipeLog(Log):
+    """A pipe that somebody writes a dump to."""
+
+    def __init__(self) -> None:
+        into, out = os.pipe()
+        self.source, self.sink = os.fdopen(into, "rb", 0), os.fdopen(out, "wb", 0)
+        self.records = records_of(DUMP, LAYOUT)
+        self.next = 0
+
+    def feed(self, count: int) -> None:
+        for _ in range(count):
+            self.sink.write(self.records[self.next % len(self.records)])
+            self.next += 1
+
+    def open(self, **options: Any) -> pylog.Reader:
+        if not self.next:  # a pipe is told by its first bytes: there must be some
+            self.feed(1)
+            reader = pylog.open(self.source, layout=LAYOUT, **options)
+            assert reader.read_bytes(1 << 16)
+            reader.received = 0
+            return reader
+        return pylog.open(self.source, layout=LAYOUT, **options)
+
+    def close(self) -> None:
+        self.source.close()
+        self.sink.close()
+
+
+class FileLog(Log):
+    """A capture file, which is all there; what is fed comes before it is opened."""
+
+    waits = False
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.bin"
+        self.records = records_of(DUMP, LAYOUT)
+        self.count = 0
+
+    def feed(self, count: int) -> None:
+        with self.path.open("ab") as file:
+            for record in self.records[self.count : self.count + count]:
+                file.write(record)
+        self.count += count
+
+    def open(self, **options: Any) -> pylog.Reader:
+        return pylog.open(self.path, layout=LAYOUT, **options)
+
+    def close(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+KINDS = ("device", "old device", "fuse device", "nflog", "pipe", "file")
+WAITING = KINDS[:-1]
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
+    kind = request.param
+    if kind == "nflog" and (problem := netlab.missing("nft")):
+        pytest.skip(problem)
+    make: dict[str, Callable[[], Log]] = {
+        "device": DeviceLog,
+        "old device": lambda: DeviceLog(OLD_LAYOUT, OLD_DUMP),
+        "fuse device": lambda: FuseLog(tmp_path / "mount"),
+        "nflog": NflogLog,
+        "pipe": PipeLog,
+        "file": lambda: FileLog(tmp_path),
+    }
+    if kind == "fuse device":
+        (tmp_path / "mount").mkdir()
+    made = make[kind]()
+    yield made
+    made.close()
+
+
+every_log = pytest.mark.parametrize("log", KINDS, indirect=True)
+waiting_log = pytest.mark.parametrize("log", WAITING, indirect=True)
+
+
+@contextlib.contextmanager
+def fed(log: Log, count: int, **options: Any) -> Iterator[pylog.Reader]:
+    """A reader of a log that has so many records for it."""
+    if log.waits:
+        with log.open(**options) as reader:
+            log.feed(count)
+            yield reader
+    else:
+        log.feed(count)
+        with log.open(**options) as reader:
+            yield reader
+
+
+def take(reader: pylog.Reader, count: int) -> list[pylog.Record]:
+    """So many records, each of which comes within five seconds."""
+    found = [reader.read(timeout=5) for _ in range(count)]
+    assert all(record is not None for record in found)
+    return [record for record in found if record is not None]
+
+
+@every_log
+def test_records_come_whole_and_in_order(log: Log) -> None:
+    with fed(log, 7, raw=True) as reader:
+        records = take(reader, 7)
+        assert reader.received == 7 and reader.malformed == 0 and reader.dropped in (0, None)
+    numbers = [record.seq for record in records]
+    if None not in numbers:
+        first = numbers[0]
+        assert first is not None
+        expected = first
+        for record in records:
+            assert record.seq == expected
+            expected += record.count or 1
+    assert all(record.raw for record in records)
+
+
+@every_log
+def test_read_bytes_gives_whole_raw_records_and_pending_counts_them(log: Log) -> None:
+    with fed(log, 5, raw=True) as reader:
+        pending = reader.pending()
+        data = b""
+        while len(data) < pending:
+            data += reader.read_bytes(1 << 16)
+        assert len(data) == pending > 0 and reader.received == 5
+        assert reader.pending() == 0
+
+
+@every_log
+def test_a_size_too_small_leaves_the_record_in_place(log: Log) -> None:
+    with fed(log, 2) as reader:
+        with pytest.raises(ValueError, match="16 bytes are too few"):
+            reader.read_bytes(16)
+        assert len(take(reader, 2)) == 2
+
+
+@every_log
+def test_flush_returns_bytes_and_is_not_a_drop(log: Log) -> None:
+    with fed(log, 4) as reader:
+        pending = reader.pending()
+        assert reader.flush() == pending > 0
+        assert reader.pending() == 0 and reader.dropped in (0, None)
+        if log.waits:
+            log.feed(1)
+            (record,) = take(reader, 1)
+            assert not isinstance(record, pylog.LossRecord)
+
+
+@waiting_log
+def test_a_read_waits_no_longer_than_its_timeout_and_loses_nothing(log: Log) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        begun = time.monotonic()
+        with pytest.raises(TimeoutError):
+            reader.read(timeout=0.1)
+        with pytest.raises(TimeoutError):
+            reader.read(timeout=0)
+        assert 0.09 < time.monotonic() - begun < 3
+        log.feed(2)
+        assert len(take(reader, 2)) == 2
+
+
+@waiting_log
+def test_a_read_waits_for_the_next_record(log: Log) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        later = threading.Timer(0.2, log.feed, [1])
+        later.start()
+        assert reader.read() is not None
+        later.join()
+
+
+@waiting_log
+def test_close_from_another_thread_wakes_a_read(log: Log) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        closer = threading.Timer(0.2, reader.close)
+        closer.start()
+        assert reader.read() is None
+        closer.join()
+        assert reader.read() is None and reader.pending() == 0
+
+
+@waiting_log
+@pytest.mark.parametrize("how", ["close", "stop"])
+def test_a_signal_handler_wakes_a_read(log: Log, how: str) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        before = signal.signal(signal.SIGALRM, lambda *_: getattr(reader, how)())
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            assert reader.read() is None
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+
+@waiting_log
+def test_an_exception_from_a_signal_handler_leaves_the_reader_usable(log: Log) -> None:
+    def interrupt(*_: object) -> None:
+        raise InterruptedError("by the test")
+
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            with pytest.raises(InterruptedError, match="by the test"):
+                reader.read()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        log.feed(1)
+        assert len(take(reader, 1)) == 1
+
+
+@every_log
+def test_stop_still_gives_what_is_there(log: Log) -> None:
+    with fed(log, 6) as reader:
+        take(reader, 1)
+        reader.stop()
+        rest = list(reader)
+        assert len(rest) == 5 and reader.received == 6
+
+
+@every_log
+def test_close_may_come_twice_and_ends_iteration(log: Log) -> None:
+    with fed(log, 3) as reader:
+        seen = 0
+        for _ in reader:
+            seen += 1
+            reader.close()
+        assert seen == 1
+        reader.close()
+
+
+@waiting_log
+def test_the_descriptor_is_readable_when_there_is_something(log: Log) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        log.feed(1)
+        assert select.select([reader.fileno()], [], [], 5)[0]
+
+
+@every_log
+def test_asyncio_reads_and_lets_others_run(log: Log) -> None:
+    async def both() -> tuple[int, int]:
+        ticks = seen = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.01)
+
+        with fed(log, 3) as reader:
+            ticking = asyncio.create_task(tick())
+            if log.waits:
+                asyncio.get_running_loop().call_later(0.2, log.feed, 2)
+                asyncio.get_running_loop().call_later(1.5, reader.stop)
+            async for _ in reader:
+                seen += 1
+            ticking.cancel()
+            return seen, ticks
+
+    seen, ticks = asyncio.run(both())
+    assert seen == (5 if log.waits else 3)
+    assert ticks > (20 if log.waits else 0)
+
+
+@waiting_log
+def test_a_task_that_is_cancelled_leaves_the_reader_usable(log: Log) -> None:
+    async def cancelled(reader: pylog.Reader) -> None:
+        async def next_record() -> pylog.Record:
+            return await anext(aiter(reader))
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(next_record(), 0.2)
+
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        asyncio.run(cancelled(reader))
+        log.feed(1)
+        assert len(take(reader, 1)) == 1
+
+
+@waiting_log
+def test_close_from_another_thread_wakes_asyncio(log: Log) -> None:
+    async def wait(reader: pylog.Reader) -> int:
+        threading.Timer(0.2, reader.close).start()
+        return len([record async for record in reader])
+
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        assert asyncio.run(asyncio.wait_for(wait(reader), 10)) == 0
+
+
+@waiting_log
+def test_a_child_that_ends_after_fork_leaves_the_log_to_its_parent(log: Log) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        child = os.fork()
+        if not child:
+            reader.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        log.feed(1)
+        assert len(take(reader, 1)) == 1
+
+
+@waiting_log
+def test_a_reader_is_not_read_by_two_at_a_time(log: Log) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        problems: list[BaseException] = []
+
+        def again(*_: object) -> None:
+            try:
+                reader.read(timeout=1)
+            except BaseException as error:
+                problems.append(error)
+            reader.close()
+
+        before = signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            assert reader.read() is None
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert isinstance(problems[0], RuntimeError)
+
+
+def test_a_file_object_in_memory_is_read_asynchronously() -> None:
+    async def count() -> int:
+        with pylog.open(io.BytesIO(DUMP.read_bytes())) as reader:
+            return len([record async for record in reader])
+
+    assert asyncio.run(count()) == len(records_of(DUMP, LAYOUT))
