@@ -40,18 +40,24 @@ _log = logging.getLogger("pylog")
 
 HELP = "groups of the Linux kernel's NFLOG, 0 to 65535: nflog:GROUP[,GROUP...]"
 
-COPY_MODES = {"none": 0, "meta": 1, "packet": 2}
-"""NFULNL_COPY_*."""
+COPY_MODES = {
+    "none": nfulnl.NFULNL_COPY_NONE,
+    "meta": nfulnl.NFULNL_COPY_META,
+    "packet": nfulnl.NFULNL_COPY_PACKET,
+}
 FAMILIES = {"ipv4": 2, "ipv6": 10, "arp": 3, "netdev": 5, "bridge": 7}
 """NFPROTO_*."""
+
+MAXIMUM_RANGE = 0xFFFF - 4
+"""NFULNL_COPY_RANGE_MAX: what fits in an attribute."""
 
 OPTIONS = (
     Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id"
            " (default: that of pylog)"),
     Option("copy_mode", tuple(COPY_MODES), "packet", "what to copy of each packet: none and meta"
            " leave out the payload (default: packet)"),
-    Option("copy_range", int, 65531, "bytes to copy of each packet at most, 1 to 65531 (default:"
-           " 65531)", 1, 65531),
+    Option("copy_range", int, MAXIMUM_RANGE, "bytes to copy of each packet at most, 1 to 65531"
+           " (default: 65531)", 1, MAXIMUM_RANGE),
     Option("qthresh", int, 100, "records that the kernel gathers before it sends them (default:"
            " 100)", 1, 0xFFFFFFFF),
     Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
@@ -274,8 +280,10 @@ class Nflog(Backend):
                          self.name, STATE_FILE)  # fmt: skip
             return
         options = self._options
-        wanted = (COPY_MODES[options["copy_mode"]], options["copy_range"],
-                  round(options["timeout_s"] * 100))  # fmt: skip
+        mode = COPY_MODES[options["copy_mode"]]
+        # without the payload the kernel keeps no range
+        length = options["copy_range"] if mode == nfulnl.NFULNL_COPY_PACKET else 0
+        wanted = (mode, length, round(options["timeout_s"] * 100))
         for group in self.groups:
             state = next((i for i in found if i.group == group), None)
             if state is None or state.portid != self.portid:
@@ -587,6 +595,8 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, if they go together; ValueError."""
     if options["latency"] and options["throughput"]:
         raise ValueError("latency and throughput exclude each other")
+    if options["copy_mode"] != "packet" and options["copy_range"] != MAXIMUM_RANGE:
+        raise ValueError(f"copy_mode {options['copy_mode']} copies nothing: leave out copy_range")
     steps = options["timeout_s"] * 100
     if abs(steps - round(steps)) > 1e-6:
         raise ValueError(f"timeout_s is {options['timeout_s']}, but the kernel counts in 0.01 s")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
+from types import FrameType, TracebackType
 from typing import Any
 
 import pylog
@@ -89,40 +88,44 @@ def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = Fa
     return readers[0] if len(readers) == 1 else merged
 
 
-@contextlib.contextmanager
-def stopping(records: Records) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM end reading, in order; a second one is a KeyboardInterrupt.
+class Stopping:
+    """In its `with`, SIGINT and SIGTERM end the reading of `records`, in order.
 
-    What a live source has is still read, a file is left where it is. The list that is given has
-    the signal that came.
+    What a live source has is still read, a file is left where it is. While there are no records,
+    and at a second signal, the program ends at once, through the `with`s that it is in.
+
+    status   of the program: 130 after SIGINT, 143 after SIGTERM, else 0
     """
-    caught: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        for reader in records.readers():
+    def __init__(self) -> None:
+        self.records: Records | None = None
+        self.status = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        again, self.status = bool(self.status), 128 + number
+        if again or self.records is None:
+            raise SystemExit(self.status)
+        for reader in self.records.readers():
             if reader.backend.live:
                 reader.stop()
             else:
                 reader.close()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, stop) for number in numbers]
-    try:
-        yield caught
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-def exit_status(caught: list[int]) -> int:
-    """130 for SIGINT, 143 for SIGTERM, 0 when none came."""
-    return 128 + caught[0] if caught else 0
 
 
 def summary(reader: Reader) -> str:

@@ -23,14 +23,14 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.cli._sources import (
+    Stopping,
     add_live_arguments,
     add_source_arguments,
-    exit_status,
     opened,
-    stopping,
 )
 from pylog.cli.read import count
 from pylog.errors import BackendError
+from pylog.reader import Records
 from pylog.record import LossRecord, Record
 
 HELP = "write live messages to pcapng files"
@@ -192,36 +192,40 @@ class Files:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog capture`."""
-    left: int | None = arguments.count
     deadline = None if arguments.duration is None else time.monotonic() + arguments.duration
-    with opened(arguments, arguments.source, raw=True) as records:
+    with Stopping() as stopping, opened(arguments, arguments.source, raw=True) as records:
+        stopping.records = records
         files = Files(arguments.write, arguments.rotate_size, arguments.rotate_time,
                       arguments.compress)  # fmt: skip
         try:
-            with stopping(records) as caught:
-                while left is None or left > 0:
-                    if not records.ready:
-                        files.flush()
-                    due = [t for t in (files.left_s(), _left_s(deadline)) if t is not None]
-                    try:
-                        record = records.read(timeout=min(due, default=None))
-                    except TimeoutError:
-                        if _left_s(deadline) == 0.0:
-                            deadline = None
-                            records.stop()
-                        continue
-                    if record is None:
-                        break
-                    files.write(record)
-                    if left is not None and not isinstance(record, LossRecord):
-                        left -= 1
+            _copy(records, files, arguments.count, deadline)
         finally:
             files.close()
             for reader in records.readers():
                 dropped = "cannot be known" if reader.dropped is None else reader.dropped
                 print(f"pylog: {reader.backend.name}: {reader.received} records captured, lost"
                       f" records: {dropped}", file=sys.stderr)  # fmt: skip
-    return exit_status(caught)
+    return stopping.status
+
+
+def _copy(records: Records, files: Files, left: int | None, deadline: float | None) -> None:
+    """Write records to files, `left` of them at most, and none that come after the deadline."""
+    while left is None or left > 0:
+        if not records.ready:
+            files.flush()
+        due = [t for t in (files.left_s(), _left_s(deadline)) if t is not None]
+        try:
+            record = records.read(timeout=min(due, default=None))
+        except TimeoutError:
+            if _left_s(deadline) == 0.0:
+                deadline = None
+                records.stop()
+            continue
+        if record is None:
+            return
+        files.write(record)
+        if left is not None and not isinstance(record, LossRecord):
+            left -= 1
 
 
 def _left_s(deadline: float | None) -> float | None:

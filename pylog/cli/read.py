@@ -18,12 +18,11 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.cli._sources import (
+    Stopping,
     add_live_arguments,
     add_source_arguments,
-    exit_status,
     is_live,
     opened,
-    stopping,
     summary,
 )
 from pylog.errors import BackendError
@@ -74,29 +73,33 @@ def run(arguments: argparse.Namespace) -> int:
     sources: list[str] = arguments.source
     together = arguments.merge or any(is_live(source) for source in sources)
     raw = outputs.needs_raw(arguments.to)
-    with Copy(arguments) as copy:
+    with Stopping() as stopping, Copy(arguments, stopping) as copy:
         for some in [sources] if together else [[source] for source in sources]:
             if copy.left == 0:
                 break
             with opened(arguments, some, raw) as records:
                 copy.all(records)
-    return copy.status
+    return copy.exit_status
 
 
 class Copy(contextlib.ExitStack):
     """Writes records to where the arguments say, which is opened for the first of them.
 
-    left     how many records may still be written, None for any number
-    status   the exit status so far
+    left   how many records may still be written, None for any number
     """
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, stopping: Stopping) -> None:
         super().__init__()
         self._arguments = arguments
+        self._stopping = stopping
         self._stream: BinaryIO | None = None
         self._output: outputs.Output | None = None
         self.left: int | None = arguments.count
-        self.status = 0
+        self._failed = False
+
+    @property
+    def exit_status(self) -> int:
+        return self._stopping.status or int(self._failed)
 
     def all(self, records: Records) -> None:
         """Write the records to their end, or to where a signal ends them."""
@@ -106,8 +109,9 @@ class Copy(contextlib.ExitStack):
             self._output = outputs.output(self._arguments.to, self._stream, colour=colour)
             self.callback(self._output.close)
         assert self._output is not None
+        self._stopping.records = records
         try:
-            with stopping(records) as caught, _progress(records, self._stream) as progress:
+            with _progress(records, self._stream) as progress:
                 self._copy(records, self._output, progress)
         finally:
             if self._arguments.verbose:
@@ -118,9 +122,9 @@ class Copy(contextlib.ExitStack):
             if reader.malformed and not reader.received and self.left != 0:
                 print(f"pylog: {reader.backend.name}: no record could be read as {reader.layout}",
                       file=sys.stderr)  # fmt: skip
-                self.status = 1
-        if caught:
-            self.left, self.status = 0, exit_status(caught)
+                self._failed = True
+        if self._stopping.status:
+            self.left = 0
 
     def _copy(self, records: Records, output: outputs.Output, progress: Any) -> None:
         while self.left is None or self.left > 0:

@@ -10,7 +10,7 @@ import argparse
 
 import pylog
 from pylog import outputs
-from pylog.cli._sources import add_source_arguments
+from pylog.cli._sources import Stopping, add_source_arguments
 from pylog.cli.read import Copy, add_output_arguments
 
 HELP = "write the records of a recording at its own pace"
@@ -43,7 +43,8 @@ def _speed(text: str) -> float | None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
     with (
-        Copy(arguments) as copy,
+        Stopping() as stopping,
+        Copy(arguments, stopping) as copy,
         pylog.replay(
             arguments.source,
             speed=arguments.speed,
@@ -54,4 +55,4 @@ def run(arguments: argparse.Namespace) -> int:
         ) as records,
     ):
         copy.all(records)
-    return copy.status
+    return copy.exit_status

@@ -1,0 +1,427 @@
+"""The NFLOG backend against the running kernel: what it sets, refuses, loses and gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import netlab
+import pytest
+
+import pylog
+from pylog import BackendError, LossRecord, PacketRecord
+from pylog.backends import nflog
+from pylog.formats import nfulnl
+
+needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
+PORT = 9
+
+
+@pytest.fixture
+def namespace() -> Iterator[netlab.Namespace]:
+    with netlab.Namespace() as made:
+        yield made
+
+
+def settings(namespace: netlab.Namespace, group: int) -> tuple[int, int, int]:
+    """Copy mode, copy range and timeout (1/100 s) of a group, as the kernel says."""
+    for line in namespace.proc_net("netfilter/nfnetlink_log").splitlines():
+        number, _, _, mode, length, timeout, _ = map(int, line.split())
+        if number == group:
+            return mode, length, timeout
+    raise AssertionError(f"group {group} is not bound")
+
+
+def flood(namespace: netlab.Namespace, count: int, data: bytes = b"flood") -> None:
+    """Send so many UDP packets, as fast as one socket can."""
+    sender = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.connect(("127.0.0.1", PORT))
+    for _ in range(count):
+        with contextlib.suppress(ConnectionRefusedError):
+            sender.send(data)
+
+
+def total(records: Sequence[pylog.Record | None]) -> int:
+    """How many packets the records tell of, lost ones among them."""
+    return sum((r.count or 0) if isinstance(r, LossRecord) else 1 for r in records)
+
+
+# Settings
+
+
+@needs_lab
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (2, 65531, 20)),
+        ({"copy_range": 96, "timeout_s": 1.5}, (2, 96, 150)),
+        ({"copy_mode": "meta"}, (1, 0, 20)),
+        ({"copy_mode": "none", "timeout_s": 0}, (0, 0, 0)),
+        ({"latency": True}, (2, 65531, 0)),
+        ({"throughput": True}, (2, 65531, 100)),
+        ({"throughput": True, "timeout_s": 0.5}, (2, 65531, 50)),
+        ({"seq": False, "seq_global": True, "nlbufsiz": 8192}, (2, 65531, 20)),
+    ],
+)
+def test_the_kernel_has_the_settings_that_were_asked_for(
+    namespace: netlab.Namespace, options: dict[str, Any], expected: tuple[int, int, int]
+) -> None:
+    with pylog.open("nflog:0,65535,7", netns=namespace.name, **options):
+        assert set(namespace.groups()) == {0, 7, 65535}
+        for group in (0, 7, 65535):
+            assert settings(namespace, group) == expected
+    assert not namespace.groups()
+
+
+@needs_lab
+def test_flags_and_copy_settings_show_in_the_records(namespace: netlab.Namespace) -> None:
+    namespace.log_udp(PORT, 5)
+    seen = {}
+    kinds: dict[str, dict[str, Any]] = {
+        "plain": {"seq": False},
+        "seq": {},
+        "global": {"seq_global": True},
+        "meta": {"copy_mode": "meta"},
+        "none": {"copy_mode": "none"},
+        "range": {"copy_range": 30},
+    }
+    for name, options in kinds.items():
+        with pylog.open("nflog:5", netns=namespace.name, latency=True, **options) as reader:
+            namespace.udp("127.0.0.1", PORT, b"x" * 50)
+            seen[name] = reader.read(timeout=5)
+    records = {name: record for name, record in seen.items() if isinstance(record, PacketRecord)}
+    assert len(records) == 6
+    assert records["plain"].seq is None and records["seq"].seq == 0
+    assert "NFULA_SEQ_GLOBAL" in (records["global"].extra or {})
+    assert "NFULA_SEQ_GLOBAL" not in (records["seq"].extra or {})
+    assert records["meta"].payload is records["none"].payload is None
+    assert len(records["range"].payload or b"") == 30 and records["range"].length == 78
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "said"),
+    [
+        ("nflog:65536", {}, "'65536' is no group"),
+        ("nflog:", {}, "'' is no group"),
+        ("nflog:5,x", {}, "'x' is no group"),
+        ("nflog:-1", {}, "'-1' is no group"),
+        ("nflog:5", {"copy_mode": "all"}, "copy_mode is 'all', but must be one of none, meta"),
+        ("nflog:5", {"copy_mode": 2}, "copy_mode is 2"),
+        ("nflog:5", {"copy_range": 0}, "copy_range is 0, but must be a whole number from 1 to"),
+        ("nflog:5", {"copy_range": 65536}, "copy_range is 65536"),
+        ("nflog:5", {"copy_mode": "meta", "copy_range": 96}, "leave out copy_range"),
+        ("nflog:5", {"nlbufsiz": 131073}, "nlbufsiz is 131073"),
+        ("nflog:5", {"nlbufsiz": 4096}, "nlbufsiz is 4096"),
+        ("nflog:5", {"qthresh": 0}, "qthresh is 0"),
+        ("nflog:5", {"qthresh": 1.5}, "qthresh is 1.5"),
+        ("nflog:5", {"qthresh": True}, "qthresh is True"),
+        ("nflog:5", {"timeout_s": -1}, "timeout_s is -1"),
+        ("nflog:5", {"timeout_s": 0.005}, "counts in 0.01 s"),
+        ("nflog:5", {"timeout_s": float("nan")}, "timeout_s is nan"),
+        ("nflog:5", {"seq": 3}, "seq is 3, but must be True or False"),
+        ("nflog:5", {"pf_bind": "ipv4,ipx"}, "no family 'ipx'"),
+        ("nflog:5", {"latency": True, "throughput": True}, "exclude each other"),
+        ("nflog:5", {"qtresh": 5}, "nflog has no option qtresh; it has netns, copy_mode"),
+        ("fixtures/nflog/tcpdump.pcap", {"qthresh": 5}, "capture has no option qthresh"),
+    ],
+)
+def test_nonsense_is_refused_before_the_kernel_is_asked(
+    source: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        pylog.open(source, **options)
+
+
+# Refusals
+
+
+@needs_lab
+def test_a_group_that_is_taken_names_its_owner(namespace: netlab.Namespace) -> None:
+    with pylog.open("nflog:5", netns=namespace.name) as first:
+        assert isinstance(first.backend, nflog.Nflog)
+        with pytest.raises(BackendError) as caught:
+            pylog.open("nflog:6,5", netns=namespace.name)
+        name = Path("/proc/self/comm").read_text().strip()
+        portid = first.backend.portid
+        assert str(caught.value) == (
+            f"cannot bind NFLOG group 5: {name} (process {os.getpid()}, portid {portid}) listens to"
+            " it, and a group has one listener"
+        )
+        assert set(namespace.groups()) == {5}  # 6 was given back
+
+
+@needs_lab
+def test_unknown_namespaces_are_told(namespace: netlab.Namespace, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=rf"no network namespace 'none': .*{namespace.name}"):
+        pylog.open("nflog:5", netns="none")
+    with pytest.raises(BackendError, match="no process 4194399"):
+        pylog.open("nflog:5", netns=4194399)
+    with pytest.raises(BackendError, match="no such file"):
+        pylog.open("nflog:5", netns=str(tmp_path / "none"))
+    (tmp_path / "file").write_text("no namespace")
+    with pytest.raises(BackendError, match=r"cannot use the network namespace .*Invalid argument"):
+        pylog.open("nflog:5", netns=str(tmp_path / "file"))
+
+
+@needs_lab
+def test_a_namespace_is_given_by_name_path_or_process(namespace: netlab.Namespace) -> None:
+    sleeper = namespace.start("sleep", "60")
+    netlab.until(
+        lambda: os.readlink(f"/proc/{sleeper.pid}/ns/net") != os.readlink("/proc/self/ns/net"),
+        "the namespace of the process",
+    )
+    for netns in (namespace.name, f"/run/netns/{namespace.name}", sleeper.pid, str(sleeper.pid)):
+        with pylog.open("nflog:5", netns=netns):
+            assert set(namespace.groups()) == {5}
+
+
+def run_as_nobody(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process without any privilege."""
+    drop = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+    return subprocess.run([sys.executable, "-c", "import pylog, pylog.backends.nflog\n"
+                           "import pyroute2.netns\n" + drop + code],
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+
+
+@needs_lab
+def test_without_the_capability_the_error_says_which_it_takes() -> None:
+    done = run_as_nobody("pylog.open('nflog:65530')")
+    assert "cannot bind NFLOG group 65530: it takes CAP_NET_ADMIN" in done.stderr
+
+
+@needs_lab
+def test_without_privilege_no_namespace_is_entered(namespace: netlab.Namespace) -> None:
+    done = run_as_nobody(f"pylog.open('nflog:65530', netns={namespace.name!r})")
+    assert "it takes CAP_SYS_ADMIN" in done.stderr
+
+
+@needs_lab
+def test_a_receive_buffer_that_is_not_granted_is_told() -> None:
+    """In a user namespace net.core.rmem_max is the limit."""
+    code = "import pylog; pylog.open('nflog:5', rcvbuf=1 << 28).close(); print('fine')"
+    done = subprocess.run(["unshare", "-Urn", sys.executable, "-c", code],
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.stdout == "fine\n"
+    assert "bytes, not 268435456: without CAP_NET_ADMIN" in done.stderr
+
+
+@needs_lab
+def test_conntrack_is_given_or_its_lack_is_named(namespace: netlab.Namespace) -> None:
+    namespace.log_udp(PORT, 5)
+    try:
+        reader = pylog.open("nflog:5", netns=namespace.name, latency=True, conntrack=True)
+    except BackendError as error:
+        assert "cannot add conntrack entries (EOPNOTSUPP: it lacks nf_conntrack" in str(error)
+        assert not namespace.groups()
+    else:  # a kernel with the glue
+        with reader:
+            namespace.udp("127.0.0.1", PORT)
+            assert reader.read(timeout=5) is not None
+
+
+@needs_lab
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (errno.EINVAL, "this kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"),
+        (524, "does not know the command (ENOTSUPP 524)"),
+        (errno.EPERM, "it takes CAP_NET_ADMIN"),
+        (errno.ENOMEM, "Cannot allocate memory (errno 12)"),
+    ],
+)
+def test_what_the_kernel_refuses_becomes_a_sentence(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, problem: int, said: str
+) -> None:
+    monkeypatch.setattr(nflog.Nflog, "_ask", lambda *_, **__: problem)
+    monkeypatch.setattr(nflog, "instances", lambda: None)
+    with pytest.raises(BackendError) as caught:
+        pylog.open("nflog:5", netns=namespace.name)
+    assert str(caught.value).startswith("cannot bind NFLOG group 5: ")
+    assert said in str(caught.value)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@needs_lab
+def test_a_kernel_that_took_something_else_is_found_out(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = nflog.instances
+
+    def altered() -> list[nflog.Instance]:
+        return [instance._replace(copy_range=100) for instance in real() or ()]
+
+    monkeypatch.setattr(nflog, "instances", altered)
+    with pytest.raises(BackendError, match=r"are \(2, 100, 20\), not \(2, 65531, 20\)"):
+        pylog.open("nflog:5", netns=namespace.name)
+    monkeypatch.setattr(nflog, "instances", lambda: [])
+    with pytest.raises(BackendError, match="was acknowledged, but is not bound"):
+        pylog.open("nflog:5", netns=namespace.name)
+    assert not namespace.groups()
+
+
+@needs_lab
+def test_a_kernel_that_does_not_answer_is_not_waited_for_for_ever(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nflog, "ACK_PATIENCE_S", 0.1)
+    monkeypatch.setattr(nfulnl, "config", lambda *_, **__: bytes(4))
+    with pytest.raises(BackendError, match=r"the kernel gave no answer within 0\.1 s"):
+        pylog.open("nflog:5", netns=namespace.name)
+
+
+# Losses
+
+
+@needs_lab
+@pytest.mark.parametrize("silent", [True, False])
+def test_an_overrun_is_noted_lets_the_buffer_grow_and_ends_nothing(
+    namespace: netlab.Namespace, caplog: pytest.LogCaptureFixture, silent: bool
+) -> None:
+    """With ENOBUFS (which NETLINK_NO_ENOBUFS turns off) and without it."""
+    namespace.log_udp(PORT, 5)
+    with pylog.open("nflog:5", netns=namespace.name, latency=True, rcvbuf=16384,
+                    rcvbuf_max=32768) as reader:  # fmt: skip
+        assert isinstance(reader.backend, nflog.Nflog)
+        if not silent:
+            reader.backend._socket.setsockopt(nflog.SOL_NETLINK, nflog.NETLINK_NO_ENOBUFS, 0)
+        records: list[pylog.Record | None] = []
+        for _ in range(2):
+            flood(namespace, 300)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    records.append(reader.read(timeout=0.5))
+        namespace.udp("127.0.0.1", PORT)
+        records.append(reader.read(timeout=5))
+        if isinstance(records[-1], LossRecord):
+            records.append(reader.read(timeout=5))
+        assert total(records) == 601 == namespace.counted()[0]
+        assert reader.received + (reader.dropped or 0) == 601 and (reader.dropped or 0) > 200
+        size = reader.backend._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert size == 32768
+    notes = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert "receive buffer of 16384 bytes overran" in notes[0]
+    assert "it has 32768 now" in notes[0]
+    assert ("ENOBUFS" in " ".join(notes)) is not silent
+
+
+@needs_lab
+def test_without_sequence_numbers_an_overrun_is_a_loss_of_an_unknown_number(
+    namespace: netlab.Namespace,
+) -> None:
+    namespace.log_udp(PORT, 5)
+    with pylog.open("nflog:5", netns=namespace.name, latency=True, seq=False, rcvbuf=16384,
+                    rcvbuf_max=16384) as reader:  # fmt: skip
+        flood(namespace, 300)
+        reader.stop()
+        records = list(reader)
+    (loss,) = [record for record in records if isinstance(record, LossRecord)]
+    assert loss.count is None and "datagrams lost" in (loss.reason or "")
+    assert reader.dropped is None and 0 < reader.received < 300
+
+
+@needs_lab
+def test_a_loss_after_the_last_record_is_told_at_the_end(namespace: netlab.Namespace) -> None:
+    namespace.log_udp(PORT, 5)
+    with pylog.open("nflog:5", netns=namespace.name, latency=True, rcvbuf=16384,
+                    rcvbuf_max=16384) as reader:  # fmt: skip
+        flood(namespace, 300)
+        reader.stop()
+        records = list(reader)
+    loss = records[-1]
+    assert isinstance(loss, LossRecord) and loss.count is None
+    assert "receive buffer of 16384 bytes overran" in (loss.reason or "")
+
+
+@needs_lab
+def test_a_datagram_that_is_cut_is_told_and_reading_goes_on(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    namespace.log_udp(PORT, 5)
+    with pylog.open("nflog:5", netns=namespace.name, latency=True) as reader:
+        monkeypatch.setattr(nflog, "LARGEST", 512)
+        namespace.udp("127.0.0.1", PORT, b"short")
+        namespace.udp("127.0.0.1", PORT, b"x" * 1000)
+        namespace.udp("127.0.0.1", PORT, b"short again")
+        records = [reader.read(timeout=5) for _ in range(4)]
+    assert [type(record) for record in records] == [
+        PacketRecord, LossRecord, LossRecord, PacketRecord
+    ]  # fmt: skip
+    cut, gap = records[1:3]
+    assert isinstance(cut, LossRecord) and cut.size == 512 and "cut off" in (cut.reason or "")
+    assert isinstance(gap, LossRecord) and gap.count == 1
+    assert "was cut to 512" in caplog.text
+
+
+@needs_lab
+def test_what_is_not_from_the_kernel_is_thrown_away(namespace: netlab.Namespace) -> None:
+    namespace.log_udp(PORT, 5)
+    with pylog.open("nflog:5", netns=namespace.name, latency=True) as reader:
+        assert isinstance(reader.backend, nflog.Nflog)
+        forged = nfulnl.log("<", 5, [(10, b"forged\0")])
+        liar = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, nflog.NETLINK_NETFILTER)
+        liar.sendto(forged, (reader.backend.portid, 0))
+        namespace.udp("127.0.0.1", PORT)
+        record = reader.read(timeout=5)
+        assert isinstance(record, PacketRecord) and record.prefix != "forged"
+        assert reader.backend.foreign == 1
+
+
+# Ends
+
+
+@needs_lab
+def test_stop_makes_the_kernel_send_what_it_was_gathering(namespace: netlab.Namespace) -> None:
+    namespace.log_udp(PORT, 5)
+    with pylog.open("nflog:5", netns=namespace.name, qthresh=1000, timeout_s=600) as reader:
+        flood(namespace, 10)
+        with pytest.raises(TimeoutError):
+            reader.read(timeout=0.3)
+        reader.stop()
+        assert len(list(reader)) == 10
+        assert not namespace.groups()
+
+
+@needs_lab
+def test_an_exception_gives_the_group_back(namespace: netlab.Namespace) -> None:
+    with pytest.raises(ZeroDivisionError), pylog.open("nflog:5", netns=namespace.name):
+        raise ZeroDivisionError
+    assert not namespace.groups()
+
+
+@needs_lab
+@pytest.mark.parametrize("before", ["NONE", "nf_log_ipv4"])
+def test_loggers_of_the_kernel_are_given_back(namespace: netlab.Namespace, before: str) -> None:
+    def logger() -> str:
+        return namespace.run("cat", "/proc/sys/net/netfilter/nf_log/2").strip()
+
+    try:
+        namespace.run("tee", "/proc/sys/net/netfilter/nf_log/2", stdin=before)
+    except AssertionError:
+        pytest.fail(f"this kernel has no logger {before}")
+    with pylog.open("nflog:5", netns=namespace.name):
+        assert logger() == before  # nobody asked
+    with pylog.open("nflog:0", netns=namespace.name, pf_bind="ipv4"):
+        assert logger() == "nfnetlink_log"
+    assert logger() == before
+
+
+@needs_lab
+def test_kernel_made_logs_come_to_group_0(namespace: netlab.Namespace) -> None:
+    namespace.nft("table inet t {\nchain c {\ntype filter hook output priority 0;\n"
+                  "ct state invalid counter\n}\n}\n")  # fmt: skip
+    namespace.run("tee", "/proc/sys/net/netfilter/nf_conntrack_log_invalid", stdin="255")
+    with pylog.open("nflog:0", netns=namespace.name, pf_bind="ipv4", latency=True) as reader:
+        raw = namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+        raw.sendto(bytes(12) + b"\x10\x3f" + bytes(6), ("127.0.0.1", 0))  # a bad data offset
+        record = reader.read(timeout=5)
+    assert isinstance(record, PacketRecord) and record.group == "0"
+    assert (record.prefix or "").startswith("nf_ct_proto_6: ")
