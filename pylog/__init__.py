@@ -10,7 +10,6 @@ with pylog.open("ipl.dump") as reader:
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, BinaryIO
 
 from pylog import backends
@@ -30,10 +29,17 @@ from pylog.record import (
 )
 from pylog.replay import Replay
 
-try:
-    __version__ = version("pylog-ipl")
-except PackageNotFoundError:  # run from a checkout that is not installed
-    __version__ = "0+checkout"
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is asked for: that takes longer than all other imports."""
+    if name != "__version__":
+        raise AttributeError(f"module 'pylog' has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pylog-ipl")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+checkout"
 
 
 def open(

@@ -12,7 +12,6 @@ that grows.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import sys
@@ -87,6 +86,8 @@ class Records(ABC):
         return self
 
     async def __anext__(self) -> Record:
+        import asyncio  # as long an import as the rest of pylog
+
         while True:
             if not self.ready:
                 await asyncio.sleep(0)  # let others run, once for every lot of records
@@ -101,6 +102,8 @@ class Records(ABC):
 
     async def _readable(self) -> None:
         """Wait, without holding up the event loop, until there may be a record."""
+        import asyncio
+
         due = self.due_s()
         if sys.platform == "win32":  # whose event loop does not wait for pipes
             await asyncio.sleep(0.05 if due is None else min(0.05, due))

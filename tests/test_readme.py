@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import netlab
 import pytest
 
+import pylog.cli
 import pylog.record
 
+COMMANDS = [m.name for m in pkgutil.iter_modules(pylog.cli.__path__) if m.name[0] != "_"]
 ROOT = Path(__file__).resolve().parents[1]
+ROOT_ON_PATH = str(Path(pylog.__file__).resolve().parents[1])
 README = (ROOT / "README.md").read_text()
 
 
@@ -33,7 +39,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "output"), examples(), ids=lambda text: text[:50])
 def test_a_command_prints_what_the_readme_shows(command: str, output: str) -> None:
     command = re.sub(
-        r"\bpylog (?=read|info|--)", f"{shlex.quote(sys.executable)} -m pylog ", command
+        r"\bpylog (?=read|info|replay|--)", f"{shlex.quote(sys.executable)} -m pylog ", command
     )
     done = subprocess.run(
         command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -60,13 +66,53 @@ def test_every_json_name_is_explained() -> None:
     assert "kind" in explained
 
 
+@pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
+def test_the_live_examples_print_what_the_readme_shows(tmp_path: Path) -> None:
+    """In a namespace where somebody pings; times are those of then."""
+    python = shlex.quote(sys.executable)
+    with netlab.Namespace() as namespace:
+        ping = ("ping", "-q", "-i", "0.1", "-c", "600", "127.0.0.1")
+        namespace.start(*ping, stdout=subprocess.DEVNULL)
+        for block in blocks("sh-session"):
+            for part in re.split(r"^# ", block, flags=re.M)[1:]:
+                command, _, output = part.partition("\n")
+                command = re.sub(r"^pylog ", f"{python} -m pylog ", command)
+                script = f"cd {tmp_path}; {command}"
+                done = subprocess.run(
+                    ["ip", "netns", "exec", namespace.name, "sh", "-c", script],
+                    capture_output=True, text=True, timeout=60,
+                    env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", ROOT_ON_PATH)},
+                )  # fmt: skip
+                time = r"^\d{4}-\d\d-\d\dT[\d:.]+Z"
+                printed, shown = (
+                    re.sub(time, "TIME", text, flags=re.M)
+                    for text in (done.stdout + done.stderr, output)
+                )
+                assert printed == shown, command
+
+
+def test_the_pytest_example_passes(tmp_path: Path) -> None:
+    (code,) = blocks("py")
+    plugins, _, tests = code.partition("\n\n")
+    (tmp_path / "conftest.py").write_text(plugins)
+    (tmp_path / "test_example.py").write_text(tests)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path),
+         str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+        env={key: value for key, value in os.environ.items() if key != "CI"},
+    )  # fmt: skip
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_every_option_is_in_the_readme() -> None:
-    for command in ("read", "info"):
+    for command in COMMANDS:
         text = subprocess.run(
             [sys.executable, "-m", "pylog", command, "--help"], capture_output=True, text=True
         ).stdout
         for option in re.findall(r"(--[a-z-]+)", text):
             assert option == "--help" or f"`{option}" in README or f" {option}" in README, option
+        assert f"pylog {command}" in README
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

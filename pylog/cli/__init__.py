@@ -23,10 +23,18 @@ of Linux NFLOG (live groups, netlink dumps, pcap and pcapng captures), from any 
 machine."""
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up for nothing else."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"pylog {pylog.__version__}")
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="pylog", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=f"pylog {pylog.__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     logging.basicConfig(format="pylog: %(message)s")  # what the library notes, on standard error
     for entry in pkgutil.iter_modules(__path__):
