@@ -130,6 +130,7 @@ class Backend(ABC):
         self._released = False
         self._pipe: tuple[int, int] | None = None
         self._poller: Any = None
+        self._held: bytes | None = None  # received, but not given yet
 
     # What a source has to say
 
@@ -146,18 +147,14 @@ class Backend(ABC):
         """The source's descriptor; OSError or ValueError when it has none."""
 
     @abstractmethod
-    def pending(self) -> int:
+    def _pending(self) -> int:
         """How many more bytes can be received without waiting, as far as the system tells."""
-
-    def _ready(self) -> bool:
-        """Whether there is something to receive, or the end, right now."""
-        return self._poll(0) if self._descriptors() else True
 
     def _descriptors(self) -> list[int]:
         """The descriptors that become readable when there may be something to receive."""
         return [self.fileno()]
 
-    def flush(self) -> int | None:
+    def _flush(self) -> int | None:
         """Let the system discard what it holds: how many bytes; None when it has no such call."""
         return None
 
@@ -175,8 +172,9 @@ class Backend(ABC):
         """The next bytes, at least one; b"" at the end. Blocks; raises BackendError."""
         with self.use:
             while not self.closed:
-                data = self._receive()
+                data = self._look()
                 if data is not None:
+                    self._held = None
                     return data
                 if self.stopped:
                     break
@@ -184,15 +182,37 @@ class Backend(ABC):
             return b""
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether there is something to receive, or the end, within `timeout_s` seconds."""
+        """Whether there is something to receive, or the end, within `timeout_s` seconds.
+
+        It is received to find that out: that a descriptor is readable does not say it.
+        """
         deadline = time.monotonic() + timeout_s
         with self.use:
-            while not (self.closed or self.stopped or self._ready()):
+            while not self.closed and self._look() is None and not self.stopped:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 self._poll(left if self.tick_s is None else min(left, self.tick_s))
             return True
+
+    def _look(self) -> bytes | None:
+        if self._held is None:
+            self._held = self._receive()
+        return self._held
+
+    def pending(self) -> int:
+        """How many more bytes can be received without waiting, as far as the system tells."""
+        with self.use:
+            return len(self._held or b"") + self._pending()
+
+    def flush(self) -> int | None:
+        """Let the system discard what it holds: how many bytes; None when it has no such call."""
+        with self.use:
+            flushed = self._flush()
+            if flushed is not None:
+                flushed += len(self._held or b"")
+                self._held = None
+            return flushed
 
     def wait_descriptors(self) -> list[int]:
         """Those to wait on from outside: of the source, and one for `close` and `stop`."""

@@ -13,7 +13,8 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, BinaryIO
 
 from pylog.backends import Backend, Check, Found, Option
@@ -25,25 +26,11 @@ OPTIONS: tuple[Option, ...] = ()
 CHUNK = 1 << 20
 """How many bytes are asked for at a time; a pipe gives what it has."""
 
+MEMORY = 1 << 28
+"""How many bytes undoing xz may take; xz -9 takes 65 MiB."""
+
 _MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _LONGEST = max(len(magic) for magic in _MAGICS)
-
-
-class _Prefixed(io.RawIOBase):
-    """A raw stream whose first bytes were read already and are given again."""
-
-    def __init__(self, first: bytes, raw: Any) -> None:
-        self._first = first
-        self._raw = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._first[: len(buffer)] or self._raw.read(len(buffer)) or b""
-        self._first = self._first[len(data) :]
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def connect(
@@ -99,7 +86,7 @@ class Capture(Backend):
         # bytes may wait inside a buffered reader, which poll does not see: take them out first
         self._buffered = not self.regular and isinstance(self._raw, io.BufferedReader)
         self.compression: str | None = None
-        self._stream: Any = None
+        self._unpacker: _Unpacker | None = None
         self._first = b""
         try:
             self._begin()
@@ -136,18 +123,19 @@ class Capture(Backend):
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def _begin(self) -> None:
-        """Read enough of the first bytes to tell the compression, and be ready to undo it."""
+        """Read enough of the first bytes to tell the compression."""
         first = b""
         while len(first) < _LONGEST:
-            more = self.read(CHUNK)
-            if not more:
+            more = self._read(CHUNK)
+            if more:
+                first += more
+            elif more is not None or self.closed:
                 break
-            first += more
+            else:
+                self._poll(None)
         self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
-        if self.compression is None:
-            self._first = first
-        else:
-            self._stream = _decompressor(self.compression, _Prefixed(first, self))
+        self._unpacker = None if self.compression is None else _Unpacker(self.compression)
+        self._first = first
 
     def rewind(self) -> None:
         """Begin anew, at the start of a regular file; BackendError for anything else."""
@@ -156,18 +144,8 @@ class Capture(Backend):
         with self.use:
             self._raw.seek(0)
             self._taken = self._given = 0
-            self.failure = None
+            self.failure = self._held = None
             self._begin()
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes as they lie in the source, waiting for them; b"" at the end."""
-        while True:
-            data = self._read(size)
-            if data is not None:
-                return data
-            if self.closed or self.stopped:
-                return b""
-            self._poll(None)
 
     def _read(self, size: int) -> bytes | None:
         """The system call, and its errors; None when there is nothing yet."""
@@ -190,35 +168,44 @@ class Capture(Backend):
         self._taken += len(data)
         return data
 
-    def _ready(self) -> bool:
-        return self.regular or bool(self._first) or self._poll(0)
-
     def _receive(self) -> bytes | None:
-        if self._stream is None:
-            if self._first:
-                first, self._first = self._first, b""
-                return first
-            return self._read(CHUNK)
-        parts, size = [], 0
-        while self.failure is None and size < CHUNK:
+        unpacker = self._unpacker
+        if unpacker is None:
+            return self._raw_bytes()
+        parts: list[bytes] = []
+        size = 0
+        while size < CHUNK and self.failure is None:
             try:
-                part = self._stream.read1(CHUNK)
-            except _errors() as error:
+                if not unpacker.more:
+                    if size and not self.regular:
+                        break  # give what has come
+                    data = self._raw_bytes()
+                    if data is None:
+                        return b"".join(parts) or None
+                    if not data:
+                        unpacker.end()
+                        break
+                    unpacker.feed(data)
+                part = unpacker.take()
+            except unpacker.errors as error:
                 found = str(error) or type(error).__name__
                 self.failure = DecodeError(
                     f"{self.compression} stream", found, "a whole one", self._given + size
                 )
                 break
-            if not part:
-                break
             parts.append(part)
             size += len(part)
-            if self.size is None:  # a pipe: give what has come
-                break
         self._given += size
         return b"".join(parts)
 
-    def pending(self) -> int:
+    def _raw_bytes(self) -> bytes | None:
+        """The next bytes as they lie in the source; None when there are none yet."""
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return self._read(CHUNK)
+
+    def _pending(self) -> int:
         """In a compressed file: the compressed bytes, as far as they are unread."""
         if self.size is not None:
             return len(self._first) + max(0, self.size - self._taken)
@@ -247,19 +234,6 @@ def _queued(raw: Any) -> int:
         return 0
 
 
-def _decompressor(name: str, raw: io.RawIOBase) -> Any:
-    """A file object that undoes the compression of `raw`."""
-    if name == "gzip":
-        import gzip
-
-        return gzip.GzipFile(fileobj=io.BufferedReader(raw))
-    if name == "xz":
-        import lzma
-
-        return lzma.LZMAFile(io.BufferedReader(raw))
-    return zstd().ZstdFile(io.BufferedReader(raw))
-
-
 def zstd() -> Any:
     """The module that knows zstd; BackendUnavailable without it."""
     try:
@@ -274,12 +248,58 @@ def zstd() -> Any:
     return zstd
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """What the decompressors raise for damaged data."""
-    import gzip
-    import lzma
+class _Unpacker:
+    """Undoes a compression, CHUNK bytes at a time, one compressed member after the other.
 
-    found: list[type[Exception]] = [EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError]
-    with contextlib.suppress(BackendUnavailable):
-        found.append(zstd().ZstdError)
-    return tuple(found)
+    more     whether `take` has something to do without being fed
+    errors   what `take` and `end` raise for damaged data
+    """
+
+    def __init__(self, name: str) -> None:
+        """Raises BackendUnavailable when what undoes it is not installed."""
+        self.errors: tuple[type[Exception], ...] = (EOFError,)
+        if name == "gzip":
+            self._make: Callable[[], Any] = partial(zlib.decompressobj, wbits=31)
+            self.errors += (zlib.error,)
+        elif name == "xz":
+            import lzma
+
+            self._make = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=MEMORY)
+            self.errors += (lzma.LZMAError,)
+        else:
+            self._make = zstd().ZstdDecompressor
+            self.errors += (zstd().ZstdError,)
+        self._decoder: Any = None
+        self._input = b""
+        self.more = False
+
+    def feed(self, data: bytes) -> None:
+        """More compressed bytes."""
+        self._input += data
+        self.more = True
+
+    def take(self) -> bytes:
+        """Up to CHUNK bytes; none when more compressed bytes are needed."""
+        if self._decoder is None:
+            self._input = self._input.lstrip(b"\0")  # members may be padded
+            self.more = bool(self._input)
+            if not self.more:
+                return b""
+            self._decoder = self._make()
+        decoder = self._decoder
+        found: bytes = decoder.decompress(self._input, CHUNK)
+        # zlib gives back what it did not look at, the others keep it
+        self._input = getattr(decoder, "unconsumed_tail", b"")
+        if decoder.eof:
+            self._input, self._decoder = decoder.unused_data, None
+            self.more = bool(self._input)
+        elif hasattr(decoder, "needs_input"):
+            self.more = not decoder.needs_input
+        else:
+            self.more = bool(self._input) or len(found) == CHUNK
+        return found
+
+    def end(self) -> None:
+        """The source has ended: EOFError unless a member has, too."""
+        if self._decoder is not None:
+            raise EOFError("the file ends within it")

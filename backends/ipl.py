@@ -181,7 +181,7 @@ class Device(Backend):
                 self._refused = self.read_size
             else:
                 self._accepted = self.read_size
-                if data or not self.pending():
+                if data or not self._pending():
                     return data
                 if self._refused - self._accepted <= 1:
                     raise BackendError(
@@ -193,26 +193,21 @@ class Device(Backend):
             self.read_size = max(SMALLEST_LOG, between // 2)
 
     def _receive(self) -> bytes | None:
-        return (self._read() or None) if self._ready() else None
-
-    def _ready(self) -> bool:
-        if self.pending():
-            return True
-        if self.tick_s is None and self._poll(0):
-            if self.pending():
-                return True
+        if self._pending():
+            return self._read() or None
+        if self.tick_s is None and self._poll(0) and not self._pending():
             # readable, with nothing to read: this kernel's poll does not tell
             self.tick_s, self._poller = TICK_S, None
-        return False
+        return None
 
     def _descriptors(self) -> list[int]:
         return [] if self.tick_s is not None else [self._descriptor]
 
-    def pending(self) -> int:
+    def _pending(self) -> int:
         """FIONREAD: how many bytes of records the kernel has."""
         return self._ask(self._descriptor, self._ioctls.fionread, "ask")
 
-    def flush(self) -> int:
+    def _flush(self) -> int:
         """SIOCIPFFB: let the kernel discard its records; how many bytes they had."""
         descriptor = self._open(os.O_WRONLY)
         try:

@@ -404,23 +404,17 @@ class Nflog(Backend):
         self._watch_links()
         if self.stopped and self._bound:
             self._unbind()
-        if self._backlog:
-            return self._backlog.popleft()
-        return self._collect()
-
-    def _ready(self) -> bool:
-        return bool(self._backlog) or self._poll(0)
+        return self._backlog.popleft() if self._backlog else self._collect()
 
     def _descriptors(self) -> list[int]:
         return [self._socket.fileno(), self._links.fileno()]
 
-    def pending(self) -> int:
+    def _pending(self) -> int:
         """Takes the datagrams in to count them; as many as the receive buffer holds at most."""
-        with self.use:
-            held = sum(map(len, self._backlog))
-            while held < self._rcvbuf and (data := self._collect()) is not None:
-                self._backlog.append(data)
-                held += len(data)
+        held = sum(map(len, self._backlog))
+        while held < self._rcvbuf and (data := self._collect()) is not None:
+            self._backlog.append(data)
+            held += len(data)
         return held
 
     def fileno(self) -> int:

@@ -473,3 +473,56 @@ def test_a_reader_that_met_damage_is_freed(on_error: Literal["strict", "resync"]
     gone = use()
     gc.collect()
     assert gone() is None
+
+
+# Compressed pipes
+
+
+def test_a_compressed_pipe_gives_what_has_come_and_waits_for_the_rest() -> None:
+    data = FILTER.read_bytes()
+    into, out = os.pipe()
+    packer = zlib.compressobj(wbits=31)
+    with os.fdopen(into, "rb", buffering=0) as source, os.fdopen(out, "wb", buffering=0) as sink:
+        sink.write(packer.compress(data[:840]) + packer.flush(zlib.Z_SYNC_FLUSH))
+        with pylog.open(source, layout="ipl-5.1.2-lp64le") as reader:
+            assert [reader.read(timeout=5) is not None for _ in range(5)] == [True] * 5
+            with pytest.raises(TimeoutError):
+                reader.read(timeout=0.1)
+            more = packer.compress(data[840:1008]) + packer.flush(zlib.Z_SYNC_FLUSH)
+            sink.write(more[:9])
+            with pytest.raises(TimeoutError):
+                reader.read(timeout=0.1)
+            sink.write(more[9:])
+            assert reader.read(timeout=5) is not None
+            threading.Timer(0.2, reader.close).start()
+            assert reader.read() is None
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_members_of_a_compressed_file_follow_each_other_with_padding(name: str) -> None:
+    data = FILTER.read_bytes()
+    pack = COMPRESSORS[name]
+    parts = [pack(data[:1000]), bytes(8), pack(b""), pack(data[1000:]), bytes(512)]
+    with pylog.open(io.BytesIO(b"".join(parts))) as reader:
+        assert pylog.json_lines(reader) == samples.golden(FILTER)
+    with pylog.open(io.BytesIO(b"".join(parts) + b"junk at the end")) as reader:
+        *records, last = list(reader)
+    assert pylog.json_lines(records) == samples.golden(FILTER)
+    assert isinstance(last, LossRecord) and f"{name} stream" in (last.reason or "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_file_that_unpacks_to_very_much_takes_little_memory(name: str, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb"
+    bomb.write_bytes(COMPRESSORS[name](FILTER.read_bytes() + bytes(300 << 20)))
+    code = (
+        "import pylog, re, sys\n"
+        "n = sum(1 for _ in pylog.open(sys.argv[1]))\n"
+        "print(n, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(bomb)], capture_output=True, text=True, check=True
+    )
+    count, peak = map(int, done.stdout.split())
+    assert count > 40 and peak < 150_000  # KiB
