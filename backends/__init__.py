@@ -15,6 +15,7 @@ name before a colon is a path, which `capture` reads.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pkgutil
@@ -129,7 +130,7 @@ class Backend(ABC):
         self.use = _Use(self)
         self._released = False
         self._pipe: tuple[int, int] | None = None
-        self._poller: Any = None
+        self._pipe_lock = threading.Lock()
         self._held: bytes | None = None  # received, but not given yet
 
     # What a source has to say
@@ -221,9 +222,7 @@ class Backend(ABC):
     def sleep(self, timeout_s: float) -> None:
         """Do nothing for so many seconds, or until `close` or `stop`."""
         with self.use:
-            waker = select.poll()
-            waker.register(self._waker(), select.POLLIN)
-            waker.poll(max(0, int(timeout_s * 1000 + 0.999)))
+            readable([self._waker()], timeout_s)
 
     def stop(self) -> None:
         """Ask for the end: what the source has is still received, then b""."""
@@ -241,9 +240,10 @@ class Backend(ABC):
                 if not self._released:
                     self._released = True
                     self._release()
-                    pipe, self._pipe, self._poller = self._pipe, None, None
-                    for descriptor in pipe or ():
-                        os.close(descriptor)
+                    with self._pipe_lock:
+                        pipe, self._pipe = self._pipe, None
+                        for descriptor in pipe or ():
+                            os.close(descriptor)
             finally:
                 self.use.lock.release()
 
@@ -256,24 +256,32 @@ class Backend(ABC):
         return self._pipe[0]
 
     def _wake(self) -> None:
-        pipe = self._pipe
-        if pipe is not None:
+        # whoever has the lock wakes just now, or closes: a signal handler must not wait for it
+        if self._pipe_lock.acquire(blocking=False):
             try:
-                os.write(pipe[1], b"\0")
-            except OSError:  # it was written to already, or is closed: nobody sleeps then
-                return
+                if self._pipe is not None:
+                    with contextlib.suppress(BlockingIOError):  # it was woken often enough
+                        os.write(self._pipe[1], b"\0")
+            finally:
+                self._pipe_lock.release()
 
     def _poll(self, timeout_s: float | None) -> bool:
         """Wait for the descriptors, `close` or `stop`; whether a descriptor is readable."""
         if not hasattr(select, "poll"):  # Windows: receiving waits
             return True
-        if self._poller is None:
-            self._poller = select.poll()
-            for descriptor in (*self._descriptors(), self._waker()):
-                self._poller.register(descriptor, select.POLLIN)
-        timeout = None if timeout_s is None else max(0, int(timeout_s * 1000 + 0.999))
-        waker = self._waker()
-        return any(descriptor != waker for descriptor, _ in self._poller.poll(timeout))
+        return bool(readable(self.wait_descriptors(), timeout_s) - {self._waker()})
+
+
+def readable(descriptors: Sequence[int], timeout_s: float | None) -> set[int]:
+    """Those of the descriptors that become readable, or fail, within the time (a day at most)."""
+    if not hasattr(select, "poll"):  # Windows
+        time.sleep(0.05 if timeout_s is None else max(0.0, min(0.05, timeout_s)))
+        return set()
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    timeout = None if timeout_s is None else int(max(0.0, min(timeout_s, 86400.0)) * 1000 + 0.999)
+    return {descriptor for descriptor, _ in poller.poll(timeout)}
 
 
 @cache

@@ -197,7 +197,7 @@ class Device(Backend):
             return self._read() or None
         if self.tick_s is None and self._poll(0) and not self._pending():
             # readable, with nothing to read: this kernel's poll does not tell
-            self.tick_s, self._poller = TICK_S, None
+            self.tick_s = TICK_S
         return None
 
     def _descriptors(self) -> list[int]:

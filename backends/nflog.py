@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pylog.backends import Backend, Check, Found, Option
+from pylog.backends import Backend, Check, Found, Option, readable
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
@@ -215,17 +215,10 @@ class Nflog(Backend):
         while True:
             size = self._recv(view)
             if size is None:
-                self._socket.settimeout(max(0.0, deadline - time.monotonic()))
-                try:
-                    self._socket.recv(1, socket.MSG_PEEK)
-                except TimeoutError as error:
-                    raise BackendError(f"{self.name}: the kernel gave no answer within"
-                                       f" {ACK_PATIENCE_S} s") from error  # fmt: skip
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise BackendError(f"{self.name}: {error.strerror}") from error
-                finally:
-                    self._socket.setblocking(False)
+                if not readable([self._socket.fileno()], deadline - time.monotonic()):
+                    raise BackendError(
+                        f"{self.name}: the kernel gave no answer within {ACK_PATIENCE_S} s"
+                    )
                 continue
             data = bytes(view[: min(size, LARGEST)])
             answer = verdict(data, _ORDER)

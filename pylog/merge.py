@@ -9,11 +9,11 @@ of order. What waits is bounded; when that many records wait, the oldest is give
 from __future__ import annotations
 
 import contextlib
-import select
 import time
 from collections import deque
 from typing import NamedTuple
 
+from pylog.backends import readable
 from pylog.reader import Reader, Records
 from pylog.record import Record
 
@@ -150,14 +150,10 @@ class Merged(Records):
         if deadline is not None:
             left = max(0.0, deadline - time.monotonic())
             due = left if due is None else min(due, left)
-        if not hasattr(select, "poll"):  # Windows
-            time.sleep(0.05 if due is None else min(0.05, due))
-            return
         with contextlib.ExitStack() as stack:
-            poller = select.poll()
+            descriptors = []
             for i in self._open:
                 backend = self._readers[i].backend
                 stack.enter_context(backend.use)
-                for descriptor in backend.wait_descriptors():
-                    poller.register(descriptor, select.POLLIN)
-            poller.poll(None if due is None else max(0, int(due * 1000 + 0.999)))
+                descriptors += backend.wait_descriptors()
+            readable(descriptors, due)
