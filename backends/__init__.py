@@ -106,8 +106,10 @@ class Backend(ABC):
     size      the size of the whole source in its own bytes (compressed ones), None if unknown
     failure   set when the source ended in an error that is no fault of the system: a compressed
               file that is damaged or cut off
-    overrun   set when the system said that it lost something before what is received next, but
-              not how much; whoever tells it sets it to None
+    overrun   set when the system said that it lost something, but not how much: among what is
+              received next, or after it; whoever tells it sets it to None
+    logs      the logs that may have lost something then, as records name them (queue_of), and the
+              number that each one's first record has
     tick_s    how often to ask again where the system does not wake whoever waits
 
     One thread at a time may receive; `close` and `stop` may come from any other and from a signal
@@ -121,6 +123,7 @@ class Backend(ABC):
     size: int | None = None
     failure: DecodeError | None = None
     overrun: str | None = None
+    logs: Mapping[str, int] = {}
     tick_s: float | None = None
 
     def __init__(self, name: str) -> None:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pylog.backends import Backend, Check, Found, Option, readable
+from pylog.backends import Backend, Check, Found, Option
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
@@ -94,7 +94,6 @@ SIOCGIFNAME = 0x8910
 ENOTSUPP = 524
 """The kernel's own, which it was not to show: no such command."""
 
-ACK_PATIENCE_S = 5.0
 NOTE_INTERVAL_S = 10.0
 _ORDER = "<" if sys.byteorder == "little" else ">"
 STATE_FILE = "net/netfilter/nfnetlink_log"
@@ -144,6 +143,7 @@ class Nflog(Backend):
         """Binds the groups. Raises ValueError, BackendError, BackendUnavailable."""
         super().__init__("nflog:" + ",".join(map(str, groups)))
         self.groups = groups
+        self.logs = {str(group): 0 for group in groups}
         self.foreign = 0
         self._options = _checked(options)
         self._families = _families(self._options["pf_bind"])
@@ -151,6 +151,7 @@ class Nflog(Backend):
         self._owner = os.getpid()
         self._seq = self._drops = 0
         self._noted = -NOTE_INTERVAL_S
+        self._doubt: str | None = None
         self._bound: list[int] = []
         self._loggers: dict[int, str] = {}  # before pf_bind
         self._backlog: deque[bytes] = deque()
@@ -190,6 +191,8 @@ class Nflog(Backend):
             NFULA_CFG_QTHRESH=options["qthresh"],
             NFULA_CFG_FLAGS=flags,
         )
+        if problem is None and not self._listens(group):
+            raise BackendError(f"{self.name}: the kernel did not answer to binding group {group}")
         if problem:
             raise self._refusal(f"bind NFLOG group {group}", problem, group)
         self._bound.append(group)
@@ -201,31 +204,42 @@ class Nflog(Backend):
         if problem:
             raise self._refusal(f"bind family {family} to NFLOG", problem, None)
 
-    def _ask(self, group: int, family: int = 0, **attrs: Any) -> int:
-        """Send a config message and wait for its ack; the errno, 0 for none."""
-        self._seq += 1
-        message = nfulnl.config(_ORDER, group, attrs, family=family, seq=self._seq,
-                                flags=NLM_F_REQUEST | NLM_F_ACK)  # fmt: skip
-        try:
-            self._socket.send(message)
-        except OSError as error:
-            return error.errno or errno.EIO
-        deadline = time.monotonic() + ACK_PATIENCE_S
-        view = memoryview(bytearray(LARGEST))
-        while True:
-            size = self._recv(view)
-            if size is None:
-                if not readable([self._socket.fileno()], deadline - time.monotonic()):
-                    raise BackendError(
-                        f"{self.name}: the kernel gave no answer within {ACK_PATIENCE_S} s"
-                    )
-                continue
+    def _ask(self, group: int, family: int = 0, **attrs: Any) -> int | None:
+        """Send a config message; the errno it is acknowledged with, 0 for none.
+
+        The kernel is done with it, and has put its answer behind what is in the receive buffer,
+        when sending returns. None: the answer found no room there.
+        """
+        self._pending()  # makes room, and keeps what is there
+        problem = self._tell(group, family, NLM_F_ACK, **attrs)
+        if problem:
+            return problem
+        view, left = memoryview(bytearray(LARGEST)), self._rcvbuf
+        while left > 0 and (size := self._recv(view)) is not None:
+            left -= size
             data = bytes(view[: min(size, LARGEST)])
             answer = verdict(data, _ORDER)
             if answer is None:
                 self._backlog.append(data)
             elif answer[0] == self._seq:
                 return answer[1]
+        return None
+
+    def _tell(self, group: int, family: int, flags: int, **attrs: Any) -> int:
+        """Send a config message; the errno of that, 0 for none."""
+        self._seq += 1
+        message = nfulnl.config(_ORDER, group, attrs, family=family, seq=self._seq,
+                                flags=NLM_F_REQUEST | flags)  # fmt: skip
+        try:
+            self._socket.send(message)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def _listens(self, group: int) -> bool:
+        """Whether the group is bound to this socket, by the kernel's state file."""
+        found = in_namespace(self._namespace, instances)
+        return any(i.group == group and i.portid == self.portid for i in found or ())
 
     def _refusal(self, operation: str, problem: int, group: int | None) -> BackendError:
         """The kernel's errno as a sentence that tells what to do."""
@@ -293,19 +307,22 @@ class Nflog(Backend):
 
     def _unbind(self) -> None:
         """Give the groups back; the kernel sends what it has gathered before it acknowledges."""
+        bound, self._bound = self._bound, []
         if os.getpid() == self._owner:  # not after fork(): the groups are still the parent's
-            for group in self._bound:
-                with contextlib.suppress(BackendError):
+            for group in bound:
+                if self.closed:  # nobody reads the answer
+                    self._tell(group, 0, 0, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
+                else:
                     self._ask(group, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
             for family, logger in self._loggers.items():
                 with contextlib.suppress(BackendError, OSError):
                     self._give_back(family, logger)
-        self._bound, self._loggers = [], {}
+        self._loggers = {}
 
     def _give_back(self, family: int, logger: str) -> None:
         """Let kernel-made logs go where they went before."""
         if logger == "NONE":
-            self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
+            self._tell(0, family, 0, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
         else:
             in_namespace(
                 self._namespace, lambda: _logger_file(family).write_text(logger, encoding="ascii")
@@ -333,12 +350,12 @@ class Nflog(Backend):
         if before < limit:
             self._rcvbuf = self._set_buffer(min(2 * before, limit))
         what = "ENOBUFS" if lost is None else f"{lost} datagrams lost"
-        self.overrun = f"receive buffer of {before} bytes overran ({what})"
+        self._doubt = f"receive buffer of {before} bytes overran ({what})"
         now = time.monotonic()
         if self._rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
             self._noted = now
             grown = f"; it has {self._rcvbuf} now" if self._rcvbuf > before else ""
-            _log.warning("%s: the %s%s", self.name, self.overrun, grown)
+            _log.warning("%s: the %s%s", self.name, self._doubt, grown)
 
     def _watch_drops(self) -> None:
         """Compare the socket's count of lost datagrams with what it was."""
@@ -378,10 +395,11 @@ class Nflog(Backend):
 
     def _collect(self) -> bytes | None:
         """The datagrams that are there, up to BUFFER bytes of them; None when there are none."""
-        view, filled = self._view, 0
+        view, filled, emptied = self._view, 0, False
         while len(view) - filled >= LARGEST:
             size = self._recv(view[filled : filled + LARGEST])
             if size is None:
+                emptied = True
                 break
             if size > LARGEST:
                 _log.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
@@ -391,6 +409,9 @@ class Nflog(Backend):
             filled = (end + 3) & ~3
             view[end:filled] = bytes(filled - end)
         self._watch_drops()
+        self.overrun = self._doubt or self.overrun
+        if emptied:  # what comes later was sent after the loss
+            self._doubt = None
         return bytes(view[:filled]) if filled else None
 
     def _receive(self) -> bytes | None:

@@ -27,6 +27,7 @@ from pylog.formats.pcap_blocks import (
     IF_NAME,
     IF_TSOFFSET,
     IF_TSRESOL,
+    ISB,
     MAXIMUM_BLOCK,
     MAXIMUM_SNAPLEN,
     OPT_COMMENT,
@@ -230,6 +231,11 @@ class Stream(BaseStream):
             self._accept_block(kind, data, start, end, items)
         else:
             self.other += 1
+            if kind == ISB:
+                at = start + plans(self.order)["statistics"].size
+                for code, first, last in self._options(data, at, end - 4):
+                    if code == OPT_COMMENT and (told := note(data[first:last])) and told.lost:
+                        items.append(Dropped(self.base + start, None, told.lost))
 
     def _accept_interface(self, data: bytes, start: int, end: int) -> None:
         plan = plans(self.order)["interface"]

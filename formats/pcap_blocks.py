@@ -50,7 +50,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """What pylog tells that pcapng has no field for: a comment, "pylog " and JSON.
 
     interfaces   of a packet: names of interfaces from here on, by the numbers in the packets
-    lost         of a packet: an unknown number of records was lost before it; how that was seen
+    lost         an unknown number of records was lost before the packet, or after the last one
+                 (in an interface's statistics); how that was seen
     unobserved   of an interface: the times are the kernel's, nobody noted when he received
     """
 
@@ -206,10 +207,12 @@ def packet_block(
 
 
 def statistics_block(
-    interface: int, observed_ns: int, *, received: int, dropped: int, order: str = "<"
-) -> bytes:
+    interface: int, observed_ns: int, *, received: int, dropped: int, comment: bytes = b"",
+    order: str = "<",
+) -> bytes:  # fmt: skip
     """The counts of a pcapng interface: packets received, and packets that were lost."""
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF}
     counts = ((ISB_IFRECV, received), (ISB_IFDROP, dropped))
-    options = [(code, count.to_bytes(8, BYTEORDER[order])) for code, count in counts]
+    options = [(OPT_COMMENT, comment)] if comment else []
+    options += [(code, count.to_bytes(8, BYTEORDER[order])) for code, count in counts]
     return _block("statistics", ISB, fields, b"", options, order)

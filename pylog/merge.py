@@ -2,8 +2,9 @@
 
 Each source keeps its own order. Of the sources' next records the oldest comes first, by the
 kernel's time, or else the time of receipt. For a source that has no record at hand the others wait
-`window_s` seconds after the receipt of theirs, no longer: what comes later than that may come out
-of order. What waits is bounded; when that many records wait, the oldest is given.
+`window_s` seconds, no longer, after the receipt of theirs; those of files were there from the
+start. What comes later than that may come out of order. What waits is bounded; when that many
+records wait, the oldest is given.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import deque
 from typing import NamedTuple
 
 from pylog.backends import readable
+from pylog.errors import BackendError, DecodeError
 from pylog.reader import Reader, Records
 from pylog.record import Record
 
@@ -25,13 +27,18 @@ LOT = 1000
 
 
 class _Waiting(NamedTuple):
+    """A record, or the error that reading it raised, and since when it is there."""
+
     time_ns: int
     since: float
-    record: Record
+    found: Record | Exception
 
 
 class Merged(Records):
-    """The records of several readers, which it closes with itself."""
+    """The records of several readers, which it closes with itself.
+
+    The error of a source is raised once, after its records; the others can be read on then.
+    """
 
     def __init__(self, readers: list[Reader], window_s: float = WINDOW_S) -> None:
         """`window_s` is how long a record may be held back, in seconds."""
@@ -41,6 +48,7 @@ class Merged(Records):
         self._last = [0] * len(readers)
         self._open = set(range(len(readers)))
         self._waiting = 0
+        self._begun = time.monotonic()
         self._closed = False
 
     def readers(self) -> list[Reader]:
@@ -114,7 +122,10 @@ class Merged(Records):
 
     def _take(self) -> Record:
         self._waiting -= 1
-        return self._queues[self._oldest()].popleft().record
+        found = self._queues[self._oldest()].popleft().found
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _fill(self) -> bool:
         """Take in what can be had without waiting; whether that was anything, or an end."""
@@ -130,6 +141,9 @@ class Merged(Records):
                     record = reader.read(timeout=0)
                 except TimeoutError:
                     break
+                except (DecodeError, BackendError) as error:  # after what came before it
+                    self._append(i, error)
+                    record = None
                 some = True
                 if record is None:
                     self._open.discard(i)
@@ -137,11 +151,15 @@ class Merged(Records):
                 self._append(i, record)
         return some
 
-    def _append(self, i: int, record: Record) -> None:
-        told = record.timestamp_ns if record.timestamp_ns is not None else record.observed_ns
-        if told is not None:
-            self._last[i] = told
-        self._queues[i].append(_Waiting(self._last[i], time.monotonic(), record))
+    def _append(self, i: int, found: Record | Exception) -> None:
+        if not isinstance(found, Exception):
+            told = found.timestamp_ns if found.timestamp_ns is not None else found.observed_ns
+            if told is not None:
+                self._last[i] = told
+        # what is in a file has been there all the time
+        regular = self._readers[i].backend.regular
+        since = self._begun if regular else time.monotonic()
+        self._queues[i].append(_Waiting(self._last[i], since, found))
         self._waiting += 1
 
     def _wait(self, deadline: float | None) -> None:

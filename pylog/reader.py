@@ -179,8 +179,10 @@ class Reader(Records):
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
-        self._expected: dict[str, int] = {}
+        self._expected = dict(backend.logs)
         self._told: Dropped | None = None
+        self._doubtful: set[str] = set()  # logs of which it is not known what an overrun cost
+        self._batch = self._doubtful_batch = 0
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
         self._head = self._data = self._rest = b""
@@ -397,9 +399,10 @@ class Reader(Records):
         self._final = not more
         if backend.live:
             stream.observed_ns = time.time_ns()
+        self._batch += 1
         if backend.overrun is not None:
-            if self._told is None:
-                self._told = Dropped(0, None, backend.overrun)
+            self._told = Dropped(0, None, backend.overrun)
+            self._doubtful, self._doubtful_batch = set(backend.logs), self._batch
             backend.overrun = None
         self._data = self._rest + more
         self._items = stream.split(self._data, self._final or backend.whole)
@@ -509,18 +512,21 @@ class Reader(Records):
         expected = self._expected.get(queue)
         if told is not None and told.count is not None:
             self._told = None
-            if expected is None:  # the numbers before are not known: take the word for it
-                self._expected[queue] = seq
-                return self._loss(record, told.count, None, told.reason)
+            if expected is None:  # the number before is not known: take the word for it
+                expected = (seq - told.count) & 0xFFFFFFFF
         if expected is None:
             expected = seq
         if self.dropped is None:
             self.dropped = 0
         gap = (seq - expected) & 0xFFFFFFFF
-        if gap == 0 or gap >= 0x80000000:  # in order, or counted anew from the start
+        lost = 0 < gap < 0x80000000  # otherwise in order, or counted anew from the start
+        if self._told is not None and (lost or self._batch > self._doubtful_batch):
+            self._doubtful.discard(queue)  # the number tells what the log has lost till here
+            if not self._doubtful:
+                self._told = None
+        if not lost:
             self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
             return None
-        self._told = None  # this is how much it was
         self._expected[queue] = seq
         return self._loss(record, gap, expected, f"sequence number {seq}, but expected {expected}")
 

@@ -146,9 +146,11 @@ class Output:
             self._stream.flush()
 
     def close(self) -> None:
+        comment = Note(lost=self._lost).comment() if self._lost is not None else b""
         for interface in self._interfaces.values():
             self._add(statistics_block(interface.number, self._last_ns, dropped=interface.dropped,
-                                       received=interface.received))  # fmt: skip
+                                       received=interface.received, comment=comment))  # fmt: skip
+            comment = b""
         self.flush()
 
 
