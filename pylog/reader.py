@@ -219,7 +219,7 @@ class Reader(Records):
                     self._head += more
                     continue
             try:
-                detection = detect(self._head, final, self._layout)
+                detection = detect(self._head, final or decided, self._layout)
             except DecodeError as error:
                 self._tried = len(self._head)
                 if final or len(self._head) >= HEAD:

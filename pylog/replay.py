@@ -10,8 +10,9 @@ import os
 import time
 
 from pylog.backends.capture import Capture
+from pylog.formats import Message
 from pylog.reader import OnError, Reader
-from pylog.record import Record
+from pylog.record import LossRecord, Record
 
 
 class Replay(Reader):
@@ -51,7 +52,8 @@ class Replay(Reader):
         self._recording = backend
         self._speed = speed
         self._loop = loop
-        self._held: Record | None = None
+        self._held: Record | None = None  # not due yet, and its bytes
+        self._held_octets = b""
         self._start: tuple[int, float] | None = None
         self._before = 0
 
@@ -75,6 +77,10 @@ class Replay(Reader):
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._held is None:
             self._held = self._following(timeout)
+            if self._held is not None and not isinstance(self._held, LossRecord):
+                item = self._items[self._next - 1]
+                assert isinstance(item, Message)
+                self._held_octets = self._stream.raw(self._data, item)
         while not (self.backend.closed or self.backend.stopped):
             due = self.due_s()
             if due is None or due <= 0:
@@ -85,10 +91,30 @@ class Replay(Reader):
                     raise TimeoutError(f"{self.backend.name}: no record was due in time")
                 due = min(due, left)
             self.backend.sleep(due)
-        record, self._held = self._held, None
+        record, self._held, self._held_octets = self._held, None, b""
         if self.backend.closed or self.backend.stopped:
             return None
         return record
+
+    def read_bytes(self, size: int) -> bytes:
+        """As Reader.read_bytes, whether the records are due or not."""
+        octets = self._held_octets
+        if len(octets) > size:
+            raise ValueError(f"{size} bytes are too few for the next record of {len(octets)}")
+        self._held, self._held_octets = None, b""
+        try:
+            return octets + super().read_bytes(size - len(octets))
+        except ValueError:
+            if octets:  # the next one does not fit as well
+                return octets
+            raise
+
+    def pending(self) -> int:
+        return len(self._held_octets) + super().pending()
+
+    def flush(self) -> int:
+        flushed, self._held, self._held_octets = len(self._held_octets), None, b""
+        return flushed + super().flush()
 
     def _following(self, timeout: float | None) -> Record | None:
         """The recording's next record; of a loop's last, the first."""

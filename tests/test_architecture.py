@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.detect": {*_BASE, "pylog.formats"},
     "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.detect"},
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
-    "pylog.replay": {*_BASE, "pylog.backends", "pylog.reader"},
+    "pylog.replay": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader"},
     "pylog": {*_BASE, "pylog.backends", "pylog.reader", "pylog.merge", "pylog.replay"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.outputs"},
     "pylog.testing": {*_BASE, "pylog", "pylog.testing", "pylog.formats", "pylog.backends", "pylog.reader",
