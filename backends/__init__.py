@@ -207,12 +207,12 @@ class Backend(ABC):
     def pending(self) -> int:
         """How many more bytes can be received without waiting, as far as the system tells."""
         with self.use:
-            return len(self._held or b"") + self._pending()
+            return 0 if self.closed else len(self._held or b"") + self._pending()
 
     def flush(self) -> int | None:
         """Let the system discard what it holds: how many bytes; None when it has no such call."""
         with self.use:
-            flushed = self._flush()
+            flushed = 0 if self.closed else self._flush()
             if flushed is not None:
                 flushed += len(self._held or b"")
                 self._held = None
@@ -225,7 +225,8 @@ class Backend(ABC):
     def sleep(self, timeout_s: float) -> None:
         """Do nothing for so many seconds, or until `close` or `stop`."""
         with self.use:
-            readable([self._waker()], timeout_s)
+            if not self.closed:
+                readable([self._waker()], timeout_s)
 
     def stop(self) -> None:
         """Ask for the end: what the source has is still received, then b""."""

@@ -184,6 +184,7 @@ class Device(Backend):
                 if data or not self._pending():
                     return data
                 if self._refused - self._accepted <= 1:
+                    self._refused = LARGEST_LOG + 1  # it may be allowed to be larger next time
                     raise BackendError(
                         f"cannot read {self.path}: its next record is larger than the"
                         f" {self.read_size} bytes that may be read at a time; pylog flush"

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, TypeVar
 from pylog.backends import Backend, Check, Found, Option
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
-from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
+from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, links, verdict
 from pylog.memo import Memo
 
 _log = logging.getLogger("pylog")
@@ -157,11 +157,11 @@ class Nflog(Backend):
         self._backlog: deque[bytes] = deque()
         self._view = memoryview(bytearray(BUFFER))
         self._names: Memo[int, str | int] = Memo(self._ask_name)
-        self._old_names: dict[int, str | int] = {}
         self._socket, self._links = in_namespace(self._namespace, _sockets)
         try:
             self.portid: int = self._socket.getsockname()[0]
             self._rcvbuf = self._set_buffer(self._options["rcvbuf"], tell=True)
+            self._names |= in_namespace(self._namespace, _names)
             for group in groups:
                 self._bind(group)
             for family in self._families:
@@ -210,7 +210,9 @@ class Nflog(Backend):
         The kernel is done with it, and has put its answer behind what is in the receive buffer,
         when sending returns. None: the answer found no room there.
         """
-        self._pending()  # makes room, and keeps what is there
+        there = self._collect()  # makes room
+        if there is not None:
+            self._backlog.append(there)
         problem = self._tell(group, family, NLM_F_ACK, **attrs)
         if problem:
             return problem
@@ -447,31 +449,27 @@ class Nflog(Backend):
         return self._names[index]
 
     def _ask_name(self, index: int) -> str | int:
+        """The name of an interface of which nothing was heard."""
         request = struct.pack("16si20x", b"", index)  # struct ifreq
         try:
             import fcntl
 
             answer = fcntl.ioctl(self._socket, SIOCGIFNAME, request)
         except OSError:
-            return self._old_names.get(index, index)
+            return index
         return answer[:16].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
 
     def _watch_links(self) -> None:
-        """Ask anew for all names once any interface has changed."""
-        changed = False
+        """Hear what the kernel says of interfaces that came, went or were renamed."""
         while True:
             try:
-                if not self._links.recv(LARGEST, socket.MSG_DONTWAIT):
-                    break
+                self._names |= links(self._links.recv(LARGEST, socket.MSG_DONTWAIT), _ORDER)
             except BlockingIOError:
-                break
+                return
             except OSError as error:
-                if error.errno != errno.ENOBUFS:  # too much has changed at once
-                    break
-            changed = True
-        if changed:
-            self._old_names = dict(self._names)
-            self._names.clear()
+                if error.errno != errno.ENOBUFS:
+                    return
+                self._names |= in_namespace(self._namespace, _names)  # too much at once
 
 
 # Namespaces
@@ -549,6 +547,14 @@ def _sockets() -> tuple[socket.socket, socket.socket]:
     links = create_socket(None, socket.AF_NETLINK, kind, NETLINK_ROUTE)
     links.bind((0, RTMGRP_LINK))
     return log, links
+
+
+def _names() -> dict[int, str]:
+    """The names of the interfaces in the thread's namespace, by number."""
+    try:
+        return dict(socket.if_nameindex())
+    except OSError:
+        return {}
 
 
 # What /proc tells

@@ -6,7 +6,8 @@ A format module gives
     probe       (head, final) -> list of Guess: does this look like my format?
     LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`,
                 and the module captured_layout(packet, link type, offset) -> a layout's name,
-                capture(message, layout) -> (link type, packet), to write one, and
+                capture(message, layout) -> (link type, packet), to write one,
+                described(layout, queue) -> the layout's name as a capture file has to say it, and
                 interface_numbers(message, layout) -> {name in the record: number}
     stream      (layout name, first bytes) -> Stream, for a layout that is named; ValueError if
                 there is none of that name
@@ -31,6 +32,9 @@ import msgspec
 from pylog.errors import DecodeError
 from pylog.record import Record
 
+HEAD = 1 << 16
+"""How many of an input's first bytes are looked at to tell what it is."""
+
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
 
@@ -50,11 +54,15 @@ class Message(msgspec.Struct, gc=False):
 
 
 class Damage(msgspec.Struct, gc=False):
-    """Bytes that no message could be made of: `offset` in the input, `size` in bytes, and why."""
+    """Bytes that no message could be made of: `offset` in the input, `size` in bytes, and why.
+
+    origin   as of a Message: what a capture file says of the packet that they are in
+    """
 
     offset: int
     size: int
     error: DecodeError
+    origin: Any = None
 
 
 class Dropped(msgspec.Struct, gc=False):
@@ -66,16 +74,23 @@ class Dropped(msgspec.Struct, gc=False):
 
 
 class Interfaces(msgspec.Struct, gc=False):
-    """From here on `known` is to have the names `told`, by the numbers of the interfaces."""
+    """From here on `known` is to have the names `told`, by the numbers of the interfaces.
+
+    None takes a name away.
+    """
 
     known: dict[int, str]
-    told: dict[int, str]
+    told: dict[int, str | None]
 
     def learn(self) -> None:
         """Let it be so; how many can be known at a time is bounded."""
         if len(self.known) + len(self.told) > MAXIMUM_INTERFACES:
             self.known.clear()
-        self.known |= self.told
+        for number, name in self.told.items():
+            if name:
+                self.known[number] = name
+            else:
+                self.known.pop(number, None)
 
 
 Item = Message | Damage | Dropped | Interfaces

@@ -201,6 +201,12 @@ def capture(message: bytes, layout: str) -> tuple[int, bytes]:
     return LINKTYPES[0], message
 
 
+def described(layout: str, queue: str) -> str:
+    """The layout's name as a capture file has to say it, with the log if records do not tell."""
+    told = ipl_layouts.named(layout).version.magic_tells_device
+    return layout if told or queue == "ipf" else f"{layout}:{queue}"
+
+
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
     """None: IPFilter logs names."""
     return {}

@@ -10,7 +10,7 @@ with a construct schema of fixed size, another table (nested attributes), TEXT o
 `attributes` makes a construct schema of a table, for parsing and building; `scan` and `to_dict`
 read the same tables fast and with errors that tell the place.
 
-Sources: linux/netlink.h, linux/netfilter/nfnetlink.h, netlink(7), RFC 3549.
+Sources: linux/netlink.h, linux/rtnetlink.h, linux/netfilter/nfnetlink.h, netlink(7), RFC 3549.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from pylog.formats.plan import Plan
 from pylog.record import json_number
 
 NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 2, 3, 4
+RTM_NEWLINK, RTM_DELLINK, IFLA_IFNAME = 16, 17, 3
 NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK = 0x1, 0x2, 0x4
 NLA_TYPE_MASK = 0x3FFF
 """Without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
@@ -85,6 +86,15 @@ def nlmsgerr(order: str) -> Struct:
     return Struct("error" / (Int32sl if order == "<" else Int32sb), "msg" / nlmsghdr(order))
 
 
+@cache
+def ifinfomsg(order: str) -> Struct:
+    """struct ifinfomsg, which begins a message about a network interface."""
+    number = Int32sl if order == "<" else Int32sb
+    return Struct("_family" / Default(Bytes(4), bytes(4)), "ifi_index" / number,
+                  "_flags" / Default(Bytes(8), bytes(8)))  # fmt: skip
+
+
+_ifinfomsg = {order: Plan(ifinfomsg(order)) for order in "<>"}
 _verdict = {order: (Plan(nlmsghdr(order)).unpack, Plan(nlmsgerr(order)).unpack) for order in "<>"}
 
 
@@ -145,6 +155,24 @@ def verdict(data: bytes, order: str) -> tuple[int, int] | None:
         return None
     error, *_, seq, _pid = _verdict[order][1](data, 16)
     return seq, -error
+
+
+def links(data: bytes, order: str) -> dict[int, str]:
+    """The names of interfaces, by number, in RTM_NEWLINK and RTM_DELLINK messages."""
+    header, link = _verdict[order][0], _ifinfomsg[order]
+    found, pos = {}, 0
+    while len(data) - pos >= 16:
+        size, kind, *_ = header(data, pos)
+        end = pos + size
+        if size < 16 or end > len(data):
+            break
+        if kind in (RTM_NEWLINK, RTM_DELLINK) and size >= 16 + link.size:
+            (index,) = link.unpack(data, pos + 16)
+            for number, at, stop in scan(data, pos + 16 + link.size, end, order, 0):
+                if number == IFLA_IFNAME:
+                    found[index] = text(data[at:stop])
+        pos += align(size)
+    return found
 
 
 def parse(schema: Construct[Any, Any], data: bytes, what: str = "message") -> Any:

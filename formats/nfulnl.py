@@ -451,6 +451,11 @@ def capture(message: bytes, layout: str) -> tuple[int, bytes]:
     return LINKTYPE_NFLOG, message[16 : size if size > 16 else None]
 
 
+def described(layout: str, queue: str) -> str:
+    """The layout's name as a capture file has to say it."""
+    return layout
+
+
 _INTERFACES = {4: "indev", 5: "outdev", 6: "physindev", 7: "physoutdev"}
 
 

@@ -16,7 +16,7 @@ from types import ModuleType
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Dropped, Guess, Interfaces, Item, Message, modules
+from pylog.formats import HEAD, Damage, Dropped, Guess, Interfaces, Item, Message, modules
 from pylog.formats import Stream as BaseStream
 from pylog.formats.pcap_blocks import (
     BYTE_ORDER_MAGIC,
@@ -235,7 +235,7 @@ class Stream(BaseStream):
                 at = start + plans(self.order)["statistics"].size
                 for code, first, last in self._options(data, at, end - 4):
                     if code == OPT_COMMENT and (told := note(data[first:last])) and told.lost:
-                        items.append(Dropped(self.base + start, None, told.lost))
+                        items.append(Dropped(self.base + start, told.count, told.lost))
 
     def _accept_interface(self, data: bytes, start: int, end: int) -> None:
         plan = plans(self.order)["interface"]
@@ -316,6 +316,7 @@ class Stream(BaseStream):
             self.other += 1
             return
         before = len(items)
+        origin = None
         try:
             stream = self._inner_stream(module, data, start, end, interface)
             stream.base = self.base
@@ -329,7 +330,7 @@ class Stream(BaseStream):
             self.other += stream.other - other
         except DecodeError as error:
             at = items[-1].end if len(items) > before and isinstance(items[-1], Message) else start
-            items.append(Damage(self.base + at, end - at, error.with_traceback(None)))
+            items.append(Damage(self.base + at, end - at, error.with_traceback(None), origin))
 
     def _inner_stream(
         self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
@@ -411,7 +412,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             layout, layouts = guess.layouts[0], guess.layouts
             evidence, rivals = list(guess.evidence), list(guess.rivals)
     messages = sum(isinstance(item, Message) for item in items)
-    if not messages and not final and (unnamed or not trial.linktypes):
+    if not messages and not final and len(head) < HEAD and (unnamed or not trial.linktypes):
         return []  # there is no packet yet to tell its layout by
     return [
         Guess(

@@ -49,14 +49,17 @@ NOTE = b"pylog "
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """What pylog tells that pcapng has no field for: a comment, "pylog " and JSON.
 
-    interfaces   of a packet: names of interfaces from here on, by the numbers in the packets
-    lost         an unknown number of records was lost before the packet, or after the last one
-                 (in an interface's statistics); how that was seen
+    interfaces   of a packet: names of interfaces from here on, by the numbers in the packets;
+                 null for one that has none any more
+    lost         records were lost before the packet, or after the last one (in an interface's
+                 statistics), and how that was seen
+    count        how many; None: nobody knows. Before a packet, epb_dropcount is for known ones
     unobserved   of an interface: the times are the kernel's, nobody noted when he received
     """
 
-    interfaces: dict[int, str] = {}
+    interfaces: dict[int, str | None] = {}
     lost: str | None = None
+    count: int | None = None
     unobserved: bool = False
 
     def comment(self) -> bytes:
@@ -69,7 +72,7 @@ def note(comment: bytes) -> Note | None:
         return None
     try:
         return msgspec.json.decode(comment[len(NOTE) :], type=Note)
-    except msgspec.DecodeError:  # ValidationError is one as well
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -195,7 +198,11 @@ def packet_block(
     data: bytes, observed_ns: int, *, interface: int = 0, length: int | None = None,
     dropped: int = 0, comments: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
-    """A pcapng enhanced packet; `dropped` packets were lost between it and the one before."""
+    """A pcapng enhanced packet; `dropped` packets were lost between it and the one before.
+
+    A time after the year 2554 does not fit, and becomes the last that does.
+    """
+    observed_ns = min(observed_ns, 2**64 - 1)
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF,
               "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
     count = dropped.to_bytes(8, BYTEORDER[order])
@@ -211,6 +218,7 @@ def statistics_block(
     order: str = "<",
 ) -> bytes:  # fmt: skip
     """The counts of a pcapng interface: packets received, and packets that were lost."""
+    observed_ns = min(observed_ns, 2**64 - 1)
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF}
     counts = ((ISB_IFRECV, received), (ISB_IFDROP, dropped))
     options = [(OPT_COMMENT, comment)] if comment else []

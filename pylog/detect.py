@@ -12,12 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pylog.errors import DecodeError
-from pylog.formats import Stream, modules
+from pylog.formats import HEAD, Stream, modules
 from pylog.formats.pcap import Stream as CaptureStream
 from pylog.formats.pcap_blocks import container, linktype_text
-
-HEAD = 1 << 16
-"""How many of the first bytes are looked at, where that many are there."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,10 @@ class Merged(Records):
 
     @property
     def ready(self) -> bool:
-        return self._waiting > 0 and self._held_s() <= 0
+        if self._waiting and self._held_s() <= 0:
+            return True
+        at_hand = (q or r.backend.regular for q, r in zip(self._queues, self._readers, strict=True))
+        return bool(self._open) and all(at_hand)
 
     def due_s(self) -> float | None:
         ticks = [super().due_s(), self._held_s() if self._waiting else None]
@@ -100,9 +103,9 @@ class Merged(Records):
 
     def flush(self) -> int:
         """Discard what waits and what the sources have; the bytes of the latter."""
-        for queue in self._queues:
-            queue.clear()
-        self._waiting = 0
+        for i, queue in enumerate(self._queues):
+            self._queues[i] = deque(w for w in queue if isinstance(w.found, Exception))
+        self._waiting = sum(map(len, self._queues))
         return sum(reader.flush() for reader in self._readers)
 
     def close(self) -> None:
@@ -173,5 +176,7 @@ class Merged(Records):
             for i in self._open:
                 backend = self._readers[i].backend
                 stack.enter_context(backend.use)
+                if backend.closed:  # meanwhile
+                    return
                 descriptors += backend.wait_descriptors()
             readable(descriptors, due)

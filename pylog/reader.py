@@ -19,12 +19,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pylog.backends import Backend
-from pylog.detect import HEAD, UNDECIDED, Detection, detect, known
+from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Dropped, Interfaces, Item, Message
+from pylog.formats import HEAD, Damage, Dropped, Interfaces, Item, Message
 from pylog.record import LossRecord, Record, queue_of
 
 OnError = Literal["resync", "strict"]
@@ -118,6 +118,8 @@ class Records(ABC):
         with contextlib.ExitStack() as stack:
             for reader in self.readers():
                 stack.enter_context(reader.backend.use)
+                if reader.backend.closed:  # meanwhile
+                    return
                 for descriptor in reader.backend.wait_descriptors():
                     loop.add_reader(descriptor, wake)
                     stack.callback(loop.remove_reader, descriptor)
@@ -180,7 +182,8 @@ class Reader(Records):
         self._strict = on_error == "strict"
         self._raw = raw
         self._expected = dict(backend.logs)
-        self._told: Dropped | None = None
+        self._told: Dropped | None = None  # so many were lost before what comes next
+        self._doubt: Dropped | None = None  # some were, nobody knows how many
         self._doubtful: set[str] = set()  # logs of which it is not known what an overrun cost
         self._batch = self._doubtful_batch = 0
         self._error: DecodeError | None = None
@@ -361,6 +364,7 @@ class Reader(Records):
         A discarded record is neither received nor dropped; a file is left at its end.
         """
         flushed, by_system = 0, self.backend.flush()
+        left = len(self._head) + self.backend.pending()  # what comes meanwhile is not meant
         while True:
             flushed += self._queued()
             for item in self._items[self._next :]:
@@ -372,10 +376,10 @@ class Reader(Records):
                 flushed += by_system + len(self._head)
                 self._head = b""
                 break
-            if self.backend.closed or not (self._head or self.backend.wait(0)):
+            there = self._head or self.backend.regular or (left > 0 and self.backend.wait(0))
+            if self.backend.closed or not there or not self._more(None):
                 break
-            if not self._more(None):
-                break
+            left -= len(self._data)
         self._expected.clear()
         return flushed
 
@@ -401,7 +405,7 @@ class Reader(Records):
             stream.observed_ns = time.time_ns()
         self._batch += 1
         if backend.overrun is not None:
-            self._told = Dropped(0, None, backend.overrun)
+            self._doubt = Dropped(0, None, backend.overrun)
             self._doubtful, self._doubtful_batch = set(backend.logs), self._batch
             backend.overrun = None
         self._data = self._rest + more
@@ -415,15 +419,20 @@ class Reader(Records):
 
     def _end(self) -> LossRecord | None:
         """What there is to say at the end of the source: that it did not end well."""
-        told, self._told = self._told, None
-        if told is not None and not self.backend.closed:  # and no record came after it
-            if told.count is not None:
-                self.dropped = (self.dropped or 0) + told.count
+        if self.backend.closed:
+            return None
+        told = self._told or self._doubt
+        if told is not None:  # and no record came after it
+            if told is self._told:
+                self._told = None
+                self.dropped = (self.dropped or 0) + (told.count or 0)
+            else:
+                self._doubt = None
             return LossRecord(source=self._stream.source, layout=self.layout,
                               offset=None if self._unplaced else told.offset,
                               count=told.count, reason=told.reason)  # fmt: skip
         failure = self.backend.failure
-        if failure is None or self.backend.closed or self._told_failure:
+        if failure is None or self._told_failure:
             return None
         self._told_failure = True
         return self._malformed(failure, 0)
@@ -432,11 +441,12 @@ class Reader(Records):
         """Take an item that is no message: damage, word of a loss or of interfaces."""
         self._next += 1
         if isinstance(item, Damage):
-            return self._malformed(item.error, item.size, item.offset)
-        if isinstance(item, Dropped):
-            before = self._told.count if self._told else 0
-            both = None if item.count is None or before is None else before + item.count
-            self._told = Dropped(item.offset, both, item.reason)
+            return self._malformed(item.error, item.size, item.offset, item.origin)
+        if isinstance(item, Dropped) and item.count is None:
+            self._doubt = item
+        elif isinstance(item, Dropped):
+            before = self._told.count or 0 if self._told else 0
+            self._told = Dropped(item.offset, before + (item.count or 0), item.reason)
         elif isinstance(item, Interfaces):
             item.learn()
         return None
@@ -451,9 +461,9 @@ class Reader(Records):
             if found is None:
                 self._next += 1
                 size = message.end - message.start
-                return self._malformed(error, size, stream.base + message.start)
+                return self._malformed(error, size, stream.base + message.start, message.origin)
             record = found
-        if record.seq is not None or self._told is not None:
+        if record.seq is not None or self._told is not None or self._doubt is not None:
             loss = self._account(record)
             if loss is not None:
                 return loss  # the message stays the next one, and is in order then
@@ -481,49 +491,60 @@ class Reader(Records):
             return record
         return None
 
-    def _malformed(self, error: DecodeError, size: int, offset: int | None = None) -> LossRecord:
+    def _malformed(
+        self, error: DecodeError, size: int, offset: int | None = None, origin: Any = None
+    ) -> LossRecord:
         self.malformed += 1
         if self._strict:
             self._error = error.again(self.backend.name)
             raise self._error
         at = error.offset if offset is None else offset
+        stream = self._stream if origin is None else origin.stream
         return LossRecord(
-            source=self._stream.source,
-            layout=self.layout,
+            source=stream.source,
+            layout=stream.layout or self.layout,
             offset=None if self._unplaced else at,
-            observed_ns=self._stream.observed_ns,
+            observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
             size=size or None,
             reason=error.reason,
-            raw=self._octets(at, size) if self._raw else None,
+            raw=self._octets(at, size, origin) if self._raw else None,
         )
 
-    def _octets(self, offset: int, size: int) -> bytes | None:
+    def _octets(self, offset: int, size: int, origin: Any) -> bytes | None:
         """The bytes that no record could be made of, as far as they are still at hand."""
         start = offset - self._stream.base
-        return self._data[start : start + size] or None if start >= 0 else None
+        if start < 0 or not size:
+            return None
+        if origin is None:
+            return self._data[start : start + size]
+        found: bytes = origin.stream.raw(self._data, Message(start, start + size, origin))
+        return found
 
     def _account(self, record: Record) -> LossRecord | None:
         """What was lost before the record, by its sequence number or by what was told."""
         told, seq = self._told, record.seq
         if seq is None:
-            self._told = None
-            return None if told is None else self._loss(record, told.count, None, told.reason)
+            if told is not None:
+                self._told = None
+                return self._loss(record, told.count, None, told.reason)
+            doubt, self._doubt = self._doubt, None
+            return None if doubt is None else self._loss(record, None, None, doubt.reason)
         queue = queue_of(record)
         expected = self._expected.get(queue)
-        if told is not None and told.count is not None:
+        if told is not None:
             self._told = None
             if expected is None:  # the number before is not known: take the word for it
-                expected = (seq - told.count) & 0xFFFFFFFF
+                expected = (seq - (told.count or 0)) & 0xFFFFFFFF
         if expected is None:
             expected = seq
         if self.dropped is None:
             self.dropped = 0
         gap = (seq - expected) & 0xFFFFFFFF
         lost = 0 < gap < 0x80000000  # otherwise in order, or counted anew from the start
-        if self._told is not None and (lost or self._batch > self._doubtful_batch):
+        if self._doubt is not None and (lost or self._batch > self._doubtful_batch):
             self._doubtful.discard(queue)  # the number tells what the log has lost till here
             if not self._doubtful:
-                self._told = None
+                self._doubt = None
         if not lost:
             self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from math import inf
 
 from pylog.backends.capture import Capture
 from pylog.formats import Message
@@ -38,8 +39,9 @@ class Replay(Reader):
         Raises BackendError, DecodeError and ValueError as pylog.open; ValueError for a speed that
         is not above 0.
         """
-        if speed is not None and not speed > 0:
-            raise ValueError(f"speed is {speed}, but must be above 0, or None for no waiting")
+        number = isinstance(speed, int | float) and not isinstance(speed, bool)
+        if speed is not None and not (number and 0 < speed < inf):
+            raise ValueError(f"speed is {speed!r}, but must be above 0, or None for no waiting")
         backend = Capture(path)
         try:
             super().__init__(backend, layout=layout, on_error=on_error, raw=raw)

@@ -35,6 +35,9 @@ from pylog.record import LossRecord, Record
 
 HELP = "write live messages to pcapng files"
 
+LOT = 256
+"""After so many records they are written, whether more are at hand or not."""
+
 COMPRESSIONS = {"gzip": ".gz", "zstd": ".zst"}
 SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -210,9 +213,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _copy(records: Records, files: Files, left: int | None, deadline: float | None) -> None:
     """Write records to files, `left` of them at most, and none that come after the deadline."""
+    unwritten = 0
     while left is None or left > 0:
-        if not records.ready:
+        if not records.ready or unwritten == LOT:
             files.flush()
+            unwritten = 0
         due = [t for t in (files.left_s(), _left_s(deadline)) if t is not None]
         try:
             record = records.read(timeout=min(due, default=None))
@@ -224,6 +229,7 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
         if record is None:
             return
         files.write(record)
+        unwritten += 1
         if left is not None and not isinstance(record, LossRecord):
             left -= 1
 

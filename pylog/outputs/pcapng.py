@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import BinaryIO
 
 import pylog
-from pylog.formats import MAXIMUM_INTERFACES, modules
+from pylog.formats import Interfaces, modules
 from pylog.formats.pcap_blocks import (
     Note,
     interface_block,
@@ -33,6 +33,7 @@ RAW = True
 """Records must have been read with raw=True."""
 
 BATCH = 1 << 16
+TOLD = "told by the capture file"
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Output:
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
         self._stream = stream
         self._interfaces: dict[tuple[str, str, bool], _Interface] = {}
-        self._lost: str | None = None
+        self._lost: LossRecord | None = None
         self._last_ns = 0
         clocks = f"{rfc3339(time.time_ns())}, monotonic clock {time.monotonic_ns()} ns"
         self._blocks = [
@@ -74,25 +75,28 @@ class Output:
             raise ValueError(
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
-        if record.raw is not None:
+        if record.raw is not None and record.source in _formats():
             self._packet(record, record.raw)
 
     def _note(self, loss: LossRecord) -> None:
-        if loss.count is None and loss.size is None:
-            self._lost = loss.reason or "no reason told"
+        """Keep word of a loss for the next packet; damage is one, with bytes that stay a packet."""
+        of_the_file = loss.source not in _formats()  # and of none of its packets
+        if of_the_file or (loss.count is None and loss.size is None):
+            self._lost = loss
         elif loss.count is not None:
             interface = self._interface(loss)
             interface.lost += loss.count
             interface.dropped += loss.count
 
     def _packet(self, record: Record, raw: bytes) -> None:
-        module = _format(record.source)
+        module = _formats()[record.source]
         _, packet = module.capture(raw, record.layout)
         interface = self._interface(record)
         names = self._new_names(interface, record, module, raw)
         comments = []
         if names or self._lost is not None:
-            comments = [Note(interfaces=names, lost=self._lost).comment()]
+            lost = None if self._lost is None else self._lost.reason or "nobody said how"
+            comments = [Note(interfaces=names, lost=lost).comment()]
         time_ns = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
         self._last_ns = self._last_ns if time_ns is None else time_ns
         self._add(packet_block(packet, self._last_ns, interface=interface.number,
@@ -106,27 +110,33 @@ class Output:
         interface = self._interfaces.get(key)
         if interface is None:
             interface = self._interfaces[key] = _Interface(len(self._interfaces))
-            linktype = _format(record.source).LINKTYPES[0]
+            module = _formats()[record.source]
             note = Note(unobserved=True).comment() if record.observed_ns is None else b""
-            self._add(interface_block(linktype, name=f"{record.source}:{queue}",
-                                      description=record.layout, comment=note))  # fmt: skip
+            self._add(
+                interface_block(
+                    module.LINKTYPES[0],
+                    name=f"{record.source}:{queue}",
+                    description=module.described(record.layout, queue),
+                    comment=note,
+                )
+            )
         return interface
 
     @staticmethod
     def _new_names(
         interface: _Interface, record: Record, module: ModuleType, raw: bytes
-    ) -> dict[int, str]:
-        """The names of interfaces in the record that the file has not told yet, or otherwise."""
+    ) -> dict[int, str | None]:
+        """The names of interfaces in the record of which the file says otherwise, or nothing."""
         if not isinstance(record, PacketRecord):
             return {}
-        found = {}
+        found: dict[int, str | None] = {}
         for field_name, number in module.interface_numbers(raw, record.layout).items():
-            name = getattr(record, field_name)
-            if isinstance(name, str) and interface.names.get(number) != name:
+            value = getattr(record, field_name)
+            name = value if isinstance(value, str) else None
+            if interface.names.get(number) != name:
                 found[number] = name
-        if len(interface.names) + len(found) > MAXIMUM_INTERFACES:
-            interface.names.clear()  # as whoever reads the file will
-        interface.names |= found
+        if found:
+            Interfaces(interface.names, found).learn()  # as whoever reads the file will
         return found
 
     def _add(self, block: bytes) -> None:
@@ -146,15 +156,21 @@ class Output:
             self._stream.flush()
 
     def close(self) -> None:
-        comment = Note(lost=self._lost).comment() if self._lost is not None else b""
+        if self._lost is not None and not self._interfaces and self._lost.source in _formats():
+            self._interface(self._lost)
         for interface in self._interfaces.values():
+            lost, count = interface.lost, interface.lost or None
+            if self._lost is not None and not lost:
+                comment = Note(lost=self._lost.reason or "nobody said how").comment()
+                self._lost = None
+            else:
+                comment = Note(lost=TOLD, count=count).comment() if lost else b""
             self._add(statistics_block(interface.number, self._last_ns, dropped=interface.dropped,
                                        received=interface.received, comment=comment))  # fmt: skip
-            comment = b""
         self.flush()
 
 
 @cache
-def _format(source: str) -> ModuleType:
-    """The format module of the records of a source."""
-    return next(module for module in modules().values() if module.Stream.source == source)
+def _formats() -> dict[str, ModuleType]:
+    """The format module of the records of each source; a capture file has no messages itself."""
+    return {module.Stream.source: module for module in modules().values() if module.LINKTYPES}

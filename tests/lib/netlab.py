@@ -30,12 +30,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+LONGEST_S = 120
+"""How long packets are sent at most by a process that nobody ends."""
+
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21  # linux/capability.h
 SO_MARK = 36  # asm-generic/socket.h; Python has no name for it
 ETH_P_ALL = 3  # linux/if_ether.h
 IPV6_HOPOPTS, IPV6_DSTOPTS = 54, 59  # linux/in6.h
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+_libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _numbers = itertools.count()
 
 
@@ -124,9 +130,8 @@ class Namespace:
         """What a function gives that is called in the namespace, in a thread of its own."""
 
         def entered() -> T:
-            libc = ctypes.CDLL(None, use_errno=True)
             with open(f"/run/netns/{self.name}") as handle:
-                if libc.setns(handle.fileno(), CLONE_NEWNET):
+                if _libc.setns(handle.fileno(), CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns", self.name)
             return call()
 
@@ -149,7 +154,8 @@ class Namespace:
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[bytes]:
         """A process in the namespace, killed with it; its pid is the command's own."""
-        process = subprocess.Popen(["ip", "netns", "exec", self.name, *command], **options)
+        process = subprocess.Popen(["ip", "netns", "exec", self.name, *command],
+                                   preexec_fn=_end_with_parent, **options)  # fmt: skip
         self._processes.append(process)
         return process
 
@@ -265,6 +271,11 @@ class Namespace:
         return self.start(sys.executable, __file__, host, str(port), *asked)
 
 
+def _end_with_parent() -> None:
+    """Let this process be killed when its parent is, so that nothing is left in a namespace."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 class Lab:
     """Client, firewall and server, from `with` to the end of `with`."""
 
@@ -366,7 +377,7 @@ def stop(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> int:
 
 
 def send(arguments: argparse.Namespace) -> None:
-    """Send UDP packets as the arguments of the program say; a count of 0 is without end."""
+    """Send UDP packets as the arguments of the program say, for two minutes at most."""
     if arguments.gid is not None:
         os.setgroups([])
         os.setgid(arguments.gid)
@@ -381,6 +392,8 @@ def send(arguments: argparse.Namespace) -> None:
         while arguments.rate and number > (time.monotonic() - begun + 0.005) * arguments.rate:
             time.sleep(0.005)
         sender.send(data)
+        if not number & 0xFFF and time.monotonic() > begun + LONGEST_S:
+            return
 
 
 def main() -> None:
@@ -389,7 +402,7 @@ def main() -> None:
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("--text", default="pylog")
-    parser.add_argument("--count", type=int, default=1, help="0: until killed")
+    parser.add_argument("--count", type=int, default=1, help="0: no end")
     parser.add_argument("--rate", type=int, default=0, help="packets a second, 0: all there can be")
     parser.add_argument("--uid", type=int)
     parser.add_argument("--gid", type=int)
