@@ -20,6 +20,7 @@ import importlib
 import os
 import pkgutil
 import select
+import socket
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -70,7 +71,10 @@ class Check(NamedTuple):
 
 
 class _Use:
-    """A context in which the thread uses the descriptors; `close` is done at its end at last."""
+    """A context in which the thread uses the descriptors; `close` is done at its end at last.
+
+    RuntimeError while it is in use, by whichever thread: that might be for ever.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -78,9 +82,10 @@ class _Use:
         self.thread: int | None = None
 
     def __enter__(self) -> None:
-        if self.thread == threading.get_ident():
-            raise RuntimeError(f"{self._backend.name} is being read already")
-        self.lock.acquire()
+        if not self.lock.acquire(blocking=False):
+            if not self._backend.closed or self.thread == threading.get_ident():
+                raise RuntimeError(f"{self._backend.name} is being read already")
+            self.lock.acquire()  # `close` is at work
         self.thread = threading.get_ident()
 
     def __exit__(
@@ -132,8 +137,9 @@ class Backend(ABC):
         self.stopped = False
         self.use = _Use(self)
         self._released = False
-        self._pipe: tuple[int, int] | None = None
-        self._pipe_lock = threading.Lock()
+        self._owner = os.getpid()
+        self._pair: tuple[socket.socket, socket.socket] | None = None  # to wake whoever waits
+        self._pair_lock = threading.Lock()
         self._held: bytes | None = None  # received, but not given yet
 
     # What a source has to say
@@ -244,30 +250,32 @@ class Backend(ABC):
                 if not self._released:
                     self._released = True
                     self._release()
-                    with self._pipe_lock:
-                        pipe, self._pipe = self._pipe, None
-                        for descriptor in pipe or ():
-                            os.close(descriptor)
+                    with self._pair_lock:
+                        pair, self._pair = self._pair, None
+                        for end in pair or ():
+                            end.close()
             finally:
                 self.use.lock.release()
 
     def _waker(self) -> int:
-        if self._pipe is None:
-            self._pipe = os.pipe()
-            os.set_blocking(self._pipe[1], False)
+        if self._pair is None:
+            self._pair = socket.socketpair()
+            for end in self._pair:
+                end.setblocking(False)
             if self.closed or self.stopped:  # meanwhile
                 self._wake()
-        return self._pipe[0]
+        return self._pair[0].fileno()
 
     def _wake(self) -> None:
-        # whoever has the lock wakes just now, or closes: a signal handler must not wait for it
-        if self._pipe_lock.acquire(blocking=False):
+        # whoever has the lock wakes just now, or closes: a signal handler must not wait for it.
+        # after fork() the pair is the parent's as well, who is not meant
+        if os.getpid() == self._owner and self._pair_lock.acquire(blocking=False):
             try:
-                if self._pipe is not None:
+                if self._pair is not None:
                     with contextlib.suppress(BlockingIOError):  # it was woken often enough
-                        os.write(self._pipe[1], b"\0")
+                        self._pair[1].send(b"\0")
             finally:
-                self._pipe_lock.release()
+                self._pair_lock.release()
 
     def _poll(self, timeout_s: float | None) -> bool:
         """Wait for the descriptors, `close` or `stop`; whether a descriptor is readable."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
 import sys
 import zlib
@@ -66,6 +67,7 @@ class Capture(Backend):
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
         """Raises BackendError when the file cannot be opened."""
+        self._source = source  # who holds the descriptor: it must not go away
         self._taken = self._given = 0  # as they lie in the source, and decompressed
         self._owned = isinstance(source, str | os.PathLike) and source != "-"
         self._raw: Any
@@ -107,7 +109,10 @@ class Capture(Backend):
                 raise BackendError(f"{path} is a directory; name a file in it")
             return open(path, "rb", buffering=0)
         except OSError as error:
-            raise BackendError(f"cannot open {path}: {error.strerror}") from error
+            hint = ""
+            if isinstance(error, FileNotFoundError) and re.fullmatch(r"\w+(:[^/]*)?", path):
+                hint = "; what is no file is nflog:GROUP or ipl:DEVICE"
+            raise BackendError(f"cannot open {path}: {error.strerror}{hint}") from error
 
     def _has_descriptor(self) -> bool:
         try:

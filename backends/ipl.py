@@ -160,6 +160,7 @@ class Device(Backend):
         hints = {
             errno.ENXIO: "IPFilter was built without its log, or is being unloaded",
             errno.EIO: "IPFilter is not enabled (ipf -E)",
+            errno.ENOTTY: "it is no log device of IPFilter",
         }
         hint = f"; {hints[error.errno]}" if error.errno in hints else ""
         return BackendError(f"cannot {operation} {self.path}: {error.strerror}{hint}")

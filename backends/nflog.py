@@ -51,6 +51,8 @@ FAMILIES = {"ipv4": 2, "ipv6": 10, "arp": 3, "netdev": 5, "bridge": 7}
 MAXIMUM_RANGE = 0xFFFF - 4
 """NFULNL_COPY_RANGE_MAX: what fits in an attribute."""
 
+MAXIMUM_BUFFER = 64 << 20
+
 OPTIONS = (
     Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id"
            " (default: that of pylog)"),
@@ -66,7 +68,7 @@ OPTIONS = (
            " (default: 65536)", 8192, 131072),
     Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
            " them, with its own overhead (default: 8388608)", 4608, 1 << 30),
-    Option("rcvbuf_max", int, 64 << 20, "bytes up to which the receive buffer grows when it"
+    Option("rcvbuf_max", int, MAXIMUM_BUFFER, "bytes up to which the receive buffer grows when it"
            " overruns (default: 67108864)", 4608, 1 << 30),
     Option("seq", bool, True, "number the records of each group, to count losses (default: yes)"),
     Option("seq_global", bool, False, "number the records of all groups (default: no)"),
@@ -147,8 +149,9 @@ class Nflog(Backend):
         self.foreign = 0
         self._options = _checked(options)
         self._families = _families(self._options["pf_bind"])
+        if self._families and 0 not in groups:
+            raise ValueError("pf_bind: kernel-made logs come to group 0, which is not asked for")
         self._namespace = namespace_path(self._options["netns"])
-        self._owner = os.getpid()
         self._seq = self._drops = 0
         self._noted = -NOTE_INTERVAL_S
         self._doubt: str | None = None
@@ -335,9 +338,9 @@ class Nflog(Backend):
     def _set_buffer(self, size: int, tell: bool = False) -> int:
         """Ask for a receive buffer of that size; return the size it has then."""
         try:  # the kernel doubles what it is told
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, size // 2)
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, (size + 1) // 2)
         except PermissionError:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size // 2)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, (size + 1) // 2)
         found = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         if tell and found < size:
             _log.warning(
@@ -352,7 +355,7 @@ class Nflog(Backend):
         if before < limit:
             self._rcvbuf = self._set_buffer(min(2 * before, limit))
         what = "ENOBUFS" if lost is None else f"{lost} datagrams lost"
-        self._doubt = f"receive buffer of {before} bytes overran ({what})"
+        self._doubt = f"receive buffer of {before} bytes overran: {what}"
         now = time.monotonic()
         if self._rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
             self._noted = now
@@ -393,7 +396,10 @@ class Nflog(Backend):
                 continue
             if sender[0] == 0:
                 return size
-            self.foreign += 1  # a process may write to the socket too
+            if not self.foreign:
+                _log.warning("%s: a process (netlink port %d) sends messages to it, which are"
+                             " thrown away", self.name, sender[0])  # fmt: skip
+            self.foreign += 1
 
     def _collect(self) -> bytes | None:
         """The datagrams that are there, up to BUFFER bytes of them; None when there are none."""
@@ -499,7 +505,10 @@ def namespace_path(netns: str | int | None) -> str | None:
 def in_namespace(path: str | None, call: Callable[[], T]) -> T:
     """What `call` gives in the network namespace; in a thread of its own, which alone enters it."""
     if path is None:
-        return call()
+        try:
+            return call()
+        except OSError as error:
+            raise BackendError(f"NFLOG: {error.strerror}") from error
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -515,16 +524,18 @@ def in_namespace(path: str | None, call: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, name="pylog-netns")
     thread.start()
     thread.join()
-    for error in errors:
-        if isinstance(error, BackendError):
-            raise error
-        if isinstance(error, PermissionError):
+    for problem in errors:
+        if isinstance(problem, BackendError):
+            raise problem
+        if isinstance(problem, PermissionError):
             raise BackendError(f"cannot enter the network namespace {path}: it takes CAP_SYS_ADMIN"
-                               " (run as root)") from error  # fmt: skip
-        if isinstance(error, OSError):
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise BackendError(f"cannot use the network namespace {path}: {reason}") from error
-        raise error
+                               " (run as root)") from problem  # fmt: skip
+        if isinstance(problem, OSError):
+            reason = os.strerror(problem.errno) if problem.errno else str(problem)
+            if problem.errno == errno.EINVAL:
+                reason += "; it is no network namespace"
+            raise BackendError(f"cannot use the network namespace {path}: {reason}") from problem
+        raise problem
     return results[0]
 
 
@@ -535,18 +546,23 @@ def _sockets() -> tuple[socket.socket, socket.socket]:
     except ImportError as error:
         raise BackendUnavailable("NFLOG needs Linux and the package pyroute2") from error
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    try:
-        log = create_socket(None, socket.AF_NETLINK, kind, NETLINK_NETFILTER)
-    except OSError as error:
-        raise BackendUnavailable(
-            f"this kernel has no netfilter netlink ({error.strerror})"
-        ) from error
-    log.bind((0, 0))
-    with contextlib.suppress(OSError):  # before Linux 2.6.30
-        log.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
-    links = create_socket(None, socket.AF_NETLINK, kind, NETLINK_ROUTE)
-    links.bind((0, RTMGRP_LINK))
-    return log, links
+    with contextlib.ExitStack() as stack:
+        try:
+            log = create_socket(None, socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        except OSError as error:
+            if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+                raise
+            text = f"this kernel has no netfilter netlink ({error.strerror})"
+            raise BackendUnavailable(text) from error
+        stack.callback(log.close)
+        log.bind((0, 0))
+        with contextlib.suppress(OSError):  # before Linux 2.6.30
+            log.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
+        links = create_socket(None, socket.AF_NETLINK, kind, NETLINK_ROUTE)
+        stack.callback(links.close)
+        links.bind((0, RTMGRP_LINK))
+        stack.pop_all()
+        return log, links
 
 
 def _names() -> dict[int, str]:
@@ -614,7 +630,10 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     steps = options["timeout_s"] * 100
     if abs(steps - round(steps)) > 1e-6:
         raise ValueError(f"timeout_s is {options['timeout_s']}, but the kernel counts in 0.01 s")
-    return {**options, "rcvbuf_max": max(options["rcvbuf"], options["rcvbuf_max"])}
+    size, limit = options["rcvbuf"], options["rcvbuf_max"]
+    if limit < size and limit != MAXIMUM_BUFFER:
+        raise ValueError(f"rcvbuf_max is {limit}, but must be rcvbuf, {size}, or more")
+    return {**options, "rcvbuf_max": max(size, limit)}
 
 
 def _families(text: str | None) -> list[int]:
@@ -665,7 +684,8 @@ def checks() -> list[Check]:
             Nflog([free], options | {"conntrack": True}).close()
             found.append(Check(True, "conntrack entries can be added to records"))
         except BackendError as error:
-            found.append(Check(None, str(error)))
+            why = str(error).partition(": ")[2].partition(";")[0]
+            found.append(Check(None, f"records cannot carry conntrack entries: {why}"))
     for name, family in FAMILIES.items():
         found.append(Check(None, f"kernel-made logs of {name} go to {_logger(family)}"))
     with contextlib.suppress(OSError):

@@ -205,7 +205,7 @@ def packet_block(
     observed_ns = min(observed_ns, 2**64 - 1)
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF,
               "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
-    count = dropped.to_bytes(8, BYTEORDER[order])
+    count = min(dropped, 2**64 - 1).to_bytes(8, BYTEORDER[order])
     options = [(OPT_COMMENT, comment) for comment in comments]
     if dropped:
         options.append((EPB_DROPCOUNT, count))
@@ -222,5 +222,5 @@ def statistics_block(
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF}
     counts = ((ISB_IFRECV, received), (ISB_IFDROP, dropped))
     options = [(OPT_COMMENT, comment)] if comment else []
-    options += [(code, count.to_bytes(8, BYTEORDER[order])) for code, count in counts]
+    options += [(c, min(n, 2**64 - 1).to_bytes(8, BYTEORDER[order])) for c, n in counts]
     return _block("statistics", ISB, fields, b"", options, order)

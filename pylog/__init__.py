@@ -90,12 +90,15 @@ def merge(
     readers: list[Reader] = []
     try:
         for source, own in zip(sources, backends.shared(sources, options), strict=True):
-            readers += _readers(backends.connect(source, own), layout, on_error, raw)
+            found = backends.connect(source, own)
+            alone = len(sources) == 1  # of several, those that can have but one layout keep it
+            named = layout if alone or all(b.layout is None for b in found) else None
+            readers += _readers(found, named, on_error, raw)
+        return Merged(readers, window_s)
     except BaseException:
         for reader in readers:
             reader.close()
         raise
-    return Merged(readers, window_s)
 
 
 def replay(

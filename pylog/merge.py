@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 from pylog.backends import readable
 from pylog.errors import BackendError, DecodeError
-from pylog.reader import Reader, Records
+from pylog.reader import Reader, Records, deadline_of
 from pylog.record import Record
 
 WINDOW_S = 0.5
 LIMIT = 50_000
 """How many records may wait for those of other sources."""
-LOT = 1000
+LOT = 100
 """How many records are taken from a source before the others are looked at."""
 
 
@@ -41,7 +41,9 @@ class Merged(Records):
     """
 
     def __init__(self, readers: list[Reader], window_s: float = WINDOW_S) -> None:
-        """`window_s` is how long a record may be held back, in seconds."""
+        """`window_s` is how long a record may be held back, in seconds; ValueError below 0."""
+        if not window_s >= 0:
+            raise ValueError(f"window_s is {window_s}, but must be 0 or more seconds")
         self._readers = readers
         self._window_s = window_s
         self._queues: list[deque[_Waiting]] = [deque() for _ in readers]
@@ -53,6 +55,9 @@ class Merged(Records):
 
     def readers(self) -> list[Reader]:
         return self._readers
+
+    def _awaited(self) -> list[Reader]:
+        return [self._readers[i] for i in self._open]
 
     @property
     def received(self) -> int:
@@ -82,19 +87,19 @@ class Merged(Records):
         return min((tick for tick in ticks if tick is not None), default=None)
 
     def read(self, timeout: float | None = None) -> Record | None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         while not self._closed:
             if self._waiting and self._held_s() <= 0:
                 return self._take()
-            if self._fill():
-                continue
+            some = self._fill()
             if not self._open and not self._waiting:
                 return None
             if self._waiting and self._held_s() <= 0:
                 continue
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError("no record came in time")
-            self._wait(deadline)
+            if not some:
+                self._wait(deadline)
         return None
 
     def pending(self) -> int:
@@ -155,7 +160,9 @@ class Merged(Records):
         return some
 
     def _append(self, i: int, found: Record | Exception) -> None:
-        if not isinstance(found, Exception):
+        if isinstance(found, Exception):  # not before what the others had by then
+            self._last[i] = max(self._last[i], time.time_ns())
+        else:
             told = found.timestamp_ns if found.timestamp_ns is not None else found.observed_ns
             if told is not None:
                 self._last[i] = told
@@ -173,8 +180,8 @@ class Merged(Records):
             due = left if due is None else min(due, left)
         with contextlib.ExitStack() as stack:
             descriptors = []
-            for i in self._open:
-                backend = self._readers[i].backend
+            for reader in self._awaited():
+                backend = reader.backend
                 stack.enter_context(backend.use)
                 if backend.closed:  # meanwhile
                     return

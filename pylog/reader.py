@@ -37,6 +37,15 @@ PATIENCE_S = 1.0
 _log = logging.getLogger("pylog")
 
 
+def deadline_of(timeout: float | None) -> float | None:
+    """When to stop waiting, by the monotonic clock; ValueError for what is no number."""
+    if timeout is None:
+        return None
+    if timeout != timeout:
+        raise ValueError(f"timeout is {timeout}, but must be a number of seconds")
+    return time.monotonic() + timeout
+
+
 class Records(ABC):
     """Records to be read one after the other, waiting for each: what readers have in common."""
 
@@ -50,6 +59,10 @@ class Records(ABC):
     @abstractmethod
     def readers(self) -> list[Reader]:
         """The reader of each source."""
+
+    def _awaited(self) -> list[Reader]:
+        """The readers that may still have something to read."""
+        return self.readers()
 
     @property
     def ready(self) -> bool:
@@ -116,7 +129,7 @@ class Records(ABC):
                 woken.set_result(None)
 
         with contextlib.ExitStack() as stack:
-            for reader in self.readers():
+            for reader in self._awaited():
                 stack.enter_context(reader.backend.use)
                 if reader.backend.closed:  # meanwhile
                     return
@@ -193,6 +206,8 @@ class Reader(Records):
         self._patience: float | None = None
         self._items: list[Item] = []
         self._next = 0
+        if backend.layout is not None and self._layout != backend.layout:
+            raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
         if backend.layout is not None:
             self._begin_as(known(backend.layout))
         elif not backend.live:
@@ -294,7 +309,7 @@ class Reader(Records):
         """
         if self._error is not None:
             raise self._error
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         while not self.backend.closed:
             while self._next < len(self._items):
                 item = self._items[self._next]
@@ -541,7 +556,7 @@ class Reader(Records):
             self.dropped = 0
         gap = (seq - expected) & 0xFFFFFFFF
         lost = 0 < gap < 0x80000000  # otherwise in order, or counted anew from the start
-        if self._doubt is not None and (lost or self._batch > self._doubtful_batch):
+        if self._doubt is not None and self._batch > self._doubtful_batch:
             self._doubtful.discard(queue)  # the number tells what the log has lost till here
             if not self._doubtful:
                 self._doubt = None

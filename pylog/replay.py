@@ -6,14 +6,22 @@ from a file. The pace is that of the recording, by the times of receipt, or else
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from math import inf
 
 from pylog.backends.capture import Capture
 from pylog.formats import Message
-from pylog.reader import OnError, Reader
+from pylog.reader import OnError, Reader, deadline_of
 from pylog.record import LossRecord, Record
+
+_log = logging.getLogger("pylog")
+
+ROUND_S = 1.0
+"""How long a round of a loop takes at least, unless nothing is waited for."""
+LONG_S = 60.0
+"""A wait as long as this is noted."""
 
 
 class Replay(Reader):
@@ -57,6 +65,8 @@ class Replay(Reader):
         self._held: Record | None = None  # not due yet, and its bytes
         self._held_octets = b""
         self._start: tuple[int, float] | None = None
+        self._next_round = 0.0
+        self._noted: Record | None = None
         self._before = 0
 
     @property
@@ -70,13 +80,14 @@ class Replay(Reader):
         told = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
         if told is None:
             return 0.0
-        if self._start is None:
-            self._start = told, time.monotonic()
+        if self._start is None:  # a round takes a second at least
+            self._start = told, max(time.monotonic(), self._next_round)
+            self._next_round = self._start[1] + ROUND_S
         begun_ns, begun = self._start
         return begun + (told - begun_ns) / 1e9 / self._speed - time.monotonic()
 
     def read(self, timeout: float | None = None) -> Record | None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         if self._held is None:
             self._held = self._following(timeout)
             if self._held is not None and not isinstance(self._held, LossRecord):
@@ -92,6 +103,9 @@ class Replay(Reader):
                 if left <= 0:
                     raise TimeoutError(f"{self.backend.name}: no record was due in time")
                 due = min(due, left)
+            if due >= LONG_S and self._noted is not self._held:
+                self._noted = self._held
+                _log.warning("%s: the next record is due in %.0f s", self.backend.name, due)
             self.backend.sleep(due)
         record, self._held, self._held_octets = self._held, None, b""
         if self.backend.closed or self.backend.stopped:

@@ -318,8 +318,9 @@ def test_rotation_numbers_on_after_what_is_there(
     if option == "zstd":
         pytest.importorskip("backports.zstd" if sys.version_info < (3, 14) else "compression.zstd")
     (tmp_path / f"fw-00041.pcapng{suffix}").write_bytes(b"there")
-    packed = ["--compress", option] if option else []
-    capture(SEQ, SEQ, "-w", tmp_path / "fw.pcapng", "--rotate-size", "10k", *packed)
+    name = "fw.pcapng.zst" if option == "zstd" else "fw.pcapng"
+    packed = ["--compress"] if option else []
+    capture(SEQ, SEQ, "-w", tmp_path / name, "--rotate-size", "10k", *packed)
     files = sorted(tmp_path.iterdir())
     assert files[0].read_bytes() == b"there" and len(files) > 2
     numbers = [int(path.name.split("-")[1][:5]) for path in files]

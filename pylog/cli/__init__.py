@@ -33,6 +33,36 @@ class _Version(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+        if sys.stdout is None and getattr(arguments, "write", None) in (None, "-"):
+            raise BackendError("standard output is closed")
+        status = int(arguments.run(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except (DecodeError, BackendError, ValueError) as error:
+        say(str(error))
+        return 2 if isinstance(error, ValueError) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the reader of our output is gone; nothing more can be written, not even at exit
+        _drop_output()
+        return 0
+    except OSError as error:
+        say(error.strerror or str(error))
+        _drop_output()
+        return 1
+
+
+def say(text: str) -> None:
+    """Tell the user something, on standard error; nobody if that is closed."""
+    if sys.stderr is not None:
+        print(f"pylog: {text}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pylog", description=DESCRIPTION)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -47,26 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    try:
-        arguments = parser.parse_args(argv)
-        if sys.stdout is None:
-            raise BackendError("standard output is closed")
-        status = int(arguments.run(arguments))
-        sys.stdout.flush()
-        return status
-    except (DecodeError, BackendError, ValueError) as error:
-        print(f"pylog: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # the reader of our output is gone; nothing more can be written, not even at exit
-        _drop_output()
-        return 0
-    except OSError as error:
-        print(f"pylog: {error.strerror or error}", file=sys.stderr)
-        _drop_output()
-        return 1
+    return parser
 
 
 def _drop_output() -> None:

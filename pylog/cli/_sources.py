@@ -88,6 +88,15 @@ def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = Fa
     return readers[0] if len(readers) == 1 else merged
 
 
+def end(records: Records) -> None:
+    """End the reading: what a live source has is still read, a file is left where it is."""
+    for reader in records.readers():
+        if reader.backend.live:
+            reader.stop()
+        else:
+            reader.close()
+
+
 class Stopping:
     """In its `with`, SIGINT and SIGTERM end the reading of `records`, in order.
 
@@ -121,18 +130,14 @@ class Stopping:
         again, self.status = bool(self.status), 128 + number
         if again or self.records is None:
             raise SystemExit(self.status)
-        for reader in self.records.readers():
-            if reader.backend.live:
-                reader.stop()
-            else:
-                reader.close()
+        end(self.records)
 
 
 def summary(reader: Reader) -> str:
     """What was read of a source, and what was not, as one line."""
     dropped = "cannot be known" if reader.dropped is None else f"{reader.dropped}"
     return (
-        f"pylog: {reader.backend.name}: {reader.detection.container}, {reader.layout}:"
+        f"{reader.backend.name}: {reader.detection.container}, {reader.layout}:"
         f" {reader.received} records read, damaged places: {reader.malformed}, lost records:"
         f" {dropped}"
     )

@@ -13,19 +13,24 @@ at most its last block.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import os
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pylog import outputs
+from pylog.cli import say
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
     add_source_arguments,
+    end,
     opened,
 )
 from pylog.cli.read import count
@@ -38,7 +43,7 @@ HELP = "write live messages to pcapng files"
 LOT = 256
 """After so many records they are written, whether more are at hand or not."""
 
-COMPRESSIONS = {"gzip": ".gz", "zstd": ".zst"}
+SUFFIXES = (".gz", ".zst")
 SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -68,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin a new file when one is that old, in seconds, or with s, m, h, d",
     )  # fmt: skip
     parser.add_argument(
-        "--compress", nargs="?", choices=tuple(COMPRESSIONS), const="gzip",
-        help="compress the files, with gzip if nothing else is said",
+        "--compress", action="store_true",
+        help="compress the files: with zstd if FILE ends in .zst, else with gzip (.gz)",
     )  # fmt: skip
     add_source_arguments(parser)
     add_live_arguments(parser)
@@ -92,25 +97,30 @@ def _seconds(text: str) -> float:
 
 
 class Files:
-    """The file that is being written, and those after it.
+    """The file that is being written, and those after it; BackendError when that cannot be done.
 
-    written   the paths so far
+    A file is compressed if its name says so.
     """
 
-    def __init__(self, path: str, size: int | None, age_s: float | None, packed: str | None):
+    def __init__(self, path: str, size: int | None, age_s: float | None, compress: bool) -> None:
         """`size` in bytes and `age_s` in seconds begin a new file; None: never."""
-        self._size, self._age_s, self._packed = size, age_s, packed
+        self._size, self._age_s = size, age_s
         self._numbered = size is not None or age_s is not None
         if path == "-" and self._numbered:
             raise ValueError("standard output cannot be rotated: name a file with -w")
-        suffix = COMPRESSIONS[packed] if packed else ""
-        self._path = path if path == "-" or path.endswith(suffix) else path + suffix
-        self._number = 0
+        special = path == "-" or (os.path.exists(path) and not os.path.isfile(path))
+        if os.path.isdir(path) or path.endswith("/"):
+            raise BackendError(f"cannot write {path}: it is a directory; name a file in it")
+        suffix = next((s for s in SUFFIXES if path.endswith(s)), "")
+        if compress and not suffix:
+            suffix = SUFFIXES[0]
+            path = path if special else path + suffix
+        self._compress = _compressor(suffix)
+        self._path, self._number = path, 0
         self._raw: BinaryIO | None = None
         self._stream: Any = None
         self._output: outputs.Output | None = None
         self._begun = 0.0
-        self.written: list[str] = []
         self._open()
 
     def write(self, record: Record) -> None:
@@ -118,12 +128,15 @@ class Files:
         if self._output is None:
             self._open()
         assert self._output is not None
-        self._output.write(record)
+        with self._told():
+            self._output.write(record)
 
     def flush(self) -> None:
         """Bring what was written to the file, and end the file if it is large or old enough."""
         if self._output is not None and self._raw is not None:
-            self._output.flush()
+            with self._told():
+                self._output.flush()
+                self._raw.flush()
             full = self._size is not None and self._raw.tell() >= self._size
             if full or self.left_s() == 0.0:
                 self.close()
@@ -139,29 +152,39 @@ class Files:
         output, stream, raw = self._output, self._stream, self._raw
         self._output = self._stream = self._raw = None
         if output is not None and raw is not None:
-            output.close()
-            if stream is not raw:
-                stream.close()
-            if raw is not sys.stdout.buffer:
-                raw.close()
+            with self._told():
+                try:
+                    output.close()
+                    if stream is not raw:
+                        stream.close()
+                    raw.flush()
+                finally:
+                    if raw is not sys.stdout.buffer:
+                        raw.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong with the file, with its name; but for the reader of `pylog ... |`."""
+        try:
+            yield
+        except OSError as error:
+            if self._path == "-":
+                raise
+            text = f"cannot write {self._name}: {error.strerror or error}"
+            raise BackendError(text) from error
 
     def _open(self) -> None:
+        self._name = self._path
         if self._path == "-":
             if sys.stdout.isatty():
                 raise ValueError("pcapng is not for a terminal: name a file with -w")
             self._raw = sys.stdout.buffer
         else:
             self._raw = self._create()
-        self._stream = self._raw
-        if self._packed == "gzip":
-            self._stream = gzip.GzipFile(fileobj=self._raw, mode="wb", filename="")
-        elif self._packed == "zstd":
-            from pylog.backends.capture import zstd
-
-            self._stream = zstd().ZstdFile(self._raw, mode="wb")
+        self._stream = self._compress(self._raw)
         self._begun = time.monotonic()
         self._output = outputs.output("pcapng", self._stream)
-        self._output.flush()
+        self.flush()
 
     def _create(self) -> BinaryIO:
         """The next file; one that exists is never overwritten, but for a device or FIFO."""
@@ -169,7 +192,7 @@ class Files:
             path = self._next_path()
             try:
                 mode = "wb" if os.path.exists(path) and not os.path.isfile(path) else "xb"
-                stream = open(path, mode, buffering=0)  # noqa: SIM115 - closed by close()
+                stream = open(path, mode)  # noqa: SIM115 - closed by close()
             except FileExistsError as error:
                 if self._numbered:
                     continue
@@ -177,20 +200,33 @@ class Files:
                                    " another file") from error  # fmt: skip
             except OSError as error:
                 raise BackendError(f"cannot write {path}: {error.strerror}") from error
-            self.written.append(path)
+            self._name = path
             return stream  # type: ignore[return-value]
 
     def _next_path(self) -> str:
         if not self._numbered:
             return self._path
         path = Path(self._path)
-        stem, dot, suffixes = path.name.partition(".")
+        packed = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
+        stem, suffix = os.path.splitext(path.name.removesuffix(packed))
+        suffix += packed
         if not self._number:
-            pattern = re.compile(re.escape(stem) + r"-(\d{5,})" + re.escape(dot + suffixes))
+            pattern = re.compile(re.escape(stem) + r"-(\d{5,})" + re.escape(suffix))
             there = [int(m[1]) for p in path.parent.glob("*") if (m := pattern.fullmatch(p.name))]
             self._number = max(there, default=0)
         self._number += 1
-        return str(path.with_name(f"{stem}-{self._number:05}{dot}{suffixes}"))
+        return str(path.with_name(f"{stem}-{self._number:05}{suffix}"))
+
+
+def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:
+    """What makes a stream that compresses, by the suffix of its file; BackendUnavailable."""
+    if suffix == ".gz":
+        return lambda raw: gzip.GzipFile(fileobj=raw, mode="wb", filename="")
+    if suffix == ".zst":
+        from pylog.backends.capture import zstd
+
+        return partial(zstd().ZstdFile, mode="wb")
+    return lambda raw: raw
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -201,13 +237,15 @@ def run(arguments: argparse.Namespace) -> int:
         files = Files(arguments.write, arguments.rotate_size, arguments.rotate_time,
                       arguments.compress)  # fmt: skip
         try:
-            _copy(records, files, arguments.count, deadline)
+            try:
+                _copy(records, files, arguments.count, deadline)
+            finally:
+                files.close()
         finally:
-            files.close()
             for reader in records.readers():
                 dropped = "cannot be known" if reader.dropped is None else reader.dropped
-                print(f"pylog: {reader.backend.name}: {reader.received} records captured, lost"
-                      f" records: {dropped}", file=sys.stderr)  # fmt: skip
+                say(f"{reader.backend.name}: {reader.received} records captured, lost records:"
+                    f" {dropped}")  # fmt: skip
     return stopping.status
 
 
@@ -218,13 +256,13 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
         if not records.ready or unwritten == LOT:
             files.flush()
             unwritten = 0
+            if _left_s(deadline) == 0.0:
+                deadline = None
+                end(records)
         due = [t for t in (files.left_s(), _left_s(deadline)) if t is not None]
         try:
             record = records.read(timeout=min(due, default=None))
         except TimeoutError:
-            if _left_s(deadline) == 0.0:
-                deadline = None
-                records.stop()
             continue
         if record is None:
             return

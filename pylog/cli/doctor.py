@@ -20,10 +20,17 @@ MARKS = {True: "ok", False: "FAILED", None: "note"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog doctor`."""
     parser.add_argument(
-        "name", nargs="*", metavar="NAME", choices=[[], *backends.modules()],
+        "name", nargs="*", metavar="NAME", type=_name,
         help=f"what to look at: {', '.join(backends.modules())}",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a finding")
+
+
+def _name(text: str) -> str:
+    if text not in backends.modules():
+        known = ", ".join(backends.modules())
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {known}")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:

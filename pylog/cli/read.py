@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from pylog import outputs
+from pylog.cli import say
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     raw = outputs.needs_raw(arguments.to)
     with Stopping() as stopping, Copy(arguments, stopping) as copy:
         for some in [sources] if together else [[source] for source in sources]:
-            if copy.left == 0:
+            if copy.left == 0 or stopping.status:
                 break
             with opened(arguments, some, raw) as records:
                 copy.all(records)
@@ -114,17 +115,15 @@ class Copy(contextlib.ExitStack):
             with _progress(records, self._stream) as progress:
                 self._copy(records, self._output, progress)
         finally:
+            self._stopping.records = None
             if self._arguments.verbose:
                 self._output.flush()
                 for reader in records.readers():
-                    print(summary(reader), file=sys.stderr)
+                    say(summary(reader))
         for reader in records.readers():
             if reader.malformed and not reader.received and self.left != 0:
-                print(f"pylog: {reader.backend.name}: no record could be read as {reader.layout}",
-                      file=sys.stderr)  # fmt: skip
+                say(f"{reader.backend.name}: no record could be read as {reader.layout}")
                 self._failed = True
-        if self._stopping.status:
-            self.left = 0
 
     def _copy(self, records: Records, output: outputs.Output, progress: Any) -> None:
         while self.left is None or self.left > 0:

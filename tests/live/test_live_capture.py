@@ -115,10 +115,10 @@ def tshark(path: Path, *options: str) -> list[str]:
 def test_a_capture_that_is_killed_opens_and_lacks_a_block_at_most(
     namespace: netlab.Namespace, tmp_path: Path, packed: str | None
 ) -> None:
-    path = tmp_path / "killed.pcapng"
-    options = ["--compress", packed] if packed else []
+    path = tmp_path / {"zstd": "killed.pcapng.zst"}.get(packed or "", "killed.pcapng")
+    options = ["--compress"] if packed else []
     process = start(namespace, path, "--latency", *options)
-    path = path.with_name(path.name + {None: "", "gzip": ".gz", "zstd": ".zst"}[packed])
+    path = path.with_name(path.name + ".gz") if packed == "gzip" else path
     for _ in range(20):
         send(namespace, 10)
         time.sleep(0.02)
