@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import io
 import os
 import select
@@ -467,3 +468,107 @@ def test_a_file_object_in_memory_is_read_asynchronously() -> None:
             return len([record async for record in reader])
 
     assert asyncio.run(count()) == len(records_of(DUMP, LAYOUT))
+
+
+# What readers leave behind
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("log", ["device", "nflog", "pipe", "file"], indirect=True)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_descriptors_are_given_back_with_and_without_close(log: Log) -> None:
+    with fed(log, 1) as reader:
+        take(reader, 1)
+    gc.collect()
+    before = descriptors()
+    for closed in (True, False) if not isinstance(log, DeviceLog) else (True,):
+        for _ in range(5):
+            if isinstance(log, PipeLog):  # which is told by what is in it
+                log.feed(1)
+            reader = log.open()
+            with contextlib.suppress(TimeoutError):
+                reader.read(timeout=0)
+            if closed:
+                reader.close()
+            del reader
+            gc.collect()
+        assert descriptors() == before, closed
+
+
+@needs_proc
+def test_a_merged_reader_is_closed_by_another_thread_at_any_time() -> None:
+    before = descriptors()
+    for i in range(200):
+        with Device(LAYOUT) as a, Device(LAYOUT) as b:
+            a.keep(records_of(DUMP, LAYOUT)[0])
+            merged = pylog.Merged([device.open(layout=LAYOUT) for device in (a, b)], 10)
+            closer = threading.Timer(i / 20_000, merged.close)
+            closer.start()
+            assert merged.read(timeout=20) is None
+            closer.join()
+    assert descriptors() == before
+
+
+def test_a_file_object_of_which_nobody_else_holds_on_stays_open() -> None:
+    into, out = os.pipe()
+    with os.fdopen(out, "wb", 0) as sink:
+        sink.write(records_of(DUMP, LAYOUT)[0])
+        reader = pylog.open(os.fdopen(into, "rb"), layout=LAYOUT)
+        gc.collect()
+        assert reader.read(timeout=5) is not None
+        sink.write(records_of(DUMP, LAYOUT)[1])
+        assert reader.read(timeout=5) is not None
+        reader.close()
+
+
+def test_waiting_takes_no_time_of_the_processor() -> None:
+    """Of a merged reader one of whose sources has ended, and after fork()."""
+
+    async def wait(merged: pylog.Merged) -> None:
+        with contextlib.suppress(TimeoutError):
+            async for _ in merged:
+                pass
+
+    async def bounded(merged: pylog.Merged) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wait(merged), 1)
+
+    with Device(LAYOUT) as device:
+        ended, sink = os.pipe()
+        os.write(sink, records_of(DUMP, LAYOUT)[0])
+        os.close(sink)
+        source = os.fdopen(ended, "rb")
+        readers = [device.open(layout=LAYOUT), pylog.open(source, layout=LAYOUT)]
+        with pylog.Merged(readers, 0.1) as merged:
+            begun = time.process_time()
+            asyncio.run(bounded(merged))
+            assert time.process_time() - begun < 0.5
+        source.close()
+        with device.open(layout=LAYOUT) as reader:
+            with pytest.raises(TimeoutError):
+                reader.read(timeout=0)
+            child = os.fork()
+            if not child:
+                reader.close()
+                os._exit(0)
+            os.waitpid(child, 0)
+            begun = time.process_time()
+            with pytest.raises(TimeoutError):
+                reader.read(timeout=1)
+            assert time.process_time() - begun < 0.5
+
+
+@pytest.mark.parametrize("timeout", [1e10, float("inf"), 2147484])
+def test_a_timeout_may_be_as_long_as_one_likes(timeout: float) -> None:
+    with Device(LAYOUT) as device, device.open(layout=LAYOUT) as reader:
+        threading.Timer(0.2, device.keep, [records_of(DUMP, LAYOUT)[0]]).start()
+        assert reader.read(timeout=timeout) is not None
+        with pytest.raises(ValueError, match="timeout is nan"):
+            reader.read(timeout=float("nan"))

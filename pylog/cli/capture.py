@@ -159,7 +159,7 @@ class Files:
                         stream.close()
                     raw.flush()
                 finally:
-                    if raw is not sys.stdout.buffer:
+                    if self._path != "-":
                         raw.close()
 
     @contextlib.contextmanager

@@ -129,6 +129,8 @@ def test_flags_and_copy_settings_show_in_the_records(namespace: netlab.Namespace
         ("nflog:5", {"timeout_s": float("nan")}, "timeout_s is nan"),
         ("nflog:5", {"seq": 3}, "seq is 3, but must be True or False"),
         ("nflog:5", {"pf_bind": "ipv4,ipx"}, "no family 'ipx'"),
+        ("nflog:5", {"pf_bind": "ipv4"}, "kernel-made logs come to group 0"),
+        ("nflog:5", {"rcvbuf": 16384, "rcvbuf_max": 8192}, "rcvbuf_max is 8192"),
         ("nflog:5", {"latency": True, "throughput": True}, "exclude each other"),
         ("nflog:5", {"qtresh": 5}, "nflog has no option qtresh; it has netns, copy_mode"),
         ("fixtures/nflog/tcpdump.pcap", {"qthresh": 5}, "capture has no option qthresh"),
@@ -338,6 +340,34 @@ def test_a_loss_after_the_last_record_is_told_at_the_end(namespace: netlab.Names
     loss = records[-1]
     assert isinstance(loss, LossRecord) and loss.count is None
     assert "receive buffer of 16384 bytes overran" in (loss.reason or "")
+
+
+@needs_lab
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_no_loss_is_without_a_word_however_the_groups_overrun(
+    namespace: netlab.Namespace, groups: int
+) -> None:
+    """Either the numbers add up, or there is a loss of an unknown number."""
+    rules = "".join(f"udp dport {70 + i} counter log group {70 + i} drop\n" for i in range(groups))
+    namespace.nft("table inet t {\nchain c {\ntype filter hook prerouting priority -400;\n"
+                  f"{rules}}}\n}}\n")  # fmt: skip
+    numbers = ",".join(str(70 + i) for i in range(groups))
+    with pylog.open(f"nflog:{numbers}", netns=namespace.name, rcvbuf=20000,
+                    rcvbuf_max=20000) as reader:  # fmt: skip
+        senders = [
+            namespace.sender("127.0.0.1", 70 + i, count=4000) for i in reversed(range(groups))
+        ]
+        records: list[pylog.Record] = []
+        with contextlib.suppress(TimeoutError):
+            while (record := reader.read(timeout=1)) is not None:
+                records.append(record)
+        assert all(sender.wait(30) == 0 for sender in senders)
+        reader.stop()
+        records += list(reader)
+    unknown = any(isinstance(r, LossRecord) and r.count is None for r in records)
+    assert sum(namespace.counted()) == 4000 * groups
+    assert unknown or total(records) == 4000 * groups
+    assert total(records) <= 4000 * groups
 
 
 @needs_lab

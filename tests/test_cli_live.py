@@ -1,0 +1,232 @@
+"""The commands for live work under adverse conditions: signals, closed streams, full disks."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import netlab
+import pytest
+import samples
+
+import pylog
+
+FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
+SEQ = samples.FIXTURES / "nflog/seq.bin"
+PYLOG = [sys.executable, "-m", "pylog"]
+needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
+
+
+def run(*arguments: str | Path, shell_tail: str = "") -> subprocess.CompletedProcess[str]:
+    """pylog with arguments; `shell_tail` are redirections of a shell."""
+    command = [*PYLOG, *map(str, arguments)]
+    if shell_tail:
+        command = ["sh", "-c", f'exec "$@" {shell_tail}', "sh", *command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def records(path: Path) -> list[pylog.Record]:
+    with pylog.open(path) as reader:
+        return list(reader)
+
+
+# Files to write
+
+
+def test_a_full_disk_is_told_with_the_files_name_and_what_was_captured() -> None:
+    done = run("capture", SEQ, "-w", "/dev/full")
+    assert done.returncode == 1
+    assert "pylog: cannot write /dev/full: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_may_not_grow_holds_whole_blocks(tmp_path: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    path = tmp_path / "limited.pcapng"
+    done = subprocess.run([*PYLOG, "capture", str(SEQ), "-w", str(path)], preexec_fn=limit,
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.returncode == 1 and f"cannot write {path}: File too large" in done.stderr
+    assert "records captured" in done.stderr
+    assert path.stat().st_size == 100_000
+    found = records(path)
+    packets = [record for record in found if isinstance(record, pylog.PacketRecord)]
+    assert [record.seq for record in packets] == list(range(len(packets))) and len(packets) > 100
+
+
+def test_the_reader_of_a_fifo_that_goes_away_is_an_error(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["head", "-c", "1000", str(fifo)], stdout=subprocess.DEVNULL):
+        done = run("capture", SEQ, SEQ, "-w", fifo)
+    assert done.returncode == 1 and "Broken pipe" in done.stderr
+
+
+def test_a_slow_fifo_gets_every_byte(tmp_path: Path) -> None:
+    fifo, out = tmp_path / "fifo", tmp_path / "out.pcapng"
+    os.mkfifo(fifo)
+    script = f"exec 3<{fifo}; sleep 1; cat <&3 >{out}"
+    with subprocess.Popen(["sh", "-c", script]) as reader:
+        done = run("capture", SEQ, "-w", fifo)
+        assert reader.wait(30) == 0
+    assert done.returncode == 0
+    assert [r.seq for r in records(out)] == [r.seq for r in records(SEQ)]
+
+
+@pytest.mark.parametrize(
+    ("name", "numbered"),
+    [
+        ("fw.pcapng", "fw-00001.pcapng"),
+        ("fw.2026.pcapng", "fw.2026-00001.pcapng"),
+        ("fw.pcapng.gz", "fw-00001.pcapng.gz"),
+        ("fw", "fw-00001"),
+    ],
+)
+def test_the_number_of_a_rotated_file_stands_before_its_suffix(
+    tmp_path: Path, name: str, numbered: str
+) -> None:
+    assert run("capture", FILTER, "-w", tmp_path / name, "--rotate-size", "1G").returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == [numbered]
+    assert len(records(tmp_path / numbered)) == 61
+
+
+def test_directories_and_wrong_sizes_are_refused(tmp_path: Path) -> None:
+    for target in (tmp_path, f"{tmp_path}/new/"):
+        done = run("capture", FILTER, "-w", target)
+        assert done.returncode == 1 and "is a directory; name a file in it" in done.stderr
+    for option, value in (("--rotate-size", "0"), ("--rotate-time", "1w"), ("--duration", "x")):
+        done = run("capture", FILTER, "-w", tmp_path / "x", option, value)
+        assert done.returncode == 2 and "a number above 0" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_flag_for_compression_takes_no_source_for_its_value(tmp_path: Path) -> None:
+    done = run("capture", "--compress", FILTER, "-w", tmp_path / "x")
+    assert done.returncode == 0 and len(records(tmp_path / "x.gz")) == 61
+
+
+# Streams
+
+
+def test_closed_standard_streams_do_not_spoil_the_output(tmp_path: Path) -> None:
+    path = tmp_path / "out.pcapng"
+    done = run("capture", FILTER, "-w", "-", shell_tail=f"2>&- >{path}")
+    assert done.returncode == 0 and len(records(path)) == 61
+    done = run("capture", FILTER, "-w", tmp_path / "closed.pcapng", shell_tail=">&-")
+    assert done.returncode == 0 and len(records(tmp_path / "closed.pcapng")) == 61
+    done = run("read", "-v", "--to", "json", FILTER, shell_tail="2>&-")
+    assert done.stdout.encode() == samples.golden(FILTER)
+
+
+# Signals and time
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_wait_for_a_later_source(
+    tmp_path: Path, number: int, status: int
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = [*PYLOG, "read", "--to", "json", str(FILTER), str(fifo)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        read = b"".join(process.stdout.readline() for _ in range(61))
+        assert read == samples.golden(FILTER)
+        time.sleep(0.3)  # it opens the FIFO now
+        process.send_signal(number)
+        assert process.wait(10) == status
+
+
+@pytest.mark.parametrize("option", ["--duration", "--rotate-time"])
+def test_a_time_of_months_is_fine(tmp_path: Path, option: str) -> None:
+    assert run("capture", FILTER, "-w", tmp_path / "x.pcapng", option, "90d").returncode == 0
+
+
+@pytest.mark.parametrize("window", ["nan", "-1"])
+def test_a_window_that_makes_no_sense_is_refused(window: str) -> None:
+    done = run("read", "--merge", FILTER, FILTER, f"--window={window}")
+    assert done.returncode == 2 and "window_s is" in done.stderr and not done.stdout
+    assert run("read", "--merge", FILTER, FILTER, "--window=inf").returncode == 0
+
+
+@needs_lab
+def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
+    with netlab.Namespace() as namespace:
+        namespace.log_udp(9, 5)
+        namespace.sender("127.0.0.1", 9, count=0)
+        netlab.until(lambda: namespace.counted()[0] > 1000, "the sender")
+        begun = time.monotonic()
+        done = run("capture", "nflog:5", "--netns", namespace.name, "--duration", "1",
+                   "--rcvbuf", "1000000", "--rcvbuf-max", "1000000",
+                   "-w", tmp_path / "flood.pcapng")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert time.monotonic() - begun < 15
+        assert namespace.groups() == {}
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["read", "nflog"], "what is no file is nflog:GROUP or ipl:DEVICE"),
+        (["read", "foo:5"], "what is no file is nflog:GROUP or ipl:DEVICE"),
+        (["read", "ipl:/dev/null"], "it is no log device of IPFilter"),
+        (["read", "ipl:"], "there is no /dev/ipl: IPFilter is not loaded"),
+        (["info", "ipl:/dev/null"], "has no end to read to"),
+        (["doctor", "foo"], "'foo' is none of capture, ipl, nflog"),
+        (["read", str(FILTER), "--qthresh", "5"], "no source here has an option qthresh"),
+        (["replay", str(FILTER), "--speed", "0"], "'0' is no speed"),
+        (["flush", "nflog:70000"], "'70000' is no group"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_sentence(arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode in (1, 2) and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_pending_and_flush_of_a_file() -> None:
+    size = FILTER.stat().st_size
+    assert run("pending", FILTER).stdout == f"{FILTER}: {size} bytes pending\n"
+    assert run("flush", FILTER, SEQ).stdout.splitlines()[0] == f"{FILTER}: {size} bytes flushed"
+
+
+@needs_lab
+def test_doctor_and_sources_tell_what_this_machine_has() -> None:
+    with pylog.open("nflog:4321"):
+        done = run("doctor", "nflog")
+    assert done.returncode == 0 and "NFLOG works" in done.stdout
+    assert f"group 4321 is taken by {Path('/proc/self/comm').read_text().strip()}" in done.stdout
+    assert f"(process {os.getpid()}, " in done.stdout
+    done = run("doctor", "ipl", "--json")
+    assert done.returncode == 1 and '"ok":false' in done.stdout
+    done = run("sources")
+    assert done.returncode == 0
+    lines = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert "not available" in lines["ipl:"] and "not available" not in lines["nflog:GROUP"]
+
+
+def test_doctor_says_what_is_missing_without_privilege() -> None:
+    if sys.platform != "linux" or os.geteuid():
+        pytest.skip("needs Linux and root, to become nobody")
+    code = (
+        "import os, sys, pylog.cli, pylog.backends\n"
+        "import pyroute2.netns\n"
+        "pylog.backends.modules()\n"
+        "[__import__(f'pylog.cli.{n}') for n in ('doctor', 'read', 'info', 'capture', 'flush',"
+        " 'pending', 'replay', 'sources')]\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "sys.exit(pylog.cli.main(['doctor', 'nflog']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "FAILED  nflog: cannot bind NFLOG group" in done.stdout
+    assert "it takes CAP_NET_ADMIN" in done.stdout
