@@ -73,15 +73,21 @@ class Check(NamedTuple):
 class _Use:
     """A context in which the thread uses the descriptors; `close` is done at its end at last.
 
-    RuntimeError while it is in use, by whichever thread: that might be for ever.
+    RuntimeError while it is in use, by whichever thread: that might be for ever. While a coroutine
+    only waits (`idle`), others of its thread may use it.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self.lock = threading.Lock()
         self.thread: int | None = None
+        self.idle = False
+        self._guests = 0
 
     def __enter__(self) -> None:
+        if self.idle and self.thread == threading.get_ident():
+            self._guests += 1
+            return
         if not self.lock.acquire(blocking=False):
             if not self._backend.closed or self.thread == threading.get_ident():
                 raise RuntimeError(f"{self._backend.name} is being read already")
@@ -94,7 +100,10 @@ class _Use:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.thread = None
+        if self._guests:
+            self._guests -= 1
+            return
+        self.thread, self.idle = None, False
         self.lock.release()
         if self._backend.closed:
             self._backend.close()

@@ -23,18 +23,19 @@ import os
 import socket
 import struct
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from pylog.backends import Backend, Check, Found, Option
+from pylog.backends.links import Links
+from pylog.backends.netns import in_namespace, namespace_path
+from pylog.backends.nflog_proc import STATE_FILE, instances, logger_of, loggers_file, owner_text
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
-from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, links, verdict
-from pylog.memo import Memo
+from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
 
 _log = logging.getLogger("pylog")
 
@@ -98,21 +99,6 @@ ENOTSUPP = 524
 
 NOTE_INTERVAL_S = 10.0
 _ORDER = "<" if sys.byteorder == "little" else ">"
-STATE_FILE = "net/netfilter/nfnetlink_log"
-
-T = TypeVar("T")
-
-
-class Instance(NamedTuple):
-    """A line of /proc/net/netfilter/nfnetlink_log: a group that somebody listens to."""
-
-    group: int
-    portid: int
-    queued: int
-    copy_mode: int
-    copy_range: int
-    timeout: int
-    references: int
 
 
 def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
@@ -159,12 +145,15 @@ class Nflog(Backend):
         self._loggers: dict[int, str] = {}  # before pf_bind
         self._backlog: deque[bytes] = deque()
         self._view = memoryview(bytearray(BUFFER))
-        self._names: Memo[int, str | int] = Memo(self._ask_name)
-        self._socket, self._links = in_namespace(self._namespace, _sockets)
+        self._socket = in_namespace(self._namespace, _socket)
+        try:
+            self._links = Links(self._namespace)
+        except BaseException:
+            self._socket.close()
+            raise
         try:
             self.portid: int = self._socket.getsockname()[0]
             self._rcvbuf = self._set_buffer(self._options["rcvbuf"], tell=True)
-            self._names |= in_namespace(self._namespace, _names)
             for group in groups:
                 self._bind(group)
             for family in self._families:
@@ -201,7 +190,7 @@ class Nflog(Backend):
         self._bound.append(group)
 
     def _bind_family(self, family: int) -> None:
-        self._loggers[family] = in_namespace(self._namespace, lambda: _logger(family))
+        self._loggers[family] = in_namespace(self._namespace, lambda: logger_of(family))
         self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
         problem = self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_BIND)
         if problem:
@@ -330,7 +319,7 @@ class Nflog(Backend):
             self._tell(0, family, 0, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
         else:
             in_namespace(
-                self._namespace, lambda: _logger_file(family).write_text(logger, encoding="ascii")
+                self._namespace, lambda: loggers_file(family).write_text(logger, encoding="ascii")
             )
 
     # The receive buffer
@@ -423,7 +412,7 @@ class Nflog(Backend):
         return bytes(view[:filled]) if filled else None
 
     def _receive(self) -> bytes | None:
-        self._watch_links()
+        self._links.watch()
         if self.stopped and self._bound:
             self._unbind()
         return self._backlog.popleft() if self._backlog else self._collect()
@@ -448,174 +437,32 @@ class Nflog(Backend):
         self._socket.close()
         self._links.close()
 
-    # Names of interfaces
-
     def interface_name(self, index: int) -> str | int:
         """The interface's name in the namespace; the last one known of one that is gone."""
-        return self._names[index]
-
-    def _ask_name(self, index: int) -> str | int:
-        """The name of an interface of which nothing was heard."""
-        request = struct.pack("16si20x", b"", index)  # struct ifreq
-        try:
-            import fcntl
-
-            answer = fcntl.ioctl(self._socket, SIOCGIFNAME, request)
-        except OSError:
-            return index
-        return answer[:16].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
-
-    def _watch_links(self) -> None:
-        """Hear what the kernel says of interfaces that came, went or were renamed."""
-        while True:
-            try:
-                self._names |= links(self._links.recv(LARGEST, socket.MSG_DONTWAIT), _ORDER)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    return
-                self._names |= in_namespace(self._namespace, _names)  # too much at once
+        return self._links.names[index]
 
 
-# Namespaces
-
-
-def namespace_path(netns: str | int | None) -> str | None:
-    """The file of a namespace that is given by name, path or process id; BackendError."""
-    if netns is None:
-        return None
-    if isinstance(netns, int) or netns.isdecimal():
-        path, what = f"/proc/{netns}/ns/net", f"no process {netns}"
-    elif "/" in netns:
-        path, what = netns, "no such file"
-    else:
-        path = f"/var/run/netns/{netns}"
-        known = sorted(os.listdir("/var/run/netns")) if os.path.isdir("/var/run/netns") else []
-        what = f"there are {', '.join(known)}" if known else "ip netns knows none"
-    try:
-        os.stat(path)
-    except OSError as error:
-        raise BackendError(
-            f"no network namespace {netns!r}: {what} ({error.strerror}: {path})"
-        ) from error
-    return path
-
-
-def in_namespace(path: str | None, call: Callable[[], T]) -> T:
-    """What `call` gives in the network namespace; in a thread of its own, which alone enters it."""
-    if path is None:
-        try:
-            return call()
-        except OSError as error:
-            raise BackendError(f"NFLOG: {error.strerror}") from error
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        from pyroute2 import netns
-
-        try:
-            netns.setns(path, flags=0)
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="pylog-netns")
-    thread.start()
-    thread.join()
-    for problem in errors:
-        if isinstance(problem, BackendError):
-            raise problem
-        if isinstance(problem, PermissionError):
-            raise BackendError(f"cannot enter the network namespace {path}: it takes CAP_SYS_ADMIN"
-                               " (run as root)") from problem  # fmt: skip
-        if isinstance(problem, OSError):
-            reason = os.strerror(problem.errno) if problem.errno else str(problem)
-            if problem.errno == errno.EINVAL:
-                reason += "; it is no network namespace"
-            raise BackendError(f"cannot use the network namespace {path}: {reason}") from problem
-        raise problem
-    return results[0]
-
-
-def _sockets() -> tuple[socket.socket, socket.socket]:
-    """A netfilter socket, and one that tells of changes of interfaces."""
+def _socket() -> socket.socket:
+    """A netfilter socket in the thread's namespace."""
     try:
         from pyroute2.netns import create_socket
     except ImportError as error:
         raise BackendUnavailable("NFLOG needs Linux and the package pyroute2") from error
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    try:
+        made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+    except OSError as error:
+        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+            raise
+        text = f"this kernel has no netfilter netlink ({error.strerror})"
+        raise BackendUnavailable(text) from error
     with contextlib.ExitStack() as stack:
-        try:
-            log = create_socket(None, socket.AF_NETLINK, kind, NETLINK_NETFILTER)
-        except OSError as error:
-            if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-                raise
-            text = f"this kernel has no netfilter netlink ({error.strerror})"
-            raise BackendUnavailable(text) from error
-        stack.callback(log.close)
-        log.bind((0, 0))
+        stack.callback(made.close)
+        made.bind((0, 0))
         with contextlib.suppress(OSError):  # before Linux 2.6.30
-            log.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
-        links = create_socket(None, socket.AF_NETLINK, kind, NETLINK_ROUTE)
-        stack.callback(links.close)
-        links.bind((0, RTMGRP_LINK))
+            made.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
         stack.pop_all()
-        return log, links
-
-
-def _names() -> dict[int, str]:
-    """The names of the interfaces in the thread's namespace, by number."""
-    try:
-        return dict(socket.if_nameindex())
-    except OSError:
-        return {}
-
-
-# What /proc tells
-
-
-def instances() -> list[Instance] | None:
-    """The groups in use in the thread's namespace; None when the kernel does not tell."""
-    try:
-        text = Path(f"/proc/thread-self/{STATE_FILE}").read_text()
-    except OSError:
-        return None
-    rows = [tuple(map(int, line.split())) for line in text.splitlines()]
-    return [Instance(*row[:7]) for row in rows if len(row) >= 7]
-
-
-def owner_text(portid: int) -> str:
-    """The process that has the netlink socket of that portid, as far as /proc tells."""
-    inode = next((row[9] for row in _netlink_sockets() if row[1:3] == ["12", str(portid)]), None)
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # it is gone, or not ours to look at
-            if os.readlink(link) == f"socket:[{inode}]":
-                process = link.parents[1]
-                name = (process / "comm").read_text().strip()
-                return f"{name} (process {process.name}, portid {portid})"
-    return f"another process (portid {portid})"
-
-
-def _netlink_sockets() -> list[list[str]]:
-    try:
-        lines = Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]
-    except OSError:
-        return []
-    return [row for line in lines if len(row := line.split()) >= 10]
-
-
-def _logger_file(family: int) -> Path:
-    """Where the kernel tells, and is told, what kernel-made logs of a family go to."""
-    return Path(f"/proc/sys/net/netfilter/nf_log/{family}")
-
-
-def _logger(family: int) -> str:
-    try:
-        return _logger_file(family).read_text().strip()
-    except OSError:
-        return "NONE"
+    return made
 
 
 # Options
@@ -687,7 +534,7 @@ def checks() -> list[Check]:
             why = str(error).partition(": ")[2].partition(";")[0]
             found.append(Check(None, f"records cannot carry conntrack entries: {why}"))
     for name, family in FAMILIES.items():
-        found.append(Check(None, f"kernel-made logs of {name} go to {_logger(family)}"))
+        found.append(Check(None, f"kernel-made logs of {name} go to {logger_of(family)}"))
     with contextlib.suppress(OSError):
         limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
         found.append(Check(None, f"net.core.rmem_max allows receive buffers of {2 * limit} bytes"

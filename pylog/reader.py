@@ -133,6 +133,7 @@ class Records(ABC):
                 stack.enter_context(reader.backend.use)
                 if reader.backend.closed:  # meanwhile
                     return
+                reader.backend.use.idle = True
                 for descriptor in reader.backend.wait_descriptors():
                     loop.add_reader(descriptor, wake)
                     stack.callback(loop.remove_reader, descriptor)

@@ -417,6 +417,24 @@ def test_a_task_that_is_cancelled_leaves_the_reader_usable(log: Log) -> None:
 
 
 @waiting_log
+def test_other_coroutines_may_ask_while_one_waits(log: Log) -> None:
+    async def ask(reader: pylog.Reader) -> list[int]:
+        async def next_record() -> pylog.Record:
+            return await anext(aiter(reader))
+
+        waiting = asyncio.create_task(next_record())
+        await asyncio.sleep(0.1)
+        found = [reader.pending()]
+        log.feed(1)
+        assert await asyncio.wait_for(waiting, 5)
+        return [*found, reader.flush()]
+
+    with fed(log, 1) as reader:
+        take(reader, 1)
+        assert asyncio.run(ask(reader)) == [0, 0]
+
+
+@waiting_log
 def test_close_from_another_thread_wakes_asyncio(log: Log) -> None:
     async def wait(reader: pylog.Reader) -> int:
         threading.Timer(0.2, reader.close).start()

@@ -19,7 +19,7 @@ import pytest
 
 import pylog
 from pylog import BackendError, LossRecord, PacketRecord
-from pylog.backends import nflog
+from pylog.backends import nflog, nflog_proc
 from pylog.formats import nfulnl
 
 needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
@@ -256,9 +256,9 @@ def test_what_the_kernel_refuses_becomes_a_sentence(
 def test_a_kernel_that_took_something_else_is_found_out(
     namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = nflog.instances
+    real = nflog_proc.instances
 
-    def altered() -> list[nflog.Instance]:
+    def altered() -> list[nflog_proc.Instance]:
         return [instance._replace(copy_range=100) for instance in real() or ()]
 
     monkeypatch.setattr(nflog, "instances", altered)

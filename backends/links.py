@@ -1,0 +1,91 @@
+"""Names of network interfaces of Linux, as they are now: rtnetlink tells of every change."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import sys
+
+from pylog.backends.netns import in_namespace
+from pylog.formats.netlink import links
+from pylog.memo import Memo
+
+NETLINK_ROUTE, RTMGRP_LINK = 0, 1
+SIOCGIFNAME = 0x8910
+LARGEST = 1 << 16
+LIMIT = 4096
+"""No more names than this are remembered; those of devices that are there can be asked for."""
+
+_ORDER = "<" if sys.byteorder == "little" else ">"
+
+
+class Links:
+    """The interfaces of a network namespace.
+
+    names   number -> name, also of an interface that is gone; the number where none is known
+    """
+
+    def __init__(self, namespace: str | None) -> None:
+        """`namespace` is the path of its file, None for the process's own; BackendError."""
+        self.names: Memo[int, str | int] = Memo(self._ask, LIMIT)
+        self._namespace = namespace
+        self._socket = in_namespace(namespace, _listener)
+        self._learn(in_namespace(namespace, _names))
+
+    def watch(self) -> None:
+        """Take in what has changed since; does not wait."""
+        while True:
+            try:
+                self._learn(links(self._socket.recv(LARGEST, socket.MSG_DONTWAIT), _ORDER))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    return
+                self._learn(in_namespace(self._namespace, _names))  # too much at once
+
+    def _learn(self, names: dict[int, str]) -> None:
+        if len(self.names) + len(names) > LIMIT:
+            self.names.clear()
+        self.names |= names
+
+    def _ask(self, index: int) -> str | int:
+        """The name of an interface of which nothing was heard."""
+        request = struct.pack("16si20x", b"", index)  # struct ifreq
+        try:
+            import fcntl
+
+            answer = fcntl.ioctl(self._socket, SIOCGIFNAME, request)
+        except OSError:
+            return index
+        return answer[:16].split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when something has changed."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+def _listener() -> socket.socket:
+    from pyroute2.netns import create_socket
+
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, NETLINK_ROUTE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.close)
+        made.bind((0, RTMGRP_LINK))
+        stack.pop_all()
+    return made
+
+
+def _names() -> dict[int, str]:
+    """The names of the interfaces in the thread's namespace, by number."""
+    try:
+        return dict(socket.if_nameindex())
+    except OSError:
+        return {}

@@ -1,0 +1,68 @@
+"""What /proc tells of NFLOG, in the network namespace of the thread: listeners and loggers.
+
+Sources: net/netfilter/nfnetlink_log.c (seq_show), net/netlink/af_netlink.c, nf_log.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+STATE_FILE = "net/netfilter/nfnetlink_log"
+
+
+class Instance(NamedTuple):
+    """A line of /proc/net/netfilter/nfnetlink_log: a group that somebody listens to."""
+
+    group: int
+    portid: int
+    queued: int
+    copy_mode: int
+    copy_range: int
+    timeout: int
+    references: int
+
+
+def instances() -> list[Instance] | None:
+    """The groups in use in the thread's namespace; None when the kernel does not tell."""
+    try:
+        text = Path(f"/proc/thread-self/{STATE_FILE}").read_text()
+    except OSError:
+        return None
+    rows = [tuple(map(int, line.split())) for line in text.splitlines()]
+    return [Instance(*row[:7]) for row in rows if len(row) >= 7]
+
+
+def owner_text(portid: int) -> str:
+    """The process that has the netlink socket of that portid, as far as /proc tells."""
+    inode = next((row[9] for row in _netlink_sockets() if row[1:3] == ["12", str(portid)]), None)
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it is gone, or not ours to look at
+            if os.readlink(link) == f"socket:[{inode}]":
+                process = link.parents[1]
+                name = (process / "comm").read_text().strip()
+                return f"{name} (process {process.name}, portid {portid})"
+    return f"another process (portid {portid})"
+
+
+def _netlink_sockets() -> list[list[str]]:
+    try:
+        lines = Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]
+    except OSError:
+        return []
+    return [row for line in lines if len(row := line.split()) >= 10]
+
+
+def loggers_file(family: int) -> Path:
+    """Where the kernel tells, and is told, what kernel-made logs of a family go to."""
+    return Path(f"/proc/sys/net/netfilter/nf_log/{family}")
+
+
+def logger_of(family: int) -> str:
+    """What kernel-made logs of a family go to, in the thread's namespace; NONE if nowhere."""
+    try:
+        return loggers_file(family).read_text().strip()
+    except OSError:
+        return "NONE"
