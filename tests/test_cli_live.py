@@ -214,19 +214,10 @@ def test_doctor_and_sources_tell_what_this_machine_has() -> None:
     assert "not available" in lines["ipl:"] and "not available" not in lines["nflog:GROUP"]
 
 
+@needs_lab
 def test_doctor_says_what_is_missing_without_privilege() -> None:
-    if sys.platform != "linux" or os.geteuid():
-        pytest.skip("needs Linux and root, to become nobody")
-    code = (
-        "import os, sys, pylog.cli, pylog.backends\n"
-        "import pyroute2.netns\n"
-        "pylog.backends.modules()\n"
-        "[__import__(f'pylog.cli.{n}') for n in ('doctor', 'read', 'info', 'capture', 'flush',"
-        " 'pending', 'replay', 'sources')]\n"
-        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "sys.exit(pylog.cli.main(['doctor', 'nflog']))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*netlab.WITHOUT_CAPABILITIES, *PYLOG, "doctor", "nflog"],
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
     assert done.returncode == 1
     assert "FAILED  nflog: cannot bind NFLOG group" in done.stdout
     assert "it takes CAP_NET_ADMIN" in done.stdout

@@ -45,6 +45,10 @@ _libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else N
 _numbers = itertools.count()
 
 
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+"""Begins a command that root is to run without any privilege of root but that of owning files."""
+
+
 def missing(*programs: str) -> str:
     """Why the laboratory cannot be set up here, "" if it can; with these programs beside ip."""
     if sys.platform != "linux":

@@ -186,23 +186,22 @@ def test_a_namespace_is_given_by_name_path_or_process(namespace: netlab.Namespac
             assert set(namespace.groups()) == {5}
 
 
-def run_as_nobody(code: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process without any privilege."""
-    drop = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-    return subprocess.run([sys.executable, "-c", "import pylog, pylog.backends.nflog\n"
-                           "import pyroute2.netns\n" + drop + code],
+def run_without_privilege(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process without any capability."""
+    return subprocess.run([*netlab.WITHOUT_CAPABILITIES, sys.executable, "-c",
+                           f"import pylog; {code}"],
                           capture_output=True, text=True, timeout=60)  # fmt: skip
 
 
 @needs_lab
 def test_without_the_capability_the_error_says_which_it_takes() -> None:
-    done = run_as_nobody("pylog.open('nflog:65530')")
+    done = run_without_privilege("pylog.open('nflog:65530')")
     assert "cannot bind NFLOG group 65530: it takes CAP_NET_ADMIN" in done.stderr
 
 
 @needs_lab
 def test_without_privilege_no_namespace_is_entered(namespace: netlab.Namespace) -> None:
-    done = run_as_nobody(f"pylog.open('nflog:65530', netns={namespace.name!r})")
+    done = run_without_privilege(f"pylog.open('nflog:65530', netns={namespace.name!r})")
     assert "it takes CAP_SYS_ADMIN" in done.stderr
 
 
