@@ -26,7 +26,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from pylog.errors import DecodeError
@@ -94,12 +94,7 @@ class _Use:
             self.lock.acquire()  # `close` is at work
         self.thread = threading.get_ident()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._guests:
             self._guests -= 1
             return

@@ -18,7 +18,6 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from pylog.backends import Backend
@@ -143,12 +142,7 @@ class Records(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

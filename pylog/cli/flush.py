@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
+from pylog.cli import pending
+from pylog.cli._sources import opened
 
 HELP = "discard what a log device holds"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `pylog flush`."""
-    parser.add_argument(
-        "source", nargs="+", metavar="SOURCE", help="ipl:[DEVICE,...], nflog:GROUP, a file, or -"
-    )
-    add_source_arguments(parser)
-    add_live_arguments(parser)
+add_arguments = pending.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:

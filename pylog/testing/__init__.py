@@ -18,7 +18,6 @@ import os
 import sys
 import threading
 from collections import deque
-from types import TracebackType
 
 from pylog.backends import ipl as backend
 from pylog.backends.ipl import System
@@ -343,12 +342,7 @@ class Device:
     def __enter__(self) -> Device:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -21,7 +21,6 @@ import struct
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pylog.backends.ipl import IOCTLS
@@ -245,10 +244,5 @@ class Mount:
     def __enter__(self) -> Mount:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
