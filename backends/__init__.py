@@ -143,6 +143,7 @@ class Backend(ABC):
         self._released = False
         self._owner = os.getpid()
         self._pair: tuple[socket.socket, socket.socket] | None = None  # to wake whoever waits
+        self._pair_owner = self._owner
         self._pair_lock = threading.Lock()
         self._held: bytes | None = None  # received, but not given yet
 
@@ -262,8 +263,8 @@ class Backend(ABC):
                 self.use.lock.release()
 
     def _waker(self) -> int:
-        if self._pair is None:
-            self._pair = socket.socketpair()
+        if self._pair is None or self._pair_owner != os.getpid():  # one of its own after fork()
+            self._pair, self._pair_owner = socket.socketpair(), os.getpid()
             for end in self._pair:
                 end.setblocking(False)
             if self.closed or self.stopped:  # meanwhile
@@ -271,9 +272,8 @@ class Backend(ABC):
         return self._pair[0].fileno()
 
     def _wake(self) -> None:
-        # whoever has the lock wakes just now, or closes: a signal handler must not wait for it.
-        # after fork() the pair is the parent's as well, who is not meant
-        if os.getpid() == self._owner and self._pair_lock.acquire(blocking=False):
+        # whoever has the lock wakes just now, or closes: a signal handler must not wait for it
+        if os.getpid() == self._pair_owner and self._pair_lock.acquire(blocking=False):
             try:
                 if self._pair is not None:
                     with contextlib.suppress(BlockingIOError):  # it was woken often enough

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 import sys
 
-from pylog.backends.netns import in_namespace
+from pylog.backends.netns import Namespace
 from pylog.formats.netlink import links
 from pylog.memo import Memo
 
@@ -27,12 +28,12 @@ class Links:
     names   number -> name, also of an interface that is gone; the number where none is known
     """
 
-    def __init__(self, namespace: str | None) -> None:
-        """`namespace` is the path of its file, None for the process's own; BackendError."""
+    def __init__(self, namespace: Namespace) -> None:
+        """Raises BackendError."""
         self.names: Memo[int, str | int] = Memo(self._ask, LIMIT)
         self._namespace = namespace
-        self._socket = in_namespace(namespace, _listener)
-        self._learn(in_namespace(namespace, _names))
+        self._socket = namespace.run(_listener)
+        self._learn(namespace.run(_names))
 
     def watch(self) -> None:
         """Take in what has changed since; does not wait."""
@@ -44,7 +45,7 @@ class Links:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     return
-                self._learn(in_namespace(self._namespace, _names))  # too much at once
+                self._learn(self._namespace.run(_names))  # too much at once
 
     def _learn(self, names: dict[int, str]) -> None:
         if len(self.names) + len(names) > LIMIT:
@@ -86,6 +87,7 @@ def _listener() -> socket.socket:
 def _names() -> dict[int, str]:
     """The names of the interfaces in the thread's namespace, by number."""
     try:
-        return dict(socket.if_nameindex())
+        found = {index: os.fsencode(name) for index, name in socket.if_nameindex()}
     except OSError:
         return {}
+    return {index: name.decode("utf-8", "backslashreplace") for index, name in found.items()}

@@ -13,59 +13,70 @@ from pylog.errors import BackendError
 T = TypeVar("T")
 
 
-def namespace_path(netns: str | int | None) -> str | None:
-    """The file of a namespace that is given by name, path or process id; BackendError."""
-    if netns is None:
-        return None
-    if isinstance(netns, int) or netns.isdecimal():
-        path, what = f"/proc/{netns}/ns/net", f"no process {netns}"
-    elif "/" in netns:
-        path, what = netns, "no such file"
-    else:
-        path = f"/var/run/netns/{netns}"
-        known = sorted(os.listdir("/var/run/netns")) if os.path.isdir("/var/run/netns") else []
-        what = f"there are {', '.join(known)}" if known else "ip netns knows none"
-    try:
-        os.stat(path)
-    except OSError as error:
-        raise BackendError(
-            f"no network namespace {netns!r}: {what} ({error.strerror}: {path})"
-        ) from error
-    return path
+class Namespace:
+    """A network namespace, which is held open: whatever becomes of its name, it stays this one."""
 
+    def __init__(self, netns: str | int | None) -> None:
+        """`netns` is a name of ip-netns, a path or a process id; None: the process's own.
 
-def in_namespace(path: str | None, call: Callable[[], T]) -> T:
-    """What `call` gives in the network namespace; in a thread of its own, which alone enters it."""
-    if path is None:
+        Raises BackendError when there is none.
+        """
+        self._file = None
+        if netns is None:
+            return
+        if isinstance(netns, int) or netns.isdecimal():
+            self._path, what = f"/proc/{netns}/ns/net", f"no process {netns}"
+        elif "/" in netns:
+            self._path, what = netns, "no such file"
+        else:
+            self._path = f"/var/run/netns/{netns}"
+            folder = "/var/run/netns"
+            known = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+            what = f"there are {', '.join(known)}" if known else "ip netns knows none"
         try:
-            return call()
+            self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
         except OSError as error:
-            raise BackendError(f"NFLOG: {error.strerror}") from error
-    results: list[T] = []
-    errors: list[BaseException] = []
+            raise BackendError(
+                f"no network namespace {netns!r}: {what} ({error.strerror}: {self._path})"
+            ) from error
 
-    def run() -> None:
-        from pyroute2 import netns
+    def run(self, call: Callable[[], T]) -> T:
+        """What `call` gives in the namespace, in a thread of its own, which alone enters it."""
+        if self._file is None:
+            try:
+                return call()
+            except OSError as error:
+                raise BackendError(f"NFLOG: {error.strerror}") from error
+        number = self._file.fileno()
+        results: list[T] = []
+        errors: list[BaseException] = []
 
-        try:
-            netns.setns(path, flags=0)
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
+        def run() -> None:
+            from pyroute2 import netns
 
-    thread = threading.Thread(target=run, name="pylog-netns")
-    thread.start()
-    thread.join()
-    for problem in errors:
-        if isinstance(problem, BackendError):
+            try:
+                netns.setns(number)
+                results.append(call())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run, name="pylog-netns")
+        thread.start()
+        thread.join()
+        for problem in errors:
+            if isinstance(problem, PermissionError):
+                raise BackendError(f"cannot enter the network namespace {self._path}: it takes"
+                                   " CAP_SYS_ADMIN (run as root)") from problem  # fmt: skip
+            if isinstance(problem, OSError):
+                reason = os.strerror(problem.errno) if problem.errno else str(problem)
+                if problem.errno == errno.EINVAL:
+                    reason += "; it is no network namespace"
+                text = f"cannot use the network namespace {self._path}: {reason}"
+                raise BackendError(text) from problem
             raise problem
-        if isinstance(problem, PermissionError):
-            raise BackendError(f"cannot enter the network namespace {path}: it takes CAP_SYS_ADMIN"
-                               " (run as root)") from problem  # fmt: skip
-        if isinstance(problem, OSError):
-            reason = os.strerror(problem.errno) if problem.errno else str(problem)
-            if problem.errno == errno.EINVAL:
-                reason += "; it is no network namespace"
-            raise BackendError(f"cannot use the network namespace {path}: {reason}") from problem
-        raise problem
-    return results[0]
+        return results[0]
+
+    def close(self) -> None:
+        """Hold it no longer."""
+        if self._file is not None:
+            self._file.close()

@@ -31,7 +31,7 @@ from typing import Any
 
 from pylog.backends import Backend, Check, Found, Option
 from pylog.backends.links import Links
-from pylog.backends.netns import in_namespace, namespace_path
+from pylog.backends.netns import Namespace
 from pylog.backends.nflog_proc import STATE_FILE, instances, logger_of, loggers_file, owner_text
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
@@ -137,7 +137,7 @@ class Nflog(Backend):
         self._families = _families(self._options["pf_bind"])
         if self._families and 0 not in groups:
             raise ValueError("pf_bind: kernel-made logs come to group 0, which is not asked for")
-        self._namespace = namespace_path(self._options["netns"])
+        self._namespace = Namespace(self._options["netns"])
         self._seq = self._drops = 0
         self._noted = -NOTE_INTERVAL_S
         self._doubt: str | None = None
@@ -145,12 +145,12 @@ class Nflog(Backend):
         self._loggers: dict[int, str] = {}  # before pf_bind
         self._backlog: deque[bytes] = deque()
         self._view = memoryview(bytearray(BUFFER))
-        self._socket = in_namespace(self._namespace, _socket)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._namespace.close)
+            self._socket = self._namespace.run(_socket)
+            stack.callback(self._socket.close)
             self._links = Links(self._namespace)
-        except BaseException:
-            self._socket.close()
-            raise
+            stack.pop_all()
         try:
             self.portid: int = self._socket.getsockname()[0]
             self._rcvbuf = self._set_buffer(self._options["rcvbuf"], tell=True)
@@ -190,7 +190,7 @@ class Nflog(Backend):
         self._bound.append(group)
 
     def _bind_family(self, family: int) -> None:
-        self._loggers[family] = in_namespace(self._namespace, lambda: logger_of(family))
+        self._loggers[family] = self._namespace.run(lambda: logger_of(family))
         self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
         problem = self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_BIND)
         if problem:
@@ -232,14 +232,14 @@ class Nflog(Backend):
 
     def _listens(self, group: int) -> bool:
         """Whether the group is bound to this socket, by the kernel's state file."""
-        found = in_namespace(self._namespace, instances)
+        found = self._namespace.run(instances)
         return any(i.group == group and i.portid == self.portid for i in found or ())
 
     def _refusal(self, operation: str, problem: int, group: int | None) -> BackendError:
         """The kernel's errno as a sentence that tells what to do."""
         error = OSError(problem, os.strerror(problem))
         if problem in (errno.EPERM, errno.EBUSY):
-            owner = in_namespace(self._namespace, lambda: self._other_listener(group))
+            owner = self._namespace.run(lambda: self._other_listener(group))
             if owner is not None:
                 what = f"{owner} listens to it, and a group has one listener"
             else:
@@ -271,11 +271,11 @@ class Nflog(Backend):
         return None
 
     def _instances_known(self) -> bool:
-        return in_namespace(self._namespace, instances) is not None
+        return self._namespace.run(instances) is not None
 
     def _compare(self) -> None:
         """Read back what the kernel made of the configuration."""
-        found = in_namespace(self._namespace, instances)
+        found = self._namespace.run(instances)
         if found is None:
             _log.warning("%s: /proc/%s cannot be read, so the settings were not checked",
                          self.name, STATE_FILE)  # fmt: skip
@@ -318,9 +318,7 @@ class Nflog(Backend):
         if logger == "NONE":
             self._tell(0, family, 0, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
         else:
-            in_namespace(
-                self._namespace, lambda: loggers_file(family).write_text(logger, encoding="ascii")
-            )
+            self._namespace.run(lambda: loggers_file(family).write_text(logger, encoding="ascii"))
 
     # The receive buffer
 
@@ -436,6 +434,7 @@ class Nflog(Backend):
             self._unbind()
         self._socket.close()
         self._links.close()
+        self._namespace.close()
 
     def interface_name(self, index: int) -> str | int:
         """The interface's name in the namespace; the last one known of one that is gone."""

@@ -6,7 +6,7 @@ A format module gives
     probe       (head, final) -> list of Guess: does this look like my format?
     LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`,
                 and the module captured_layout(packet, link type, offset) -> a layout's name,
-                capture(message, layout) -> (link type, packet), to write one,
+                capture(message, layout) -> (packet, byte order), to write one,
                 described(layout, queue) -> the layout's name as a capture file has to say it, and
                 interface_numbers(message, layout) -> {name in the record: number}
     stream      (layout name, first bytes) -> Stream, for a layout that is named; ValueError if
@@ -93,7 +93,11 @@ class Interfaces(msgspec.Struct, gc=False):
                 self.known.pop(number, None)
 
 
-Item = Message | Damage | Dropped | Interfaces
+class Begun(msgspec.Struct, gc=False):
+    """Another recording begins here: sequence numbers do not go on."""
+
+
+Item = Message | Damage | Dropped | Interfaces | Begun
 
 
 class Stream(ABC):

@@ -196,9 +196,9 @@ def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     raise DecodeError("if_description", "no ipl layout", "one, or --layout NAME", offset)
 
 
-def capture(message: bytes, layout: str) -> tuple[int, bytes]:
-    """The link type, and the packet, as which a capture file holds a record: as it is."""
-    return LINKTYPES[0], message
+def capture(message: bytes, layout: str) -> tuple[bytes, str]:
+    """The packet as which a capture file holds a record: as it is, in whatever byte order."""
+    return message, ""
 
 
 def described(layout: str, queue: str) -> str:

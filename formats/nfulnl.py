@@ -442,13 +442,14 @@ def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     return "nfulnl-le" if order == "<" else "nfulnl-be"
 
 
-def capture(message: bytes, layout: str) -> tuple[int, bytes]:
-    """The link type, and the packet, as which a capture file holds a message of `Stream.raw`.
+def capture(message: bytes, layout: str) -> tuple[bytes, str]:
+    """The packet as which a capture file holds a message of `Stream.raw`, and its byte order.
 
     A packet has no nlmsghdr and no padding. Of bytes that are no message the rest is kept.
     """
-    size = int.from_bytes(message[:4], "little" if layout == "nfulnl-le" else "big")
-    return LINKTYPE_NFLOG, message[16 : size if size > 16 else None]
+    order = "<" if layout == "nfulnl-le" else ">"
+    size = int.from_bytes(message[:4], BYTEORDER[order])
+    return message[16 : size if size > 16 else None], order
 
 
 def described(layout: str, queue: str) -> str:

@@ -16,7 +16,7 @@ from types import ModuleType
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Damage, Dropped, Guess, Interfaces, Item, Message, modules
+from pylog.formats import HEAD, Begun, Damage, Dropped, Guess, Interfaces, Item, Message, modules
 from pylog.formats import Stream as BaseStream
 from pylog.formats.pcap_blocks import (
     BYTE_ORDER_MAGIC,
@@ -225,6 +225,8 @@ class Stream(BaseStream):
             assert found is not None
             self._set_order(found[1])
             self.interfaces = []
+            if self.base + start != self._head_at:
+                items.append(Begun())
         elif kind == IDB:
             self._accept_interface(data, start, end)
         elif kind in (EPB, PB, SPB):

@@ -214,13 +214,13 @@ def packet_block(
 
 
 def statistics_block(
-    interface: int, observed_ns: int, *, received: int, dropped: int, comment: bytes = b"",
-    order: str = "<",
+    interface: int, observed_ns: int, *, received: int, dropped: int,
+    comments: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
     """The counts of a pcapng interface: packets received, and packets that were lost."""
     observed_ns = min(observed_ns, 2**64 - 1)
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF}
     counts = ((ISB_IFRECV, received), (ISB_IFDROP, dropped))
-    options = [(OPT_COMMENT, comment)] if comment else []
+    options = [(OPT_COMMENT, comment) for comment in comments]
     options += [(c, min(n, 2**64 - 1).to_bytes(8, BYTEORDER[order])) for c, n in counts]
     return _block("statistics", ISB, fields, b"", options, order)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from pylog.backends import readable
 from pylog.errors import BackendError, DecodeError
 from pylog.reader import Reader, Records, deadline_of
-from pylog.record import Record
+from pylog.record import LossRecord, Record
 
 WINDOW_S = 0.5
 LIMIT = 50_000
@@ -27,10 +27,11 @@ LOT = 100
 
 
 class _Waiting(NamedTuple):
-    """A record, or the error that reading it raised, and since when it is there."""
+    """A record of `size` bytes, or the error that reading it raised; since when it is there."""
 
     time_ns: int
     since: float
+    size: int
     found: Record | Exception
 
 
@@ -89,9 +90,10 @@ class Merged(Records):
     def read(self, timeout: float | None = None) -> Record | None:
         deadline = deadline_of(timeout)
         while not self._closed:
+            some = self._fill(files=True)  # which takes no waiting: nothing is given before that
             if self._waiting and self._held_s() <= 0:
                 return self._take()
-            some = self._fill()
+            some |= self._fill(files=False)
             if not self._open and not self._waiting:
                 return None
             if self._waiting and self._held_s() <= 0:
@@ -103,15 +105,18 @@ class Merged(Records):
         return None
 
     def pending(self) -> int:
-        """How many bytes the sources have that can be read without waiting."""
-        return sum(reader.pending() for reader in self._readers)
+        """How many bytes can be read without waiting: of records that wait, and of the sources."""
+        held = sum(waiting.size for queue in self._queues for waiting in queue)
+        return held + sum(reader.pending() for reader in self._readers)
 
     def flush(self) -> int:
-        """Discard what waits and what the sources have; the bytes of the latter."""
+        """Discard what waits and what the sources have, and return how many bytes it was."""
+        flushed = sum(waiting.size for queue in self._queues for waiting in queue)
         for i, queue in enumerate(self._queues):
+            self._readers[i].received -= sum(waiting.size > 0 for waiting in queue)
             self._queues[i] = deque(w for w in queue if isinstance(w.found, Exception))
         self._waiting = sum(map(len, self._queues))
-        return sum(reader.flush() for reader in self._readers)
+        return flushed + sum(reader.flush() for reader in self._readers)
 
     def close(self) -> None:
         self._closed = True
@@ -135,15 +140,15 @@ class Merged(Records):
             raise found
         return found
 
-    def _fill(self) -> bool:
-        """Take in what can be had without waiting; whether that was anything, or an end."""
+    def _fill(self, files: bool) -> bool:
+        """Take in what files, or live sources, have; whether that was anything, or an end."""
         some = False
         for i in sorted(self._open):
             reader, queue = self._readers[i], self._queues[i]
-            # of a file one record is enough: the next one is there when it is wanted
-            lot = 1 if reader.backend.regular else min(LOT, LIMIT - self._waiting)
-            if reader.backend.regular and queue:
+            if reader.backend.regular != files or (files and queue):
                 continue
+            # of a file one record is enough: the next one is there when it is wanted
+            lot = 1 if files else min(LOT, LIMIT - self._waiting)
             for _ in range(lot):
                 try:
                     record = reader.read(timeout=0)
@@ -169,7 +174,8 @@ class Merged(Records):
         # what is in a file has been there all the time
         regular = self._readers[i].backend.regular
         since = self._begun if regular else time.monotonic()
-        self._queues[i].append(_Waiting(self._last[i], since, found))
+        size = 0 if isinstance(found, Exception | LossRecord) else self._readers[i].size
+        self._queues[i].append(_Waiting(self._last[i], since, size, found))
         self._waiting += 1
 
     def _wait(self, deadline: float | None) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self, get_args
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Damage, Dropped, Interfaces, Item, Message
+from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message
 from pylog.record import LossRecord, Record, queue_of
 
 OnError = Literal["resync", "strict"]
@@ -129,6 +129,8 @@ class Records(ABC):
 
         with contextlib.ExitStack() as stack:
             for reader in self._awaited():
+                if reader.backend.use.idle:
+                    raise RuntimeError(f"{reader.backend.name} is being read already")
                 stack.enter_context(reader.backend.use)
                 if reader.backend.closed:  # meanwhile
                     return
@@ -152,6 +154,7 @@ class Reader(Records):
     replayed    give records as a live source does, without offsets
     detection   what the source was found to be; UNDECIDED of a live device until records came
     received    records read so far
+    size        of the last record read, in bytes of its message
     malformed   stretches of bytes so far that no record could be made of
     dropped     records known to be lost so far, by sequence numbers or the capture's own count;
                 None as long as the source has told neither: then it cannot be known
@@ -181,7 +184,7 @@ class Reader(Records):
             known_words = ", ".join(get_args(OnError))
             raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
         self.backend = backend
-        self.received = 0
+        self.received = self.size = 0
         self.malformed = 0
         self.dropped: int | None = None
         self.detection = UNDECIDED
@@ -459,6 +462,8 @@ class Reader(Records):
             self._told = Dropped(item.offset, before + (item.count or 0), item.reason)
         elif isinstance(item, Interfaces):
             item.learn()
+        elif isinstance(item, Begun):
+            self._expected.clear()
         return None
 
     def _decode(self, message: Message) -> Record:
@@ -479,6 +484,7 @@ class Reader(Records):
                 return loss  # the message stays the next one, and is in order then
         self._next += 1
         self.received += 1
+        self.size = message.end - message.start
         return record
 
     def _decode_otherwise(self, message: Message) -> Record | None:
@@ -543,8 +549,11 @@ class Reader(Records):
         expected = self._expected.get(queue)
         if told is not None:
             self._told = None
-            if expected is None:  # the number before is not known: take the word for it
-                expected = (seq - (told.count or 0)) & 0xFFFFFFFF
+            if expected is None and told.count:  # the number before is not known
+                self._expected[queue] = seq
+                first = (seq - told.count) & 0xFFFFFFFF
+                reason = f"sequence number {seq}, but expected {first}"
+                return self._loss(record, told.count, first, reason)
         if expected is None:
             expected = seq
         if self.dropped is None:

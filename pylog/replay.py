@@ -12,6 +12,7 @@ import time
 from math import inf
 
 from pylog.backends.capture import Capture
+from pylog.errors import DecodeError
 from pylog.formats import Message
 from pylog.reader import OnError, Reader, deadline_of
 from pylog.record import LossRecord, Record
@@ -25,7 +26,7 @@ LONG_S = 60.0
 
 
 class Replay(Reader):
-    """A Reader that gives a recording's records when they are due.
+    """A Reader that gives a recording's records when they are due; `stop` ends it like `close`.
 
     rounds   how often the recording was begun again
     """
@@ -105,7 +106,7 @@ class Replay(Reader):
                 due = min(due, left)
             if due >= LONG_S and self._noted is not self._held:
                 self._noted = self._held
-                _log.warning("%s: the next record is due in %.0f s", self.backend.name, due)
+                _log.warning("%s: the next record is due in %.3g s", self.backend.name, due)
             self.backend.sleep(due)
         record, self._held, self._held_octets = self._held, None, b""
         if self.backend.closed or self.backend.stopped:
@@ -118,10 +119,12 @@ class Replay(Reader):
         if len(octets) > size:
             raise ValueError(f"{size} bytes are too few for the next record of {len(octets)}")
         self._held, self._held_octets = None, b""
+        if octets and not (self.backend.regular or super().ready):
+            return octets
         try:
             return octets + super().read_bytes(size - len(octets))
-        except ValueError:
-            if octets:  # the next one does not fit as well
+        except (ValueError, DecodeError):
+            if octets:  # the next one does not fit as well, or its error comes again
                 return octets
             raise
 

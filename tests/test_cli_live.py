@@ -18,6 +18,7 @@ import pylog
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 SEQ = samples.FIXTURES / "nflog/seq.bin"
+ROOT = str(Path(pylog.__file__).resolve().parents[1])
 PYLOG = [sys.executable, "-m", "pylog"]
 needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
 
@@ -221,3 +222,39 @@ def test_doctor_says_what_is_missing_without_privilege() -> None:
     assert done.returncode == 1
     assert "FAILED  nflog: cannot bind NFLOG group" in done.stdout
     assert "it takes CAP_NET_ADMIN" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["replay", "--speed", "max", "log.bin"],
+        ["read", "capture:log.bin"],
+        ["read", "ipl:log.bin"],
+        ["read", "./log.bin"],
+        ["read", "-"],
+    ],
+)
+def test_a_log_is_never_written_over_by_what_is_read_of_it(
+    tmp_path: Path, command: list[str]
+) -> None:
+    log = tmp_path / "log.bin"
+    log.write_bytes(FILTER.read_bytes())
+    with log.open("rb") as stdin:
+        done = subprocess.run([*PYLOG, *command, "-w", "log.bin"], cwd=tmp_path, stdin=stdin,
+                              env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True,
+                              text=True, timeout=60)  # fmt: skip
+    assert done.returncode == 1 and "it is a log to be read" in done.stderr
+    assert log.read_bytes() == FILTER.read_bytes()
+
+
+def test_a_dead_standard_error_ends_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = run("read", "-v", "--to", "json", FILTER, FILTER, "-w", out, shell_tail="2>/dev/full")
+    assert done.returncode == 0
+    assert out.read_bytes() == samples.golden(FILTER) * 2
+
+
+def test_a_capture_of_several_counts_what_it_wrote(tmp_path: Path) -> None:
+    done = run("capture", FILTER, SEQ, "-n", "1", "-w", tmp_path / "one.pcapng")
+    assert done.stderr.startswith("pylog: 2 sources: 1 records captured, lost records: ")
+    assert len(records(tmp_path / "one.pcapng")) == 1

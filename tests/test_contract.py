@@ -590,3 +590,49 @@ def test_a_timeout_may_be_as_long_as_one_likes(timeout: float) -> None:
         assert reader.read(timeout=timeout) is not None
         with pytest.raises(ValueError, match="timeout is nan"):
             reader.read(timeout=float("nan"))
+
+
+def test_two_coroutines_do_not_read_one_reader() -> None:
+    async def both(reader: pylog.Reader) -> tuple[int | BaseException, int | BaseException]:
+        async def count() -> int:
+            return len([record async for record in reader])
+
+        asyncio.get_running_loop().call_later(0.5, reader.stop)
+        return await asyncio.wait_for(asyncio.gather(count(), count(), return_exceptions=True), 10)
+
+    with Device(LAYOUT) as device, device.open(layout=LAYOUT) as reader:
+        device.keep(records_of(DUMP, LAYOUT)[0])
+        found = asyncio.run(both(reader))
+    assert any(isinstance(result, RuntimeError) for result in found)
+    assert any(isinstance(result, int) for result in found)
+
+
+def test_the_child_reads_on_when_the_parent_closes_after_fork() -> None:
+    into, out = os.pipe()
+    os.write(out, records_of(DUMP, LAYOUT)[0])
+    with os.fdopen(into, "rb", 0) as source:
+        reader = pylog.open(source, layout=LAYOUT)
+        assert reader.read(timeout=5) is not None
+        with pytest.raises(TimeoutError):
+            reader.read(timeout=0)
+        told, tell = os.pipe()
+        child = os.fork()
+        if not child:
+            time.sleep(0.3)  # the parent has closed its reader
+            begun = time.process_time()
+            with contextlib.suppress(TimeoutError):
+                reader.read(timeout=1)
+            os.write(tell, b"idle" if time.process_time() - begun < 0.5 else b"busy")
+            os._exit(0)
+        reader.close()
+        os.waitpid(child, 0)
+        assert os.read(told, 4) == b"idle"
+    for number in (out, told, tell):
+        os.close(number)
+
+
+def test_a_device_may_be_closed_before_its_reader() -> None:
+    device = Device(LAYOUT)
+    reader = device.open(layout=LAYOUT)
+    device.close()
+    reader.close()

@@ -255,7 +255,7 @@ def test_flush_discards_what_waits_too() -> None:
             merged.read(timeout=0)  # takes it in
         a.keep(RAW[1])
         b.keep(RAW[2])
-        assert merged.pending() == merged.flush() == len(RAW[1]) + len(RAW[2])
+        assert merged.pending() == merged.flush() == sum(map(len, RAW[:3]))
         with pytest.raises(TimeoutError):
             merged.read(timeout=0.3)
         assert merged.dropped in (0, None)
@@ -327,3 +327,23 @@ def test_a_source_that_cannot_be_opened_closes_those_before_it(tmp_path: Path) -
         pylog.merge(FILTER, NAT, qthresh=1)
     after = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
     assert after == before
+
+
+def test_files_are_in_order_however_long_reading_takes() -> None:
+    with pylog.merge(FILTER, NAT) as reader:
+        time.sleep(0.6)  # longer than the window
+        times = [record.timestamp_ns or 0 for record in reader]
+    with pylog.merge(FILTER, NAT, window_s=1000) as reader:
+        assert times == [record.timestamp_ns or 0 for record in reader]
+
+
+def test_what_is_held_back_is_pending_and_flushed() -> None:
+    with two_devices(30) as (a, b, merged):
+        for record in RAW[:3]:
+            a.keep(record)
+        b.keep(RAW[0])
+        assert merged.read(timeout=5) is not None
+        assert merged.received == 4
+        expected = sum(map(len, RAW[:3]))
+        assert merged.pending() == merged.flush() == expected
+        assert merged.pending() == 0 and merged.received == 1

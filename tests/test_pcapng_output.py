@@ -390,3 +390,39 @@ def test_a_cut_before_the_first_packet_is_told() -> None:
     data = write(read(FILTER))
     with pytest.raises(DecodeError):
         read(data[:10])
+
+
+def test_recordings_that_are_joined_keep_their_losses() -> None:
+    with pylog.open(samples.FIXTURES / "nflog/seq.bin", raw=True) as reader:
+        packets = list(reader)
+    loss = LossRecord(source="nflog", layout="nfulnl-le", seq=0, count=10, queue="10", reason="x")
+    first, second = write(packets[:400]), write([loss, *packets[10:50]])
+    found = read(first + second)
+    assert [r.count for r in found if isinstance(r, LossRecord)] == [10]
+    assert len(found) == 441
+    huge = LossRecord(source="nflog", layout="nfulnl-le", count=2**40, queue="10")
+    found = read(write([huge, *packets[:1]]))
+    assert [r.count for r in found if isinstance(r, LossRecord)] == [2**40]
+
+
+def test_losses_of_both_kinds_after_the_last_packet_come_back() -> None:
+    found = read(write([*named((3, {})), lost(5), lost(None)]))
+    assert [r.count for r in found if isinstance(r, LossRecord)] == [5, None]
+
+
+@pytest.mark.skipif(not shutil.which("tcpdump"), reason="needs the program tcpdump")
+def test_packets_of_the_other_byte_order_are_in_a_section_of_theirs(tmp_path: Path) -> None:
+    little = read(samples.FIXTURES / "nflog/seq.bin")[:3]
+    attributes: list[tuple[int, Any]] = [
+        (1, {"hw_protocol": 0x800, "hook": 1}),
+        (10, b"big\0"),
+        (9, (little[2].payload if isinstance(little[2], PacketRecord) else b"") or b""),
+    ]
+    big = read(nfulnl.log(">", 7, attributes, family=2) * 3)
+    assert [r.layout for r in big] == ["nfulnl-be"] * 3
+    path = tmp_path / "both.pcapng"
+    path.write_bytes(write([*little, *big]))
+    assert [r.layout for r in read(path)] == ["nfulnl-le"] * 3 + ["nfulnl-be"] * 3
+    path.write_bytes(write(big))
+    said = subprocess.run(["tcpdump", "-nr", str(path)], capture_output=True, text=True, timeout=60)
+    assert len(said.stdout.splitlines()) == 3 and "[|nflog]" not in said.stdout

@@ -8,6 +8,7 @@ a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -57,9 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def say(text: str) -> None:
-    """Tell the user something, on standard error; nobody if that is closed."""
+    """Tell the user something, on standard error; nobody if that is closed or full."""
     if sys.stderr is not None:
-        print(f"pylog: {text}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"pylog: {text}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -72,6 +74,24 @@ def is_live(source: str) -> bool:
     """Whether the source is a NAME:ADDRESS of something else than a file."""
     name = backends.named(source)
     return name is not None and name[0] != "capture"
+
+
+def paths_of(sources: str | Sequence[str]) -> list[str]:
+    """The files that sources name, as far as they exist."""
+    found = []
+    for source in [sources] if isinstance(sources, str) else sources:
+        named = backends.named(source)
+        found += named[1].split(",") if named else [source]
+    return [path for path in found if os.path.exists(path)]
+
+
+def descriptors_of(records: Records) -> list[int]:
+    """The descriptors of the files that are being read."""
+    found = []
+    for reader in records.readers():
+        with contextlib.suppress(OSError, ValueError):
+            found.append(reader.fileno())
+    return found
 
 
 def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = False) -> Records:

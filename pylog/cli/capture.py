@@ -100,6 +100,8 @@ class Files:
     """The file that is being written, and those after it; BackendError when that cannot be done.
 
     A file is compressed if its name says so.
+
+    records   how many were written
     """
 
     def __init__(self, path: str, size: int | None, age_s: float | None, compress: bool) -> None:
@@ -121,6 +123,7 @@ class Files:
         self._stream: Any = None
         self._output: outputs.Output | None = None
         self._begun = 0.0
+        self.records = 0
         self._open()
 
     def write(self, record: Record) -> None:
@@ -130,6 +133,7 @@ class Files:
         assert self._output is not None
         with self._told():
             self._output.write(record)
+        self.records += not isinstance(record, LossRecord)
 
     def flush(self) -> None:
         """Bring what was written to the file, and end the file if it is large or old enough."""
@@ -184,7 +188,6 @@ class Files:
         self._stream = self._compress(self._raw)
         self._begun = time.monotonic()
         self._output = outputs.output("pcapng", self._stream)
-        self.flush()
 
     def _create(self) -> BinaryIO:
         """The next file; one that exists is never overwritten, but for a device or FIFO."""
@@ -242,19 +245,23 @@ def run(arguments: argparse.Namespace) -> int:
             finally:
                 files.close()
         finally:
-            for reader in records.readers():
-                dropped = "cannot be known" if reader.dropped is None else reader.dropped
-                say(f"{reader.backend.name}: {reader.received} records captured, lost records:"
-                    f" {dropped}")  # fmt: skip
+            readers = records.readers()
+            name = readers[0].backend.name if len(readers) == 1 else f"{len(readers)} sources"
+            told = [reader.dropped for reader in readers if reader.dropped is not None]
+            dropped = sum(told) if told else "cannot be known"
+            say(f"{name}: {files.records} records captured, lost records: {dropped}")
     return stopping.status
 
 
 def _copy(records: Records, files: Files, left: int | None, deadline: float | None) -> None:
     """Write records to files, `left` of them at most, and none that come after the deadline."""
     unwritten = 0
+    if any(reader.backend.live for reader in records.readers()):
+        files.flush()  # so that there is a file to open before anything comes
     while left is None or left > 0:
         if not records.ready or unwritten == LOT:
-            files.flush()
+            if unwritten or files.left_s() == 0.0:
+                files.flush()
             unwritten = 0
             if _left_s(deadline) == 0.0:
                 deadline = None

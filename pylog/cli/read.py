@@ -22,8 +22,10 @@ from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
     add_source_arguments,
+    descriptors_of,
     is_live,
     opened,
+    paths_of,
     summary,
 )
 from pylog.errors import BackendError
@@ -105,7 +107,7 @@ class Copy(contextlib.ExitStack):
     def all(self, records: Records) -> None:
         """Write the records to their end, or to where a signal ends them."""
         if self._stream is None:  # not before there is something to write
-            self._stream = self.enter_context(_destination(self._arguments))
+            self._stream = self.enter_context(_destination(self._arguments, records))
             colour = self._stream.isatty() and "NO_COLOR" not in os.environ
             self._output = outputs.output(self._arguments.to, self._stream, colour=colour)
             self.callback(self._output.close)
@@ -139,14 +141,14 @@ class Copy(contextlib.ExitStack):
 
 
 @contextlib.contextmanager
-def _destination(arguments: argparse.Namespace) -> Iterator[BinaryIO]:
-    """The file to write to; BackendError when it cannot be opened."""
+def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[BinaryIO]:
+    """The file to write to; BackendError when it cannot be opened, or is a log to be read."""
     if arguments.write is None or arguments.write == "-":
         if outputs.needs_raw(arguments.to) and sys.stdout.isatty():
             raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
         yield sys.stdout.buffer
         return
-    logs = [source for source in arguments.source if os.path.exists(source)]
+    logs: list[str | int] = [*paths_of(arguments.source), *descriptors_of(records)]
     if os.path.exists(arguments.write) and any(os.path.samefile(x, arguments.write) for x in logs):
         raise BackendError(f"cannot write {arguments.write}: it is a log to be read")
     try:

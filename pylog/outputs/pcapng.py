@@ -12,6 +12,7 @@ most.
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from dataclasses import dataclass, field
 from functools import cache
@@ -57,16 +58,22 @@ class Output:
         self._interfaces: dict[tuple[str, str, bool], _Interface] = {}
         self._lost: LossRecord | None = None
         self._last_ns = 0
-        clocks = f"{rfc3339(time.time_ns())}, monotonic clock {time.monotonic_ns()} ns"
-        self._blocks = [
-            section_block(
-                hardware=platform.machine(),
-                os=f"{platform.system()} {platform.release()}",
-                application=f"pylog {pylog.__version__}",
-                comment=f"host {platform.node()}, begun {clocks}",
-            )
-        ]
+        self._order = "<" if sys.byteorder == "little" else ">"
+        self._begun = False
+        """Whether anything but the first section's head was written."""
+        self._blocks = [self._section()]
         self._size = 0
+
+    def _section(self) -> bytes:
+        """The beginning of a section, which tells where and when it was written."""
+        clocks = f"{rfc3339(time.time_ns())}, monotonic clock {time.monotonic_ns()} ns"
+        return section_block(
+            hardware=platform.machine(),
+            os=f"{platform.system()} {platform.release()}",
+            application=f"pylog {pylog.__version__}",
+            comment=f"host {platform.node()}, begun {clocks}",
+            order=self._order,
+        )
 
     def write(self, record: Record) -> None:
         if isinstance(record, LossRecord):
@@ -90,7 +97,13 @@ class Output:
 
     def _packet(self, record: Record, raw: bytes) -> None:
         module = _formats()[record.source]
-        _, packet = module.capture(raw, record.layout)
+        packet, order = module.capture(raw, record.layout)
+        if order and order != self._order:  # whoever reads the file takes the section's for it
+            self._end_section()
+            self._order = order
+            if not self._begun:
+                self._blocks.clear()
+            self._add(self._section())
         interface = self._interface(record)
         names = self._new_names(interface, record, module, raw)
         comments = []
@@ -100,7 +113,8 @@ class Output:
         time_ns = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
         self._last_ns = self._last_ns if time_ns is None else time_ns
         self._add(packet_block(packet, self._last_ns, interface=interface.number,
-                               dropped=interface.lost, comments=comments))  # fmt: skip
+                               dropped=interface.lost, comments=comments,
+                               order=self._order))  # fmt: skip
         self._lost, interface.lost = None, 0
         interface.received += 1
 
@@ -118,6 +132,7 @@ class Output:
                     name=f"{record.source}:{queue}",
                     description=module.described(record.layout, queue),
                     comment=note,
+                    order=self._order,
                 )
             )
         return interface
@@ -140,12 +155,14 @@ class Output:
         return found
 
     def _add(self, block: bytes) -> None:
+        self._begun = True
         self._blocks.append(block)
         self._size += len(block)
         if self._size > BATCH:
             self._write()
 
     def _write(self) -> None:
+        self._begun = True
         blocks, self._blocks, self._size = self._blocks, [], 0
         if blocks:
             self._stream.write(b"".join(blocks))
@@ -155,18 +172,22 @@ class Output:
             self._write()
             self._stream.flush()
 
-    def close(self) -> None:
+    def _end_section(self) -> None:
+        """Write what is left to tell of the section's interfaces."""
         if self._lost is not None and not self._interfaces and self._lost.source in _formats():
             self._interface(self._lost)
         for interface in self._interfaces.values():
-            lost, count = interface.lost, interface.lost or None
-            if self._lost is not None and not lost:
-                comment = Note(lost=self._lost.reason or "nobody said how").comment()
+            notes = [Note(lost=TOLD, count=interface.lost)] if interface.lost else []
+            if self._lost is not None:
+                notes.append(Note(lost=self._lost.reason or "nobody said how"))
                 self._lost = None
-            else:
-                comment = Note(lost=TOLD, count=count).comment() if lost else b""
-            self._add(statistics_block(interface.number, self._last_ns, dropped=interface.dropped,
-                                       received=interface.received, comment=comment))  # fmt: skip
+            self._add(statistics_block(interface.number, self._last_ns, order=self._order,
+                                       received=interface.received, dropped=interface.dropped,
+                                       comments=[note.comment() for note in notes]))  # fmt: skip
+        self._interfaces = {}
+
+    def close(self) -> None:
+        self._end_section()
         self.flush()
 
 

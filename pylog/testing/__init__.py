@@ -105,7 +105,7 @@ class Device:
         self._head = last.offset + last.size if last else 1  # sizeof(iplog_t)
         self._changed = threading.Condition()
         self._descriptors: dict[int, _Descriptor] = {}
-        self._removed = False
+        self._removed = self._closed = False
         self._ring: deque[bytearray] = deque()
         self._used = 0
         self._counter = 0
@@ -317,6 +317,8 @@ class Device:
 
     def _close(self, number: int) -> None:
         with self._changed:
+            if self._closed and number not in self._descriptors:
+                return  # by close(), before its reader
             self._descriptor(number).close()
             del self._descriptors[number]
 
@@ -336,6 +338,7 @@ class Device:
         """Remove the device and close its descriptors; a second call does nothing."""
         self.remove()
         with self._changed:
+            self._closed = True
             for number in list(self._descriptors):
                 self._close(number)
 

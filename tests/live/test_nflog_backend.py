@@ -453,3 +453,41 @@ def test_kernel_made_logs_come_to_group_0(namespace: netlab.Namespace) -> None:
         record = reader.read(timeout=5)
     assert isinstance(record, PacketRecord) and record.group == "0"
     assert (record.prefix or "").startswith("nf_ct_proto_6: ")
+
+
+@needs_lab
+def test_a_name_of_an_interface_that_is_no_utf_8_is_escaped(namespace: netlab.Namespace) -> None:
+    odd = "w\udcff"  # the byte 0xff, as Python passes it on
+    namespace.run("ip", "link", "add", odd, "type", "veth", "peer", "name", "v1")
+    namespace.run("ip", "link", "set", odd, "up")
+    namespace.run("ip", "addr", "add", "10.9.9.1/24", "dev", odd)
+    namespace.run("ip", "neigh", "add", "10.9.9.2", "lladdr", "02:00:00:00:00:02", "dev", odd)
+    namespace.nft("table inet t {\nchain o {\ntype filter hook output priority 0;\n"
+                  "udp dport 9 log group 5\n}\n}\n")  # fmt: skip
+    with pylog.open("nflog:5", netns=namespace.name, latency=True) as reader:
+        namespace.udp("10.9.9.2", PORT)
+        record = reader.read(timeout=5)
+    assert isinstance(record, PacketRecord) and record.outdev == "w\\xff"
+    assert b'"outdev":"w\\\\xff"' in pylog.to_json(record)
+
+
+@needs_lab
+def test_loggers_are_put_back_in_the_namespace_that_they_were_taken_in(
+    namespace: netlab.Namespace,
+) -> None:
+    def logger() -> str:
+        return namespace.run("cat", "/proc/sys/net/netfilter/nf_log/2").strip()
+
+    reader = pylog.open("nflog:0", netns=namespace.name, pf_bind="ipv4")
+    sleeper = namespace.start("sleep", "60")  # keeps the namespace, whose name goes
+    netlab.until(lambda: Path(f"/proc/{sleeper.pid}/comm").read_text() == "sleep\n", "sleep")
+    namespace.delete()
+    subprocess.run(["ip", "netns", "add", namespace.name], check=True, timeout=30)
+    with pylog.open("nflog:0", netns=namespace.name, pf_bind="ipv4"):
+        assert logger() == "nfnetlink_log"
+        reader.close()
+        assert logger() == "nfnetlink_log"
+        old = subprocess.run(["nsenter", f"--net=/proc/{sleeper.pid}/ns/net", "cat",
+                              "/proc/sys/net/netfilter/nf_log/2"],
+                             capture_output=True, text=True, check=True, timeout=30)  # fmt: skip
+        assert old.stdout.strip() != "nfnetlink_log"
