@@ -8,7 +8,6 @@ a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import logging
 import os
@@ -60,8 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def say(text: str) -> None:
     """Tell the user something, on standard error; nobody if that is closed or full."""
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):
+        try:
             print(f"pylog: {text}", file=sys.stderr)
+        except OSError:
+            sys.stderr = None  # Python would try again at its exit
 
 
 def _parser() -> argparse.ArgumentParser:
