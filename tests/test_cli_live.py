@@ -258,3 +258,21 @@ def test_a_capture_of_several_counts_what_it_wrote(tmp_path: Path) -> None:
     done = run("capture", FILTER, SEQ, "-n", "1", "-w", tmp_path / "one.pcapng")
     assert done.stderr.startswith("pylog: 2 sources: 1 records captured, lost records: ")
     assert len(records(tmp_path / "one.pcapng")) == 1
+
+
+@needs_lab
+def test_the_end_of_the_reader_of_the_output_ends_a_quiet_source() -> None:
+    with netlab.Namespace() as namespace:
+        namespace.log_udp(9, 5)
+        command = [*PYLOG, "read", "nflog:5", "--netns", namespace.name, "--latency"]
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE) as process,
+            subprocess.Popen(["head", "-n", "1"], stdin=process.stdout) as head,
+        ):
+            assert process.stdout is not None
+            process.stdout.close()
+            netlab.until(lambda: 5 in namespace.groups(), "pylog", 30)
+            namespace.udp("127.0.0.1", 9)
+            assert head.wait(20) == 0
+            assert process.wait(20) == 0  # nothing more was logged
+        assert namespace.groups() == {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import select
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -33,6 +34,8 @@ from pylog.reader import Records
 
 HELP = "write the records of logs as text, JSON, CSV or pcapng"
 LONG_FILE = 1 << 24
+LOOK_S = 1.0
+"""How often to look, while nothing comes, whether anybody reads what is written."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +118,7 @@ class Copy(contextlib.ExitStack):
         self._stopping.records = records
         try:
             with _progress(records, self._stream) as progress:
-                self._copy(records, self._output, progress)
+                self._copy(records, self._output, self._stream, progress)
         finally:
             self._stopping.records = None
             if self._arguments.verbose:
@@ -127,17 +130,34 @@ class Copy(contextlib.ExitStack):
                 say(f"{reader.backend.name}: no record could be read as {reader.layout}")
                 self._failed = True
 
-    def _copy(self, records: Records, output: outputs.Output, progress: Any) -> None:
+    def _copy(
+        self, records: Records, output: outputs.Output, stream: BinaryIO, progress: Any
+    ) -> None:
+        live = any(reader.backend.live for reader in records.readers())
         while self.left is None or self.left > 0:
             if not records.ready:
                 output.flush()
                 progress()
-            record = records.read()
+            try:
+                record = records.read(timeout=LOOK_S if live else None)
+            except TimeoutError:
+                if _reader_is_gone(stream):
+                    raise BrokenPipeError from None
+                continue
             if record is None:
                 return
             output.write(record)
             if self.left is not None:
                 self.left -= 1
+
+
+def _reader_is_gone(stream: BinaryIO) -> bool:
+    """Whether nobody can read any more what is written to the stream, a pipe."""
+    if not hasattr(select, "poll"):
+        return False
+    poller = select.poll()
+    poller.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poller.poll(0))
 
 
 @contextlib.contextmanager
