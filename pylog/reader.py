@@ -24,7 +24,8 @@ from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message
-from pylog.record import LossRecord, Record, queue_of
+from pylog.losses import Losses
+from pylog.record import LossRecord, Record
 
 OnError = Literal["resync", "strict"]
 """What to do about damage: tell it and go on, or stop."""
@@ -156,8 +157,6 @@ class Reader(Records):
     received    records read so far
     size        of the last record read, in bytes of its message
     malformed   stretches of bytes so far that no record could be made of
-    dropped     records known to be lost so far, by sequence numbers or the capture's own count;
-                None as long as the source has told neither: then it cannot be known
 
     One thread at a time may read. `close` and `stop` may be called from any thread and from signal
     handlers; both wake a blocked read. After fork() one of the two processes may read on.
@@ -186,17 +185,12 @@ class Reader(Records):
         self.backend = backend
         self.received = self.size = 0
         self.malformed = 0
-        self.dropped: int | None = None
         self.detection = UNDECIDED
         self._layout = layout or backend.layout
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
-        self._expected = dict(backend.logs)
-        self._told: Dropped | None = None  # so many were lost before what comes next
-        self._doubt: Dropped | None = None  # some were, nobody knows how many
-        self._doubtful: set[str] = set()  # logs of which it is not known what an overrun cost
-        self._batch = self._doubtful_batch = 0
+        self._losses = Losses(backend.logs)
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
         self._head = self._data = self._rest = b""
@@ -276,6 +270,13 @@ class Reader(Records):
                     raise TimeoutError(f"{self.backend.name}: no record came in time")
                 return True
         return self.backend.wait(timeout_s)
+
+    @property
+    def dropped(self) -> int | None:
+        """Records known to be lost so far, by sequence numbers or the capture's own count; None
+        as long as the source has told neither: then it cannot be known.
+        """
+        return self._losses.dropped
 
     @property
     def layout(self) -> str:
@@ -393,7 +394,7 @@ class Reader(Records):
             if self.backend.closed or not there or not self._more(None):
                 break
             left -= len(self._data)
-        self._expected.clear()
+        self._losses.restart()
         return flushed
 
     def fileno(self) -> int:
@@ -416,10 +417,9 @@ class Reader(Records):
         self._final = not more
         if backend.live:
             stream.observed_ns = time.time_ns()
-        self._batch += 1
+        self._losses.received()
         if backend.overrun is not None:
-            self._doubt = Dropped(0, None, backend.overrun)
-            self._doubtful, self._doubtful_batch = set(backend.logs), self._batch
+            self._losses.overrun(backend.overrun, backend.logs)
             backend.overrun = None
         self._data = self._rest + more
         self._items = stream.split(self._data, self._final or backend.whole)
@@ -434,36 +434,36 @@ class Reader(Records):
         """What there is to say at the end of the source: that it did not end well."""
         if self.backend.closed:
             return None
-        told = self._told or self._doubt
-        if told is not None:  # and no record came after it
-            if told is self._told:
-                self._told = None
-                self.dropped = (self.dropped or 0) + (told.count or 0)
-            else:
-                self._doubt = None
-            return LossRecord(source=self._stream.source, layout=self.layout,
-                              offset=None if self._unplaced else told.offset,
-                              count=told.count, reason=told.reason)  # fmt: skip
+        loss = self._lost()
+        if loss is not None:
+            return loss
         failure = self.backend.failure
         if failure is None or self._told_failure:
             return None
         self._told_failure = True
         return self._malformed(failure, 0)
 
+    def _lost(self) -> LossRecord | None:
+        """A loss that was told, and that no record comes after."""
+        if not self._losses.any_told:
+            return None
+        return self._losses.at_end(self._stream.source, self.layout, not self._unplaced)
+
     def _note(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, word of a loss or of interfaces."""
         self._next += 1
         if isinstance(item, Damage):
             return self._malformed(item.error, item.size, item.offset, item.origin)
-        if isinstance(item, Dropped) and item.count is None:
-            self._doubt = item
-        elif isinstance(item, Dropped):
-            before = self._told.count or 0 if self._told else 0
-            self._told = Dropped(item.offset, before + (item.count or 0), item.reason)
+        if isinstance(item, Dropped):
+            self._losses.tell(item)
         elif isinstance(item, Interfaces):
             item.learn()
         elif isinstance(item, Begun):
-            self._expected.clear()
+            loss = self._lost()
+            if loss is not None:
+                self._next -= 1  # there may be more to say
+                return loss
+            self._losses.restart()
         return None
 
     def _decode(self, message: Message) -> Record:
@@ -478,8 +478,8 @@ class Reader(Records):
                 size = message.end - message.start
                 return self._malformed(error, size, stream.base + message.start, message.origin)
             record = found
-        if record.seq is not None or self._told is not None or self._doubt is not None:
-            loss = self._account(record)
+        if record.seq is not None or self._losses.any_told:
+            loss = self._losses.before(record)
             if loss is not None:
                 return loss  # the message stays the next one, and is in order then
         self._next += 1
@@ -535,53 +535,3 @@ class Reader(Records):
             return self._data[start : start + size]
         found: bytes = origin.stream.raw(self._data, Message(start, start + size, origin))
         return found
-
-    def _account(self, record: Record) -> LossRecord | None:
-        """What was lost before the record, by its sequence number or by what was told."""
-        told, seq = self._told, record.seq
-        if seq is None:
-            if told is not None:
-                self._told = None
-                return self._loss(record, told.count, None, told.reason)
-            doubt, self._doubt = self._doubt, None
-            return None if doubt is None else self._loss(record, None, None, doubt.reason)
-        queue = queue_of(record)
-        expected = self._expected.get(queue)
-        if told is not None:
-            self._told = None
-            if expected is None and told.count:  # the number before is not known
-                self._expected[queue] = seq
-                first = (seq - told.count) & 0xFFFFFFFF
-                reason = f"sequence number {seq}, but expected {first}"
-                return self._loss(record, told.count, first, reason)
-        if expected is None:
-            expected = seq
-        if self.dropped is None:
-            self.dropped = 0
-        gap = (seq - expected) & 0xFFFFFFFF
-        lost = 0 < gap < 0x80000000  # otherwise in order, or counted anew from the start
-        if self._doubt is not None and self._batch > self._doubtful_batch:
-            self._doubtful.discard(queue)  # the number tells what the log has lost till here
-            if not self._doubtful:
-                self._doubt = None
-        if not lost:
-            self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
-            return None
-        self._expected[queue] = seq
-        return self._loss(record, gap, expected, f"sequence number {seq}, but expected {expected}")
-
-    def _loss(self, record: Record, count: int | None, seq: int | None, reason: str) -> LossRecord:
-        """`count` records were lost before the record; None: nobody knows how many."""
-        if count is not None:
-            self.dropped = (self.dropped or 0) + count
-        return LossRecord(
-            source=record.source,
-            layout=record.layout,
-            offset=record.offset,
-            timestamp_ns=record.timestamp_ns,
-            observed_ns=record.observed_ns,
-            seq=seq,
-            count=count,
-            queue=None if count is None else queue_of(record),
-            reason=reason,
-        )

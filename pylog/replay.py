@@ -148,6 +148,6 @@ class Replay(Reader):
         self._begin_as(self.detection)
         self._final = self._told_failure = False
         self._head = self._rest = b""
-        self._items, self._next, self._told, self._start = [], 0, None, None
-        self._expected.clear()
+        self._items, self._next, self._start = [], 0, None
+        self._losses.restart()
         return super().read(timeout)

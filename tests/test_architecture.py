@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo  <-  formats  <-  backends  <-  detect, reader  <-  merge, replay
+#     record, errors, memo  <-  formats  <-  backends  <-  detect, losses, reader  <-  merge, replay
 #     <-  outputs, testing, cli
 _BASE = {"pylog.errors", "pylog.memo", "pylog.record"}
 ALLOWED: dict[str, set[str]] = {
@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.formats": {*_BASE, "pylog.formats"},
     "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},
     "pylog.detect": {*_BASE, "pylog.formats"},
-    "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.detect"},
+    "pylog.losses": {*_BASE, "pylog.formats"},
+    "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.detect", "pylog.losses"},
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
     "pylog.replay": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader"},
     "pylog": {*_BASE, "pylog.backends", "pylog.reader", "pylog.merge", "pylog.replay"},

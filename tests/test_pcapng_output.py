@@ -400,6 +400,11 @@ def test_recordings_that_are_joined_keep_their_losses() -> None:
     found = read(first + second)
     assert [r.count for r in found if isinstance(r, LossRecord)] == [10]
     assert len(found) == 441
+    unknown = LossRecord(source="nflog", layout="nfulnl-le", reason="nobody knows")
+    found = read(write([*packets[:5], unknown]) + write(packets[10:12]))
+    assert [isinstance(r, LossRecord) for r in found] == [False] * 5 + [True] + [False] * 2
+    found = read(write([*packets[:5], unknown, *packets[5:7]]))  # among numbers without a gap
+    assert [isinstance(r, LossRecord) for r in found] == [False] * 5 + [True] + [False] * 2
     huge = LossRecord(source="nflog", layout="nfulnl-le", count=2**40, queue="10")
     found = read(write([huge, *packets[:1]]))
     assert [r.count for r in found if isinstance(r, LossRecord)] == [2**40]

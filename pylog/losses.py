@@ -1,0 +1,126 @@
+"""What was lost: told by gaps in sequence numbers, by a capture file, or by a system that overran.
+
+A number is believed before a word: where a log numbers its records, a gap tells how many are
+missing, and where. A count that is told stands where there is no number to compare. That something
+was lost, but not how much, is kept as a doubt, until a later number of each log that it may be of
+has settled it, or the end has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pylog.formats import Dropped
+from pylog.record import LossRecord, Record, queue_of
+
+
+class Losses:
+    """The losses of one source, found record by record.
+
+    dropped   records known to be lost so far; None as long as nothing can tell
+    """
+
+    def __init__(self, first: Mapping[str, int]) -> None:
+        """`first` has the number that a log's first record has to have, where that is known."""
+        self.dropped: int | None = None
+        self._expected = dict(first)
+        self._told: Dropped | None = None
+        self._doubt: Dropped | None = None
+        self._doubtful: set[str] = set()  # logs that the doubt may be of; none: it is the file's
+        self._batch = self._doubtful_batch = 0
+
+    @property
+    def any_told(self) -> bool:
+        """Whether a loss was told of which no record has said it yet."""
+        return self._told is not None or self._doubt is not None
+
+    def received(self) -> None:
+        """More bytes have come: what is in them was sent after the doubts so far."""
+        self._batch += 1
+
+    def overrun(self, reason: str, logs: Iterable[str]) -> None:
+        """Some of the logs lost something, among what has just been received or after it."""
+        self._doubt = Dropped(0, None, reason)
+        self._doubtful, self._doubtful_batch = set(logs), self._batch
+
+    def tell(self, item: Dropped) -> None:
+        """Something was lost before what comes next."""
+        if item.count is None:
+            self._doubt, self._doubtful = item, set()
+        else:
+            before = self._told.count or 0 if self._told else 0
+            self._told = Dropped(item.offset, before + item.count, item.reason)
+
+    def restart(self) -> None:
+        """From here on any number may come next."""
+        self._expected.clear()
+
+    def before(self, record: Record) -> LossRecord | None:
+        """What was lost before the record, one thing at a call; None: the record is next."""
+        for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
+        if self._doubt is not None and for_good and self._told is None:
+            doubt, self._doubt = self._doubt, None
+            return self._loss(record, None, None, doubt.reason)
+        told, self._told = self._told, None
+        if record.seq is None:
+            return None if told is None else self._loss(record, told.count, None, told.reason)
+        return self._by_number(record, record.seq, told)
+
+    def _by_number(self, record: Record, seq: int, told: Dropped | None) -> LossRecord | None:
+        queue = queue_of(record)
+        expected = self._expected.get(queue)
+        if self.dropped is None:
+            self.dropped = 0
+        self._settle(queue)
+        if expected is not None:
+            count = (seq - expected) & 0xFFFFFFFF
+            if count >= 0x80000000:  # counted anew from the start
+                count = 0
+        else:  # the numbers before are not known
+            count = told.count or 0 if told else 0
+            expected = (seq - count) & 0xFFFFFFFF
+        if count:
+            self._expected[queue] = seq
+            reason = f"sequence number {seq}, but expected {expected}"
+            return self._loss(record, count, expected, reason)
+        self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
+        return None
+
+    def _settle(self, queue: str) -> None:
+        """A number of the log tells what it has lost until here."""
+        if self._doubtful and self._batch > self._doubtful_batch:
+            self._doubtful.discard(queue)
+            if not self._doubtful:
+                self._doubt = None
+
+    def at_end(self, source: str, layout: str, placed: bool) -> LossRecord | None:
+        """What was told to be lost after the last record, one thing at a call.
+
+        placed   whether the loss has an offset
+        """
+        item = self._told or self._doubt
+        if item is None:
+            return None
+        if item is self._told:
+            self._told = None
+            self.dropped = (self.dropped or 0) + (item.count or 0)
+        else:
+            self._doubt = None
+        return LossRecord(source=source, layout=layout, offset=item.offset if placed else None,
+                          count=item.count, reason=item.reason)  # fmt: skip
+
+    def _loss(self, record: Record, count: int | None, seq: int | None, reason: str) -> LossRecord:
+        """`count` records were lost before the record; None: nobody knows how many."""
+        if count is not None:
+            self.dropped = (self.dropped or 0) + count
+        return LossRecord(
+            source=record.source,
+            layout=record.layout,
+            offset=record.offset,
+            timestamp_ns=record.timestamp_ns,
+            observed_ns=record.observed_ns,
+            seq=seq,
+            count=count,
+            queue=None if count is None else queue_of(record),
+            reason=reason,
+        )
