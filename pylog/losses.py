@@ -57,6 +57,11 @@ class Losses:
 
     def before(self, record: Record) -> LossRecord | None:
         """What was lost before the record, one thing at a call; None: the record is next."""
+        if self._doubt is None and self._told is None and self.dropped is not None:
+            queue = queue_of(record)  # the usual case: numbered, and in order
+            if record.seq is not None and self._expected.get(queue) == record.seq:
+                self._expected[queue] = (record.seq + (record.count or 1)) & 0xFFFFFFFF
+                return None
         for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
         if self._doubt is not None and for_good and self._told is None:
             doubt, self._doubt = self._doubt, None
