@@ -18,9 +18,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import pkgutil
 import select
 import socket
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -29,7 +29,11 @@ from functools import cache
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
+from pylog import discover
 from pylog.errors import DecodeError
+
+HOST_ORDER = "<" if sys.byteorder == "little" else ">"
+"""The byte order of this machine, in which its kernel writes."""
 
 CLOSE_PATIENCE_S = 2.0
 """How long `close` waits for a reading thread to let go; it is woken, so this is not used up."""
@@ -38,11 +42,12 @@ CLOSE_PATIENCE_S = 2.0
 class Option(NamedTuple):
     """An option of a backend, in the API and on the command line (--name-with-dashes).
 
-    kind   int, float, str, bool, or a tuple of the words that are allowed
-    help   what it does, with its unit
-    low    the smallest number allowed, `high` the largest
-    flag   the option on the command line, where it is not --name
-    sets   of a preset: the values of other options, unless they are given themselves
+    kind     int, float, str, bool, or a tuple of the words that are allowed
+    default  the value when it is not given; None: as `absent` says
+    help     what it does, with its unit
+    low      the smallest number allowed, `high` the largest
+    flag     the option on the command line, where it is not --name
+    sets     of a preset: the values of other options, unless they are given themselves
     """
 
     name: str
@@ -53,6 +58,18 @@ class Option(NamedTuple):
     high: float | None = None
     flag: str | None = None
     sets: Mapping[str, Any] = {}
+    absent: str = "none"
+
+    def explained(self) -> str:
+        """What it does, what it may be and what it is when it is not given, for --help."""
+        text = self.help
+        if self.sets:
+            return f"{text}: {', '.join(f'{name} {value}' for name, value in self.sets.items())}"
+        if self.high is not None:
+            text += f", {self.low} to {self.high}"
+        words = {True: "yes", False: "no", None: self.absent}
+        default = words[self.default] if self.kind in (bool, str) else self.default
+        return f"{text} (default: {default})"
 
 
 class Found(NamedTuple):
@@ -303,12 +320,7 @@ def readable(descriptors: Sequence[int], timeout_s: float | None) -> set[int]:
 @cache
 def modules() -> dict[str, ModuleType]:
     """The backend modules by name, found in this package."""
-    found = {}
-    for entry in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{entry.name}")
-        if hasattr(module, "connect"):
-            found[entry.name] = module
-    return found
+    return discover.modules(__name__, __path__, "connect")
 
 
 def named(source: object) -> tuple[str, str] | None:

@@ -132,10 +132,8 @@ class Device(Backend):
         self._system = system or real_system()
         self._ioctls = _ioctls(self._system.platform)
         self.read_size = LARGEST_LOG
-        self._accepted, self._refused = (
-            0,
-            LARGEST_LOG + 1,
-        )  # a size that works, and one that does not
+        self._accepted = 0  # the largest size that was taken
+        self._refused = LARGEST_LOG + 1  # the smallest that was not
         self._descriptor = self._open(os.O_RDONLY)
 
     def _open(self, flags: int) -> int:

@@ -7,8 +7,8 @@ import errno
 import os
 import socket
 import struct
-import sys
 
+from pylog.backends import HOST_ORDER
 from pylog.backends.netns import Namespace
 from pylog.formats.netlink import links
 from pylog.memo import Memo
@@ -16,10 +16,9 @@ from pylog.memo import Memo
 NETLINK_ROUTE, RTMGRP_LINK = 0, 1
 SIOCGIFNAME = 0x8910
 LARGEST = 1 << 16
+"""More bytes than a message about an interface has."""
 LIMIT = 4096
 """No more names than this are remembered; those of devices that are there can be asked for."""
-
-_ORDER = "<" if sys.byteorder == "little" else ">"
 
 
 class Links:
@@ -39,7 +38,7 @@ class Links:
         """Take in what has changed since; does not wait."""
         while True:
             try:
-                self._learn(links(self._socket.recv(LARGEST, socket.MSG_DONTWAIT), _ORDER))
+                self._learn(links(self._socket.recv(LARGEST, socket.MSG_DONTWAIT), HOST_ORDER))
             except BlockingIOError:
                 return
             except OSError as error:

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pylog.backends import Backend, Check, Found, Option
+from pylog.backends import HOST_ORDER, Backend, Check, Found, Option
 from pylog.backends.links import Links
 from pylog.backends.netns import Namespace
 from pylog.backends.nflog_proc import STATE_FILE, instances, logger_of, loggers_file, owner_text
@@ -55,50 +55,43 @@ MAXIMUM_RANGE = 0xFFFF - 4
 MAXIMUM_BUFFER = 64 << 20
 
 OPTIONS = (
-    Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id"
-           " (default: that of pylog)"),
-    Option("copy_mode", tuple(COPY_MODES), "packet", "what to copy of each packet: none and meta"
-           " leave out the payload (default: packet)"),
-    Option("copy_range", int, MAXIMUM_RANGE, "bytes to copy of each packet at most, 1 to 65531"
-           " (default: 65531)", 1, MAXIMUM_RANGE),
-    Option("qthresh", int, 100, "records that the kernel gathers before it sends them (default:"
-           " 100)", 1, 0xFFFFFFFF),
+    Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
+           absent="that of pylog"),
+    Option("copy_mode", tuple(COPY_MODES), "packet",
+           "what to copy of each packet: none and meta leave out the payload"),
+    Option("copy_range", int, MAXIMUM_RANGE, "bytes to copy of each packet at most",
+           1, MAXIMUM_RANGE),
+    Option("qthresh", int, 100, "records that the kernel gathers before it sends them",
+           1, 0xFFFFFFFF),
     Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
-           " 0.01; 0: with the next timer tick (default: 0.2)", 0, 3600, "--timeout"),
-    Option("nlbufsiz", int, 65536, "bytes of the kernel's buffer to gather in, 8192 to 131072"
-           " (default: 65536)", 8192, 131072),
+           " 0.01, 0 being the next timer tick", 0, 3600, "--timeout"),
+    Option("nlbufsiz", int, 65536, "bytes of the kernel's buffer to gather in", 8192, 131072),
     Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
-           " them, with its own overhead (default: 8388608)", 4608, 1 << 30),
-    Option("rcvbuf_max", int, MAXIMUM_BUFFER, "bytes up to which the receive buffer grows when it"
-           " overruns (default: 67108864)", 4608, 1 << 30),
-    Option("seq", bool, True, "number the records of each group, to count losses (default: yes)"),
-    Option("seq_global", bool, False, "number the records of all groups (default: no)"),
-    Option("conntrack", bool, False, "add the conntrack entry to each record (default: no)"),
+           " them, with its own overhead", 4608, 1 << 30),
+    Option("rcvbuf_max", int, MAXIMUM_BUFFER,
+           "bytes up to which the receive buffer grows when it overruns", 4608, 1 << 30),
+    Option("seq", bool, True, "number the records of each group, to count losses"),
+    Option("seq_global", bool, False, "number the records of all groups"),
+    Option("conntrack", bool, False, "add the conntrack entry to each record"),
     Option("pf_bind", str, None, "families whose kernel-made logs (invalid packets, TRACE) are to"
-           " come to group 0, until closed: a list of ipv4, ipv6, arp, netdev, bridge (default:"
-           " none)"),
-    Option("latency", bool, False, "preset, each record at once: qthresh 1, timeout 0",
+           f" come to group 0, until closed: a list of {', '.join(FAMILIES)}"),
+    Option("latency", bool, False, "preset, each record at once",
            sets={"qthresh": 1, "timeout_s": 0.0}),
-    Option("throughput", bool, False, "preset, many at a time: qthresh 1000, nlbufsiz 131072,"
-           " timeout 1, rcvbuf 67108864", sets={"qthresh": 1000, "nlbufsiz": 131072,
-                                                "timeout_s": 1.0, "rcvbuf": 64 << 20}),
+    Option("throughput", bool, False, "preset, many at a time",
+           sets={"qthresh": 1000, "nlbufsiz": 131072, "timeout_s": 1.0, "rcvbuf": MAXIMUM_BUFFER}),
 )  # fmt: skip
 
 LARGEST = 1 << 18
 """A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and what its allocation has left."""
 BUFFER = 4 * LARGEST
 
-NETLINK_NETFILTER, NETLINK_ROUTE = 12, 0
-RTMGRP_LINK = 1
 SOL_NETLINK, NETLINK_NO_ENOBUFS = 270, 5
 SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
 SK_MEMINFO_DROPS = 8
-SIOCGIFNAME = 0x8910
 ENOTSUPP = 524
 """The kernel's own, which it was not to show: no such command."""
 
 NOTE_INTERVAL_S = 10.0
-_ORDER = "<" if sys.byteorder == "little" else ">"
 
 
 def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
@@ -125,7 +118,7 @@ class Nflog(Backend):
 
     live = True
     whole = True
-    layout = "nfulnl-le" if _ORDER == "<" else "nfulnl-be"
+    layout = "nfulnl-le" if HOST_ORDER == "<" else "nfulnl-be"
 
     def __init__(self, groups: list[int], options: Mapping[str, Any]) -> None:
         """Binds the groups. Raises ValueError, BackendError, BackendUnavailable."""
@@ -212,7 +205,7 @@ class Nflog(Backend):
         while left > 0 and (size := self._recv(view)) is not None:
             left -= size
             data = bytes(view[: min(size, LARGEST)])
-            answer = verdict(data, _ORDER)
+            answer = verdict(data, HOST_ORDER)
             if answer is None:
                 self._backlog.append(data)
             elif answer[0] == self._seq:
@@ -222,7 +215,7 @@ class Nflog(Backend):
     def _tell(self, group: int, family: int, flags: int, **attrs: Any) -> int:
         """Send a config message; the errno of that, 0 for none."""
         self._seq += 1
-        message = nfulnl.config(_ORDER, group, attrs, family=family, seq=self._seq,
+        message = nfulnl.config(HOST_ORDER, group, attrs, family=family, seq=self._seq,
                                 flags=NLM_F_REQUEST | flags)  # fmt: skip
         try:
             self._socket.send(message)
@@ -449,7 +442,7 @@ def _socket() -> socket.socket:
         raise BackendUnavailable("NFLOG needs Linux and the package pyroute2") from error
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     try:
-        made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, nfulnl.NETLINK_NETFILTER)
     except OSError as error:
         if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
             raise

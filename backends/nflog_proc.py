@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from pylog.formats.nfulnl import NETLINK_NETFILTER
+
 STATE_FILE = "net/netfilter/nfnetlink_log"
 
 
@@ -37,7 +39,8 @@ def instances() -> list[Instance] | None:
 
 def owner_text(portid: int) -> str:
     """The process that has the netlink socket of that portid, as far as /proc tells."""
-    inode = next((row[9] for row in _netlink_sockets() if row[1:3] == ["12", str(portid)]), None)
+    whose = [str(NETLINK_NETFILTER), str(portid)]
+    inode = next((row[9] for row in _netlink_sockets() if row[1:3] == whose), None)
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):  # it is gone, or not ours to look at
             if os.readlink(link) == f"socket:[{inode}]":

@@ -18,8 +18,6 @@ and is found by its file: `modules()` imports whatever lies in this package and 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -29,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from pylog import discover
 from pylog.errors import DecodeError
 from pylog.record import Record
 
@@ -270,9 +269,4 @@ class Guess(msgspec.Struct):
 @cache
 def modules() -> dict[str, ModuleType]:
     """The format modules by name, found in this package."""
-    found = {}
-    for entry in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{entry.name}")
-        if hasattr(module, "probe"):
-            found[entry.name] = module
-    return found
+    return discover.modules(__name__, __path__, "probe")

@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo  <-  formats  <-  backends  <-  detect, losses, reader  <-  merge, replay
-#     <-  outputs, testing, cli
-_BASE = {"pylog.errors", "pylog.memo", "pylog.record"}
+#     record, errors, memo, discover  <-  formats  <-  backends  <-  detect, losses, reader
+#     <-  merge, replay  <-  outputs, testing, cli
+_BASE = {"pylog.discover", "pylog.errors", "pylog.memo", "pylog.record"}
 ALLOWED: dict[str, set[str]] = {
     "pylog.errors": set(),
     "pylog.memo": set(),
+    "pylog.discover": set(),
     "pylog.record": {"pylog.memo"},
     "pylog.formats": {*_BASE, "pylog.formats"},
     "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -276,3 +277,33 @@ def test_the_end_of_the_reader_of_the_output_ends_a_quiet_source() -> None:
             assert head.wait(20) == 0
             assert process.wait(20) == 0  # nothing more was logged
         assert namespace.groups() == {}
+
+
+@needs_lab
+def test_whoever_waits_at_a_terminal_is_told_so() -> None:
+    with netlab.Namespace() as namespace:
+        ours, theirs = pty.openpty()
+        command = [*PYLOG, "read", "nflog:5", "--netns", namespace.name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+            said = os.read(ours, 1000).decode()
+            assert said.strip() == "pylog: waiting for records of nflog:5; Ctrl-C ends"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+        os.close(ours)
+        os.close(theirs)
+
+
+@needs_lab
+def test_a_live_group_and_a_dump_are_read_as_one() -> None:
+    with netlab.Namespace() as namespace:
+        namespace.log_udp(9, 5)
+        sources = ["nflog:5", f"ipl:{FILTER}", "--layout", "ipl-5.1.2-lp64le"]
+        options = ["--netns", namespace.name, "--latency", "--to", "json", "-n", "62"]
+        command = [*PYLOG, "read", *sources, *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            dump = b"".join(process.stdout.readline() for _ in range(61))
+            assert dump == samples.golden(FILTER)  # all of it is older than what comes now
+            namespace.udp("127.0.0.1", 9, b"live")
+            (last,) = process.stdout.readlines()
+            assert b'"source":"nflog"' in last and process.wait(20) == 0

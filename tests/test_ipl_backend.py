@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -485,3 +486,17 @@ def test_several_devices_are_for_merge(tmp_path: Path) -> None:
         pylog.open(f"ipl:{FILTER},{nat}")
     with pylog.merge(f"ipl:{FILTER},{nat}") as reader:
         assert len(list(reader)) == reader.received == 61 + 41
+
+
+def test_the_requests_are_those_that_the_macros_make() -> None:
+    """FIONREAD is _IOR('f', 127, int), SIOCIPFFB _IOR('r', 66, int), as sys/ioccom.h has _IOR."""
+
+    def ior(out: int, group: str, number: int) -> int:
+        return out | 4 << 16 | ord(group) << 8 | number
+
+    for system, requests in backend.IOCTLS.items():
+        if system != "linux":
+            assert requests[1:] == (ior(0x40000000, "f", 127), ior(0x40000000, "r", 66))
+    linux = backend.IOCTLS["linux"]  # asm-generic/ioctl.h has another bit; FIONREAD is its own
+    assert linux.siocipffb == ior(0x80000000, "r", 66)
+    assert sys.platform != "linux" or linux.fionread == termios.FIONREAD

@@ -104,6 +104,8 @@ def roundtrip(dump: Path) -> None:
     assert [shape(record) for record in second] == [shape(record) for record in first]
     for counter in ("received", "malformed", "dropped"):
         assert getattr(again, counter) == getattr(reader, counter)
+    packets = [[r.raw for r in some if not isinstance(r, LossRecord)] for some in (first, second)]
+    assert packets[0] == packets[1]
     told = [r.observed_ns for r in first if not isinstance(r, LossRecord)]
     assert [r.observed_ns for r in second if not isinstance(r, LossRecord)] == told
 

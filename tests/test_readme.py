@@ -15,6 +15,7 @@ import pytest
 
 import pylog.cli
 import pylog.record
+from pylog.backends import nflog
 
 COMMANDS = [m.name for m in pkgutil.iter_modules(pylog.cli.__path__) if m.name[0] != "_"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,6 +114,17 @@ def test_every_option_is_in_the_readme() -> None:
         for option in re.findall(r"(--[a-z-]+)", text):
             assert option == "--help" or f"`{option}" in README or f" {option}" in README, option
         assert f"pylog {command}" in README
+
+
+def test_the_table_of_options_has_their_defaults() -> None:
+    rows = dict(re.findall(r"^\| `(--[a-z-]+)`[^|]*\| (`\w+` \| [^|]+?) \|", README, re.M))
+    for option in nflog.OPTIONS:
+        flag = option.flag or "--" + option.name.replace("_", "-")
+        told = {True: "on", False: "off", None: "none"}.get(option.default, option.default)
+        if option.name.startswith("rcvbuf"):
+            told = f"{option.default >> 20} MiB"
+        told = "pylog's own" if option.name == "netns" else told
+        assert rows[flag] == f"`{option.name}` | {told}"
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
@@ -13,6 +14,7 @@ from typing import Any
 
 import pylog
 from pylog import backends
+from pylog.cli import say
 from pylog.merge import WINDOW_S
 from pylog.reader import Reader, Records
 
@@ -38,7 +40,7 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the live sources, and that for merging."""
     for name, module in backends.modules().items():
         if module.OPTIONS:
-            group = parser.add_argument_group(f"{name}:", module.HELP)
+            group = parser.add_argument_group(f"options for {name}", module.HELP)
             for option in module.OPTIONS:
                 _add_option(group, option)
     parser.add_argument(
@@ -50,7 +52,7 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_option(group: argparse._ArgumentGroup, option: backends.Option) -> None:
     flag = option.flag or "--" + option.name.replace("_", "-")
-    settings: dict[str, Any] = {"dest": option.name, "help": option.help}
+    settings: dict[str, Any] = {"dest": option.name, "help": option.explained()}
     if option.kind is bool:
         both = argparse.BooleanOptionalAction if option.default else "store_const"
         settings["action"] = both
@@ -115,6 +117,13 @@ def end(records: Records) -> None:
             reader.stop()
         else:
             reader.close()
+
+
+def greet(records: Records) -> None:
+    """Tell whoever sits at a terminal that records are waited for."""
+    names = [reader.backend.name for reader in records.readers() if reader.backend.live]
+    if names and sys.stderr is not None and sys.stderr.isatty():
+        say(f"waiting for records of {' and '.join(names)}; Ctrl-C ends")
 
 
 class Stopping:

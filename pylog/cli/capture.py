@@ -31,6 +31,7 @@ from pylog.cli._sources import (
     add_live_arguments,
     add_source_arguments,
     end,
+    greet,
     opened,
 )
 from pylog.cli.read import count
@@ -192,10 +193,10 @@ class Files:
     def _create(self) -> BinaryIO:
         """The next file; one that exists is never overwritten, but for a device or FIFO."""
         while True:
-            path = self._next_path()
+            path = self._name = self._next_path()
+            special = os.path.exists(path) and not os.path.isfile(path)
             try:
-                mode = "wb" if os.path.exists(path) and not os.path.isfile(path) else "xb"
-                stream = open(path, mode)  # noqa: SIM115 - closed by close()
+                return open(path, "wb") if special else open(path, "xb")
             except FileExistsError as error:
                 if self._numbered:
                     continue
@@ -203,8 +204,6 @@ class Files:
                                    " another file") from error  # fmt: skip
             except OSError as error:
                 raise BackendError(f"cannot write {path}: {error.strerror}") from error
-            self._name = path
-            return stream  # type: ignore[return-value]
 
     def _next_path(self) -> str:
         if not self._numbered:
@@ -237,6 +236,7 @@ def run(arguments: argparse.Namespace) -> int:
     deadline = None if arguments.duration is None else time.monotonic() + arguments.duration
     with Stopping() as stopping, opened(arguments, arguments.source, raw=True) as records:
         stopping.records = records
+        greet(records)
         files = Files(arguments.write, arguments.rotate_size, arguments.rotate_time,
                       arguments.compress)  # fmt: skip
         try:

@@ -24,6 +24,7 @@ from pylog.cli._sources import (
     add_live_arguments,
     add_source_arguments,
     descriptors_of,
+    greet,
     is_live,
     opened,
     paths_of,
@@ -116,6 +117,7 @@ class Copy(contextlib.ExitStack):
             self.callback(self._output.close)
         assert self._output is not None
         self._stopping.records = records
+        greet(records)
         try:
             with _progress(records, self._stream) as progress:
                 self._copy(records, self._output, self._stream, progress)

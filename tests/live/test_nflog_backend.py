@@ -395,7 +395,7 @@ def test_what_is_not_from_the_kernel_is_thrown_away(namespace: netlab.Namespace)
     with pylog.open("nflog:5", netns=namespace.name, latency=True) as reader:
         assert isinstance(reader.backend, nflog.Nflog)
         forged = nfulnl.log("<", 5, [(10, b"forged\0")])
-        liar = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, nflog.NETLINK_NETFILTER)
+        liar = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, nfulnl.NETLINK_NETFILTER)
         liar.sendto(forged, (reader.backend.portid, 0))
         namespace.udp("127.0.0.1", PORT)
         record = reader.read(timeout=5)
