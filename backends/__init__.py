@@ -24,52 +24,20 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 from pylog import discover
 from pylog.errors import DecodeError
+from pylog.options import resolve
 
 HOST_ORDER = "<" if sys.byteorder == "little" else ">"
 """The byte order of this machine, in which its kernel writes."""
 
 CLOSE_PATIENCE_S = 2.0
 """How long `close` waits for a reading thread to let go; it is woken, so this is not used up."""
-
-
-class Option(NamedTuple):
-    """An option of a backend, in the API and on the command line (--name-with-dashes).
-
-    kind     int, float, str, bool, or a tuple of the words that are allowed
-    default  the value when it is not given; None: as `absent` says
-    help     what it does, with its unit
-    low      the smallest number allowed, `high` the largest
-    flag     the option on the command line, where it is not --name
-    sets     of a preset: the values of other options, unless they are given themselves
-    """
-
-    name: str
-    kind: Any
-    default: Any
-    help: str
-    low: float | None = None
-    high: float | None = None
-    flag: str | None = None
-    sets: Mapping[str, Any] = {}
-    absent: str = "none"
-
-    def explained(self) -> str:
-        """What it does, what it may be and what it is when it is not given, for --help."""
-        text = self.help
-        if self.sets:
-            return f"{text}: {', '.join(f'{name} {value}' for name, value in self.sets.items())}"
-        if self.high is not None:
-            text += f", {self.low} to {self.high}"
-        words = {True: "yes", False: "no", None: self.absent}
-        default = words[self.default] if self.kind in (bool, str) else self.default
-        return f"{text} (default: {default})"
 
 
 class Found(NamedTuple):
@@ -355,47 +323,3 @@ def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[s
 
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
-
-
-def resolve(name: str, options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every option, those given and the defaults; ValueError for nonsense."""
-    known = {option.name: option for option in options}
-    for key, value in given.items():
-        option = known.get(key)
-        if option is None:
-            there = f"it has {', '.join(known)}" if known else "it has none"
-            raise ValueError(f"{name} has no option {key}; {there}")
-        _check(option, value)
-    values = {option.name: option.default for option in options}
-    for option in options:
-        if given.get(option.name):
-            values |= option.sets
-    return values | dict(given)
-
-
-def _check(option: Option, value: Any) -> None:
-    allowed: str
-    if isinstance(option.kind, tuple):
-        if value in option.kind:
-            return
-        allowed = "one of " + ", ".join(map(str, option.kind))
-    elif value is None and option.default is None:
-        return
-    else:
-        kinds: dict[Any, Callable[[Any], bool]] = {
-            bool: lambda v: isinstance(v, bool),
-            int: lambda v: isinstance(v, int) and not isinstance(v, bool),
-            float: lambda v: isinstance(v, int | float) and not isinstance(v, bool),
-            str: lambda v: isinstance(v, str | int) and not isinstance(v, bool),
-        }
-        names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-        allowed = names[option.kind]
-        low, high = option.low, option.high
-        if low is not None or high is not None:
-            allowed += f" from {low}" + ("" if high is None else f" to {high}")
-        if kinds[option.kind](value) and (
-            option.kind in (bool, str)
-            or ((low is None or value >= low) and (high is None or value <= high))
-        ):
-            return
-    raise ValueError(f"{option.name} is {value!r}, but must be {allowed}")

@@ -18,11 +18,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
-from pylog.backends import Backend, Check, Found, Option
+from pylog.backends import Backend, Check, Found
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.options import Option
 
 HELP = "a file, a pipe or - for standard input; the word capture: may be left out"
-OPTIONS: tuple[Option, ...] = ()
+OPTIONS = (
+    Option("follow", bool, False, "at the end of a file wait for more, as tail -f does"),
+)  # fmt: skip
 
 CHUNK = 1 << 20
 """How many bytes are asked for at a time; a pipe gives what it has."""
@@ -37,7 +40,12 @@ _LONGEST = max(len(magic) for magic in _MAGICS)
 def connect(
     address: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any]
 ) -> list[Backend]:
-    """The file, pipe or file object as a backend; BackendError when it cannot be opened."""
+    """The file, pipe or file object as a backend.
+
+    Raises BackendError when it cannot be opened, ValueError when it cannot be followed.
+    """
+    if options.get("follow") and isinstance(address, str | os.PathLike) and os.path.isfile(address):
+        return [Growing(address)]
     return [Capture(address)]
 
 
@@ -84,7 +92,7 @@ class Capture(Backend):
             raise TypeError(f"a log is a path or a binary file object, not {source!r}")
         super().__init__(name)
         self.size = self._regular_size() if self._owned or self._raw is not source else None
-        self.regular = self.size is not None or not self._has_descriptor()
+        self.regular = self._is_regular()
         # bytes may wait inside a buffered reader, which poll does not see: take them out first
         self._buffered = not self.regular and isinstance(self._raw, io.BufferedReader)
         self.compression: str | None = None
@@ -127,6 +135,9 @@ class Capture(Backend):
             return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def _is_regular(self) -> bool:
+        return self.size is not None or not self._has_descriptor()
+
     def _begin(self) -> None:
         """Read enough of the first bytes to tell the compression."""
         first = b""
@@ -137,7 +148,7 @@ class Capture(Backend):
             elif more is not None or self.closed:
                 break
             else:
-                self._poll(None)
+                self._poll(self.tick_s)
         self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
         self._unpacker = None if self.compression is None else _Unpacker(self.compression)
         self._first = first
@@ -154,7 +165,7 @@ class Capture(Backend):
 
     def _read(self, size: int) -> bytes | None:
         """The system call, and its errors; None when there is nothing yet."""
-        if not (self.regular or self._buffered or self._poll(0)) or self.closed:
+        if not (self.regular or self._buffered or self._readable()) or self.closed:
             return None
         try:
             data = getattr(self._raw, "read1", self._raw.read)(size)  # gives what there is
@@ -172,6 +183,9 @@ class Capture(Backend):
             self._raw, self._buffered = self._raw.raw, False
         self._taken += len(data)
         return data
+
+    def _readable(self) -> bool:
+        return self._poll(0)
 
     def _receive(self) -> bytes | None:
         unpacker = self._unpacker
@@ -225,6 +239,35 @@ class Capture(Backend):
     def _release(self) -> None:
         if self._owned:
             self._raw.close()
+
+
+class Growing(Capture):
+    """A file at whose end more is waited for; one that gets shorter is read from its start."""
+
+    tick_s = 0.5
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises BackendError when the file cannot be opened, ValueError for a compressed one."""
+        super().__init__(path)
+        if self.compression is not None:
+            self.close()
+            raise ValueError(f"{self.name} is compressed: it cannot be followed")
+
+    def _read(self, size: int) -> bytes | None:
+        self.size = self._regular_size() or 0
+        if self.size < self._taken:
+            self._raw.seek(0)
+            self._taken = 0
+        return super()._read(size) or None
+
+    def _is_regular(self) -> bool:
+        return False  # receiving may wait
+
+    def _readable(self) -> bool:
+        return True
+
+    def _descriptors(self) -> list[int]:
+        return []
 
 
 def _queued(raw: Any) -> int:

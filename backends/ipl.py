@@ -20,9 +20,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pylog.backends import Backend, Check, Found, Option
+from pylog.backends import Backend, Check, Found
 from pylog.backends.capture import Capture
 from pylog.errors import BackendError, BackendUnavailable
+from pylog.options import Option
 
 HELP = (
     "log devices of BSD's or Solaris' IPFilter: ipl: (the default one) or ipl:DEVICE[,DEVICE...];"

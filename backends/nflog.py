@@ -29,13 +29,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pylog.backends import HOST_ORDER, Backend, Check, Found, Option
+from pylog.backends import HOST_ORDER, Backend, Check, Found
 from pylog.backends.links import Links
 from pylog.backends.netns import Namespace
 from pylog.backends.nflog_proc import STATE_FILE, instances, logger_of, loggers_file, owner_text
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
+from pylog.options import Option
 
 _log = logging.getLogger("pylog")
 

@@ -11,13 +11,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo, discover  <-  formats  <-  backends  <-  detect, losses, reader
-#     <-  merge, replay  <-  outputs, testing, cli
-_BASE = {"pylog.discover", "pylog.errors", "pylog.memo", "pylog.record"}
+#     record, errors, memo, options, discover  <-  formats  <-  backends  <-  detect, losses, reader
+#     <-  merge, replay  <-  outputs, testing, cli;  formats  <-  ipmon  <-  outputs, cli
+_BASE = {"pylog.discover", "pylog.errors", "pylog.memo", "pylog.options", "pylog.record"}
 ALLOWED: dict[str, set[str]] = {
     "pylog.errors": set(),
     "pylog.memo": set(),
     "pylog.discover": set(),
+    "pylog.options": set(),
     "pylog.record": {"pylog.memo"},
     "pylog.formats": {*_BASE, "pylog.formats"},
     "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},
@@ -27,11 +28,12 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
     "pylog.replay": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader"},
     "pylog": {*_BASE, "pylog.backends", "pylog.reader", "pylog.merge", "pylog.replay"},
-    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.outputs"},
+    "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon"},
+    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.ipmon", "pylog.outputs"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
                       "pylog.replay", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
-                  "pylog.merge", "pylog.outputs", "pylog.cli"},
+                  "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
 }  # fmt: skip
 FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",

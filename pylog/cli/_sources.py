@@ -16,6 +16,7 @@ import pylog
 from pylog import backends
 from pylog.cli import say
 from pylog.merge import WINDOW_S
+from pylog.options import Option
 from pylog.reader import Reader, Records
 
 
@@ -42,7 +43,7 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
         if module.OPTIONS:
             group = parser.add_argument_group(f"options for {name}", module.HELP)
             for option in module.OPTIONS:
-                _add_option(group, option)
+                add_option(group, option)
     parser.add_argument(
         "--window", type=float, default=WINDOW_S, metavar="SECONDS",
         help="how long a record may be held back when several sources are merged, for an older one"
@@ -50,20 +51,41 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_option(group: argparse._ArgumentGroup, option: backends.Option) -> None:
+def add_option(group: argparse._ActionsContainer, option: Option, dest: str = "") -> None:
+    """Add an option of a backend or output; `dest` is its name in the arguments."""
     flag = option.flag or "--" + option.name.replace("_", "-")
-    settings: dict[str, Any] = {"dest": option.name, "help": option.explained()}
+    settings: dict[str, Any] = {"dest": dest or option.name, "help": option.explained()}
     if option.kind is bool:
         both = argparse.BooleanOptionalAction if option.default else "store_const"
         settings["action"] = both
         if not option.default:
             settings["const"] = True
+    elif option.kind is dict:
+        settings |= {"action": "append", "type": pair, "metavar": "PATTERN=VALUE"}
     elif isinstance(option.kind, tuple):
         settings["choices"] = option.kind
     else:
         settings["type"] = option.kind
         settings["metavar"] = {int: "N", float: "SECONDS", str: "NAME"}[option.kind]
     group.add_argument(flag, **settings)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """PATTERN=VALUE on the command line."""
+    pattern, sign, value = text.rpartition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=VALUE")
+    return pattern, value
+
+
+def input_layout(arguments: argparse.Namespace) -> str | None:
+    """The layout that the input is said to have."""
+    told: str | None = getattr(arguments, "from_layout", None)
+    if getattr(arguments, "to", None) == "ipl":  # whose --layout is that of the output
+        return told
+    if told is not None and arguments.layout is not None:
+        raise ValueError("--layout and --from-layout name the same: give one")
+    return told or arguments.layout
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -101,7 +123,7 @@ def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = Fa
     merged = pylog.merge(
         *sources,
         window_s=arguments.window,
-        layout=arguments.layout,
+        layout=input_layout(arguments),
         on_error=arguments.on_error,
         raw=raw,
         **given_options(arguments),
