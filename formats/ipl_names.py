@@ -7,7 +7,11 @@ ip_state.h and ipl.h of the versions named, and ipmon.c for the words people kno
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import NamedTuple
+
+from pylog.formats.ipl_layouts import Version
 
 # fl_flags of 3.4.29 and later 3.x
 
@@ -98,6 +102,20 @@ def bit_names(table_id: str, value: int) -> list[str | int]:
     return names
 
 
+def bits(table_id: str, words: Iterable[str | int]) -> tuple[int, list[str | int]]:
+    """The opposite of `bit_names`: the number, and those of the names that have no bit here."""
+    table, commands = _bits(table_id)
+    numbers = {name: bit for bit, name in table.items()}
+    numbers |= {name: command for command, name in enumerate(commands) if name}
+    value, unknown = 0, []
+    for word in words:
+        if word in numbers:
+            value |= numbers[str(word)]
+        else:
+            unknown.append(word)
+    return value, unknown
+
+
 # fl_breason: why the kernel blocked. 5.1.1 and later set it; 5.0 had other numbers from 9 on.
 
 _REASONS = (
@@ -136,3 +154,31 @@ _TCP_4_TO_10 = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "LAST_ACK"
                 "TIME_WAIT")  # fmt: skip
 TCP_STATES_3 = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", *_TCP_4_TO_10)
 TCP_STATES_4 = ("LISTEN", "SYN_SENT", "SYN_RECEIVED", "HALF_ESTAB", *_TCP_4_TO_10, "CLOSED")
+
+NAT_DIRECTIONS = ("in", "out")
+STATE_DIRECTIONS = ("forward_in", "forward_out", "backward_in", "backward_out")
+"""What the counters of these records count, in their order; one alone is the "total"."""
+
+
+class Words(NamedTuple):
+    """What a version calls the numbers in its records.
+
+    flags, lflags   names of the tables of bits, for `bit_names` and `bits`
+    """
+
+    flags: str
+    lflags: str
+    reasons: Mapping[int, str | None]
+    tcp_states: tuple[str, ...]
+
+
+def words(version: Version) -> Words:
+    """The words of a version."""
+    if version.major >= 5:
+        reasons = REASONS_51 if version.name == "5.1.2" else REASONS_50
+        return Words("flags 5", "lflags 5", reasons, TCP_STATES_4)
+    if version.major == 4:
+        illumos = version.name == "4.1-illumos"
+        return Words("flags 4", "lflags illumos" if illumos else "lflags 4", {}, TCP_STATES_4)
+    flags = "flags 3.4.29" if version.ipflog == "3.4.29" else "flags 3"
+    return Words(flags, "lflags 3", {}, TCP_STATES_3)

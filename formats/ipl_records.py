@@ -13,7 +13,7 @@ from typing import Any
 from pylog.formats import Message, Stream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
-from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields
+from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields, swapped
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.memo import Memo
 from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
@@ -89,18 +89,6 @@ def _action_4(flags: int) -> str | int:
     return "nomatch" if flags & 0x40000000 else command
 
 
-def _tables(layout: Layout) -> tuple[str, str, dict[int, str | None]]:
-    """The names of the flag tables of a layout, and its reasons."""
-    version = layout.version
-    if version.major >= 5:
-        reasons = names.REASONS_51 if version.name == "5.1.2" else names.REASONS_50
-        return "flags 5", "lflags 5", reasons
-    if version.major == 4:
-        illumos = version.name == "4.1-illumos"
-        return "flags 4", "lflags illumos" if illumos else "lflags 4", {}
-    return "flags 3.4.29" if version.ipflog == "3.4.29" else "flags 3", "lflags 3", {}
-
-
 def _group_text(group: int | bytes | None) -> str | None:
     """A group as ipmon shows it after the @: "0" is the main list, None stands for its -1.
 
@@ -116,8 +104,8 @@ _groups = Memo(_group_text)
 
 def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     """A function that decodes packet records."""
-    major, swapped, order = layout.version.major, layout.host_order_ip, layout.abi.order
-    flags_table, lflags_table, reasons = _tables(layout)
+    major, host_order, order = layout.version.major, layout.host_order_ip, layout.abi.order
+    flags_table, lflags_table, reasons, _ = names.words(layout.version)
     read, fixed, name = plan.reader(_PACKET_FIELDS), plan.size, layout.name
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
     action_of = _action_4 if major >= 4 else _action_3
@@ -161,8 +149,8 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         packet = data[start + fixed : end]
         version = packet[0] >> 4 if packet else 0
         if version == 4:
-            if swapped:
-                packet = _swapped_back(packet)
+            if host_order:
+                packet = swapped(packet)
             found = fields(packet, 0, len(packet), ETH_P_IP)
         elif version == 6:
             found = fields(packet, 0, len(packet), ETH_P_IPV6)
@@ -203,12 +191,6 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     return decode
 
 
-def _swapped_back(packet: bytes) -> bytes:
-    """An IPv4 packet whose ip_len and ip_off were in little-endian order, as on the wire."""
-    return (packet[:2] + packet[3:4] + packet[2:3] + packet[4:6] + packet[7:8] + packet[6:7]
-            + packet[8:])  # fmt: skip
-
-
 # NAT and state records
 
 
@@ -228,7 +210,7 @@ def _counters(values: Iterable[int | None], directions: tuple[str, ...]) -> dict
 def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     """A function that decodes NAT records."""
     modern = layout.version.major >= 5
-    directions = ("in", "out") if "nl_pkts.0" in plan.names else ("total",)
+    directions = names.NAT_DIRECTIONS if "nl_pkts.0" in plan.names else ("total",)
     legacy = layout.version.natlog in ("3.1", "3.2early")
 
     def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
@@ -285,14 +267,11 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     return decode
 
 
-_STATE_DIRECTIONS = ("forward_in", "forward_out", "backward_in", "backward_out")
-
-
 def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     """A function that decodes state records."""
     many = "isl_pkts.0" in plan.names
-    directions = _STATE_DIRECTIONS if many else ("total",)
-    states = names.TCP_STATES_4 if layout.version.major >= 4 else names.TCP_STATES_3
+    directions = names.STATE_DIRECTIONS if many else ("total",)
+    states = names.words(layout.version).tcp_states
     order = BYTEORDER[layout.abi.order]
 
     def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:

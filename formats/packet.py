@@ -149,6 +149,25 @@ addresses = Memo(_address_text, 65536)
 """addresses[b] is the text of an IPv4 (4 bytes) or IPv6 (16 bytes) address."""
 
 
+def _address_bytes(text: str) -> bytes:
+    from ipaddress import ip_address  # which few need
+
+    return ip_address(text).packed
+
+
+octets = Memo(_address_bytes, 65536)
+"""octets[text] is the address again; ValueError for what is none."""
+
+
+def swapped(packet: bytes) -> bytes:
+    """An IPv4 packet with the two bytes of ip_len changed over, and those of ip_off.
+
+    So some kernels keep them, see ipl_layouts.Layout.host_order_ip.
+    """
+    return (packet[:2] + packet[3:4] + packet[2:3] + packet[4:6] + packet[7:8] + packet[6:7]
+            + packet[8:])  # fmt: skip
+
+
 def mac(address: bytes) -> str:
     """A link-layer address as colon-separated hex."""
     return address.hex(":")

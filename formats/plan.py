@@ -83,6 +83,7 @@ class Plan:
     """The fixed part of a schema as one compiled struct.
 
     names    the scalars, in the order in which `unpack` gives them
+    places   the leaf of each name
     size     of the fixed part in bytes
     unpack   (data, offset) -> values; raises struct.error when fewer than `size` bytes are left
     """
@@ -91,6 +92,7 @@ class Plan:
         last = _fixed_part(schema)[-1]
         self.leaves = leaves(schema)
         self.names = tuple(leaf.name for leaf in self.leaves)
+        self.places = {leaf.name: leaf for leaf in self.leaves}
         self.size = last.offset + last.size
         self._struct = struct.Struct(self._format(self.leaves, self.size))
         self.unpack: Unpack = self._struct.unpack_from
@@ -109,6 +111,18 @@ class Plan:
     def pack(self, fields: Mapping[str, Any]) -> bytes:
         """The fixed part with the values of `fields`, by name; padding is zeros."""
         return self._struct.pack(*[fields[name] for name in self.names])
+
+    def get(self, data: bytes | bytearray, name: str) -> int:
+        """The number in one field of the data."""
+        leaf = self.places[name]
+        order = BYTEORDER.get(leaf.order, "big")
+        return int.from_bytes(data[leaf.offset : leaf.offset + leaf.size], order)
+
+    def set(self, data: bytearray, name: str, value: int) -> None:
+        """Write a number into one field of the data."""
+        leaf = self.places[name]
+        octets = value.to_bytes(leaf.size, BYTEORDER.get(leaf.order, "big"))
+        data[leaf.offset : leaf.offset + leaf.size] = octets
 
     def reader(self, names: Sequence[str]) -> Unpack:
         """A function (data, offset) -> the values of `names`; None for one the schema lacks."""

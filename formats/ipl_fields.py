@@ -1,0 +1,157 @@
+"""The fields of one IPFilter record, put into the places that a layout has for them.
+
+`Fields` takes values under their C names, says what found no place or did not fit, and packs them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pylog.formats.ipl_layouts import Layout
+from pylog.formats.packet import octets
+from pylog.formats.plan import Leaf, Plan
+
+
+class Impossible(Exception):
+    """A layout cannot hold a record."""
+
+
+@cache
+def plan_of(layout: Layout, log: str) -> Plan:
+    """The fixed part of the records of a layout's log; Impossible where it has no such log."""
+    if log not in layout.devices:
+        raise Impossible(f"{log} records, which {layout.version.name} does not log")
+    return Plan(layout.schema(log))
+
+
+NONE32 = 0xFFFFFFFF
+"""No rule, no group; and a unit that was never written."""
+
+
+class Fields:
+    """The fields of a record of a layout, all zeros at first.
+
+    lost   what found no place or did not fit, by field: how often
+    """
+
+    def __init__(self, layout: Layout, log: str) -> None:
+        """Raises Impossible where the layout has no such log."""
+        self._layout = layout
+        self._plan = plan_of(layout, log)
+        self._places = dict(self._plan.places)
+        if "fl_bits" in self._places:  # 2.x: u_long flags:24, unit:8
+            bits = self._places["fl_bits"]
+            self._places["fl_flags"] = bits._replace(name="fl_flags", size=3)
+            self._places["fl_unit"] = bits._replace(name="fl_unit", size=1)
+        self._values: dict[str, Any] = {
+            name: bytes(leaf.size) if leaf.code.endswith("s") else 0
+            for name, leaf in self._places.items()
+        }
+        self.lost: Counter[str] = Counter()
+
+    @property
+    def size(self) -> int:
+        """Of the fixed part, in bytes."""
+        return self._plan.size
+
+    def size_of(self, name: str) -> int:
+        """The field's size in bytes; 0 where the layout has none of that name."""
+        leaf = self._places.get(name)
+        return leaf.size if leaf else 0
+
+    def put(self, name: str, value: int | bytes | None, absent: Any = None) -> None:
+        """Put a value into a field; None is all ones, by which some fields say that there is none.
+
+        absent   the value that it is no loss not to hold, where there is no such field
+        """
+        leaf = self._places.get(name)
+        if leaf is not None:
+            self._values[name] = self._fitting(leaf, value)
+        elif value is not None and value != absent:
+            self.lost[name] += 1
+
+    def _fitting(self, leaf: Leaf, value: int | bytes | None) -> int | bytes:
+        """The value, or what fits in its place."""
+        most: int = 2 ** (8 * leaf.size) - 1
+        if value is None:
+            return most
+        if isinstance(value, bytes):
+            if len(value) > leaf.size:
+                self.lost[leaf.name] += 1
+            return value[: leaf.size].ljust(leaf.size, b"\0")
+        least = 0
+        if leaf.code.islower():
+            least, most = -(most + 1) // 2, most // 2
+        if not least <= value <= most:
+            self.lost[leaf.name] += 1
+        return max(least, min(value, most))
+
+    def put_text(self, name: str, text: str, room: int | None = None) -> None:
+        """Put a name into a character array; `room` is how much of it may be used."""
+        if "\\" in text:  # bytes that are no text came as escapes
+            self.lost[name] += 1
+        self.put(name, text.encode(), absent=b"")
+        if room is not None and len(text.encode()) > room:
+            if len(text.encode()) <= self.size_of(name):
+                self.lost[name] += 1
+            self.put(name, text.encode()[:room])
+
+    def put_group(self, name: str, group: str | None) -> None:
+        """A rule's group: a name from 4.0 on, a number before. "0" is the main list, None none."""
+        leaf = self._places.get(name)
+        if leaf is None or leaf.code.endswith("s"):
+            if group is None:
+                self.put(name, b"\xff", absent=b"\xff")
+            else:
+                self.put_text(name, "" if group == "0" else group, self.size_of(name) - 1)
+            return
+        number = int(group) if group and group.isascii() and group.isdigit() else None
+        if group is not None and (number is None or number >= 2 ** (8 * leaf.size) - 1):
+            self.lost[name] += 1
+            number = None
+        self.put(name, number)
+
+    def put_interface(self, name: str) -> None:
+        """fl_ifname; before 4.0 fl_unit is the number at its end, where the system has units."""
+        stem = name.rstrip("0123456789")
+        unit = name[len(stem) :]
+        if self.size_of("fl_unit") and self._layout.version.major < 4:
+            most = 0x7FFF if self.size_of("fl_unit") == 4 else 0xFF
+            if unit == str(int(unit or -1)) and int(unit) <= most:
+                self.put("fl_unit", int(unit))
+                name = stem
+            elif unit or self.size_of("fl_unit") == 1:
+                self.lost["fl_unit"] += 1
+            else:
+                self.put("fl_unit", NONE32)
+        self.put_text("fl_ifname", name)
+
+    def put_end(self, end: tuple[str | None, int | None], address: str, port: str) -> None:
+        """An address and a port, in network order."""
+        text, number = end
+        self.put(address, octets[text] if text else b"")
+        if self.size_of(port):
+            self.put(port, (number or 0).to_bytes(2))
+
+    def put_counters(self, name: str, counters: Mapping[str, int], ways: tuple[str, ...]) -> None:
+        """Counters by direction; a total is put in the first place, and they into a total."""
+        if self.size_of(f"{name}.0"):
+            for i, way in enumerate(ways):
+                self.put(f"{name}.{i}", counters.get(way, counters.get("total", 0) if not i else 0))
+        else:
+            total = sum(counters.values())
+            self.put(name, total, absent=0)
+        told = {way for way, n in counters.items() if n}
+        if told and ("total" in told) == bool(self.size_of(f"{name}.0")):
+            self.lost[f"{name} by direction"] += 1
+
+    def pack(self) -> bytes:
+        """The fixed part of the record."""
+        if self.size_of("fl_bits"):
+            flags, unit = self._values["fl_flags"], self._values["fl_unit"]
+            little = self._layout.abi.order == "<"
+            self._values["fl_bits"] = flags | unit << 24 if little else flags << 8 | unit
+        return self._plan.pack(self._values)
