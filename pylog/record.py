@@ -172,6 +172,13 @@ def queue_of(record: Record) -> str:
     return record.queue or ""
 
 
+def escape(text: str) -> str:
+    """Text that is safe on a terminal: what is not printable becomes \\n, \\x1b, \\u202e..."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 # The JSON shape: the same fields, with times as text, packet bytes as hex, and no raw bytes.
 
 

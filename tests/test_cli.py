@@ -19,7 +19,7 @@ import pytest
 import samples
 
 from pylog.outputs.csv import COLUMNS
-from pylog.outputs.text import escape
+from pylog.record import escape
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 DAMAGED = samples.FIXTURES / "ipl/damaged.bin"

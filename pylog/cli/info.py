@@ -16,9 +16,8 @@ import msgspec
 import pylog
 from pylog.cli._sources import add_source_arguments
 from pylog.formats import ipl_layouts
-from pylog.outputs.text import escape
 from pylog.reader import Reader
-from pylog.record import LossRecord, PacketRecord, Record, json_number, queue_of, rfc3339
+from pylog.record import LossRecord, PacketRecord, Record, escape, json_number, queue_of, rfc3339
 
 HELP = "tell what a log is and what is in it"
 

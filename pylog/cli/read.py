@@ -1,4 +1,4 @@
-"""Read logs and write their records as text, JSON lines, CSV or pcapng.
+"""Read logs and write their records as text, JSON lines, CSV, pcapng, ipl or ipmon's text.
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
 messages of NFLOG, pcap or pcapng with link type NFLOG, NETLINK or IPFILTER; each also compressed
@@ -22,6 +22,7 @@ from pylog.cli import say
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
+    add_option,
     add_source_arguments,
     descriptors_of,
     greet,
@@ -33,7 +34,7 @@ from pylog.cli._sources import (
 from pylog.errors import BackendError
 from pylog.reader import Records
 
-HELP = "write the records of logs as text, JSON, CSV or pcapng"
+HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
 LONG_FILE = 1 << 24
 LOOK_S = 1.0
 """How often to look, while nothing comes, whether anybody reads what is written."""
@@ -66,6 +67,32 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "-v", "--verbose", action="store_true",
         help="tell on standard error what was found, read, damaged and lost",
     )  # fmt: skip
+    parser.add_argument(
+        "--from-layout", metavar="NAME",
+        help="the layout of the input, when --layout is that of the output (--to ipl)",
+    )  # fmt: skip
+    for name in outputs.names():
+        if options := outputs.options(name):
+            group = parser.add_argument_group(f"options for --to {name}")
+            for option in options:
+                if option.flag != "--layout":  # which add_source_arguments adds
+                    add_option(group, option, f"{name}.{option.name}")
+
+
+def output_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the output that stand on the command line; ValueError for another's."""
+    found: dict[str, Any] = {}
+    for name in outputs.names():
+        for option in outputs.options(name):
+            dest = "layout" if option.flag == "--layout" else f"{name}.{option.name}"
+            value = getattr(arguments, dest, None)
+            if value is None or (name != arguments.to and dest == "layout"):
+                continue
+            if name != arguments.to:
+                flag = option.flag or f"--{option.name.replace('_', '-')}"
+                raise ValueError(f"{flag} is an option of --to {name}")
+            found[option.name] = dict(value) if option.kind is dict else value
+    return found
 
 
 def count(text: str) -> int:
@@ -78,7 +105,9 @@ def count(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
     sources: list[str] = arguments.source
-    together = arguments.merge or any(is_live(source) for source in sources)
+    output_options(arguments)  # what is wrong with them is to be told before anything is read
+    live = any(is_live(source) for source in sources)
+    together = arguments.merge or live or bool(arguments.follow)
     raw = outputs.needs_raw(arguments.to)
     with Stopping() as stopping, Copy(arguments, stopping) as copy:
         for some in [sources] if together else [[source] for source in sources]:
@@ -113,7 +142,8 @@ class Copy(contextlib.ExitStack):
         if self._stream is None:  # not before there is something to write
             self._stream = self.enter_context(_destination(self._arguments, records))
             colour = self._stream.isatty() and "NO_COLOR" not in os.environ
-            self._output = outputs.output(self._arguments.to, self._stream, colour=colour)
+            options = output_options(self._arguments)
+            self._output = outputs.output(self._arguments.to, self._stream, colour, options)
             self.callback(self._output.close)
         assert self._output is not None
         self._stopping.records = records
@@ -135,7 +165,7 @@ class Copy(contextlib.ExitStack):
     def _copy(
         self, records: Records, output: outputs.Output, stream: BinaryIO, progress: Any
     ) -> None:
-        live = any(reader.backend.live for reader in records.readers())
+        live = not all(reader.backend.regular for reader in records.readers())
         while self.left is None or self.left > 0:
             if not records.ready:
                 output.flush()
@@ -166,7 +196,7 @@ def _reader_is_gone(stream: BinaryIO) -> bool:
 def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[BinaryIO]:
     """The file to write to; BackendError when it cannot be opened, or is a log to be read."""
     if arguments.write is None or arguments.write == "-":
-        if outputs.needs_raw(arguments.to) and sys.stdout.isatty():
+        if outputs.is_binary(arguments.to) and sys.stdout.isatty():
             raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
         yield sys.stdout.buffer
         return

@@ -10,8 +10,8 @@ import argparse
 
 import pylog
 from pylog import outputs
-from pylog.cli._sources import Stopping, add_source_arguments
-from pylog.cli.read import Copy, add_output_arguments
+from pylog.cli._sources import Stopping, add_source_arguments, input_layout
+from pylog.cli.read import Copy, add_output_arguments, output_options
 
 HELP = "write the records of a recording at its own pace"
 
@@ -42,6 +42,7 @@ def _speed(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
+    output_options(arguments)
     with (
         Stopping() as stopping,
         Copy(arguments, stopping) as copy,
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.source,
             speed=arguments.speed,
             loop=arguments.loop,
-            layout=arguments.layout,
+            layout=input_layout(arguments),
             on_error=arguments.on_error,
             raw=outputs.needs_raw(arguments.to),
         ) as records,

@@ -1,16 +1,20 @@
 """Outputs: what records are written as. One module an output, found by its name.
 
-An output module has a class `Output(stream, **options)` with `write(record)`, `flush()` and
+An output module has a class `Output(stream, colour, **options)` with `write(record)`, `flush()` and
 `close()`, which write bytes to a binary file object and leave it open. It may say `RAW = True`:
-then it takes records that were read with raw=True.
+then it takes records that were read with raw=True; `BINARY = True`: it is not for a terminal; and
+`OPTIONS`, a tuple of Option.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import BinaryIO, Protocol
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, BinaryIO, Protocol
 
+from pylog.options import Option, resolve
 from pylog.record import Record
 
 
@@ -34,15 +38,37 @@ def names() -> list[str]:
 
 def needs_raw(name: str) -> bool:
     """Whether the output of that name takes records with their raw bytes only."""
-    return getattr(importlib.import_module(f"{__name__}.{name}"), "RAW", False)
+    return getattr(_module(name), "RAW", False)
 
 
-def output(name: str, stream: BinaryIO, colour: bool = False) -> Output:
-    """The output of a name, writing to `stream`; ValueError when there is none of that name.
+def is_binary(name: str) -> bool:
+    """Whether what the output of that name writes is not for a terminal."""
+    return getattr(_module(name), "BINARY", False)
+
+
+def options(name: str) -> tuple[Option, ...]:
+    """The options of the output of that name."""
+    return getattr(_module(name), "OPTIONS", ())
+
+
+def output(
+    name: str,
+    stream: BinaryIO,
+    colour: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> Output:
+    """The output of a name, writing to `stream`.
 
     colour   mark actions and losses with terminal colours, where the output is for people
+    given    its options
+    Raises ValueError for an output or option that there is not, or that makes no sense.
     """
+    settings = resolve(name, options(name), given or {})
+    made: Output = _module(name).Output(stream, colour, **settings)
+    return made
+
+
+def _module(name: str) -> ModuleType:
     if name not in names():
         raise ValueError(f"no output {name!r}; there are {', '.join(names())}")
-    made: Output = importlib.import_module(f"{__name__}.{name}").Output(stream, colour=colour)
-    return made
+    return importlib.import_module(f"{__name__}.{name}")

@@ -30,7 +30,7 @@ from pylog.formats.pcap_blocks import (
 )
 from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
 
-RAW = True
+RAW = BINARY = True
 """Records must have been read with raw=True."""
 
 BATCH = 1 << 16

@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from pylog.record import FlowRecord, Fragment, LossRecord, PacketRecord, Record, rfc3339
+from pylog.record import (
+    FlowRecord,
+    Fragment,
+    LossRecord,
+    PacketRecord,
+    Record,
+    escape,
+    rfc3339,
+)
 
 PROTOCOLS = {
     0: "hopopt", 1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 41: "ipv6", 43: "ipv6-route",
@@ -176,10 +184,3 @@ def _loss(record: LossRecord) -> Iterator[str]:
         yield f"LOST {count}" + (f" of {queue}" if record.queue else "")
     if record.reason:
         yield f"({record.reason})"
-
-
-def escape(text: str) -> str:
-    """Text that is safe on a terminal: what is not printable becomes \\n, \\x1b, \\u202e..."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

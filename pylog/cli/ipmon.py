@@ -1,0 +1,356 @@
+"""Print IPFilter's logs as ipmon(8) does, with its options; also those of Linux.
+
+Without -a, -f, -N, -S or -o, the packet log is read: /dev/ipl, /dev/ipf on Solaris. A FILE may be a
+device, a dump, a capture, - for standard input, or a source of pylog such as nflog:5. Text goes to
+standard output, or is appended to the file named last; times are in the zone of TZ.
+
+SIGHUP opens the files anew that are written, and reads the configuration again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO
+
+from pylog import backends
+from pylog.backends.ipl import IOCTLS
+from pylog.cli import say
+from pylog.cli._sources import Stopping, greet, is_live, pair
+from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.formats.ipl_encode import Encoder
+from pylog.ipmon.conf import ConfError, Rule, parse
+from pylog.ipmon.deliver import Appended, Deliveries
+from pylog.ipmon.edition import edition
+from pylog.ipmon.printer import LAYOUT, LOGS, Printer
+from pylog.ipmon.syslog import Syslog
+from pylog.merge import Merged
+from pylog.reader import Reader, Records, deadline_of
+from pylog.record import Record, queue_of
+
+HELP = "print logs as IPFilter's ipmon does, with its options"
+LETTERS = {"I": "ipf", "N": "nat", "S": "state"}
+PID_FILE = "/var/run/ipmon.pid"
+LOOK_S = 1.0
+"""How often to look, while nothing comes, whether SIGHUP came."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pylog ipmon`."""
+    add = parser.add_argument
+    add("file", nargs="?", metavar="OUTPUT", help="append the text to that file")
+    add("-?", action="help", help="show this help message and exit")
+    add("-a", dest="all", action="store_true", help="read all three logs")
+    add("-b", dest="body", action="store_true",
+        help="dump the packet's body as hex, for rules with `log body`")  # fmt: skip
+    add("-B", dest="copy", metavar="FILE", help="append each record's bytes to a file")
+    add("-C", dest="conf", metavar="FILE", help="do what that ipmon.conf says")
+    add("-D", dest="daemon", action="store_true",
+        help="run in the background, with OUTPUT or -s")  # fmt: skip
+    add("-f", "-I", dest="ipf", metavar="FILE", help="read the packet log from there")
+    add("-F", dest="flush", action="store_true", help="flush the log buffers first")
+    add("-L", dest="facility", metavar="FACILITY", default="local0",
+        help="facility for syslog (default: local0)")  # fmt: skip
+    add("-n", dest="names", action="store_true",
+        help="show hosts and services by name, which asks the resolver")  # fmt: skip
+    add("-N", dest="nat", metavar="FILE", help="read the NAT log from there")
+    add("-o", dest="on", metavar="LETTERS", action="append", type=_letters, default=[],
+        help="read these logs: N (NAT), S (state), I (packets)")  # fmt: skip
+    add("-O", dest="off", metavar="LETTERS", action="append", type=_letters, default=[],
+        help="do not read these logs")  # fmt: skip
+    add("-p", dest="port_numbers", action="store_true", help="with -n, show ports as numbers")
+    add("-P", dest="pid_file", metavar="FILE",
+        help=f"write the process id there (default with -D: {PID_FILE})")  # fmt: skip
+    add("-s", dest="syslog", action="store_true", help="send the text to syslog")
+    add("-S", dest="state", metavar="FILE", help="read the state log from there")
+    add("-t", dest="tail", action="store_true", help="wait for more at the end of a file")
+    add("-v", dest="verbose", action="store_true", help="show TCP sequence numbers and windows")
+    add("-x", dest="packet", action="store_true", help="dump the packet as hex")
+    add("-X", dest="header", action="store_true", help="dump the record's head as hex")
+    add("--layout", metavar="NAME", help="the layout of what is read, in place of detection")
+    add("--ipmon-version", metavar="RELEASE",
+        help="print as that release of ipmon (default: the one of the layout)")  # fmt: skip
+    add("--syslog-to", metavar="PLACE", default="",
+        help="with -s, another syslog: a socket's path, udp:HOST[:PORT] or tcp:HOST[:PORT]"
+        " (RFC 5424)")  # fmt: skip
+    add("--action", dest="actions", metavar="PATTERN=ACTION", action="append", default=[],
+        type=pair, help="what a prefix of NFLOG means: pass, block or log (default: log)",
+        )  # fmt: skip
+
+
+def _letters(text: str) -> set[str]:
+    unknown = set(text) - set(LETTERS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no log {sorted(unknown)[0]!r}; there are N, S and I")
+    return {LETTERS[letter] for letter in text}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `pylog ipmon`."""
+    sources = _sources(arguments)
+    printer = Printer(
+        edition=edition(arguments.ipmon_version) if arguments.ipmon_version else None,
+        hosts=arguments.names,
+        ports=arguments.names and not arguments.port_numbers,
+        encoder=Encoder(LAYOUT, actions=dict(arguments.actions)),
+        dated=not arguments.syslog,
+        safe=arguments.syslog or (arguments.file is None and sys.stdout.isatty()),
+        verbose=arguments.verbose,
+        header=arguments.header,
+        packet=arguments.packet,
+        body=arguments.body,
+    )
+    if arguments.flush:
+        for path in sources:
+            _flush(path)
+    with Stopping() as stopping, contextlib.ExitStack() as stack:
+        deliveries = stack.enter_context(_deliveries(arguments))
+        together = arguments.tail or any(_is_live(path) for path in sources)
+        for records in _opened(sources, arguments, together):
+            stack.callback(records.close)
+            if arguments.daemon and not stopping.status:
+                _to_background(arguments)
+                arguments.daemon = False
+            if arguments.pid_file:
+                stack.callback(_write_pid(arguments.pid_file))
+                arguments.pid_file = None
+            stopping.records = records
+            greet(records)
+            _copy(records, printer, deliveries, arguments.conf)
+            stopping.records = None
+            if stopping.status:
+                break
+    return stopping.status
+
+
+# What is read
+
+
+def _sources(arguments: argparse.Namespace) -> dict[str, set[str]]:
+    """The logs to be read, by the file in which they are."""
+    system = next((row for name, row in IOCTLS.items() if sys.platform.startswith(name)), None)
+    default = {"ipf": system.device if system else "/dev/ipl", "nat": "/dev/ipnat",
+               "state": "/dev/ipstate"}  # fmt: skip
+    given = {log: getattr(arguments, log) for log in LOGS if getattr(arguments, log) is not None}
+    logs = set(LOGS) if arguments.all else set(given)
+    logs = logs.union(*arguments.on).difference(*arguments.off)
+    if not logs and not arguments.off:
+        logs = {"ipf"}
+    if not logs:
+        raise ValueError("no log is left to be read")
+    found: dict[str, set[str]] = {}
+    for log in LOGS:
+        if log in logs:
+            found.setdefault(given.get(log, default[log]), set()).add(log)
+    return found
+
+
+def _source(path: str) -> str:
+    """The source of pylog that a file of ipmon's is."""
+    try:
+        device = stat.S_ISCHR(os.stat(path).st_mode) and path != os.devnull
+    except OSError:
+        device = path.startswith("/dev/")  # which tells what is missing
+    return f"ipl:{path}" if device else path
+
+
+def _is_live(path: str) -> bool:
+    return is_live(_source(path))
+
+
+class _LogReader(Reader):
+    """Reads some of the logs in a file only.
+
+    A record of another system counts as one of the packet log.
+    """
+
+    logs: frozenset[str] = frozenset(LOGS)
+
+    def read(self, timeout: float | None = None) -> Record | None:
+        deadline = deadline_of(timeout)
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            record = super().read(left)
+            if record is None or record.source != "ipl" or not queue_of(record):
+                return record
+            if queue_of(record) in self.logs:
+                return record
+
+
+def _opened(
+    sources: dict[str, set[str]], arguments: argparse.Namespace, together: bool
+) -> Iterator[Records]:
+    """Readers of the sources: one after the other, or all as one. An empty file has no reader."""
+    readers: list[Reader] = []
+    # log by log, as ipmon reads files: one that has several is read once for each
+    pairs = [(path, {log}) for log in LOGS for path, logs in sources.items() if log in logs]
+    if together or "-" in sources:
+        pairs = list(sources.items())
+    for path, logs in pairs:
+        reader = _reader(path, logs, arguments)
+        if reader is not None and not together:
+            with reader:
+                yield reader
+        elif reader is not None:
+            readers.append(reader)
+    if readers:
+        yield readers[0] if len(readers) == 1 else Merged(readers)
+
+
+def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader | None:
+    """A reader of some logs of a file; None if that is empty."""
+    if path == os.devnull:
+        return None
+    source = _source(path)
+    options = {"follow": True} if arguments.tail and not is_live(source) else {}
+    try:
+        (backend,) = backends.connect(source, options)
+    except BackendUnavailable as error:
+        raise BackendUnavailable(f"{error}; -f names a file, or nflog:GROUP") from error
+    try:
+        reader = _LogReader(backend, layout=arguments.layout, raw=True)
+    except DecodeError as error:
+        backend.close()
+        if error.found == "is empty":
+            return None
+        raise
+    except BaseException:
+        backend.close()
+        raise
+    reader.logs = frozenset(logs)
+    return reader
+
+
+def _flush(path: str) -> None:
+    """Let the kernel discard a log, and tell how much it was."""
+    source = _source(path)
+    if not source.startswith("ipl:"):
+        say(f"{path} is no log device: nothing to flush")
+        return
+    (backend,) = backends.connect(source, {})
+    try:
+        print(f"{backend.flush() or 0} bytes flushed from log buffer", flush=True)
+    finally:
+        backend.close()
+
+
+# Where it goes
+
+
+def _deliveries(arguments: argparse.Namespace) -> Deliveries:
+    """Where the text goes."""
+    rules = _rules(arguments.conf)
+    syslog = None
+    if arguments.syslog or arguments.syslog_to:
+        syslog = Syslog(arguments.syslog_to, arguments.facility)
+    output: BinaryIO | Appended | None = None
+    if arguments.file is not None:
+        output = Appended(arguments.file)
+    elif not arguments.syslog:
+        output = sys.stdout.buffer
+    copy = Appended(arguments.copy) if arguments.copy is not None else None
+    return Deliveries(None if arguments.syslog else output, syslog, copy, rules)
+
+
+def _rules(path: str | None) -> list[Rule]:
+    """The rules of a configuration; ConfError, BackendError."""
+    if path is None:
+        return []
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise BackendError(f"cannot read {path}: {error.strerror}") from error
+    return parse(text, path)
+
+
+class _Hangup:
+    """In its `with`, SIGHUP is remembered."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Hangup:
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGHUP, self._come)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGHUP, self._before)
+
+    def _come(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+
+def _copy(records: Records, printer: Printer, deliveries: Deliveries, conf: str | None) -> None:
+    """Deliver the records to their end."""
+    with _Hangup() as hangup:
+        while True:
+            if hangup.came:
+                hangup.came = False
+                _reopen(deliveries, conf)
+            if not records.ready:
+                deliveries.flush()
+            try:
+                record = records.read(timeout=LOOK_S)
+            except TimeoutError:
+                continue
+            if record is None:
+                deliveries.flush()
+                return
+            entry = printer.entry(record)
+            if entry is not None:
+                deliveries.deliver(record, entry)
+
+
+def _reopen(deliveries: Deliveries, conf: str | None) -> None:
+    """Open the files anew and read the configuration again; a wrong one is told and not used."""
+    deliveries.reopen()
+    try:
+        rules = _rules(conf)
+    except (ConfError, BackendError) as error:
+        say(f"{error}; the rules stay as they are")
+        return
+    deliveries.use(rules)
+
+
+def _to_background(arguments: argparse.Namespace) -> None:
+    """Go on in a process of one's own without a terminal, unless the text goes to it."""
+    if arguments.file is None and not arguments.syslog:
+        say("-D needs OUTPUT or -s: staying in the foreground")
+        return
+    arguments.pid_file = arguments.pid_file or PID_FILE
+    sys.stdout.flush()
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2) if arguments.syslog else (0, 1):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _write_pid(path: str) -> Callable[[], None]:
+    """Write the process id; what it gives takes the file away again. BackendError."""
+    try:
+        Path(path).write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise BackendError(f"cannot write {path}: {error.strerror}") from error
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner and os.path.isfile(path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    return remove

@@ -1,0 +1,1 @@
+"""What ipmon(8) does."""

@@ -1,0 +1,170 @@
+"""Where ipmon's text goes: standard output, a file, syslog, and what ipmon.conf says."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from pylog.errors import BackendError
+from pylog.formats import Message, ipl
+from pylog.ipmon.conf import Action, Rule
+from pylog.ipmon.packet import LOG_INFO, LOG_WARNING
+from pylog.ipmon.printer import LAYOUT, Entry
+from pylog.ipmon.syslog import FACILITIES, LEVELS, Syslog
+from pylog.record import Record
+
+PATIENCE_S = 10.0
+"""How long a command of `execute` may take."""
+
+_log = logging.getLogger("pylog")
+
+
+class Appended:
+    """A file that is appended to, and opened again when it has been moved away."""
+
+    def __init__(self, path: str) -> None:
+        """Raises BackendError when it cannot be written."""
+        self.path = path
+        self._file = self._open()
+
+    def _open(self) -> BinaryIO:
+        try:
+            return open(self.path, "ab", buffering=0)
+        except OSError as error:
+            raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def write(self, data: bytes) -> None:
+        """Append, at once; BackendError."""
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def reopen(self) -> None:
+        """Go on in the file that now has the path."""
+        self._file.close()
+        self._file = self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Deliveries(contextlib.ExitStack):
+    """Delivers the entries of records.
+
+    A record that a rule of ipmon.conf matches goes where that says, and nowhere else; all rules are
+    tried.
+
+    output   a stream or file for text; None: all goes to syslog
+    copy     a file for the bytes of each record (-B)
+    """
+
+    def __init__(
+        self,
+        output: BinaryIO | Appended | None,
+        syslog: Syslog | None = None,
+        copy: Appended | None = None,
+        rules: Iterable[Rule] = (),
+    ) -> None:
+        super().__init__()
+        self._output, self._syslog, self._copy = output, syslog, copy
+        self._files: dict[str, Appended] = {}
+        self._rules: list[Rule] = []
+        self.callback(self._end)
+        self.use(rules)
+
+    def _end(self) -> None:
+        """Let go of syslog, and tell what it did not take."""
+        if self._syslog is not None:
+            self._syslog.close()
+            if self._syslog.dropped:
+                _log.warning("syslog: %d lines could not be delivered", self._syslog.dropped)
+
+    def use(self, rules: Iterable[Rule]) -> None:
+        """From now on these are the rules; BackendError when a file of theirs cannot be written."""
+        self._rules = list(rules)
+        for rule in self._rules:
+            for action in rule.actions:
+                if action.kind in ("file", "raw"):
+                    self._file(action.argument)
+                elif action.kind == "syslog" and self._syslog is None:
+                    self._syslog = Syslog()
+
+    def _file(self, path: str) -> Appended:
+        if path not in self._files:
+            self._files[path] = Appended(path)
+            self.callback(self._files[path].close)
+        return self._files[path]
+
+    def deliver(self, record: Record, entry: Entry) -> None:
+        """Deliver a record; BackendError."""
+        if self._copy is not None:
+            self._copy.write(entry.raw)
+        if entry.missed:
+            self._say(entry.missed, LOG_WARNING)
+        matched = self._matching(record, entry) if self._rules else []
+        for rule in matched:
+            for action in rule.actions:
+                self._do(action, entry)
+        if not matched:
+            self._say(entry.line, entry.level, entry.dumps)
+
+    def _matching(self, record: Record, entry: Entry) -> list[Rule]:
+        """The rules that the record matches; one of another system as IPFilter would log it."""
+        if record.source != "ipl":
+            record = ipl.stream(LAYOUT).decode(entry.raw, Message(0, len(entry.raw)))
+        now_s = time.monotonic()
+        return [rule for rule in self._rules if rule.matches(record, now_s)]
+
+    def _say(self, line: str, level: int, dumps: Iterable[str] = ()) -> None:
+        if self._output is not None:
+            self._output.write("".join(f"{text}\n" for text in (line, *dumps))
+                               .encode("utf-8", "surrogateescape"))  # fmt: skip
+        elif self._syslog is not None:
+            self._syslog.send(line, level)
+            for text in dumps:
+                self._syslog.send(text, LOG_INFO)
+
+    def _do(self, action: Action, entry: Entry) -> None:
+        line = f"{entry.line}\n".encode("utf-8", "surrogateescape")
+        if action.kind == "file":
+            self._file(action.argument).write(line)
+        elif action.kind == "raw":
+            self._file(action.argument).write(entry.raw)
+        elif action.kind == "execute":
+            _execute(action.argument, line)
+        elif action.kind == "syslog" and self._syslog is not None:
+            facility, _, level = action.argument.rpartition(".")
+            number = LEVELS[level] if level else entry.level
+            named = FACILITIES[facility] << 3 if facility else 0
+            self._syslog.send(entry.line, number | named)
+
+    def flush(self) -> None:
+        """Write what is buffered; files are written at once."""
+        if self._output is not None and not isinstance(self._output, Appended):
+            self._output.flush()
+
+    def reopen(self) -> None:
+        """Open all files anew, by their names; BackendError."""
+        for file in (self._output, self._copy, *self._files.values()):
+            if isinstance(file, Appended):
+                file.reopen()
+
+
+def _execute(command: str, line: bytes) -> None:
+    """Run a shell command with the line on its standard input; what goes wrong is noted."""
+    import subprocess  # which few need
+
+    try:
+        done = subprocess.run(command, shell=True, input=line, timeout=PATIENCE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        _log.warning("execute %r: %s", command, error)
+        return
+    if done.returncode:
+        _log.warning("execute %r: exit status %d", command, done.returncode)

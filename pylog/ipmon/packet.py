@@ -1,0 +1,283 @@
+"""A packet record as a line of ipmon's text.
+
+    DD/MM/YYYY HH:MM:SS.uuuuuu [Nx ]IF @GROUP:RULE ACTION SOURCE -> DESTINATION PR PROTOCOL
+    len HEADER LENGTH ... K-S K-F IN|OUT MARKS
+
+The line is made from left to right of what the record's C structure and the logged bytes say;
+where releases differ, the row of the edition decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pylog.formats.packet import TCP_FLAGS
+from pylog.ipmon.edition import Edition
+from pylog.ipmon.names import Names, icmp, icmp6, protocol
+
+LOG_EMERG, LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO = 0, 3, 4, 5, 6
+"""Severities of syslog(3)."""
+
+_NONE = 0xFFFFFFFF
+_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
+_QUOTING = frozenset((3, 4, 5, 11, 12))
+_EXTENSIONS = frozenset((0, 43, 51, 60, 135))
+_FRAGMENT = 44
+_MARKS = (
+    (0x8000, "low-ttl"), (0x800, "OOW"), (0x400, "bad"), (0x10, "NAT"), (0x200, "bad-NAT"),
+    (0x4000, "bad-src"), (0x20, "multicast"), (0x40, "broadcast"),
+)  # fmt: skip
+"""FI_* bits of fl_lflags, in the order in which they are shown."""
+_MULTICAST, _BROADCAST, _MBCAST = 0x20, 0x40, 0x80
+
+
+class _Packet:
+    """The logged packet as ipmon sees it: numbers of its headers, as far as they were logged.
+
+    swapped   ip_len and ip_off are in little-endian order
+    """
+
+    def __init__(self, data: bytes, swapped: bool, edition: Edition) -> None:
+        self.data = data
+        self.machine: Literal["little", "big"] = "little" if swapped else "big"
+        order = "big" if edition.early else self.machine
+        self.version = data[0] >> 4 if data else 0
+        self.fragment = self.id = 0
+        if self.version == 6:
+            self.source, self.destination = data[8:24], data[24:40]
+            self.header, self.protocol = 40, self._octet(6)
+            self.length = self._number(4) + (0 if edition.payload_6 else 40)
+            if edition.walks:
+                self._walk()
+        else:
+            self.source, self.destination = data[12:16], data[16:20]
+            self.header, self.protocol = (data[0] & 15) * 4 if data else 0, self._octet(9)
+            self.length, self.fragment = self._number(2, order), self._number(6, self.machine)
+            self.id = self._number(4)
+        self.offset = (self.fragment & 0x1FFF) * 8
+
+    def _octet(self, at: int) -> int:
+        return self.data[at] if at < len(self.data) else 0
+
+    def _number(self, at: int, order: Literal["little", "big"] = "big") -> int:
+        return int.from_bytes(self.data[at : at + 2], order)
+
+    def _walk(self) -> None:
+        """Pass over IPv6 extension headers; a fragment header is the last that counts."""
+        while self.protocol in _EXTENSIONS and self.header + 2 <= len(self.data):
+            self.protocol, units = self.data[self.header : self.header + 2]
+            self.header += 8 + 8 * units
+        if self.protocol == _FRAGMENT:
+            self.header += 8
+
+    def at(self, offset: int, size: int) -> bytes:
+        """Bytes after the header, or b"" if they were not all logged."""
+        start = self.header + offset
+        return self.data[start : start + size] if start + size <= len(self.data) else b""
+
+
+def action(f: Mapping[str, Any], edition: Edition) -> tuple[str, int]:
+    """The letters for what the rule did, and the severity for syslog."""
+    flags = f["fl_flags"]
+    if edition.letters_3:
+        logged = flags & 0x10
+        if flags & 0x8000000:
+            return "S", LOG_ERR
+        if flags & 0x2:
+            return "p" if logged else "P", LOG_NOTICE
+        if flags & 0x1:
+            return "b" if logged else "B", LOG_WARNING
+        return ("n", LOG_NOTICE) if flags & 0x40000000 else ("L", LOG_INFO)
+    short = "S" if f["fl_lflags"] & 0x8 else ""
+    command = flags & 0xF
+    if command == 2:
+        letter, level = "p", LOG_ERR if short else LOG_NOTICE
+    elif command == 1:
+        letter, level = "b", LOG_WARNING
+    elif flags & 0x1F == 0x10:
+        letter, level = "L", LOG_INFO
+    elif flags & 0x40000000:
+        letter, level = "n", LOG_ERR if short else LOG_NOTICE
+    else:
+        letter, level = "?", LOG_EMERG
+    return short + letter, level
+
+
+def line(
+    f: Mapping[str, Any],
+    data: bytes,
+    swapped: bool,
+    edition: Edition,
+    names: Names,
+    verbose: bool,
+) -> tuple[str, int]:
+    """The line after the time, and the level for syslog.
+
+    f         the fields of the record, under their C names
+    data      the logged bytes
+    swapped   whether ip_len and ip_off are in little-endian order
+    """
+    packet = _Packet(data, swapped, edition)
+    letters, level = action(f, edition)
+    loglevel = f.get("fl_loglevel", 0xFFFF)
+    words = [
+        f"{f['ipl_count']}x " if f["ipl_count"] > 1 else "",
+        f"{_interface(f, edition)} @{_group(f, edition)}:{_rule(f, edition)} {letters} ",
+        *_headers(packet, "S" in letters, edition, names, verbose),
+        *_marks(f, edition),
+    ]
+    return "".join(words), level if loglevel == 0xFFFF else loglevel
+
+
+def text_of(array: bytes) -> str:
+    """A C string; bytes that are no text are kept as surrogates."""
+    return array.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def _interface(f: Mapping[str, Any], edition: Edition) -> str:
+    name = text_of(f["fl_ifname"])
+    unit = f.get("fl_unit")
+    if unit is None or not edition.units:
+        return name
+    if edition.four_letters:
+        return f"{name[:4]}{unit}"
+    return f"{name}{unit}" if name[-1:].isalpha() else name
+
+
+def _group(f: Mapping[str, Any], edition: Edition) -> str:
+    group = f.get("fl_group", _NONE)
+    if edition.rules_16:
+        return str(group & 0xFFFF)
+    if isinstance(group, bytes):
+        return "-1" if group[:2] == b"\xff\0" else text_of(group) or "0"
+    return "-1" if group == _NONE else str(group)
+
+
+def _rule(f: Mapping[str, Any], edition: Edition) -> str:
+    rule = f["fl_rule"]
+    if edition.rules_16:
+        return str((rule + 1) & 0xFFFF)
+    return "-1" if rule == _NONE else str((rule + 1) & _NONE)
+
+
+def _headers(
+    packet: _Packet, short: bool, edition: Edition, names: Names, verbose: bool
+) -> Iterator[str]:
+    """Addresses, protocol and lengths."""
+    source, destination = (
+        names.host(packet.source),
+        names.host(packet.destination),
+    )
+    number, header, length = packet.protocol, packet.header, packet.length
+    name = protocol(number) if number else edition.protocol_0
+    ports = packet.at(0, 4) if number in (_TCP, _UDP) and not packet.offset else b""
+    if number in (_TCP, _UDP) and not packet.offset:
+        if (short and not edition.early) or not ports:
+            yield f"{source} -> {destination} PR {name} len {header} {length}"
+            return
+        sport, dport = (names.port(int.from_bytes(p), name) for p in (ports[:2], ports[2:]))
+        yield f"{source},{sport} -> {destination},{dport} PR {name} len {header} {length}"
+        if edition.early and number == _UDP:
+            yield " "
+        if number == _TCP:
+            yield from _tcp(packet, edition, verbose)
+        return
+    ends = f"{source} -> {destination} PR"
+    kinds = packet.at(0, 2)
+    if number == _ICMPV6 and packet.version == 6 and not edition.early and kinds:
+        yield f"{ends} icmpv6 len {header} {length} icmpv6 {icmp6(*kinds)}"
+    elif number == _ICMP and packet.version == 4 and not packet.offset and kinds:
+        what = "{}/{}".format(*kinds) if edition.early else icmp(*kinds)
+        yield f"{ends} icmp len {header} {length} icmp {what}"
+        if kinds[0] in _QUOTING:
+            yield from _quoted(packet, edition, names)
+    else:
+        yield f"{ends} {name} len {header} ({length})"
+        if packet.offset:
+            yield _place(edition.fragments[0], packet.id, packet.fragment, length - header)
+
+
+def _tcp(packet: _Packet, edition: Edition, verbose: bool) -> Iterator[str]:
+    flags = packet.at(13, 1)
+    if not flags:
+        return
+    letters = TCP_FLAGS[flags[0] & (0x3F if edition.early else 0xFF)]
+    yield f" -{letters.strip('-')}"
+    if verbose:
+        sequence = packet.at(4, 8)
+        window = packet.at(14, 2)
+        yield (
+            f" {int.from_bytes(sequence[:4])} {int.from_bytes(sequence[4:])}"
+            f" {int.from_bytes(window)}"
+        )
+
+
+def _quoted(packet: _Packet, edition: Edition, names: Names) -> Iterator[str]:
+    """What an ICMP error says of the packet that it quotes."""
+    inner = packet.at(8, 20)
+    if not inner:
+        return
+    size = (inner[0] & 15) * 4
+    length = int.from_bytes(inner[2:4])
+    if edition.early or length > 1500:  # logged in the machine's order, it guesses
+        length = int.from_bytes(inner[2:4], packet.machine)
+    fragment = int.from_bytes(inner[6:8])
+    number = inner[9]
+    name = protocol(number) if number else edition.protocol_0
+    source, destination = (
+        names.host(inner[12:16]),
+        names.host(inner[16:20]),
+    )
+    head = f" for {source}", f" - {destination}"
+    first = packet.at(8 + size, 4)
+    offset = fragment & 0x1FFF
+    if edition.early or (number in (_TCP, _UDP) and not offset):
+        sport, dport = (names.port(int.from_bytes(p), name) for p in (first[:2], first[2:]))
+        yield f"{head[0]},{sport}{head[1]},{dport} PR {name} len {size} {length}"
+    elif number == _ICMP and not offset:
+        kinds = tuple(first[:2]) or (0, 0)
+        yield f"{head[0]}{head[1]} PR icmp len {size} {length} icmp {kinds[0]}/{kinds[1]}"
+    else:
+        yield f"{head[0]}{head[1]} PR {name} len {size} ({length})"
+        if offset:
+            yield _place(edition.fragments[1], int.from_bytes(inner[4:6]), fragment, length - size)
+
+
+def _place(form: str, ident: int, bits: int, size: int) -> str:
+    """Where a fragment lies in its datagram."""
+    more, dont = bits & 0x2000, bits & 0x4000
+    return form.format(
+        id=ident, size=size & 0xFFFF, offset=(bits & 0x1FFF) * 8, mark="+" if more else "",
+        more="+" if more else "", dont="-" if dont else "",
+    )  # fmt: skip
+
+
+def _marks(f: Mapping[str, Any], edition: Edition) -> Iterator[str]:
+    """What the filter did besides, and found."""
+    flags, lflags = f["fl_flags"], f.get("fl_lflags", 0)
+    state, fragments = (0x400, 0x200) if not edition.letters_3 else (0x1000, 0x800)
+    if flags & state:
+        yield " K-S"
+    if flags & fragments:
+        yield " K-F"
+    if "fl_dir" in f:
+        yield {0: " IN", 1: " OUT"}.get(f["fl_dir"], "")
+    elif flags & 0x8:
+        yield " IN"
+    elif flags & 0x4:
+        yield " OUT"
+    if not edition.marks:
+        return
+    if f["fl_logtag"]:
+        yield f" log-tag {f['fl_logtag'] - 2**32 if f['fl_logtag'] >> 31 else f['fl_logtag']}"
+    if any(f["fl_nattag"][:4]):
+        yield f" nat-tag {text_of(f['fl_nattag'])}"
+    for bit, word in _MARKS:
+        if lflags & bit:
+            yield f" {word}"
+    if lflags & (_MULTICAST | _BROADCAST | _MBCAST) == _MBCAST:
+        yield " mbcast"
+    if edition.reasons and f["fl_breason"]:
+        reason = f["fl_breason"]
+        yield f" reason:{edition.reasons.get(reason, reason)}"

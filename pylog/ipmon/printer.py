@@ -1,0 +1,202 @@
+"""Records as ipmon's text: lines, hex dumps, and what is missing between them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from functools import cache
+from typing import Any, NamedTuple
+
+from pylog.formats import ipl_layouts
+from pylog.formats.ipl_encode import Encoder
+from pylog.formats.ipl_layouts import Layout
+from pylog.formats.plan import BYTEORDER, Plan
+from pylog.ipmon import nat, packet, state
+from pylog.ipmon.edition import EDITIONS, Edition, edition_of, is_410
+from pylog.ipmon.names import Names
+from pylog.memo import Memo
+from pylog.record import LossRecord, Record, escape, queue_of
+
+LOGS = {"ipf": "ipf", "nat": "NAT", "state": "state"}
+"""What ipmon calls the logs."""
+
+LAYOUT = "ipl-5.1.2-lp64le"
+"""As which records of other systems are printed."""
+
+_log = logging.getLogger("pylog")
+
+
+class Entry(NamedTuple):
+    """What there is to print of a record.
+
+    missed   a line about records that are missing before it, or ""
+    line     the line, without its end; bytes that are no text are surrogates
+    level    for syslog: a severity, or one with a facility
+    dumps    lines of hex dumps
+    raw      the record as IPFilter logs it
+    """
+
+    missed: str
+    line: str
+    level: int
+    dumps: list[str]
+    raw: bytes
+
+    def text(self) -> bytes:
+        """All of it, as ipmon writes it."""
+        lines = [self.missed, self.line] if self.missed else [self.line]
+        return ("\n".join([*lines, *self.dumps]) + "\n").encode("utf-8", "surrogateescape")
+
+
+class _Source(NamedTuple):
+    """What is needed to take the records of a log of a layout apart."""
+
+    layout: Layout
+    plan: Plan
+    edition: Edition
+
+
+@cache
+def _source(layout_name: str, log: str) -> _Source:
+    layout = ipl_layouts.named(layout_name)
+    return _Source(layout, Plan(layout.schema(log)), edition_of(layout))
+
+
+def hex_dump(data: bytes) -> list[str]:
+    """Bytes as ipmon dumps them, sixteen a line."""
+    lines = []
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        text = "".join(chr(c) if 32 <= c < 127 else "." for c in row)
+        lines.append(f"{row.hex(' '):<47}        {text}")
+    return lines
+
+
+def clock(zone: tzinfo | None) -> Callable[[int], tuple[str, str]]:
+    """A function that gives the date and the time of day of a second; None: the machine's zone."""
+
+    def text(second: int) -> tuple[str, str]:
+        if zone is None:
+            moment = time.localtime(second)
+            return time.strftime("%d/%m/%Y ", moment), time.strftime("%H:%M:%S", moment)
+        at = datetime.fromtimestamp(second, zone)
+        return f"{at:%d/%m}/{at.year:04} ", f"{at:%H:%M:%S}"
+
+    remembered = Memo(text)
+    return lambda second: remembered[second]
+
+
+class Printer:
+    """Makes the text of records that were read with raw=True.
+
+    edition     of ipmon; None: the one that came with each record's layout
+    hosts       show them by name, which asks the resolver
+    ports       show services by name
+    encoder     makes what IPFilter would have logged out of the records of other systems
+    zone        of the times; None: the machine's
+    dated       whether lines begin with the date
+    safe        escape what would do something to a terminal, as names of interfaces may
+    verbose     -v: sequence numbers and window of TCP
+    header      -X: dump the record's head
+    packet      -x: dump the packet
+    body        -b: dump the body of what rules with `log body` logged
+    """
+
+    def __init__(
+        self,
+        *,
+        edition: Edition | None = None,
+        hosts: bool = False,
+        ports: bool = False,
+        encoder: Encoder | None = None,
+        zone: tzinfo | None = None,
+        dated: bool = True,
+        safe: bool = False,
+        verbose: bool = False,
+        header: bool = False,
+        packet: bool = False,
+        body: bool = False,
+    ) -> None:
+        self._edition = edition
+        self._names = {known: Names(hosts, ports, known) for known in (False, True)}
+        self._encoder = encoder or Encoder(LAYOUT)
+        self._time = clock(zone)
+        self._dated, self._safe, self._verbose = dated, safe, verbose
+        self._header, self._packet, self._body = header, packet, body
+        self._expected: dict[str, int] = {}
+        self._later: dict[str, bool] = {}
+        """Layouts of which there was a record from after 4.1.0."""
+
+    def entry(self, record: Record) -> Entry | None:
+        """What to print of a record; None where there is nothing.
+
+        A loss that is no gap in sequence numbers, which ipmon would not tell, is told to the logger
+        "pylog"; so is a record that IPFilter could not have logged.
+        """
+        raw, layout = record.raw, record.layout
+        if record.source != "ipl" or isinstance(record, LossRecord):
+            raw, layout = self._encoder.encode(record), self._encoder.layout.name
+        if isinstance(record, LossRecord):
+            if record.count is None or record.source != "ipl":
+                what = f"{record.size} bytes" if record.count is None else f"{record.count} records"
+                where = "" if record.offset is None else f" at offset {record.offset}"
+                _log.warning("lost %s%s: %s", what, where, record.reason)
+            return None
+        if raw is None:
+            raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")
+        return self._entry(layout, queue_of(record), raw) if raw else None
+
+    def _entry(self, layout: str, log: str, raw: bytes) -> Entry:
+        source = _source(layout, log)
+        edition, plan = self._edition or source.edition, source.plan
+        f = dict(zip(plan.names, plan.unpack(raw, 0), strict=True))
+        level, dumps = packet.LOG_INFO, []
+        names = self._names[edition.networks]
+        if log == "ipf":
+            edition = self._edition or self._packet_edition(source, f)
+            data = raw[plan.size :]
+            text, level = packet.line(
+                f, data, source.layout.host_order_ip, edition, names, self._verbose
+            )
+            dumps = self._dumps(f, raw, plan.size, edition)
+        elif log == "nat":
+            text = nat.line(f, edition, names)
+        else:
+            order = BYTEORDER[source.layout.abi.order]
+            text = state.line(f, order, edition, names)
+        date, clock = self._time(f["ipl_sec"])
+        when = f"{date if self._dated else ''}{clock}.{f['ipl_usec']:06} "
+        text = when + (escape(text) if self._safe else text)
+        return Entry(self._missed(f, log, edition), text, level, dumps, raw)
+
+    def _packet_edition(self, source: _Source, f: dict[str, Any]) -> Edition:
+        """The edition of a packet record: 4.1.0's as long as all records are of its time."""
+        layout = source.layout
+        if self._later.get(layout.name) or not is_410(layout, f["fl_ifname"], f.get("fl_unit")):
+            self._later[layout.name] = True
+            return source.edition
+        return EDITIONS["4.1.0"]
+
+    def _missed(self, f: dict[str, Any], log: str, edition: Edition) -> str:
+        number = f.get("ipl_seqnum")
+        if number is None or not edition.missed:
+            return ""
+        expected = self._expected.get(log, 0)
+        self._expected[log] = (number + f["ipl_count"]) & 0xFFFFFFFF
+        if number == expected:
+            return ""
+        missing = (number - expected) & 0xFFFFFFFF
+        return f"missed {missing} {LOGS[log]} log entries: {expected} {number}"
+
+    def _dumps(self, f: dict[str, Any], raw: bytes, head: int, edition: Edition) -> list[str]:
+        found = []
+        if self._header:
+            found += hex_dump(raw[:head])
+        after = head + f["fl_hlen"]
+        if self._packet:
+            found += hex_dump(raw[head : after + f["fl_plen"]])
+        elif self._body and f["fl_flags"] & edition.logbody:
+            found += hex_dump(raw[after : after + f["fl_plen"]])
+        return found

@@ -1,0 +1,63 @@
+"""A state record as a line of ipmon's text.
+
+STATE:WORD SOURCE -> DESTINATION PR PROTOCOL COUNTERS
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pylog.ipmon.edition import Edition
+from pylog.ipmon.names import Names, protocol
+from pylog.ipmon.nat import signed
+
+_NEW, _EXPIRE = 0, 0xFFFF
+_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
+_ESTABLISHED = 4
+
+
+def line(
+    f: Mapping[str, Any], order: Literal["little", "big"], edition: Edition, names: Names
+) -> str:
+    """The line after the time, of the fields of the record under their C names.
+
+    order   of the machine that wrote it, in which isl_ps has an ICMP type
+    """
+    kind = f["isl_type"]
+    word = f"STATE:{edition.state[kind]}" if kind in edition.state else f"Type: {kind}"
+    if kind == _EXPIRE and f["isl_p"] == _TCP and max(f.get("isl_state", b"\0")) > _ESTABLISHED:
+        word = "STATE:CLOSE"
+    text = f"{word} {_ends(f, order, edition, names)}"
+    if f.get("isl_tag"):
+        text += f" tag {f['isl_tag']}"
+    return text + ("" if kind == _NEW else _counters(f))
+
+
+def _ends(
+    f: Mapping[str, Any], order: Literal["little", "big"], edition: Edition, names: Names
+) -> str:
+    number, ps = f["isl_p"], f["isl_ps"]
+    name = protocol(number) if number else edition.protocol_0
+    width = 16 if f.get("isl_v") == 6 else 4
+    source, destination = (names.host(f[end][:width]) for end in ("isl_src", "isl_dst"))
+    if number in (_TCP, _UDP):
+        sport, dport = (names.port(int.from_bytes(p), name) for p in (ps[:2], ps[2:]))
+        return f"{source},{sport} -> {destination},{dport} PR {name}"
+    if number in (_ICMP, _ICMPV6):
+        word = "icmp" if number == _ICMP else "icmpv6"
+        return f"{source} -> {destination} PR {word} {int.from_bytes(ps[:2], order)}"
+    return f"{source} -> {destination} PR {name}" if edition.directions else ""
+
+
+_WAYS = (("Forward", 0, 1), ("Backward", 2, 3))
+
+
+def _counters(f: Mapping[str, Any]) -> str:
+    if "isl_pkts" in f:
+        return f" Pkts {signed(f['isl_pkts'])} Bytes {signed(f['isl_bytes'])}"
+    text = ""
+    for way, into, out in _WAYS:
+        p, b = ([signed(f[f"isl_{what}.{i}"]) for i in (into, out)] for what in ("pkts", "bytes"))
+        text += f" {way}: Pkts in {p[0]} Bytes in {b[0]} Pkts out {p[1]} Bytes out {b[1]}"
+    return text

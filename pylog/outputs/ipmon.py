@@ -1,0 +1,67 @@
+"""The text of ipmon(8), as the ipmon prints it that came with the IPFilter which wrote the records.
+
+Records of Linux are printed as IPFilter would have logged them (formats.ipl_encode), in the newest
+form. Damaged bytes, of which ipmon says nothing, are told to the logger "pylog".
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, tzinfo
+from typing import BinaryIO
+
+from pylog.ipmon.edition import edition
+from pylog.ipmon.printer import Printer
+from pylog.options import Option
+from pylog.record import Record
+
+RAW = True
+OPTIONS = (
+    Option("tz", str, "UTC", "time zone of the times, as Europe/Oslo, or local"),
+    Option("ipmon_version", str, None, "print as that release of ipmon, as 4.1.13",
+           absent="the one of each record's layout"),
+)  # fmt: skip
+
+
+class Output:
+    """Writes records that were read with raw=True as ipmon's lines."""
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        colour: bool = False,
+        *,
+        tz: str = "UTC",
+        ipmon_version: str | None = None,
+    ) -> None:
+        """Raises ValueError for a zone or release that there is not."""
+        self._stream = stream
+        self._printer = Printer(
+            edition=edition(ipmon_version) if ipmon_version else None,
+            zone=zone_of(tz),
+            safe=stream.isatty(),
+        )
+
+    def write(self, record: Record) -> None:
+        entry = self._printer.entry(record)
+        if entry is not None:
+            self._stream.write(entry.text())
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        self.flush()
+
+
+def zone_of(name: str) -> tzinfo | None:
+    """The zone of a name, None for the machine's ("local"); ValueError where there is none."""
+    if name == "local":
+        return None
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone {name!r} here (local, UTC, Europe/Oslo...)") from error
