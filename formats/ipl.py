@@ -21,7 +21,9 @@ from pylog.formats import Guess, Item, Message, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import decoders
+from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.scrub import Scrubber
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
 LINKTYPES = (116,)
@@ -210,6 +212,38 @@ def described(layout: str, queue: str) -> str:
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
     """None: IPFilter logs names."""
     return {}
+
+
+_TEXTS = ("fl_ifname", "fl_group", "fl_nattag", "isl_group")
+
+
+def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
+    """The record without addresses, payload, kernel pointers and what was never written."""
+    records = stream(layout, message)
+    kind = records.layout_value
+    plan = Plan(kind.schema(records.device_of(message, Message(0, len(message)))))
+    f = dict(zip(plan.names, plan.unpack(message, 0), strict=True))
+    v = f.get("nl_v", f.get("isl_v", 4))
+    width = 16 if (v[0] if isinstance(v, bytes) else v) == 6 else 4
+    for name, value in f.items():
+        if (name.startswith("nl_") and name.endswith("ip")) or name in ("isl_src", "isl_dst"):
+            f[name] = scrubber.address(value[:width])
+        elif name in _TEXTS and isinstance(value, bytes):  # a group is a number before 4.0
+            f[name] = value.split(b"\0", 1)[0]
+        elif name == "nl_ifnames":
+            f[name] = b"".join(
+                n.split(b"\0", 1)[0].ljust(16, b"\0") for n in (value[:16], value[16:])
+            )
+        elif name in ("ipl_next", "fl_nattag_not"):
+            f[name] = 0
+    if f.get("fl_unit", 0) >= 0x8000:
+        f["fl_unit"] = 0xFFFFFFFF
+    if f.get("isl_p") in (1, 58):
+        f["isl_ps"] = f["isl_ps"][:2]
+    packet = message[plan.size :]
+    if kind.host_order_ip and packet[:1] and packet[0] >> 4 == 4:
+        return plan.pack(f) + swapped(scrubber.packet(swapped(packet)))
+    return plan.pack(f) + scrubber.packet(packet)
 
 
 def known_layouts() -> list[str]:

@@ -22,6 +22,8 @@ from pylog.errors import DecodeError
 from pylog.formats import LIMIT, Dropped, Guess, Item, Message, nfct, packet
 from pylog.formats import Stream as BaseStream
 from pylog.formats.netlink import (
+    IPV4_ADDRESS,
+    IPV6_ADDRESS,
     NFGENMSG,
     NLA_TYPE_MASK,
     NLMSG_DONE,
@@ -33,11 +35,13 @@ from pylog.formats.netlink import (
     build,
     nlattr,
     nlmsghdr,
+    scan,
     text,
     to_dict,
 )
 from pylog.formats.netlink import message as message_schema
 from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.scrub import Scrubber
 from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan
 
 NFNL_SUBSYS_ULOG = 4
@@ -85,7 +89,7 @@ ATTRIBUTES: Table = {
 }  # fmt: skip
 """enum nfulnl_attr_type."""
 
-NFULA_PAYLOAD = 9
+NFULA_HWADDR, NFULA_PAYLOAD, NFULA_HWHEADER, NFULA_L2HDR = 8, 9, 16, 21
 
 CONFIG: Table = {
     1: ("NFULA_CFG_CMD", Int8ub),  # NFULNL_CFG_CMD_*
@@ -517,3 +521,54 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                 )
             )
     return sorted(guesses, key=lambda g: -g.explained)[:1]
+
+
+def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
+    """The message of `Stream.raw` without addresses and payload; unknown attributes are zeros."""
+    order = "<" if layout == "nfulnl-le" else ">"
+    record = Stream(order).decode(message, Message(0, len(message)))
+    assert isinstance(record, PacketRecord)
+    out = bytearray(message)
+    size = int.from_bytes(message[:4], BYTEORDER[order])
+    for kind, start, stop in scan(message, 20, size, order, 0):
+        value = message[start:stop]
+        if kind == NFULA_PAYLOAD:
+            new = _scrubbed_payload(value, record, scrubber)
+        elif kind == NFULA_HWADDR and len(value) == 12:
+            length = min(int.from_bytes(value[:2]), 8)
+            address = scrubber.mac(value[4 : 4 + length])
+            new = value[:4] + address + bytes(8 - length)
+        elif kind in (NFULA_HWHEADER, NFULA_L2HDR):
+            new = scrubber.link_header(value)
+        elif kind not in ATTRIBUTES:
+            new = bytes(len(value))
+        else:
+            new = _scrubbed_addresses(ATTRIBUTES[kind][1], value, order, scrubber)
+        out[start:stop] = new
+    return bytes(out)
+
+
+def _scrubbed_payload(value: bytes, record: PacketRecord, scrubber: Scrubber) -> bytes:
+    """The payload; it begins with Ethernet's header, VLAN tags or the network header."""
+    network = len(value) - len(record.payload or b"")
+    head, data = value[:network], value[network:]
+    if network >= 14:
+        head = scrubber.link_header(head[:14]) + head[14:]
+    if record.family == "arp":
+        return head + scrubber.arp(data)
+    if record.family in ("ipv4", "ipv6"):
+        return head + scrubber.packet(data)
+    return head + scrubber.payload(data)
+
+
+def _scrubbed_addresses(kind: Any, value: bytes, order: str, scrubber: Scrubber) -> bytes:
+    """An attribute's value with other addresses in it, however deep."""
+    if kind in (IPV4_ADDRESS, IPV6_ADDRESS):
+        return scrubber.address(value) if len(value) in (4, 16) else bytes(len(value))
+    if not isinstance(kind, dict):
+        return value
+    out = bytearray(value)
+    for number, start, stop in scan(value, 0, len(value), order, 0):
+        inner = kind.get(number, ("", OCTETS))[1]
+        out[start:stop] = _scrubbed_addresses(inner, value[start:stop], order, scrubber)
+    return bytes(out)

@@ -33,6 +33,7 @@ from pylog.cli._sources import (
 )
 from pylog.errors import BackendError
 from pylog.reader import Records
+from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
 LONG_FILE = 1 << 24
@@ -68,6 +69,11 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help="tell on standard error what was found, read, damaged and lost",
     )  # fmt: skip
     parser.add_argument(
+        "--scrub", action="store_true",
+        help="put other addresses, MACs and payloads in place, and blank kernel pointers: for logs"
+        " that are to be published",
+    )  # fmt: skip
+    parser.add_argument(
         "--from-layout", metavar="NAME",
         help="the layout of the input, when --layout is that of the output (--to ipl)",
     )  # fmt: skip
@@ -95,6 +101,11 @@ def output_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def needs_raw(arguments: argparse.Namespace) -> bool:
+    """Whether records are to be read with their raw bytes."""
+    return arguments.scrub or outputs.needs_raw(arguments.to)
+
+
 def count(text: str) -> int:
     """A number of records on the command line."""
     if not text.isdecimal():
@@ -108,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     output_options(arguments)  # what is wrong with them is to be told before anything is read
     live = any(is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
-    raw = outputs.needs_raw(arguments.to)
+    raw = needs_raw(arguments)
     with Stopping() as stopping, Copy(arguments, stopping) as copy:
         for some in [sources] if together else [[source] for source in sources]:
             if copy.left == 0 or stopping.status:
@@ -130,6 +141,7 @@ class Copy(contextlib.ExitStack):
         self._stopping = stopping
         self._stream: BinaryIO | None = None
         self._output: outputs.Output | None = None
+        self._scrubbing = Scrubbing() if arguments.scrub else None
         self.left: int | None = arguments.count
         self._failed = False
 
@@ -178,6 +190,8 @@ class Copy(contextlib.ExitStack):
                 continue
             if record is None:
                 return
+            if self._scrubbing is not None:
+                record = self._scrubbing.record(record)
             output.write(record)
             if self.left is not None:
                 self.left -= 1

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 
 import pylog
-from pylog import outputs
 from pylog.cli._sources import Stopping, add_source_arguments, input_layout
-from pylog.cli.read import Copy, add_output_arguments, output_options
+from pylog.cli.read import Copy, add_output_arguments, needs_raw, output_options
 
 HELP = "write the records of a recording at its own pace"
 
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             loop=arguments.loop,
             layout=input_layout(arguments),
             on_error=arguments.on_error,
-            raw=outputs.needs_raw(arguments.to),
+            raw=needs_raw(arguments),
         ) as records,
     ):
         copy.all(records)

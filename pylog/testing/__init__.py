@@ -23,9 +23,10 @@ from pylog.backends import ipl as backend
 from pylog.backends.ipl import System
 from pylog.errors import DecodeError
 from pylog.formats import Damage, Message, ipl, ipl_layouts
-from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.ipl_encode import Encoder
+from pylog.formats.plan import Plan
 from pylog.reader import OnError, Reader
-from pylog.record import PacketRecord
+from pylog.record import PacketRecord, Record
 
 
 class _Descriptor:
@@ -90,9 +91,10 @@ class Device:
         if not rows:
             raise ValueError(f"no platform {platform!r}; there are {', '.join(backend.IOCTLS)}")
         self._requests = rows[0]
-        self._leaves = {leaf.name: leaf for leaf in Plan(self._layout.schema(log)).leaves}
-        self._counts = "ipl_count" in self._leaves
-        self._numbered = "ipl_seqnum" in self._leaves
+        self._plan = Plan(self._layout.schema(log))
+        self._encoder = Encoder(self._layout)
+        self._counts = "ipl_count" in self._plan.places
+        self._numbered = "ipl_seqnum" in self._plan.places
         self._bytewise = version.iplog == "2.x"
         lp64 = self._layout.abi.base.startswith("lp64")
         self._wide = lp64 and version.major == 3 and log == "ipf"
@@ -101,7 +103,7 @@ class Device:
         self._size = size or (32768 if self._numbered else 8192)
         unlimited = version.name == "3.4.35"
         self._read_limit = read_limit or (sys.maxsize if unlimited else self._size)
-        last = self._leaves.get("ipl_next")
+        last = self._plan.places.get("ipl_next")
         self._head = last.offset + last.size if last else 1  # sizeof(iplog_t)
         self._changed = threading.Condition()
         self._descriptors: dict[int, _Descriptor] = {}
@@ -116,11 +118,12 @@ class Device:
 
     # What the kernel does
 
-    def log(self, record: bytes) -> bool:
+    def log(self, record: bytes | Record) -> bool:
         """Log one event; False when there was no room for it, and it was dropped.
 
-        record   a whole record; its ipl_count becomes 1, and its ipl_seqnum the number of the
-                 event, which counts folded and dropped ones too
+        record   a whole record, or one of pylog's, of any source, which is encoded in the device's
+                 layout; its ipl_count becomes 1, and its ipl_seqnum the number of the event, which
+                 counts folded and dropped ones too
 
         A packet equal to the one before it is counted in the newest record, while that is unread.
         The kernel compares what it knows of the two packets (the first FI_LCSIZE bytes of fr_info),
@@ -129,24 +132,33 @@ class Device:
         3.4 do here. From 4.1 on, fragments but the first do not fold. NAT and state records never
         do, nor do the records of 2.x.
 
-        Raises DecodeError for what is no record of this log.
+        Raises DecodeError for what is no record of this log, ValueError for a record that the
+        layout cannot hold.
         """
-        event = self._record(record)
+        event = self._record(record if isinstance(record, bytes) else self._encoded(record))
         packet = self._comparable(event) if self._folds else b""
         with self._changed:
             self._counter += 1
             if self._counts:
-                self._set(event, "ipl_count", 1)
+                self._plan.set(event, "ipl_count", 1)
             if self._numbered:
-                self._set(event, "ipl_seqnum", self._counter & 0xFFFFFFFF)
+                self._plan.set(event, "ipl_seqnum", self._counter & 0xFFFFFFFF)
                 if not self._fits(event):  # ipf_log_items() looks for room first,
                     return self._append(event, 1)
             if packet and packet == self._newest and self._ring:
                 newest = self._ring[-1]
-                self._set(newest, "ipl_count", self._get(newest, "ipl_count") + 1)
+                self._plan.set(newest, "ipl_count", self._plan.get(newest, "ipl_count") + 1)
                 return True
             self._newest = packet  # and ipllog() before it last, when this stays although dropped
             return self._append(event, 1)
+
+    def _encoded(self, record: Record) -> bytes:
+        data = self._encoder.encode(record)
+        if not data:
+            reasons = ", ".join(self._encoder.refused) or "a loss"
+            self._encoder.refused.clear()
+            raise ValueError(f"{self._layout.name} has no room for {reasons}")
+        return data
 
     def keep(self, record: bytes) -> bool:
         """Log a record with the ipl_seqnum and ipl_count that it has; False when it was dropped.
@@ -155,9 +167,9 @@ class Device:
         """
         event = self._record(record)
         with self._changed:
-            events = self._get(event, "ipl_count") if self._counts else 1
+            events = self._plan.get(event, "ipl_count") if self._counts else 1
             if self._numbered:
-                self._counter = self._get(event, "ipl_seqnum") + events - 1
+                self._counter = self._plan.get(event, "ipl_seqnum") + events - 1
             self._newest = self._comparable(event) if self._folds else b""
             return self._append(event, events)
 
@@ -199,16 +211,6 @@ class Device:
         if self._layout.version.major >= 4 and fragment is not None and fragment.offset:
             return b""  # fin_off
         return bytes(record[self._head :])
-
-    def _get(self, record: bytearray, name: str) -> int:
-        leaf = self._leaves[name]
-        octets = record[leaf.offset : leaf.offset + leaf.size]
-        return int.from_bytes(octets, BYTEORDER[self._layout.abi.order])
-
-    def _set(self, record: bytearray, name: str, value: int) -> None:
-        leaf = self._leaves[name]
-        octets = value.to_bytes(leaf.size, BYTEORDER[self._layout.abi.order])
-        record[leaf.offset : leaf.offset + leaf.size] = octets
 
     def _fits(self, record: bytearray) -> bool:
         return self._used + len(record) <= self._size

@@ -1,0 +1,237 @@
+"""Logged bytes without what tells whose they are: other addresses and payloads of the same length.
+
+A `Scrubber` gives each address another one, always the same, in the order in which it meets them:
+IPv4 in 198.18.0.0/15 (RFC 2544) and then 10.0.0.0/8, IPv6 in 2001:db8::/32 (RFC 3849), MACs in
+02:00:00:00:00:00/24, which is for local use. What tells no host stays: the unspecified, loopback,
+multicast and broadcast addresses; link-local ones stay link-local. Payloads become bytes made of
+their number. Ports, lengths and header fields stay.
+
+A checksum is changed by what was changed under it (RFC 1624), so that a good one stays good and a
+bad one bad, whether the packet was logged whole or not. SCTP's CRC32c becomes 0, and so does what
+no header of RFC 791, 792, 8200, 4443, 4861, 9293, 768, 826 or 2784 explains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+LIMIT = 1 << 20
+"""How many addresses, and how many payloads, are told apart."""
+
+_ICMP, _TCP, _UDP, _IPV6, _GRE, _ESP, _AH, _ICMPV6, _SCTP = 1, 6, 17, 41, 47, 50, 51, 58, 132
+_EXTENSIONS, _ROUTING, _FRAGMENT = frozenset((0, 43, 60, 135, 139, 140)), 43, 44
+_CHECKSUM_AT = {_TCP: 16, _UDP: 6, 136: 6, _ICMP: 2, _ICMPV6: 2}
+_HEADER = {_TCP: 20, _UDP: 8, 136: 8, _GRE: 4, _ESP: 8, _AH: 12, _SCTP: 12}
+_ICMP_ERRORS, _ICMP6_ERRORS = frozenset((3, 4, 5, 11, 12)), frozenset((1, 2, 3, 4))
+_ADDRESS_OPTIONS = frozenset((7, 68, 131, 137))  # record route, timestamp, source routes
+_ND_TARGETS = {135: 1, 136: 1, 137: 2, 130: 1, 131: 1, 132: 1}
+"""How many IPv6 addresses follow the first 8 bytes of these ICMPv6 messages (MLD, ND)."""
+
+
+class Scrubber:
+    """Replaces addresses and payloads, the same by the same for as long as it lives.
+
+    Raises ValueError when it has met LIMIT addresses or payloads.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[bytes, int]] = {}
+
+    def _number(self, kind: str, value: bytes) -> int:
+        """The number of a value among those of its kind, from 1 on."""
+        table = self._known.setdefault(kind, {})
+        if len(table) >= LIMIT and value not in table:
+            raise ValueError(f"more than {LIMIT} different {kind}: scrubbing is for fixtures")
+        return table.setdefault(value, len(table) + 1)
+
+    def address(self, address: bytes) -> bytes:
+        """Another address in place of an IPv4 (4 bytes) or IPv6 (16 bytes) one."""
+        if len(address) == 4:
+            if address[0] in (0, 127) or 224 <= address[0] < 240 or address == b"\xff" * 4:
+                return address
+            number = self._number("IPv4 addresses", address)
+            base = 0xC6120000 if number < 1 << 17 else 0x0A000000
+            return (base + number).to_bytes(4)
+        if address[:12] == bytes(10) + b"\xff\xff":  # ::ffff:a.b.c.d
+            return address[:12] + self.address(address[12:])
+        if address[0] == 0xFF or int.from_bytes(address) in (0, 1):
+            return address
+        number = self._number("IPv6 addresses", address)
+        link_local = address[0] == 0xFE and address[1] & 0xC0 == 0x80
+        return ((0xFE80 << 112 if link_local else 0x20010DB8 << 96) + number).to_bytes(16)
+
+    def mac(self, address: bytes) -> bytes:
+        """Another link-layer address, of the same size."""
+        if not any(address) or (address[:1] and address[0] & 1):  # none; broadcast or multicast
+            return address
+        number = self._number("MAC addresses", address)
+        return (b"\x02" + number.to_bytes(8)[-(len(address) - 1) :]).rjust(len(address), b"\0")
+
+    def payload(self, data: bytes) -> bytes:
+        """Other bytes of the same length."""
+        if not any(data):
+            return data
+        number = self._number("payloads", hashlib.blake2b(data, digest_size=16).digest())
+        return hashlib.shake_128(number.to_bytes(8)).digest(len(data))
+
+    def link_header(self, data: bytes) -> bytes:
+        """The header before the network header: Ethernet, an IP tunnel's, or else all zeros."""
+        if len(data) >= 14:
+            return self.mac(data[:6]) + self.mac(data[6:12]) + data[12:14] + bytes(len(data) - 14)
+        return bytes(len(data))
+
+    def packet(self, data: bytes) -> bytes:
+        """A packet from the network header on, in network byte order; as far as it was logged."""
+        version = data[0] >> 4 if data else 0
+        if version == 4 and len(data) >= 20 and data[0] & 15 >= 5:
+            return self._ipv4(data)
+        if version == 6 and len(data) >= 40:
+            return self._ipv6(data)
+        return self.payload(data)
+
+    def arp(self, data: bytes) -> bytes:
+        """An ARP packet."""
+        out, at = bytearray(data), 8
+        if len(data) < 8:
+            return data
+        for size, change in 2 * ((data[4], self.mac), (data[5], self.address)):
+            part = data[at : at + size]
+            known = change == self.mac or size in (4, 16)
+            out[at : at + size] = change(part) if len(part) == size and known else bytes(len(part))
+            at += size
+        out[at:] = bytes(len(data[at:]))
+        return bytes(out)
+
+    def _ipv4(self, data: bytes) -> bytes:
+        size = min((data[0] & 15) * 4, len(data))
+        header = bytearray(data[:size])
+        for at in (12, 16):
+            header[at : at + 4] = self.address(data[at : at + 4])
+        self._options(header)
+        header[10:12] = _changed(data[10:12], data[:size], bytes(header))
+        later = int.from_bytes(data[6:8]) & 0x1FFF
+        ends = data[12:20], bytes(header[12:20])
+        return bytes(header) + self._layer4(data[9], data[size:], ends, bool(later))
+
+    def _options(self, header: bytearray) -> None:
+        """The addresses in IPv4 options."""
+        at = 20
+        while at + 1 < len(header):
+            kind, size = header[at], header[at + 1]
+            if kind == 0:
+                break
+            if kind == 1:
+                at += 1
+                continue
+            if size < 2:
+                break
+            if kind in _ADDRESS_OPTIONS:
+                for place in range(
+                    at + (4 if kind == 68 else 3), min(at + size, len(header)) - 3, 4
+                ):
+                    header[place : place + 4] = self.address(bytes(header[place : place + 4]))
+            at += size
+
+    def _ipv6(self, data: bytes) -> bytes:
+        header = bytearray(data[:40])
+        for at in (8, 24):
+            header[at : at + 16] = self.address(data[at : at + 16])
+        protocol, at, later = data[6], 40, False
+        while (protocol in _EXTENSIONS or protocol == _FRAGMENT) and at + 8 <= len(data):
+            if protocol == _FRAGMENT:
+                size, later = 8, bool(int.from_bytes(data[at + 2 : at + 4]) & 0xFFF8)
+            else:
+                size = 8 + 8 * data[at + 1]
+            part = bytearray(data[at : at + size])
+            if protocol == _ROUTING:
+                for place in range(8, len(part) - 15, 16):
+                    part[place : place + 16] = self.address(bytes(part[place : place + 16]))
+            header += part
+            protocol, at = data[at], at + size
+        ends = data[8:40], bytes(header[8:40])
+        return bytes(header) + self._layer4(protocol, data[at:], ends, later)
+
+    def _layer4(self, protocol: int, data: bytes, ends: tuple[bytes, bytes], later: bool) -> bytes:
+        """What follows the IP headers; `ends` are the addresses before and now."""
+        if later:
+            return self.payload(data)
+        if protocol in (4, _IPV6):
+            return self.packet(data)
+        special: dict[int, Callable[[bytes], bytes]] = {_ICMP: self._icmp, _ICMPV6: self._icmp6}
+        if protocol in special:
+            out = special[protocol](data)
+        else:
+            size = _HEADER.get(protocol, 0)
+            if protocol == _TCP and len(data) > 12:
+                size = max(size, (data[12] >> 4) * 4)
+            out = data[:size] + self.payload(data[size:])
+        if protocol == _SCTP:
+            return out[:8] + bytes(len(out[8:12])) + out[12:]
+        at = _CHECKSUM_AT.get(protocol)
+        if at is None or at + 2 > len(data) or (protocol == _UDP and not any(data[6:8])):
+            return out
+        pseudo = ends if protocol != _ICMP else (b"", b"")
+        checksum = _changed(data[at : at + 2], pseudo[0] + data, pseudo[1] + out)
+        if protocol == _UDP and not any(checksum):
+            checksum = b"\xff\xff"
+        return out[:at] + checksum + out[at + 2 :]
+
+    def _icmp(self, data: bytes) -> bytes:
+        kind = data[0] if data else 0
+        if kind in _ICMP_ERRORS:
+            rest = self.address(data[4:8]) if kind == 5 and len(data) >= 8 else data[4:8]
+            return data[:4] + rest + self.packet(data[8:])
+        if kind == 9:  # router advertisement: addresses and preferences
+            out = bytearray(data)
+            for at in range(8, len(data) - 3, 8):
+                out[at : at + 4] = self.address(data[at : at + 4])
+            return bytes(out)
+        return data[:8] + self.payload(data[8:])
+
+    def _icmp6(self, data: bytes) -> bytes:
+        kind = data[0] if data else 0
+        if kind in _ICMP6_ERRORS:
+            return data[:8] + self.packet(data[8:])
+        if 130 <= kind <= 137:
+            return self._neighbour(kind, data)
+        return data[:8] + self.payload(data[8:])
+
+    def _neighbour(self, kind: int, data: bytes) -> bytes:
+        """MLD and neighbour discovery: addresses, then options of which the known ones are kept."""
+        out = bytearray(data)
+        at = {133: 8, 134: 16}.get(kind, 8)
+        for _ in range(_ND_TARGETS.get(kind, 0)):
+            if at + 16 <= len(data):
+                out[at : at + 16] = self.address(data[at : at + 16])
+            at += 16
+        while at + 2 <= len(data) and data[at + 1] and kind >= 133:
+            option, size = data[at], 8 * data[at + 1]
+            part = data[at + 2 : at + size]
+            if option in (1, 2):
+                out[at + 2 : at + size] = self.mac(part)
+            elif option == 3 and len(part) == 30:
+                out[at + 16 : at + 32] = self.address(data[at + 16 : at + 32])
+            else:
+                out[at + 2 : at + size] = bytes(len(part))
+            at += size
+        out[at:] = bytes(len(data[at:]))
+        return bytes(out)
+
+
+def _sum(data: bytes) -> int:
+    """The ones' complement sum of 16-bit words."""
+    padded = data + bytes(len(data) & 1)
+    return sum(memoryview(padded).cast("H")) % 0xFFFF if padded else 0
+
+
+def _changed(checksum: bytes, before: bytes, after: bytes) -> bytes:
+    """The checksum of `after`, if the one given is that of `before` (RFC 1624, equation 3)."""
+    old = int.from_bytes(checksum, _HOST)
+    total = ((old ^ 0xFFFF) - _sum(before) + _sum(after)) % 0xFFFF
+    return (total ^ 0xFFFF).to_bytes(2, _HOST)
+
+
+_HOST: Any = "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big"
+"""The order of the words in `_sum`, which is this machine's; the sum does not care (RFC 1071)."""

@@ -1,0 +1,43 @@
+"""Records without what tells whose they are, for logs that are to be published."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import msgspec
+
+from pylog.detect import known
+from pylog.formats import Message, Stream, modules
+from pylog.formats.scrub import Scrubber
+from pylog.record import LossRecord, PacketRecord, Record, queue_of
+
+
+class Scrubbing:
+    """Gives other addresses and payloads to records that were read with raw=True."""
+
+    def __init__(self) -> None:
+        self._scrubber = Scrubber()
+        self._streams: dict[str, Stream] = {}
+        self._formats: dict[str, ModuleType] = {
+            module.Stream.source: module for module in modules().values() if module.LINKTYPES
+        }
+
+    def record(self, record: Record) -> Record:
+        """The record that the scrubbed message decodes to. Bytes that were damaged are left out."""
+        if isinstance(record, LossRecord):
+            return msgspec.structs.replace(record, raw=None)
+        module = self._formats[record.source]
+        layout = module.described(record.layout, queue_of(record))
+        if record.raw is None:
+            raise ValueError(
+                "a record without its raw bytes cannot be scrubbed: read with raw=True"
+            )
+        raw = module.scrub(record.raw, layout, self._scrubber)
+        if layout not in self._streams:
+            self._streams[layout] = known(layout).stream()
+        found = self._streams[layout].decode(raw, Message(0, len(raw)), True)
+        same = {"offset": record.offset, "observed_ns": record.observed_ns}
+        if isinstance(record, PacketRecord):  # names of interfaces are not in every message
+            names = ("indev", "outdev", "physindev", "physoutdev")
+            same |= {name: getattr(record, name) for name in names}
+        return msgspec.structs.replace(found, **same)
