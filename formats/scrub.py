@@ -85,10 +85,10 @@ class Scrubber:
     def packet(self, data: bytes) -> bytes:
         """A packet from the network header on, in network byte order; as far as it was logged."""
         version = data[0] >> 4 if data else 0
-        if version == 4 and len(data) >= 20 and data[0] & 15 >= 5:
-            return self._ipv4(data)
-        if version == 6 and len(data) >= 40:
-            return self._ipv6(data)
+        if version == 4 and data[0] & 15 >= 5:
+            return self._ipv4(data.ljust(20, b"\0"))[: len(data)]
+        if version == 6:
+            return self._ipv6(data.ljust(40, b"\0"))[: len(data)]
         return self.payload(data)
 
     def arp(self, data: bytes) -> bytes:
