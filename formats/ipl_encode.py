@@ -9,10 +9,12 @@ A packet of Linux becomes what IPFilter would have logged of it:
     fl_dir, fl_ifname      in and the interface it came in by, out and the one it leaves by; a
                            forwarded packet is logged as it comes in
     fl_flags               the action that is asked for its prefix, logged with its body
-    fl_group, fl_logtag    its prefix, with _ for blanks, or NFLOG group; its mark, uid or gid
+    fl_group, fl_logtag    its prefix, with _ for blanks, or its NFLOG group, always where groups
+                           are numbers; its mark, uid or gid
     fl_rule                none, which is shown as -1
     fl_hlen, body          the headers as ip_log.c takes them, and so much of the rest
     ipl_seqnum             the events of each log, with those that were lost, from 1 on
+    ipl_sec, ipl_usec      the kernel's time, or that of receipt, or that of the packet before
 
 Sources: ip_log.c, ip_nat.c and ip_state.c of IPFilter 3.4 to 5.1.
 """
@@ -86,6 +88,7 @@ class Encoder:
         unit = self.layout.abi.unit
         self._af_inet6 = af_inet6 or (_AF_INET6_FREEBSD if unit else _AF_INET6_NETBSD)
         self._events: dict[str, int] = {}
+        self._last_ns = 0
         self.lost: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
 
@@ -99,7 +102,7 @@ class Encoder:
             return b""
         if record.raw is not None and record.layout == self.layout.name:
             return record.raw
-        log = queue_of(record)
+        log = log_of(record)
         packet = b""
         try:
             fields = Fields(self.layout, log)
@@ -116,9 +119,19 @@ class Encoder:
         self.lost.update(+fields.lost)
         return fields.pack() + packet
 
+    def report(self) -> list[str]:
+        """What was lost and refused since the last report, as sentences."""
+        found = []
+        for what, counts in (("records left out", self.refused), ("not held", self.lost)):
+            if counts:
+                told = "; ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
+                found.append(f"{self.layout.name}: {what}: {told}")
+                counts.clear()
+        return found
+
     def _skip(self, loss: LossRecord) -> None:
         """Leave a gap in the numbers, where the layout has them."""
-        log = loss.queue if loss.source == "ipl" and loss.queue else "ipf"
+        log = log_of(loss)
         if loss.count is not None and plan_of(self.layout, log).places.get("ipl_seqnum"):
             self._events[log] = self._events.get(log, 0) + loss.count
         else:
@@ -138,7 +151,8 @@ class Encoder:
             nanoseconds = record.observed_ns
         if nanoseconds is None:
             fields.lost["time"] += 1
-            nanoseconds = 0
+            nanoseconds = self._last_ns
+        self._last_ns = nanoseconds
         second, rest = divmod(nanoseconds, 1_000_000_000)
         if second >> 8 * fields.size_of("ipl_sec"):
             raise Impossible(f"times after 2106, for which {self.layout.name} has no room")
@@ -209,7 +223,9 @@ class Encoder:
             "FI_SHORT": record.cut is not None,  # or ipmon reads beyond what there is
             "FI_TCPUDP": record.protocol in (_TCP, _UDP),
         }
-        groups = {"prefix": "_".join(prefix.split()) or record.group, "group": record.group}
+        word = "_".join(prefix.split())
+        named = self.layout.version.major >= 4  # before, groups are numbers
+        groups = {"prefix": word if word and named else record.group, "group": record.group}
         tags = {"mark": record.mark, "uid": record.uid, "gid": record.gid}
         return {
             "fl_flags": [*flags, "FR_LOGBODY"] if body else flags,
@@ -369,6 +385,11 @@ class Encoder:
         second, microsecond = divmod((record.timestamp_ns or 0) // 1000, 1_000_000)
         for name, value in ((f"{prefix}_sec", second), (f"{prefix}_usec", microsecond)):
             fields.put(name, int((record.extra or {}).get(name, value)), absent=value)
+
+
+def log_of(record: Record) -> str:
+    """The log of IPFilter that a record of any source belongs to: ipf, nat or state."""
+    return (queue_of(record) if record.source == "ipl" else "") or "ipf"
 
 
 _DIRECTIONS = {"in": 0, "forward": 0, "out": 1}

@@ -69,6 +69,11 @@ def _offset(stream: Stream, message: Message) -> int | None:
 # Packet records
 
 
+def split_bits(bits: int, order: str) -> tuple[int, int]:
+    """fl_flags and fl_unit of 2.x, bit-fields of 24 and 8 bits in one word."""
+    return (bits & 0xFFFFFF, bits >> 24) if order == "<" else (bits >> 8, bits & 0xFF)
+
+
 def _action_3(flags: int) -> str | int:
     """The order of the tests is ipmon's."""
     if flags & 0x2:
@@ -142,7 +147,7 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         if usec >= 1_000_000 or sec > MAX_SECONDS:
             _nanoseconds(stream, start, sec, usec)
         if bits is not None:  # 2.x: u_long flags:24, unit:8
-            flags, unit = (bits & 0xFFFFFF, bits >> 24) if order == "<" else (bits >> 8, bits & 255)
+            flags, unit = split_bits(bits, order)
         if narrow:
             rule = _NONE32 if rule == 0xFFFF else rule
             group = None if group == 0xFFFF else group

@@ -27,7 +27,7 @@ from pylog.backends.ipl import IOCTLS
 from pylog.cli import say
 from pylog.cli._sources import Stopping, greet, is_live, pair
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
-from pylog.formats.ipl_encode import Encoder
+from pylog.formats.ipl_encode import Encoder, log_of
 from pylog.ipmon.conf import ConfError, Rule, parse
 from pylog.ipmon.deliver import Appended, Deliveries
 from pylog.ipmon.edition import edition
@@ -35,7 +35,7 @@ from pylog.ipmon.printer import LAYOUT, LOGS, Printer
 from pylog.ipmon.syslog import Syslog
 from pylog.merge import Merged
 from pylog.reader import Reader, Records, deadline_of
-from pylog.record import Record, queue_of
+from pylog.record import LossRecord, Record
 
 HELP = "print logs as IPFilter's ipmon does, with its options"
 LETTERS = {"I": "ipf", "N": "nat", "S": "state"}
@@ -129,6 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
             stopping.records = None
             if stopping.status:
                 break
+    for line in printer.report():
+        say(line)
     return stopping.status
 
 
@@ -180,9 +182,9 @@ class _LogReader(Reader):
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             record = super().read(left)
-            if record is None or record.source != "ipl" or not queue_of(record):
+            if record is None or log_of(record) in self.logs:
                 return record
-            if queue_of(record) in self.logs:
+            if isinstance(record, LossRecord) and record.queue is None:
                 return record
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from functools import cache
 from typing import Any, NamedTuple
 
 from pylog.formats import ipl_layouts
-from pylog.formats.ipl_encode import Encoder
+from pylog.formats.ipl_encode import Encoder, log_of
 from pylog.formats.ipl_layouts import Layout
+from pylog.formats.ipl_records import split_bits
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.ipmon import nat, packet, state
 from pylog.ipmon.edition import EDITIONS, Edition, edition_of, is_410
 from pylog.ipmon.names import Names
 from pylog.memo import Memo
-from pylog.record import LossRecord, Record, escape, queue_of
+from pylog.record import LossRecord, Record, escape
 
 LOGS = {"ipf": "ipf", "nat": "NAT", "state": "state"}
 """What ipmon calls the logs."""
@@ -78,10 +79,13 @@ def clock(zone: tzinfo | None) -> Callable[[int], tuple[str, str]]:
     """A function that gives the date and the time of day of a second; None: the machine's zone."""
 
     def text(second: int) -> tuple[str, str]:
-        if zone is None:
-            moment = time.localtime(second)
-            return time.strftime("%d/%m/%Y ", moment), time.strftime("%H:%M:%S", moment)
-        at = datetime.fromtimestamp(second, zone)
+        try:
+            if zone is None:
+                moment = time.localtime(second)
+                return time.strftime("%d/%m/%Y ", moment), time.strftime("%H:%M:%S", moment)
+            at = datetime.fromtimestamp(second, zone)
+        except (OverflowError, OSError, ValueError):  # the zone's last hours of the year 9999
+            at = datetime.fromtimestamp(second, UTC)
         return f"{at:%d/%m}/{at.year:04} ", f"{at:%H:%M:%S}"
 
     remembered = Memo(text)
@@ -133,7 +137,7 @@ class Printer:
         """What to print of a record; None where there is nothing.
 
         A loss that is no gap in sequence numbers, which ipmon would not tell, is told to the logger
-        "pylog"; so is a record that IPFilter could not have logged.
+        "pylog". What IPFilter could not have logged of other systems has no entry; see `report`.
         """
         raw, layout = record.raw, record.layout
         if record.source != "ipl" or isinstance(record, LossRecord):
@@ -146,12 +150,19 @@ class Printer:
             return None
         if raw is None:
             raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")
-        return self._entry(layout, queue_of(record), raw) if raw else None
+        return self._entry(layout, log_of(record), raw) if raw else None
+
+    def report(self) -> list[str]:
+        """What of other systems' records has no text, as sentences."""
+        return self._encoder.report()
 
     def _entry(self, layout: str, log: str, raw: bytes) -> Entry:
         source = _source(layout, log)
         edition, plan = self._edition or source.edition, source.plan
         f = dict(zip(plan.names, plan.unpack(raw, 0), strict=True))
+        f.setdefault("ipl_count", 1)
+        if "fl_bits" in f:  # 2.x
+            f["fl_flags"], f["fl_unit"] = split_bits(f["fl_bits"], source.layout.abi.order)
         level, dumps = packet.LOG_INFO, []
         names = self._names[edition.networks]
         if log == "ipf":

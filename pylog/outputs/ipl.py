@@ -7,7 +7,6 @@ told at the end. How a Linux packet is logged is said in formats.ipl_encode.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import BinaryIO
 
 from pylog.formats.ipl_encode import BODY, GROUPS, TAGS, Encoder
@@ -46,7 +45,6 @@ class Output:
         af_inet6: int | None = None,
     ) -> None:
         self._stream = stream
-        self._layout = layout
         self._encoder = Encoder(
             layout, actions=actions, group=group, tag=tag, body=body, af_inet6=af_inet6
         )
@@ -59,14 +57,5 @@ class Output:
 
     def close(self) -> None:
         self.flush()
-        for what, counts in (
-            ("records not written", self._encoder.refused),
-            ("not held", self._encoder.lost),
-        ):
-            if counts:
-                _log.warning("%s: %s: %s", self._layout, what, _counted(counts))
-                counts.clear()
-
-
-def _counted(counts: Counter[str]) -> str:
-    return "; ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
+        for line in self._encoder.report():
+            _log.warning("%s", line)

@@ -6,6 +6,7 @@ form. Damaged bytes, of which ipmon says nothing, are told to the logger "pylog"
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, tzinfo
 from typing import BinaryIO
 
@@ -20,6 +21,9 @@ OPTIONS = (
     Option("ipmon_version", str, None, "print as that release of ipmon, as 4.1.13",
            absent="the one of each record's layout"),
 )  # fmt: skip
+
+
+_log = logging.getLogger("pylog")
 
 
 class Output:
@@ -51,6 +55,8 @@ class Output:
 
     def close(self) -> None:
         self.flush()
+        for line in self._printer.report():
+            _log.warning("%s", line)
 
 
 def zone_of(name: str) -> tzinfo | None:
