@@ -243,7 +243,7 @@ class Encoder:
             flags = [word for word in flags if word not in _WAYS.values()]
             flags += _way(record)
         if source is not None and source.major == 4:
-            flags = _flags_from_4(flags)
+            flags = _flags_from_4(flags, record.action)
         if self.layout.version.major == 4:
             flags = ["FF_LOGNOMATCH" if word == "FR_COPIED" else word for word in flags]
         if self.layout.version.major >= 4:
@@ -264,6 +264,10 @@ class Encoder:
                     value |= word
                 else:
                     fields.lost[f"{field} {word}"] += 1
+            room = 2 ** (8 * fields.size_of(field)) - 1
+            if value & ~room and room:
+                fields.lost[field] += 1
+                value &= room
             fields.put(field, value, absent=0)
 
     def _put_reason(self, fields: Fields, reason: str | int | None) -> None:
@@ -404,10 +408,10 @@ def _way(record: PacketRecord) -> list[str]:
     return [] if number is None else [_WAYS[number]]
 
 
-def _flags_from_4(given: list[str | int]) -> list[str | int]:
+def _flags_from_4(given: list[str | int], action: str | int | None) -> list[str | int]:
     """The flags of 4.x, where 0 is FR_CALL and one bit is FR_COPIED of a rule as well."""
     given = [word for word in given if word != "FR_CALL"]
-    if "FR_NOMATCH" in given:
+    if "FR_NOMATCH" in given or action == "nomatch":
         return given
     return ["FR_COPIED" if word == "FF_LOGNOMATCH" else word for word in given]
 

@@ -103,15 +103,21 @@ def bit_names(table_id: str, value: int) -> list[str | int]:
 
 
 def bits(table_id: str, words: Iterable[str | int]) -> tuple[int, list[str | int]]:
-    """The opposite of `bit_names`: the number, and those of the names that have no bit here."""
+    """The opposite of `bit_names`: the number, and those of the names that have no bit here.
+
+    Of several commands there is room for one: FR_PASS, which ipmon asks for first, or the first.
+    """
     table, commands = _bits(table_id)
     numbers = {name: bit for bit, name in table.items()}
-    numbers |= {name: command for command, name in enumerate(commands) if name}
-    value, unknown = 0, []
-    for word in words:
+    given = list(words)
+    told = [word for word in given if word in commands and word not in numbers]
+    command = "FR_PASS" if "FR_PASS" in told else next(iter(told), None)
+    value = commands.index(str(command)) if command is not None else 0
+    unknown = []
+    for word in given:
         if word in numbers:
             value |= numbers[str(word)]
-        else:
+        elif word != command:
             unknown.append(word)
     return value, unknown
 

@@ -39,9 +39,8 @@ def examples() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "output"), examples(), ids=lambda text: text[:50])
 def test_a_command_prints_what_the_readme_shows(command: str, output: str) -> None:
-    command = re.sub(
-        r"\bpylog (?=read|info|replay|--)", f"{shlex.quote(sys.executable)} -m pylog ", command
-    )
+    program = f"{shlex.quote(sys.executable)} -m pylog "
+    command = re.sub(r"\bpylog (?=read|info|replay|ipmon|--)", program, command)
     done = subprocess.run(
         command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -77,14 +76,15 @@ def test_the_live_examples_print_what_the_readme_shows(tmp_path: Path) -> None:
         for block in blocks("sh-session"):
             for part in re.split(r"^# ", block, flags=re.M)[1:]:
                 command, _, output = part.partition("\n")
-                command = re.sub(r"^pylog ", f"{python} -m pylog ", command)
+                command = re.sub(r"\bpylog (?=[a-z])", f"{python} -m pylog ", command)
+                command = re.sub(r"; ipmon ", f"; {python} -m pylog ipmon ", command)
                 script = f"cd {tmp_path}; {command}"
                 done = subprocess.run(
                     ["ip", "netns", "exec", namespace.name, "sh", "-c", script],
                     capture_output=True, text=True, timeout=60,
                     env={**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", ROOT_ON_PATH)},
                 )  # fmt: skip
-                time = r"^\d{4}-\d\d-\d\dT[\d:.]+Z"
+                time = r"^(\d{4}-\d\d-\d\dT[\d:.]+Z|\d\d/\d\d/\d{4} [\d:.]+)"
                 printed, shown = (
                     re.sub(time, "TIME", text, flags=re.M)
                     for text in (done.stdout + done.stderr, output)

@@ -2,16 +2,21 @@
 
 Records of that very layout keep their bytes, others are made anew; what the layout cannot hold is
 told at the end. How a Linux packet is logged is said in formats.ipl_encode.
+
+Into a pipe each record is one write, and the pipe holds no more than ipmon reads at a time: it
+loses what does not fit whole into what it has read.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from typing import BinaryIO
 
-from pylog.formats.ipl_encode import BODY, GROUPS, TAGS, Encoder
+from pylog.formats.ipl_encode import BODY, GROUPS, TAGS, Encoder, log_of
 from pylog.options import Option
-from pylog.record import Record
+from pylog.record import LossRecord, Record
 
 RAW = BINARY = True
 LAYOUT = "ipl-5.1.2-lp64le"
@@ -45,12 +50,27 @@ class Output:
         af_inet6: int | None = None,
     ) -> None:
         self._stream = stream
+        self._log: str | None = None
+        self._pipe = _is_pipe(stream)
         self._encoder = Encoder(
             layout, actions=actions, group=group, tag=tag, body=body, af_inet6=af_inet6
         )
+        if self._pipe:
+            numbered = self._encoder.layout.version.iplog == "5.0.6"
+            _limit(stream, 32768 if numbered else 8192)
 
     def write(self, record: Record) -> None:
-        self._stream.write(self._encoder.encode(record))
+        log = log_of(record)
+        told = self._encoder.layout.version.magic_tells_device
+        if not told and not isinstance(record, LossRecord):
+            self._log = self._log or log
+            if log != self._log:
+                self._encoder.refused[f"{log} records in a file of the {self._log} log"] += 1
+                return
+        data = self._encoder.encode(record)
+        self._stream.write(data)
+        if data and self._pipe:
+            self._stream.flush()
 
     def flush(self) -> None:
         self._stream.flush()
@@ -59,3 +79,20 @@ class Output:
         self.flush()
         for line in self._encoder.report():
             _log.warning("%s", line)
+
+
+def _is_pipe(stream: BinaryIO) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _limit(stream: BinaryIO, size: int) -> None:
+    """Let a pipe hold no more than `size` bytes, where the system can be asked."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, size)
+    except (ImportError, AttributeError, OSError):
+        _log.info("the pipe keeps its size")
