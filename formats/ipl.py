@@ -22,7 +22,7 @@ from pylog.formats import Stream as BaseStream
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import decoders
 from pylog.formats.packet import swapped
-from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.plan import BYTEORDER
 from pylog.formats.scrub import Scrubber
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
@@ -40,8 +40,7 @@ class _Log:
     """What is needed to find the records of one log of a layout."""
 
     def __init__(self, layout: Layout, device: str) -> None:
-        schema = layout.schema(device)
-        self.plan = Plan(schema)
+        self.plan = layout.plan(device)
         self.size = self.plan.size
         self.magic = layout.magic(device)
         self.dsize = self.plan.reader(("ipl_dsize",))
@@ -214,14 +213,17 @@ def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
     return {}
 
 
+_stream = cache(stream)
+
+
 _TEXTS = ("fl_ifname", "fl_group", "fl_nattag", "isl_group")
 
 
 def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     """The record without addresses, payload, kernel pointers and what was never written."""
-    records = stream(layout, message)
+    records = _stream(layout)
     kind = records.layout_value
-    plan = Plan(kind.schema(records.device_of(message, Message(0, len(message)))))
+    plan = kind.plan(records.device_of(message, Message(0, len(message))))
     f = dict(zip(plan.names, plan.unpack(message, 0), strict=True))
     v = f.get("nl_v", f.get("isl_v", 4))
     width = 16 if (v[0] if isinstance(v, bytes) else v) == 6 else 4

@@ -28,7 +28,7 @@ from typing import Any
 
 from pylog.formats import ipl_layouts
 from pylog.formats import ipl_names as names
-from pylog.formats.ipl_fields import NONE32, Fields, Impossible, plan_of
+from pylog.formats.ipl_fields import NONE32, Fields, Impossible
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER
@@ -132,7 +132,7 @@ class Encoder:
     def _skip(self, loss: LossRecord) -> None:
         """Leave a gap in the numbers, where the layout has them."""
         log = log_of(loss)
-        if loss.count is not None and plan_of(self.layout, log).places.get("ipl_seqnum"):
+        if loss.count is not None and "ipl_seqnum" in self.layout.plan(log).places:
             self._events[log] = self._events.get(log, 0) + loss.count
         else:
             self.lost["losses"] += 1
@@ -202,7 +202,7 @@ class Encoder:
     def _kept(self, fields: Fields, record: PacketRecord, payload: bytes) -> tuple[int, bytes]:
         """How many bytes are headers, and the bytes that are kept."""
         if record.source == "ipl" and record.raw is not None:
-            headers = plan_of(ipl_layouts.named(record.layout), "ipf").get(record.raw, "fl_hlen")
+            headers = ipl_layouts.named(record.layout).plan("ipf").get(record.raw, "fl_hlen")
             most = len(payload)
         else:
             headers = min(header_size(payload), 0xFF)

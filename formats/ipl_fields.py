@@ -7,24 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import octets
-from pylog.formats.plan import Leaf, Plan
+from pylog.formats.plan import Leaf
 
 
 class Impossible(Exception):
     """A layout cannot hold a record."""
-
-
-@cache
-def plan_of(layout: Layout, log: str) -> Plan:
-    """The fixed part of the records of a layout's log; Impossible where it has no such log."""
-    if log not in layout.devices:
-        raise Impossible(f"{log} records, which {layout.version.name} does not log")
-    return Plan(layout.schema(log))
 
 
 NONE32 = 0xFFFFFFFF
@@ -40,7 +31,9 @@ class Fields:
     def __init__(self, layout: Layout, log: str) -> None:
         """Raises Impossible where the layout has no such log."""
         self._layout = layout
-        self._plan = plan_of(layout, log)
+        if log not in layout.devices:
+            raise Impossible(f"{log} records, which {layout.version.name} does not log")
+        self._plan = layout.plan(log)
         self._places = dict(self._plan.places)
         if "fl_bits" in self._places:  # 2.x: u_long flags:24, unit:8
             bits = self._places["fl_bits"]

@@ -33,6 +33,8 @@ from construct import (
     this,
 )
 
+from pylog.formats.plan import Plan
+
 DEVICES = ("ipf", "nat", "state")
 """The packet, NAT and state log: /dev/ipl, /dev/ipnat and /dev/ipstate."""
 
@@ -379,6 +381,11 @@ class Layout:
             fields.append("packet" / Bytes(length))
         return Struct(*fields)
 
+    @cache  # noqa: B019 - as above
+    def plan(self, device: str) -> Plan:
+        """The fixed part of a record of the device's log, compiled."""
+        return Plan(self.schema(device))
+
 
 @cache
 def layout(version: str, abi: str | ABI) -> Layout:
@@ -405,6 +412,7 @@ def _abi(name: str) -> ABI:
     return abi
 
 
+@cache
 def named(name: str) -> Layout:
     """The layout of a name such as "ipl-5.1.2-lp64le-nounit"; ValueError if there is none."""
     prefix, _, rest = name.partition("-")

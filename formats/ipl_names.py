@@ -178,6 +178,7 @@ class Words(NamedTuple):
     tcp_states: tuple[str, ...]
 
 
+@cache
 def words(version: Version) -> Words:
     """The words of a version."""
     if version.major >= 5:

@@ -62,7 +62,7 @@ class _Source(NamedTuple):
 @cache
 def _source(layout_name: str, log: str) -> _Source:
     layout = ipl_layouts.named(layout_name)
-    return _Source(layout, Plan(layout.schema(log)), edition_of(layout))
+    return _Source(layout, layout.plan(log), edition_of(layout))
 
 
 def hex_dump(data: bytes) -> list[str]:

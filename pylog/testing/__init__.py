@@ -24,7 +24,6 @@ from pylog.backends.ipl import System
 from pylog.errors import DecodeError
 from pylog.formats import Damage, Message, ipl, ipl_layouts
 from pylog.formats.ipl_encode import Encoder
-from pylog.formats.plan import Plan
 from pylog.reader import OnError, Reader
 from pylog.record import PacketRecord, Record
 
@@ -91,7 +90,7 @@ class Device:
         if not rows:
             raise ValueError(f"no platform {platform!r}; there are {', '.join(backend.IOCTLS)}")
         self._requests = rows[0]
-        self._plan = Plan(self._layout.schema(log))
+        self._plan = self._layout.plan(log)
         self._encoder = Encoder(self._layout)
         self._counts = "ipl_count" in self._plan.places
         self._numbered = "ipl_seqnum" in self._plan.places
