@@ -96,6 +96,7 @@ class Backend(ABC):
     live      the bytes are of now: there is no place in an input to tell
     whole     what `receive` gives ends with a whole message
     regular   it is all there: receiving never waits
+    deferred  it may give nothing for long: what it is is found out by its first bytes, not before
     layout    the layout of the bytes, where the source cannot but have it
     size      the size of the whole source in its own bytes (compressed ones), None if unknown
     failure   set when the source ended in an error that is no fault of the system: a compressed
@@ -113,6 +114,7 @@ class Backend(ABC):
     live = False
     whole = False
     regular = False
+    deferred = False
     layout: str | None = None
     size: int | None = None
     failure: DecodeError | None = None

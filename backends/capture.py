@@ -148,7 +148,7 @@ class Capture(Backend):
             elif more is not None or self.closed:
                 break
             else:
-                self._poll(self.tick_s)
+                self._poll(None)
         self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
         self._unpacker = None if self.compression is None else _Unpacker(self.compression)
         self._first = first
@@ -244,13 +244,14 @@ class Capture(Backend):
 class Growing(Capture):
     """A file at whose end more is waited for; one that gets shorter is read from its start."""
 
+    deferred = True
     tick_s = 0.5
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises BackendError when the file cannot be opened, ValueError for a compressed one."""
-        super().__init__(path)
-        if self.compression is not None:
-            self.close()
+    def _begin(self) -> None:
+        """Nothing is waited for; a compressed file is refused with a ValueError."""
+        first = self._raw.read(_LONGEST)
+        self._raw.seek(0)
+        if any(first.startswith(magic) for magic in _MAGICS):
             raise ValueError(f"{self.name} is compressed: it cannot be followed")
 
     def _read(self, size: int) -> bytes | None:

@@ -123,7 +123,7 @@ class Device(Backend):
     read_size   how many bytes a read asks for, as far as that has been found out
     """
 
-    live = True
+    live = deferred = True
     whole = True
 
     def __init__(self, path: str, system: System | None = None) -> None:

@@ -117,7 +117,7 @@ class Nflog(Backend):
     foreign  datagrams so far that were not from the kernel, and were thrown away
     """
 
-    live = True
+    live = deferred = True
     whole = True
     layout = "nfulnl-le" if HOST_ORDER == "<" else "nfulnl-be"
 

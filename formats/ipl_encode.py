@@ -173,9 +173,11 @@ class Encoder:
 
     def _packet(self, fields: Fields, record: PacketRecord) -> bytes:
         """struct ipflog, and the bytes after it."""
-        if not record.payload or record.family not in ("ipv4", "ipv6"):
-            raise Impossible("no IP packet")
         v6 = record.family == "ipv6"
+        if not record.payload or record.payload[0] >> 4 != {"ipv4": 4, "ipv6": 6}.get(
+            str(record.family)
+        ):
+            raise Impossible("no IP packet")
         if v6 and self.layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3"):
             raise Impossible(f"IPv6 packets, which {self.layout.version.name} does not log")
         headers, packet = self._kept(fields, record, record.payload)
@@ -183,13 +185,13 @@ class Encoder:
         told = record.extra or {} if record.source == "ipl" else self._told(record, body)
         fields.put("fl_hlen", headers)
         fields.put("fl_plen", body if not body >> 8 * fields.size_of("fl_plen") else body & 0xFF)
-        fields.put("fl_rule", None if record.rule is None else record.rule - 1)
+        fields.put_rule("fl_rule", record.rule)
         fields.put_group("fl_group", told.get("group", record.group))
         self._put_flags(fields, record, told)
         device = record.outdev if record.direction == "out" else record.indev
         fields.put_interface(f"if{device}" if isinstance(device, int) else device or "")
         direction = told.get("fl_dir", _DIRECTIONS.get(record.direction or "", 2))
-        fields.put("fl_dir", direction, absent=direction)
+        fields.put("fl_dir", direction, absent=direction if direction <= 2 else None)
         fields.put("fl_loglevel", told.get("fl_loglevel", 0xFFFF), absent=0xFFFF)
         fields.put("fl_logtag", told.get("fl_logtag", 0), absent=0)
         fields.put_text("fl_nattag", told.get("fl_nattag", ""))
@@ -201,16 +203,22 @@ class Encoder:
 
     def _kept(self, fields: Fields, record: PacketRecord, payload: bytes) -> tuple[int, bytes]:
         """How many bytes are headers, and the bytes that are kept."""
+        if record.source != "ipl":  # padding of the link is no part of the packet
+            length = record.length or 0
+            payload = payload[:length] if length >= 20 else payload
+        headers = min(header_size(payload), 0xFF)
+        most = len(payload)
         if record.source == "ipl" and record.raw is not None:
             headers = ipl_layouts.named(record.layout).plan("ipf").get(record.raw, "fl_hlen")
-            most = len(payload)
-        else:
-            headers = min(header_size(payload), 0xFF)
-            most = len(payload) if self._body is None else headers + self._body
-        if not fields.size_of("ipl_dsize"):  # 2.x: fl_plen alone tells
-            if min(most, len(payload)) > headers + 0xFF:
-                fields.lost["packet"] += 1
-            most = min(most, headers + 0xFF)
+        elif record.source != "ipl" and self._body is not None:
+            most = min(most, headers + self._body)
+        if headers < 20 and not self.layout.version.has_magic:
+            raise Impossible(f"packets without a whole header, by {self.layout.version.name}")
+        # 2.x has no length but fl_plen; others need that of the packet where fl_plen is too small
+        stated = record.length if fields.size_of("ipl_dsize") else 0
+        if fields.size_of("fl_plen") == 1 and most > max(headers + 0xFF, stated or 0):
+            fields.lost["packet"] += 1
+            most = headers + 0xFF
         return headers, payload[:most]
 
     def _told(self, record: PacketRecord, body: int) -> dict[str, Any]:
@@ -218,6 +226,8 @@ class Encoder:
         prefix = record.prefix or ""
         action = next((a for p, a in self._actions.items() if fnmatchcase(prefix, p)), "log")
         flags = ["FR_LOG", *ACTIONS[action], *_way(record)]
+        if self.layout.version.major >= 4:
+            flags.append("FR_COPIED")  # as all rules of a kernel are
         found = {
             "FI_FRAG": record.fragment is not None,
             "FI_SHORT": record.cut is not None,  # or ipmon reads beyond what there is
@@ -298,6 +308,7 @@ class Encoder:
             fields.put(name, pair if fields.size_of(name) == 2 else one, absent=absent)
         self._put_counters(fields, record, "nl", names.NAT_DIRECTIONS)
         devices = [str(device or "").encode() for device in (record.indev, record.outdev)]
+        fields.lost["nl_ifnames"] += any(len(device) > 16 for device in devices)
         both = b"".join(device[:16].ljust(16, b"\0") for device in devices)
         fields.put("nl_ifnames", both, absent=bytes(32))
 
@@ -367,7 +378,7 @@ class Encoder:
         self._put_states(fields, extra.get("isl_state"))
         fields.put("isl_flags", extra.get("isl_flags", 0), absent=0)
         fields.put("isl_tag", extra.get("isl_tag", 0), absent=0)
-        fields.put("isl_rulen", None if record.rule is None else record.rule - 1)
+        fields.put_rule("isl_rulen", record.rule)
         fields.put_group("isl_group", record.group)
         self._put_counters(fields, record, "isl", names.STATE_DIRECTIONS)
 

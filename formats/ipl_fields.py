@@ -95,17 +95,27 @@ class Fields:
     def put_group(self, name: str, group: str | None) -> None:
         """A rule's group: a name from 4.0 on, a number before. "0" is the main list, None none."""
         leaf = self._places.get(name)
-        if leaf is None or leaf.code.endswith("s"):
+        if leaf is None:
+            self.lost[name] += group not in (None, "0")
+            return
+        if leaf.code.endswith("s"):
             if group is None:
-                self.put(name, b"\xff", absent=b"\xff")
+                self.put(name, b"\xff")
             else:
-                self.put_text(name, "" if group == "0" else group, self.size_of(name) - 1)
+                self.put_text(name, "" if group == "0" else group, leaf.size - 1)
             return
         number = int(group) if group and group.isascii() and group.isdigit() else None
         if group is not None and (number is None or number >= 2 ** (8 * leaf.size) - 1):
             self.lost[name] += 1
             number = None
         self.put(name, number)
+
+    def put_rule(self, name: str, rule: int | None) -> None:
+        """A rule's number, from 1 on; the field counts from 0, and all ones are none."""
+        if rule is not None and rule > 2 ** (8 * self.size_of(name)) - 1 and self.size_of(name):
+            self.lost[name] += 1
+            rule = None
+        self.put(name, None if rule is None else rule - 1)
 
     def put_interface(self, name: str) -> None:
         """fl_ifname; before 4.0 fl_unit is the number at its end, where the system has units."""

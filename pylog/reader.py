@@ -153,7 +153,7 @@ class Reader(Records):
     """Records of one source, in its order; an iterator, also an asynchronous one, and a context.
 
     replayed    give records as a live source does, without offsets
-    detection   what the source was found to be; UNDECIDED of a live device until records came
+    detection   what the source was found to be; UNDECIDED of a deferred one until records came
     received    records read so far
     size        of the last record read, in bytes of its message
     malformed   stretches of bytes so far that no record could be made of
@@ -172,7 +172,7 @@ class Reader(Records):
         on_error: OnError = "resync",
         raw: bool = False,
     ) -> None:
-        """Reads the first bytes and finds out what they are, unless the backend is live.
+        """Reads the first bytes and finds out what they are, unless the backend is deferred.
 
         layout     the layout's name, in place of detection
         on_error   "resync": tell damage as a LossRecord and go on; "strict": raise DecodeError
@@ -202,7 +202,7 @@ class Reader(Records):
             raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
         if backend.layout is not None:
             self._begin_as(known(backend.layout))
-        elif not backend.live:
+        elif not backend.deferred:
             self._begin(None)
 
     def _begin(self, deadline: float | None) -> None:
@@ -218,9 +218,9 @@ class Reader(Records):
             self._patience = time.monotonic() + PATIENCE_S
         while True:
             final = not more
-            if final and self.backend.live and not self._head:
+            if final and self.backend.deferred and not self._head:
                 return
-            decided = self.backend.live and self._layout is not None
+            decided = self.backend.deferred and self._layout is not None
             if not final and len(self._head) < HEAD and not decided:
                 left = max(0.0, self._patience - time.monotonic())
                 # twice as much is to come before it is worth another look

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
         arguments = _parser().parse_args(argv)
-        if sys.stdout is None and getattr(arguments, "write", None) in (None, "-"):
+        if sys.stdout is None and not _writes_elsewhere(arguments):
             raise BackendError("standard output is closed")
         status = int(arguments.run(arguments))
         if sys.stdout is not None:
@@ -54,6 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error.strerror or str(error))
         _drop_output()
         return 1
+
+
+def _writes_elsewhere(arguments: argparse.Namespace) -> bool:
+    """Whether the command needs no standard output: -w of read, OUTPUT and -s of ipmon."""
+    found = vars(arguments)
+    named = found.get("write") not in (None, "-") or found.get("file") is not None
+    return named or bool(found.get("syslog"))
 
 
 def say(text: str) -> None:

@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
@@ -32,7 +33,7 @@ from pylog.ipmon.conf import ConfError, Rule, parse
 from pylog.ipmon.deliver import Appended, Deliveries
 from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import LAYOUT, LOGS, Printer
-from pylog.ipmon.syslog import Syslog
+from pylog.ipmon.syslog import Syslog, facility_number
 from pylog.merge import Merged
 from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
@@ -112,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.flush:
         for path in sources:
             _flush(path)
-    with Stopping() as stopping, contextlib.ExitStack() as stack:
+    with Stopping() as stopping, _Hangup() as hangup, contextlib.ExitStack() as stack:
         deliveries = stack.enter_context(_deliveries(arguments))
         together = arguments.tail or any(_is_live(path) for path in sources)
         for records in _opened(sources, arguments, together):
@@ -125,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.pid_file = None
             stopping.records = records
             greet(records)
-            _copy(records, printer, deliveries, arguments.conf)
+            _copy(records, printer, deliveries, hangup, arguments.conf)
             stopping.records = None
             if stopping.status:
                 break
@@ -143,10 +144,8 @@ def _sources(arguments: argparse.Namespace) -> dict[str, set[str]]:
     default = {"ipf": system.device if system else "/dev/ipl", "nat": "/dev/ipnat",
                "state": "/dev/ipstate"}  # fmt: skip
     given = {log: getattr(arguments, log) for log in LOGS if getattr(arguments, log) is not None}
-    logs = set(LOGS) if arguments.all else set(given)
-    logs = logs.union(*arguments.on).difference(*arguments.off)
-    if not logs and not arguments.off:
-        logs = {"ipf"}
+    logs = set(LOGS) if arguments.all else set(given).union(*arguments.on) or {"ipf"}
+    logs = logs.difference(*arguments.off)
     if not logs:
         raise ValueError("no log is left to be read")
     found: dict[str, set[str]] = {}
@@ -251,16 +250,13 @@ def _flush(path: str) -> None:
 def _deliveries(arguments: argparse.Namespace) -> Deliveries:
     """Where the text goes."""
     rules = _rules(arguments.conf)
-    syslog = None
-    if arguments.syslog or arguments.syslog_to:
-        syslog = Syslog(arguments.syslog_to, arguments.facility)
-    output: BinaryIO | Appended | None = None
-    if arguments.file is not None:
-        output = Appended(arguments.file)
-    elif not arguments.syslog:
-        output = sys.stdout.buffer
+    facility_number(arguments.facility)  # which is to be told before anything is read
+    connect = partial(Syslog, arguments.syslog_to, arguments.facility)
     copy = Appended(arguments.copy) if arguments.copy is not None else None
-    return Deliveries(None if arguments.syslog else output, syslog, copy, rules)
+    if arguments.syslog:
+        return Deliveries(None, connect(), copy, rules, connect)
+    output = sys.stdout.buffer if arguments.file is None else Appended(arguments.file)
+    return Deliveries(output, None, copy, rules, connect)
 
 
 def _rules(path: str | None) -> list[Rule]:
@@ -294,36 +290,37 @@ class _Hangup:
         self.came = True
 
 
-def _copy(records: Records, printer: Printer, deliveries: Deliveries, conf: str | None) -> None:
+def _copy(
+    records: Records, printer: Printer, deliveries: Deliveries, hangup: _Hangup, conf: str | None
+) -> None:
     """Deliver the records to their end."""
-    with _Hangup() as hangup:
-        while True:
-            if hangup.came:
-                hangup.came = False
-                _reopen(deliveries, conf)
-            if not records.ready:
-                deliveries.flush()
-            try:
-                record = records.read(timeout=LOOK_S)
-            except TimeoutError:
-                continue
+    while True:
+        if not records.ready:
+            deliveries.flush()
+        record = None
+        with contextlib.suppress(TimeoutError):
+            record = records.read(timeout=LOOK_S)
             if record is None:
-                deliveries.flush()
-                return
-            entry = printer.entry(record)
-            if entry is not None:
-                deliveries.deliver(record, entry)
+                break
+        if hangup.came:
+            hangup.came = False
+            _reopen(deliveries, conf)
+        entry = None if record is None else printer.entry(record)
+        if record is not None and entry is not None:
+            deliveries.deliver(record, entry)
+    deliveries.flush()
 
 
 def _reopen(deliveries: Deliveries, conf: str | None) -> None:
-    """Open the files anew and read the configuration again; a wrong one is told and not used."""
-    deliveries.reopen()
+    """Open the files anew and read the configuration again; what is wrong is told and not used."""
     try:
-        rules = _rules(conf)
+        deliveries.reopen()
+    except BackendError as error:
+        say(f"{error}; the file stays as it is")
+    try:
+        deliveries.use(_rules(conf))
     except (ConfError, BackendError) as error:
         say(f"{error}; the rules stay as they are")
-        return
-    deliveries.use(rules)
 
 
 def _to_background(arguments: argparse.Namespace) -> None:
@@ -332,7 +329,8 @@ def _to_background(arguments: argparse.Namespace) -> None:
         say("-D needs OUTPUT or -s: staying in the foreground")
         return
     arguments.pid_file = arguments.pid_file or PID_FILE
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     if os.fork():
         os._exit(0)
     os.setsid()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from pylog.errors import BackendError
@@ -46,9 +46,10 @@ class Appended:
             raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
 
     def reopen(self) -> None:
-        """Go on in the file that now has the path."""
+        """Go on in the file that now has the path; BackendError, and in the old one, without it."""
+        file = self._open()
         self._file.close()
-        self._file = self._open()
+        self._file = file
 
     def close(self) -> None:
         """Close the file."""
@@ -61,8 +62,9 @@ class Deliveries(contextlib.ExitStack):
     A record that a rule of ipmon.conf matches goes where that says, and nowhere else; all rules are
     tried.
 
-    output   a stream or file for text; None: all goes to syslog
-    copy     a file for the bytes of each record (-B)
+    output    a stream or file for text; None: all goes to syslog
+    copy      a file for the bytes of each record (-B)
+    connect   makes the syslog when a rule is the first to ask for it
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class Deliveries(contextlib.ExitStack):
         syslog: Syslog | None = None,
         copy: Appended | None = None,
         rules: Iterable[Rule] = (),
+        connect: Callable[[], Syslog] = Syslog,
     ) -> None:
         super().__init__()
         self._output, self._syslog, self._copy = output, syslog, copy
+        self._connect = connect
         self._files: dict[str, Appended] = {}
         self._rules: list[Rule] = []
         self.callback(self._end)
@@ -88,13 +92,13 @@ class Deliveries(contextlib.ExitStack):
 
     def use(self, rules: Iterable[Rule]) -> None:
         """From now on these are the rules; BackendError when a file of theirs cannot be written."""
-        self._rules = list(rules)
-        for rule in self._rules:
-            for action in rule.actions:
-                if action.kind in ("file", "raw"):
-                    self._file(action.argument)
-                elif action.kind == "syslog" and self._syslog is None:
-                    self._syslog = Syslog()
+        found = list(rules)
+        for action in (action for rule in found for action in rule.actions):
+            if action.kind in ("file", "raw"):
+                self._file(action.argument)
+            elif action.kind == "syslog" and self._syslog is None:
+                self._syslog = self._connect()
+        self._rules = found
 
     def _file(self, path: str) -> Appended:
         if path not in self._files:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pylog.errors import BackendError
+from pylog.record import escape
 
 FACILITIES = {
     "kern": 0, "user": 1, "mail": 2, "daemon": 3, "auth": 4, "security": 4, "syslog": 5, "lpr": 6,
@@ -32,6 +33,13 @@ PATIENCE_S = 5.0
 """How long a peer may take for a line, and how long none is sent after it took longer."""
 
 
+def facility_number(name: str) -> int:
+    """The number of a facility; ValueError, with those that there are."""
+    if name not in FACILITIES:
+        raise ValueError(f"no syslog facility {name!r}; there are {', '.join(FACILITIES)}")
+    return FACILITIES[name]
+
+
 class Syslog:
     """A way to a syslog.
 
@@ -44,9 +52,7 @@ class Syslog:
         Raises ValueError for a facility or place that makes no sense, BackendError where nobody
         listens.
         """
-        if facility not in FACILITIES:
-            raise ValueError(f"no syslog facility {facility!r}; there are {', '.join(FACILITIES)}")
-        self._facility = FACILITIES[facility]
+        self._facility = facility_number(facility)
         self._ident = ident
         self._host = socket.gethostname() or "-"
         self._form: Callable[[int, str], bytes] = self._local
@@ -60,6 +66,7 @@ class Syslog:
         elif re.match(r"\w+:", where):
             raise ValueError(f"no syslog {where!r}: a path, udp:HOST[:PORT] or tcp:HOST[:PORT]")
         self._socket: socket.socket | None = None
+        self._end = b""
         self._not_before_s = 0.0
         self.dropped = 0
         self._connect()
@@ -93,6 +100,7 @@ class Syslog:
                     failure = error
                     made.close()
                 else:
+                    self._end = b"\0" if kind == socket.SOCK_STREAM else b""
                     return made
         raise failure
 
@@ -101,8 +109,9 @@ class Syslog:
 
         Connects anew if the syslog was restarted; a line that cannot be delivered is counted.
         """
-        priority = level if level >> 3 else self._facility << 3 | level
-        message = self._form(priority, line)
+        known = level >> 3 in range(1, 24)
+        priority = level if known else self._facility << 3 | level & 7
+        message = self._form(priority, escape(line)) + self._end
         if time.monotonic() >= self._not_before_s:
             for _ in range(2):
                 try:
