@@ -18,8 +18,9 @@
 seconds. An action's argument may stand in brackets, as in 5.x, or not, as in 4.x.
 
 The grammar is ipmon's (ipmon_y.y of 4.1 and 5.1), with IPv6 and with criteria for NAT and state
-records. What is not supported is refused by name: SNMP traps (send_trap) and loaded actions
-(load_action).
+records; `rule` is the number that is shown (there, the one stored), and one of N packets is just
+that (there, of N + 1). What is not supported is refused by name: SNMP traps (send_trap) and loaded
+actions (load_action).
 """
 
 from __future__ import annotations
@@ -105,8 +106,10 @@ def _tokens(text: str, name: str) -> Iterator[_Token]:
     line, at = 1, 0
     while at < len(text):
         match = _TOKEN.match(text, at)
-        if match is None:
+        if match is None and text[at] == '"':
             raise ConfError(f'{name}:{line}: a string that does not end: expected " before the end')
+        if match is None:
+            raise ConfError(f"{name}:{line}: {text[at]!r}, but expected a word or a sign")
         at = match.end()
         kind = match.lastgroup or ""
         if kind == "end":
@@ -135,7 +138,7 @@ class _Parser:
                 raise self._unsupported(word)
             if word.text == "match" and word.kind == "word":
                 found.append(self._rule())
-            elif word.kind == "word":
+            elif word.kind == "word" and not word.text.startswith("$"):
                 self._take()
                 self._sign("=")
                 self._variables[word.text] = self._value("a value")
@@ -155,7 +158,7 @@ class _Parser:
 
     def _error(self, expected: str, token: _Token | None = None) -> ConfError:
         token = token or self._next
-        found = repr(token.text) if token.text else token.kind
+        found = repr(token.text[:60]) if token.text else token.kind
         return ConfError(f"{self._name}:{token.line}: {found}, but expected {expected}")
 
     def _unsupported(self, token: _Token) -> ConfError:
@@ -173,7 +176,7 @@ class _Parser:
             raise self._error(expected)
         self._take()
         if token.kind == "word" and token.text.startswith("$"):
-            name = token.text[1:].strip("{}")
+            name = token.text[1:]
             if name not in self._variables:
                 raise self._error("the name of a variable set before", token)
             return self._variables[name]
@@ -225,13 +228,15 @@ class _Parser:
         rule.criteria[token.text] = Criterion(text, fits)
 
     def _every(self, rule: Rule) -> None:
-        count = 1
-        if self._next.text.isdecimal():
-            count = int(self._take().text)
-        if count < 1:
-            raise self._error("a number above 0", self._tokens[self._at - 1])
+        count, token = 1, self._next
+        if token.kind == "word" and token.text.isdecimal():
+            self._take()
+            try:
+                count = _number(token.text, 0xFFFFFFFF, 1)
+            except ValueError as error:
+                raise self._error(str(error), token) from error
         unit = self._next
-        if unit.text not in UNITS:
+        if unit.kind != "word" or unit.text not in UNITS:
             raise self._error("packets or seconds")
         self._take()
         rule.every, rule.unit, rule.every_given = count, UNITS[unit.text], True
@@ -273,10 +278,16 @@ def _one_of(value: str, words: tuple[str, ...]) -> str:
     return value
 
 
-def _number(value: str, most: int) -> int:
-    if not (value.isascii() and value.isdecimal() and int(value) <= most):
-        raise ValueError(f"a number, at most {most}")
-    return int(value)
+def _number(value: str, most: int, least: int = 0) -> int:
+    if re.fullmatch(r"[0-9]{1,10}", value) and least <= int(value) <= most:
+        return int(value)
+    raise ValueError(f"a number above 0, at most {most}" if least else f"a number, at most {most}")
+
+
+def _name(value: str, what: str = "a name") -> str:
+    if not value or "\0" in value:
+        raise ValueError(what)
+    return value
 
 
 def _direction(value: str) -> _Fits:
@@ -285,6 +296,8 @@ def _direction(value: str) -> _Fits:
 
 
 def _interface(value: str) -> _Fits:
+    _name(value)
+
     def fits(record: Record) -> bool:
         return value in (getattr(record, "indev", None), getattr(record, "outdev", None))
 
@@ -292,6 +305,7 @@ def _interface(value: str) -> _Fits:
 
 
 def _group(value: str) -> _Fits:
+    _name(value)
     return lambda record: getattr(record, "group", None) == value
 
 
@@ -318,7 +332,7 @@ def _type(value: str) -> _Fits:
 
 
 def _protocol(value: str) -> _Fits:
-    if value.isdecimal():
+    if value[:1].isdecimal():
         number = _number(value, 255)
     else:
         numbers = {name: number for number, name in PROTOCOLS.items()} | {"icmpv6": 58}
@@ -332,6 +346,8 @@ def _address(*fields: str) -> Callable[[str], _Fits]:
     def criterion(value: str) -> _Fits:
         try:
             network: IPv4Network | IPv6Network = ip_network(value, strict=False)
+            if "/" in value and _inverse(value):
+                raise ValueError
         except ValueError:
             raise ValueError("an address, with / and a prefix length or mask") from None
 
@@ -344,6 +360,12 @@ def _address(*fields: str) -> Callable[[str], _Fits]:
     return criterion
 
 
+def _inverse(value: str) -> bool:
+    """Whether a mask has its ones at the end, as 0.0.0.255."""
+    mask = value.partition("/")[2]
+    return "." in mask and mask.startswith("0.") and mask != "0.0.0.0"
+
+
 def _within(text: str, network: IPv4Network | IPv6Network) -> bool:
     address = ip_address(text)
     return address.version == network.version and address in network
@@ -351,12 +373,12 @@ def _within(text: str, network: IPv4Network | IPv6Network) -> bool:
 
 def _port(*fields: str) -> Callable[[str], _Fits]:
     def criterion(value: str) -> _Fits:
-        if value.isdecimal():
+        if value[:1].isdecimal():
             number = _number(value, 65535)
         else:
             try:
-                number = socket.getservbyname(value)
-            except OSError:
+                number = socket.getservbyname(_name(value))
+            except (OSError, ValueError):
                 raise ValueError("a port's number, or the name of a service") from None
         return lambda record: any(getattr(record, name, None) == number for name in fields)
 
@@ -379,6 +401,7 @@ def _tag(value: str) -> _Fits:
 
 
 def _nat_tag(value: str) -> _Fits:
+    _name(value)
     return lambda record: bool(_extra(record).get("fl_nattag") == value)
 
 
@@ -395,6 +418,7 @@ _CRITERIA: dict[str, Callable[[str], _Fits]] = {
 
 
 def _save(argument: str) -> Action:
+    _name(argument, '"file://PATH" or "raw://PATH"')
     for kind in ("file", "raw"):
         if argument.startswith(f"{kind}://") and argument != f"{kind}://":
             return Action(kind, argument.removeprefix(f"{kind}://"))
@@ -404,22 +428,18 @@ def _save(argument: str) -> Action:
 def _file(argument: str) -> Action:
     if "://" in argument:
         return _save(argument)
-    if not argument:
-        raise ValueError("a path")
-    return Action("file", argument)
+    return Action("file", _name(argument, "a path"))
 
 
 def _syslog(argument: str) -> Action:
-    facility, _, level = argument.rpartition(".")
-    if argument and ((facility and facility not in FACILITIES) or level not in LEVELS):
+    facility, dot, level = argument.rpartition(".")
+    if argument and (level not in LEVELS or (dot and facility not in FACILITIES)):
         raise ValueError("FACILITY.LEVEL, as local0.info")
     return Action("syslog", argument)
 
 
 def _execute(argument: str) -> Action:
-    if not argument:
-        raise ValueError("a command")
-    return Action("execute", argument)
+    return Action("execute", _name(argument, "a command"))
 
 
 def _nothing(argument: str) -> Action:

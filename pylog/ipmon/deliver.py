@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
@@ -81,10 +83,16 @@ class Deliveries(contextlib.ExitStack):
         self._files: dict[str, Appended] = {}
         self._rules: list[Rule] = []
         self.callback(self._end)
-        self.use(rules)
+        try:
+            self.use(rules)
+        except BaseException:
+            self.close()
+            raise
 
     def _end(self) -> None:
-        """Let go of syslog, and tell what it did not take."""
+        """Close the files; let go of syslog, and tell what it did not take."""
+        for file in self._files.values():
+            file.close()
         if self._syslog is not None:
             self._syslog.close()
             if self._syslog.dropped:
@@ -99,11 +107,13 @@ class Deliveries(contextlib.ExitStack):
             elif action.kind == "syslog" and self._syslog is None:
                 self._syslog = self._connect()
         self._rules = found
+        named = {action.argument for rule in found for action in rule.actions}
+        for path in self._files.keys() - named:
+            self._files.pop(path).close()
 
     def _file(self, path: str) -> Appended:
         if path not in self._files:
             self._files[path] = Appended(path)
-            self.callback(self._files[path].close)
         return self._files[path]
 
     def deliver(self, record: Record, entry: Entry) -> None:
@@ -146,8 +156,7 @@ class Deliveries(contextlib.ExitStack):
         elif action.kind == "syslog" and self._syslog is not None:
             facility, _, level = action.argument.rpartition(".")
             number = LEVELS[level] if level else entry.level
-            named = FACILITIES[facility] << 3 if facility else 0
-            self._syslog.send(entry.line, number | named)
+            self._syslog.send(entry.line, number, FACILITIES[facility] if facility else None)
 
     def flush(self) -> None:
         """Write what is buffered; files are written at once."""
@@ -162,13 +171,25 @@ class Deliveries(contextlib.ExitStack):
 
 
 def _execute(command: str, line: bytes) -> None:
-    """Run a shell command with the line on its standard input; what goes wrong is noted."""
+    """Run a shell command with the line on its standard input; what goes wrong is noted.
+
+    It has a session of its own, which is killed with all that it started when it takes too long.
+    """
     import subprocess  # which few need
 
     try:
-        done = subprocess.run(command, shell=True, input=line, timeout=PATIENCE_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        process = subprocess.Popen(
+            command, shell=True, stdin=subprocess.PIPE, start_new_session=True
+        )
+    except OSError as error:
         _log.warning("execute %r: %s", command, error)
         return
-    if done.returncode:
-        _log.warning("execute %r: exit status %d", command, done.returncode)
+    try:
+        process.communicate(line, PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        _log.warning("execute %r: timed out after %s seconds", command, PATIENCE_S)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return
+    if process.returncode:
+        _log.warning("execute %r: exit status %d", command, process.returncode)

@@ -5,6 +5,7 @@ The facility is ipmon's -L, unless a rule's `level` names one; the severity is t
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -28,7 +29,7 @@ LEVELS = {
 SOCKETS = ("/dev/log", "/var/run/log", "/var/run/syslog")
 """Where syslogd listens: Linux and Solaris, the BSDs, macOS."""
 
-_WHERE = re.compile(r"(udp|tcp):(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::(\d{1,5}))?")
+_WHERE = re.compile(r"(udp|tcp):(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::([0-9]{1,5}))?")
 PATIENCE_S = 5.0
 """How long a peer may take for a line, and how long none is sent after it took longer."""
 
@@ -63,6 +64,12 @@ class Syslog:
             self._form = self._rfc6587 if stream else self._rfc5424
             self._kind = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
             self._address = match[2] or match[3], int(match[4] or 514)
+            try:
+                self._address[0].encode("idna")
+            except UnicodeError as error:
+                raise ValueError(f"no host {self._address[0][:80]!r}") from error
+            if not 0 < self._address[1] < 1 << 16:
+                raise ValueError(f"no port {self._address[1]}, as in {where!r}: 1 to 65535")
         elif re.match(r"\w+:", where):
             raise ValueError(f"no syslog {where!r}: a path, udp:HOST[:PORT] or tcp:HOST[:PORT]")
         self._socket: socket.socket | None = None
@@ -76,16 +83,25 @@ class Syslog:
             if self._form == self._local:
                 self._socket = self._unix()
             else:
-                host, port = self._address
-                found = socket.getaddrinfo(host, port, type=self._kind)
-                family, kind, proto, _, address = found[0]
-                self._socket = socket.socket(family, kind, proto)
-                self._socket.settimeout(PATIENCE_S)
-                self._socket.connect(address)
+                self._socket = self._inet()
         except OSError as error:
-            self.close()
             where = self._where or " or ".join(SOCKETS)
             raise BackendError(f"no syslog at {where}: {error.strerror or error}") from error
+
+    def _inet(self) -> socket.socket:
+        host, port = self._address
+        failure = OSError(f"no address of {host}")
+        for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=self._kind):
+            made = socket.socket(family, kind, proto)
+            made.settimeout(PATIENCE_S)
+            try:
+                made.connect(address)
+            except OSError as error:
+                failure = error
+                made.close()
+            else:
+                return made
+        raise failure
 
     def _unix(self) -> socket.socket:
         paths = [self._where] if self._where else [p for p in SOCKETS if os.path.exists(p)]
@@ -104,29 +120,49 @@ class Syslog:
                     return made
         raise failure
 
-    def send(self, line: str, level: int) -> None:
+    def send(self, line: str, level: int, facility: int | None = None) -> None:
         """Deliver a line; level is a severity, with a facility (times 8) if it is not the usual.
 
         Connects anew if the syslog was restarted; a line that cannot be delivered is counted.
         """
-        known = level >> 3 in range(1, 24)
-        priority = level if known else self._facility << 3 | level & 7
-        message = self._form(priority, escape(line)) + self._end
+        told = self._facility if facility is None else facility
+        known = facility is None and level >> 3 in range(1, 24)
+        message = self._form(level if known else told << 3 | level & 7, escape(line))
         if time.monotonic() >= self._not_before_s:
             for _ in range(2):
                 try:
-                    if self._socket is None:
+                    if self._socket is None or self._is_gone(self._socket):
+                        self.close()
                         self._connect()
                     assert self._socket is not None
-                    self._socket.sendall(message)
+                    self._socket.sendall(message + self._end)
                     return
-                except TimeoutError:
+                except (OSError, BackendError) as error:
+                    if isinstance(error, OSError) and error.errno == errno.EMSGSIZE:
+                        break  # the line's own fault
                     self.close()
-                    break
-                except (OSError, BackendError):
-                    self.close()
-            self._not_before_s = time.monotonic() + PATIENCE_S
+                    cause = error.__cause__ or error
+                    if isinstance(cause, TimeoutError):
+                        self._not_before_s = time.monotonic() + PATIENCE_S
+                        break
+            else:
+                self._not_before_s = time.monotonic() + PATIENCE_S
         self.dropped += 1
+
+    @staticmethod
+    def _is_gone(connection: socket.socket) -> bool:
+        """Whether a peer has ended its stream."""
+        if connection.type != socket.SOCK_STREAM:
+            return False
+        connection.settimeout(0)
+        try:
+            return not connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            connection.settimeout(PATIENCE_S)
 
     def _local(self, priority: int, line: str) -> bytes:
         """As syslog(3) writes it."""
