@@ -15,6 +15,7 @@ from typing import Any
 import pylog
 from pylog import backends
 from pylog.cli import say
+from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
 from pylog.options import Option
 from pylog.reader import Reader, Records
@@ -116,6 +117,12 @@ def descriptors_of(records: Records) -> list[int]:
         with contextlib.suppress(OSError, ValueError):
             found.append(reader.fileno())
     return found
+
+
+def check_is_no_log(path: str, logs: Sequence[str | int]) -> None:
+    """BackendError when a file to be written is one of those that are read."""
+    if os.path.exists(path) and any(os.path.samefile(log, path) for log in logs):
+        raise BackendError(f"cannot write {path}: it is a log to be read")
 
 
 def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = False) -> Records:

@@ -17,7 +17,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from typing import Any
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say
-from pylog.cli._sources import Stopping, greet, is_live, pair
+from pylog.cli._sources import Stopping, check_is_no_log, greet, is_live, pair, paths_of
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats.ipl_encode import Encoder, log_of
 from pylog.ipmon.conf import ConfError, Rule, parse
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         for path in sources:
             _flush(path)
     with Stopping() as stopping, _Hangup() as hangup, contextlib.ExitStack() as stack:
-        deliveries = stack.enter_context(_deliveries(arguments))
+        deliveries = stack.enter_context(_deliveries(arguments, list(sources)))
         together = arguments.tail or any(_is_live(path) for path in sources)
         for records in _opened(sources, arguments, together):
             stack.callback(records.close)
@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
                 _to_background(arguments)
                 arguments.daemon = False
             if arguments.pid_file:
-                stack.callback(_write_pid(arguments.pid_file))
+                _write_pid(arguments.pid_file, stack)
                 arguments.pid_file = None
             stopping.records = records
             greet(records)
@@ -247,16 +247,25 @@ def _flush(path: str) -> None:
 # Where it goes
 
 
-def _deliveries(arguments: argparse.Namespace) -> Deliveries:
-    """Where the text goes."""
+def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries:
+    """Where the text goes; nothing is written to what is read."""
+    logs: list[str | int] = [*paths_of(sources), *([0] if "-" in sources else [])]
+
+    def check(path: str) -> None:
+        if os.path.isfile(path):
+            check_is_no_log(path, logs)
+
     rules = _rules(arguments.conf)
     facility_number(arguments.facility)  # which is to be told before anything is read
     connect = partial(Syslog, arguments.syslog_to, arguments.facility)
+    for path in (arguments.file, arguments.copy):
+        if path is not None:
+            check(path)
     copy = Appended(arguments.copy) if arguments.copy is not None else None
     if arguments.syslog:
-        return Deliveries(None, connect(), copy, rules, connect)
+        return Deliveries(None, connect(), copy, rules, connect, check)
     output = sys.stdout.buffer if arguments.file is None else Appended(arguments.file)
-    return Deliveries(output, None, copy, rules, connect)
+    return Deliveries(output, None, copy, rules, connect, check)
 
 
 def _rules(path: str | None) -> list[Rule]:
@@ -313,10 +322,8 @@ def _copy(
 
 def _reopen(deliveries: Deliveries, conf: str | None) -> None:
     """Open the files anew and read the configuration again; what is wrong is told and not used."""
-    try:
-        deliveries.reopen()
-    except BackendError as error:
-        say(f"{error}; the file stays as it is")
+    for failure in deliveries.reopen():
+        say(f"{failure}; the file stays as it is")
     try:
         deliveries.use(_rules(conf))
     except (ConfError, BackendError) as error:
@@ -340,17 +347,17 @@ def _to_background(arguments: argparse.Namespace) -> None:
     os.close(null)
 
 
-def _write_pid(path: str) -> Callable[[], None]:
-    """Write the process id; what it gives takes the file away again. BackendError."""
-    try:
-        Path(path).write_text(f"{os.getpid()}\n")
-    except OSError as error:
-        raise BackendError(f"cannot write {path}: {error.strerror}") from error
-    owner = os.getpid()
+def _write_pid(path: str, stack: contextlib.ExitStack) -> None:
+    """Write the process id, to be taken away again at the end; BackendError."""
+    told = f"{os.getpid()}\n"
 
     def remove() -> None:
-        if os.getpid() == owner and os.path.isfile(path):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if os.path.isfile(path) and Path(path).read_text() == told:
                 os.unlink(path)
 
-    return remove
+    stack.callback(remove)  # first: a signal may come at any time
+    try:
+        Path(path).write_text(told)
+    except OSError as error:
+        raise BackendError(f"cannot write {path}: {error.strerror}") from error

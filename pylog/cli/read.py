@@ -24,6 +24,7 @@ from pylog.cli._sources import (
     add_live_arguments,
     add_option,
     add_source_arguments,
+    check_is_no_log,
     descriptors_of,
     greet,
     is_live,
@@ -214,9 +215,7 @@ def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[Bi
             raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
         yield sys.stdout.buffer
         return
-    logs: list[str | int] = [*paths_of(arguments.source), *descriptors_of(records)]
-    if os.path.exists(arguments.write) and any(os.path.samefile(x, arguments.write) for x in logs):
-        raise BackendError(f"cannot write {arguments.write}: it is a log to be read")
+    check_is_no_log(arguments.write, [*paths_of(arguments.source), *descriptors_of(records)])
     try:
         stream = open(arguments.write, "wb")  # noqa: SIM115 - closed below
     except OSError as error:

@@ -67,6 +67,7 @@ class Deliveries(contextlib.ExitStack):
     output    a stream or file for text; None: all goes to syslog
     copy      a file for the bytes of each record (-B)
     connect   makes the syslog when a rule is the first to ask for it
+    check     is given the paths of rules before they are opened; it may raise BackendError
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class Deliveries(contextlib.ExitStack):
         copy: Appended | None = None,
         rules: Iterable[Rule] = (),
         connect: Callable[[], Syslog] = Syslog,
+        check: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__()
         self._output, self._syslog, self._copy = output, syslog, copy
-        self._connect = connect
+        self._connect, self._check = connect, check
         self._files: dict[str, Appended] = {}
         self._rules: list[Rule] = []
         self.callback(self._end)
@@ -113,6 +115,8 @@ class Deliveries(contextlib.ExitStack):
 
     def _file(self, path: str) -> Appended:
         if path not in self._files:
+            if self._check is not None:
+                self._check(path)
             self._files[path] = Appended(path)
         return self._files[path]
 
@@ -163,11 +167,16 @@ class Deliveries(contextlib.ExitStack):
         if self._output is not None and not isinstance(self._output, Appended):
             self._output.flush()
 
-    def reopen(self) -> None:
-        """Open all files anew, by their names; BackendError."""
+    def reopen(self) -> list[BackendError]:
+        """Open all files anew, by their names; what went wrong with those that stay as they are."""
+        failures = []
         for file in (self._output, self._copy, *self._files.values()):
             if isinstance(file, Appended):
-                file.reopen()
+                try:
+                    file.reopen()
+                except BackendError as error:
+                    failures.append(error)
+        return failures
 
 
 def _execute(command: str, line: bytes) -> None:
