@@ -313,6 +313,8 @@ class _Trial:
                 found.append("address families right")
             else:
                 self.score -= 1
+        if isinstance(record, PacketRecord) and self.layout.version.ipflog in ("3.4.0", "3.4.29"):
+            self.score -= _contradictions(record)
         if record.seq is not None:
             if record.seq == expected.get(device, 1):
                 found.append("sequence numbers from 1 on, without a gap")
@@ -336,6 +338,16 @@ def _checksum(header: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
+
+
+def _contradictions(record: PacketRecord) -> int:
+    """What is odd where 3.4.0 has fl_lflags and 3.4.29 has fl_dir, in the same four bytes."""
+    extra = record.extra or {}
+    lflags = extra.get("fl_lflags", ())
+    plain = record.family == "ipv4" and (record.payload or b"\x45")[0] == 0x45
+    odd = ("FI_OPTIONS" in lflags and plain) or any(isinstance(word, int) for word in lflags)
+    other = {"in": "FR_OUTQUE", "out": "FR_INQUE"}.get(str(record.direction))
+    return 2 * odd + (other in extra.get("fl_flags", ()))
 
 
 def _plausible(record: _Logged) -> bool:

@@ -132,7 +132,8 @@ class Encoder:
     def _skip(self, loss: LossRecord) -> None:
         """Leave a gap in the numbers, where the layout has them."""
         log = log_of(loss)
-        if loss.count is not None and "ipl_seqnum" in self.layout.plan(log).places:
+        numbered = log in self.layout.devices and "ipl_seqnum" in self.layout.plan(log).places
+        if loss.count is not None and numbered:
             self._events[log] = self._events.get(log, 0) + loss.count
         else:
             self.lost["losses"] += 1
@@ -215,8 +216,8 @@ class Encoder:
         if headers < 20 and not self.layout.version.has_magic:
             raise Impossible(f"packets without a whole header, by {self.layout.version.name}")
         # 2.x has no length but fl_plen; others need that of the packet where fl_plen is too small
-        stated = record.length if fields.size_of("ipl_dsize") else 0
-        if fields.size_of("fl_plen") == 1 and most > max(headers + 0xFF, stated or 0):
+        stated = _stated(payload) if fields.size_of("ipl_dsize") else 0
+        if fields.size_of("fl_plen") == 1 and most > max(headers + 0xFF, stated):
             fields.lost["packet"] += 1
             most = headers + 0xFF
         return headers, payload[:most]
@@ -432,6 +433,13 @@ def _number(table: Mapping[int, str | None], word: str | int | None) -> int | No
     if isinstance(word, int):
         return word
     return next((number for number, known in table.items() if known == word), None)
+
+
+def _stated(payload: bytes) -> int:
+    """The length that a packet's IP header states."""
+    if payload[0] >> 4 == 6:
+        return 40 + int.from_bytes(payload[4:6])
+    return int.from_bytes(payload[2:4])
 
 
 def header_size(payload: bytes) -> int:

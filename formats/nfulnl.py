@@ -530,21 +530,23 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     assert isinstance(record, PacketRecord)
     out = bytearray(message)
     size = int.from_bytes(message[:4], BYTEORDER[order])
+    seen: set[int] = set()
     for kind, start, stop in scan(message, 20, size, order, 0):
         value = message[start:stop]
-        if kind == NFULA_PAYLOAD:
+        if kind in seen or kind not in ATTRIBUTES:  # what counts is the first
+            new = bytes(len(value))
+        elif kind == NFULA_PAYLOAD:
             new = _scrubbed_payload(value, record, scrubber)
-        elif kind == NFULA_HWADDR and len(value) == 12:
+        elif kind == NFULA_HWADDR:
             length = min(int.from_bytes(value[:2]), 8)
             address = scrubber.mac(value[4 : 4 + length])
-            new = value[:4] + address + bytes(8 - length)
+            new = (value[:4] + address).ljust(len(value), b"\0")
         elif kind in (NFULA_HWHEADER, NFULA_L2HDR):
             new = scrubber.link_header(value)
-        elif kind not in ATTRIBUTES:
-            new = bytes(len(value))
         else:
             new = _scrubbed_addresses(ATTRIBUTES[kind][1], value, order, scrubber)
         out[start:stop] = new
+        seen.add(kind)
     return bytes(out)
 
 
@@ -568,7 +570,14 @@ def _scrubbed_addresses(kind: Any, value: bytes, order: str, scrubber: Scrubber)
     if not isinstance(kind, dict):
         return value
     out = bytearray(value)
-    for number, start, stop in scan(value, 0, len(value), order, 0):
-        inner = kind.get(number, ("", OCTETS))[1]
-        out[start:stop] = _scrubbed_addresses(inner, value[start:stop], order, scrubber)
+    try:
+        parts = scan(value, 0, len(value), order, 0)
+    except DecodeError:
+        return bytes(len(value))
+    for number, start, stop in parts:
+        part = value[start:stop]
+        if number in kind:
+            out[start:stop] = _scrubbed_addresses(kind[number][1], part, order, scrubber)
+        else:
+            out[start:stop] = bytes(len(part))
     return bytes(out)

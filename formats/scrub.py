@@ -20,12 +20,17 @@ from typing import Any
 LIMIT = 1 << 20
 """How many addresses, and how many payloads, are told apart."""
 
+DEPTH = 8
+"""How many packets within packets are looked into."""
+
 _ICMP, _TCP, _UDP, _IPV6, _GRE, _ESP, _AH, _ICMPV6, _SCTP = 1, 6, 17, 41, 47, 50, 51, 58, 132
 _EXTENSIONS, _ROUTING, _FRAGMENT = frozenset((0, 43, 60, 135, 139, 140)), 43, 44
 _CHECKSUM_AT = {_TCP: 16, _UDP: 6, 136: 6, _ICMP: 2, _ICMPV6: 2}
 _HEADER = {_TCP: 20, _UDP: 8, 136: 8, _GRE: 4, _ESP: 8, _AH: 12, _SCTP: 12}
 _ICMP_ERRORS, _ICMP6_ERRORS = frozenset((3, 4, 5, 11, 12)), frozenset((1, 2, 3, 4))
-_ADDRESS_OPTIONS = frozenset((7, 68, 131, 137))  # record route, timestamp, source routes
+_ADDRESS_OPTIONS = {7: (3, 4), 131: (3, 4), 137: (3, 4), 68: (4, 8)}
+"""IPv4 options with addresses (record route, source routes, timestamp): where the first is, and how
+far the next."""
 _ND_TARGETS = {135: 1, 136: 1, 137: 2, 130: 1, 131: 1, 132: 1}
 """How many IPv6 addresses follow the first 8 bytes of these ICMPv6 messages (MLD, ND)."""
 
@@ -66,8 +71,10 @@ class Scrubber:
         """Another link-layer address, of the same size."""
         if not any(address) or (address[:1] and address[0] & 1):  # none; broadcast or multicast
             return address
-        number = self._number("MAC addresses", address)
-        return (b"\x02" + number.to_bytes(8)[-(len(address) - 1) :]).rjust(len(address), b"\0")
+        number, size = self._number("MAC addresses", address), len(address)
+        if size < 6:
+            return (number & (1 << 8 * size) - 1).to_bytes(size)
+        return b"\x02" + number.to_bytes(size - 1)
 
     def payload(self, data: bytes) -> bytes:
         """Other bytes of the same length."""
@@ -82,13 +89,16 @@ class Scrubber:
             return self.mac(data[:6]) + self.mac(data[6:12]) + data[12:14] + bytes(len(data) - 14)
         return bytes(len(data))
 
-    def packet(self, data: bytes) -> bytes:
-        """A packet from the network header on, in network byte order; as far as it was logged."""
-        version = data[0] >> 4 if data else 0
+    def packet(self, data: bytes, depth: int = 0) -> bytes:
+        """A packet from the network header on, in network byte order; as far as it was logged.
+
+        depth   in how many others it is
+        """
+        version = data[0] >> 4 if data and depth < DEPTH else 0
         if version == 4 and data[0] & 15 >= 5:
-            return self._ipv4(data.ljust(20, b"\0"))[: len(data)]
+            return self._ipv4(data.ljust(20, b"\0"), depth)[: len(data)]
         if version == 6:
-            return self._ipv6(data.ljust(40, b"\0"))[: len(data)]
+            return self._ipv6(data.ljust(40, b"\0"), depth)[: len(data)]
         return self.payload(data)
 
     def arp(self, data: bytes) -> bytes:
@@ -104,7 +114,7 @@ class Scrubber:
         out[at:] = bytes(len(data[at:]))
         return bytes(out)
 
-    def _ipv4(self, data: bytes) -> bytes:
+    def _ipv4(self, data: bytes, depth: int) -> bytes:
         size = min((data[0] & 15) * 4, len(data))
         header = bytearray(data[:size])
         for at in (12, 16):
@@ -113,7 +123,7 @@ class Scrubber:
         header[10:12] = _changed(data[10:12], data[:size], bytes(header))
         later = int.from_bytes(data[6:8]) & 0x1FFF
         ends = data[12:20], bytes(header[12:20])
-        return bytes(header) + self._layer4(data[9], data[size:], ends, bool(later))
+        return bytes(header) + self._layer4(data[9], data[size:], ends, bool(later), depth)
 
     def _options(self, header: bytearray) -> None:
         """The addresses in IPv4 options."""
@@ -127,14 +137,14 @@ class Scrubber:
                 continue
             if size < 2:
                 break
-            if kind in _ADDRESS_OPTIONS:
-                for place in range(
-                    at + (4 if kind == 68 else 3), min(at + size, len(header)) - 3, 4
-                ):
+            stamps_only = kind == 68 and not any(b & 15 for b in header[at + 3 : at + 4])
+            if kind in _ADDRESS_OPTIONS and not stamps_only:
+                first, step = _ADDRESS_OPTIONS[kind]
+                for place in range(at + first, min(at + size, len(header)) - 3, step):
                     header[place : place + 4] = self.address(bytes(header[place : place + 4]))
             at += size
 
-    def _ipv6(self, data: bytes) -> bytes:
+    def _ipv6(self, data: bytes, depth: int) -> bytes:
         header = bytearray(data[:40])
         for at in (8, 24):
             header[at : at + 16] = self.address(data[at : at + 16])
@@ -151,17 +161,22 @@ class Scrubber:
             header += part
             protocol, at = data[at], at + size
         ends = data[8:40], bytes(header[8:40])
-        return bytes(header) + self._layer4(protocol, data[at:], ends, later)
+        return bytes(header) + self._layer4(protocol, data[at:], ends, later, depth)
 
-    def _layer4(self, protocol: int, data: bytes, ends: tuple[bytes, bytes], later: bool) -> bytes:
+    def _layer4(
+        self, protocol: int, data: bytes, ends: tuple[bytes, bytes], later: bool, depth: int
+    ) -> bytes:
         """What follows the IP headers; `ends` are the addresses before and now."""
         if later:
             return self.payload(data)
         if protocol in (4, _IPV6):
-            return self.packet(data)
-        special: dict[int, Callable[[bytes], bytes]] = {_ICMP: self._icmp, _ICMPV6: self._icmp6}
+            return self.packet(data, depth + 1)
+        special: dict[int, Callable[[bytes, int], bytes]] = {
+            _ICMP: self._icmp,
+            _ICMPV6: self._icmp6,
+        }
         if protocol in special:
-            out = special[protocol](data)
+            out = special[protocol](data, depth)
         else:
             size = _HEADER.get(protocol, 0)
             if protocol == _TCP and len(data) > 12:
@@ -178,11 +193,11 @@ class Scrubber:
             checksum = b"\xff\xff"
         return out[:at] + checksum + out[at + 2 :]
 
-    def _icmp(self, data: bytes) -> bytes:
+    def _icmp(self, data: bytes, depth: int) -> bytes:
         kind = data[0] if data else 0
         if kind in _ICMP_ERRORS:
             rest = self.address(data[4:8]) if kind == 5 and len(data) >= 8 else data[4:8]
-            return data[:4] + rest + self.packet(data[8:])
+            return data[:4] + rest + self.packet(data[8:], depth + 1)
         if kind == 9:  # router advertisement: addresses and preferences
             out = bytearray(data)
             for at in range(8, len(data) - 3, 8):
@@ -190,10 +205,10 @@ class Scrubber:
             return bytes(out)
         return data[:8] + self.payload(data[8:])
 
-    def _icmp6(self, data: bytes) -> bytes:
+    def _icmp6(self, data: bytes, depth: int) -> bytes:
         kind = data[0] if data else 0
         if kind in _ICMP6_ERRORS:
-            return data[:8] + self.packet(data[8:])
+            return data[:8] + self.packet(data[8:], depth + 1)
         if 130 <= kind <= 137:
             return self._neighbour(kind, data)
         return data[:8] + self.payload(data[8:])
