@@ -111,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
         body=arguments.body,
     )
     if arguments.flush:
-        for path in sources:
-            _flush(path)
+        for path in dict.fromkeys(_files(arguments).values()):
+            _flush(path, path in sources)
     with Stopping() as stopping, _Hangup() as hangup, contextlib.ExitStack() as stack:
         deliveries = stack.enter_context(_deliveries(arguments, list(sources)))
         together = arguments.tail or any(_is_live(path) for path in sources)
@@ -138,20 +138,25 @@ def run(arguments: argparse.Namespace) -> int:
 # What is read
 
 
+def _files(arguments: argparse.Namespace) -> dict[str, str]:
+    """Where each log is: what was said, or else the system's device."""
+    system = next((row for name, row in IOCTLS.items() if sys.platform.startswith(name)), None)
+    devices = {"ipf": system.device if system else "/dev/ipl", "nat": "/dev/ipnat",
+               "state": "/dev/ipstate"}  # fmt: skip
+    return {log: getattr(arguments, log) or device for log, device in devices.items()}
+
+
 def _sources(arguments: argparse.Namespace) -> dict[str, set[str]]:
     """The logs to be read, by the file in which they are."""
-    system = next((row for name, row in IOCTLS.items() if sys.platform.startswith(name)), None)
-    default = {"ipf": system.device if system else "/dev/ipl", "nat": "/dev/ipnat",
-               "state": "/dev/ipstate"}  # fmt: skip
-    given = {log: getattr(arguments, log) for log in LOGS if getattr(arguments, log) is not None}
-    logs = set(LOGS) if arguments.all else set(given).union(*arguments.on) or {"ipf"}
+    given = {log for log in LOGS if getattr(arguments, log) is not None}
+    logs = set(LOGS) if arguments.all else given.union(*arguments.on) or {"ipf"}
     logs = logs.difference(*arguments.off)
     if not logs:
         raise ValueError("no log is left to be read")
     found: dict[str, set[str]] = {}
-    for log in LOGS:
+    for log, path in _files(arguments).items():
         if log in logs:
-            found.setdefault(given.get(log, default[log]), set()).add(log)
+            found.setdefault(path, set()).add(log)
     return found
 
 
@@ -231,13 +236,18 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
     return reader
 
 
-def _flush(path: str) -> None:
-    """Let the kernel discard a log, and tell how much it was."""
+def _flush(path: str, wanted: bool) -> None:
+    """Let the kernel discard a log, and tell how much; one that is not read may be missing."""
     source = _source(path)
     if not source.startswith("ipl:"):
         say(f"{path} is no log device: nothing to flush")
         return
-    (backend,) = backends.connect(source, {})
+    try:
+        (backend,) = backends.connect(source, {})
+    except BackendUnavailable:
+        if wanted:
+            raise
+        return
     try:
         print(f"{backend.flush() or 0} bytes flushed from log buffer", flush=True)
     finally:

@@ -160,7 +160,8 @@ class Deliveries(contextlib.ExitStack):
         elif action.kind == "syslog" and self._syslog is not None:
             facility, _, level = action.argument.rpartition(".")
             number = LEVELS[level] if level else entry.level
-            self._syslog.send(entry.line, number, FACILITIES[facility] if facility else None)
+            told = FACILITIES[facility] if facility else None
+            self._syslog.send(entry.undated or entry.line, number, told)
 
     def flush(self) -> None:
         """Write what is buffered; files are written at once."""

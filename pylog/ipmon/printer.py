@@ -37,6 +37,7 @@ class Entry(NamedTuple):
     level    for syslog: a severity, or one with a facility
     dumps    lines of hex dumps
     raw      the record as IPFilter logs it
+    undated  the line without its date, for syslog
     """
 
     missed: str
@@ -44,6 +45,7 @@ class Entry(NamedTuple):
     level: int
     dumps: list[str]
     raw: bytes
+    undated: str = ""
 
     def text(self) -> bytes:
         """All of it, as ipmon writes it."""
@@ -178,9 +180,10 @@ class Printer:
             order = BYTEORDER[source.layout.abi.order]
             text = state.line(f, order, edition, names)
         date, clock = self._time(f["ipl_sec"])
-        when = f"{date if self._dated else ''}{clock}.{f['ipl_usec']:06} "
+        when = f"{clock}.{f['ipl_usec']:06} "
         text = when + (escape(text) if self._safe else text)
-        return Entry(self._missed(f, log, edition), text, level, dumps, raw)
+        line = date + text if self._dated else text
+        return Entry(self._missed(f, log, edition), line, level, dumps, raw, text)
 
     def _packet_edition(self, source: _Source, f: dict[str, Any]) -> Edition:
         """The edition of a packet record: 4.1.0's as long as all records are of its time."""
