@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -150,6 +151,32 @@ def test_another_release_can_be_asked_for(capfdbinary: pytest.CaptureFixture[byt
     assert b"missed" in new and b"missed" not in old
     assert main(["ipmon", "--ipmon-version", "6.7", "-f", dump]) == 2
     assert b"no ipmon '6.7'; there are 3.4.0, " in capfdbinary.readouterr().err
+
+
+@functools.cache
+def records_of(dump: Path) -> list[pylog.Record]:
+    with pylog.open(dump, raw=True) as reader:
+        return [record for record in reader if not isinstance(record, LossRecord)]
+
+
+@pytest.mark.parametrize("release", EDITIONS)
+def test_every_log_can_be_printed_as_any_release(release: str) -> None:
+    """Records are converted first, so that their bits mean the same."""
+    letters = {"pass": "pP", "block": "bB"}
+    for dump in samples.dumps("ipl/*"):
+        printer = Printer(edition=EDITIONS[release], zone=UTC, verbose=True, packet=True)
+        found = records_of(dump)
+        entries = [printer.entry(record) for record in found]
+        assert entries.count(None) == printer._other.refused.total() if printer._other else 0
+        for record, entry in zip(found, entries, strict=True):
+            if entry is None or not isinstance(record, pylog.PacketRecord):
+                continue
+            word = entry.line.split(" -> ")[0].split("@", 1)[1].split()[1]
+            short = record.short or "FI_SHORT" in (record.extra or {}).get("fl_lflags", ())
+            if record.action in letters and not short:
+                assert word in letters[str(record.action)], entry.line
+            assert f"{record.saddr}" in entry.line and f"{record.daddr}" in entry.line
+            assert entry.raw == record.raw
 
 
 def test_releases_are_known_by_their_numbers_and_those_of_layouts() -> None:

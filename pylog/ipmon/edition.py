@@ -106,7 +106,6 @@ EDITIONS = {
     row.release: row for row in (_340, _3429, _3435, _410, _4113, _4135, _503, _506, _510, _512)
 }
 
-NEWEST = _512
 _OF_VERSION = {
     "5.1.2": _512, "5.0.6": _506, "5.0.5": _503, "5.0.3": _503, "5.0.0": _503, "4.1": _4135,
     "4.1-illumos": _4135, "4.1-solaris": _4135, "3.4.35": _3435,
@@ -116,6 +115,12 @@ _OF_VERSION = {
 def edition_of(layout: Layout) -> Edition:
     """The newest release of ipmon that came with a layout; 3.4.0 for all that are older."""
     return _OF_VERSION.get(layout.version.name, _340)
+
+
+def layout_for(edition: Edition) -> Layout:
+    """The layout of the IPFilter that an ipmon came with, without what ipmon reads wrongly."""
+    release = "3.4.35" if edition.release == "3.4.29" else edition.release
+    return named(f"ipl-{release}-lp64be" + ("-nounit" if edition.letters_3 else ""))
 
 
 def is_410(layout: Layout, ifname: bytes, unit: int | None) -> bool:

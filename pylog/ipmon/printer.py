@@ -15,7 +15,7 @@ from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import split_bits
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.ipmon import nat, packet, state
-from pylog.ipmon.edition import EDITIONS, Edition, edition_of, is_410
+from pylog.ipmon.edition import EDITIONS, Edition, edition_of, is_410, layout_for
 from pylog.ipmon.names import Names
 from pylog.memo import Memo
 from pylog.record import LossRecord, Record, escape
@@ -97,7 +97,8 @@ def clock(zone: tzinfo | None) -> Callable[[int], tuple[str, str]]:
 class Printer:
     """Makes the text of records that were read with raw=True.
 
-    edition     of ipmon; None: the one that came with each record's layout
+    edition     of ipmon; None: the one that came with each record's layout. Records of other
+                layouts than its IPFilter's are converted first.
     hosts       show them by name, which asks the resolver
     ports       show services by name
     encoder     makes what IPFilter would have logged out of the records of other systems
@@ -128,6 +129,7 @@ class Printer:
         self._edition = edition
         self._names = {known: Names(hosts, ports, known) for known in (False, True)}
         self._encoder = encoder or Encoder(LAYOUT)
+        self._other = None if edition is None else Encoder(layout_for(edition))
         self._time = clock(zone)
         self._dated, self._safe, self._verbose = dated, safe, verbose
         self._header, self._packet, self._body = header, packet, body
@@ -152,13 +154,20 @@ class Printer:
             return None
         if raw is None:
             raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")
-        return self._entry(layout, log_of(record), raw) if raw else None
+        if not raw:
+            return None
+        known = ipl_layouts.named(layout)
+        if self._other is None or self._other.layout.version.structure == known.version.structure:
+            return self._entry(layout, log_of(record), raw, raw)
+        text = self._other.encode(record)
+        return self._entry(self._other.layout.name, log_of(record), text, raw) if text else None
 
     def report(self) -> list[str]:
         """What of other systems' records has no text, as sentences."""
-        return self._encoder.report()
+        return self._encoder.report() + ([] if self._other is None else self._other.report())
 
-    def _entry(self, layout: str, log: str, raw: bytes) -> Entry:
+    def _entry(self, layout: str, log: str, raw: bytes, own: bytes) -> Entry:
+        """The entry of a record; `own` are its bytes before they were converted."""
         source = _source(layout, log)
         edition, plan = self._edition or source.edition, source.plan
         f = dict(zip(plan.names, plan.unpack(raw, 0), strict=True))
@@ -183,7 +192,7 @@ class Printer:
         when = f"{clock}.{f['ipl_usec']:06} "
         text = when + (escape(text) if self._safe else text)
         line = date + text if self._dated else text
-        return Entry(self._missed(f, log, edition), line, level, dumps, raw, text)
+        return Entry(self._missed(f, log, edition), line, level, dumps, own, text)
 
     def _packet_edition(self, source: _Source, f: dict[str, Any]) -> Edition:
         """The edition of a packet record: 4.1.0's as long as all records are of its time."""
