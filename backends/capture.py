@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
-from pylog.backends import Backend, Check, Found
+from pylog.backends import Backend, Check, Found, readable
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
 
@@ -44,9 +44,18 @@ def connect(
 
     Raises BackendError when it cannot be opened, ValueError when it cannot be followed.
     """
-    if options.get("follow") and isinstance(address, str | os.PathLike) and os.path.isfile(address):
+    if options.get("follow") and isinstance(address, str | os.PathLike) and _grows(address):
         return [Growing(address)]
     return [Capture(address)]
+
+
+def _grows(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a file or FIFO, at whose end there may be more later."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
 
 
 def sources() -> list[Found]:
@@ -242,21 +251,25 @@ class Capture(Backend):
 
 
 class Growing(Capture):
-    """A file at whose end more is waited for; one that gets shorter is read from its start."""
+    """A file at whose end more is waited for; one that gets shorter is read from its start.
+
+    Of a FIFO the next writer is waited for.
+    """
 
     deferred = True
     tick_s = 0.5
 
     def _begin(self) -> None:
         """Nothing is waited for; a compressed file is refused with a ValueError."""
-        first = self._raw.read(_LONGEST)
-        self._raw.seek(0)
-        if any(first.startswith(magic) for magic in _MAGICS):
-            raise ValueError(f"{self.name} is compressed: it cannot be followed")
+        if self.size is not None:
+            first = self._raw.read(_LONGEST)
+            self._raw.seek(0)
+            if any(first.startswith(magic) for magic in _MAGICS):
+                raise ValueError(f"{self.name} is compressed: it cannot be followed")
 
     def _read(self, size: int) -> bytes | None:
-        self.size = self._regular_size() or 0
-        if self.size < self._taken:
+        self.size = self._regular_size()
+        if self.size is not None and self.size < self._taken:
             self._raw.seek(0)
             self._taken = 0
         return super()._read(size) or None
@@ -265,10 +278,10 @@ class Growing(Capture):
         return False  # receiving may wait
 
     def _readable(self) -> bool:
-        return True
+        return bool(readable([self.fileno()], 0))
 
     def _descriptors(self) -> list[int]:
-        return []
+        return []  # at its end a file is readable all the time, and a FIFO without a writer
 
 
 def _queued(raw: Any) -> int:

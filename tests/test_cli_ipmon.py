@@ -195,7 +195,7 @@ def hang_up(process: Process) -> None:
 def test_without_ipfilter_and_options_it_is_said_what_to_name() -> None:
     said = failed(ipmon(), 1)
     assert said.startswith("pylog: there is no /dev/ipl: IPFilter is not loaded")
-    assert "-f names a file, or nflog:GROUP" in said
+    assert "-f, -N and -S name files, -f also nflog:GROUP" in said
 
 
 @pytest.mark.skipif(os.path.exists("/dev/ipl"), reason="there is a /dev/ipl here")

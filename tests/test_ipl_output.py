@@ -193,3 +193,24 @@ def test_a_compressed_file_cannot_be_followed(tmp_path: Path) -> None:
     (tmp_path / "log.gz").write_bytes(gzip.compress(FILTER.read_bytes()))
     with pytest.raises(ValueError, match="is compressed: it cannot be followed"):
         pylog.open(tmp_path / "log.gz", follow=True)
+
+
+def test_a_fifo_is_followed_from_writer_to_writer(tmp_path: Path) -> None:
+    data, fifo = FILTER.read_bytes(), tmp_path / "fifo"
+    os.mkfifo(fifo)
+    found: list[pylog.Record] = []
+
+    def read() -> None:
+        with pylog.open(fifo, layout="ipl-5.1.2-lp64le", follow=True) as reader:
+            for record in reader:
+                found.append(record)
+                if len(found) == 61:
+                    break
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    for part in (data[:500], data[500:5000], data[5000:]):
+        with fifo.open("wb") as writer:
+            writer.write(part)
+    thread.join(30)
+    assert [r.seq for r in found] == [r.seq for r in records(FILTER)]

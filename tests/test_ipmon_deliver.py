@@ -942,3 +942,14 @@ def test_what_a_command_that_hangs_has_started_is_ended_with_it(
     with delivering(rules(f'execute "sleep 6 & echo $! > {path}; wait"')) as (deliveries, _):
         deliveries.deliver(first(), entry())
     assert until(lambda: gone(int(path.read_text())))
+
+
+def test_text_and_records_do_not_go_into_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    (tmp_path / "link").symlink_to(path)
+    both = rules(f'save "file://{path}"') + rules(f'save "raw://{tmp_path}/link"')
+    with pytest.raises(BackendError, match="one file for text and for records"):
+        Deliveries(io.BytesIO(), rules=parse(both))
+    with pytest.raises(BackendError, match="one file for text and for records"):
+        Deliveries(Appended(str(path)), copy=Appended(str(path)))
+    Deliveries(Appended(os.devnull), copy=Appended(os.devnull)).close()

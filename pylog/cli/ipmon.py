@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--layout", metavar="NAME", help="the layout of what is read, in place of detection")
     add("--ipmon-version", metavar="RELEASE",
         help="print as that release of ipmon (default: the one of the layout)")  # fmt: skip
+    add("--netns", metavar="NAME", help="the network namespace of nflog:GROUP")
     add("--syslog-to", metavar="PLACE", default="",
         help="with -s, another syslog: a socket's path, udp:HOST[:PORT] or tcp:HOST[:PORT]"
         " (RFC 5424)")  # fmt: skip
@@ -217,11 +218,17 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
     if path == os.devnull:
         return None
     source = _source(path)
-    options = {"follow": True} if arguments.tail and not is_live(source) else {}
+    options: dict[str, Any] = {}
+    if arguments.tail and not is_live(source):
+        options["follow"] = True
+    if arguments.netns is not None and source.startswith("nflog:"):
+        options["netns"] = arguments.netns
     try:
         (backend,) = backends.connect(source, options)
     except BackendUnavailable as error:
-        raise BackendUnavailable(f"{error}; -f names a file, or nflog:GROUP") from error
+        raise BackendUnavailable(
+            f"{error}; -f, -N and -S name files, -f also nflog:GROUP"
+        ) from error
     try:
         reader = _LogReader(backend, layout=arguments.layout, raw=True)
     except DecodeError as error:
@@ -268,7 +275,7 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
     rules = _rules(arguments.conf)
     facility_number(arguments.facility)  # which is to be told before anything is read
     connect = partial(Syslog, arguments.syslog_to, arguments.facility)
-    for path in (arguments.file, arguments.copy):
+    for path in (arguments.file, arguments.copy, arguments.pid_file):
         if path is not None:
             check(path)
     copy = Appended(arguments.copy) if arguments.copy is not None else None

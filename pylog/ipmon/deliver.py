@@ -103,15 +103,29 @@ class Deliveries(contextlib.ExitStack):
     def use(self, rules: Iterable[Rule]) -> None:
         """From now on these are the rules; BackendError when a file of theirs cannot be written."""
         found = list(rules)
-        for action in (action for rule in found for action in rule.actions):
+        actions = [action for rule in found for action in rule.actions]
+        self._check_kinds(actions)
+        for action in actions:
             if action.kind in ("file", "raw"):
                 self._file(action.argument)
             elif action.kind == "syslog" and self._syslog is None:
                 self._syslog = self._connect()
         self._rules = found
-        named = {action.argument for rule in found for action in rule.actions}
-        for path in self._files.keys() - named:
+        for path in self._files.keys() - {action.argument for action in actions}:
             self._files.pop(path).close()
+
+    def _check_kinds(self, actions: Iterable[Action]) -> None:
+        """BackendError when one file is to get text and records."""
+        kinds = [(action.argument, action.kind) for action in actions]
+        kinds += [(file.path, kind) for file, kind in ((self._output, "file"), (self._copy, "raw"))
+                  if isinstance(file, Appended)]  # fmt: skip
+        of: dict[str, str] = {}
+        for path, kind in kinds:
+            special = os.path.exists(path) and not os.path.isfile(path)
+            if kind not in ("file", "raw") or special:
+                continue
+            if of.setdefault(os.path.realpath(path), kind) != kind:
+                raise BackendError(f"cannot write {path}: one file for text and for records")
 
     def _file(self, path: str) -> Appended:
         if path not in self._files:

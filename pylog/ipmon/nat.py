@@ -63,6 +63,8 @@ def _line_5(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
 
 
 def _counters(f: Mapping[str, Any]) -> str:
+    if "nl_pkts" not in f and "nl_pkts.0" not in f:  # 3.1
+        return ""
     if "nl_pkts" in f:
         return f" Pkts {signed(f['nl_pkts'])} Bytes {signed(f['nl_bytes'])}"
     packets, octets = ([signed(f[f"nl_{what}.{i}"]) for i in (0, 1)] for what in ("pkts", "bytes"))

@@ -144,7 +144,7 @@ class Printer:
         "pylog". What IPFilter could not have logged of other systems has no entry; see `report`.
         """
         raw, layout = record.raw, record.layout
-        if record.source != "ipl" or isinstance(record, LossRecord):
+        if record.source != "ipl":
             raw, layout = self._encoder.encode(record), self._encoder.layout.name
         if isinstance(record, LossRecord):
             if record.count is None or record.source != "ipl":
