@@ -224,11 +224,14 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
     if arguments.netns is not None and source.startswith("nflog:"):
         options["netns"] = arguments.netns
     try:
-        (backend,) = backends.connect(source, options)
+        backend, *more = backends.connect(source, options)
     except BackendUnavailable as error:
-        raise BackendUnavailable(
-            f"{error}; -f, -N and -S name files, -f also nflog:GROUP"
-        ) from error
+        hint = "-f, -N and -S name files, -f also nflog:GROUP"
+        raise BackendUnavailable(f"{error}; {hint}") from error
+    if more:
+        for one in (backend, *more):
+            one.close()
+        raise ValueError(f"{path} names {1 + len(more)} logs: -f, -N and -S name one each")
     try:
         reader = _LogReader(backend, layout=arguments.layout, raw=True)
     except DecodeError as error:
