@@ -1368,3 +1368,8 @@ def test_pings_of_a_live_group_are_printed() -> None:
         assert said[0][1].startswith(b"DROP-in:") and said[1][1].startswith(b"ok:")
         assert netlab.stop(process, signal.SIGTERM) == 143
         assert namespace.groups() == {}
+
+
+def test_a_daemon_that_cannot_write_its_process_id_is_told_at_once(tmp_path: Path) -> None:
+    said = failed(ipmon("-D", "-P", tmp_path / "none/pid", "-tf", FILTER, tmp_path / "out"), 1)
+    assert f"cannot write {tmp_path / 'none/pid'}: No such file or directory" in said

@@ -356,6 +356,7 @@ def _to_background(arguments: argparse.Namespace) -> None:
         say("-D needs OUTPUT or -s: staying in the foreground")
         return
     arguments.pid_file = arguments.pid_file or PID_FILE
+    Appended(arguments.pid_file).close()  # while there is somebody to tell that it cannot be
     if sys.stdout is not None:
         sys.stdout.flush()
     if os.fork():
