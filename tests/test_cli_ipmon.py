@@ -7,6 +7,7 @@ import pty
 import re
 import resource
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -560,6 +561,19 @@ def test_control_bytes_are_escaped_at_a_terminal_only(tmp_path: Path) -> None:
     assert shown == line.replace(b"\x1b", rb"\x1b").replace(b"\n", b"\r\n")
 
 
+def test_a_name_with_a_line_break_forges_no_line(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(records(UNNUMBERED)[0].replace(b"fxp0", b"a\nbc"))
+    done = ipmon("-f", log, *BADLY)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == text(UNNUMBERED)[0].replace(b"fxp0", rb"a\nbc")
+
+
+def test_a_log_of_which_nothing_can_be_read_is_a_failure(call: Call) -> None:
+    done = call("--layout", "ipl-3.4.0-lp64le", "-f", FILTER)
+    assert "no record could be read as ipl-3.4.0-lp64le" in failed(done, 1)
+
+
 # Following
 
 
@@ -913,6 +927,19 @@ def test_a_daemon_goes_to_the_background_before_the_first_record(tmp_path: Path)
     finally:
         timer.cancel()
         timer.join()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_daemon_without_standard_descriptors_writes_its_files(
+    tmp_path: Path, closed: str
+) -> None:
+    target, copy, pid_file = tmp_path / "out", tmp_path / "copy", tmp_path / "pid"
+    arguments = ["-D", "-P", pid_file, "-f", FILTER, "-B", copy, target]
+    command = shlex.join(map(str, [*IPMON, *arguments]))
+    subprocess.run(["sh", "-c", f"{command} {closed}"], env=GMT, timeout=30, check=True)
+    until(lambda: content(target).splitlines(True) == text(FILTER), "the lines")
+    until(lambda: content(copy) == FILTER.read_bytes(), "the records")
+    until(lambda: not pid_file.exists(), "its end")
 
 
 def test_a_daemon_without_output_stays_in_the_foreground(

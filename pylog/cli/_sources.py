@@ -155,6 +155,14 @@ def greet(records: Records) -> None:
         say(f"waiting for records of {' and '.join(names)}; Ctrl-C ends")
 
 
+def is_unreadable(reader: Reader) -> bool:
+    """Whether nothing of what came could be read, which is told."""
+    if not reader.malformed or reader.received:
+        return False
+    say(f"{reader.backend.name}: no record could be read as {reader.layout}")
+    return True
+
+
 class Stopping:
     """In its `with`, SIGINT and SIGTERM end the reading of `records`, in order.
 

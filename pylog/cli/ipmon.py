@@ -26,7 +26,15 @@ from typing import Any
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say
-from pylog.cli._sources import Stopping, check_is_no_log, greet, is_live, pair, paths_of
+from pylog.cli._sources import (
+    Stopping,
+    check_is_no_log,
+    greet,
+    is_live,
+    is_unreadable,
+    pair,
+    paths_of,
+)
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats.ipl_encode import Encoder, log_of
 from pylog.ipmon.conf import ConfError, Rule, parse
@@ -98,6 +106,9 @@ def _letters(text: str) -> set[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog ipmon`."""
+    failed = False
+    if arguments.daemon:
+        _fill_standard_descriptors()
     sources = _sources(arguments)
     printer = Printer(
         edition=edition(arguments.ipmon_version) if arguments.ipmon_version else None,
@@ -129,11 +140,13 @@ def run(arguments: argparse.Namespace) -> int:
             greet(records)
             _copy(records, printer, deliveries, hangup, arguments.conf)
             stopping.records = None
+            for reader in records.readers():
+                failed |= is_unreadable(reader)
             if stopping.status:
                 break
     for line in printer.report():
         say(line)
-    return stopping.status
+    return stopping.status or int(failed)
 
 
 # What is read
@@ -348,6 +361,13 @@ def _reopen(deliveries: Deliveries, conf: str | None) -> None:
         deliveries.use(_rules(conf))
     except (ConfError, BackendError) as error:
         say(f"{error}; the rules stay as they are")
+
+
+def _fill_standard_descriptors() -> None:
+    """Let no file be opened in place of a standard one that was closed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _to_background(arguments: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ from pylog.cli._sources import (
     descriptors_of,
     greet,
     is_live,
+    is_unreadable,
     opened,
     paths_of,
     summary,
@@ -171,8 +172,7 @@ class Copy(contextlib.ExitStack):
                 for reader in records.readers():
                     say(summary(reader))
         for reader in records.readers():
-            if reader.malformed and not reader.received and self.left != 0:
-                say(f"{reader.backend.name}: no record could be read as {reader.layout}")
+            if self.left != 0 and is_unreadable(reader):
                 self._failed = True
 
     def _copy(

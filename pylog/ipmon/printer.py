@@ -104,7 +104,8 @@ class Printer:
     encoder     makes what IPFilter would have logged out of the records of other systems
     zone        of the times; None: the machine's
     dated       whether lines begin with the date
-    safe        escape what would do something to a terminal, as names of interfaces may
+    safe        escape what would do something to a terminal, as names of interfaces may; a line
+                break in them is escaped always, so that they cannot forge lines
     verbose     -v: sequence numbers and window of TCP
     header      -X: dump the record's head
     packet      -x: dump the packet
@@ -190,7 +191,7 @@ class Printer:
             text = state.line(f, order, edition, names)
         date, clock = self._time(f["ipl_sec"])
         when = f"{clock}.{f['ipl_usec']:06} "
-        text = when + (escape(text) if self._safe else text)
+        text = when + (escape(text) if self._safe else text.replace("\n", "\\n"))
         line = date + text if self._dated else text
         return Entry(self._missed(f, log, edition), line, level, dumps, own, text)
 
