@@ -4,7 +4,8 @@ A `Scrubber` gives each address another one, always the same, in the order in wh
 IPv4 in 198.18.0.0/15 (RFC 2544) and then 10.0.0.0/8, IPv6 in 2001:db8::/32 (RFC 3849), MACs in
 02:00:00:00:00:00/24, which is for local use. What tells no host stays: the unspecified, loopback,
 multicast and broadcast addresses; link-local ones stay link-local. Payloads become bytes made of
-their number. Ports, lengths and header fields stay.
+their number. Ports, lengths and header fields stay; options of headers only where it is known that
+they tell of no host.
 
 A checksum is changed by what was changed under it (RFC 1624), so that a good one stays good and a
 bad one bad, whether the packet was logged whole or not. SCTP's CRC32c becomes 0, and so does what
@@ -14,7 +15,7 @@ no header of RFC 791, 792, 8200, 4443, 4861, 9293, 768, 826 or 2784 explains.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 LIMIT = 1 << 20
@@ -25,12 +26,21 @@ DEPTH = 8
 
 _ICMP, _TCP, _UDP, _IPV6, _GRE, _ESP, _AH, _ICMPV6, _SCTP = 1, 6, 17, 41, 47, 50, 51, 58, 132
 _EXTENSIONS, _ROUTING, _FRAGMENT = frozenset((0, 43, 60, 135, 139, 140)), 43, 44
+_OPTIONS6 = frozenset((0, 60))
+"""IPv6 extension headers of options: hop-by-hop and destination."""
 _CHECKSUM_AT = {_TCP: 16, _UDP: 6, 136: 6, _ICMP: 2, _ICMPV6: 2}
 _HEADER = {_TCP: 20, _UDP: 8, 136: 8, _GRE: 4, _ESP: 8, _AH: 12, _SCTP: 12}
 _ICMP_ERRORS, _ICMP6_ERRORS = frozenset((3, 4, 5, 11, 12)), frozenset((1, 2, 3, 4))
 _ADDRESS_OPTIONS = {7: (3, 4), 131: (3, 4), 137: (3, 4), 68: (4, 8)}
 """IPv4 options with addresses (record route, source routes, timestamp): where the first is, and how
 far the next."""
+_HARMLESS = frozenset((68, 148))
+"""IPv4 options without addresses: timestamps alone, router alert."""
+_HARMLESS6 = frozenset((1, 5, 0xC2))
+"""IPv6 options without addresses: padding, router alert, jumbo payload."""
+_HOME_ADDRESS = 0xC9
+_HARMLESS_TCP = frozenset((2, 3, 4, 5, 8))
+"""TCP options without addresses: MSS, window scale, SACK permitted, SACK, timestamps."""
 _ND_TARGETS = {135: 1, 136: 1, 137: 2, 130: 1, 131: 1, 132: 1}
 """How many IPv6 addresses follow the first 8 bytes of these ICMPv6 messages (MLD, ND)."""
 
@@ -126,23 +136,29 @@ class Scrubber:
         return bytes(header) + self._layer4(data[9], data[size:], ends, bool(later), depth)
 
     def _options(self, header: bytearray) -> None:
-        """The addresses in IPv4 options."""
-        at = 20
-        while at + 1 < len(header):
-            kind, size = header[at], header[at + 1]
-            if kind == 0:
-                break
-            if kind == 1:
-                at += 1
-                continue
-            if size < 2:
-                break
+        """IPv4 options: other addresses, and zeros for the data of unknown ones."""
+        for kind, at, end in _options(header, 20):
             stamps_only = kind == 68 and not any(b & 15 for b in header[at + 3 : at + 4])
             if kind in _ADDRESS_OPTIONS and not stamps_only:
                 first, step = _ADDRESS_OPTIONS[kind]
-                for place in range(at + first, min(at + size, len(header)) - 3, step):
+                for place in range(at + first, end - 3, step):
                     header[place : place + 4] = self.address(bytes(header[place : place + 4]))
-            at += size
+            elif kind not in _HARMLESS:
+                header[at + 2 : end] = bytes(end - at - 2)
+
+    def _options6(self, header: bytearray) -> None:
+        """Options of IPv6, likewise."""
+        at = 2
+        while at < len(header):
+            if header[at] == 0:  # Pad1
+                at += 1
+                continue
+            end = min(at + 2 + sum(header[at + 1 : at + 2]), len(header))
+            if header[at] == _HOME_ADDRESS and end - at == 18:
+                header[at + 2 : end] = self.address(bytes(header[at + 2 : end]))
+            elif header[at] not in _HARMLESS6:
+                header[at + 2 : end] = bytes(len(header[at + 2 : end]))
+            at = end
 
     def _ipv6(self, data: bytes, depth: int) -> bytes:
         header = bytearray(data[:40])
@@ -158,6 +174,10 @@ class Scrubber:
             if protocol == _ROUTING:
                 for place in range(8, len(part) - 15, 16):
                     part[place : place + 16] = self.address(bytes(part[place : place + 16]))
+            elif protocol in _OPTIONS6:
+                self._options6(part)
+            elif protocol != _FRAGMENT:  # of mobility and of hosts' identities
+                part[4:] = bytes(len(part[4:]))
             header += part
             protocol, at = data[at], at + size
         ends = data[8:40], bytes(header[8:40])
@@ -181,7 +201,12 @@ class Scrubber:
             size = _HEADER.get(protocol, 0)
             if protocol == _TCP and len(data) > 12:
                 size = max(size, (data[12] >> 4) * 4)
-            out = data[:size] + self.payload(data[size:])
+            header = bytearray(data[:size])
+            if protocol == _TCP:
+                for kind, start, end in _options(header, 20):
+                    if kind not in _HARMLESS_TCP:
+                        header[start + 2 : end] = bytes(end - start - 2)
+            out = bytes(header) + self.payload(data[size:])
         if protocol == _SCTP:
             return out[:8] + bytes(len(out[8:12])) + out[12:]
         at = _CHECKSUM_AT.get(protocol)
@@ -233,6 +258,20 @@ class Scrubber:
             at += size
         out[at:] = bytes(len(data[at:]))
         return bytes(out)
+
+
+def _options(header: bytearray, at: int) -> Iterator[tuple[int, int, int]]:
+    """Kind, place and end of the options of IPv4 or TCP from `at` on; zeros after the last one."""
+    while at < len(header) and header[at]:
+        if header[at] == 1:  # no operation
+            at += 1
+            continue
+        end = min(at + sum(header[at + 1 : at + 2]), len(header))
+        if end < at + 2:
+            break
+        yield header[at], at, end
+        at = end
+    header[at:] = bytes(len(header[at:]))
 
 
 def _sum(data: bytes) -> int:

@@ -159,6 +159,17 @@ class LossRecord(
     reason: str | None = None
     raw: bytes | None = None
 
+    def told(self) -> str:
+        """What was lost, where and why, for people."""
+        if self.count is not None:
+            what = f"{self.count} records"
+        elif self.size is not None:
+            what = f"{self.size} bytes"
+        else:
+            what = "an unknown number of records"
+        where = "" if self.offset is None else f" at offset {self.offset}"
+        return f"lost {what}{where}: {self.reason}"
+
 
 Record = PacketRecord | FlowRecord | LossRecord
 

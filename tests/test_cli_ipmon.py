@@ -962,6 +962,24 @@ def test_a_device_as_the_pid_file_stays_one(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
+def test_the_pid_file_takes_the_place_of_nothing_else(tmp_path: Path, call: Call) -> None:
+    conf, target, old = tmp_path / "conf", tmp_path / "out", tmp_path / "pid"
+    conf.write_text("match { direction = in; } do { nothing; };\n")
+    done = call("-P", conf, "-C", conf, "-f", FILTER)
+    assert f"cannot write {conf}: it holds no process id" in failed(done, 1) and conf.exists()
+    done = call("-P", target, "-f", FILTER, target)
+    assert f"-P names {target}, which is written to already" in failed(done, 2)
+    assert not target.exists()
+    old.write_text("4711\n")
+    assert call("-P", old, "-f", FILTER, target).returncode == 0 and not old.exists()
+
+
+@pytest.mark.skipif(Path("/dev/ipl").exists(), reason="IPFilter is loaded")
+def test_a_forgotten_f_is_pointed_out(tmp_path: Path, call: Call) -> None:
+    said = failed(call(FILTER), 1)
+    assert f"{FILTER} without -f is where the text goes" in said
+
+
 def test_a_pid_file_that_cannot_be_written_is_told(call: Call) -> None:
     done = call("-P", "/no/such/dir/pid", "-f", FILTER)
     assert "cannot write /no/such/dir/pid: No such file or directory" in failed(done, 1)

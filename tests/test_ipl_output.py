@@ -77,6 +77,59 @@ def test_before_4_0_a_file_holds_one_log(tmp_path: Path) -> None:
     assert {type(record) for record in records(tmp_path / "o")} == {pylog.PacketRecord}
 
 
+def test_the_log_of_such_a_file_may_be_said(tmp_path: Path) -> None:
+    done = run(
+        "read", "--to", "ipl", "--layout", "ipl-3.4.35-lp64le:nat", "-w", tmp_path / "o", MIXED
+    )
+    assert done.returncode == 0 and b" records in a file of the nat log (" in done.stderr
+    assert {type(record) for record in records(tmp_path / "o")} == {pylog.FlowRecord}
+
+
+@pytest.mark.parametrize(("layout", "told"), [
+    ("ipl-4.1-illumos-lp64le", "no system writes ipl-4.1-illumos-lp64le; there are"
+     " ipl-4.1-illumos-lp64le-name32"),
+    ("ipl-3.4.35-ilp32le-time64", "there are ipl-3.4.35-ilp32le, ipl-3.4.35-ilp32le-nounit"),
+    ("ipl-3.4.35-lp64le:rules", "has no log 'rules'; it has ipf, nat, state"),
+])  # fmt: skip
+def test_a_layout_that_could_not_be_told_is_not_written(
+    tmp_path: Path, layout: str, told: str
+) -> None:
+    done = run("read", "--to", "ipl", "--layout", layout, "-w", tmp_path / "o", FILTER)
+    assert done.returncode == 2 and told in done.stderr.decode()
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_file_is_not_emptied_before_the_options_are_known_to_be_right(tmp_path: Path) -> None:
+    target = tmp_path / "o"
+    target.write_text("kept")
+    for options in (
+        ["ipl", "--layout", "x"],
+        ["ipl", "--action", "a=deny"],
+        ["ipmon", "--tz", "x"],
+    ):
+        assert run("read", "--to", *options, "-w", target, FILTER).returncode == 2
+        assert target.read_text() == "kept"
+
+
+@pytest.mark.parametrize("command", [["read", "--to", "ipl"], ["ipmon", "-f"]])
+def test_a_log_is_not_appended_to_itself(tmp_path: Path, command: list[str]) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(FILTER.read_bytes())
+    with log.open("ab") as file:
+        done = subprocess.run([sys.executable, "-m", "pylog", *command, log], stdout=file,
+                              stderr=subprocess.PIPE, timeout=60)  # fmt: skip
+    assert done.returncode == 1
+    assert b"cannot write standard output: it is a log to be read" in done.stderr
+    assert log.read_bytes() == FILTER.read_bytes()
+
+
+def test_a_loss_of_the_input_is_told_with_its_place(tmp_path: Path) -> None:
+    data = FILTER.read_bytes()
+    done = run("read", "--to", "ipl", "-w", tmp_path / "o", "-", stdin=data + b"x" * 99)
+    assert f"lost 99 bytes at offset {len(data)}: ".encode() in done.stderr
+    assert (tmp_path / "o").read_bytes() == data
+
+
 def test_what_the_layout_cannot_hold_is_told_with_how_often(tmp_path: Path) -> None:
     done = run("read", "--to", "ipl", "--layout", "ipl-3.4.35-lp64le", "-w", tmp_path / "o", FILTER)
     line = done.stderr.decode()

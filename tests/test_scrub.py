@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import platform
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import DecodeError, FlowRecord, LossRecord, PacketRecord, Record
+from pylog.cli import main
 from pylog.formats import Message, ipl, ipl_layouts, netlink, nfct, nfulnl, scrub
 from pylog.formats.plan import Plan
 from pylog.formats.scrub import Scrubber
@@ -410,10 +412,11 @@ def ipv6(protocol: int, rest: bytes) -> bytes:
     return b"\x60\0\0\0" + len(rest).to_bytes(2) + bytes((protocol, 64)) + A6 + B6 + rest
 
 
-def segment(protocol: int, data: bytes, ends: bytes) -> bytes:
-    """TCP, UDP, ICMP or ICMPv6 with a right checksum."""
+def segment(protocol: int, data: bytes, ends: bytes, options: int = 0) -> bytes:
+    """TCP, UDP, ICMP or ICMPv6 with a right checksum; with so many bytes of options in the data."""
+    offset = bytes(((20 + options) // 4 << 4,))
     head = {
-        6: b"\x04\xd2\0\x50" + bytes(8) + b"\x50\x18\x20\0" + bytes(4),
+        6: b"\x04\xd2\0\x50" + bytes(8) + offset + b"\x18\x20\0" + bytes(4),
         17: b"\x04\xd2\0\x35" + (8 + len(data)).to_bytes(2) + bytes(2),
         1: b"\x08\0\0\0\x12\x34\0\1", 58: b"\x80\0\0\0\x12\x34\0\1",
     }[protocol]  # fmt: skip
@@ -508,6 +511,53 @@ def test_options_of_ipv4_lose_their_addresses_and_nothing_else() -> None:
         found = scrubber.packet(packet)
         assert found[20 : 20 + len(options)] == expected
         assert found[12:20] == a + b and checksums(found) == (True, True)
+
+
+def test_options_that_may_tell_a_host_become_zeros() -> None:
+    known, odd = b"\x94\x04\0\0", b"\x1e\x08" + SECRET[:6]
+    for options, expected in (
+        (known + odd, known + odd[:2] + bytes(6)),
+        (known + b"\0" + SECRET[:3], known + bytes(4)),  # what follows the end of them
+        (b"\x1e\x01" + SECRET[:2], bytes(4)),
+    ):
+        found = Scrubber().packet(ipv4(17, segment(17, SECRET, A + B), options))
+        assert found[20 : 20 + len(options)] == expected and checksums(found) == (True, True)
+    usual = bytes.fromhex("020405b4 0402 080a 00112233 00000000 01 030307")
+    # an address of MPTCP, an option for experiments (RFC 4727)
+    told = b"\x1e\x0a\x30\x01" + A + b"\x1f\x90" + b"\xfd\x06\xf9\x89ab" + b"\0" * 4
+    for options, expected in (
+        (usual, usual), (told, b"\x1e\x0a" + bytes(8) + b"\xfd\x06" + bytes(8)),
+    ):  # fmt: skip
+        data = segment(6, options + SECRET, A + B, len(options))
+        found = Scrubber().packet(ipv4(6, data))
+        assert found[40 : 40 + len(options)] == expected and checksums(found) == (True, True)
+
+
+def test_extension_headers_tell_no_host() -> None:
+    scrubber, home = Scrubber(), bytes.fromhex("20014860") + bytes(11) + b"\x08"
+    harmless = b"\x05\x02\0\0" + b"\1\0"
+    for kind, data, expected in (
+        (0, harmless, harmless),
+        (60, b"\1\2\0\0" + b"\xc9\x10" + home, b"\1\2\0\0" + b"\xc9\x10" + scrubber.address(home)),
+        (0, b"\x3e\x04" + SECRET[:4], b"\x3e\x04" + bytes(4)),
+        (135, SECRET[:6], SECRET[:2] + bytes(4)),
+        (139, SECRET[:14], SECRET[:2] + bytes(12)),
+    ):
+        header = bytes((17, (len(data) - 6) // 8)) + data
+        ends = ipv6(0, b"")[8:40]
+        found = scrubber.packet(ipv6(kind, header + segment(17, SECRET, ends)))
+        assert found[42 : 40 + len(header)] == expected, kind
+        assert checksums(found) == (None, True)
+
+
+def test_a_scrubbed_capture_does_not_name_the_machine_that_made_it(tmp_path: Path) -> None:
+    source = samples.FIXTURES / "nflog" / "tshark.pcapng"
+    for options, named in (([], True), (["--scrub"], False), (["--scrub", "--machine"], True)):
+        target = tmp_path / "out.pcapng"
+        assert main(["read", "--to", "pcapng", "-w", str(target), *options, str(source)]) == 0
+        told = platform.node().encode(), platform.release().encode(), b"monotonic"
+        assert [word in target.read_bytes() for word in told] == [named] * 3
+        assert len(read(target)) == len(read(source))
 
 
 def test_time_stamps_of_an_option_are_no_addresses() -> None:

@@ -119,10 +119,15 @@ def descriptors_of(records: Records) -> list[int]:
     return found
 
 
-def check_is_no_log(path: str, logs: Sequence[str | int]) -> None:
-    """BackendError when a file to be written is one of those that are read."""
-    if os.path.exists(path) and any(os.path.samefile(log, path) for log in logs):
-        raise BackendError(f"cannot write {path}: it is a log to be read")
+def check_is_no_log(path: str | None, logs: Sequence[str | int]) -> None:
+    """BackendError when a file to be written (None: standard output) is one of those that are read.
+
+    Of standard output that is a regular file only: sockets and terminals are both.
+    """
+    told, file = ("standard output", 1) if path is None else (path, path)
+    there = os.path.isfile(file) if path is None else os.path.exists(file)
+    if there and any(os.path.samefile(log, file) for log in logs):
+        raise BackendError(f"cannot write {told}: it is a log to be read")
 
 
 def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = False) -> Records:

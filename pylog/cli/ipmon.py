@@ -240,6 +240,8 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
         backend, *more = backends.connect(source, options)
     except BackendUnavailable as error:
         hint = "-f, -N and -S name files, -f also nflog:GROUP"
+        if arguments.file is not None and not any(getattr(arguments, log) for log in LOGS):
+            hint += f"; {arguments.file} without -f is where the text goes"
         raise BackendUnavailable(f"{error}; {hint}") from error
     if more:
         for one in (backend, *more):
@@ -291,14 +293,32 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
     rules = _rules(arguments.conf)
     facility_number(arguments.facility)  # which is to be told before anything is read
     connect = partial(Syslog, arguments.syslog_to, arguments.facility)
-    for path in (arguments.file, arguments.copy, arguments.pid_file):
+    written = (arguments.file, arguments.copy, arguments.pid_file)
+    for path in written:
         if path is not None:
             check(path)
+    if arguments.pid_file is not None:
+        if os.path.realpath(arguments.pid_file) in map(os.path.realpath, filter(None, written[:2])):
+            raise ValueError(f"-P names {arguments.pid_file}, which is written to already")
+        _check_holds_pid(arguments.pid_file)
     copy = Appended(arguments.copy) if arguments.copy is not None else None
     if arguments.syslog:
         return Deliveries(None, connect(), copy, rules, connect, check)
+    if arguments.file is None:
+        check_is_no_log(None, logs)
     output = sys.stdout.buffer if arguments.file is None else Appended(arguments.file)
     return Deliveries(output, None, copy, rules, connect, check)
+
+
+def _check_holds_pid(path: str) -> None:
+    """BackendError when a file that is to be removed at the end holds anything but a process id."""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            found = file.read(32)
+        if found.strip() and not found.strip().isdigit():
+            raise BackendError(
+                f"cannot write {path}: it holds no process id; -P names a file for it"
+            )
 
 
 def _rules(path: str | None) -> list[Rule]:
@@ -306,7 +326,7 @@ def _rules(path: str | None) -> list[Rule]:
     if path is None:
         return []
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise BackendError(f"cannot read {path}: {error.strerror}") from error
     return parse(text, path)

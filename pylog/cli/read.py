@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import select
 import sys
@@ -100,6 +101,8 @@ def output_options(arguments: argparse.Namespace) -> dict[str, Any]:
                 flag = option.flag or f"--{option.name.replace('_', '-')}"
                 raise ValueError(f"{flag} is an option of --to {name}")
             found[option.name] = dict(value) if option.kind is dict else value
+    if arguments.scrub and arguments.to == "pcapng":
+        found.setdefault("machine", False)
     return found
 
 
@@ -154,9 +157,12 @@ class Copy(contextlib.ExitStack):
     def all(self, records: Records) -> None:
         """Write the records to their end, or to where a signal ends them."""
         if self._stream is None:  # not before there is something to write
+            options = output_options(self._arguments)
+            outputs.output(
+                self._arguments.to, io.BytesIO(), given=options
+            )  # or tells what is wrong
             self._stream = self.enter_context(_destination(self._arguments, records))
             colour = self._stream.isatty() and "NO_COLOR" not in os.environ
-            options = output_options(self._arguments)
             self._output = outputs.output(self._arguments.to, self._stream, colour, options)
             self.callback(self._output.close)
         assert self._output is not None
@@ -210,12 +216,14 @@ def _reader_is_gone(stream: BinaryIO) -> bool:
 @contextlib.contextmanager
 def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[BinaryIO]:
     """The file to write to; BackendError when it cannot be opened, or is a log to be read."""
+    logs: list[str | int] = [*paths_of(arguments.source), *descriptors_of(records)]
     if arguments.write is None or arguments.write == "-":
         if outputs.is_binary(arguments.to) and sys.stdout.isatty():
             raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
+        check_is_no_log(None, logs)
         yield sys.stdout.buffer
         return
-    check_is_no_log(arguments.write, [*paths_of(arguments.source), *descriptors_of(records)])
+    check_is_no_log(arguments.write, logs)
     try:
         stream = open(arguments.write, "wb")  # noqa: SIM115 - closed below
     except OSError as error:

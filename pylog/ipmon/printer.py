@@ -149,9 +149,7 @@ class Printer:
             raw, layout = self._encoder.encode(record), self._encoder.layout.name
         if isinstance(record, LossRecord):
             if record.count is None or record.source != "ipl":
-                what = f"{record.size} bytes" if record.count is None else f"{record.count} records"
-                where = "" if record.offset is None else f" at offset {record.offset}"
-                _log.warning("lost %s%s: %s", what, where, record.reason)
+                _log.warning("%s", record.told())
             return None
         if raw is None:
             raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")

@@ -14,14 +14,17 @@ import os
 import stat
 from typing import BinaryIO
 
+from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode import BODY, GROUPS, TAGS, Encoder, log_of
+from pylog.formats.ipl_layouts import Layout
 from pylog.options import Option
 from pylog.record import LossRecord, Record
 
 RAW = BINARY = True
 LAYOUT = "ipl-5.1.2-lp64le"
 OPTIONS = (
-    Option("layout", str, LAYOUT, "the layout to write", flag="--layout"),
+    Option("layout", str, LAYOUT, "the layout to write, before 4.0 also with :nat or :state",
+           flag="--layout"),
     Option("actions", dict, None, "what a prefix of NFLOG means, the first that fits: PATTERN=pass,"
            " =block or =log, as 'drop*=block'", flag="--action", absent="log for all"),
     Option("group", GROUPS, "prefix", "what of NFLOG becomes fl_group", flag="--fl-group"),
@@ -49,11 +52,16 @@ class Output:
         body: int = BODY,
         af_inet6: int | None = None,
     ) -> None:
+        """Raises ValueError for a layout that no system wrote, and for an action there is not."""
+        name, _, log = layout.partition(":")
+        chosen = _written(name)
+        if log and log not in chosen.devices:
+            raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.devices)}")
         self._stream = stream
-        self._log: str | None = None
+        self._log = log or None
         self._pipe = _is_pipe(stream)
         self._encoder = Encoder(
-            layout, actions=actions, group=group, tag=tag, body=body, af_inet6=af_inet6
+            chosen, actions=actions, group=group, tag=tag, body=body, af_inet6=af_inet6
         )
         if self._pipe:
             numbered = self._encoder.layout.version.iplog == "5.0.6"
@@ -61,8 +69,11 @@ class Output:
 
     def write(self, record: Record) -> None:
         log = log_of(record)
-        told = self._encoder.layout.version.magic_tells_device
-        if not told and not isinstance(record, LossRecord):
+        told = self._encoder.layout.version.magic_tells_device and self._log is None
+        if isinstance(record, LossRecord):
+            if record.count is None:
+                _log.warning("%s", record.told())
+        elif not told:
             self._log = self._log or log
             if log != self._log:
                 self._encoder.refused[f"{log} records in a file of the {self._log} log"] += 1
@@ -79,6 +90,20 @@ class Output:
         self.flush()
         for line in self._encoder.report():
             _log.warning("%s", line)
+
+
+def _written(name: str) -> Layout:
+    """The layout of a name, if there are systems that write it: others could not be recognised."""
+    found = ipl_layouts.named(name)
+    known = list(ipl_layouts.layouts())
+    if found not in known:
+        alike = [
+            other.name
+            for other in known
+            if (other.version, other.abi.base) == (found.version, found.abi.base)
+        ]
+        raise ValueError(f"no system writes {name}; there are {', '.join(alike)}")
+    return found
 
 
 def _is_pipe(stream: BinaryIO) -> bool:

@@ -28,10 +28,15 @@ from pylog.formats.pcap_blocks import (
     section_block,
     statistics_block,
 )
+from pylog.options import Option
 from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
 
 RAW = BINARY = True
 """Records must have been read with raw=True."""
+OPTIONS = (
+    Option("machine", bool, True, "tell the name, system and clock of the machine that writes the"
+           " file; with --scrub only if given"),
+)  # fmt: skip
 
 BATCH = 1 << 16
 TOLD = "told by the capture file"
@@ -53,8 +58,9 @@ class _Interface:
 class Output:
     """Writes records that have their raw bytes as packets of a capture."""
 
-    def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, colour: bool = False, *, machine: bool = True) -> None:
         self._stream = stream
+        self._machine = machine
         self._interfaces: dict[tuple[str, str, bool], _Interface] = {}
         self._lost: LossRecord | None = None
         self._last_ns = 0
@@ -65,12 +71,15 @@ class Output:
         self._size = 0
 
     def _section(self) -> bytes:
-        """The beginning of a section, which tells where and when it was written."""
+        """The beginning of a section, which may tell where and when it was written."""
+        application = f"pylog {pylog.__version__}"
+        if not self._machine:
+            return section_block(application=application, order=self._order)
         clocks = f"{rfc3339(time.time_ns())}, monotonic clock {time.monotonic_ns()} ns"
         return section_block(
             hardware=platform.machine(),
             os=f"{platform.system()} {platform.release()}",
-            application=f"pylog {pylog.__version__}",
+            application=application,
             comment=f"host {platform.node()}, begun {clocks}",
             order=self._order,
         )
