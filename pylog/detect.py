@@ -13,8 +13,6 @@ from functools import partial
 
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Stream, modules
-from pylog.formats.pcap import Stream as CaptureStream
-from pylog.formats.pcap_blocks import container, linktype_text
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,8 @@ def known(layout: str) -> Detection:
 
 def _named(head: bytes, final: bool, layout: str) -> Detection:
     """The detection of a layout that the user named."""
+    from pylog.formats import pcap, pcap_blocks  # only here: construct takes long to import
+
     problems = {}
     for name, module in modules().items():
         try:
@@ -107,7 +107,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         except ValueError as error:
             problems[name] = str(error)
             continue
-        kind = container(head[:12])
+        kind = pcap_blocks.container(head[:12])
         early = not final and len(head) < HEAD
         if early and (len(head) < 12 or (kind is None and not stream.split(head, False))):
             raise DecodeError("input", f"{len(head)} bytes", "a whole message", 0)
@@ -115,13 +115,13 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
             where = "netlink" if stream.source == "nflog" else "raw"
             make: Callable[[], Stream] = partial(module.stream, layout, head)
             return Detection(where, [stream.layout], make, ["named by the user"])
-        capture = CaptureStream(layout, named=True)
+        capture = pcap.Stream(layout, named=True)
         capture.split(head, final)
         there = set(capture.linktypes)
         if there and not there & set(module.LINKTYPES):
-            types = " and ".join(linktype_text(t) for t in sorted(there))
+            types = " and ".join(pcap_blocks.linktype_text(t) for t in sorted(there))
             raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
-        make = partial(CaptureStream, layout, named=True)
+        make = partial(pcap.Stream, layout, named=True)
         return Detection(kind[0], [stream.layout], make, ["named by the user"])
     known = {module.known_layouts()[0].split("-")[0]: name
              for name, module in modules().items() if module.known_layouts()}  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -102,3 +104,15 @@ def test_every_module_can_be_imported_from_where_it_is_installed() -> None:
     for name in modules():
         if name != "pylog.__main__":
             assert importlib.import_module(name).__doc__
+
+
+@pytest.mark.parametrize(("run", "heavy"), [
+    ("import pylog", {"construct", "pyroute2", "asyncio", "importlib.metadata"}),
+    ("import pylog.cli; pylog.cli.main(['--help'])",
+     {"pylog.ipmon", "pylog.outputs.ipl", "pyroute2"}),
+])  # fmt: skip
+def test_what_takes_long_is_not_imported_before_it_is_needed(run: str, heavy: set[str]) -> None:
+    code = f"import atexit, sys; atexit.register(lambda: print(*sys.modules)); {run}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    loaded = set(done.stdout.split())
+    assert "pylog.reader" in loaded and not loaded & heavy

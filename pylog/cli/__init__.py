@@ -1,4 +1,5 @@
-"""The command line: one module a command, found by its file; `_sources` is what they share.
+"""The command line: one module a command, found by its file; `_sources` is what they share, and
+`_ipmon` the job of the longest.
 
 A command module has `HELP` (one line), `add_arguments(parser)` and `run(arguments) -> exit status`.
 Records and answers go to standard output, everything else to standard error. Exit status: 0; 1 for
@@ -34,7 +35,7 @@ class _Version(argparse.Action):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         if sys.stdout is None and not _writes_elsewhere(arguments):
             raise BackendError("standard output is closed")
         status = int(arguments.run(arguments))
@@ -72,21 +73,26 @@ def say(text: str) -> None:
             sys.stderr = None  # Python would try again at its exit
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of a command line: of the command that is named; or else it knows their names.
+
+    Importing every command and its outputs takes longer than reading a short log.
+    """
     parser = argparse.ArgumentParser(prog="pylog", description=DESCRIPTION)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     logging.basicConfig(format="pylog: %(message)s")  # what the library notes, on standard error
-    for entry in pkgutil.iter_modules(__path__):
-        if entry.name.startswith("_"):
-            continue
-        module = importlib.import_module(f"{__name__}.{entry.name}")
+    names = [e.name for e in pkgutil.iter_modules(__path__) if not e.name.startswith("_")]
+    chosen = next((argument for argument in argv if not argument.startswith("-")), None)
+    for name in [chosen] if chosen in names else names:
+        module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(
-            entry.name, help=module.HELP, description=module.__doc__,
+            name, help=module.HELP, description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        if name == chosen:
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
     return parser
 
 

@@ -158,9 +158,8 @@ class Copy(contextlib.ExitStack):
         """Write the records to their end, or to where a signal ends them."""
         if self._stream is None:  # not before there is something to write
             options = output_options(self._arguments)
-            outputs.output(
-                self._arguments.to, io.BytesIO(), given=options
-            )  # or tells what is wrong
+            # tells what is wrong with the options before a file is emptied
+            outputs.output(self._arguments.to, io.BytesIO(), given=options)
             self._stream = self.enter_context(_destination(self._arguments, records))
             colour = self._stream.isatty() and "NO_COLOR" not in os.environ
             self._output = outputs.output(self._arguments.to, self._stream, colour, options)

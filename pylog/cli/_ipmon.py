@@ -1,0 +1,363 @@
+"""What `pylog ipmon` does; its options are in `ipmon`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pylog import backends
+from pylog.backends.ipl import IOCTLS
+from pylog.cli import say
+from pylog.cli._sources import (
+    Stopping,
+    check_is_no_log,
+    greet,
+    is_live,
+    is_unreadable,
+    paths_of,
+)
+from pylog.cli.ipmon import PID_FILE
+from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.formats.ipl_encode import Encoder, log_of
+from pylog.ipmon.conf import ConfError, Rule, parse
+from pylog.ipmon.deliver import Appended, Deliveries
+from pylog.ipmon.edition import edition
+from pylog.ipmon.printer import LAYOUT, LOGS, Printer
+from pylog.ipmon.syslog import Syslog, facility_number
+from pylog.merge import Merged
+from pylog.reader import Reader, Records, deadline_of
+from pylog.record import LossRecord, Record
+
+LOOK_S = 1.0
+"""How often to look, while nothing comes, whether SIGHUP came."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `pylog ipmon`."""
+    failed = False
+    if arguments.daemon:
+        _fill_standard_descriptors()
+    sources = _sources(arguments)
+    printer = Printer(
+        edition=edition(arguments.ipmon_version) if arguments.ipmon_version else None,
+        hosts=arguments.names,
+        ports=arguments.names and not arguments.port_numbers,
+        encoder=Encoder(LAYOUT, actions=dict(arguments.actions)),
+        dated=not arguments.syslog,
+        safe=arguments.syslog or (arguments.file is None and sys.stdout.isatty()),
+        verbose=arguments.verbose,
+        header=arguments.header,
+        packet=arguments.packet,
+        body=arguments.body,
+    )
+    if arguments.flush:
+        for path in dict.fromkeys(_files(arguments).values()):
+            _flush(path, path in sources)
+    with Stopping() as stopping, _Hangup() as hangup, contextlib.ExitStack() as stack:
+        deliveries = stack.enter_context(_deliveries(arguments, list(sources)))
+        together = arguments.tail or any(_is_live(path) for path in sources)
+        for records in _opened(sources, arguments, together):
+            stack.callback(records.close)
+            if arguments.daemon and not stopping.status:
+                _to_background(arguments)
+                arguments.daemon = False
+            if arguments.pid_file:
+                _write_pid(arguments.pid_file, stack)
+                arguments.pid_file = None
+            stopping.records = records
+            greet(records)
+            _copy(records, printer, deliveries, hangup, arguments.conf)
+            stopping.records = None
+            for reader in records.readers():
+                failed |= is_unreadable(reader)
+            if stopping.status:
+                break
+    for line in printer.report():
+        say(line)
+    return stopping.status or int(failed)
+
+
+# What is read
+
+
+def _files(arguments: argparse.Namespace) -> dict[str, str]:
+    """Where each log is: what was said, or else the system's device."""
+    system = next((row for name, row in IOCTLS.items() if sys.platform.startswith(name)), None)
+    devices = {"ipf": system.device if system else "/dev/ipl", "nat": "/dev/ipnat",
+               "state": "/dev/ipstate"}  # fmt: skip
+    return {log: getattr(arguments, log) or device for log, device in devices.items()}
+
+
+def _sources(arguments: argparse.Namespace) -> dict[str, set[str]]:
+    """The logs to be read, by the file in which they are."""
+    given = {log for log in LOGS if getattr(arguments, log) is not None}
+    logs = set(LOGS) if arguments.all else given.union(*arguments.on) or {"ipf"}
+    logs = logs.difference(*arguments.off)
+    if not logs:
+        raise ValueError("no log is left to be read")
+    found: dict[str, set[str]] = {}
+    for log, path in _files(arguments).items():
+        if log in logs:
+            found.setdefault(path, set()).add(log)
+    return found
+
+
+def _source(path: str) -> str:
+    """The source of pylog that a file of ipmon's is."""
+    try:
+        device = stat.S_ISCHR(os.stat(path).st_mode) and path != os.devnull
+    except OSError:
+        device = path.startswith("/dev/")  # which tells what is missing
+    return f"ipl:{path}" if device else path
+
+
+def _is_live(path: str) -> bool:
+    return is_live(_source(path))
+
+
+class _LogReader(Reader):
+    """Reads some of the logs in a file only.
+
+    A record of another system counts as one of the packet log.
+    """
+
+    logs: frozenset[str] = frozenset(LOGS)
+
+    def read(self, timeout: float | None = None) -> Record | None:
+        deadline = deadline_of(timeout)
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            record = super().read(left)
+            if record is None or log_of(record) in self.logs:
+                return record
+            if isinstance(record, LossRecord) and record.queue is None:
+                return record
+
+
+def _opened(
+    sources: dict[str, set[str]], arguments: argparse.Namespace, together: bool
+) -> Iterator[Records]:
+    """Readers of the sources: one after the other, or all as one. An empty file has no reader."""
+    readers: list[Reader] = []
+    # log by log, as ipmon reads files: one that has several is read once for each
+    pairs = [(path, {log}) for log in LOGS for path, logs in sources.items() if log in logs]
+    if together or "-" in sources:
+        pairs = list(sources.items())
+    for path, logs in pairs:
+        reader = _reader(path, logs, arguments)
+        if reader is not None and not together:
+            with reader:
+                yield reader
+        elif reader is not None:
+            readers.append(reader)
+    if readers:
+        yield readers[0] if len(readers) == 1 else Merged(readers)
+
+
+def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader | None:
+    """A reader of some logs of a file; None if that is empty."""
+    if path == os.devnull:
+        return None
+    source = _source(path)
+    options: dict[str, Any] = {}
+    if arguments.tail and not is_live(source):
+        options["follow"] = True
+    if arguments.netns is not None and source.startswith("nflog:"):
+        options["netns"] = arguments.netns
+    try:
+        backend, *more = backends.connect(source, options)
+    except BackendUnavailable as error:
+        hint = "-f, -N and -S name files, -f also nflog:GROUP"
+        if arguments.file is not None and not any(getattr(arguments, log) for log in LOGS):
+            hint += f"; {arguments.file} without -f is where the text goes"
+        raise BackendUnavailable(f"{error}; {hint}") from error
+    if more:
+        for one in (backend, *more):
+            one.close()
+        raise ValueError(f"{path} names {1 + len(more)} logs: -f, -N and -S name one each")
+    try:
+        reader = _LogReader(backend, layout=arguments.layout, raw=True)
+    except DecodeError as error:
+        backend.close()
+        if error.found == "is empty":
+            return None
+        raise
+    except BaseException:
+        backend.close()
+        raise
+    reader.logs = frozenset(logs)
+    return reader
+
+
+def _flush(path: str, wanted: bool) -> None:
+    """Let the kernel discard a log, and tell how much; one that is not read may be missing."""
+    source = _source(path)
+    if not source.startswith("ipl:"):
+        say(f"{path} is no log device: nothing to flush")
+        return
+    try:
+        (backend,) = backends.connect(source, {})
+    except BackendUnavailable:
+        if wanted:
+            raise
+        return
+    try:
+        print(f"{backend.flush() or 0} bytes flushed from log buffer", flush=True)
+    finally:
+        backend.close()
+
+
+# Where it goes
+
+
+def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries:
+    """Where the text goes; nothing is written to what is read."""
+    logs: list[str | int] = [*paths_of(sources), *([0] if "-" in sources else [])]
+
+    def check(path: str) -> None:
+        if os.path.isfile(path):
+            check_is_no_log(path, logs)
+
+    rules = _rules(arguments.conf)
+    facility_number(arguments.facility)  # which is to be told before anything is read
+    connect = partial(Syslog, arguments.syslog_to, arguments.facility)
+    written = (arguments.file, arguments.copy, arguments.pid_file)
+    for path in written:
+        if path is not None:
+            check(path)
+    if arguments.pid_file is not None:
+        if os.path.realpath(arguments.pid_file) in map(os.path.realpath, filter(None, written[:2])):
+            raise ValueError(f"-P names {arguments.pid_file}, which is written to already")
+        _check_holds_pid(arguments.pid_file)
+    copy = Appended(arguments.copy) if arguments.copy is not None else None
+    if arguments.syslog:
+        return Deliveries(None, connect(), copy, rules, connect, check)
+    if arguments.file is None:
+        check_is_no_log(None, logs)
+    output = sys.stdout.buffer if arguments.file is None else Appended(arguments.file)
+    return Deliveries(output, None, copy, rules, connect, check)
+
+
+def _check_holds_pid(path: str) -> None:
+    """BackendError when a file that is to be removed at the end holds anything but a process id."""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            found = file.read(32)
+        if found.strip() and not found.strip().isdigit():
+            raise BackendError(
+                f"cannot write {path}: it holds no process id; -P names a file for it"
+            )
+
+
+def _rules(path: str | None) -> list[Rule]:
+    """The rules of a configuration; ConfError, BackendError."""
+    if path is None:
+        return []
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise BackendError(f"cannot read {path}: {error.strerror}") from error
+    return parse(text, path)
+
+
+class _Hangup:
+    """In its `with`, SIGHUP is remembered."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Hangup:
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGHUP, self._come)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGHUP, self._before)
+
+    def _come(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+
+def _copy(
+    records: Records, printer: Printer, deliveries: Deliveries, hangup: _Hangup, conf: str | None
+) -> None:
+    """Deliver the records to their end."""
+    while True:
+        if not records.ready:
+            deliveries.flush()
+        record = None
+        with contextlib.suppress(TimeoutError):
+            record = records.read(timeout=LOOK_S)
+            if record is None:
+                break
+        if hangup.came:
+            hangup.came = False
+            _reopen(deliveries, conf)
+        entry = None if record is None else printer.entry(record)
+        if record is not None and entry is not None:
+            deliveries.deliver(record, entry)
+    deliveries.flush()
+
+
+def _reopen(deliveries: Deliveries, conf: str | None) -> None:
+    """Open the files anew and read the configuration again; what is wrong is told and not used."""
+    for failure in deliveries.reopen():
+        say(f"{failure}; the file stays as it is")
+    try:
+        deliveries.use(_rules(conf))
+    except (ConfError, BackendError) as error:
+        say(f"{error}; the rules stay as they are")
+
+
+def _fill_standard_descriptors() -> None:
+    """Let no file be opened in place of a standard one that was closed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _to_background(arguments: argparse.Namespace) -> None:
+    """Go on in a process of one's own without a terminal, unless the text goes to it."""
+    if arguments.file is None and not arguments.syslog:
+        say("-D needs OUTPUT or -s: staying in the foreground")
+        return
+    arguments.pid_file = arguments.pid_file or PID_FILE
+    Appended(arguments.pid_file).close()  # while there is somebody to tell that it cannot be
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2) if arguments.syslog else (0, 1):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _write_pid(path: str, stack: contextlib.ExitStack) -> None:
+    """Write the process id, to be taken away again at the end; BackendError."""
+    told = f"{os.getpid()}\n"
+
+    def remove() -> None:
+        with contextlib.suppress(OSError):
+            if os.path.isfile(path) and Path(path).read_text() == told:
+                os.unlink(path)
+
+    stack.callback(remove)  # first: a signal may come at any time
+    try:
+        Path(path).write_text(told)
+    except OSError as error:
+        raise BackendError(f"cannot write {path}: {error.strerror}") from error
