@@ -34,6 +34,9 @@ from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
 
+LAYOUT = "ipl-5.1.2-lp64le"
+"""What is written unless another layout is asked for: the newest, of the most common machine."""
+
 ACTIONS = {"pass": ["FR_PASS"], "block": ["FR_BLOCK"], "log": []}
 """What may be asked of a prefix, and its flags beside FR_LOG."""
 

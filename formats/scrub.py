@@ -62,7 +62,9 @@ class Scrubber:
         return table.setdefault(value, len(table) + 1)
 
     def address(self, address: bytes) -> bytes:
-        """Another address in place of an IPv4 (4 bytes) or IPv6 (16 bytes) one."""
+        """Another address for an IPv4 (4 bytes) or IPv6 (16 bytes) one; zeros for a part of one."""
+        if len(address) not in (4, 16):
+            return bytes(len(address))
         if len(address) == 4:
             if address[0] in (0, 127) or 224 <= address[0] < 240 or address == b"\xff" * 4:
                 return address
@@ -118,8 +120,7 @@ class Scrubber:
             return data
         for size, change in 2 * ((data[4], self.mac), (data[5], self.address)):
             part = data[at : at + size]
-            known = change == self.mac or size in (4, 16)
-            out[at : at + size] = change(part) if len(part) == size and known else bytes(len(part))
+            out[at : at + size] = change(part) if len(part) == size else bytes(len(part))
             at += size
         out[at:] = bytes(len(data[at:]))
         return bytes(out)
@@ -141,8 +142,9 @@ class Scrubber:
             stamps_only = kind == 68 and not any(b & 15 for b in header[at + 3 : at + 4])
             if kind in _ADDRESS_OPTIONS and not stamps_only:
                 first, step = _ADDRESS_OPTIONS[kind]
-                for place in range(at + first, end - 3, step):
-                    header[place : place + 4] = self.address(bytes(header[place : place + 4]))
+                for place in range(at + first, end, step):
+                    part = slice(place, min(place + 4, end))
+                    header[part] = self.address(bytes(header[part]))
             elif kind not in _HARMLESS:
                 header[at + 2 : end] = bytes(end - at - 2)
 
@@ -172,7 +174,7 @@ class Scrubber:
                 size = 8 + 8 * data[at + 1]
             part = bytearray(data[at : at + size])
             if protocol == _ROUTING:
-                for place in range(8, len(part) - 15, 16):
+                for place in range(8, len(part), 16):
                     part[place : place + 16] = self.address(bytes(part[place : place + 16]))
             elif protocol in _OPTIONS6:
                 self._options6(part)
@@ -221,11 +223,11 @@ class Scrubber:
     def _icmp(self, data: bytes, depth: int) -> bytes:
         kind = data[0] if data else 0
         if kind in _ICMP_ERRORS:
-            rest = self.address(data[4:8]) if kind == 5 and len(data) >= 8 else data[4:8]
+            rest = self.address(data[4:8]) if kind == 5 else data[4:8]
             return data[:4] + rest + self.packet(data[8:], depth + 1)
         if kind == 9:  # router advertisement: addresses and preferences
             out = bytearray(data)
-            for at in range(8, len(data) - 3, 8):
+            for at in range(8, len(data), 8):
                 out[at : at + 4] = self.address(data[at : at + 4])
             return bytes(out)
         return data[:8] + self.payload(data[8:])
@@ -243,8 +245,7 @@ class Scrubber:
         out = bytearray(data)
         at = {133: 8, 134: 16}.get(kind, 8)
         for _ in range(_ND_TARGETS.get(kind, 0)):
-            if at + 16 <= len(data):
-                out[at : at + 16] = self.address(data[at : at + 16])
+            out[at : at + 16] = self.address(data[at : at + 16])
             at += 16
         while at + 2 <= len(data) and data[at + 1] and kind >= 133:
             option, size = data[at], 8 * data[at + 1]

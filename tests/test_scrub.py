@@ -550,6 +550,25 @@ def test_extension_headers_tell_no_host() -> None:
         assert checksums(found) == (None, True)
 
 
+def test_of_an_address_that_was_logged_in_part_nothing_is_left() -> None:
+    a6 = bytes.fromhex("2001486012345678") + bytes(range(0xA1, 0xA9))
+    route = bytes((59, 2, 3, 1)) + bytes(4) + a6
+    for packet, at, size in (
+        (ipv4(17, b"", b"\x07\x0b\x0c" + A + B + b"\0"), 27, 4),
+        (ipv4(17, b"", b"\x44\x0c\x0d\x01" + A + bytes(4)), 24, 4),
+        (ipv4(1, b"\x05\0\0\0" + A), 24, 4),
+        (ipv4(1, b"\x09\0\0\0\1\2\0\0" + A + bytes(4)), 28, 4),
+        (ipv6(43, route), 48, 16),
+        (ipv6(58, b"\x87\0\0\0" + bytes(4) + a6), 48, 16),
+        (ipv6(60, b"\x3b\2\1\2\0\0\xc9\x10" + a6), 48, 16),
+    ):  # fmt: skip
+        for length in {2, 3, size - 1, size}:
+            scrubber, part = Scrubber(), packet[at : at + length]
+            found = scrubber.packet(packet[: at + length])
+            assert found[at:] == (scrubber.address(part) if length == size else bytes(length))
+            assert found[at:] != part and len(found) == at + length
+
+
 def test_a_scrubbed_capture_does_not_name_the_machine_that_made_it(tmp_path: Path) -> None:
     source = samples.FIXTURES / "nflog" / "tshark.pcapng"
     for options, named in (([], True), (["--scrub"], False), (["--scrub", "--machine"], True)):

@@ -84,7 +84,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     logging.basicConfig(format="pylog: %(message)s")  # what the library notes, on standard error
     names = [e.name for e in pkgutil.iter_modules(__path__) if not e.name.startswith("_")]
     chosen = next((argument for argument in argv if not argument.startswith("-")), None)
-    for name in [chosen] if chosen in names else names:
+    for name in argv[:1] if chosen in names and argv[0] == chosen else names:
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(
             name, help=module.HELP, description=module.__doc__,

@@ -29,11 +29,11 @@ from pylog.cli._sources import (
 )
 from pylog.cli.ipmon import PID_FILE
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
-from pylog.formats.ipl_encode import Encoder, log_of
+from pylog.formats.ipl_encode import LAYOUT, Encoder, log_of
 from pylog.ipmon.conf import ConfError, Rule, parse
 from pylog.ipmon.deliver import Appended, Deliveries
 from pylog.ipmon.edition import edition
-from pylog.ipmon.printer import LAYOUT, LOGS, Printer
+from pylog.ipmon.printer import LOGS, Printer
 from pylog.ipmon.syslog import Syslog, facility_number
 from pylog.merge import Merged
 from pylog.reader import Reader, Records, deadline_of
@@ -252,8 +252,11 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
 def _check_holds_pid(path: str) -> None:
     """BackendError when a file that is to be removed at the end holds anything but a process id."""
     if os.path.isfile(path):
-        with open(path, "rb") as file:
-            found = file.read(32)
+        try:
+            with open(path, "rb") as file:
+                found = file.read(32)
+        except OSError as error:
+            raise BackendError(f"cannot write {path}: {error.strerror}") from error
         if found.strip() and not found.strip().isdigit():
             raise BackendError(
                 f"cannot write {path}: it holds no process id; -P names a file for it"

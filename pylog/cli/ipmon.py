@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print as that release of ipmon (default: the one of the layout)")  # fmt: skip
     add("--netns", metavar="NAME", help="the network namespace of nflog:GROUP")
     add("--syslog-to", metavar="PLACE", default="",
-        help="with -s, another syslog: a socket's path, udp:HOST[:PORT] or tcp:HOST[:PORT]"
-        " (RFC 5424)")  # fmt: skip
+        help="for -s and the configuration, another syslog: a socket's path, udp:HOST[:PORT] or"
+        " tcp:HOST[:PORT] (RFC 5424)")  # fmt: skip
     add("--action", dest="actions", metavar="PATTERN=ACTION", action="append", default=[],
         type=pair, help="what a prefix of NFLOG means: pass, block or log (default: log)",
         )  # fmt: skip

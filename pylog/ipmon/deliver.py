@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 from pylog.errors import BackendError
 from pylog.formats import Message, ipl
+from pylog.formats.ipl_encode import LAYOUT
 from pylog.ipmon.conf import Action, Rule
 from pylog.ipmon.packet import LOG_INFO, LOG_WARNING
-from pylog.ipmon.printer import LAYOUT, Entry
+from pylog.ipmon.printer import Entry
 from pylog.ipmon.syslog import FACILITIES, LEVELS, Syslog
 from pylog.record import Record
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pylog.formats import ipl_layouts
-from pylog.formats.ipl_encode import Encoder, log_of
+from pylog.formats.ipl_encode import LAYOUT, Encoder, log_of
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import split_bits
 from pylog.formats.plan import BYTEORDER, Plan
@@ -22,9 +22,6 @@ from pylog.record import LossRecord, Record, escape
 
 LOGS = {"ipf": "ipf", "nat": "NAT", "state": "state"}
 """What ipmon calls the logs."""
-
-LAYOUT = "ipl-5.1.2-lp64le"
-"""As which records of other systems are printed."""
 
 _log = logging.getLogger("pylog")
 

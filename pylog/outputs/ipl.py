@@ -15,13 +15,12 @@ import stat
 from typing import BinaryIO
 
 from pylog.formats import ipl_layouts
-from pylog.formats.ipl_encode import BODY, GROUPS, TAGS, Encoder, log_of
+from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, log_of
 from pylog.formats.ipl_layouts import Layout
 from pylog.options import Option
 from pylog.record import LossRecord, Record
 
 RAW = BINARY = True
-LAYOUT = "ipl-5.1.2-lp64le"
 OPTIONS = (
     Option("layout", str, LAYOUT, "the layout to write, before 4.0 also with :nat or :state",
            flag="--layout"),

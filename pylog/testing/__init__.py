@@ -23,7 +23,7 @@ from pylog.backends import ipl as backend
 from pylog.backends.ipl import System
 from pylog.errors import DecodeError
 from pylog.formats import Damage, Message, ipl, ipl_layouts
-from pylog.formats.ipl_encode import Encoder
+from pylog.formats.ipl_encode import LAYOUT, Encoder
 from pylog.reader import OnError, Reader
 from pylog.record import PacketRecord, Record
 
@@ -60,7 +60,7 @@ class Device:
 
     def __init__(
         self,
-        layout: str = "ipl-5.1.2-lp64le",
+        layout: str = LAYOUT,
         log: str = "ipf",
         *,
         size: int | None = None,
