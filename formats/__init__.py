@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -151,6 +151,20 @@ class Stream(ABC):
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
         raise TypeError(f"{self.source} has no link type in capture files")
 
+    def records(
+        self, data: bytes, messages: Iterable[Message], raw: bool, found: list[Record]
+    ) -> None:
+        """As `decode`, for messages one after the other: their records are added to `found`."""
+        for message in messages:
+            found.append(self.decode(data, message, raw))
+
+    def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
+        """Take the messages from `pos` on that are whole and need no second look; where they end.
+
+        What begins there is left to `measure`: damage, the end of the data, or just a rare case.
+        """
+        return pos
+
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
         """Take the message that `measure` found; what it holds is added to `items`."""
         items.append(Message(start, end))
@@ -172,6 +186,9 @@ class Stream(ABC):
                     pos = self._resync(data, pos, final, items)
                     if self.damage is not None:
                         break
+                pos = self.plain(data, pos, items)
+                if pos == size:
+                    break
                 end = measure(data, pos)
                 if end > size:
                     if not final:

@@ -79,6 +79,10 @@ _ipv4_fields = _ipv4.reader(
     ("version_ihl", "length", "id", "flags_offset", "protocol", "src", "dst")
 )
 _tcp_fields = _tcp.reader(("sport", "dport", "flags"))
+_ipv4_tcp = Plan(Struct(*IPV4.subcons, "tcp" / TCP))
+_usual_fields = _ipv4_tcp.reader(
+    ("version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags")
+)
 _ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
 _u16_pair = CStruct(">HH").unpack_from
 
@@ -122,8 +126,14 @@ Fields = tuple[Any, ...]
 # Text of addresses and flags
 
 
+_OCTET = [str(n) for n in range(256)]
+
+
 def _address_text(address: bytes) -> str:
-    return "{}.{}.{}.{}".format(*address) if len(address) == 4 else _ipv6_text(address)
+    if len(address) == 4:
+        a, b, c, d = address
+        return f"{_OCTET[a]}.{_OCTET[b]}.{_OCTET[c]}.{_OCTET[d]}"
+    return _ipv6_text(address)
 
 
 def _ipv6_text(address: bytes) -> str:
@@ -191,10 +201,10 @@ def headers(data: bytes, start: int, end: int, ethertype: int) -> Headers:
 
     ethertype   ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; others give a Headers with the number as family
     """
-    return Headers(*fields(data, start, end, ethertype))
+    return Headers(*_headers(data, start, end, ethertype))
 
 
-def fields(data: bytes, start: int, end: int, ethertype: int) -> Fields:
+def _headers(data: bytes, start: int, end: int, ethertype: int) -> Fields:
     """As `headers`, as a plain tuple, which is made much faster."""
     if ethertype == ETH_P_IP:
         return _ipv4_headers(data, start, end, 0)
@@ -203,6 +213,33 @@ def fields(data: bytes, start: int, end: int, ethertype: int) -> Fields:
     if ethertype == ETH_P_ARP:
         return _arp_headers(data, start, end)
     return Headers(family=ethertype)
+
+
+def fields(
+    data: bytes, start: int, end: int, ethertype: int, extra: dict[str, Any]
+) -> tuple[Any, ...]:
+    """What the packet data[start:end] tells for a record: its fields from family to extra.
+
+    extra   what else the record has to say; what only some protocols have is added to it
+    """
+    size = end - start
+    if ethertype == ETH_P_IP and size >= _ipv4_tcp.size:  # nearly all are: both headers at once
+        version, length, bits, protocol, src, dst, sport, dport, flags = _usual_fields(data, start)
+        if version == 0x45 and not bits & 0x3FFF:
+            if protocol == 6:
+                return ("ipv4", 6, addresses[src], addresses[dst], sport, dport,
+                        TCP_FLAGS[flags], None, None, None, length, size, None, extra)  # fmt: skip
+            if protocol == 17:
+                return ("ipv4", 17, addresses[src], addresses[dst], sport, dport,
+                        None, None, None, None, length, size, None, extra)  # fmt: skip
+            kind, code = sport >> 8, sport & 0xFF  # the same bytes
+            if protocol == 1 and kind not in _ICMP_ERRORS:
+                return ("ipv4", 1, addresses[src], addresses[dst], None, None,
+                        None, kind, code, None, length, size, None, extra)  # fmt: skip
+    *found, cut, more = _headers(data, start, end, ethertype)
+    if more:
+        extra |= more
+    return (*found, size, cut, extra)
 
 
 def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:

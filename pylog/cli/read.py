@@ -35,7 +35,7 @@ from pylog.cli._sources import (
     summary,
 )
 from pylog.errors import BackendError
-from pylog.reader import Records
+from pylog.reader import LOT, Records
 from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
@@ -189,18 +189,18 @@ class Copy(contextlib.ExitStack):
                 output.flush()
                 progress()
             try:
-                record = records.read(timeout=LOOK_S if live else None)
+                batch = records.read_batch(LOOK_S if live else None, min(self.left or LOT, LOT))
             except TimeoutError:
                 if _reader_is_gone(stream):
                     raise BrokenPipeError from None
                 continue
-            if record is None:
+            if not batch:
                 return
             if self._scrubbing is not None:
-                record = self._scrubbing.record(record)
-            output.write(record)
+                batch = [self._scrubbing.record(record) for record in batch]
+            output.write_batch(batch)
             if self.left is not None:
-                self.left -= 1
+                self.left -= len(batch)
 
 
 def _reader_is_gone(stream: BinaryIO) -> bool:

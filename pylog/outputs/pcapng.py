@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import BinaryIO
 
 import pylog
+from pylog import outputs
 from pylog.formats import Interfaces, modules
 from pylog.formats.pcap_blocks import (
     Note,
@@ -55,7 +56,7 @@ class _Interface:
     names: dict[int, str] = field(default_factory=dict)
 
 
-class Output:
+class Output(outputs.Output):
     """Writes records that have their raw bytes as packets of a capture."""
 
     def __init__(self, stream: BinaryIO, colour: bool = False, *, machine: bool = True) -> None:

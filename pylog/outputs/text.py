@@ -8,9 +8,10 @@ everything else that is not printable are escaped: prefixes and names come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from pylog import outputs
 from pylog.record import (
     FlowRecord,
     Fragment,
@@ -33,7 +34,7 @@ _COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}
 _PLAIN = "\x1b[0m"
 
 
-class Output:
+class Output(outputs.Output):
     """Writes records as lines of text, in UTF-8."""
 
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
@@ -41,7 +42,12 @@ class Output:
         self._colour = colour
 
     def write(self, record: Record) -> None:
-        self._stream.write(line(record, self._colour).encode("utf-8", "backslashreplace") + b"\n")
+        self.write_batch((record,))
+
+    def write_batch(self, records: Iterable[Record]) -> None:
+        colour = self._colour
+        lines = "".join([f"{line(record, colour)}\n" for record in records])
+        self._stream.write(lines.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
         self._stream.flush()

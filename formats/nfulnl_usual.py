@@ -1,0 +1,180 @@
+"""NFLOG messages as kernels write nearly all of them, decoded several times as fast.
+
+The kernel writes the attributes of a message in one order (__build_packet_message): first those
+that the rule, the hook and the neighbour determine, then time, owner and number, the packet last.
+The first ones, the head, come again with every message of a rule. What Stream.decode makes of a
+head is remembered by its bytes. How long one is is not looked for: the sizes of heads that began
+alike are tried. Both memories are bounded, since a neighbour chooses his address.
+
+Whatever is not as usual is left to Stream.decode, which knows all that there can be, so that only
+the order of the usual attributes is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from struct import Struct as CStruct
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pylog.formats import Message, Stream
+from pylog.formats.netlink import align, scan
+from pylog.formats.packet import FAMILIES, fields
+from pylog.memo import Bounded, Memo
+from pylog.record import MAX_SECONDS, PacketRecord, Record
+
+NFULA_PACKET_HDR, NFULA_TIMESTAMP, NFULA_PAYLOAD = 1, 3, 9
+IFINDEX = (4, 5, 6, 7)
+"""NFULA_IFINDEX_INDEV, OUTDEV, PHYSINDEV and PHYSOUTDEV."""
+HEAD = frozenset((NFULA_PACKET_HDR, 10, *IFINDEX, 2, 8, 15, 17, 16))
+"""And NFULA_PREFIX, MARK, HWADDR, HWTYPE, HWLEN and HWHEADER."""
+NUMBERS = (11, 14, 12)
+"""NFULA_UID, GID and SEQ, of 32 bits each."""
+LINK_FIRST = (3, 5)
+"""NFPROTO_ARP and NFPROTO_NETDEV, whose payload may begin with a link header."""
+
+KEY = 16
+"""So many bytes from nfgenmsg on tell which sizes to try: they end with the size of the prefix."""
+SIZES = 4
+"""So many sizes are tried."""
+
+_two_words = CStruct(">II").unpack_from
+_WORDS = 8
+
+_names = PacketRecord.__struct_fields__
+_RULE = slice(_names.index("count"), _names.index("indev"))
+_LINK = slice(_names.index("hwaddr"), _names.index("family"))
+
+
+class _Head(NamedTuple):
+    """What the head of a message says.
+
+    rule      fields of the record, from count to reason
+    devices   numbers of indev, outdev, physindev and physoutdev, or None
+    link      fields of the record, from hwaddr to vlan
+    """
+
+    ethertype: int
+    rule: tuple[Any, ...]
+    devices: tuple[int | None, ...]
+    mark: int | None
+    link: tuple[Any, ...]
+    extra: dict[str, Any]
+
+
+class Usual:
+    """Decodes the messages of one stream.
+
+    stream    decodes those that are not as usual
+    order     the byte order of lengths and types, < or >
+    readers   number -> (name, size, unpack) of an attribute's value; unpack None: just bytes
+    bare      the link type of captures whose messages begin with nfgenmsg
+    """
+
+    def __init__(
+        self, stream: Stream, order: str, readers: Mapping[int, tuple[str, int, Any]], bare: int
+    ) -> None:
+        self._stream, self._order, self._readers, self._bare = stream, order, readers, bare
+        header = CStruct(f"{order}HH")
+        self._header = header.unpack_from
+
+        def begins(number: int) -> int:
+            """How the attribute begins: length and type as one number in network order."""
+            return int.from_bytes(header.pack(4 + readers[number][1], number))
+
+        self._stamp, (_, size, self._time) = begins(NFULA_TIMESTAMP), readers[NFULA_TIMESTAMP]
+        self._stamp_size = 4 + size
+        self._slots = {begins(number): slot for slot, number in enumerate(NUMBERS)}
+        self._sizes: Memo[bytes, list[int]] = Memo(lambda beginning: [])
+        self._heads: Bounded[bytes, _Head] = Bounded()
+
+    def records(
+        self, data: bytes, messages: Iterable[Message], raw: bool, found: list[Record]
+    ) -> None:
+        """As Stream.records."""
+        stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
+        header, stamp, stamp_size, time = self._header, self._stamp, self._stamp_size, self._time
+        slots, interface, layout, add = (
+            self._slots, stream.interface_name, stream.layout, found.append
+        )  # fmt: skip
+        base = None if stream.live else stream.base
+        for message in messages:
+            start, end, origin = message.start, message.end, message.origin
+            at = start if origin is not None and origin.linktype == bare else start + 16
+            head, pos = None, at
+            for size in sizes[data[at : at + KEY]]:
+                pos = at + size
+                head = heads.get(data[at:pos])
+                if head is not None:
+                    break
+            if head is None or pos + stamp_size + _WORDS > end:
+                add(stream.decode(data, message, raw))
+                if head is None:
+                    self._learn(data, message, at)
+                continue
+            time_ns, numbers = None, [None, None, None]
+            begun, word = _two_words(data, pos)
+            if begun == stamp:
+                sec, usec = time(data, pos + 4)
+                if sec <= MAX_SECONDS and usec < 1_000_000:  # else it is none of the usual
+                    time_ns = sec * 1_000_000_000 + usec * 1000
+                    pos += stamp_size
+                    begun, word = _two_words(data, pos)
+            slot = slots.get(begun)
+            while slot is not None and numbers[slot] is None and pos + 2 * _WORDS <= end:
+                numbers[slot] = word
+                pos += _WORDS
+                begun, word = _two_words(data, pos)
+                slot = slots.get(begun)
+            size, kind = header(data, pos)
+            if kind != NFULA_PAYLOAD or size <= 4 or not end - 4 < pos + size <= end:
+                add(stream.decode(data, message, raw))
+                if kind in HEAD:
+                    self._learn(data, message, at)
+                continue
+            ethertype, rule, (indev, outdev, physindev, physoutdev), mark, link, extra = head
+            payload = data[pos + 4 : pos + size]
+            uid, gid, seq = numbers
+            add(PacketRecord(
+                "nflog", layout, None if base is None else base + start, time_ns,
+                stream.observed_ns if origin is None else origin.observed_ns, seq, *rule,
+                None if indev is None else interface(indev),
+                None if outdev is None else interface(outdev),
+                None if physindev is None else interface(physindev),
+                None if physoutdev is None else interface(physoutdev),
+                mark, uid, gid, *link,
+                *fields(payload, 0, size - 4, ethertype, extra.copy()), payload,
+                stream.raw(data, message) if raw else None,
+            ))  # fmt: skip
+
+    def _learn(self, data: bytes, message: Message, at: int) -> None:
+        """Remember the head of a message that was decoded, whose nfgenmsg is at `at`."""
+        pos = at + 4
+        seen: set[int] = set()
+        while pos + 4 <= message.end:
+            size, kind = self._header(data, pos)
+            if kind not in HEAD or kind in seen:
+                break
+            seen.add(kind)
+            pos += align(size)
+        if NFULA_PACKET_HDR not in seen or data[at] in LINK_FIRST or pos > message.end:
+            return
+        values = {
+            number: self._readers[number][2](data, start)
+            for number, start, _ in scan(data, at + 4, pos, self._order, 0)
+            if self._readers[number][2] is not None
+        }
+        ethertype, _ = values[NFULA_PACKET_HDR]
+        if ethertype not in FAMILIES:
+            return
+        record = self._stream.decode(data, Message(message.start, pos, message.origin))
+        assert isinstance(record, PacketRecord)
+        told = msgspec.structs.astuple(record)
+        devices = tuple(values[n][0] if n in values else None for n in IFINDEX)
+        self._heads.keep(
+            data[at:pos],
+            _Head(ethertype, told[_RULE], devices, record.mark, told[_LINK], record.extra or {}),
+        )
+        sizes = self._sizes[data[at : at + KEY]]
+        sizes[:] = sorted({pos - at, *sizes[: SIZES - 1]}, reverse=True)
