@@ -1,8 +1,8 @@
 """IPFilter's records decoded: one function made for each layout and log.
 
-`packets` and `flows` make them for a stream. What differs between layouts is read from the layout when the
-function is made, not at every record; what repeats from record to record (names, groups, flag
-words) is remembered, bounded, since whoever sends packets chooses it.
+`packets` and `flows` make them for a stream. What differs between layouts is read from the layout
+when the function is made, not at every record. What the records of one rule have in common is
+remembered by its bytes, and names are; bounded, since whoever sends packets chooses them.
 """
 
 from __future__ import annotations
@@ -213,14 +213,14 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
             else:
                 raise stream.error(at, "ip_v", version, "4 or 6")
             rule, extra = rules[told[own:]]
-            add(PacketRecord(
+            add(PacketRecord(*(
                 "ipl", name, None if base is None else base + start,
                 sec * 1_000_000_000 + usec * 1000,
                 stream.observed_ns if origin is None else origin.observed_ns,
                 seq if numbered else None, count if counted else None, *rule,
                 *fields(packet, 0, end - at, ethertype, extra.copy()), packet,
                 data[start:end] if raw else None,
-            ))  # fmt: skip
+            )))  # fmt: skip
 
     return decode
 

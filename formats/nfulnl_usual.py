@@ -136,7 +136,7 @@ class Usual:
             ethertype, rule, (indev, outdev, physindev, physoutdev), mark, link, extra = head
             payload = data[pos + 4 : pos + size]
             uid, gid, seq = numbers
-            add(PacketRecord(
+            add(PacketRecord(*(
                 "nflog", layout, None if base is None else base + start, time_ns,
                 stream.observed_ns if origin is None else origin.observed_ns, seq, *rule,
                 None if indev is None else interface(indev),
@@ -146,7 +146,7 @@ class Usual:
                 mark, uid, gid, *link,
                 *fields(payload, 0, size - 4, ethertype, extra.copy()), payload,
                 stream.raw(data, message) if raw else None,
-            ))  # fmt: skip
+            )))  # fmt: skip
 
     def _learn(self, data: bytes, message: Message, at: int) -> None:
         """Remember the head of a message that was decoded, whose nfgenmsg is at `at`."""
