@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -39,6 +39,12 @@ LIMIT = 1 << 20
 
 MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
+
+
+Raw = bool | Literal["only"]
+"""Whether a record keeps the bytes of its message; "only": and, where it is faster so, no more than
+place, times, number, log and interfaces, these by number too: extra is {"ifindex": {name: number}}
+"""
 
 
 class Message(msgspec.Struct, gc=False):
@@ -140,7 +146,7 @@ class Stream(ABC):
         """
 
     @abstractmethod
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
         """The record of a message that the last `split` of the same data found; DecodeError."""
 
     def raw(self, data: bytes, message: Message) -> bytes:
@@ -152,7 +158,7 @@ class Stream(ABC):
         raise TypeError(f"{self.source} has no link type in capture files")
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: bool, found: list[Record]
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
     ) -> None:
         """As `decode`, for messages one after the other: their records are added to `found`."""
         for message in messages:

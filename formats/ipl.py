@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Item, Message, ipl_layouts
+from pylog.formats import Guess, Item, Message, Raw, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import flows, packets
@@ -192,7 +192,7 @@ class Stream(BaseStream):
             return 40 + int.from_bytes(data[at + 4 : at + 6])
         return int.from_bytes(data[at + 2 : at + 4], "little" if self._swapped else "big")
 
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
         device = self.device_of(data, message)
         if device != "ipf":
             return self._flows[device](data, message, raw)
@@ -201,7 +201,7 @@ class Stream(BaseStream):
         return found[0]
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: bool, found: list[Record]
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
     ) -> None:
         if self._packet_magic is None:
             super().records(data, messages, raw, found)

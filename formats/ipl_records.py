@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from pylog.formats import Message, Stream
+from pylog.formats import Message, Raw, Stream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields, swapped
@@ -18,9 +18,9 @@ from pylog.formats.plan import BYTEORDER, Plan
 from pylog.memo import Memo
 from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
 
-Decode = Callable[[bytes, Message, bool], Record]
+Decode = Callable[[bytes, Message, Raw], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
-DecodeMany = Callable[[bytes, Iterable[Message], bool, list[Record]], None]
+DecodeMany = Callable[[bytes, Iterable[Message], Raw, list[Record]], None]
 """(data, messages, whether to keep their bytes, where to put the records); DecodeError."""
 
 _NONE32 = 0xFFFFFFFF
@@ -188,7 +188,7 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
     host_order, numbered = layout.host_order_ip, "ipl_seqnum" in plan.places
     counted, own = "ipl_count" in plan.places, len(_OWN_FIELDS)
 
-    def decode(data: bytes, messages: Iterable[Message], raw: bool, found: list[Record]) -> None:
+    def decode(data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]) -> None:
         add, base = found.append, None if stream.live else stream.base
         for message in messages:
             start, end, origin = message.start, message.end, message.origin
@@ -247,7 +247,7 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     directions = names.NAT_DIRECTIONS if "nl_pkts.0" in plan.names else ("total",)
     legacy = layout.version.natlog in ("3.1", "3.2early")
 
-    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
+    def decode(data: bytes, message: Message, raw: Raw) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         _check_count(stream, start, f["ipl_count"])
@@ -308,7 +308,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     states = names.words(layout.version).tcp_states
     order = BYTEORDER[layout.abi.order]
 
-    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
+    def decode(data: bytes, message: Message, raw: Raw) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         _check_count(stream, start, f["ipl_count"])

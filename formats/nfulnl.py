@@ -21,7 +21,7 @@ from typing import Any
 from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
 from pylog.errors import DecodeError
-from pylog.formats import LIMIT, Dropped, Guess, Item, Message, nfct, packet
+from pylog.formats import LIMIT, Dropped, Guess, Item, Message, Raw, nfct, packet
 from pylog.formats import Stream as BaseStream
 from pylog.formats.netlink import (
     IPV4_ADDRESS,
@@ -316,11 +316,11 @@ class Stream(BaseStream):
         return slots, unknown
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: bool, found: list[Record]
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
     ) -> None:
         self._usual.records(data, messages, raw, found)
 
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
         start, end, origin = message.start, message.end, message.origin
         bare = origin is not None and origin.linktype == LINKTYPE_NFLOG
         at = start if bare else start + 16

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pylog.formats import Message, Stream
+from pylog.formats import Message, Raw, Stream
 from pylog.formats.netlink import align, scan
 from pylog.formats.packet import FAMILIES, fields
 from pylog.memo import Bounded, Memo
@@ -44,6 +44,7 @@ _WORDS = 8
 
 _names = PacketRecord.__struct_fields__
 _RULE = slice(_names.index("count"), _names.index("indev"))
+_DEVICES = ("indev", "outdev", "physindev", "physoutdev")
 _LINK = slice(_names.index("hwaddr"), _names.index("family"))
 
 
@@ -53,6 +54,7 @@ class _Head(NamedTuple):
     rule      fields of the record, from count to reason
     devices   numbers of indev, outdev, physindev and physoutdev, or None
     link      fields of the record, from hwaddr to vlan
+    ifindex   the extra of a record that is raw only
     """
 
     ethertype: int
@@ -61,6 +63,7 @@ class _Head(NamedTuple):
     mark: int | None
     link: tuple[Any, ...]
     extra: dict[str, Any]
+    ifindex: dict[str, Any]
 
 
 class Usual:
@@ -90,7 +93,7 @@ class Usual:
         self._heads: Bounded[bytes, _Head] = Bounded()
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: bool, found: list[Record]
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
     ) -> None:
         """As Stream.records."""
         stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
@@ -133,17 +136,23 @@ class Usual:
                 if kind in HEAD:
                     self._learn(data, message, at)
                 continue
-            ethertype, rule, (indev, outdev, physindev, physoutdev), mark, link, extra = head
-            payload = data[pos + 4 : pos + size]
+            ethertype, rule, (indev, outdev, physindev, physoutdev), mark, link, extra = head[:6]
             uid, gid, seq = numbers
-            add(PacketRecord(*(
+            told: tuple[Any, ...] = (
                 "nflog", layout, None if base is None else base + start, time_ns,
                 stream.observed_ns if origin is None else origin.observed_ns, seq, *rule,
                 None if indev is None else interface(indev),
                 None if outdev is None else interface(outdev),
                 None if physindev is None else interface(physindev),
                 None if physoutdev is None else interface(physoutdev),
-                mark, uid, gid, *link,
+            )  # fmt: skip
+            if raw == "only":
+                octets = stream.raw(data, message)
+                add(PacketRecord(*told, extra=head.ifindex, raw=octets))  # type: ignore[misc]
+                continue
+            payload = data[pos + 4 : pos + size]
+            add(PacketRecord(*(
+                *told, mark, uid, gid, *link,
                 *fields(payload, 0, size - 4, ethertype, extra.copy()), payload,
                 stream.raw(data, message) if raw else None,
             )))  # fmt: skip
@@ -172,9 +181,11 @@ class Usual:
         assert isinstance(record, PacketRecord)
         told = msgspec.structs.astuple(record)
         devices = tuple(values[n][0] if n in values else None for n in IFINDEX)
+        known = {name: n for name, n in zip(_DEVICES, devices, strict=True) if n is not None}
         self._heads.keep(
             data[at:pos],
-            _Head(ethertype, told[_RULE], devices, record.mark, told[_LINK], record.extra or {}),
-        )
+            _Head(ethertype, told[_RULE], devices, record.mark, told[_LINK], record.extra or {},
+                  {"ifindex": known}),
+        )  # fmt: skip
         sizes = self._sizes[data[at : at + KEY]]
         sizes[:] = sorted({pos - at, *sizes[: SIZES - 1]}, reverse=True)

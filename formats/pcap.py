@@ -16,7 +16,18 @@ from types import ModuleType
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Begun, Damage, Dropped, Guess, Interfaces, Item, Message, modules
+from pylog.formats import (
+    HEAD,
+    Begun,
+    Damage,
+    Dropped,
+    Guess,
+    Interfaces,
+    Item,
+    Message,
+    Raw,
+    modules,
+)
 from pylog.formats import Stream as BaseStream
 from pylog.formats.pcap_blocks import (
     BYTE_ORDER_MAGIC,
@@ -356,7 +367,7 @@ class Stream(BaseStream):
 
     # Messages
 
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
         origin: Origin = message.origin
         inner, names = origin.stream, origin.names
         inner.base, inner.live = self.base, self.live

@@ -86,6 +86,7 @@ class Plan:
     places   the leaf of each name
     size     of the fixed part in bytes
     unpack   (data, offset) -> values; raises struct.error when fewer than `size` bytes are left
+    pack_values   (*values) -> the fixed part, padding being zeros
     """
 
     def __init__(self, schema: Any) -> None:
@@ -96,6 +97,7 @@ class Plan:
         self.size = last.offset + last.size
         self._struct = struct.Struct(self._format(self.leaves, self.size))
         self.unpack: Unpack = self._struct.unpack_from
+        self.pack_values = self._struct.pack
 
     @staticmethod
     def _format(chosen: Sequence[Leaf], size: int) -> str:
@@ -112,7 +114,7 @@ class Plan:
 
     def pack(self, fields: Mapping[str, Any]) -> bytes:
         """The fixed part with the values of `fields`, by name; padding is zeros."""
-        return self._struct.pack(*[fields[name] for name in self.names])
+        return self.pack_values(*[fields[name] for name in self.names])
 
     def get(self, data: bytes | bytearray, name: str) -> int:
         """The number in one field of the data."""

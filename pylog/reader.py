@@ -23,7 +23,7 @@ from typing import Any, Literal, Self, get_args
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message
+from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message, Raw
 from pylog.losses import Losses
 from pylog.record import LossRecord, Record
 
@@ -191,13 +191,14 @@ class Reader(Records):
         *,
         layout: str | None = None,
         on_error: OnError = "resync",
-        raw: bool = False,
+        raw: Raw = False,
     ) -> None:
         """Reads the first bytes and finds out what they are, unless the backend is deferred.
 
         layout     the layout's name, in place of detection
         on_error   "resync": tell damage as a LossRecord and go on; "strict": raise DecodeError
-        raw        give each record the bytes it was made of, as `record.raw`
+        raw        give each record the bytes it was made of, as `record.raw`; "only" those and
+                   what tells it from others, not what the packet says: faster, for copying
         Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
         """
         if on_error not in get_args(OnError):

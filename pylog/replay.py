@@ -13,7 +13,7 @@ from math import inf
 
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
-from pylog.formats import Message
+from pylog.formats import Message, Raw
 from pylog.reader import OnError, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 
@@ -42,7 +42,7 @@ class Replay(Reader):
         loop: bool = False,
         layout: str | None = None,
         on_error: OnError = "resync",
-        raw: bool = False,
+        raw: Raw = False,
     ) -> None:
         """`speed` times the recording's pace, None as fast as it goes; `loop` without an end.
 
