@@ -8,13 +8,14 @@ remembered by its bytes, and names are; bounded, since whoever sends packets cho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, NamedTuple
 
 from pylog.formats import Message, Raw, Stream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields, swapped
-from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.plan import BYTEORDER, Plan, Unpack
 from pylog.memo import Memo
 from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
 
@@ -124,10 +125,10 @@ class _Rule(NamedTuple):
     extra: dict[str, Any]
 
 
-def _rules(layout: Layout, values: Callable[[tuple[bytes, ...]], tuple[Any, ...]]) -> (
-    Memo[tuple[bytes, ...], _Rule]
-):  # fmt: skip
-    """What the rule fields say, by their bytes."""
+@cache
+def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
+    """A reader of the own fields and the bytes of the rule fields; and what those say."""
+    read, values = layout.plan("ipf").keyed(_OWN_FIELDS, _RULE_FIELDS)
     major, order = layout.version.major, layout.abi.order
     flags_table, lflags_table, reasons, _ = names.words(layout.version)
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
@@ -178,13 +179,12 @@ def _rules(layout: Layout, values: Callable[[tuple[bytes, ...]], tuple[Any, ...]
         )  # fmt: skip
         return _Rule(fields, extra)
 
-    return Memo(explain)
+    return read, Memo(explain)
 
 
 def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeMany:
     """A function that decodes packet records, and leaves others to `stream.decode`."""
-    read, values = plan.keyed(_OWN_FIELDS, _RULE_FIELDS)
-    rules, fixed, name = _rules(layout, values), plan.size, layout.name
+    (read, rules), fixed, name = _rules(layout), plan.size, layout.name
     host_order, numbered = layout.host_order_ip, "ipl_seqnum" in plan.places
     counted, own = "ipl_count" in plan.places, len(_OWN_FIELDS)
 
