@@ -15,6 +15,7 @@ import io
 import os
 import select
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -131,13 +132,16 @@ def run(arguments: argparse.Namespace) -> int:
                 break
             with opened(arguments, some, raw) as records:
                 copy.all(records)
+        if arguments.verbose:
+            say(copy.summary())
     return copy.exit_status
 
 
 class Copy(contextlib.ExitStack):
     """Writes records to where the arguments say, which is opened for the first of them.
 
-    left   how many records may still be written, None for any number
+    left      how many records may still be written, None for any number
+    written   how many were
     """
 
     def __init__(self, arguments: argparse.Namespace, stopping: Stopping) -> None:
@@ -148,11 +152,19 @@ class Copy(contextlib.ExitStack):
         self._output: outputs.Output | None = None
         self._scrubbing = Scrubbing() if arguments.scrub else None
         self.left: int | None = arguments.count
+        self.written = 0
         self._failed = False
+        self._begun = time.process_time()
 
     @property
     def exit_status(self) -> int:
         return self._stopping.status or int(self._failed)
+
+    def summary(self) -> str:
+        """What it took to read and write them: CPU time of pylog and of the system for it."""
+        used = time.process_time() - self._begun
+        each = f", {used / self.written * 1e6:.1f} us of CPU time each" if self.written else ""
+        return f"{self.written} records written{each}"
 
     def all(self, records: Records) -> None:
         """Write the records to their end, or to where a signal ends them."""
@@ -199,6 +211,7 @@ class Copy(contextlib.ExitStack):
             if self._scrubbing is not None:
                 batch = [self._scrubbing.record(record) for record in batch]
             output.write_batch(batch)
+            self.written += len(batch)
             if self.left is not None:
                 self.left -= len(batch)
 
