@@ -1,0 +1,379 @@
+"""Dumps in splits, which any number of processes or machines decode, with one process's result.
+
+`plan` cuts plain dumps into parts of equal size, each cut moved forward to the first place where
+messages follow each other; only a few KiB are read at each. What has to be read from its start
+(compressed files, pcap and pcapng, pipes) is one split. `decode` gives a split's record batches.
+
+A cut is a guess: a logged packet may hold what looks like records. And what a reader knows of the
+bytes before is not there: the numbers that the next records are to have, the layouts that still
+fit. So `decode` says in the end where reading stands (`End`), and a split is right if it began
+where and as the one before it ended; otherwise it is begun again, from there. `in_order` sees to
+that while the splits are decoded, `settle` before they are. The rows are then those of a single
+process, losses at the cuts included, whatever the bytes.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+
+from pylog.backends import capture
+from pylog.detect import Detection, detect, known
+from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.formats import HEAD, Damage, Message, Stream
+from pylog.losses import Losses
+from pylog.reader import OnError
+from pylog.table.bulk import ROWS, Bulk
+from pylog.table.select import Selection
+
+CHAIN = 4
+"""How many messages that follow each other make a place to cut."""
+
+WINDOW = 1 << 14
+"""How many bytes are read at a cut at first ..."""
+
+FARTHEST = 1 << 22
+"""... and at most: where so many hold no place to cut, there is no cut."""
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True)
+class End:
+    """Where reading stands after a split.
+
+    offset    where the first message begins that is not the split's, in bytes
+    layouts   those that explain all bytes up to there, the one in use first
+    losses    what the records make of the next numbers
+    counts    how many records there were, by kind
+    """
+
+    offset: int
+    layouts: tuple[str, ...]
+    losses: Losses
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a dump: the messages that begin in [start, stop), both in bytes.
+
+    path      a file or an fsspec URL
+    stop      of a file's last split, how long it was; what has been added since is read, too
+    last      whether it is the file's last split
+    layouts   those that explain the bytes so far, the first is used; none: found out by reading
+              the file from its start
+    layout    the user's word for it
+    losses    what the records before it make of the next numbers; None: that is not known
+    """
+
+    path: str
+    start: int = 0
+    stop: int = 0
+    last: bool = True
+    layouts: tuple[str, ...] = ()
+    layout: str | None = None
+    on_error: OnError = "resync"
+    losses: Losses | None = None
+
+    def after(self, end: End) -> Split:
+        """The same split, begun where the one before it ended."""
+        return replace(self, start=end.offset, layouts=end.layouts, losses=end.losses)
+
+
+def plan(
+    paths: Paths, n: int, *, layout: str | None = None, on_error: OnError = "resync"
+) -> list[Split]:
+    """About `n` splits of dumps, at least one a file, in the order of the records.
+
+    paths   files, directories, globs, and fsspec URLs of any of them, see `files`
+
+    Everything else is as for `pylog.open`, and so are the errors; ValueError for an `n` below 1.
+    """
+    if n < 1:
+        raise ValueError(f"{n} splits, but there must be at least 1")
+    names = files(paths)
+    sizes = [_size(name) for name in names]
+    whole = sum(sizes)
+    found: list[Split] = []
+    for name, size in zip(names, sizes, strict=True):
+        split = Split(name, 0, size, layout=layout, on_error=on_error)
+        share = round(n * size / whole) if whole else 0
+        found += _cut(split, share) if share > 1 else [split]
+    return found
+
+
+def _cut(split: Split, n: int) -> list[Split]:
+    """The splits of a file, of about equal size; the file itself if it cannot be cut."""
+    with opened(split.path) as file:
+        head = file.read(HEAD + 1)
+        if capture.compression(head) is not None:
+            return [split]
+        try:
+            detection = detect(head, len(head) <= HEAD, split.layout)
+        except DecodeError as error:
+            raise error.again(split.path) from None
+        if detection.container not in ("raw", "netlink"):
+            return [split]
+        size = split.stop
+        layouts = tuple(make().name for make in (detection.stream, *detection.others))
+        cuts = {_boundary(file, size * i // n, size, detection.stream()) for i in range(1, n)}
+    starts = [0, *sorted(cuts - {None, 0})]
+    return [
+        replace(split, start=start, stop=stop, last=stop == size, layouts=layouts)
+        for start, stop in zip(starts, [*starts[1:], size], strict=True)
+    ]
+
+
+def _boundary(file: BinaryIO, at: int, size: int, stream: Stream) -> int | None:
+    """Where messages that follow each other begin, from `at` on; None if there are none near."""
+    window = WINDOW
+    while window <= FARTHEST:
+        file.seek(at)
+        data = file.read(window)
+        stream.base, stream.used, stream.damage = at, 0, None
+        chain: list[int] = []
+        for item in stream.split(data, at + len(data) >= size):
+            if isinstance(item, Message):
+                chain.append(at + item.start)
+                if len(chain) == CHAIN:
+                    return chain[0]
+            elif isinstance(item, Damage):
+                chain = []
+        if at + len(data) >= size:
+            return None
+        window *= 4
+    return None
+
+
+def decode(
+    split: Split,
+    *,
+    kind: str = "packet",
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+    rows: int = ROWS,
+) -> Generator[pa.RecordBatch, None, End]:
+    """The record batches of a split, as `pylog.iter_batches` gives them; returns where it ended.
+
+    Reading goes on beyond `stop` only for the end of a message or damage that begins before it.
+    """
+    selection = Selection(kind, columns, where)
+    with _Part(split) as part:
+        for _, batch in part.batches({kind: selection}, rows):
+            yield batch
+        return part.ended()
+
+
+def scan(split: Split) -> End:
+    """Where reading stands after a split, without its records."""
+    with _Part(split) as part:
+        for _ in part.batches({}):
+            pass
+        return part.ended()
+
+
+class _Part(Bulk):
+    """Reads a split."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        with ExitStack() as stack:
+            file = stack.enter_context(opened(split.path))
+            backend = capture.Section(file, split.start) if split.layouts else capture.Capture(file)
+            backend.name = split.path
+            super().__init__(
+                backend, layout=split.layout, on_error=split.on_error,
+                start=split.start, stop=None if split.last else split.stop,
+            )  # fmt: skip
+            self._files = stack.pop_all()
+        if split.losses is not None:
+            self._losses = split.losses.resumed()
+
+    def _begin(self, deadline: float | None) -> None:
+        """What the bytes are, the split says; that of a whole file is found out."""
+        if not self._split.layouts:
+            super()._begin(deadline)
+            return
+        first, *others = (known(name).stream for name in self._split.layouts)
+        self._begin_as(Detection("raw", list(self._split.layouts), first, [], others=others))
+
+    def ended(self) -> End:
+        """Where it ended."""
+        passed = len(self._split.layouts) - 1 - len(self._others)  # layouts that did not fit
+        return End(self.end, self._split.layouts[max(0, passed) :], self._losses, self.counts)
+
+    def close(self) -> None:
+        super().close()
+        self._files.close()
+
+
+# Splits in their order
+
+
+class Future(Protocol):
+    """What concurrent.futures and Dask call so: an End that is, or will be, there."""
+
+    def result(self) -> End:
+        """Waits for it; raises what came in its place."""
+        ...
+
+
+def in_order(
+    splits: Iterable[Split], submit: Callable[[int, Split], Future], ahead: int
+) -> Iterator[tuple[int, Split, End]]:
+    """The splits in their order, each with its number, as it is right and is done, and its End.
+
+    submit   begins to decode a split; it may be called again with the same number, when the first
+             time began wrongly: what came of that is to be forgotten
+    ahead    how many are begun before they are waited for
+    """
+    todo = enumerate(splits)
+    begun: deque[tuple[int, Split, Future]] = deque()
+    before: tuple[Split, End] | None = None
+    while True:
+        while len(begun) < ahead and (following := next(todo, None)):
+            begun.append((*following, submit(*following)))
+        if not begun:
+            return
+        number, split, future = begun.popleft()
+        right = split
+        if before is not None and not before[0].last:
+            right = split.after(before[1])
+        try:
+            end = future.result()
+        except DecodeError:  # reading strictly
+            if (right.start, right.layouts) == (split.start, split.layouts):
+                raise
+            end = submit(number, right).result()
+        else:
+            if right is not split:
+                end = _joined(number, split, right, end, submit)
+        yield number, right, end
+        before = right, end
+
+
+def _joined(
+    number: int, guess: Split, right: Split, end: End, submit: Callable[[int, Split], Future]
+) -> End:
+    """The end of a split that was begun by a guess: if that was wrong, it is begun again."""
+    assert right.losses is not None
+    same = (right.start, right.layouts) == (guess.start, guess.layouts)
+    if same and right.losses.agrees(end.losses):
+        return replace(end, losses=right.losses.then(end.losses))
+    return submit(number, right).result()
+
+
+def settle(
+    splits: Iterable[Split], submit: Callable[[int, Split], Future], ahead: int
+) -> list[Split]:
+    """The splits as they are right, so that each can be decoded by itself, in whatever order.
+
+    submit   begins to `scan` a split: the bytes are read, but no columns are made of them
+    """
+    return [split for _, split, _ in in_order(splits, submit, ahead)]
+
+
+# Files, here and elsewhere
+
+
+def files(paths: Paths) -> list[str]:
+    """The files that paths name, in their order: of a directory all below it, of a glob those
+    that match, both by name. Any of them may be an fsspec URL.
+
+    What begins with a dot is left out of directories. Raises BackendError for a path that names
+    no file, BackendUnavailable for a URL when fsspec, or what it needs, is not installed.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found: list[str] = []
+    for path in map(os.fspath, paths):
+        some = _remote_files(path) if _is_url(path) else _local_files(path)
+        if not some:
+            raise BackendError(f"{path} names no file")
+        found += some
+    return found
+
+
+def _is_url(path: str) -> bool:
+    return "://" in path
+
+
+def _local_files(path: str) -> list[str]:
+    if os.path.isdir(path):
+        below = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+        return sorted(name for name in below if not _is_hidden(name[len(path) :]))
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path]
+    return sorted(name for name in glob.glob(path, recursive=True) if not os.path.isdir(name))
+
+
+def _remote_files(url: str) -> list[str]:
+    system, path = _system(url)
+    with _told("list", url):
+        if glob.has_magic(path):
+            names = [name for name in system.glob(path) if not system.isdir(name)]
+        elif system.isdir(path):
+            names = [name for name in system.find(path) if not _is_hidden(name[len(path) :])]
+        else:
+            return [url]
+        return sorted(system.unstrip_protocol(name) for name in names)
+
+
+def _is_hidden(below: str) -> bool:
+    return any(part.startswith(".") for part in below.replace(os.sep, "/").split("/"))
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path there; BackendUnavailable without it."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise BackendUnavailable(
+            "URLs need the extra fsspec: pip install 'pylog-ipl[fsspec]'"
+        ) from error
+    try:
+        found: tuple[Any, str] = url_to_fs(url)
+    except ImportError as error:  # the driver: s3fs, gcsfs, adlfs...
+        raise BackendUnavailable(f"{url}: {error}") from error
+    return found
+
+
+def _size(path: str) -> int:
+    """How long a file is, in bytes; 0 of what has no length, as a pipe, or does not tell it."""
+    with _told("open", path):
+        if _is_url(path):
+            system, inside = _system(path)
+            return system.size(inside) or 0
+        status = os.stat(path)
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A file, here or elsewhere; BackendError when it cannot be opened."""
+    with ExitStack() as stack:
+        with _told("open", path):
+            if _is_url(path):
+                system, inside = _system(path)
+                file = stack.enter_context(system.open(inside, "rb"))
+            else:
+                file = stack.enter_context(open(path, "rb", buffering=0))
+        yield file
+
+
+@contextmanager
+def _told(doing: str, path: str) -> Iterator[None]:
+    """The system's errors as BackendError."""
+    try:
+        yield
+    except OSError as error:
+        raise BackendError(f"cannot {doing} {path}: {error.strerror or error}") from error
