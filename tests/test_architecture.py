@@ -30,13 +30,17 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
     "pylog.replay": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader"},
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
-    "pylog": {*_BASE, "pylog.backends", "pylog.reader", "pylog.merge", "pylog.replay"},
+    "pylog": {*_BASE, "pylog.backends", "pylog.reader", "pylog.merge", "pylog.replay",
+              "pylog.table"},
+    "pylog.table": {*_BASE, "pylog.formats", "pylog.backends", "pylog.losses", "pylog.reader",
+                    "pylog.table"},
     "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.ipmon", "pylog.outputs"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
                       "pylog.replay", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
-                  "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.cli"},
+                  "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
+                  "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
 }  # fmt: skip
 FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",
@@ -107,7 +111,8 @@ def test_every_module_can_be_imported_from_where_it_is_installed() -> None:
 
 
 @pytest.mark.parametrize(("run", "heavy"), [
-    ("import pylog", {"construct", "pyroute2", "asyncio", "importlib.metadata"}),
+    ("import pylog",
+     {"construct", "pyroute2", "asyncio", "importlib.metadata", "numpy", "pyarrow"}),
     ("import pylog.cli; pylog.cli.main(['--help'])",
      {"pylog.ipmon", "pylog.outputs.ipl", "pyroute2"}),
 ])  # fmt: skip

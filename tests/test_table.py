@@ -1,0 +1,75 @@
+"""Tables hold what a Reader gives: the same rows in the same order, whatever the input."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import samples
+
+pytest.importorskip("pyarrow")
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import tables
+
+import pylog
+from pylog.table import schema
+from pylog.table.schemas import TEXTS
+
+
+def agree(data: bytes, layout: str | None = None) -> None:
+    """Tables and streamed records of the data are the same."""
+    records = tables.streamed(data, layout)
+    for kind in tables.KINDS:
+        names = [*schema(kind).names, *TEXTS[kind]]
+        table = pylog.read_table(io.BytesIO(data), kind=kind, columns=names, layout=layout)
+        assert tables.plain(table) == tables.rows(records, kind, names)
+
+
+@pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
+def test_a_table_has_the_rows_that_a_reader_gives(dump: Path) -> None:
+    agree(dump.read_bytes())
+
+
+def test_columns_come_in_the_order_asked_for_and_filters_may_name_others() -> None:
+    wanted = (pc.field("protocol") == 6) & (pc.field("family") == "ipv4")
+    table = pylog.read_table(
+        samples.FIXTURES / "nflog/seq.bin", columns=["dport", "saddr_text"], where=wanted
+    )
+    records = tables.streamed((samples.FIXTURES / "nflog/seq.bin").read_bytes())
+    assert table.column_names == ["dport", "saddr_text"]
+    assert table.to_pylist() == [
+        {"dport": r.dport, "saddr_text": r.saddr}
+        for r in records
+        if isinstance(r, pylog.PacketRecord) and r.protocol == 6 and r.family == "ipv4"
+    ]
+
+
+def test_a_filter_may_name_text_columns() -> None:
+    wanted = pc.field("saddr_text") == "10.1.1.1"
+    dump = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
+    table = pylog.read_table(dump, columns=["saddr_text"], where=wanted)
+    assert set(table.column("saddr_text").to_pylist()) == {"10.1.1.1"}
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({"columns": ["nothing"]}, "no column 'nothing' of packet records; there are source, layout"),
+    ({"kind": "packets"}, "no kind of record 'packets'; there are packet, flow, loss"),
+    ({"where": pc.field("nothing") == 1}, "nothing"),
+])  # fmt: skip
+def test_what_there_is_not_is_refused(given: dict[str, Any], told: str) -> None:
+    dump = samples.FIXTURES / "nflog/seq.bin"
+    with pytest.raises(ValueError, match=told):
+        pylog.read_table(dump, **given)
+
+
+def test_several_logs_are_one_table_and_one_schema() -> None:
+    logs = [samples.FIXTURES / "nflog/seq.bin", samples.FIXTURES / "ipl/damaged.bin"]
+    whole = pylog.read_table(logs)
+    assert whole.schema == schema()
+    assert pa.concat_tables([pylog.read_table(log) for log in logs]).to_pylist() == (
+        whole.to_pylist()
+    )
