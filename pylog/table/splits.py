@@ -18,7 +18,7 @@ import glob
 import os
 import stat
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
@@ -101,12 +101,12 @@ def plan(
     if n < 1:
         raise ValueError(f"{n} splits, but there must be at least 1")
     names = files(paths)
-    sizes = [_size(name) for name in names]
-    whole = sum(sizes)
+    sizes = [size(name) for name in names]
+    total = sum(sizes)
     found: list[Split] = []
-    for name, size in zip(names, sizes, strict=True):
-        split = Split(name, 0, size, layout=layout, on_error=on_error)
-        share = round(n * size / whole) if whole else 0
+    for name, length in zip(names, sizes, strict=True):
+        split = Split(name, 0, length, layout=layout, on_error=on_error)
+        share = round(n * length / total) if total else 0
         found += _cut(split, share) if share > 1 else [split]
     return found
 
@@ -123,17 +123,17 @@ def _cut(split: Split, n: int) -> list[Split]:
             raise error.again(split.path) from None
         if detection.container not in ("raw", "netlink"):
             return [split]
-        size = split.stop
+        length = split.stop
         layouts = tuple(make().name for make in (detection.stream, *detection.others))
-        cuts = {_boundary(file, size * i // n, size, detection.stream()) for i in range(1, n)}
+        cuts = {_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)}
     starts = [0, *sorted(cuts - {None, 0})]
     return [
-        replace(split, start=start, stop=stop, last=stop == size, layouts=layouts)
-        for start, stop in zip(starts, [*starts[1:], size], strict=True)
+        replace(split, start=start, stop=stop, last=stop == length, layouts=layouts)
+        for start, stop in zip(starts, [*starts[1:], length], strict=True)
     ]
 
 
-def _boundary(file: BinaryIO, at: int, size: int, stream: Stream) -> int | None:
+def _boundary(file: BinaryIO, at: int, length: int, stream: Stream) -> int | None:
     """Where messages that follow each other begin, from `at` on; None if there are none near."""
     window = WINDOW
     while window <= FARTHEST:
@@ -141,14 +141,14 @@ def _boundary(file: BinaryIO, at: int, size: int, stream: Stream) -> int | None:
         data = file.read(window)
         stream.base, stream.used, stream.damage = at, 0, None
         chain: list[int] = []
-        for item in stream.split(data, at + len(data) >= size):
+        for item in stream.split(data, at + len(data) >= length):
             if isinstance(item, Message):
                 chain.append(at + item.start)
                 if len(chain) == CHAIN:
                     return chain[0]
             elif isinstance(item, Damage):
                 chain = []
-        if at + len(data) >= size:
+        if at + len(data) >= length:
             return None
         window *= 4
     return None
@@ -161,20 +161,37 @@ def decode(
     columns: Sequence[str] | None = None,
     where: Any = None,
     rows: int = ROWS,
-) -> Generator[pa.RecordBatch, None, End]:
-    """The record batches of a split, as `pylog.iter_batches` gives them; returns where it ended.
+) -> Decoded:
+    """The record batches of a split, as `pylog.iter_batches` gives them.
 
     Reading goes on beyond `stop` only for the end of a message or damage that begins before it.
     """
-    selection = Selection(kind, columns, where)
-    with _Part(split) as part:
-        for _, batch in part.batches({kind: selection}, rows):
-            yield batch
-        return part.ended()
+    return Decoded(split, Selection(kind, columns, where), rows)
+
+
+class Decoded(Iterator[pa.RecordBatch]):
+    """The record batches of a split.
+
+    end   where reading stands after it: there is one when the last batch was taken
+    """
+
+    end: End
+
+    def __init__(self, split: Split, selection: Selection, rows: int) -> None:
+        self._batches = self._decode(split, selection, rows)
+
+    def __next__(self) -> pa.RecordBatch:
+        return next(self._batches)
+
+    def _decode(self, split: Split, selection: Selection, rows: int) -> Iterator[pa.RecordBatch]:
+        with _Part(split) as part:
+            for _, batch in part.batches({selection.kind: selection}, rows):
+                yield batch
+            self.end = part.ended()
 
 
 def scan(split: Split) -> End:
-    """Where reading stands after a split, without its records."""
+    """Where reading stands after a split: its bytes are read, but no columns are made of them."""
     with _Part(split) as part:
         for _ in part.batches({}):
             pass
@@ -347,7 +364,7 @@ def _system(url: str) -> tuple[Any, str]:
     return found
 
 
-def _size(path: str) -> int:
+def size(path: str) -> int:
     """How long a file is, in bytes; 0 of what has no length, as a pipe, or does not tell it."""
     with _told("open", path):
         if _is_url(path):
