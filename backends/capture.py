@@ -250,6 +250,17 @@ class Capture(Backend):
             self._raw.close()
 
 
+class Part(Capture):
+    """A regular file, as it is, from an offset in bytes on: its compression is not undone."""
+
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO, start: int) -> None:
+        self._start = start
+        super().__init__(source)
+
+    def _begin(self) -> None:
+        self._raw.seek(self._start)
+
+
 class Growing(Capture):
     """A file at whose end more is waited for; one that gets shorter is read from its start.
 
