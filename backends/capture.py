@@ -256,11 +256,10 @@ class Capture(Backend):
             self._raw.close()
 
 
-class Section(Capture):
-    """A plain file from an offset on."""
+class Part(Capture):
+    """A regular file, as it is, from an offset in bytes on: its compression is not undone."""
 
-    def __init__(self, source: str | BinaryIO, start: int) -> None:
-        """Raises BackendError when the file cannot be opened."""
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO, start: int) -> None:
         self._start = start
         super().__init__(source)
 

@@ -16,8 +16,11 @@ import pyarrow.compute as pc
 import tables
 
 import pylog
+from pylog.backends import capture
 from pylog.table import schema
+from pylog.table.bulk import Bulk
 from pylog.table.schemas import TEXTS
+from pylog.table.select import Selection
 
 
 def agree(data: bytes, layout: str | None = None) -> None:
@@ -73,3 +76,25 @@ def test_several_logs_are_one_table_and_one_schema() -> None:
     assert pa.concat_tables([pylog.read_table(log) for log in logs]).to_pylist() == (
         whole.to_pylist()
     )
+
+
+@pytest.mark.parametrize("dump", [
+    "ipl/v5-1-2-lp64le-nat.all.bin", "ipl/damaged.bin", "nflog/batch.bin", "nflog/damaged.bin",
+])  # fmt: skip
+def test_two_parts_make_the_whole_and_the_left_tells_where_the_right_begins(dump: str) -> None:
+    path = samples.FIXTURES / dump
+    with pylog.open(path) as reader:
+        layout = reader.layout
+    whole = tables.plain(pylog.read_table(path))
+    for cut in range(0, path.stat().st_size + 100, 97):
+        with Bulk(capture.connect(path, {})[0], layout=layout, stop=cut) as left:
+            before = packets(left)
+        assert left.end >= min(cut, path.stat().st_size)
+        with Bulk(capture.Part(path, left.end), layout=layout, start=left.end) as right:
+            assert before + packets(right) == whole
+
+
+def packets(bulk: Bulk) -> list[dict[str, Any]]:
+    """The rows of the packets, in their order."""
+    batches = [batch for _, batch in bulk.batches({"packet": Selection("packet")})]
+    return tables.plain(pa.Table.from_batches(batches, schema()))

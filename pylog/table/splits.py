@@ -125,8 +125,8 @@ def _cut(split: Split, n: int) -> list[Split]:
             return [split]
         length = split.stop
         layouts = tuple(make().name for make in (detection.stream, *detection.others))
-        cuts = {_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)}
-    starts = [0, *sorted(cuts - {None, 0})]
+        near = [_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)]
+    starts = sorted({0, *(cut for cut in near if cut is not None)})
     return [
         replace(split, start=start, stop=stop, last=stop == length, layouts=layouts)
         for start, stop in zip(starts, [*starts[1:], length], strict=True)
@@ -184,7 +184,7 @@ class Decoded(Iterator[pa.RecordBatch]):
         return next(self._batches)
 
     def _decode(self, split: Split, selection: Selection, rows: int) -> Iterator[pa.RecordBatch]:
-        with _Part(split) as part:
+        with _SplitReader(split) as part:
             for _, batch in part.batches({selection.kind: selection}, rows):
                 yield batch
             self.end = part.ended()
@@ -192,20 +192,20 @@ class Decoded(Iterator[pa.RecordBatch]):
 
 def scan(split: Split) -> End:
     """Where reading stands after a split: its bytes are read, but no columns are made of them."""
-    with _Part(split) as part:
+    with _SplitReader(split) as part:
         for _ in part.batches({}):
             pass
         return part.ended()
 
 
-class _Part(Bulk):
+class _SplitReader(Bulk):
     """Reads a split."""
 
     def __init__(self, split: Split) -> None:
         self._split = split
         with ExitStack() as stack:
             file = stack.enter_context(opened(split.path))
-            backend = capture.Section(file, split.start) if split.layouts else capture.Capture(file)
+            backend = capture.Part(file, split.start) if split.layouts else capture.Capture(file)
             backend.name = split.path
             super().__init__(
                 backend, layout=split.layout, on_error=split.on_error,
@@ -312,7 +312,7 @@ def files(paths: Paths) -> list[str]:
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found: list[str] = []
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(path) for path in paths]:
         some = _remote_files(path) if _is_url(path) else _local_files(path)
         if not some:
             raise BackendError(f"{path} names no file")
