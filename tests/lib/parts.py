@@ -1,0 +1,103 @@
+"""Splits decoded one by one in this process, and dumps on which cuts are hard to get right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import samples
+import tables
+
+import pylog
+from pylog.errors import DecodeError
+from pylog.formats import Message, Stream, nfulnl
+from pylog.table import schema
+from pylog.table.splits import End, Split, decode, in_order, scan, settle
+
+KINDS = ("packet", "flow", "loss")
+NFULA_PAYLOAD, NFULA_SEQ = 9, 12
+
+
+def at_once(work: Callable[[Split], End], split: Split) -> Future[End]:
+    """What comes of the work, which is done before this returns."""
+    future: Future[End] = Future()
+    try:
+        future.set_result(work(split))
+    except DecodeError as error:
+        future.set_exception(error)
+    return future
+
+
+def settled(splits: list[Split], ahead: int = 3) -> list[Split]:
+    """The splits as they are right."""
+    return settle(splits, lambda _, split: at_once(scan, split), ahead)
+
+
+@dataclass
+class Decoded:
+    """What splits give: rows of the kind in their order, and the numbers of splits begun again."""
+
+    rows: list[dict[str, Any]]
+    again: list[int]
+
+
+def decoded(splits: list[Split], kind: str, ahead: int = 3) -> Decoded:
+    """The rows of the splits, each decoded by itself, and again where the first time was wrong."""
+    batches: dict[int, list[pa.RecordBatch]] = {}
+    again = []
+
+    def submit(number: int, split: Split) -> Future[End]:
+        if number in batches:
+            again.append(number)
+        batches[number] = []
+        return at_once(partial(fill, number), split)
+
+    def fill(number: int, split: Split) -> End:
+        some = decode(split, kind=kind)
+        batches[number] += some
+        return some.end
+
+    order = [number for number, _, _ in in_order(splits, submit, ahead)]
+    assert order == list(range(len(splits)))
+    found = [batch for number in order for batch in batches[number]]
+    return Decoded(tables.plain(pa.Table.from_batches(found, schema(kind))), again)
+
+
+def alone(splits: list[Split], kind: str) -> list[dict[str, Any]]:
+    """The rows of the splits when nobody looks where each of them ended."""
+    found = [batch for split in splits for batch in decode(split, kind=kind)]
+    return tables.plain(pa.Table.from_batches(found, schema(kind)))
+
+
+def whole(path: Path | str, kind: str, layout: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a dump read by one process, from its start to its end."""
+    return tables.plain(pylog.read_table(path, kind=kind, layout=layout))
+
+
+def messages(data: bytes, stream: Stream) -> list[bytes]:
+    """The messages of a dump, one by one."""
+    found = [item for item in stream.split(data, True) if isinstance(item, Message)]
+    return [data[item.start : item.end] for item in found]
+
+
+def numbered(numbers: list[int]) -> bytes:
+    """NFLOG messages with these sequence numbers."""
+    return b"".join(nfulnl.log("<", 5, [(NFULA_SEQ, n), (NFULA_PAYLOAD, b"E")]) for n in numbers)
+
+
+def carrying(dump: bytes) -> bytes:
+    """An NFLOG message of a packet whose payload is a dump."""
+    message = nfulnl.log("<", 5, [(NFULA_PAYLOAD, dump)])
+    return message + bytes(-len(message) % 4)
+
+
+def netlink_with_dumps_inside() -> bytes:
+    """A dump in which most bytes belong to packets that carry dumps themselves."""
+    inner = (samples.FIXTURES / "nflog/seq.bin").read_bytes()[:60_000]
+    inner = b"".join(messages(inner, nfulnl.Stream("<")))
+    return b"".join(carrying(inner) + numbered([n]) for n in range(6))
