@@ -21,7 +21,7 @@ import parts
 import pylog
 from pylog.errors import BackendError, DecodeError
 from pylog.formats import ipl, netlink, nfulnl
-from pylog.table.splits import End, Split, files, in_order, plan, scan
+from pylog.table.splits import End, Split, files, in_order, plan, scan, settle
 
 IPL = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 NFLOG = samples.FIXTURES / "nflog/seq.bin"
@@ -76,7 +76,7 @@ def test_a_payload_that_holds_a_dump_is_not_cut(tmp_path: Path) -> None:
     found = parts.decoded(splits, "packet")
     assert found.rows == rows
     assert len(found.again) >= 5
-    exact = parts.settled(splits)
+    exact = settle(splits)
     assert parts.alone(exact, "packet") == rows
 
 
@@ -108,7 +108,7 @@ def test_what_is_lost_at_a_cut_is_told_once(tmp_path: Path) -> None:
     assert len(parts.alone(splits, "loss")) == 1999 - 9
     found = parts.decoded(splits, "loss")
     assert (found.rows, found.again) == (losses, list(range(1, 10)))
-    exact = parts.settled(splits)
+    exact = settle(splits)
     assert parts.alone(exact, "loss") == losses
 
 
@@ -162,7 +162,7 @@ def test_a_layout_that_stops_to_fit_is_given_up_in_all_splits_that_follow(tmp_pa
     splits = plan(path, 9)
     assert parts.alone(splits, "packet") != rows
     assert parts.decoded(splits, "packet").rows == rows
-    exact = parts.settled(splits)
+    exact = settle(splits)
     assert parts.alone(exact, "packet") == rows
 
 
@@ -206,7 +206,7 @@ def test_what_is_added_after_the_plan_was_made_is_read(tmp_path: Path) -> None:
 
 
 def test_a_split_travels() -> None:
-    for split in parts.settled(plan(NFLOG, 3)):
+    for split in settle(plan(NFLOG, 3)):
         other = pickle.loads(pickle.dumps(split))
         assert parts.alone([other], "packet") == parts.alone([split], "packet")
 
@@ -240,7 +240,7 @@ def test_whatever_the_bytes_splits_give_the_rows_of_one_process(
     path = tmp_path_factory.mktemp("splits") / "dump.bin"
     path.write_bytes(parts.numbered([1, 2, 3]) + b"".join(some))
     splits = plan(path, n)
-    exact = parts.settled(splits, ahead)
+    exact = settle(splits)
     for kind in ("packet", "loss"):
         rows = parts.whole(path, kind)
         assert parts.decoded(splits, kind, ahead).rows == rows

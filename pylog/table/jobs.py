@@ -83,17 +83,13 @@ def _end_with(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def planned(paths: Paths, jobs: int, layout: str | None, on_error: OnError) -> list[Split]:
-    """The splits of dumps for so many processes."""
-    names = files(paths)
-    return plan(names, max(jobs, sum(map(size, names)) // SIZE), layout=layout, on_error=on_error)
-
-
 def batches(
     paths: Paths, jobs: int, selection: Selection, layout: str | None, on_error: OnError, rows: int
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of dumps, in the order of the records."""
-    splits = planned(paths, jobs, layout, on_error)
+    names = files(paths)
+    n = max(jobs, sum(map(size, names)) // SIZE)
+    splits = plan(names, n, layout=layout, on_error=on_error)
     with Pool(jobs) as pool:
         for _, path, _ in pool.files(
             splits, partial(write_batches, selection=selection, rows=rows)

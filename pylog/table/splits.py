@@ -19,6 +19,7 @@ import os
 import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
@@ -42,6 +43,9 @@ WINDOW = 1 << 14
 
 FARTHEST = 1 << 22
 """... and at most: where so many hold no place to cut, there is no cut."""
+
+SIZE = 1 << 26
+"""How many bytes of a dump are a split on other machines, unless it is told."""
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -109,6 +113,16 @@ def plan(
         share = round(n * length / total) if total else 0
         found += _cut(split, share) if share > 1 else [split]
     return found
+
+
+def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) -> list[Split]:
+    """The splits of dumps for other processes: where they look for a file does not matter.
+
+    n   as for `plan`; None: one split for every 64 MiB
+    """
+    names = [name if is_url(name) else os.path.abspath(name) for name in files(paths)]
+    wanted = max(1, sum(map(size, names)) // SIZE) if n is None else n
+    return plan(names, wanted, layout=layout, on_error=on_error)
 
 
 def _cut(split: Split, n: int) -> list[Split]:
@@ -290,13 +304,16 @@ def _joined(
 
 
 def settle(
-    splits: Iterable[Split], submit: Callable[[int, Split], Future], ahead: int
+    splits: Sequence[Split], submit: Callable[[int, Split], Future] | None = None
 ) -> list[Split]:
     """The splits as they are right, so that each can be decoded by itself, in whatever order.
 
-    submit   begins to `scan` a split: the bytes are read, but no columns are made of them
+    submit   begins to `scan` a split; None: threads of this process do
     """
-    return [split for _, split, _ in in_order(splits, submit, ahead)]
+    if submit is not None:
+        return [split for _, split, _ in in_order(splits, submit, len(splits))]
+    with ThreadPoolExecutor() as threads:
+        return settle(splits, lambda _, split: threads.submit(scan, split))
 
 
 # Files, here and elsewhere
@@ -313,14 +330,14 @@ def files(paths: Paths) -> list[str]:
         paths = [paths]
     found: list[str] = []
     for path in [os.fspath(path) for path in paths]:
-        some = _remote_files(path) if _is_url(path) else _local_files(path)
+        some = _remote_files(path) if is_url(path) else _local_files(path)
         if not some:
             raise BackendError(f"{path} names no file")
         found += some
     return found
 
 
-def _is_url(path: str) -> bool:
+def is_url(path: str) -> bool:
     return "://" in path
 
 
@@ -334,8 +351,8 @@ def _local_files(path: str) -> list[str]:
 
 
 def _remote_files(url: str) -> list[str]:
-    system, path = _system(url)
-    with _told("list", url):
+    system, path = system_of(url)
+    with told("list", url):
         if glob.has_magic(path):
             names = [name for name in system.glob(path) if not system.isdir(name)]
         elif system.isdir(path):
@@ -349,7 +366,7 @@ def _is_hidden(below: str) -> bool:
     return any(part.startswith(".") for part in below.replace(os.sep, "/").split("/"))
 
 
-def _system(url: str) -> tuple[Any, str]:
+def system_of(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path there; BackendUnavailable without it."""
     try:
         from fsspec.core import url_to_fs
@@ -366,9 +383,9 @@ def _system(url: str) -> tuple[Any, str]:
 
 def size(path: str) -> int:
     """How long a file is, in bytes; 0 of what has no length, as a pipe, or does not tell it."""
-    with _told("open", path):
-        if _is_url(path):
-            system, inside = _system(path)
+    with told("open", path):
+        if is_url(path):
+            system, inside = system_of(path)
             return system.size(inside) or 0
         status = os.stat(path)
         return status.st_size if stat.S_ISREG(status.st_mode) else 0
@@ -378,9 +395,9 @@ def size(path: str) -> int:
 def opened(path: str) -> Iterator[BinaryIO]:
     """A file, here or elsewhere; BackendError when it cannot be opened."""
     with ExitStack() as stack:
-        with _told("open", path):
-            if _is_url(path):
-                system, inside = _system(path)
+        with told("open", path):
+            if is_url(path):
+                system, inside = system_of(path)
                 file = stack.enter_context(system.open(inside, "rb"))
             else:
                 file = stack.enter_context(open(path, "rb", buffering=0))
@@ -388,7 +405,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _told(doing: str, path: str) -> Iterator[None]:
+def told(doing: str, path: str) -> Iterator[None]:
     """The system's errors as BackendError."""
     try:
         yield

@@ -17,7 +17,7 @@ import pylog
 from pylog.errors import DecodeError
 from pylog.formats import Message, Stream, nfulnl
 from pylog.table import schema
-from pylog.table.splits import End, Split, decode, in_order, scan, settle
+from pylog.table.splits import End, Split, decode, in_order
 
 KINDS = ("packet", "flow", "loss")
 NFULA_PAYLOAD, NFULA_SEQ = 9, 12
@@ -31,11 +31,6 @@ def at_once(work: Callable[[Split], End], split: Split) -> Future[End]:
     except DecodeError as error:
         future.set_exception(error)
     return future
-
-
-def settled(splits: list[Split], ahead: int = 3) -> list[Split]:
-    """The splits as they are right."""
-    return settle(splits, lambda _, split: at_once(scan, split), ahead)
 
 
 @dataclass
