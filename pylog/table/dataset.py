@@ -36,13 +36,16 @@ class DataSet:
     """
 
     def __init__(self, target: str, force: bool = False) -> None:
-        """`force`: take the place of what is there, at the end. Raises BackendError."""
-        self._target, self._force = target, force
+        """`force`: take the place of what is there; in a store that goes away at once.
+
+        Raises BackendError when there is something and `force` is not given.
+        """
+        self._target, self._force = target.rstrip("/"), force
         if is_url(target):
-            self._system, path = system_of(target)
-            self.folder = target
+            self._system, self._path = system_of(self._target)
+            self.folder = self._target
             with told("write", target):
-                there = self._system.exists(path)
+                there = self._system.exists(self._path)
         else:
             self._target = os.path.abspath(target)
             parent, name = os.path.split(self._target)
@@ -55,6 +58,7 @@ class DataSet:
         with told("write", self._target):
             if is_url(self._target):
                 self._remove()
+                self._system.makedirs(self._path)  # where there are such
             else:
                 os.mkdir(self.folder)
         return self
@@ -69,8 +73,11 @@ class DataSet:
             return
         with told("write", self._target):
             if is_url(self._target):
-                self._system.pipe_file(f"{system_of(self._target)[1]}/{COMPLETE}", b"")
+                self._system.pipe_file(f"{self._path}/{COMPLETE}", b"")
                 return
+            for name in os.listdir(self.folder):
+                if name.startswith("."):  # a worker died while it wrote it
+                    os.unlink(os.path.join(self.folder, name))
             before = f"{self.folder}.before"
             if os.path.lexists(self._target) and self._force:
                 os.rename(self._target, before)
@@ -82,9 +89,8 @@ class DataSet:
     def _remove(self) -> None:
         """Take away what has been written; who still writes can no more."""
         if is_url(self._target):
-            path = system_of(self._target)[1]
-            if self._system.exists(path):
-                self._system.rm(path, recursive=True)
+            if self._system.exists(self._path):
+                self._system.rm(self._path, recursive=True)
             return
         away = f"{self.folder}.away"
         os.rename(self.folder, away)
