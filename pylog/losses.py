@@ -55,6 +55,10 @@ class Losses:
         """From here on any number may come next."""
         self._expected.clear()
 
+    def passed(self, queue: str, following: int) -> None:
+        """Records of a log came in order, and `following` is the number that is to come next."""
+        self._expected[queue] = following
+
     def before(self, record: Record) -> LossRecord | None:
         """What was lost before the record, one thing at a call; None: the record is next."""
         if self._doubt is None and self._told is None and self.dropped is not None:
