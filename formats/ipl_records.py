@@ -21,8 +21,8 @@ from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
 Decode = Callable[[bytes, Message, bool], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
 
-_NONE32 = 0xFFFFFFFF
-_PACKET_FIELDS = (
+NONE32 = 0xFFFFFFFF
+PACKET_FIELDS = (
     "ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec", "fl_unit", "fl_rule", "fl_flags",
     "fl_lflags", "fl_logtag", "fl_nattag", "fl_loglevel", "fl_group", "fl_dir", "fl_breason",
     "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
@@ -101,7 +101,7 @@ def _group_text(group: int | bytes | None) -> str | None:
     """
     if isinstance(group, bytes):
         return None if group[:2] == b"\xff\0" else _text[group] or "0"
-    return None if group is None or group == _NONE32 else str(group)
+    return None if group is None or group == NONE32 else str(group)
 
 
 _groups = Memo(_group_text)
@@ -111,7 +111,7 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     """A function that decodes packet records."""
     major, host_order, order = layout.version.major, layout.host_order_ip, layout.abi.order
     flags_table, lflags_table, reasons, _ = names.words(layout.version)
-    read, fixed, name = plan.reader(_PACKET_FIELDS), plan.size, layout.name
+    read, fixed, name = plan.reader(PACKET_FIELDS), plan.size, layout.name
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
     action_of = _action_4 if major >= 4 else _action_3
 
@@ -149,7 +149,7 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         if bits is not None:  # 2.x: u_long flags:24, unit:8
             flags, unit = split_bits(bits, order)
         if narrow:
-            rule = _NONE32 if rule == 0xFFFF else rule
+            rule = NONE32 if rule == 0xFFFF else rule
             group = None if group == 0xFFFF else group
         packet = data[start + fixed : end]
         version = packet[0] >> 4 if packet else 0
@@ -178,7 +178,7 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             seq, count, action, short,
             "in" if direction == 0 else "out" if direction == 1 else None,
             None,
-            rule + 1 if rule != _NONE32 else None,
+            rule + 1 if rule != NONE32 else None,
             _groups[group],
             None,
             reasons.get(breason, breason) if breason else None,
@@ -310,7 +310,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
             observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
             event=names.STATE_EVENTS.get(event, event), flow_type="state",
-            rule=None if rule is None or rule == _NONE32 else rule + 1,
+            rule=None if rule is None or rule == NONE32 else rule + 1,
             group=_groups[f.get("isl_group")],
             family="ipv6" if v == 6 else "ipv4", protocol=protocol,
             saddr=addresses[f["isl_src"][:width]], daddr=addresses[f["isl_dst"][:width]],

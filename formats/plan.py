@@ -108,6 +108,19 @@ class Plan:
             at = leaf.offset + leaf.size
         return code + "x" * (size - at)
 
+    def dtype(self, size: int | None = None) -> Any:
+        """The scalars as NumPy's dtype takes them, in records of `size` bytes (the fixed part's).
+
+        Bytes are of type V; so are those that have to keep zeros at their end.
+        """
+        kinds = {leaf.name: f"V{leaf.size}" for leaf in self.leaves}
+        for leaf in self.leaves:
+            if not leaf.code.endswith("s"):
+                kinds[leaf.name] = f"{leaf.order}{'u' if leaf.code.isupper() else 'i'}{leaf.size}"
+        return {"names": list(self.names), "formats": [kinds[name] for name in self.names],
+                "offsets": [leaf.offset for leaf in self.leaves],
+                "itemsize": size or self.size}  # fmt: skip
+
     def pack(self, fields: Mapping[str, Any]) -> bytes:
         """The fixed part with the values of `fields`, by name; padding is zeros."""
         return self._struct.pack(*[fields[name] for name in self.names])

@@ -58,6 +58,10 @@ class Losses:
         """From here on any number may come next."""
         self._expected.clear()
 
+    def passed(self, queue: str, following: int) -> None:
+        """Records of a log came in order, and `following` is the number that is to come next."""
+        self._expected[queue] = following
+
     def resumed(self) -> Losses:
         """The same, to go on with elsewhere: what was lost so far is not counted again."""
         other = copy.copy(self)

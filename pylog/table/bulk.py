@@ -10,22 +10,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pylog.backends import Backend
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Dropped, Item, Message
+from pylog.formats import Damage, Dropped, Item, Message, Stream, columns
+from pylog.formats.columns import Columns, Numbers, Rows
 from pylog.reader import OnError, Reader
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
+from pylog.table.arrays import batch_of
 from pylog.table.schemas import batch
 from pylog.table.select import Selection
 
 ROWS = 32768
 """Rows of a batch: so many stay in the processor's cache while their columns are made."""
 
-WINDOW = 1 << 23
+MIN_WINDOW, MAX_WINDOW = 1 << 20, 1 << 24
 """How many bytes of the input are at hand."""
 
 STRETCH = 1 << 16
@@ -66,6 +70,8 @@ class Bulk(Reader):
         self.end = start
         self._stop = stop
         self._window = b""
+        self._reach, self._per_row = MAX_WINDOW, 200
+        self._columns: tuple[Stream, Columns | None] | None = None
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
@@ -95,12 +101,12 @@ class Bulk(Reader):
 
     def _lots(self, wanted: Mapping[str, Selection], rows: int) -> Iterator[Lot]:
         """All records, in their order."""
-        while not self._final and self._fill():
+        while not self._final and self._fill(rows):
             pos, size = 0, STRETCH
-            while pos < len(self._window):
+            while len(self._window) - pos >= (1 if self._final else STRETCH):
                 lot: Lot = {}
                 try:
-                    used = self._stretch(lot, pos, size)
+                    used = self._plain(lot, pos, wanted) or self._stretch(lot, pos, size)
                 except DecodeError:
                     yield lot  # what came before it
                     raise
@@ -120,16 +126,118 @@ class Bulk(Reader):
             self.counts["loss"] += 1
             yield {"loss": [loss]}
 
-    def _fill(self) -> bool:
-        """Move the window on, by its size; False when there is nothing in it."""
+    def _fill(self, rows: int) -> bool:
+        """Put about as many bytes as `rows` messages have into the window; False at the end."""
         parts, size = [self._window], 0
-        while size < WINDOW and not self._final:
+        enough = min(max(rows * self._per_row, MIN_WINDOW), MAX_WINDOW)
+        while size < enough and not self._final:
             more, self._head = self._head or self._receive(None), b""
             parts.append(more)
             size += len(more)
             self._final = not more
         self._window = b"".join(parts)
         return bool(self._window)
+
+    def _plain(self, lot: Lot, pos: int, wanted: Mapping[str, Selection]) -> int:
+        """Read the messages from window[pos] on that follow each other; how many bytes they are.
+
+        None are read while there is something else to tell first.
+        """
+        if self._stream.damage is not None or self._losses.any_told:
+            return 0
+        stream, window = self._stream, self._window
+        if self._columns is None or self._columns[0] is not stream:
+            self._columns = stream, columns.of(stream)
+        reads = self._columns[1]
+        if reads is None:
+            return 0
+        stream.base, stream.used = self.end - pos, 0
+        stop = min(len(window), pos + self._reach)
+        if self._stop is not None:
+            stop = min(stop, self._stop - stream.base)
+        rows = reads.read(window, pos, stop)
+        odd: list[Record] = []
+        try:
+            for i in [] if rows is None else rows.odd.tolist():
+                odd.append(stream.decode(window, _message(rows, i)))
+        except DecodeError:  # up to there, then
+            rows = reads.read(window, pos, int(rows.starts[rows.odd[len(odd)]]))
+        if rows is None or len(rows.odd) == len(rows.starts):
+            self._reach = STRETCH  # so it may be again soon
+            return 0
+        self._reach = min(2 * self._reach, MAX_WINDOW)
+        self._data = window
+        lot["loss"] = self._account(rows, odd)
+        self._keep(lot, rows, odd, wanted)
+        used = rows.after - pos
+        self._per_row = used // len(rows.starts) + 1
+        stream.other += rows.other
+        return used
+
+    def _keep(
+        self, lot: Lot, rows: Rows, odd: list[Record], wanted: Mapping[str, Selection]
+    ) -> None:
+        """Put the messages into the lot: the plain ones, and the others between them."""
+        count = len(rows.starts)
+        self.received += count
+        packets = [i for i, record in enumerate(odd) if type(record) is PacketRecord]
+        lot["flow"] = [record for record in odd if type(record) is FlowRecord]
+        self.counts["flow"] += len(lot["flow"])
+        self.counts["packet"] += count - len(lot["flow"])
+        self.counts["loss"] += len(lot["loss"])
+        if "packet" not in wanted:
+            return
+        needed = wanted["packet"].needed
+        lot["packet"] = batch_of(rows, needed)
+        if packets:
+            others = batch("packet", [odd[i] for i in packets], needed)
+            places = np.delete(np.arange(count), rows.odd), rows.odd[packets]
+            order = pa.array(np.argsort(np.concatenate(places)))
+            lot["packet"] = pa.concat_batches([lot["packet"], others]).take(order)
+
+    def _account(self, rows: Rows, odd: list[Record]) -> list[LossRecord]:
+        """What was lost between the messages, as a Reader tells it.
+
+        It is asked of the first record of each log, and of those whose number is not the next one.
+        """
+        count = len(rows.starts)
+        seq, following, queue = (np.full(count, -1, np.int64) for _ in range(3))
+        plain = np.ones(count, bool)
+        plain[rows.odd] = False
+        numbers, counts, queues = rows.column("seq"), rows.column("count"), rows.queue()
+        names = {name: i for i, name in enumerate(dict.fromkeys(queues.values))}
+        if numbers is not None:
+            assert isinstance(numbers, Numbers)
+            seq[plain] = numbers.values
+            following[plain] = seq[plain] + (1 if counts is None else counts.values)
+            queue[plain] = np.array([names[v] for v in queues.values], np.int64)[queues.codes]
+            if numbers.valid is not None:
+                queue[np.flatnonzero(plain)[~numbers.valid]] = -1
+        records = dict(zip(rows.odd.tolist(), odd, strict=True))
+        for i, record in records.items():
+            if record.seq is not None:
+                seq[i], following[i] = record.seq, record.seq + (record.count or 1)
+                queue[i] = names.setdefault(queue_of(record), len(names))
+        following &= 0xFFFFFFFF
+        asked: list[tuple[int, str, int | None]] = []
+        last: list[tuple[str, int]] = []
+        for name, number in names.items():
+            of_it = np.flatnonzero(queue == number)
+            if len(of_it):
+                gaps = np.flatnonzero(seq[of_it[1:]] != following[of_it[:-1]])
+                asked.append((int(of_it[0]), name, None))
+                asked += [(int(of_it[i + 1]), name, int(following[of_it[i]])) for i in gaps]
+                last.append((name, int(following[of_it[-1]])))
+        lost: list[LossRecord] = []
+        for i, name, before in sorted(asked, key=itemgetter(0)):
+            if before is not None:
+                self._losses.passed(name, before)
+            record = records.get(i) or self._stream.decode(self._window, _message(rows, i))
+            while (loss := self._losses.before(record)) is not None:
+                lost.append(loss)
+        for name, after in last:
+            self._losses.passed(name, after)
+        return lost
 
     def _stretch(self, lot: Lot, pos: int, size: int) -> int:
         """Read window[pos : pos + size] as a Reader does; how many bytes of it are dealt with.
@@ -171,12 +279,16 @@ def _offset(item: Item, base: int) -> int:
     return item.offset if isinstance(item, Damage | Dropped) else base
 
 
+def _message(rows: Rows, i: int) -> Message:
+    return Message(int(rows.starts[i]), int(rows.ends[i]))
+
+
 class _Gathered:
     """Records of a kind, and batches of them, until they are enough for one batch."""
 
     def __init__(self, selection: Selection, rows: int) -> None:
         self._selection = selection
-        self._enough = rows
+        self._enough = rows // 2
         self._records: list[Record] = []
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0

@@ -121,7 +121,7 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
     """Records of one kind in the columns of `wanted`, see `chosen`."""
     arrays = []
     for column in wanted:
-        field, convert = _reading(kind, column.name)
+        field, convert = reading(kind, column.name)
         values = [getattr(record, field) for record in records]
         if column.name == "extra":
             values = [_extra(record) for record in records]
@@ -132,7 +132,7 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
 
 
 @cache
-def _reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
+def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
     """The field that a column is of, and what makes the column's value of the field's."""
     if name in ("timestamp", "observed"):
         return f"{name}_ns", _time
@@ -146,6 +146,8 @@ def _reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
         return name, msgspec.structs.asdict if name == "fragment" else _vlans
     if name in ("packets", "bytes"):
         return name, lambda counters: list(counters.items())
+    if name == "extra":
+        return name, json_text
     return name, named if name in _NAMED else None
 
 
@@ -169,4 +171,9 @@ def _extra(record: Record) -> str | None:
     for name, time_ns in (("timestamp", record.timestamp_ns), ("observed", record.observed_ns)):
         if time_ns is not None and time_ns > MAX_NS:
             extra = (extra or {}) | {name: rfc3339(time_ns)}
-    return None if extra is None else msgspec.json.encode(extra).decode()
+    return None if extra is None else json_text(extra)
+
+
+def json_text(extra: dict[str, Any]) -> str:
+    """What has no column of its own, as text."""
+    return msgspec.json.encode(extra).decode()
