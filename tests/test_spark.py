@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ import pylog
 import pylog.spark
 from pylog.table import schema
 
+ROOT = Path(__file__).resolve().parents[1]
 NFLOG = samples.FIXTURES / "nflog/seq.bin"
 
 
@@ -89,6 +92,16 @@ def test_its_types_are_those_that_spark_has(spark: Any) -> None:
         assert frame.columns == schema(kind).names
     found = {field["name"]: field["type"] for field in json.loads(frame.schema.json())["fields"]}
     assert (found["count"], found["seq"]) == ("decimal(20,0)", "long")
+
+
+def test_the_readmes_example_prints_what_it_says() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"^```python\n([^`]*pyspark.*?)^```", readme, re.M | re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == re.findall(r"^# prints: (.*)$", code, re.M), done.stderr
 
 
 def test_what_is_wrong_is_told(spark: Any) -> None:
