@@ -43,18 +43,7 @@ def client() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of dumps on which cuts are hard to get right."""
-    folder = tmp_path_factory.mktemp("dumps")
-    data = NFLOG.read_bytes()
-    (folder / "1.bin").write_bytes((samples.FIXTURES / "ipl/damaged.bin").read_bytes() * 9)
-    (folder / "2.bin").write_bytes(parts.netlink_with_dumps_inside())
-    (folder / "3.bin").write_bytes(parts.numbered(list(range(0, 3000, 3))))
-    (folder / "4.bin").write_bytes(data[:90_000] + b"\xff" * 70_000 + data[90_000:])
-    return folder
-
-
-def alone(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """The rows that one process reads."""
-    return tables.plain(pylog.read_table(sorted(folder.iterdir()), kind=kind))
+    return parts.hard_dumps(tmp_path_factory.mktemp("dumps"))
 
 
 def in_data_set(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -70,7 +59,7 @@ def test_partitions_hold_the_rows_of_one_process(client: Any, dumps: Path, kind:
     frame = pylog.dask.read(dumps, n=20, kind=kind)
     assert frame.npartitions > 15
     found = pa.Table.from_pandas(frame.compute(), preserve_index=False)
-    assert tables.plain(found.cast(pylog.table.schema(kind))) == alone(dumps, kind)
+    assert tables.plain(found.cast(pylog.table.schema(kind))) == parts.hard_rows(dumps, kind)
 
 
 def test_without_a_cluster_it_is_the_same(dumps: Path) -> None:
@@ -79,11 +68,13 @@ def test_without_a_cluster_it_is_the_same(dumps: Path) -> None:
     with dask.config.set(scheduler="synchronous"):
         frame = pylog.dask.read(dumps, n=5, columns=["dport", "action"])
         assert list(frame.columns) == ["dport", "action"]
-        assert frame.dport.sum().compute() == sum(r["dport"] or 0 for r in alone(dumps, "packet"))
+        assert frame.dport.sum().compute() == sum(
+            r["dport"] or 0 for r in parts.hard_rows(dumps, "packet")
+        )
 
 
 def test_what_is_not_exact_reads_only_what_is_near_the_cuts(client: Any, dumps: Path) -> None:
-    rows = len(alone(dumps, "loss"))
+    rows = len(parts.hard_rows(dumps, "loss"))
     assert len(pylog.dask.read(dumps / "3.bin", n=9, kind="loss", exact=False)) == 999 - 8
     assert len(pylog.dask.read(dumps, n=9, kind="loss")) == rows
 
@@ -99,7 +90,7 @@ def test_a_data_set_holds_the_rows_of_one_process(
         done=lambda split, end: there.append(target.exists()),
     )  # fmt: skip
     assert len(there) > 15 and not any(there)  # before the last one nothing is to be seen
-    assert in_data_set(target, kind) == alone(dumps, kind)
+    assert in_data_set(target, kind) == parts.hard_rows(dumps, kind)
     assert os.listdir(tmp_path) == ["out.parquet"]
 
 
@@ -114,7 +105,7 @@ def test_a_worker_that_is_killed_is_no_loss(client: Any, dumps: Path, tmp_path: 
 
     pylog.dask.write(client, dumps, str(tmp_path / "out.parquet"), n=40, done=kill)
     assert len(done) > 30
-    assert in_data_set(tmp_path / "out.parquet", "packet") == alone(dumps, "packet")
+    assert in_data_set(tmp_path / "out.parquet", "packet") == parts.hard_rows(dumps, "packet")
     client.wait_for_workers(3)
     assert set(client.run(os.getpid).values()) != workers
 

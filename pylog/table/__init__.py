@@ -39,6 +39,7 @@ def iter_batches(
     layout: str | None = None,
     on_error: OnError = "resync",
     rows: int = ROWS,
+    jobs: int = 1,
 ) -> Iterator[pa.RecordBatch]:
     """The records of logs, one log after the other, as Arrow record batches.
 
@@ -47,11 +48,17 @@ def iter_batches(
     columns   names in the schema of the kind, also saddr_text and the like; None: the schema
     where     a pyarrow.compute.Expression that the rows are to fulfil, over all columns
     rows      about how many rows a batch has; the last of a log may have fewer
+    jobs      how many processes read; of paths, which may then also be directories, globs and
+              fsspec URLs. They are spawned: a program does so below `if __name__ == "__main__":`
 
     Everything else is as for `pylog.open`, and so are the errors; ValueError also for a kind or a
     column that there is not, and for a live source. Memory stays flat, whatever the size.
     """
     selection = Selection(kind, columns, where)
+    if jobs != 1:
+        from pylog.table import parallel  # only here: importing it takes its time
+
+        return parallel.batches(_named(paths), jobs, selection, layout, on_error, rows)
     return _batches(_several(paths), selection, layout, on_error, rows)
 
 
@@ -63,15 +70,27 @@ def read_table(
     where: Any = None,
     layout: str | None = None,
     on_error: OnError = "resync",
+    jobs: int = 1,
 ) -> pa.Table:
     """All records of logs as one Arrow table; everything is as for `iter_batches`."""
-    selection = Selection(kind, columns, where)
-    batches = _batches(_several(paths), selection, layout, on_error, ROWS)
-    return pa.Table.from_batches(batches, selection.result)
+    batches = iter_batches(
+        paths, kind=kind, columns=columns, where=where, layout=layout, on_error=on_error, jobs=jobs
+    )
+    return pa.Table.from_batches(batches, Selection(kind, columns, where).result)
 
 
 def _several(paths: Source | Sequence[Source]) -> list[Source]:
     return list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str) else [paths]
+
+
+def _named(paths: Source | Sequence[Source]) -> list[str | os.PathLike[str]]:
+    """Paths, to be opened elsewhere; ValueError for a file object."""
+    found = []
+    for source in _several(paths):
+        if not isinstance(source, str | os.PathLike):
+            raise ValueError(f"several processes cannot read {source!r}: name a file")
+        found.append(source)
+    return found
 
 
 def _batches(

@@ -324,12 +324,15 @@ def files(paths: Paths) -> list[str]:
     that match, both by name. Any of them may be an fsspec URL.
 
     What begins with a dot is left out of directories. Raises BackendError for a path that names
-    no file, BackendUnavailable for a URL when fsspec, or what it needs, is not installed.
+    no file, BackendUnavailable for a URL when fsspec, or what it needs, is not installed,
+    ValueError for standard input.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     found: list[str] = []
     for path in [os.fspath(path) for path in paths]:
+        if path == "-":
+            raise ValueError("standard input cannot be read by several: name a file")
         some = _remote_files(path) if is_url(path) else _local_files(path)
         if not some:
             raise BackendError(f"{path} names no file")

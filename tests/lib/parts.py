@@ -96,3 +96,18 @@ def netlink_with_dumps_inside() -> bytes:
     inner = (samples.FIXTURES / "nflog/seq.bin").read_bytes()[:60_000]
     inner = b"".join(messages(inner, nfulnl.Stream("<")))
     return b"".join(carrying(inner) + numbered([n]) for n in range(6))
+
+
+def hard_dumps(folder: Path) -> Path:
+    """Fill a folder with dumps on which cuts are hard to get right."""
+    data = (samples.FIXTURES / "nflog/seq.bin").read_bytes()
+    (folder / "1.bin").write_bytes((samples.FIXTURES / "ipl/damaged.bin").read_bytes() * 9)
+    (folder / "2.bin").write_bytes(netlink_with_dumps_inside())
+    (folder / "3.bin").write_bytes(numbered(list(range(0, 3000, 3))))
+    (folder / "4.bin").write_bytes(data[:90_000] + b"\xff" * 70_000 + data[90_000:])
+    return folder
+
+
+def hard_rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The rows of such a folder, read by one process."""
+    return tables.plain(pylog.read_table(sorted(folder.iterdir()), kind=kind))

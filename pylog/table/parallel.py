@@ -15,12 +15,14 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Self
 
 import pyarrow as pa
 
+from pylog.errors import BackendError
 from pylog.reader import OnError
 from pylog.table.select import Selection
 from pylog.table.splits import Decoded, End, Paths, Split, files, in_order, plan, size
@@ -66,9 +68,12 @@ class Pool:
         def submit(number: int, split: Split) -> Future[End]:
             return self._processes.submit(work, split, paths[number])
 
-        for number, split, end in in_order(splits, submit, 2 * self._jobs):
-            yield split, paths[number], end
-            os.unlink(paths[number])
+        try:
+            for number, split, end in in_order(splits, submit, 2 * self._jobs):
+                yield split, paths[number], end
+                os.unlink(paths[number])
+        except BrokenProcessPool as error:  # out of memory, it may be
+            raise BackendError("a process that decoded a part was killed") from error
 
 
 def _begin(lifeline: Connection) -> None:
@@ -87,13 +92,12 @@ def batches(
     paths: Paths, jobs: int, selection: Selection, layout: str | None, on_error: OnError, rows: int
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of dumps, in the order of the records."""
-    names = files(paths)
-    n = max(jobs, sum(map(size, names)) // SIZE)
-    splits = plan(names, n, layout=layout, on_error=on_error)
+    work = partial(write_batches, selection=selection, rows=rows)
     with Pool(jobs) as pool:
-        for _, path, _ in pool.files(
-            splits, partial(write_batches, selection=selection, rows=rows)
-        ):
+        names = files(paths)
+        n = max(jobs, sum(map(size, names)) // SIZE)
+        splits = plan(names, n, layout=layout, on_error=on_error)
+        for _, path, _ in pool.files(splits, work):
             with pa.OSFile(path) as file, pa.ipc.open_stream(file) as stream:
                 yield from stream
 
