@@ -239,6 +239,18 @@ class Capture(Backend):
             return first
         return self._read(CHUNK)
 
+    def read_at(self, offset: int, size: int) -> bytes | None:
+        """So many bytes from an offset on, fewer only at the end; what comes next is received.
+
+        None where that cannot be: the source is no file that was opened by its path, or compressed.
+        """
+        if not self._owned or self.size is None or self._unpacker is not None:
+            return None
+        with self.use:
+            self._raw.seek(offset)
+            self._first, self._taken = b"", offset
+            return self._read(size)
+
     def _pending(self) -> int:
         """In a compressed file: the compressed bytes, as far as they are unread."""
         if self.size is not None:

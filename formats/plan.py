@@ -79,6 +79,12 @@ def _walk(schema: Construct[Any, Any], name: str, offset: int, found: list[Leaf]
     return None
 
 
+def _numpy_type(leaf: Leaf) -> str:
+    if leaf.code.endswith("s"):
+        return f"V{leaf.size}"
+    return f"{leaf.order}{'u' if leaf.code.isupper() else 'i'}{leaf.size}"
+
+
 class Plan:
     """The fixed part of a schema as one compiled struct.
 
@@ -108,18 +114,20 @@ class Plan:
             at = leaf.offset + leaf.size
         return code + "x" * (size - at)
 
-    def dtype(self, size: int | None = None) -> Any:
-        """The scalars as NumPy's dtype takes them, in records of `size` bytes (the fixed part's).
+    def dtype(self, size: int | None = None, names: Sequence[str] | None = None) -> Any:
+        """The scalars as NumPy's dtype takes them; bytes are of type V.
 
-        Bytes are of type V; so are those that have to keep zeros at their end.
+        size    of a record; None: of the fixed part, or to the end of the last of `names`
+        names   only these
         """
-        kinds = {leaf.name: f"V{leaf.size}" for leaf in self.leaves}
-        for leaf in self.leaves:
-            if not leaf.code.endswith("s"):
-                kinds[leaf.name] = f"{leaf.order}{'u' if leaf.code.isupper() else 'i'}{leaf.size}"
-        return {"names": list(self.names), "formats": [kinds[name] for name in self.names],
-                "offsets": [leaf.offset for leaf in self.leaves],
-                "itemsize": size or self.size}  # fmt: skip
+        chosen = self.leaves if names is None else [self.places[name] for name in names]
+        end = self.size if names is None else max(leaf.offset + leaf.size for leaf in chosen)
+        return {
+            "names": [leaf.name for leaf in chosen],
+            "formats": [_numpy_type(leaf) for leaf in chosen],
+            "offsets": [leaf.offset for leaf in chosen],
+            "itemsize": size or end,
+        }
 
     def pack(self, fields: Mapping[str, Any]) -> bytes:
         """The fixed part with the values of `fields`, by name; padding is zeros."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow")
 
@@ -17,10 +22,21 @@ import tables
 
 import pylog
 from pylog.backends import capture
-from pylog.table import schema
+from pylog.formats.columns import arrays
+from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
 from pylog.table.schemas import TEXTS
 from pylog.table.select import Selection
+
+
+@contextlib.contextmanager
+def small_pieces() -> Iterator[None]:
+    """Few bytes at a time, so that a short log takes many windows, stretches and walks."""
+    with (
+        mock.patch.multiple(bulk, MIN_WINDOW=4096, MAX_WINDOW=8192, STRETCH=1024),
+        mock.patch.object(arrays, "SPACING", 512),
+    ):
+        yield
 
 
 def agree(data: bytes, layout: str | None = None) -> None:
@@ -35,6 +51,22 @@ def agree(data: bytes, layout: str | None = None) -> None:
 @pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
 def test_a_table_has_the_rows_that_a_reader_gives(dump: Path) -> None:
     agree(dump.read_bytes())
+
+
+RAW = [
+    dump for dump in samples.dumps("*/*.bin")
+    if 1000 < dump.stat().st_size < 60000 and "2.x" not in samples.origins()[samples.name(dump)]
+]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_a_table_of_a_damaged_log_has_the_rows_that_a_reader_gives(data: st.DataObject) -> None:
+    dump = data.draw(st.sampled_from(RAW), label="dump")
+    damaged = data.draw(st.composite(tables.spliced)(dump.read_bytes()), label="damaged")
+    layout = samples.origins()[samples.name(dump)]["layout"]
+    with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
+        agree(damaged, layout)
 
 
 def test_columns_come_in_the_order_asked_for_and_filters_may_name_others() -> None:

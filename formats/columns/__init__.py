@@ -53,10 +53,11 @@ class Octets(NamedTuple):
 
 
 class Blobs(NamedTuple):
-    """Bytes in each row, of any size: data[offsets[i] : offsets[i + 1]], with int32 offsets."""
+    """Bytes in each row, of any size: data[start : start + size], one behind the other."""
 
     data: Array
-    offsets: Array
+    starts: Array
+    sizes: Array
 
 
 Column = Numbers | Repeated | Octets | Blobs

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pylog.formats.columns import Array, Blobs
+from pylog.formats.columns import Array
 
 SPACING = 1 << 13
 """How many bytes apart the stretches begin that are walked at the same time."""
@@ -27,21 +27,35 @@ def gather(data: Array, places: Array, kind: Any) -> Array:
     return found.view(dtype)
 
 
+def in_a_row(*parts: np.dtype[Any]) -> np.dtype[Any]:
+    """Structures that follow each other without a gap as one."""
+    names: list[str] = []
+    formats, offsets, size = [], [], 0
+    for part in parts:
+        for name, field in (part.fields or {}).items():
+            names.append(name)
+            formats.append(field[0])
+            offsets.append(size + field[1])
+        size += part.itemsize
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
+
+
 def follow(
-    pos: int, stop: int, find: Callable[[int], int], after: Callable[[Array], Array]
+    pos: int, stop: int, find: Callable[[int, int], int], after: Callable[[Array], Array]
 ) -> tuple[Array, int]:
     """Where messages begin that follow each other from `pos` on, and where the next one would.
 
     stop    no message begins there or later
-    find    (place) -> where soon after it a message seems to begin; -1: nowhere
+    find    (place, limit) -> where between them a message seems to begin first; -1: nowhere
     after   places -> where the next message begins after the one at each; -1 where there is none
 
     Many stretches are walked at the same time, each from a place that was found to the next such
     place. What counts is the first: wherever its walk does not meet the next, that was no message,
     and the walk goes on.
     """
-    found = {at for near in range(pos + SPACING, stop, SPACING) if 0 <= (at := find(near)) < stop}
-    anchors = np.array([pos, *_chained(np.array(sorted(found), np.int64), stop, after)])
+    found = [find(near, min(near + SPACING, stop)) for near in range(pos + SPACING, stop, SPACING)]
+    seeming = np.array([at for at in found if at >= 0], np.int64)
+    anchors = np.array([pos, *_chained(seeming, stop, after)])
     limits = np.append(anchors[1:], stop)
     ends = anchors.copy()
     walked = []
@@ -112,10 +126,9 @@ _ODD = [np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B
 def words(rows: Array, mask: Array | None = None) -> list[Array]:
     """Rows of bytes as arrays of uint64, for `alike`: those words that are not the same everywhere.
 
-    mask   uint8, 0 for the bytes that do not count; for rows of a size that is a multiple of 8
+    rows   of a size that is a multiple of 8
+    mask   uint8, 0 for the bytes that do not count
     """
-    if rows.dtype.itemsize == 1 and rows.shape[1] % 8:
-        rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8)))
     matrix = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
     different = np.zeros(matrix.shape[1], np.uint64)
     for at in range(0, len(matrix), 2048):  # what stays in the nearest cache
@@ -137,18 +150,6 @@ def _coded(values: Array) -> tuple[Array, Array]:
     codes = np.empty(len(values), np.intp)
     codes[order] = np.cumsum(new) - 1
     return codes, order[new]
-
-
-def blobs(data: Array, starts: Array, sizes: Array) -> Blobs:
-    """A copy of data[start : start + size] for each row."""
-    offsets = np.zeros(len(sizes) + 1, np.int32)
-    np.cumsum(sizes, out=offsets[1:])
-    out = np.empty(int(offsets[-1]), np.uint8)
-    for size, rows in by_size(sizes):
-        if size:
-            overlapping = np.ndarray((len(out) - size + 1,), f"V{size}", out, 0, (1,))
-            overlapping[offsets[:-1][rows]] = gather(data, starts[rows], np.dtype(f"V{size}"))
-    return Blobs(out, offsets)
 
 
 def by_size(sizes: Array) -> list[tuple[int, Any]]:

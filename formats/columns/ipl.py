@@ -11,7 +11,7 @@ import numpy as np
 
 from pylog.errors import DecodeError
 from pylog.formats.columns import Array, Asked, Blobs, Column, Numbers, Repeated, Rows
-from pylog.formats.columns.arrays import SPACING, alike, blobs, follow, gather, words
+from pylog.formats.columns.arrays import alike, follow, gather, words
 from pylog.formats.columns.packet import SIZE, Packets, swap
 from pylog.formats.ipl import MAX_RECORD, Stream
 from pylog.formats.ipl_records import PACKET_FIELDS
@@ -56,10 +56,7 @@ class Columns:
         told = layout.version.magic_tells_device
         self.magics = [layout.magic(log) for log in (layout.devices if told else ("ipf",))]
         self._numbers = [int.from_bytes(m, BYTEORDER[layout.abi.order]) for m in self.magics]
-        names, formats, offsets, _ = plan.dtype().values()
-        at = [names.index(name) for name in ("ipl_magic", "ipl_dsize")]
-        self._frame = np.dtype({"names": [names[i] for i in at], "formats": [formats[i] for i in at],
-                                "offsets": [offsets[i] for i in at]})  # fmt: skip
+        self._frame = np.dtype(plan.dtype(names=("ipl_magic", "ipl_dsize")))
 
     def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
         """As pylog.formats.columns.Columns.read."""
@@ -68,8 +65,8 @@ class Columns:
         if pos >= stop:
             return None
 
-        def find(at: int) -> int:
-            return data.find(self.magics[0], at, at + SPACING)
+        def find(near: int, limit: int) -> int:
+            return data.find(self.magics[0], near, limit + len(self.magics[0]) - 1)
 
         def after(places: Array) -> Array:
             frames = gather(array, places, self._frame)
@@ -172,8 +169,8 @@ class _Rows(Rows):
         return codes, found
 
     def _payload(self) -> Blobs:
-        packets = blobs(self._array, self._packet_starts, self._packet_sizes)
+        data = self._array
         if self._swapped:
-            at = packets.offsets[:-1][self._packets.are_four]
-            swap(packets.data, at)
-        return packets
+            data = data.copy()
+            swap(data, self._packet_starts[self._packets.are_four])
+        return Blobs(data, self._packet_starts, self._packet_sizes)

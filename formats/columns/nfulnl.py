@@ -7,15 +7,15 @@ short, ARP, Ethernet headers in the payload.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from construct import Struct
 
 from pylog.formats import LIMIT
-from pylog.formats.columns import Array, Asked, Column, Numbers, Repeated, Rows
-from pylog.formats.columns.arrays import SPACING, alike, blobs, by_size, follow, gather, words
+from pylog.formats.columns import Array, Asked, Blobs, Column, Numbers, Repeated, Rows
+from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
 from pylog.formats.columns.ipl import MAX_SECOND
 from pylog.formats.columns.packet import SIZE, Packets
 from pylog.formats.netlink import (
@@ -39,7 +39,7 @@ from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import Record, queue_of
 
 NUMBERS = {name: number for number, (name, _) in ATTRIBUTES.items()}
-LEFT = ("NFULA_SEQ_GLOBAL", "NFULA_CT", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR")
+LEFT = ("NFULA_CT", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR")
 """The attributes that are left to the Stream."""
 
 SIMPLE = {
@@ -54,10 +54,18 @@ TELLING = (
     "NFULA_PACKET_HDR", "NFULA_IFINDEX_INDEV", "NFULA_IFINDEX_OUTDEV", "NFULA_IFINDEX_PHYSINDEV",
     "NFULA_IFINDEX_PHYSOUTDEV", "NFULA_HWLEN",
 )  # fmt: skip
-"""...and in nfgenmsg, and in how long NFULA_HWHEADER is."""
+"""...and in nfgenmsg, in how long NFULA_HWHEADER is, and whether there is NFULA_SEQ_GLOBAL."""
 
 ANY = {"prefix": "NFULA_PREFIX", "hwaddr": "NFULA_HWADDR", "hwheader": "NFULA_HWHEADER"}
 """The fields of which it is asked once for all messages that agree in an attribute's bytes."""
+
+WORD = 4
+"""Bytes of a value that are looked at together with the attribute's head."""
+
+AHEAD = 8
+"""So many bytes may be looked at behind a message."""
+
+GENMSG = Plan(NFGENMSG).names
 
 LONGEST = 255
 """Longer values of those attributes are left to the Stream; the kernel's are shorter."""
@@ -71,10 +79,12 @@ def columns(stream: Stream) -> Columns:
     return Columns(stream)
 
 
+@cache
 def _dtype(name: str) -> np.dtype[Any]:
     """An attribute of fixed size as NumPy has it."""
     kind = ATTRIBUTES[NUMBERS[name]][1]
-    return np.dtype(Plan(kind if isinstance(kind, Struct) else Struct("value" / kind)).dtype())
+    plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
+    return np.dtype(plan.dtype(max(plan.size, WORD)))
 
 
 class Columns:
@@ -83,7 +93,9 @@ class Columns:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
-        self.nlattr = np.dtype(Plan(nlattr_head(stream.order)).dtype())
+        self.head = in_a_row(self.nlmsghdr, np.dtype(Plan(NFGENMSG).dtype()))
+        nlattr = np.dtype(Plan(nlattr_head(stream.order)).dtype())
+        self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
         self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
         self.asked = {name: Asked() for name in (*ANY, "")}
         self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
@@ -101,8 +113,12 @@ class Columns:
             return None
         at = self.type_at
 
-        def find(near: int) -> int:
-            return data.find(self._pattern, near + at, near + at + SPACING) - at
+        def find(near: int, limit: int) -> int:
+            place = near + at - 1
+            while (place := data.find(self._pattern, place + 1, limit + at)) >= 0:
+                if (place - at - pos) % 4 == 0:
+                    return place - at
+            return -1
 
         def after(places: Array) -> Array:
             heads = gather(array, places, self.nlmsghdr)
@@ -113,17 +129,19 @@ class Columns:
             return np.where(good & (size <= LIMIT) & (size & 3 == 0), places + size, -1)
 
         starts, end = follow(pos, stop, find, after)
-        if end > len(data):  # not all of the last one is there
+        if end > len(data) - AHEAD:  # not all of the last one is there, or no more behind it
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):
             return None
-        kinds = gather(array, starts, self.nlmsghdr)["nlmsg_type"]
+        heads = gather(array, starts, self.head)
         ends = np.append(starts[1:], end)
-        logged = kinds == NFULNL_MSG_PACKET
+        logged = heads["nlmsg_type"] == NFULNL_MSG_PACKET
         if not logged.any():
             return None
-        rows = _Rows(self, data, array, starts[logged], ends[logged])
-        rows.after, rows.other = end, len(starts) - len(rows.starts)
+        if not logged.all():
+            starts, ends, heads = starts[logged], ends[logged], heads[logged]
+        rows = _Rows(self, data, array, starts, ends, heads)
+        rows.after, rows.other = end, len(logged) - len(starts)
         return rows
 
 
@@ -131,12 +149,12 @@ class _Rows(Rows):
     """Log messages that follow each other, but for messages of other kinds between them."""
 
     def __init__(
-        self, columns: Columns, data: bytes, array: Array, starts: Array, ends: Array
+        self, columns: Columns, data: bytes, array: Array, starts: Array, ends: Array, heads: Array
     ) -> None:
-        self.starts, self.ends = starts, ends
+        self.starts, self.ends, self._heads = starts, ends, heads
         self._columns, self._data, self._array = columns, data, array
         self._walk()
-        family, plain = self._genmsg["nfgen_family"], ~self._strange
+        family, plain = heads["nfgen_family"], ~self._strange
         hdr, told = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
@@ -147,11 +165,14 @@ class _Rows(Rows):
             plain &= ~(told & (family == number) & (hdr["hook"] == hook))
         for name in ANY.values():
             plain &= self._size(name) <= LONGEST
-        hwaddr, _ = self._fixed("NFULA_HWADDR")
-        plain &= hwaddr["hw_addrlen"] <= hwaddr["hw_addr"].itemsize
+        hwaddr = Plan(ATTRIBUTES[NUMBERS["NFULA_HWADDR"]][1])
+        addresses = self._words[NUMBERS["NFULA_HWADDR"]].view(hwaddr.dtype(WORD, ["hw_addrlen"]))
+        most = hwaddr.places["hw_addr"].size
+        plain &= ~self._has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
         stamp, self._stamped = self._fixed("NFULA_TIMESTAMP")
         seconds, micros = stamp["sec"].astype(np.int64), stamp["usec"].astype(np.int64)
-        plain &= (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
+        timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
+        plain &= ~self._stamped | timely
         self._times = seconds * 10**9 + micros * 1000
         self._payloads, self._caplens = self._place("NFULA_PAYLOAD"), self._size("NFULA_PAYLOAD")
         last = len(array) - SIZE
@@ -160,7 +181,8 @@ class _Rows(Rows):
         plain &= packets.plain
         self.odd, self._rows = np.flatnonzero(~plain), np.flatnonzero(plain)
         if len(self.odd):
-            self._table, self._genmsg = self._table[:, plain], self._genmsg[plain]
+            self._table, self._words = self._table[:, plain], self._words[:, plain]
+            self._heads = heads[plain]
             self._times, self._stamped = self._times[plain], self._stamped[plain]
             self._payloads, self._caplens = self._payloads[plain], self._caplens[plain]
             packets.take(plain)
@@ -171,37 +193,40 @@ class _Rows(Rows):
 
         Sets `_strange` for messages in which something is not as usual.
         """
-        array, count = self._array, len(self.starts)
-        head, columns = self._columns.nlmsghdr.itemsize, self._columns
-        genmsg = np.dtype(Plan(NFGENMSG).dtype())
-        self._genmsg = gather(array, self.starts + head, genmsg)
+        array, count, columns = self._array, len(self.starts), self._columns
         self._strange = np.zeros(count, bool)
         table = np.zeros((max(ATTRIBUTES) + 1) * count, np.int64)
-        at, ends, rows = self.starts + head + genmsg.itemsize, self.ends, np.arange(count)
+        words_of = np.zeros((max(ATTRIBUTES) + 1) * count, np.uint32)
+        seen = np.zeros(count, np.int64)
+        at, ends, rows = self.starts + columns.head.itemsize, self.ends, np.arange(count)
         for _ in range(MOST_STEPS):
             live = at < ends
             if not live.all():
-                at, ends, rows = at[live], ends[live], rows[live]
+                at, ends, rows, seen = at[live], ends[live], rows[live], seen[live]
             if not len(rows):
                 break
-            attribute = gather(array, at, columns.nlattr)
+            attribute = gather(array, at, columns.attribute)
             size = attribute["nla_len"].astype(np.int64)
             kind = attribute["nla_type"].astype(np.int64) & NLA_TYPE_MASK
-            good = (size >= columns.least[kind]) & (size <= ends - at)
-            slots = np.where(good, kind, 0) * count + rows
-            good &= table[slots] == 0
+            bit = np.left_shift(1, kind)
+            good = (size >= columns.least[kind]) & (size <= ends - at) & (seen & bit == 0)
             if not good.all():
                 self._strange[rows[~good]] = True
-                at, ends, rows = at[good], ends[good], rows[good]
-                size, slots = size[good], slots[good]
-            table[slots] = at
+                at, ends, rows, seen = at[good], ends[good], rows[good], seen[good]
+                size, kind, bit = size[good], kind[good], bit[good]
+                attribute = attribute[good]
+            seen |= bit
+            slots = kind * count + rows
+            table[slots] = at | size << 32
+            words_of[slots] = attribute["word"]
             at = at + (size + 3 & ~3)
-        self._strange[rows] = True  # there is more to come
-        self._table = table.reshape(-1, count)
+        else:
+            self._strange[rows] = True  # there is more to come
+        self._table, self._words = table.reshape(-1, count), words_of.reshape(-1, count)
 
     def _place(self, name: str) -> Array:
         """Where the value of an attribute is, in the messages that have it."""
-        return self._table[NUMBERS[name]] + self._columns.nlattr.itemsize
+        return (self._table[NUMBERS[name]] & 0xFFFFFFFF) + self._columns.attribute.itemsize - WORD
 
     def _has(self, name: str) -> Array:
         """Which of the messages have an attribute."""
@@ -209,19 +234,15 @@ class _Rows(Rows):
         return found
 
     def _size(self, name: str) -> Array:
-        """How long the value of an attribute is; 0 where there is none."""
-        head = self._columns.nlattr
-        size = gather(self._array, self._table[NUMBERS[name]], head)["nla_len"].astype(np.int64)
-        return np.where(self._has(name), size - head.itemsize, 0)
+        """How long the value of an attribute is; below 0 where there is none."""
+        return (self._table[NUMBERS[name]] >> 32) - self._columns.attribute.itemsize + WORD
 
     def _fixed(self, name: str) -> tuple[Array, Array]:
-        """The values of an attribute of fixed size, zeros where there is none; and where it is."""
-        there, dtype = self._has(name), _dtype(name)
-        if there.all():
-            return gather(self._array, self._place(name), dtype), there
-        found = np.zeros(len(there), dtype)
-        found[there] = gather(self._array, self._place(name)[there], dtype)
-        return found, there
+        """The values of an attribute of fixed size, anything where there is none; where it is."""
+        dtype, there = _dtype(name), self._has(name)
+        if dtype.itemsize == WORD:
+            return self._words[NUMBERS[name]].view(dtype), there
+        return gather(self._array, self._place(name), dtype), there
 
     def queue(self) -> Repeated:
         """As pylog.formats.columns.Rows.queue."""
@@ -236,7 +257,10 @@ class _Rows(Rows):
             return Numbers(values["value"], there) if there.any() else None
         if name in TOLD:
             codes, told = self._told
-            return Repeated(codes, [getattr(record, name) for record in told])
+            values = [getattr(record, name) for record in told]
+            if name == "extra" and self._has("NFULA_SEQ_GLOBAL").any():
+                return self._numbered(codes, values)
+            return Repeated(codes, values)
         if name in ANY:
             return self._any(name)
         if name == "timestamp_ns":
@@ -248,24 +272,36 @@ class _Rows(Rows):
         if name == "caplen":
             return Numbers(self._caplens)
         if name == "payload":
-            return blobs(self._array, self._payloads, self._caplens)
+            return Blobs(self._array, self._payloads, self._caplens)
         return self._packets.column(name)
 
     @cached_property
     def _told(self) -> tuple[Array, list[Record]]:
         """What `decode` makes of messages that agree in what tells TOLD: codes, and records."""
-        parts = [self._genmsg.view(np.uint32)]
+        parts = [self._heads[name] for name in GENMSG]
         there = np.zeros(len(self._rows), np.int64)
         for i, name in enumerate(TELLING):
             values, has = self._fixed(name)
             there |= has.astype(np.int64) << i
-            parts += [values[field] for field in values.dtype.names]
-        has = self._has("NFULA_HWHEADER").astype(np.int64)
-        parts += [there | has << len(TELLING), self._size("NFULA_HWHEADER")]
+            parts += [np.where(has, values[field], 0) for field in values.dtype.names]
+        for i, name in enumerate(("NFULA_HWHEADER", "NFULA_SEQ_GLOBAL"), len(TELLING)):
+            there |= self._has(name).astype(np.int64) << i
+        parts += [there, self._size("NFULA_HWHEADER")]
         codes, rows = alike(parts)
         keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
         asked = zip(keys, rows.tolist(), strict=True)
         return codes, [self._ask("", key.tobytes(), row) for key, row in asked]
+
+    def _numbered(self, codes: Array, told: list[Any]) -> Repeated:
+        """`extra` with the number of each message, which is another one in each."""
+        numbers, there = self._fixed("NFULA_SEQ_GLOBAL")
+        values = [
+            told[code] | {"NFULA_SEQ_GLOBAL": number} if has else told[code]
+            for code, number, has in zip(
+                codes.tolist(), numbers["value"].tolist(), there.tolist(), strict=True
+            )
+        ]
+        return Repeated(np.arange(len(codes)), values)
 
     def _any(self, name: str) -> Repeated | None:
         """A field that is told by all bytes of an attribute."""
@@ -275,11 +311,12 @@ class _Rows(Rows):
         places, sizes = self._place(ANY[name])[has], self._size(ANY[name])[has]
         of_it = np.flatnonzero(has)
         for size, rows in by_size(sizes):
-            octets = gather(self._array, places[rows], size)
-            some, first = alike(words(octets)) if size else (0, np.zeros(1, np.intp))
+            octets = gather(self._array, places[rows], (size + 8) & ~7)
+            mask = (np.arange(octets.shape[1]) < size).astype(np.uint8) * 0xFF
+            some, first = alike(words(octets, mask))
             codes[of_it[rows]] = some + len(values)
             chosen = of_it[rows][first].tolist()
-            for key, row in zip(octets[first], chosen, strict=True):
+            for key, row in zip(octets[first, :size], chosen, strict=True):
                 values.append(getattr(self._ask(name, key.tobytes(), row), name))
         return Repeated(codes, values)
 

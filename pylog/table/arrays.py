@@ -37,11 +37,21 @@ def _array(column: Column, kind: pa.DataType) -> pa.Array:
     if isinstance(column, Octets):
         return pa.Array.from_buffers(kind, len(column.values), [None, _buffer(column.values)])
     if isinstance(column, Blobs):
-        buffers = [None, _buffer(column.offsets), _buffer(column.data)]
-        return pa.Array.from_buffers(kind, len(column.offsets) - 1, buffers)
+        return _blobs(column, kind)
     assert isinstance(column, Numbers)
     values = column.values.astype(np.int64 if kind == TIME else kind.to_pandas_dtype(), copy=False)
     return pa.Array.from_buffers(kind, len(values), [_bits(column.valid), _buffer(values)])
+
+
+def _blobs(column: Blobs, kind: pa.DataType) -> pa.Array:
+    """Bytes as an array of its own: every other one of what lies between their edges."""
+    edges = np.zeros(2 * len(column.starts) + 1, np.int32)
+    edges[:-1:2] = column.starts
+    edges[1::2] = column.starts + column.sizes
+    edges[-1] = edges[-2] if len(edges) > 1 else 0
+    buffers = [None, _buffer(edges), _buffer(column.data)]
+    pieces = pa.Array.from_buffers(kind, len(edges) - 1, buffers)
+    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2, np.int32)))
 
 
 def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:

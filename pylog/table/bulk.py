@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pylog.backends import Backend
+from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
 from pylog.formats import Damage, Dropped, Item, Message, Stream, columns
 from pylog.formats.columns import Columns, Numbers, Rows
@@ -128,8 +129,14 @@ class Bulk(Reader):
 
     def _fill(self, rows: int) -> bool:
         """Put about as many bytes as `rows` messages have into the window; False at the end."""
-        parts, size = [self._window], 0
         enough = min(max(rows * self._per_row, MIN_WINDOW), MAX_WINDOW)
+        if isinstance(self.backend, Capture):
+            whole = self.backend.read_at(self.end, enough + len(self._window))
+            if whole is not None:  # read once more, what is left is not copied
+                self._final = len(whole) <= len(self._window)
+                self._window, self._head = whole, b""
+                return bool(whole)
+        parts, size = [self._window], 0
         while size < enough and not self._final:
             more, self._head = self._head or self._receive(None), b""
             parts.append(more)

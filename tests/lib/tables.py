@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
+from hypothesis import strategies as st
 
 import pylog
 from pylog.record import Record
@@ -31,10 +32,19 @@ def rows(records: Iterable[Record], kind: str, columns: Iterable[str]) -> list[d
 def value(record: Any, name: str) -> Any:
     """What a column holds of a record, as `Table.to_pylist` gives it with times as integers."""
     if name in ("timestamp", "observed"):
-        return getattr(record, f"{name}_ns")
+        time_ns = getattr(record, f"{name}_ns")
+        return time_ns if time_ns is None or time_ns < 1 << 63 else None
     if name.endswith("_text"):
         return getattr(record, name.removesuffix("_text"))
     found = getattr(record, name)
+    if name == "extra":
+        decoded = json.loads(pylog.to_json(record))
+        late = [
+            n for n in ("timestamp", "observed") if (getattr(record, f"{n}_ns") or 0) >= 1 << 63
+        ]
+        if found is not None or late:
+            found = (decoded.get("extra") or {}) | {n: decoded[n] for n in late}
+            return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
     if found is None:
         return None
     if name in ("saddr", "daddr", "nat_saddr", "nat_daddr"):
@@ -46,9 +56,6 @@ def value(record: Any, name: str) -> Any:
         return [{n: getattr(t, n) for n in ("id", "priority", "dei", "protocol")} for t in found]
     if name in ("packets", "bytes"):
         return list(found.items())
-    if name == "extra":
-        found = json.loads(pylog.to_json(record))["extra"]
-        return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
     return f"#{found}" if isinstance(found, int) and is_text(record, name) else found
 
 
@@ -64,3 +71,25 @@ def plain(table: pa.Table) -> list[dict[str, Any]]:
             table = table.set_column(i, field.name, table.column(i).cast(pa.int64()))
     found: list[dict[str, Any]] = table.to_pylist()
     return found
+
+
+def spliced(draw: st.DrawFn, data: bytes) -> bytes:
+    """Data that was cut, changed and put together anew in a few places."""
+    for _ in range(draw(st.integers(0, 4))):
+        at, other = (draw(st.integers(0, len(data))) for _ in range(2))
+        how = draw(st.sampled_from(("cut", "change", "drop", "repeat", "insert")))
+        first, last = sorted((at, other))
+        if how == "cut":
+            data = data[: max(at, len(data) // 2)]
+        elif how == "change":
+            changed = bytearray(data)
+            for i in range(at, min(at + draw(st.integers(1, 4)), len(data))):
+                changed[i] = draw(st.integers(0, 255))
+            data = bytes(changed)
+        elif how == "drop":
+            data = data[:first] + data[min(last, first + 3000) :]
+        elif how == "repeat":
+            data = data[:at] + data[first : min(last, first + 3000)] + data[at:]
+        else:
+            data = data[:at] + draw(st.binary(max_size=40)) + data[at:]
+    return data
