@@ -128,11 +128,11 @@ def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) 
 def _cut(split: Split, n: int) -> list[Split]:
     """The splits of a file, of about equal size; the file itself if it cannot be cut."""
     with opened(split.path) as file:
-        head = file.read(HEAD + 1)
+        head = file.read(HEAD)
         if capture.compression(head) is not None:
             return [split]
         try:
-            detection = detect(head, len(head) <= HEAD, split.layout)
+            detection = detect(head, len(head) < HEAD, split.layout)  # as a Reader does
         except DecodeError as error:
             raise error.again(split.path) from None
         if detection.container not in ("raw", "netlink"):
