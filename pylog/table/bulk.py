@@ -260,7 +260,7 @@ class Bulk(Reader):
             self._items.append(Damage(stream.damage.offset, 0, stream.damage.error))
         while self._next < len(self._items):
             item = self._items[self._next]
-            if self._stop is not None and (at := _offset(item, self.end)) >= self._stop:
+            if self._stop is not None and (at := offset_of(item, self.end)) >= self._stop:
                 stream.damage = None  # it comes later still
                 return at - self.end
             record = self._decode(item) if type(item) is Message else self._note(item)
@@ -279,7 +279,7 @@ class Bulk(Reader):
         return self._stop is not None and self.end >= self._stop and self._stream.damage is None
 
 
-def _offset(item: Item, base: int) -> int:
+def offset_of(item: Item, base: int) -> int:
     """Where in the input an item is; `base` is the offset of the data that it was found in."""
     if isinstance(item, Message):
         return base + item.start

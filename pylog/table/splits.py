@@ -17,6 +17,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,8 @@ from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
 from pylog.losses import Losses
 from pylog.reader import OnError
-from pylog.table.bulk import ROWS, Bulk
+from pylog.record import Record
+from pylog.table.bulk import KINDS, ROWS, Bulk, offset_of
 from pylog.table.select import Selection
 
 CHAIN = 4
@@ -198,7 +200,7 @@ class Decoded(Iterator[pa.RecordBatch]):
         return next(self._batches)
 
     def _decode(self, split: Split, selection: Selection, rows: int) -> Iterator[pa.RecordBatch]:
-        with _SplitReader(split) as part:
+        with SplitReader(split) as part:
             for _, batch in part.batches({selection.kind: selection}, rows):
                 yield batch
             self.end = part.ended()
@@ -206,14 +208,14 @@ class Decoded(Iterator[pa.RecordBatch]):
 
 def scan(split: Split) -> End:
     """Where reading stands after a split: its bytes are read, but no columns are made of them."""
-    with _SplitReader(split) as part:
+    with SplitReader(split) as part:
         for _ in part.batches({}):
             pass
         return part.ended()
 
 
-class _SplitReader(Bulk):
-    """Reads a split."""
+class SplitReader(Bulk):
+    """Reads a split, by `records` or by `batches`."""
 
     def __init__(self, split: Split) -> None:
         self._split = split
@@ -236,6 +238,31 @@ class _SplitReader(Bulk):
             return
         first, *others = (known(name).stream for name in self._split.layouts)
         self._begin_as(Detection("raw", list(self._split.layouts), first, [], others=others))
+
+    def records(self) -> Iterator[Record]:
+        """The records in their order, of all kinds; in place of `batches`."""
+        stop = sys.maxsize if self._stop is None else self._stop
+        self._stream.base = self.end
+        while self._more(None):
+            base = self._stream.base
+            while self._next < len(self._items):
+                item = self._items[self._next]
+                self.end = offset_of(item, base)
+                if self.end >= stop:
+                    return
+                record = self._decode(item) if type(item) is Message else self._note(item)
+                if record is not None:
+                    yield self._counted(record)
+            damage = self._stream.damage  # of that which begins before `stop` the end is awaited
+            self.end = base + self._stream.used if damage is None else damage.offset
+            if self.end >= stop:
+                return
+        while (loss := self._end()) is not None:
+            yield self._counted(loss)
+
+    def _counted(self, record: Record) -> Record:
+        self.counts[KINDS[type(record)]] += 1
+        return record
 
     def ended(self) -> End:
         """Where it ended."""

@@ -16,8 +16,9 @@ import tables
 import pylog
 from pylog.errors import DecodeError
 from pylog.formats import Message, Stream, nfulnl
+from pylog.record import Record
 from pylog.table import schema
-from pylog.table.splits import End, Split, decode, in_order
+from pylog.table.splits import End, Split, SplitReader, decode, in_order
 
 KINDS = ("packet", "flow", "loss")
 NFULA_PAYLOAD, NFULA_SEQ = 9, 12
@@ -61,6 +62,19 @@ def decoded(splits: list[Split], kind: str, ahead: int = 3) -> Decoded:
     assert order == list(range(len(splits)))
     found = [batch for number in order for batch in batches[number]]
     return Decoded(tables.plain(pa.Table.from_batches(found, schema(kind))), again)
+
+
+def records(splits: list[Split]) -> list[Record]:
+    """The records of the splits, each read by itself, and again where the first time was wrong."""
+    found: dict[int, list[Record]] = {}
+
+    def read(number: int, split: Split) -> End:
+        with SplitReader(split) as reader:
+            found[number] = list(reader.records())
+            return reader.ended()
+
+    order = in_order(splits, lambda number, split: at_once(partial(read, number), split), 3)
+    return [record for number, _, _ in order for record in found[number]]
 
 
 def alone(splits: list[Split], kind: str) -> list[dict[str, Any]]:
