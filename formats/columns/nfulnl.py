@@ -84,7 +84,8 @@ def _dtype(name: str) -> np.dtype[Any]:
     """An attribute of fixed size as NumPy has it."""
     kind = ATTRIBUTES[NUMBERS[name]][1]
     plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
-    return np.dtype(plan.dtype(max(plan.size, WORD)))
+    dtype: np.dtype[Any] = np.dtype(plan.dtype(max(plan.size, WORD)))
+    return dtype
 
 
 class Columns:
@@ -95,6 +96,7 @@ class Columns:
         self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
         self.head = in_a_row(self.nlmsghdr, np.dtype(Plan(NFGENMSG).dtype()))
         nlattr = np.dtype(Plan(nlattr_head(stream.order)).dtype())
+        self.value_at: int = nlattr.itemsize
         self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
         self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
         self.asked = {name: Asked() for name in (*ANY, "")}
@@ -153,8 +155,8 @@ class _Rows(Rows):
     ) -> None:
         self.starts, self.ends, self._heads = starts, ends, heads
         self._columns, self._data, self._array = columns, data, array
-        self._walk()
-        family, plain = heads["nfgen_family"], ~self._strange
+        self._table, self._words, strange = self._walk()
+        family, plain = heads["nfgen_family"], ~strange
         hdr, told = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
@@ -188,13 +190,14 @@ class _Rows(Rows):
             packets.take(plain)
         self._packets = packets
 
-    def _walk(self) -> None:
-        """Find the attributes: table[number] has where each message has it, 0 for nowhere.
+    def _walk(self) -> tuple[Array, Array, Array]:
+        """The attributes: where in each message, and the first bytes of the values, by number.
 
-        Sets `_strange` for messages in which something is not as usual.
+        Where is offset | nla_len << 32, or 0 for nowhere. And in which messages something is not
+        as usual.
         """
         array, count, columns = self._array, len(self.starts), self._columns
-        self._strange = np.zeros(count, bool)
+        strange = np.zeros(count, bool)
         table = np.zeros((max(ATTRIBUTES) + 1) * count, np.int64)
         words_of = np.zeros((max(ATTRIBUTES) + 1) * count, np.uint32)
         seen = np.zeros(count, np.int64)
@@ -211,7 +214,7 @@ class _Rows(Rows):
             bit = np.left_shift(1, kind)
             good = (size >= columns.least[kind]) & (size <= ends - at) & (seen & bit == 0)
             if not good.all():
-                self._strange[rows[~good]] = True
+                strange[rows[~good]] = True
                 at, ends, rows, seen = at[good], ends[good], rows[good], seen[good]
                 size, kind, bit = size[good], kind[good], bit[good]
                 attribute = attribute[good]
@@ -221,12 +224,13 @@ class _Rows(Rows):
             words_of[slots] = attribute["word"]
             at = at + (size + 3 & ~3)
         else:
-            self._strange[rows] = True  # there is more to come
-        self._table, self._words = table.reshape(-1, count), words_of.reshape(-1, count)
+            strange[rows] = True  # there is more to come
+        return table.reshape(-1, count), words_of.reshape(-1, count), strange
 
     def _place(self, name: str) -> Array:
         """Where the value of an attribute is, in the messages that have it."""
-        return (self._table[NUMBERS[name]] & 0xFFFFFFFF) + self._columns.attribute.itemsize - WORD
+        at: Array = self._table[NUMBERS[name]] & 0xFFFFFFFF
+        return at + self._columns.value_at
 
     def _has(self, name: str) -> Array:
         """Which of the messages have an attribute."""
@@ -235,7 +239,8 @@ class _Rows(Rows):
 
     def _size(self, name: str) -> Array:
         """How long the value of an attribute is; below 0 where there is none."""
-        return (self._table[NUMBERS[name]] >> 32) - self._columns.attribute.itemsize + WORD
+        size: Array = self._table[NUMBERS[name]] >> 32
+        return size - self._columns.value_at
 
     def _fixed(self, name: str) -> tuple[Array, Array]:
         """The values of an attribute of fixed size, anything where there is none; where it is."""
@@ -257,10 +262,10 @@ class _Rows(Rows):
             return Numbers(values["value"], there) if there.any() else None
         if name in TOLD:
             codes, told = self._told
-            values = [getattr(record, name) for record in told]
+            said = [getattr(record, name) for record in told]
             if name == "extra" and self._has("NFULA_SEQ_GLOBAL").any():
-                return self._numbered(codes, values)
-            return Repeated(codes, values)
+                return self._numbered(codes, said)
+            return Repeated(codes, said)
         if name in ANY:
             return self._any(name)
         if name == "timestamp_ns":

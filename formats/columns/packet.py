@@ -124,7 +124,7 @@ class Packets:
 
     def _two(self, name: str) -> Array:
         """A field of two bytes in the IPv4 header, which some kernels keep in their own order."""
-        values = self._four[name]
+        values: Array = self._four[name]
         return values.byteswap() if self._swapped else values
 
     @property

@@ -168,8 +168,8 @@ class Copy(contextlib.ExitStack):
         self._stopping.records = records
         greet(records)
         try:
-            with _progress(records, self._stream) as progress:
-                self._copy(records, self._output, self._stream, progress)
+            with progress(records, self._stream.isatty()) as move:
+                self._copy(records, self._output, self._stream, move)
         finally:
             self._stopping.records = None
             if self._arguments.verbose:
@@ -232,16 +232,16 @@ def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[Bi
 
 
 @contextlib.contextmanager
-def _progress(records: Records, stream: BinaryIO) -> Iterator[Any]:
+def progress(records: Records, on_terminal: bool) -> Iterator[Any]:
     """A function that moves the progress bar, if there is to be one.
 
-    There is one for a long file, when standard error is a terminal that the records do not go to,
-    and tqdm (the extra `progress`) is installed.
+    There is one for a long file, when standard error is a terminal that the records do not go to
+    (`on_terminal`), and tqdm (the extra `progress`) is installed.
     """
     found = [reader.backend for reader in records.readers()]
     sizes = [backend.size for backend in found if backend.size is not None]
     size = sum(sizes)
-    if len(sizes) < len(found) or size < LONG_FILE or not sys.stderr.isatty() or stream.isatty():
+    if len(sizes) < len(found) or size < LONG_FILE or not sys.stderr.isatty() or on_terminal:
         yield lambda: None
         return
     try:

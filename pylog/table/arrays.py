@@ -51,7 +51,7 @@ def _blobs(column: Blobs, kind: pa.DataType) -> pa.Array:
     edges[-1] = edges[-2] if len(edges) > 1 else 0
     buffers = [None, _buffer(edges), _buffer(column.data)]
     pieces = pa.Array.from_buffers(kind, len(edges) - 1, buffers)
-    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2, np.int32)))
+    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2)))
 
 
 def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:

@@ -164,11 +164,13 @@ class Bulk(Reader):
             stop = min(stop, self._stop - stream.base)
         rows = reads.read(window, pos, stop)
         odd: list[Record] = []
-        try:
-            for i in [] if rows is None else rows.odd.tolist():
+        for i in [] if rows is None else rows.odd.tolist():
+            assert rows is not None
+            try:
                 odd.append(stream.decode(window, _message(rows, i)))
-        except DecodeError:  # up to there, then
-            rows = reads.read(window, pos, int(rows.starts[rows.odd[len(odd)]]))
+            except DecodeError:  # up to there, then
+                rows = reads.read(window, pos, int(rows.starts[i]))
+                break
         if rows is None or len(rows.odd) == len(rows.starts):
             self._reach = STRETCH  # so it may be again soon
             return 0
@@ -216,7 +218,7 @@ class Bulk(Reader):
         if numbers is not None:
             assert isinstance(numbers, Numbers)
             seq[plain] = numbers.values
-            following[plain] = seq[plain] + (1 if counts is None else counts.values)
+            following[plain] = seq[plain] + (counts.values if isinstance(counts, Numbers) else 1)
             queue[plain] = np.array([names[v] for v in queues.values], np.int64)[queues.codes]
             if numbers.valid is not None:
                 queue[np.flatnonzero(plain)[~numbers.valid]] = -1
