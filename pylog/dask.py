@@ -9,10 +9,11 @@ must reach the dumps under the same paths or URLs. Needs the extra `dask`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from pylog.errors import BackendUnavailable
+from pylog.errors import BackendError, BackendUnavailable
 
 try:
     import dask.dataframe
@@ -27,9 +28,10 @@ import pyarrow as pa
 from pylog.reader import OnError
 from pylog.table.bulk import ROWS
 from pylog.table.dataset import DataSet, write_part
+from pylog.table.files import Paths
 from pylog.table.schemas import chosen
 from pylog.table.select import Selection
-from pylog.table.splits import End, Paths, Split, decode, in_order, planned, scan, settle
+from pylog.table.splits import End, Split, decode, in_order, planned, scan, settle
 
 
 def read(
@@ -81,6 +83,17 @@ def _frame(table: pa.Table) -> pd.DataFrame:
         for field in table.schema
     ]
     return table.cast(pa.schema(plain)).to_pandas(types_mapper=pd.ArrowDtype)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[distributed.Client]:
+    """A client of the scheduler at an address, as tcp://HOST:8786; BackendError without one."""
+    try:
+        client = distributed.Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise BackendError(f"no Dask scheduler at {address}: {error}") from error
+    with client:
+        yield client
 
 
 def write(

@@ -22,7 +22,8 @@ import tables
 import pylog
 from pylog.errors import BackendError, DecodeError
 from pylog.formats import HEAD, ipl, netlink, nfulnl
-from pylog.table.splits import End, Split, files, in_order, plan, scan, settle
+from pylog.table.files import files
+from pylog.table.splits import End, Split, in_order, plan, scan, settle
 
 IPL = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 NFLOG = samples.FIXTURES / "nflog/seq.bin"

@@ -6,6 +6,10 @@ others there were is told. The first three need the extra arrow.
 
 OUT is written beside its place under another name, and gets its name when it is whole: whoever
 finds it finds all of it, and an interrupted conversion leaves nothing.
+
+With --jobs several processes decode (all endings but .pcapng and .ipl), with --dask a cluster does,
+and OUT is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. IN
+may then also be a directory, a glob or an fsspec URL, and there is no difference in the records.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ import argparse
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pylog
 from pylog import backends, outputs
@@ -32,6 +36,10 @@ from pylog.cli._sources import (
 from pylog.cli.read import progress
 from pylog.errors import BackendError
 from pylog.reader import Reader
+
+if TYPE_CHECKING:  # these need the extra
+    from pylog.table.select import Selection
+    from pylog.table.sinks import Sink
 
 HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"
 
@@ -59,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-v", "--verbose", action="store_true",
         help="tell on standard error what was found, read, damaged and lost",
     )  # fmt: skip
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="how many processes decode (default: this one)"
+    )
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="have the Dask cluster of this scheduler do it"
+    )
     add_source_arguments(parser)
 
 
@@ -74,6 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
         if is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
     check_is_no_log(arguments.out, paths_of(arguments.source))
+    if arguments.dask is not None:
+        return _to_data_set(arguments, ending)
+    if arguments.jobs is not None and ending in (".pcapng", ".ipl"):
+        raise ValueError(f"--jobs is not for {ending}, whose records depend on those before")
     with Stopping(), beside(arguments.out, arguments.force) as path:
         if ending in TABLES:
             return _to_table(arguments, ending, path)
@@ -111,7 +129,6 @@ def beside(out: str, force: bool) -> Iterator[str]:
 def _to_table(arguments: argparse.Namespace, ending: str, path: str) -> int:
     """Write columns, by batches."""
     from pylog.table import sinks  # needs the extra
-    from pylog.table.bulk import Bulk
     from pylog.table.select import Selection
 
     make: Any = {".parquet": sinks.Parquet, ".arrow": sinks.Arrow, ".sqlite": sinks.SQLite}[ending]
@@ -124,26 +141,60 @@ def _to_table(arguments: argparse.Namespace, ending: str, path: str) -> int:
     else:
         kind = arguments.kind or "packet"
         selections = {kind: Selection(kind, columns)}
-    sink: sinks.Sink = make(path, {kind: s.result for kind, s in selections.items()})
-    counts: Counter[str] = Counter()
-    failed = False
+    sink: Sink = make(path, {kind: s.result for kind, s in selections.items()})
     try:
-        for source in arguments.source:
-            for backend in backends.connect(source, {}):
-                with Bulk(backend, layout=arguments.layout, on_error=arguments.on_error) as bulk:
-                    with progress(bulk, False) as move:
-                        for kind, batch in bulk.batches(selections):
-                            sink.write(kind, batch)
-                            move()
-                    counts += bulk.counts
-                    failed |= _told(bulk, arguments.verbose)
+        if arguments.jobs is None:
+            counts, failed = _to_sink(arguments, selections, sink)
+        else:
+            from pylog.cli import _parts  # needs the extra
+
+            done = _parts.to_sink(arguments, selections, sink, os.path.dirname(path) or ".")
+            counts, failed = done.counts, done.told(arguments.verbose)
     finally:
         sink.close()
+    _tell_left_out(counts, selections)
+    return int(failed)
+
+
+def _to_sink(
+    arguments: argparse.Namespace, selections: Mapping[str, Selection], sink: Sink
+) -> tuple[Counter[str], bool]:
+    """Write columns to the sink: how many records there were, and if a log was unreadable."""
+    from pylog.table.bulk import Bulk
+
+    counts: Counter[str] = Counter()
+    failed = False
+    for source in arguments.source:
+        for backend in backends.connect(source, {}):
+            with Bulk(backend, layout=arguments.layout, on_error=arguments.on_error) as bulk:
+                with progress(bulk, False) as move:
+                    for kind, batch in bulk.batches(selections):
+                        sink.write(kind, batch)
+                        move()
+                counts += bulk.counts
+                failed |= _told(bulk, arguments.verbose)
+    return counts, failed
+
+
+def _to_data_set(arguments: argparse.Namespace, ending: str) -> int:
+    """Have a cluster write a Parquet data set."""
+    if ending != ".parquet" or arguments.jobs is not None:
+        raise ValueError("--dask writes a data set, OUT.parquet, by processes of its own")
+    from pylog.cli import _parts  # needs the extra
+
+    with Stopping():
+        done = _parts.to_data_set(arguments)
+    failed = done.told(arguments.verbose)
+    _tell_left_out(done.counts, (arguments.kind or "packet",))
+    return int(failed)
+
+
+def _tell_left_out(counts: Mapping[str, int], kinds: Iterable[str]) -> None:
+    """Tell how many records were of other kinds."""
     for kind in KINDS:
-        if counts[kind] and kind not in selections:
+        if counts[kind] and kind not in kinds:
             records = "record" if counts[kind] == 1 else "records"
             say(f"{counts[kind]} {kind} {records} left out: --kind {kind} writes those")
-    return int(failed)
 
 
 def _readable(kind: str) -> list[str]:
@@ -158,6 +209,11 @@ def _to_output(arguments: argparse.Namespace, name: str, path: str) -> int:
     """Write records, one by one."""
     failed = False
     with open(path, "wb") as stream:
+        if arguments.jobs is not None:
+            from pylog.cli import _parts  # needs the extra
+
+            done = _parts.to_stream(arguments, name, stream, os.path.dirname(path) or ".")
+            return int(done.told(arguments.verbose))
         output = outputs.output(name, stream)
         for source in arguments.source:
             with pylog.open(

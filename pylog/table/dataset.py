@@ -22,8 +22,9 @@ from typing import Self
 import pyarrow.parquet as pq
 
 from pylog.errors import BackendError
+from pylog.table.files import is_url, system_of, told
 from pylog.table.select import Selection
-from pylog.table.splits import Decoded, End, Split, is_url, system_of, told
+from pylog.table.splits import Decoded, End, Split
 
 COMPLETE = "_SUCCESS"
 """The object that says that a data set in an object store is whole."""

@@ -14,27 +14,26 @@ process, losses at the cuts included, whatever the bytes.
 
 from __future__ import annotations
 
-import glob
 import os
-import stat
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
 from pylog.backends import capture
-from pylog.detect import Detection, detect, known
-from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.detect import detect, known
+from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
 from pylog.losses import Losses
 from pylog.reader import OnError
 from pylog.record import Record
 from pylog.table.bulk import KINDS, ROWS, Bulk, offset_of
+from pylog.table.files import Paths, files, is_url, opened, size
 from pylog.table.select import Selection
 
 CHAIN = 4
@@ -49,7 +48,26 @@ FARTHEST = 1 << 22
 SIZE = 1 << 26
 """How many bytes of a dump are a split on other machines, unless it is told."""
 
-Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+@dataclass
+class Tally:
+    """What was read, and what was not, as a Reader counts it; `counts` by kind of record."""
+
+    container: str
+    layout: str
+    received: int = 0
+    malformed: int = 0
+    dropped: int | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Count what the next split of the same file has, too."""
+        self.layout = other.layout
+        self.received += other.received
+        self.malformed += other.malformed
+        if other.dropped is not None:
+            self.dropped = (self.dropped or 0) + other.dropped
+        self.counts += other.counts
 
 
 @dataclass(frozen=True)
@@ -59,13 +77,13 @@ class End:
     offset    where the first message begins that is not the split's, in bytes
     layouts   those that explain all bytes up to there, the one in use first
     losses    what the records make of the next numbers
-    counts    how many records there were, by kind
+    tally     what the split had
     """
 
     offset: int
     layouts: tuple[str, ...]
     losses: Losses
-    counts: Counter[str] = field(default_factory=Counter)
+    tally: Tally
 
 
 @dataclass(frozen=True)
@@ -236,8 +254,9 @@ class SplitReader(Bulk):
         if not self._split.layouts:
             super()._begin(deadline)
             return
-        first, *others = (known(name).stream for name in self._split.layouts)
-        self._begin_as(Detection("raw", list(self._split.layouts), first, [], others=others))
+        first, *others = (known(name) for name in self._split.layouts)
+        self._begin_as(replace(first, layouts=list(self._split.layouts),
+                               others=[other.stream for other in others]))  # fmt: skip
 
     def records(self) -> Iterator[Record]:
         """The records in their order, of all kinds; in place of `batches`."""
@@ -267,7 +286,9 @@ class SplitReader(Bulk):
     def ended(self) -> End:
         """Where it ended."""
         passed = len(self._split.layouts) - 1 - len(self._others)  # layouts that did not fit
-        return End(self.end, self._split.layouts[max(0, passed) :], self._losses, self.counts)
+        tally = Tally(self.detection.container, self.layout, self.received, self.malformed,
+                      self.dropped, self.counts)  # fmt: skip
+        return End(self.end, self._split.layouts[max(0, passed) :], self._losses, tally)
 
     def close(self) -> None:
         super().close()
@@ -341,103 +362,3 @@ def settle(
         return [split for _, split, _ in in_order(splits, submit, len(splits))]
     with ThreadPoolExecutor() as threads:
         return settle(splits, lambda _, split: threads.submit(scan, split))
-
-
-# Files, here and elsewhere
-
-
-def files(paths: Paths) -> list[str]:
-    """The files that paths name, in their order: of a directory all below it, of a glob those
-    that match, both by name. Any of them may be an fsspec URL.
-
-    What begins with a dot is left out of directories. Raises BackendError for a path that names
-    no file, BackendUnavailable for a URL when fsspec, or what it needs, is not installed,
-    ValueError for standard input.
-    """
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
-    found: list[str] = []
-    for path in [os.fspath(path) for path in paths]:
-        if path == "-":
-            raise ValueError("standard input cannot be read by several: name a file")
-        some = _remote_files(path) if is_url(path) else _local_files(path)
-        if not some:
-            raise BackendError(f"{path} names no file")
-        found += some
-    return found
-
-
-def is_url(path: str) -> bool:
-    return "://" in path
-
-
-def _local_files(path: str) -> list[str]:
-    if os.path.isdir(path):
-        below = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
-        return sorted(name for name in below if not _is_hidden(name[len(path) :]))
-    if os.path.exists(path) or not glob.has_magic(path):
-        return [path]
-    return sorted(name for name in glob.glob(path, recursive=True) if not os.path.isdir(name))
-
-
-def _remote_files(url: str) -> list[str]:
-    system, path = system_of(url)
-    with told("list", url):
-        if glob.has_magic(path):
-            names = [name for name in system.glob(path) if not system.isdir(name)]
-        elif system.isdir(path):
-            names = [name for name in system.find(path) if not _is_hidden(name[len(path) :])]
-        else:
-            return [url]
-        return sorted(system.unstrip_protocol(name) for name in names)
-
-
-def _is_hidden(below: str) -> bool:
-    return any(part.startswith(".") for part in below.replace(os.sep, "/").split("/"))
-
-
-def system_of(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path there; BackendUnavailable without it."""
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise BackendUnavailable(
-            "URLs need the extra fsspec: pip install 'pylog-ipl[fsspec]'"
-        ) from error
-    try:
-        found: tuple[Any, str] = url_to_fs(url)
-    except ImportError as error:  # the driver: s3fs, gcsfs, adlfs...
-        raise BackendUnavailable(f"{url}: {error}") from error
-    return found
-
-
-def size(path: str) -> int:
-    """How long a file is, in bytes; 0 of what has no length, as a pipe, or does not tell it."""
-    with told("open", path):
-        if is_url(path):
-            system, inside = system_of(path)
-            return system.size(inside) or 0
-        status = os.stat(path)
-        return status.st_size if stat.S_ISREG(status.st_mode) else 0
-
-
-@contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
-    """A file, here or elsewhere; BackendError when it cannot be opened."""
-    with ExitStack() as stack:
-        with told("open", path):
-            if is_url(path):
-                system, inside = system_of(path)
-                file = stack.enter_context(system.open(inside, "rb"))
-            else:
-                file = stack.enter_context(open(path, "rb", buffering=0))
-        yield file
-
-
-@contextmanager
-def told(doing: str, path: str) -> Iterator[None]:
-    """The system's errors as BackendError."""
-    try:
-        yield
-    except OSError as error:
-        raise BackendError(f"cannot {doing} {path}: {error.strerror or error}") from error
