@@ -34,7 +34,13 @@ MEMORY = 1 << 28
 """How many bytes undoing xz may take; xz -9 takes 65 MiB."""
 
 _MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_LONGEST = max(len(magic) for magic in _MAGICS)
+LONGEST_MAGIC = max(len(magic) for magic in _MAGICS)
+"""How many first bytes tell the compression."""
+
+
+def compression(first: bytes) -> str | None:
+    """How an input is compressed that begins so: gzip, xz, zstd or not at all."""
+    return next((name for magic, name in _MAGICS.items() if first.startswith(magic)), None)
 
 
 def connect(
@@ -150,7 +156,7 @@ class Capture(Backend):
     def _begin(self) -> None:
         """Read enough of the first bytes to tell the compression."""
         first = b""
-        while len(first) < _LONGEST:
+        while len(first) < LONGEST_MAGIC:
             more = self._read(CHUNK)
             if more:
                 first += more
@@ -158,7 +164,7 @@ class Capture(Backend):
                 break
             else:
                 self._poll(None)
-        self.compression = next((n for m, n in _MAGICS.items() if first.startswith(m)), None)
+        self.compression = compression(first)
         self._unpacker = None if self.compression is None else _Unpacker(self.compression)
         self._first = first
 
@@ -233,6 +239,18 @@ class Capture(Backend):
             return first
         return self._read(CHUNK)
 
+    def read_at(self, offset: int, size: int) -> bytes | None:
+        """So many bytes from an offset on, fewer only at the end; what comes next is received.
+
+        None where that cannot be: the source is no file that was opened by its path, or compressed.
+        """
+        if not self._owned or self.size is None or self._unpacker is not None:
+            return None
+        with self.use:
+            self._raw.seek(offset)
+            self._first, self._taken = b"", offset
+            return self._read(size)
+
     def _pending(self) -> int:
         """In a compressed file: the compressed bytes, as far as they are unread."""
         if self.size is not None:
@@ -250,6 +268,18 @@ class Capture(Backend):
             self._raw.close()
 
 
+class Part(Capture):
+    """A regular file, as it is, from an offset in bytes on: its compression is not undone."""
+
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO, start: int) -> None:
+        self._start = start
+        super().__init__(source)
+
+    def _begin(self) -> None:
+        self._raw.seek(self._start)
+        self._taken = self._given = self._start
+
+
 class Growing(Capture):
     """A file at whose end more is waited for; one that gets shorter is read from its start.
 
@@ -262,9 +292,9 @@ class Growing(Capture):
     def _begin(self) -> None:
         """Nothing is waited for; a compressed file is refused with a ValueError."""
         if self.size is not None:
-            first = self._raw.read(_LONGEST)
+            first = self._raw.read(LONGEST_MAGIC)
             self._raw.seek(0)
-            if any(first.startswith(magic) for magic in _MAGICS):
+            if compression(first) is not None:
                 raise ValueError(f"{self.name} is compressed: it cannot be followed")
 
     def _read(self, size: int) -> bytes | None:

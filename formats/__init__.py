@@ -138,6 +138,11 @@ class Stream(ABC):
         self.interface_name: Callable[[int], str | int] = int
         """The name of the interface of a number, or the number."""
 
+    @property
+    def name(self) -> str:
+        """The layout's name from which the module's `stream` makes the same again."""
+        return self.layout
+
     @abstractmethod
     def measure(self, data: bytes, pos: int) -> int:
         """Where the next message begins, if one begins at `pos`; may lie beyond the data.

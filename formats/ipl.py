@@ -108,6 +108,11 @@ class Stream(BaseStream):
         self._packet_size = ipf.size
         self._swapped = layout.host_order_ip
 
+    @property
+    def name(self) -> str:
+        told = self.layout_value.version.magic_tells_device or self.device == "ipf"
+        return self.layout if told else f"{self.layout}:{self.device}"
+
     def device_of(self, data: bytes, message: Message) -> str:
         """Which log a record is of: ipf, nat or state."""
         start = message.start
@@ -366,8 +371,7 @@ class _Trial:
 
     @property
     def name(self) -> str:
-        told = self.layout.version.magic_tells_device or self.device == "ipf"
-        return self.layout.name if told else f"{self.layout.name}:{self.device}"
+        return self.stream.name
 
 
 def _checksum(header: bytes) -> int:

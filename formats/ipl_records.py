@@ -24,10 +24,10 @@ Decode = Callable[[bytes, Message, Raw], Record]
 DecodeMany = Callable[[bytes, Iterable[Message], Raw, list[Record]], None]
 """(data, messages, whether to keep their bytes, where to put the records); DecodeError."""
 
-_NONE32 = 0xFFFFFFFF
+NONE32 = 0xFFFFFFFF
 _OWN_FIELDS = ("ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec")
 """What each packet record has for itself."""
-_RULE_FIELDS = (
+RULE_FIELDS = (
     "fl_unit", "fl_rule", "fl_flags", "fl_lflags", "fl_logtag", "fl_nattag", "fl_loglevel",
     "fl_group", "fl_dir", "fl_breason", "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
 )  # fmt: skip
@@ -108,7 +108,7 @@ def _group_text(group: int | bytes | None) -> str | None:
     """
     if isinstance(group, bytes):
         return None if group[:2] == b"\xff\0" else _text[group] or "0"
-    return None if group is None or group == _NONE32 else str(group)
+    return None if group is None or group == NONE32 else str(group)
 
 
 _groups = Memo(_group_text)
@@ -128,7 +128,7 @@ class _Rule(NamedTuple):
 @cache
 def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
     """A reader of the own fields and the bytes of the rule fields; and what those say."""
-    read, values = layout.plan("ipf").keyed(_OWN_FIELDS, _RULE_FIELDS)
+    read, values = layout.plan("ipf").keyed(_OWN_FIELDS, RULE_FIELDS)
     major, order = layout.version.major, layout.abi.order
     flags_table, lflags_table, reasons, _ = names.words(layout.version)
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
@@ -142,7 +142,7 @@ def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
         if bits is not None:  # 2.x: u_long flags:24, unit:8
             flags, unit = split_bits(bits, order)
         if narrow:
-            rule = _NONE32 if rule == 0xFFFF else rule
+            rule = NONE32 if rule == 0xFFFF else rule
             group = None if group == 0xFFFF else group
         extra: dict[str, Any] = {"fl_flags": names.bit_names(flags_table, flags)}
         if lflags:
@@ -169,7 +169,7 @@ def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
             action_of(flags), short,
             "in" if direction == 0 else "out" if direction == 1 else None,
             None,
-            rule + 1 if rule != _NONE32 else None,
+            rule + 1 if rule != NONE32 else None,
             _groups[group],
             None,
             reasons.get(breason, breason) if breason else None,
@@ -339,7 +339,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
             observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
             event=names.STATE_EVENTS.get(event, event), flow_type="state",
-            rule=None if rule is None or rule == _NONE32 else rule + 1,
+            rule=None if rule is None or rule == NONE32 else rule + 1,
             group=_groups[f.get("isl_group")],
             family="ipv6" if v == 6 else "ipv4", protocol=protocol,
             saddr=addresses[f["isl_src"][:width]], daddr=addresses[f["isl_dst"][:width]],

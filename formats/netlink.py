@@ -16,7 +16,6 @@ Sources: linux/netlink.h, linux/rtnetlink.h, linux/netfilter/nfnetlink.h, netlin
 from __future__ import annotations
 
 from functools import cache
-from struct import Struct as CStruct
 from typing import Any
 
 from construct import (
@@ -84,6 +83,13 @@ NFGENMSG = Struct(
 def nlmsgerr(order: str) -> Struct:
     """struct nlmsgerr, the body of NLMSG_ERROR: a negative errno (0: an ack), a message's head."""
     return Struct("error" / (Int32sl if order == "<" else Int32sb), "msg" / nlmsghdr(order))
+
+
+@cache
+def nlattr_head(order: str) -> Struct:
+    """struct nlattr, which begins an attribute."""
+    u16 = Int16ul if order == "<" else Int16ub
+    return Struct("nla_len" / u16, "nla_type" / u16)
 
 
 @cache
@@ -188,7 +194,7 @@ def align(size: int) -> int:
     return (size + 3) & ~3
 
 
-nlattr = {order: CStruct(order + "HH").unpack_from for order in "<>"}
+nlattr = {order: Plan(nlattr_head(order)).unpack for order in "<>"}
 """struct nlattr: (data, offset) -> length and type with its flags, by byte order."""
 
 

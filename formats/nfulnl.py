@@ -143,7 +143,7 @@ def _readers() -> dict[int, tuple[str, int, Any]]:
     return found
 
 
-_READERS = _readers()
+READERS = _readers()
 
 
 def log_message(order: str) -> Struct:
@@ -189,7 +189,7 @@ class Stream(BaseStream):
         self._header = _nlmsghdr[order]
         self._attribute = nlattr[order]
         self._size_and_kind = CStruct(f"{order}IH").unpack_from
-        self._usual = Usual(self, order, _READERS, LINKTYPE_NFLOG)
+        self._usual = Usual(self, order, READERS, LINKTYPE_NFLOG)
 
     def measure(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
@@ -289,7 +289,7 @@ class Stream(BaseStream):
         """
         slots: list[Any] = [None] * 22
         unknown: list[tuple[int, bytes]] = []
-        unpack, readers = self._attribute, _READERS
+        unpack, readers = self._attribute, READERS
         while pos < end:
             if end - pos < 4:
                 if cut:
@@ -336,7 +336,7 @@ class Stream(BaseStream):
         extra: dict[str, Any] = {"nfgen_family": family}
         if version:
             extra["version"] = version
-        hw_protocol, hook_number = hdr if hdr is not None else (_ETHERTYPES.get(family, 0), None)
+        hw_protocol, hook_number = hdr if hdr is not None else (ETHERTYPES.get(family, 0), None)
         hook: str | int | None = None
         if hook_number is not None:
             known = HOOKS.get(family, ())
@@ -355,7 +355,7 @@ class Stream(BaseStream):
                 tags += more
                 payload = payload[network:]
             found = packet.fields(payload, 0, len(payload), ethertype, extra)
-        elif hdr is not None or family in _ETHERTYPES:
+        elif hdr is not None or family in ETHERTYPES:
             found = (packet.FAMILIES.get(hw_protocol, hw_protocol), *_NO_PACKET, extra)
         else:
             found = (None, *_NO_PACKET, extra)
@@ -423,7 +423,10 @@ class Stream(BaseStream):
 
 
 _NO_PACKET = (None,) * 12  # from protocol to cut
-_ETHERTYPES = {2: packet.ETH_P_IP, 10: packet.ETH_P_IPV6, 3: packet.ETH_P_ARP}
+ETHERTYPES = {2: packet.ETH_P_IP, 10: packet.ETH_P_IPV6, 3: packet.ETH_P_ARP}
+"""What a message is of that does not tell, by nfgen_family."""
+LINK_HEADER_HOOKS = ((5, 1), (3, 1))
+"""nfgen_family and number of the hooks that log from the link header on."""
 
 
 def _ethernet_size(
@@ -435,7 +438,7 @@ def _ethernet_size(
     header; a device without a link header has none there either, so the bytes are asked.
     """
     size = _ethernet.size
-    if (family, hook) not in ((5, 1), (3, 1)) or len(payload) < size:
+    if (family, hook) not in LINK_HEADER_HOOKS or len(payload) < size:
         return 0
     if l2hdr is not None:
         return size if payload.startswith(l2hdr) else 0

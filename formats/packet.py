@@ -90,8 +90,8 @@ ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
 ETH_P_8021Q, ETH_P_8021AD = 0x8100, 0x88A8
 FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp"}
 
-_ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))  # RFC 792: they quote the packet that caused them
-_ICMP6_ERRORS = frozenset((1, 2, 3, 4))  # RFC 4443
+ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))  # RFC 792: they quote the packet that caused them
+ICMP6_ERRORS = frozenset((1, 2, 3, 4))  # RFC 4443
 _EXTENSIONS = frozenset((0, 43, 60, 135, 139, 140))  # hop-by-hop, routing, destination, mobility...
 _JUMBO = 0xC2  # RFC 2675, in a hop-by-hop header
 
@@ -233,7 +233,7 @@ def fields(
                 return ("ipv4", 17, addresses[src], addresses[dst], sport, dport,
                         None, None, None, None, length, size, None, extra)  # fmt: skip
             kind, code = sport >> 8, sport & 0xFF  # the same bytes
-            if protocol == 1 and kind not in _ICMP_ERRORS:
+            if protocol == 1 and kind not in ICMP_ERRORS:
                 return ("ipv4", 1, addresses[src], addresses[dst], None, None,
                         None, kind, code, None, length, size, None, extra)  # fmt: skip
     *found, cut, more = _headers(data, start, end, ethertype)
@@ -399,7 +399,7 @@ def _icmp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
         # some ICMP messages are shorter than the 8 bytes of RFC 792; type, code, checksum are not
         return None, None, None, kind, code, "icmp" if end - start < 4 else None, None
     extra = None
-    if kind in _ICMP_ERRORS and depth == 0:
+    if kind in ICMP_ERRORS and depth == 0:
         extra = _quoted(data, start + 8, end)
     return None, None, None, kind, code, None, extra
 
@@ -409,7 +409,7 @@ def _icmp6_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
     if end - start < 8:
         return None, None, None, kind, code, "icmpv6" if end - start < 4 else None, None
     extra = None
-    if kind in _ICMP6_ERRORS and depth == 0:
+    if kind in ICMP6_ERRORS and depth == 0:
         extra = _quoted(data, start + 8, end)
     return None, None, None, kind, code, None, extra
 
@@ -498,7 +498,7 @@ def dissect(payload: bytes, ethertype: int | None = None) -> list[tuple[str, dic
     found: list[tuple[str, dict[str, Any]]] = []
     at, following = 0, _LAYER3.get(ethertype, "")
     while following:
-        name, schema = following, _SCHEMAS[following]
+        name, schema = following, SCHEMAS[following]
         if at + schema.sizeof() > len(payload) or len(found) > 64:
             break
         fields = {k: v for k, v in schema.parse(payload[at:]).items() if not k.startswith("_")}
@@ -508,13 +508,13 @@ def dissect(payload: bytes, ethertype: int | None = None) -> list[tuple[str, dic
     return found
 
 
-_SCHEMAS: dict[str, Any] = {
+SCHEMAS: dict[str, Any] = {
     "vlan": VLAN_TAG, "arp": ARP, "ipv4": IPV4, "ipv6": IPV6, "ipv6 extension": IPV6_EXTENSION,
     "ipv6 fragment": IPV6_FRAGMENT, "tcp": TCP, "udp": UDP, "sctp": SCTP, "icmp": ICMP,
     "icmpv6": ICMP, "ah": AH, "esp": ESP, "gre": GRE,
 }  # fmt: skip
 _LAYER3 = {**FAMILIES, ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}
-_NAMES = {
+NAMES = {
     1: "icmp", 6: "tcp", 17: "udp", 44: "ipv6 fragment", 47: "gre", 50: "esp", 51: "ah",
     58: "icmpv6", 132: "sctp", 136: "udp", **dict.fromkeys(_EXTENSIONS, "ipv6 extension"),
 }  # fmt: skip
@@ -528,7 +528,7 @@ def _size(name: str, fields: dict[str, Any]) -> int:
         return 8 + 8 * int(fields["length"])
     if name == "ah":
         return 8 + 4 * int(fields["length"])
-    return int(_SCHEMAS[name].sizeof())
+    return int(SCHEMAS[name].sizeof())
 
 
 def _following(name: str, fields: dict[str, Any]) -> str:
@@ -537,10 +537,10 @@ def _following(name: str, fields: dict[str, Any]) -> str:
         return _LAYER3.get(fields["type"], "")
     if name == "ipv4":
         later = fields["flags_offset"] & 0x1FFF or fields["version_ihl"] >> 4 != 4
-        return "" if later else _NAMES.get(fields["protocol"], "")
+        return "" if later else NAMES.get(fields["protocol"], "")
     if name == "ipv6 fragment" and fields["offset_more"] & 0xFFF8:
         return ""
     if name in ("icmp", "icmpv6"):
-        errors = _ICMP_ERRORS if name == "icmp" else _ICMP6_ERRORS
+        errors = ICMP_ERRORS if name == "icmp" else ICMP6_ERRORS
         return ("ipv4" if name == "icmp" else "ipv6") if fields["type"] in errors else ""
-    return _NAMES.get(fields.get("next_header", -1), "")
+    return NAMES.get(fields.get("next_header", -1), "")

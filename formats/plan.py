@@ -79,6 +79,12 @@ def _walk(schema: Construct[Any, Any], name: str, offset: int, found: list[Leaf]
     return None
 
 
+def _numpy_type(leaf: Leaf) -> str:
+    if leaf.code.endswith("s"):
+        return f"V{leaf.size}"
+    return f"{leaf.order}{'u' if leaf.code.isupper() else 'i'}{leaf.size}"
+
+
 class Plan:
     """The fixed part of a schema as one compiled struct.
 
@@ -111,6 +117,21 @@ class Plan:
                 at = leaf.offset + leaf.size
             code += leaf.code
         return code + "x" * (size - at)
+
+    def dtype(self, size: int | None = None, names: Sequence[str] | None = None) -> Any:
+        """The scalars as NumPy's dtype takes them; bytes are of type V.
+
+        size    of a record; None: of the fixed part, or to the end of the last of `names`
+        names   only these
+        """
+        chosen = self.leaves if names is None else [self.places[name] for name in names]
+        end = self.size if names is None else max(leaf.offset + leaf.size for leaf in chosen)
+        return {
+            "names": [leaf.name for leaf in chosen],
+            "formats": [_numpy_type(leaf) for leaf in chosen],
+            "offsets": [leaf.offset for leaf in chosen],
+            "itemsize": size or end,
+        }
 
     def pack(self, fields: Mapping[str, Any]) -> bytes:
         """The fixed part with the values of `fields`, by name; padding is zeros."""

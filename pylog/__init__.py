@@ -31,8 +31,15 @@ from pylog.record import (
 from pylog.replay import Replay
 
 
-def __getattr__(name: str) -> str:
-    """`__version__`, looked up when it is asked for: that takes longer than all other imports."""
+def __getattr__(name: str) -> Any:
+    """What takes longer to import than all the rest: `__version__`, `read_table`, `iter_batches`.
+
+    Raises BackendUnavailable for the latter two without the extra `arrow`.
+    """
+    if name in ("iter_batches", "read_table"):
+        from pylog import table
+
+        return getattr(table, name)
     if name != "__version__":
         raise AttributeError(f"module 'pylog' has no attribute {name!r}")
     from importlib.metadata import PackageNotFoundError, version

@@ -8,6 +8,7 @@ has settled it, or the end has come.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 
 from pylog.formats import Dropped
@@ -18,12 +19,14 @@ class Losses:
     """The losses of one source, found record by record.
 
     dropped   records known to be lost so far; None as long as nothing can tell
+    first     the first number of each log of which no number was known
     """
 
     def __init__(self, first: Mapping[str, int]) -> None:
         """`first` has the number that a log's first record has to have, where that is known."""
         self.dropped: int | None = None
         self._expected = dict(first)
+        self.first: dict[str, int] = {}
         self._told: Dropped | None = None
         self._doubt: Dropped | None = None
         self._doubtful: set[str] = set()  # logs that the doubt may be of; none: it is the file's
@@ -73,6 +76,34 @@ class Losses:
                 expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
         return len(records)
 
+    def passed(self, queue: str, following: int) -> None:
+        """Records of a log came in order, and `following` is the number that is to come next."""
+        self._expected[queue] = following
+
+    def resumed(self) -> Losses:
+        """The same, to go on with elsewhere: what was lost so far is not counted again."""
+        other = copy.copy(self)
+        other._expected, other._doubtful = dict(self._expected), set(self._doubtful)
+        other.dropped, other.first = None, {}
+        return other
+
+    def agrees(self, later: Losses) -> bool:
+        """Whether `later`, begun without knowing of these, has told what it would have told."""
+        return not self.any_told and all(
+            self._missing(queue, seq) == 0 for queue, seq in later.first.items()
+        )
+
+    def then(self, later: Losses) -> Losses:
+        """What is known after these and `later`, with which they agree."""
+        other = later.resumed()
+        other._expected = self._expected | later._expected
+        return other
+
+    def _missing(self, queue: str, seq: int) -> int:
+        """How many records of a log are lost if the next number is `seq`; 0 if none is known."""
+        count = (seq - self._expected.get(queue, seq)) & 0xFFFFFFFF
+        return 0 if count >= 0x80000000 else count  # counted anew from the start
+
     def before(self, record: Record) -> LossRecord | None:
         """What was lost before the record, one thing at a call; None: the record is next."""
         for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
@@ -91,10 +122,9 @@ class Losses:
             self.dropped = 0
         self._settle(queue)
         if expected is not None:
-            count = (seq - expected) & 0xFFFFFFFF
-            if count >= 0x80000000:  # counted anew from the start
-                count = 0
+            count = self._missing(queue, seq)
         else:  # the numbers before are not known
+            self.first.setdefault(queue, seq)
             count = told.count or 0 if told else 0
             expected = (seq - count) & 0xFFFFFFFF
         if count:

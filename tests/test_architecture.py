@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from pylog.errors import BackendUnavailable
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,17 +34,24 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.replay": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader"},
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
     "pylog": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader", "pylog.merge",
-              "pylog.replay"},
+              "pylog.replay", "pylog.table"},
+    "pylog.table": {*_BASE, "pylog.formats", "pylog.backends", "pylog.detect", "pylog.losses",
+                    "pylog.reader", "pylog.table"},
+    "pylog.dask": {*_BASE, "pylog.reader", "pylog.table"},
+    "pylog.spark": {*_BASE, "pylog.reader", "pylog.table"},
     "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.ipmon", "pylog.outputs"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
                       "pylog.replay", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
-                  "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.cli"},
+                  "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
+                  "pylog.dask", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
 }  # fmt: skip
 FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",
            "pylog.formats": ROOT / "formats"}  # fmt: skip
+NEEDS_EXTRA = {"pylog.dask": "dask", "pylog.spark": "pyspark"}
+"""Modules that cannot be imported without a package."""
 NOT_IN_FORMATS = {"os", "socket", "time", "sys", "datetime", "io", "pathlib", "subprocess"}
 
 
@@ -99,16 +109,19 @@ def test_every_package_is_in_the_wheel() -> None:
             assert ROOT / settings["package-dir"][name] == path.parent
 
 
-def test_every_module_can_be_imported_from_where_it_is_installed() -> None:
-    import importlib
-
-    for name in modules():
-        if name != "pylog.__main__":
-            assert importlib.import_module(name).__doc__
+@pytest.mark.parametrize("name", sorted(modules().keys() - {"pylog.__main__"}))
+def test_every_module_can_be_imported_from_where_it_is_installed(name: str) -> None:
+    package = NEEDS_EXTRA.get(name)
+    if package is None or importlib.util.find_spec(package) is not None:
+        assert importlib.import_module(name).__doc__
+        return
+    with pytest.raises(BackendUnavailable, match=r"pip install 'pylog-ipl\["):
+        importlib.import_module(name)
 
 
 @pytest.mark.parametrize(("run", "heavy"), [
-    ("import pylog", {"construct", "pyroute2", "asyncio", "importlib.metadata"}),
+    ("import pylog",
+     {"construct", "pyroute2", "asyncio", "importlib.metadata", "numpy", "pyarrow"}),
     ("import pylog.cli; pylog.cli.main(['--help'])",
      {"pylog.ipmon", "pylog.outputs.ipl", "pyroute2"}),
 ])  # fmt: skip

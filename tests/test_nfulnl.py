@@ -323,7 +323,7 @@ def test_a_false_message_of_a_thousand_attributes_is_given_up_early() -> None:
         scanned += 1
         return real(data, at)
 
-    stream._attribute = counted  # type: ignore[assignment]
+    stream._attribute = counted
     data = b"\xff" * 8 + trap * 2000
     stream.split(data, True)
     assert scanned <= 64 * 2000

@@ -52,7 +52,7 @@ def without_cpu_time(text: str) -> str:
     return re.sub(r"[\d.]+ us of CPU time", "N us of CPU time", text)
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", [code for code in blocks("python") if "pyspark" not in code])
 def test_the_library_example_prints_what_its_comments_say(code: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import pylog
 from pylog import backends
@@ -161,11 +161,29 @@ def greet(records: Records) -> None:
         say(f"waiting for records of {' and '.join(names)}; Ctrl-C ends")
 
 
+class Counted(Protocol):
+    """What counts what was read: a Reader, and the Tally of a log that was read in parts."""
+
+    received: int
+    malformed: int
+
+    @property
+    def dropped(self) -> int | None: ...
+
+    @property
+    def layout(self) -> str: ...
+
+
 def is_unreadable(reader: Reader) -> bool:
     """Whether nothing of what came could be read, which is told."""
-    if not reader.malformed or reader.received:
+    return nothing_read(reader.backend.name, reader)
+
+
+def nothing_read(name: str, counted: Counted) -> bool:
+    """Whether nothing of a log could be read, which is told."""
+    if not counted.malformed or counted.received:
         return False
-    say(f"{reader.backend.name}: no record could be read as {reader.layout}")
+    say(f"{name}: no record could be read as {counted.layout}")
     return True
 
 
@@ -202,9 +220,13 @@ class Stopping:
 
 def summary(reader: Reader) -> str:
     """What was read of a source, and what was not, as one line."""
-    dropped = "cannot be known" if reader.dropped is None else f"{reader.dropped}"
+    return summed_up(reader.backend.name, reader.detection.container, reader)
+
+
+def summed_up(name: str, container: str, counted: Counted) -> str:
+    """What was read of a log, and what was not, as one line."""
+    dropped = "cannot be known" if counted.dropped is None else f"{counted.dropped}"
     return (
-        f"{reader.backend.name}: {reader.detection.container}, {reader.layout}:"
-        f" {reader.received} records read, damaged places: {reader.malformed}, lost records:"
-        f" {dropped}"
+        f"{name}: {container}, {counted.layout}: {counted.received} records read,"
+        f" damaged places: {counted.malformed}, lost records: {dropped}"
     )

@@ -16,7 +16,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from pylog import outputs
@@ -180,8 +180,8 @@ class Copy(contextlib.ExitStack):
         self._stopping.records = records
         greet(records)
         try:
-            with _progress(records, self._stream) as progress:
-                self._copy(records, self._output, self._stream, progress)
+            with progress(records, self._stream.isatty()) as move:
+                self._copy(records, self._output, self._stream, move)
         finally:
             self._stopping.records = None
             if self._arguments.verbose:
@@ -245,28 +245,40 @@ def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[Bi
 
 
 @contextlib.contextmanager
-def _progress(records: Records, stream: BinaryIO) -> Iterator[Any]:
-    """A function that moves the progress bar, if there is to be one.
-
-    There is one for a long file, when standard error is a terminal that the records do not go to,
-    and tqdm (the extra `progress`) is installed.
-    """
+def progress(records: Records, on_terminal: bool) -> Iterator[Any]:
+    """A function that moves the progress bar, if there is to be one, see `bar`."""
     found = [reader.backend for reader in records.readers()]
     sizes = [backend.size for backend in found if backend.size is not None]
-    size = sum(sizes)
-    if len(sizes) < len(found) or size < LONG_FILE or not sys.stderr.isatty() or stream.isatty():
-        yield lambda: None
+    size = sum(sizes) if len(sizes) == len(found) else 0
+    with bar(size, found[0].name, on_terminal) as move:
+
+        def move_on() -> None:
+            move(sum(backend.position() for backend in found))
+
+        yield move_on
+        move_on()
+
+
+@contextlib.contextmanager
+def bar(size: int, name: str, on_terminal: bool) -> Iterator[Callable[[int], None]]:
+    """A function that moves a progress bar to a place in `size` bytes, if there is to be a bar.
+
+    There is one for a long file, when standard error is a terminal that the records do not go to
+    (`on_terminal`), and tqdm (the extra `progress`) is installed.
+    """
+    if size < LONG_FILE or not sys.stderr.isatty() or on_terminal:
+        yield lambda at: None
         return
     try:
         from tqdm import tqdm
     except ImportError:
-        yield lambda: None
+        yield lambda at: None
         return
-    name = os.path.basename(found[0].name)
-    with tqdm(total=size, unit="B", unit_scale=True, desc=name, file=sys.stderr) as bar:
+    with tqdm(
+        total=size, unit="B", unit_scale=True, desc=os.path.basename(name), file=sys.stderr
+    ) as shown:
 
-        def move() -> None:
-            bar.update(sum(backend.position() for backend in found) - bar.n)
+        def move(at: int) -> None:
+            shown.update(at - shown.n)
 
         yield move
-        move()

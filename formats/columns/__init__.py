@@ -1,0 +1,126 @@
+"""Many messages at once, for tables: what a format may have beside its Stream.
+
+A module here has the name of the format's own, needs NumPy (the extra `arrow`), and gives
+
+    columns(stream) -> Columns | None    what reads the messages of the stream; None: nothing does
+
+A format without one, and messages that are not `plain`, are read by the Stream alone. What is read
+here is the same as the Stream's `decode` would make of it, value for value: the offsets come from
+the same schemas, names and words from `decode` itself, which is asked once for all messages that
+agree in what tells them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pylog.formats import Message, Stream
+from pylog.record import Record
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+else:
+    Array = Any
+
+
+class Numbers(NamedTuple):
+    """A number in each row; `valid` is False where the record has None (None: nowhere)."""
+
+    values: Array
+    valid: Array | None = None
+
+
+class Repeated(NamedTuple):
+    """In each row one of few values: `values[code]`, as the record's field has it.
+
+    codes   intp, one a row
+    """
+
+    codes: Array
+    values: Sequence[Any]
+
+
+class Octets(NamedTuple):
+    """Bytes in each row, of one size: `values` is uint8 in (rows, size)."""
+
+    values: Array
+
+
+class Blobs(NamedTuple):
+    """Bytes in each row, of any size: data[start : start + size], one behind the other."""
+
+    data: Array
+    starts: Array
+    sizes: Array
+
+
+Column = Numbers | Repeated | Octets | Blobs
+
+
+class Asked(dict[bytes, Record]):
+    """The records that `decode` made of messages, by what was asked of them.
+
+    It forgets everything when it holds MAXIMUM: whoever sends packets may choose what is asked.
+    """
+
+    def record(self, key: bytes, stream: Stream, data: bytes, start: int, end: int) -> Record:
+        """The record of a message data[start:end], or of an earlier one with the same key."""
+        record = self.get(key)
+        if record is None:
+            if len(self) >= MAXIMUM:
+                self.clear()
+            record = self[key] = stream.decode(data, Message(start, end))
+        return record
+
+
+MAXIMUM = 4096
+
+
+class Rows(ABC):
+    """Messages that follow each other in the data, and the columns of those that are plain.
+
+    starts, ends   of each message in the data, int64
+    odd            which of them are not plain: their indices, ascending
+    after          where in the data the first message begins that is not among them
+    other          how many messages without a record lie between them
+    """
+
+    starts: Array
+    ends: Array
+    odd: Array
+    after: int
+    other: int
+
+    @abstractmethod
+    def queue(self) -> Repeated:
+        """The logs that number the plain messages, as record.queue_of names them."""
+
+    @abstractmethod
+    def column(self, name: str) -> Column | None:
+        """The column of a record's field for the plain messages, in order; None: all are None."""
+
+
+class Columns(Protocol):
+    """Reads the messages of one stream."""
+
+    def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
+        """The messages from `pos` on that begin before `stop`, as far as they follow each other.
+
+        It may end earlier, wherever a message ends. None: not even the first is to be read here.
+        """
+
+
+def of(stream: Stream) -> Columns | None:
+    """What reads many messages of a stream at once; None: nothing does."""
+    name = type(stream).__module__.rpartition(".")[2]
+    if name not in {module.name for module in pkgutil.iter_modules(__path__)}:
+        return None
+    module = importlib.import_module(f"{__name__}.{name}")
+    found: Columns | None = module.columns(stream)
+    return found

@@ -1,0 +1,332 @@
+"""NFLOG messages, many at once: those with the usual attributes and a plain IP packet.
+
+All messages walk their attributes together, one at a step. What is left to the Stream: other
+attributes (conntrack entries, VLAN tags, unknown ones), an attribute that comes again or is too
+short, ARP, Ethernet headers in the payload.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from construct import Struct
+
+from pylog.formats import LIMIT
+from pylog.formats.columns import Array, Asked, Blobs, Column, Numbers, Repeated, Rows
+from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
+from pylog.formats.columns.ipl import MAX_SECOND
+from pylog.formats.columns.packet import SIZE, Packets
+from pylog.formats.netlink import (
+    NFGENMSG,
+    NLA_TYPE_MASK,
+    NLMSG_OVERRUN,
+    nlattr_head,
+    nlmsghdr,
+)
+from pylog.formats.nfulnl import (
+    ATTRIBUTES,
+    ETHERTYPES,
+    LINK_HEADER_HOOKS,
+    NFNL_SUBSYS_ULOG,
+    NFULNL_MSG_PACKET,
+    READERS,
+    Stream,
+)
+from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6
+from pylog.formats.plan import BYTEORDER, Plan
+from pylog.record import Record, queue_of
+
+NUMBERS = {name: number for number, (name, _) in ATTRIBUTES.items()}
+LEFT = ("NFULA_CT", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR")
+"""The attributes that are left to the Stream."""
+
+SIMPLE = {
+    "mark": "NFULA_MARK", "uid": "NFULA_UID", "gid": "NFULA_GID", "seq": "NFULA_SEQ",
+    "hwtype": "NFULA_HWTYPE",
+}  # fmt: skip
+"""The fields that are a number, and the attributes that hold it."""
+
+TOLD = ("direction", "hook", "group", "indev", "outdev", "physindev", "physoutdev", "extra")
+"""The fields of which `decode` is asked once for all messages that agree in TELLING..."""
+TELLING = (
+    "NFULA_PACKET_HDR", "NFULA_IFINDEX_INDEV", "NFULA_IFINDEX_OUTDEV", "NFULA_IFINDEX_PHYSINDEV",
+    "NFULA_IFINDEX_PHYSOUTDEV", "NFULA_HWLEN",
+)  # fmt: skip
+"""...and in nfgenmsg, in how long NFULA_HWHEADER is, and whether there is NFULA_SEQ_GLOBAL."""
+
+ANY = {"prefix": "NFULA_PREFIX", "hwaddr": "NFULA_HWADDR", "hwheader": "NFULA_HWHEADER"}
+"""The fields of which it is asked once for all messages that agree in an attribute's bytes."""
+
+WORD = 4
+"""Bytes of a value that are looked at together with the attribute's head."""
+
+AHEAD = 8
+"""So many bytes may be looked at behind a message."""
+
+GENMSG = Plan(NFGENMSG).names
+
+LONGEST = 255
+"""Longer values of those attributes are left to the Stream; the kernel's are shorter."""
+
+MOST_STEPS = 32
+"""A message with more attributes is left to the Stream."""
+
+
+def columns(stream: Stream) -> Columns:
+    """What reads NFLOG messages of either byte order."""
+    return Columns(stream)
+
+
+@cache
+def _dtype(name: str) -> np.dtype[Any]:
+    """An attribute of fixed size as NumPy has it."""
+    kind = ATTRIBUTES[NUMBERS[name]][1]
+    plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
+    dtype: np.dtype[Any] = np.dtype(plan.dtype(max(plan.size, WORD)))
+    return dtype
+
+
+class Columns:
+    """Reads the log messages of a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
+        self.head = in_a_row(self.nlmsghdr, np.dtype(Plan(NFGENMSG).dtype()))
+        nlattr = np.dtype(Plan(nlattr_head(stream.order)).dtype())
+        self.value_at: int = nlattr.itemsize
+        self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
+        self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
+        self.asked = {name: Asked() for name in (*ANY, "")}
+        self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
+        self.least = np.full(NLA_TYPE_MASK + 1, 1 << 16, np.int64)
+        """nla_len of an attribute, at least; more than there can be of those that are left."""
+        for number, (name, size, _) in READERS.items():
+            if name not in LEFT:
+                self.least[number] = 4 + max(size, 0)
+
+    def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
+        """As pylog.formats.columns.Columns.read."""
+        array = np.frombuffer(data, np.uint8)
+        stop = min(stop, len(data) - max(SIZE, self.nlmsghdr.itemsize) + 1)
+        if pos >= stop:
+            return None
+        at = self.type_at
+
+        def find(near: int, limit: int) -> int:
+            place = near + at - 1
+            while (place := data.find(self._pattern, place + 1, limit + at)) >= 0:
+                if (place - at - pos) % 4 == 0:
+                    return place - at
+            return -1
+
+        def after(places: Array) -> Array:
+            heads = gather(array, places, self.nlmsghdr)
+            size, kind = heads["nlmsg_len"].astype(np.int64), heads["nlmsg_type"]
+            good = (kind >> 8 == NFNL_SUBSYS_ULOG) & (size >= 20)
+            if not good.all():
+                good |= (kind > 0) & (kind < NLMSG_OVERRUN) & (size >= 16)
+            return np.where(good & (size <= LIMIT) & (size & 3 == 0), places + size, -1)
+
+        starts, end = follow(pos, stop, find, after)
+        if end > len(data) - AHEAD:  # not all of the last one is there, or no more behind it
+            starts, end = starts[:-1], int(starts[-1])
+        if not len(starts):
+            return None
+        heads = gather(array, starts, self.head)
+        ends = np.append(starts[1:], end)
+        logged = heads["nlmsg_type"] == NFULNL_MSG_PACKET
+        if not logged.any():
+            return None
+        if not logged.all():
+            starts, ends, heads = starts[logged], ends[logged], heads[logged]
+        rows = _Rows(self, data, array, starts, ends, heads)
+        rows.after, rows.other = end, len(logged) - len(starts)
+        return rows
+
+
+class _Rows(Rows):
+    """Log messages that follow each other, but for messages of other kinds between them."""
+
+    def __init__(
+        self, columns: Columns, data: bytes, array: Array, starts: Array, ends: Array, heads: Array
+    ) -> None:
+        self.starts, self.ends, self._heads = starts, ends, heads
+        self._columns, self._data, self._array = columns, data, array
+        self._table, self._words, strange = self._walk()
+        family, plain = heads["nfgen_family"], ~strange
+        hdr, told = self._fixed("NFULA_PACKET_HDR")
+        default = np.zeros(256, np.uint16)
+        default[list(ETHERTYPES)] = list(ETHERTYPES.values())
+        protocol = np.where(told, hdr["hw_protocol"], default[family])
+        six = protocol == ETH_P_IPV6
+        plain &= six | (protocol == ETH_P_IP)
+        for number, hook in LINK_HEADER_HOOKS:
+            plain &= ~(told & (family == number) & (hdr["hook"] == hook))
+        for name in ANY.values():
+            plain &= self._size(name) <= LONGEST
+        hwaddr = Plan(ATTRIBUTES[NUMBERS["NFULA_HWADDR"]][1])
+        addresses = self._words[NUMBERS["NFULA_HWADDR"]].view(hwaddr.dtype(WORD, ["hw_addrlen"]))
+        most = hwaddr.places["hw_addr"].size
+        plain &= ~self._has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
+        stamp, self._stamped = self._fixed("NFULA_TIMESTAMP")
+        seconds, micros = stamp["sec"].astype(np.int64), stamp["usec"].astype(np.int64)
+        timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
+        plain &= ~self._stamped | timely
+        self._times = seconds * 10**9 + micros * 1000
+        self._payloads, self._caplens = self._place("NFULA_PAYLOAD"), self._size("NFULA_PAYLOAD")
+        last = len(array) - SIZE
+        plain &= (self._caplens > 0) & (self._payloads <= last)
+        packets = Packets(array, np.minimum(self._payloads, last), self._caplens, six)
+        plain &= packets.plain
+        self.odd, self._rows = np.flatnonzero(~plain), np.flatnonzero(plain)
+        if len(self.odd):
+            self._table, self._words = self._table[:, plain], self._words[:, plain]
+            self._heads = heads[plain]
+            self._times, self._stamped = self._times[plain], self._stamped[plain]
+            self._payloads, self._caplens = self._payloads[plain], self._caplens[plain]
+            packets.take(plain)
+        self._packets = packets
+
+    def _walk(self) -> tuple[Array, Array, Array]:
+        """The attributes: where in each message, and the first bytes of the values, by number.
+
+        Where is offset | nla_len << 32, or 0 for nowhere. And in which messages something is not
+        as usual.
+        """
+        array, count, columns = self._array, len(self.starts), self._columns
+        strange = np.zeros(count, bool)
+        table = np.zeros((max(ATTRIBUTES) + 1) * count, np.int64)
+        words_of = np.zeros((max(ATTRIBUTES) + 1) * count, np.uint32)
+        seen = np.zeros(count, np.int64)
+        at, ends, rows = self.starts + columns.head.itemsize, self.ends, np.arange(count)
+        for _ in range(MOST_STEPS):
+            live = at < ends
+            if not live.all():
+                at, ends, rows, seen = at[live], ends[live], rows[live], seen[live]
+            if not len(rows):
+                break
+            attribute = gather(array, at, columns.attribute)
+            size = attribute["nla_len"].astype(np.int64)
+            kind = attribute["nla_type"].astype(np.int64) & NLA_TYPE_MASK
+            bit = np.left_shift(1, kind)
+            good = (size >= columns.least[kind]) & (size <= ends - at) & (seen & bit == 0)
+            if not good.all():
+                strange[rows[~good]] = True
+                at, ends, rows, seen = at[good], ends[good], rows[good], seen[good]
+                size, kind, bit = size[good], kind[good], bit[good]
+                attribute = attribute[good]
+            seen |= bit
+            slots = kind * count + rows
+            table[slots] = at | size << 32
+            words_of[slots] = attribute["word"]
+            at = at + (size + 3 & ~3)
+        else:
+            strange[rows] = True  # there is more to come
+        return table.reshape(-1, count), words_of.reshape(-1, count), strange
+
+    def _place(self, name: str) -> Array:
+        """Where the value of an attribute is, in the messages that have it."""
+        at: Array = self._table[NUMBERS[name]] & 0xFFFFFFFF
+        return at + self._columns.value_at
+
+    def _has(self, name: str) -> Array:
+        """Which of the messages have an attribute."""
+        found: Array = self._table[NUMBERS[name]] > 0
+        return found
+
+    def _size(self, name: str) -> Array:
+        """How long the value of an attribute is; below 0 where there is none."""
+        size: Array = self._table[NUMBERS[name]] >> 32
+        return size - self._columns.value_at
+
+    def _fixed(self, name: str) -> tuple[Array, Array]:
+        """The values of an attribute of fixed size, anything where there is none; where it is."""
+        dtype, there = _dtype(name), self._has(name)
+        if dtype.itemsize == WORD:
+            return self._words[NUMBERS[name]].view(dtype), there
+        return gather(self._array, self._place(name), dtype), there
+
+    def queue(self) -> Repeated:
+        """As pylog.formats.columns.Rows.queue."""
+        codes, told = self._told
+        return Repeated(codes, [queue_of(record) for record in told])
+
+    def column(self, name: str) -> Column | None:
+        """As pylog.formats.columns.Rows.column."""
+        stream = self._columns.stream
+        if name in SIMPLE:
+            values, there = self._fixed(SIMPLE[name])
+            return Numbers(values["value"], there) if there.any() else None
+        if name in TOLD:
+            codes, told = self._told
+            said = [getattr(record, name) for record in told]
+            if name == "extra" and self._has("NFULA_SEQ_GLOBAL").any():
+                return self._numbered(codes, said)
+            return Repeated(codes, said)
+        if name in ANY:
+            return self._any(name)
+        if name == "timestamp_ns":
+            return Numbers(self._times, self._stamped)
+        if name == "offset":
+            return Numbers(self.starts[self._rows] + stream.base)
+        if name in ("source", "layout"):
+            return Repeated(np.zeros(len(self._rows), np.intp), [getattr(stream, name)])
+        if name == "caplen":
+            return Numbers(self._caplens)
+        if name == "payload":
+            return Blobs(self._array, self._payloads, self._caplens)
+        return self._packets.column(name)
+
+    @cached_property
+    def _told(self) -> tuple[Array, list[Record]]:
+        """What `decode` makes of messages that agree in what tells TOLD: codes, and records."""
+        parts = [self._heads[name] for name in GENMSG]
+        there = np.zeros(len(self._rows), np.int64)
+        for i, name in enumerate(TELLING):
+            values, has = self._fixed(name)
+            there |= has.astype(np.int64) << i
+            parts += [np.where(has, values[field], 0) for field in values.dtype.names]
+        for i, name in enumerate(("NFULA_HWHEADER", "NFULA_SEQ_GLOBAL"), len(TELLING)):
+            there |= self._has(name).astype(np.int64) << i
+        parts += [there, self._size("NFULA_HWHEADER")]
+        codes, rows = alike(parts)
+        keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
+        asked = zip(keys, rows.tolist(), strict=True)
+        return codes, [self._ask("", key.tobytes(), row) for key, row in asked]
+
+    def _numbered(self, codes: Array, told: list[Any]) -> Repeated:
+        """`extra` with the number of each message, which is another one in each."""
+        numbers, there = self._fixed("NFULA_SEQ_GLOBAL")
+        values = [
+            told[code] | {"NFULA_SEQ_GLOBAL": number} if has else told[code]
+            for code, number, has in zip(
+                codes.tolist(), numbers["value"].tolist(), there.tolist(), strict=True
+            )
+        ]
+        return Repeated(np.arange(len(codes)), values)
+
+    def _any(self, name: str) -> Repeated | None:
+        """A field that is told by all bytes of an attribute."""
+        has = self._has(ANY[name])
+        codes = np.zeros(len(has), np.intp)
+        values: list[Any] = [None]
+        places, sizes = self._place(ANY[name])[has], self._size(ANY[name])[has]
+        of_it = np.flatnonzero(has)
+        for size, rows in by_size(sizes):
+            octets = gather(self._array, places[rows], (size + 8) & ~7)
+            mask = (np.arange(octets.shape[1]) < size).astype(np.uint8) * 0xFF
+            some, first = alike(words(octets, mask))
+            codes[of_it[rows]] = some + len(values)
+            chosen = of_it[rows][first].tolist()
+            for key, row in zip(octets[first, :size], chosen, strict=True):
+                values.append(getattr(self._ask(name, key.tobytes(), row), name))
+        return Repeated(codes, values)
+
+    def _ask(self, what: str, key: bytes, row: int) -> Record:
+        """The record of a plain message, or of another one that agrees in the key."""
+        i = self._rows[row]
+        place = int(self.starts[i]), int(self.ends[i])
+        return self._columns.asked[what].record(key, self._columns.stream, self._data, *place)

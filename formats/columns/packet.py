@@ -1,0 +1,175 @@
+"""The headers of many logged packets at once: IPv4 or IPv6, and what follows directly.
+
+A packet is plain when its headers are whole and tell nothing that has no column of its own: no
+options, extension headers or fragments, and no protocol with more to say than ports, TCP flags or
+the type and code of an ICMP message that quotes no other packet.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from pylog.formats.columns import Array, Column, Numbers, Octets, Repeated
+from pylog.formats.columns.arrays import gather
+from pylog.formats.packet import (
+    ICMP,
+    ICMP6_ERRORS,
+    ICMP_ERRORS,
+    IPV4,
+    IPV6,
+    NAMES,
+    SCHEMAS,
+    TCP,
+    TCP_FLAGS,
+    UDP,
+)
+from pylog.formats.plan import Plan
+
+LAYER4 = TCP.sizeof()
+"""How many bytes of a packet are looked at after its network header."""
+
+SIZE = IPV6.sizeof() + LAYER4
+"""How many bytes from a packet's start must lie in the data, whether they belong to it or not."""
+
+_FAMILIES = ("ipv4", "ipv6")
+_MAPPED = np.frombuffer(bytes(10) + b"\xff\xff" + bytes(4), np.uint8)
+
+
+class _Protocols(NamedTuple):
+    """What there is to know of protocols, by their number.
+
+    size     bytes of the header, FAR_TOO_MANY of one that is not read here
+    quotes   by number << 8 | the header's first byte: whether it is an ICMP error
+    """
+
+    size: Array
+    ports: Array
+    icmp: Array
+    quotes: Array
+
+
+FAR_TOO_MANY = 1 << 32
+
+
+@cache
+def _protocols() -> _Protocols:
+    size, ports, icmp = np.zeros(256, np.int64), np.zeros(256, bool), np.zeros(256, bool)
+    quotes = np.zeros((256, 256), bool)
+    for number, name in NAMES.items():
+        schema = SCHEMAS[name]
+        ports[number] = any(field.name == "sport" for field in schema.subcons)
+        icmp[number] = schema is ICMP
+        known = ports[number] or icmp[number]
+        size[number] = schema.sizeof() if known else FAR_TOO_MANY
+        if icmp[number]:
+            quotes[number, list(ICMP_ERRORS if name == "icmp" else ICMP6_ERRORS)] = True
+    return _Protocols(size, ports, icmp, quotes.ravel())
+
+
+_TCP_NUMBER = next(number for number, name in NAMES.items() if name == "tcp")
+
+
+def swap(data: Array, starts: Array) -> None:
+    """Put the two bytes of ip_len and ip_off of the IPv4 packets at `starts` in the other order."""
+    for name in ("length", "flags_offset"):
+        at = starts + Plan(IPV4).places[name].offset
+        data[at], data[at + 1] = data[at + 1], data[at]
+
+
+class Packets:
+    """Packets of which the network header begins at `starts`; SIZE bytes lie in the data there.
+
+    plain   which of the packets are plain: `take` leaves only those, and must be called
+    """
+
+    def __init__(
+        self, data: Array, starts: Array, sizes: Array, six: Array, swapped: bool = False
+    ) -> None:
+        """The packets have `sizes` bytes each.
+
+        six       which of them are to be IPv6; the others are to be IPv4
+        swapped   ip_len and ip_off are in little-endian order
+        """
+        octets = gather(data, starts, SIZE)
+        self._four = octets.view(np.dtype(Plan(IPV4).dtype(SIZE))).ravel()
+        self._six = octets.view(np.dtype(Plan(IPV6).dtype(SIZE))).ravel()
+        self._is_six = six
+        self._any_six = bool(six.any())
+        self._swapped = swapped
+        at = IPV4.sizeof()
+        layer4 = octets[:, at : at + LAYER4]
+        self.protocol = self._four["protocol"]
+        size = sizes - at
+        bits = self._two("flags_offset")
+        plain = (self._four["version_ihl"] == 0x45) & (bits & 0x3FFF == 0)
+        if self._any_six:
+            at = IPV6.sizeof()
+            layer4 = np.where(six[:, None], octets[:, at : at + LAYER4], layer4)
+            self.protocol = np.where(six, self._six["next_header"], self.protocol)
+            size = np.where(six, sizes - at, size)
+            plain = np.where(six, self._six["version_class_flow"] >> 28 == 6, plain)
+        protocols = _protocols()
+        self._layer4 = np.ascontiguousarray(layer4)
+        kind = self.protocol.astype(np.intp) << 8 | self._layer4[:, 0]
+        plain &= size >= protocols.size[self.protocol]
+        self.plain = plain & ~protocols.quotes[kind]
+
+    def take(self, rows: Array) -> None:
+        """Only these rows are left."""
+        self._four, self._six, self._is_six = self._four[rows], self._six[rows], self._is_six[rows]
+        self.protocol, self._layer4 = self.protocol[rows], self._layer4[rows]
+
+    def _two(self, name: str) -> Array:
+        """A field of two bytes in the IPv4 header, which some kernels keep in their own order."""
+        values: Array = self._four[name]
+        return values.byteswap() if self._swapped else values
+
+    @property
+    def are_four(self) -> Array:
+        """Which of the packets are IPv4."""
+        return ~self._is_six
+
+    def column(self, name: str) -> Column | None:
+        """The column of a field that the headers tell; None: they tell nothing of it."""
+        if name == "family":
+            return Repeated(self._is_six.astype(np.intp), _FAMILIES)
+        if name == "protocol":
+            return Numbers(self.protocol)
+        if name in ("saddr", "daddr"):
+            return Octets(self._addresses("src" if name == "saddr" else "dst"))
+        if name == "length":
+            length = self._two("length").astype(np.int64)
+            if self._any_six:
+                long = self._six["payload_length"].astype(np.int64) + IPV6.sizeof()
+                length = np.where(self._is_six, long, length)
+            return Numbers(length)
+        if name in ("sport", "dport"):
+            return Numbers(self._field(UDP, name), _protocols().ports[self.protocol])
+        if name in ("icmp_type", "icmp_code"):
+            field = name.removeprefix("icmp_")
+            return Numbers(self._field(ICMP, field), _protocols().icmp[self.protocol])
+        if name == "tcp_flags":
+            flags = self._field(TCP, "flags").astype(np.intp)
+            flags[self.protocol != _TCP_NUMBER] = 256
+            return Repeated(flags, (*TCP_FLAGS, None))
+        return None
+
+    def _field(self, schema: object, name: str) -> Array:
+        """A field of the header after the network header."""
+        dtype = np.dtype(Plan(schema).dtype(LAYER4))
+        found: Array = self._layer4.view(dtype).ravel()[name]
+        return found
+
+    def _addresses(self, name: str) -> Array:
+        """Addresses as 16 bytes, IPv4 as ::ffff:a.b.c.d."""
+        four = np.ascontiguousarray(self._four[name])
+        found = np.empty((len(four), 16), np.uint8)
+        found[:] = _MAPPED
+        found.view(np.uint32)[:, 3] = four.view(np.uint32)
+        if self._any_six:
+            six = np.ascontiguousarray(self._six[name][self._is_six])
+            found[self._is_six] = six.view(np.uint8).reshape(-1, 16)
+        return found

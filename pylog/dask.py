@@ -1,0 +1,135 @@
+"""Logs on a Dask cluster: as a Dask DataFrame, or made into one Parquet data set.
+
+    frame = pylog.dask.read("s3://logs/2026/*.ipl")
+    frame.groupby("action").size().compute()
+
+Every worker decodes splits of the dumps (see pylog.table.splits), so all of them, and the caller,
+must reach the dumps under the same paths or URLs. Needs the extra `dask`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pylog.errors import BackendError, BackendUnavailable
+
+try:
+    import dask.dataframe
+    import distributed
+    import pandas as pd
+except ImportError as error:
+    raise BackendUnavailable(
+        "Dask needs the extra of that name: pip install 'pylog-ipl[dask]'"
+    ) from error
+import pyarrow as pa
+
+from pylog.reader import OnError
+from pylog.table.bulk import ROWS
+from pylog.table.dataset import DataSet, write_part
+from pylog.table.files import Paths
+from pylog.table.schemas import chosen
+from pylog.table.select import Selection
+from pylog.table.splits import End, Split, decode, in_order, planned, scan, settle
+
+
+def read(
+    paths: Paths,
+    *,
+    n: int | None = None,
+    kind: str = "packet",
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+    exact: bool = True,
+) -> dask.dataframe.DataFrame:
+    """The records of dumps as a Dask DataFrame with Arrow's types, texts as plain strings.
+
+    n       about how many partitions; None: one for every 64 MiB
+    exact   the partitions together are what one process reads, whatever the bytes: that is found
+            out now, by reading through the dumps once, on the cluster if there is a client. If
+            not, nothing is read but what is near the cuts: a packet that was made to look like
+            records can mislead a cut, and what is lost right at one is not told
+
+    Everything else is as for `pylog.iter_batches`, and so are the errors.
+    """
+    splits = planned(paths, n, layout, on_error)
+    if exact:
+        try:
+            client = distributed.get_client()
+        except ValueError:  # there is none
+            splits = settle(splits)
+        else:
+            splits = settle(splits, lambda _, split: client.submit(scan, split, pure=False))
+    names = chosen(kind, columns).names
+    meta = _frame(chosen(kind, names).empty_table())
+    return dask.dataframe.from_map(
+        _partition, splits, columns=names, kind=kind, where=where, meta=meta,
+        label="pylog", enforce_metadata=False,
+    )  # fmt: skip
+
+
+def _partition(split: Split, columns: list[str], kind: str, where: Any) -> pd.DataFrame:
+    batches = decode(split, kind=kind, columns=columns, where=where)
+    return _frame(pa.Table.from_batches(batches, chosen(kind, columns)))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """The table in pandas; dictionaries, of which every partition has another, are undone."""
+    plain = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(plain)).to_pandas(types_mapper=pd.ArrowDtype)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[distributed.Client]:
+    """A client of the scheduler at an address, as tcp://HOST:8786; BackendError without one."""
+    try:
+        client = distributed.Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise BackendError(f"no Dask scheduler at {address}: {error}") from error
+    with client:
+        yield client
+
+
+def write(
+    client: distributed.Client,
+    paths: Paths,
+    target: str,
+    *,
+    n: int | None = None,
+    kind: str = "packet",
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+    force: bool = False,
+    done: Callable[[Split, End], None] = lambda split, end: None,
+) -> None:
+    """Write the records of dumps as one Parquet data set, a directory or fsspec URL.
+
+    It is what one process writes, cut into part-000000.parquet and so on, and is there when it is
+    whole, see pylog.table.dataset; a worker that dies is replaced by others.
+
+    n       about how many parts; None: one for every 64 MiB
+    force   take the place of a data set that is there; else BackendError
+    done    is called with every split, in their order, when it is done
+
+    Everything else is as for `pylog.iter_batches`, and so are the errors.
+    """
+    selection = Selection(kind, columns, where)
+    splits = planned(paths, n, layout, on_error)
+    with DataSet(target, force) as dataset:
+
+        def submit(number: int, split: Split) -> Any:
+            return client.submit(
+                write_part, split, number, dataset.folder, selection, ROWS, pure=False
+            )
+
+        ahead = 2 * sum(client.nthreads().values()) or 1
+        for _, split, end in in_order(splits, submit, ahead):
+            done(split, end)

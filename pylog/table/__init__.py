@@ -1,0 +1,106 @@
+"""Records as Arrow tables: columns for analysis, read many records at a time.
+
+    table = pylog.read_table("fw.dump", columns=["timestamp", "action", "saddr_text", "dport"])
+
+Needs the extra `arrow` (NumPy and pyarrow). The columns are described in pylog.table.schemas.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+from pylog.errors import BackendUnavailable
+
+try:
+    import numpy  # noqa: F401
+    import pyarrow as pa
+except ImportError as error:
+    raise BackendUnavailable(
+        "tables need the extra arrow: pip install 'pylog-ipl[arrow]'"
+    ) from error
+
+from pylog import backends
+from pylog.reader import OnError
+from pylog.table.bulk import ROWS, Bulk
+from pylog.table.schemas import schema
+from pylog.table.select import Selection
+
+Source = str | os.PathLike[str] | BinaryIO
+
+
+def iter_batches(
+    paths: Source | Sequence[Source],
+    *,
+    kind: str = "packet",
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+    rows: int = ROWS,
+    jobs: int = 1,
+) -> Iterator[pa.RecordBatch]:
+    """The records of logs, one log after the other, as Arrow record batches.
+
+    paths     a path, "-" (standard input) or a binary file object, or several of them
+    kind      packet, flow or loss: which records
+    columns   names in the schema of the kind, also saddr_text and the like; None: the schema
+    where     a pyarrow.compute.Expression that the rows are to fulfil, over all columns
+    rows      about how many rows a batch has; the last of a log may have fewer
+    jobs      how many processes read; of paths, which may then also be directories, globs and
+              fsspec URLs. They are spawned: a program does so below `if __name__ == "__main__":`
+
+    Everything else is as for `pylog.open`, and so are the errors; ValueError also for a kind or a
+    column that there is not, and for a live source. Memory stays flat, whatever the size.
+    """
+    selection = Selection(kind, columns, where)
+    if jobs != 1:
+        from pylog.table import parallel  # only here: importing it takes its time
+
+        return parallel.batches(_named(paths), jobs, selection, layout, on_error, rows)
+    return _batches(_several(paths), selection, layout, on_error, rows)
+
+
+def read_table(
+    paths: Source | Sequence[Source],
+    *,
+    kind: str = "packet",
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+    jobs: int = 1,
+) -> pa.Table:
+    """All records of logs as one Arrow table; everything is as for `iter_batches`."""
+    batches = iter_batches(
+        paths, kind=kind, columns=columns, where=where, layout=layout, on_error=on_error, jobs=jobs
+    )
+    return pa.Table.from_batches(batches, Selection(kind, columns, where).result)
+
+
+def _several(paths: Source | Sequence[Source]) -> list[Source]:
+    return list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str) else [paths]
+
+
+def _named(paths: Source | Sequence[Source]) -> list[str | os.PathLike[str]]:
+    """Paths, to be opened elsewhere; ValueError for a file object."""
+    found = []
+    for source in _several(paths):
+        if not isinstance(source, str | os.PathLike):
+            raise ValueError(f"several processes cannot read {source!r}: name a file")
+        found.append(source)
+    return found
+
+
+def _batches(
+    sources: list[Source], selection: Selection, layout: str | None, on_error: OnError, rows: int
+) -> Iterator[pa.RecordBatch]:
+    for source in sources:
+        for backend in backends.connect(source, {}):
+            with Bulk(backend, layout=layout, on_error=on_error) as bulk:
+                for _, batch in bulk.batches({selection.kind: selection}, rows):
+                    yield batch
+
+
+__all__ = ["iter_batches", "read_table", "schema"]

@@ -1,0 +1,89 @@
+"""From NumPy to Arrow: the columns that a format made of plain messages, as a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pylog.formats.columns import Blobs, Column, Numbers, Octets, Repeated, Rows
+from pylog.formats.columns.arrays import alike, words
+from pylog.formats.packet import addresses
+from pylog.table.schemas import TEXTS, TIME, WORD, reading
+
+
+def batch_of(rows: Rows, wanted: pa.Schema) -> pa.RecordBatch:
+    """The plain ones of the messages, all packets, in the columns of `wanted`."""
+    count = len(rows.starts) - len(rows.odd)
+    arrays = []
+    for column in wanted:
+        field, convert = reading("packet", column.name)
+        found = rows.column(field)
+        if found is not None and column.name in TEXTS["packet"]:
+            found = _texts(rows, found)
+        if found is None:
+            arrays.append(pa.nulls(count, column.type))
+        elif isinstance(found, Repeated):
+            values = [v if v is None or convert is None else convert(v) for v in found.values]
+            arrays.append(_repeated(Repeated(found.codes, values), column.type))
+        else:
+            arrays.append(_array(found, column.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=wanted)
+
+
+def _array(column: Column, kind: pa.DataType) -> pa.Array:
+    """Numbers and bytes as an Arrow array."""
+    if isinstance(column, Octets):
+        return pa.Array.from_buffers(kind, len(column.values), [None, _buffer(column.values)])
+    if isinstance(column, Blobs):
+        return _blobs(column, kind)
+    assert isinstance(column, Numbers)
+    values = column.values.astype(np.int64 if kind == TIME else kind.to_pandas_dtype(), copy=False)
+    return pa.Array.from_buffers(kind, len(values), [_bits(column.valid), _buffer(values)])
+
+
+def _blobs(column: Blobs, kind: pa.DataType) -> pa.Array:
+    """Bytes as an array of its own: every other one of what lies between their edges."""
+    edges = np.zeros(2 * len(column.starts) + 1, np.int32)
+    edges[:-1:2] = column.starts
+    edges[1::2] = column.starts + column.sizes
+    edges[-1] = edges[-2] if len(edges) > 1 else 0
+    buffers = [None, _buffer(edges), _buffer(column.data)]
+    pieces = pa.Array.from_buffers(kind, len(edges) - 1, buffers)
+    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2)))
+
+
+def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
+    """Values that repeat, as a dictionary array, in which each is once, or as a plain one."""
+    numbers = {v: i for i, v in enumerate(dict.fromkeys(v for v in column.values if v is not None))}
+    places = np.array([numbers.get(v, -1) for v in column.values], np.int32)
+    if not numbers:
+        return pa.nulls(len(column.codes), kind)
+    codes = places.take(column.codes)
+    valid = codes >= 0 if places.min() < 0 else None
+    indices = pa.Array.from_buffers(pa.int32(), len(codes), [_bits(valid), _buffer(codes)])
+    if kind == WORD:
+        return pa.DictionaryArray.from_arrays(indices, pa.array(numbers, pa.string()), safe=False)
+    return pa.array(numbers, kind).take(indices)
+
+
+def _texts(rows: Rows, column: Column) -> Repeated:
+    """Addresses as text; `family` tells of what looks like IPv4 whether it is."""
+    family = rows.column("family")
+    assert isinstance(column, Octets) and isinstance(family, Repeated)
+    six = np.array([value == "ipv6" for value in family.values])[family.codes]
+    codes, places = alike([*words(column.values), six])
+    octets = [column.values[i].tobytes() for i in places]
+    return Repeated(codes, [
+        addresses[value if is_six else value[12:]]
+        for value, is_six in zip(octets, six[places].tolist(), strict=True)
+    ])  # fmt: skip
+
+
+def _buffer(values: Any) -> pa.Buffer:
+    return pa.py_buffer(np.ascontiguousarray(values))
+
+
+def _bits(valid: Any) -> pa.Buffer | None:
+    return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))

@@ -1,0 +1,123 @@
+"""One Parquet data set, written by many: a directory with a file for each split, in their order.
+
+Nobody ever sees half of it. On a file system the parts are written into a hidden directory beside,
+which gets its name when all are there. An object store can rename nothing, but shows an object only
+when it is whole: there the parts are put under their names, and `_SUCCESS` after the last of them,
+as Hadoop and Spark do; who reads while it is written has to wait for that.
+
+A part is written under a name of its own and renamed, so it may be written twice, even at the same
+time, as happens when a machine was taken for dead; the last one counts, and all are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import pyarrow.parquet as pq
+
+from pylog.errors import BackendError
+from pylog.table.files import is_url, system_of, told
+from pylog.table.select import Selection
+from pylog.table.splits import Decoded, End, Split
+
+COMPLETE = "_SUCCESS"
+"""The object that says that a data set in an object store is whole."""
+
+
+class DataSet:
+    """A data set that is being written; a context at whose end it is there, or nothing of it.
+
+    folder   where `write_part` is to write the parts
+    """
+
+    def __init__(self, target: str, force: bool = False) -> None:
+        """`force`: take the place of what is there; in a store that goes away at once.
+
+        Raises BackendError when there is something and `force` is not given.
+        """
+        self._target, self._force = target.rstrip("/"), force
+        if is_url(target):
+            self._system, self._path = system_of(self._target)
+            self.folder = self._target
+            with told("write", target):
+                there = self._system.exists(self._path)
+        else:
+            self._target = os.path.abspath(target)
+            parent, name = os.path.split(self._target)
+            self.folder = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
+            there = os.path.lexists(target)
+        if there and not force:
+            raise BackendError(f"{target} is there already")
+
+    def __enter__(self) -> Self:
+        with told("write", self._target):
+            if is_url(self._target):
+                self._remove()
+                self._system.makedirs(self._path)  # where there are such
+            else:
+                os.mkdir(self.folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if kind is not None:
+            with suppress(OSError):
+                self._remove()
+            return
+        with told("write", self._target):
+            if is_url(self._target):
+                self._system.pipe_file(f"{self._path}/{COMPLETE}", b"")
+                return
+            for name in os.listdir(self.folder):
+                if name.startswith("."):  # a worker died while it wrote it
+                    os.unlink(os.path.join(self.folder, name))
+            before = f"{self.folder}.before"
+            if os.path.lexists(self._target) and self._force:
+                os.rename(self._target, before)
+            os.rename(self.folder, self._target)
+            shutil.rmtree(before, ignore_errors=True)
+            if os.path.lexists(before):  # it was a file
+                os.unlink(before)
+
+    def _remove(self) -> None:
+        """Take away what has been written; who still writes can no more."""
+        if is_url(self._target):
+            if self._system.exists(self._path):
+                self._system.rm(self._path, recursive=True)
+            return
+        away = f"{self.folder}.away"
+        os.rename(self.folder, away)
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def write_part(split: Split, number: int, folder: str, selection: Selection, rows: int) -> End:
+    """Write the records of a split as the data set's part of that number."""
+    name = f"part-{number:06}.parquet"
+    if not is_url(folder):
+        beside = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
+        end = _write(split, beside, selection, rows)
+        os.replace(beside, os.path.join(folder, name))
+        return end
+    system, path = system_of(folder)
+    with tempfile.TemporaryDirectory() as here:
+        beside = os.path.join(here, name)
+        end = _write(split, beside, selection, rows)
+        with told("write", f"{folder}/{name}"):
+            system.put_file(beside, f"{path}/{name}")
+    return end
+
+
+def _write(split: Split, path: str, selection: Selection, rows: int) -> End:
+    decoded = Decoded(split, selection, rows)
+    with pq.ParquetWriter(path, selection.result, compression="zstd") as writer:
+        for batch in decoded:
+            writer.write_batch(batch)
+    return decoded.end

@@ -1,0 +1,111 @@
+"""Files, here and elsewhere: paths, directories, globs, and fsspec's URLs of any of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
+
+from pylog.errors import BackendError, BackendUnavailable
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+def files(paths: Paths) -> list[str]:
+    """The files that paths name, in their order: of a directory all below it, of a glob those
+    that match, both by name. Any of them may be an fsspec URL.
+
+    What begins with a dot is left out of directories. Raises BackendError for a path that names
+    no file, BackendUnavailable for a URL when fsspec, or what it needs, is not installed,
+    ValueError for standard input.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found: list[str] = []
+    for path in [os.fspath(path) for path in paths]:
+        if path == "-":
+            raise ValueError("standard input cannot be read by several: name a file")
+        some = _remote_files(path) if is_url(path) else _local_files(path)
+        if not some:
+            raise BackendError(f"{path} names no file")
+        found += some
+    return found
+
+
+def is_url(path: str) -> bool:
+    return "://" in path
+
+
+def _local_files(path: str) -> list[str]:
+    if os.path.isdir(path):
+        below = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+        return sorted(name for name in below if not _is_hidden(name[len(path) :]))
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path]
+    return sorted(name for name in glob.glob(path, recursive=True) if not os.path.isdir(name))
+
+
+def _remote_files(url: str) -> list[str]:
+    system, path = system_of(url)
+    with told("list", url):
+        if glob.has_magic(path):
+            names = [name for name in system.glob(path) if not system.isdir(name)]
+        elif system.isdir(path):
+            names = [name for name in system.find(path) if not _is_hidden(name[len(path) :])]
+        else:
+            return [url]
+        return sorted(system.unstrip_protocol(name) for name in names)
+
+
+def _is_hidden(below: str) -> bool:
+    return any(part.startswith(".") for part in below.replace(os.sep, "/").split("/"))
+
+
+def system_of(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path there; BackendUnavailable without it."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise BackendUnavailable(
+            "URLs need the extra fsspec: pip install 'pylog-ipl[fsspec]'"
+        ) from error
+    try:
+        found: tuple[Any, str] = url_to_fs(url)
+    except ImportError as error:  # the driver: s3fs, gcsfs, adlfs...
+        raise BackendUnavailable(f"{url}: {error}") from error
+    return found
+
+
+def size(path: str) -> int:
+    """How long a file is, in bytes; 0 of what has no length, as a pipe, or does not tell it."""
+    with told("open", path):
+        if is_url(path):
+            system, inside = system_of(path)
+            return system.size(inside) or 0
+        status = os.stat(path)
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A file, here or elsewhere; BackendError when it cannot be opened."""
+    with ExitStack() as stack:
+        with told("open", path):
+            if is_url(path):
+                system, inside = system_of(path)
+                file = stack.enter_context(system.open(inside, "rb"))
+            else:
+                file = stack.enter_context(open(path, "rb", buffering=0))
+        yield file
+
+
+@contextmanager
+def told(doing: str, path: str) -> Iterator[None]:
+    """The system's errors as BackendError."""
+    try:
+        yield
+    except OSError as error:
+        raise BackendError(f"cannot {doing} {path}: {error.strerror or error}") from error

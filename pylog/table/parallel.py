@@ -1,0 +1,139 @@
+"""Several processes of this machine, each decoding one split at a time.
+
+A process writes what it makes of its split into a folder of its own, and the caller takes the
+folders in the order of the splits. So memory stays flat however large a split is, and no process
+waits for another; two splits a process are begun ahead, and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Self
+
+import pyarrow as pa
+
+from pylog.errors import BackendError
+from pylog.reader import OnError
+from pylog.table.bulk import ROWS
+from pylog.table.files import Paths, files, size
+from pylog.table.select import Selection
+from pylog.table.splits import End, Split, SplitReader, in_order, plan
+
+SIZE = 1 << 24
+"""How many bytes of a dump make a split: some batches, and soon done."""
+
+Work = Callable[[Split, str], End]
+"""Writes what it makes of a split into a folder, in which something may be from a wrong start."""
+
+
+class Pool:
+    """Processes for the splits of dumps. When it is left, they end, whatever they are doing."""
+
+    def __init__(self, jobs: int, folder: str | None = None) -> None:
+        """`folder` is where the processes' files are to be; None: where temporary files are.
+
+        ValueError for fewer jobs than one.
+        """
+        if jobs < 1:
+            raise ValueError(f"{jobs} jobs, but there must be at least 1")
+        self._jobs = jobs
+        self._left = contextlib.ExitStack()
+        self._folder = self._left.enter_context(
+            tempfile.TemporaryDirectory(
+                prefix=".pylog-",
+                dir=None if folder is None else folder or ".",
+                ignore_cleanup_errors=True,
+            )
+        )
+        context = multiprocessing.get_context("spawn")  # of our threads and files they have none
+        theirs, self._lifeline = context.Pipe(duplex=False)
+        self._processes = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(theirs,))
+        self._left.callback(self._processes.shutdown, cancel_futures=True)
+        self._left.callback(self._lifeline.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.close()
+
+    def folders(self, splits: list[Split], work: Work) -> Iterator[tuple[Split, str, End]]:
+        """What `work` makes of the splits, in their order, in folders that are gone afterwards."""
+        folders = [os.path.join(self._folder, str(number)) for number in range(len(splits))]
+
+        def submit(number: int, split: Split) -> Future[End]:
+            os.makedirs(folders[number], exist_ok=True)
+            return self._processes.submit(work, split, folders[number])
+
+        try:
+            for number, split, end in in_order(splits, submit, 2 * self._jobs):
+                yield split, folders[number], end
+                shutil.rmtree(folders[number])
+        except BrokenProcessPool as error:  # out of memory, it may be
+            raise BackendError("a process that decoded a part was killed") from error
+
+
+def _begin(lifeline: Connection) -> None:
+    """A process begins. Ctrl-C is its parent's affair; it ends when the parent lets go of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+
+
+def _end_with(lifeline: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
+
+
+def planned(paths: Paths, jobs: int, layout: str | None, on_error: OnError) -> list[Split]:
+    """The splits of dumps for so many processes."""
+    names = files(paths)
+    n = max(jobs, sum(map(size, names)) // SIZE)
+    return plan(names, n, layout=layout, on_error=on_error)
+
+
+def batches(
+    paths: Paths, jobs: int, selection: Selection, layout: str | None, on_error: OnError, rows: int
+) -> Iterator[pa.RecordBatch]:
+    """The record batches of dumps, in the order of the records."""
+    selections = {selection.kind: selection}
+    with Pool(jobs) as pool:
+        splits = planned(paths, jobs, layout, on_error)
+        work = partial(write_batches, selections=selections, rows=rows)
+        for _, folder, _ in pool.folders(splits, work):
+            for _, batch in read_batches(folder, selections):
+                yield batch
+
+
+def write_batches(
+    split: Split, folder: str, *, selections: Mapping[str, Selection], rows: int = ROWS
+) -> End:
+    """Write the batches of a split into a folder, as an Arrow stream for each kind of record."""
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(SplitReader(split))
+        writers = {}
+        for kind, selection in selections.items():
+            file = stack.enter_context(pa.OSFile(os.path.join(folder, kind), "wb"))
+            writers[kind] = stack.enter_context(pa.ipc.new_stream(file, selection.result))
+        for kind, batch in reader.batches(selections, rows):
+            writers[kind].write_batch(batch)
+        return reader.ended()
+
+
+def read_batches(folder: str, kinds: Iterable[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """What `write_batches` has written, one kind after the other."""
+    for kind in kinds:
+        with pa.OSFile(os.path.join(folder, kind)) as file, pa.ipc.open_stream(file) as stream:
+            for batch in stream:
+                yield kind, batch

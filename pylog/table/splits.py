@@ -1,0 +1,364 @@
+"""Dumps in splits, which any number of processes or machines decode, with one process's result.
+
+`plan` cuts plain dumps into parts of equal size, each cut moved forward to the first place where
+messages follow each other; only a few KiB are read at each. What has to be read from its start
+(compressed files, pcap and pcapng, pipes) is one split. `decode` gives a split's record batches.
+
+A cut is a guess: a logged packet may hold what looks like records. And what a reader knows of the
+bytes before is not there: the numbers that the next records are to have, the layouts that still
+fit. So `decode` says in the end where reading stands (`End`), and a split is right if it began
+where and as the one before it ended; otherwise it is begun again, from there. `in_order` sees to
+that while the splits are decoded, `settle` before they are. The rows are then those of a single
+process, losses at the cuts included, whatever the bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+
+from pylog.backends import capture
+from pylog.detect import detect, known
+from pylog.errors import DecodeError
+from pylog.formats import HEAD, Damage, Message, Stream
+from pylog.losses import Losses
+from pylog.reader import OnError
+from pylog.record import Record
+from pylog.table.bulk import KINDS, ROWS, Bulk, offset_of
+from pylog.table.files import Paths, files, is_url, opened, size
+from pylog.table.select import Selection
+
+CHAIN = 4
+"""How many messages that follow each other make a place to cut."""
+
+WINDOW = 1 << 14
+"""How many bytes are read at a cut at first ..."""
+
+FARTHEST = 1 << 22
+"""... and at most: where so many hold no place to cut, there is no cut."""
+
+SIZE = 1 << 26
+"""How many bytes of a dump are a split on other machines, unless it is told."""
+
+
+@dataclass
+class Tally:
+    """What was read, and what was not, as a Reader counts it; `counts` by kind of record."""
+
+    container: str
+    layout: str
+    received: int = 0
+    malformed: int = 0
+    dropped: int | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Count what the next split of the same file has, too."""
+        self.layout = other.layout
+        self.received += other.received
+        self.malformed += other.malformed
+        if other.dropped is not None:
+            self.dropped = (self.dropped or 0) + other.dropped
+        self.counts += other.counts
+
+
+@dataclass(frozen=True)
+class End:
+    """Where reading stands after a split.
+
+    offset    where the first message begins that is not the split's, in bytes
+    layouts   those that explain all bytes up to there, the one in use first
+    losses    what the records make of the next numbers
+    tally     what the split had
+    """
+
+    offset: int
+    layouts: tuple[str, ...]
+    losses: Losses
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a dump: the messages that begin in [start, stop), both in bytes.
+
+    path      a file or an fsspec URL
+    stop      of a file's last split, how long it was; what has been added since is read, too
+    last      whether it is the file's last split
+    layouts   those that explain the bytes so far, the first is used; none: found out by reading
+              the file from its start
+    layout    the user's word for it
+    losses    what the records before it make of the next numbers; None: that is not known
+    """
+
+    path: str
+    start: int = 0
+    stop: int = 0
+    last: bool = True
+    layouts: tuple[str, ...] = ()
+    layout: str | None = None
+    on_error: OnError = "resync"
+    losses: Losses | None = None
+
+    def after(self, end: End) -> Split:
+        """The same split, begun where the one before it ended."""
+        return replace(self, start=end.offset, layouts=end.layouts, losses=end.losses)
+
+
+def plan(
+    paths: Paths, n: int, *, layout: str | None = None, on_error: OnError = "resync"
+) -> list[Split]:
+    """About `n` splits of dumps, at least one a file, in the order of the records.
+
+    paths   files, directories, globs, and fsspec URLs of any of them, see `files`
+
+    Everything else is as for `pylog.open`, and so are the errors; ValueError for an `n` below 1.
+    """
+    if n < 1:
+        raise ValueError(f"{n} splits, but there must be at least 1")
+    names = files(paths)
+    sizes = [size(name) for name in names]
+    total = sum(sizes)
+    found: list[Split] = []
+    for name, length in zip(names, sizes, strict=True):
+        split = Split(name, 0, length, layout=layout, on_error=on_error)
+        share = round(n * length / total) if total else 0
+        found += _cut(split, share) if share > 1 else [split]
+    return found
+
+
+def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) -> list[Split]:
+    """The splits of dumps for other processes: where they look for a file does not matter.
+
+    n   as for `plan`; None: one split for every 64 MiB
+    """
+    names = [name if is_url(name) else os.path.abspath(name) for name in files(paths)]
+    wanted = max(1, sum(map(size, names)) // SIZE) if n is None else n
+    return plan(names, wanted, layout=layout, on_error=on_error)
+
+
+def _cut(split: Split, n: int) -> list[Split]:
+    """The splits of a file, of about equal size; the file itself if it cannot be cut."""
+    with opened(split.path) as file:
+        head = file.read(HEAD)
+        if capture.compression(head) is not None:
+            return [split]
+        try:
+            detection = detect(head, len(head) < HEAD, split.layout)  # as a Reader does
+        except DecodeError as error:
+            raise error.again(split.path) from None
+        if detection.container not in ("raw", "netlink"):
+            return [split]
+        length = split.stop
+        layouts = tuple(make().name for make in (detection.stream, *detection.others))
+        near = [_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)]
+    starts = sorted({0, *(cut for cut in near if cut is not None)})
+    return [
+        replace(split, start=start, stop=stop, last=stop == length, layouts=layouts)
+        for start, stop in zip(starts, [*starts[1:], length], strict=True)
+    ]
+
+
+def _boundary(file: BinaryIO, at: int, length: int, stream: Stream) -> int | None:
+    """Where messages that follow each other begin, from `at` on; None if there are none near."""
+    window = WINDOW
+    while window <= FARTHEST:
+        file.seek(at)
+        data = file.read(window)
+        stream.base, stream.used, stream.damage = at, 0, None
+        chain: list[int] = []
+        for item in stream.split(data, at + len(data) >= length):
+            if isinstance(item, Message):
+                chain.append(at + item.start)
+                if len(chain) == CHAIN:
+                    return chain[0]
+            elif isinstance(item, Damage):
+                chain = []
+        if at + len(data) >= length:
+            return None
+        window *= 4
+    return None
+
+
+def decode(
+    split: Split,
+    *,
+    kind: str = "packet",
+    columns: Sequence[str] | None = None,
+    where: Any = None,
+    rows: int = ROWS,
+) -> Decoded:
+    """The record batches of a split, as `pylog.iter_batches` gives them.
+
+    Reading goes on beyond `stop` only for the end of a message or damage that begins before it.
+    """
+    return Decoded(split, Selection(kind, columns, where), rows)
+
+
+class Decoded(Iterator[pa.RecordBatch]):
+    """The record batches of a split.
+
+    end   where reading stands after it: there is one when the last batch was taken
+    """
+
+    end: End
+
+    def __init__(self, split: Split, selection: Selection, rows: int) -> None:
+        self._batches = self._decode(split, selection, rows)
+
+    def __next__(self) -> pa.RecordBatch:
+        return next(self._batches)
+
+    def _decode(self, split: Split, selection: Selection, rows: int) -> Iterator[pa.RecordBatch]:
+        with SplitReader(split) as part:
+            for _, batch in part.batches({selection.kind: selection}, rows):
+                yield batch
+            self.end = part.ended()
+
+
+def scan(split: Split) -> End:
+    """Where reading stands after a split: its bytes are read, but no columns are made of them."""
+    with SplitReader(split) as part:
+        for _ in part.batches({}):
+            pass
+        return part.ended()
+
+
+class SplitReader(Bulk):
+    """Reads a split, by `records` or by `batches`."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        with ExitStack() as stack:
+            file = stack.enter_context(opened(split.path))
+            backend = capture.Part(file, split.start) if split.layouts else capture.Capture(file)
+            backend.name = split.path
+            super().__init__(
+                backend, layout=split.layout, on_error=split.on_error,
+                start=split.start, stop=None if split.last else split.stop,
+            )  # fmt: skip
+            self._files = stack.pop_all()
+        if split.losses is not None:
+            self._losses = split.losses.resumed()
+
+    def _begin(self, deadline: float | None) -> None:
+        """What the bytes are, the split says; that of a whole file is found out."""
+        if not self._split.layouts:
+            super()._begin(deadline)
+            return
+        first, *others = (known(name) for name in self._split.layouts)
+        self._begin_as(replace(first, layouts=list(self._split.layouts),
+                               others=[other.stream for other in others]))  # fmt: skip
+
+    def records(self) -> Iterator[Record]:
+        """The records in their order, of all kinds; in place of `batches`."""
+        stop = sys.maxsize if self._stop is None else self._stop
+        self._stream.base = self.end
+        while self._more(None):
+            base = self._stream.base
+            while self._next < len(self._items):
+                item = self._items[self._next]
+                self.end = offset_of(item, base)
+                if self.end >= stop:
+                    return
+                record = self._decode(item) if type(item) is Message else self._note(item)
+                if record is not None:
+                    yield self._counted(record)
+            damage = self._stream.damage  # of that which begins before `stop` the end is awaited
+            self.end = base + self._stream.used if damage is None else damage.offset
+            if self.end >= stop:
+                return
+        while (loss := self._end()) is not None:
+            yield self._counted(loss)
+
+    def _counted(self, record: Record) -> Record:
+        self.counts[KINDS[type(record)]] += 1
+        return record
+
+    def ended(self) -> End:
+        """Where it ended."""
+        passed = len(self._split.layouts) - 1 - len(self._others)  # layouts that did not fit
+        tally = Tally(self.detection.container, self.layout, self.received, self.malformed,
+                      self.dropped, self.counts)  # fmt: skip
+        return End(self.end, self._split.layouts[max(0, passed) :], self._losses, tally)
+
+    def close(self) -> None:
+        super().close()
+        self._files.close()
+
+
+# Splits in their order
+
+
+class Future(Protocol):
+    """What concurrent.futures and Dask call so: an End that is, or will be, there."""
+
+    def result(self) -> End:
+        """Waits for it; raises what came in its place."""
+        ...
+
+
+def in_order(
+    splits: Iterable[Split], submit: Callable[[int, Split], Future], ahead: int
+) -> Iterator[tuple[int, Split, End]]:
+    """The splits in their order, each with its number, as it is right and is done, and its End.
+
+    submit   begins to decode a split; it may be called again with the same number, when the first
+             time began wrongly: what came of that is to be forgotten
+    ahead    how many are begun before they are waited for
+    """
+    todo = enumerate(splits)
+    begun: deque[tuple[int, Split, Future]] = deque()
+    before: tuple[Split, End] | None = None
+    while True:
+        while len(begun) < ahead and (following := next(todo, None)):
+            begun.append((*following, submit(*following)))
+        if not begun:
+            return
+        number, split, future = begun.popleft()
+        right = split
+        if before is not None and not before[0].last:
+            right = split.after(before[1])
+        try:
+            end = future.result()
+        except DecodeError:  # reading strictly
+            if (right.start, right.layouts) == (split.start, split.layouts):
+                raise
+            end = submit(number, right).result()
+        else:
+            if right is not split:
+                end = _joined(number, split, right, end, submit)
+        yield number, right, end
+        before = right, end
+
+
+def _joined(
+    number: int, guess: Split, right: Split, end: End, submit: Callable[[int, Split], Future]
+) -> End:
+    """The end of a split that was begun by a guess: if that was wrong, it is begun again."""
+    assert right.losses is not None
+    same = (right.start, right.layouts) == (guess.start, guess.layouts)
+    if same and right.losses.agrees(end.losses):
+        return replace(end, losses=right.losses.then(end.losses))
+    return submit(number, right).result()
+
+
+def settle(
+    splits: Sequence[Split], submit: Callable[[int, Split], Future] | None = None
+) -> list[Split]:
+    """The splits as they are right, so that each can be decoded by itself, in whatever order.
+
+    submit   begins to `scan` a split; None: threads of this process do
+    """
+    if submit is not None:
+        return [split for _, split, _ in in_order(splits, submit, len(splits))]
+    with ThreadPoolExecutor() as threads:
+        return settle(splits, lambda _, split: threads.submit(scan, split))

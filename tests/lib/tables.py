@@ -1,0 +1,95 @@
+"""What tables are to hold: the same records as plain Python values, made in the plain way."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+import pylog
+from pylog.record import Record
+
+KINDS = ("packet", "flow", "loss")
+
+
+def streamed(data: bytes, layout: str | None = None) -> list[Record]:
+    """The records of a log as a Reader gives them."""
+    with pylog.open(io.BytesIO(data), layout=layout) as reader:
+        return list(reader)
+
+
+def rows(records: Iterable[Record], kind: str, columns: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of a table of those records that are of a kind."""
+    chosen = [r for r in records if type(r).__struct_config__.tag == kind]
+    return [{name: value(record, name) for name in columns} for record in chosen]
+
+
+def value(record: Any, name: str) -> Any:
+    """What a column holds of a record, as `Table.to_pylist` gives it with times as integers."""
+    if name in ("timestamp", "observed"):
+        time_ns = getattr(record, f"{name}_ns")
+        return time_ns if time_ns is None or time_ns < 1 << 63 else None
+    if name.endswith("_text"):
+        return getattr(record, name.removesuffix("_text"))
+    found = getattr(record, name)
+    if name == "extra":
+        decoded = json.loads(pylog.to_json(record))
+        late = [
+            n for n in ("timestamp", "observed") if (getattr(record, f"{n}_ns") or 0) >= 1 << 63
+        ]
+        if found is not None or late:
+            found = (decoded.get("extra") or {}) | {n: decoded[n] for n in late}
+            return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+    if found is None:
+        return None
+    if name in ("saddr", "daddr", "nat_saddr", "nat_daddr"):
+        address = ipaddress.ip_address(found)
+        return bytes(10) + b"\xff\xff" + address.packed if address.version == 4 else address.packed
+    if name == "fragment":
+        return {n: getattr(found, n) for n in ("id", "offset", "more", "dont")}
+    if name == "vlan":
+        return [{n: getattr(t, n) for n in ("id", "priority", "dei", "protocol")} for t in found]
+    if name in ("packets", "bytes"):
+        return list(found.items())
+    return f"#{found}" if isinstance(found, int) and is_text(record, name) else found
+
+
+def is_text(record: Any, name: str) -> bool:
+    """Whether the field may hold a name in place of a number."""
+    return "str" in str(type(record).__annotations__[name])
+
+
+def plain(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table, with times as integers."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(i, field.name, table.column(i).cast(pa.int64()))
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
+
+
+def spliced(draw: st.DrawFn, data: bytes) -> bytes:
+    """Data that was cut, changed and put together anew in a few places."""
+    for _ in range(draw(st.integers(0, 4))):
+        at, other = (draw(st.integers(0, len(data))) for _ in range(2))
+        how = draw(st.sampled_from(("cut", "change", "drop", "repeat", "insert")))
+        first, last = sorted((at, other))
+        if how == "cut":
+            data = data[: max(at, len(data) // 2)]
+        elif how == "change":
+            changed = bytearray(data)
+            for i in range(at, min(at + draw(st.integers(1, 4)), len(data))):
+                changed[i] = draw(st.integers(0, 255))
+            data = bytes(changed)
+        elif how == "drop":
+            data = data[:first] + data[min(last, first + 3000) :]
+        elif how == "repeat":
+            data = data[:at] + data[first : min(last, first + 3000)] + data[at:]
+        else:
+            data = data[:at] + draw(st.binary(max_size=40)) + data[at:]
+    return data

@@ -1,0 +1,153 @@
+"""Several processes give the rows of one, and none outlives who began them."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import samples
+
+pytest.importorskip("pyarrow")
+
+import parts
+import tables
+
+import pylog
+from pylog.errors import BackendError, DecodeError
+from pylog.table import parallel
+
+NFLOG = samples.FIXTURES / "nflog/seq.bin"
+ROOT_ON_PATH = str(Path(pylog.__file__).resolve().parents[1])
+WITHOUT_END = """
+import sys, pylog
+if __name__ == "__main__":
+    pylog.read_table(sys.argv[1:], jobs=2)
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go, and nothing else."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_processes_give_the_rows_of_one(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "SIZE", 20_000)
+    (tmp_path / "dumps").mkdir()
+    dumps = parts.hard_dumps(tmp_path / "dumps")
+    for kind in ("packet", "loss"):
+        found = tables.plain(pylog.read_table(dumps, kind=kind, jobs=2))
+        assert found == parts.hard_rows(dumps, kind)
+    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+
+
+def test_who_stops_early_leaves_nothing_behind(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "SIZE", 10_000)
+    batches = pylog.iter_batches(NFLOG, columns=["seq"], jobs=2)
+    assert next(batches).num_rows > 0
+    assert os.listdir(temporary) != []
+    del batches
+    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+
+
+def test_damage_ends_strict_reading_as_it_does_in_one_process(temporary: Path) -> None:
+    dump = samples.FIXTURES / "ipl/damaged.bin"
+    with pytest.raises(DecodeError) as one:
+        pylog.read_table(dump, on_error="strict")
+    with pytest.raises(DecodeError) as several:
+        pylog.read_table(dump, on_error="strict", jobs=2)
+    assert str(several.value) == str(one.value)
+    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(("paths", "jobs", "told"), [
+    (NFLOG, 0, "0 jobs, but there must be at least 1"),
+    ("-", 2, "standard input cannot be read by several"),
+    (io.BytesIO(), 2, "several processes cannot read <_io.BytesIO"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused(paths: Any, jobs: int, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        pylog.read_table(paths, jobs=jobs)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+def test_that_a_process_is_killed_is_told(tmp_path: Path, temporary: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # which nobody writes to: the process waits for ever
+
+    def kill() -> None:
+        (child, *_) = until(multiprocessing.active_children)
+        os.kill(child.pid, signal.SIGKILL)
+
+    threading.Thread(target=kill).start()
+    with pytest.raises(BackendError, match="was killed"):
+        pylog.read_table(tmp_path / "fifo", jobs=2)
+    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="children are found in /proc")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_processes_end_with_who_began_them(tmp_path: Path, sent: signal.Signals) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "temporary").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(WITHOUT_END)
+    parent = subprocess.Popen(
+        [sys.executable, script, tmp_path / "fifo"], stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": ROOT_ON_PATH},
+    )  # fmt: skip
+    try:
+        descriptor = until(lambda: _reader_of(tmp_path / "fifo"))
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        assert children
+        parent.send_signal(sent)
+        parent.wait(60)
+        until(lambda: not any(_runs(child) for child in children))
+        os.close(descriptor)
+    finally:
+        parent.kill()
+        parent.wait()
+    if sent == signal.SIGINT:  # of the other nobody can clean up
+        assert os.listdir(tmp_path / "temporary") == []
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """What is found in the end."""
+    for _ in range(1200):
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def _reader_of(fifo: Path) -> int | None:
+    """A descriptor to write to a FIFO that somebody has opened for reading."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is a process that is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

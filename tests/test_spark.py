@@ -1,0 +1,113 @@
+"""Spark in local mode reads what one process does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import samples
+
+pytest.importorskip("pyspark.sql.datasource")
+pytest.importorskip("pyarrow")
+if shutil.which("java") is None:
+    pytest.skip("Spark needs Java 17", allow_module_level=True)
+
+import parts
+import pyarrow as pa
+import tables
+from pyspark.sql import SparkSession
+
+import pylog
+import pylog.spark
+from pylog.table import schema
+
+ROOT = Path(__file__).resolve().parents[1]
+NFLOG = samples.FIXTURES / "nflog/seq.bin"
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    os.environ["PYSPARK_PYTHON"] = sys.executable  # the workers' Python has to have pylog, too
+    spark = (
+        SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+        .config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    )  # fmt: skip
+    spark.dataSource.register(pylog.spark.DataSource)
+    yield spark
+    spark.stop()
+
+
+def rows(frame: Any, kind: str) -> list[dict[str, Any]]:
+    """The rows of a frame as those of a table have them, in the order of the records."""
+    table = frame.toArrow()
+    if kind == "flow":  # decimals, where a table has numbers of 64 bits
+        kinds = {name: schema(kind).field(name).type for name in ("packets", "bytes")}
+        table = table.cast(
+            pa.schema([f.with_type(kinds.get(f.name, f.type)) for f in table.schema])
+        )
+    found = tables.plain(table)
+    for row in found:
+        for name in ("timestamp", "observed"):
+            row[name] = None if row[name] is None else row[name] * 1000
+    return found
+
+
+@pytest.mark.parametrize(("dump", "kind"), [
+    ("nflog/seq.bin", "packet"), ("ipl/damaged.bin", "loss"),
+    ("ipl/v5-1-2-lp64le-nat.all.bin", "flow"),
+])  # fmt: skip
+def test_a_frame_has_the_rows_of_one_process(spark: Any, dump: str, kind: str) -> None:
+    path = samples.FIXTURES / dump
+    frame = spark.read.format("pylog").option("kind", kind).option("n", 4).load(str(path))
+    assert frame.rdd.getNumPartitions() > 1
+    assert rows(frame, kind) == parts.whole(path, kind)
+
+
+def test_several_paths_are_read_in_their_order(spark: Any, tmp_path: Path) -> None:
+    gaps = tmp_path / "gaps.bin"
+    gaps.write_bytes(parts.numbered(list(range(0, 900, 3))))
+    dumps = tmp_path / "dumps.bin"
+    dumps.write_bytes(parts.netlink_with_dumps_inside())
+    frame = spark.read.format("pylog").option("n", 9).load([str(gaps), str(dumps)])
+    assert rows(frame, "packet") == parts.whole(gaps, "packet") + parts.whole(dumps, "packet")
+
+
+def test_a_schema_says_what_is_read(spark: Any) -> None:
+    frame = spark.read.format("pylog").schema("saddr_text STRING, dport INT").load(str(NFLOG))
+    expected = pylog.read_table(NFLOG, columns=["saddr_text", "dport"])
+    assert frame.toArrow().to_pylist() == expected.to_pylist()
+
+
+def test_its_types_are_those_that_spark_has(spark: Any) -> None:
+    for kind in parts.KINDS:
+        frame = spark.read.format("pylog").option("kind", kind).load(str(NFLOG))
+        assert frame.columns == schema(kind).names
+    found = {field["name"]: field["type"] for field in json.loads(frame.schema.json())["fields"]}
+    assert (found["count"], found["seq"]) == ("decimal(20,0)", "long")
+
+
+def test_the_readmes_example_prints_what_it_says() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"^```python\n([^`]*pyspark.*?)^```", readme, re.M | re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYSPARK_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == re.findall(r"^# prints: (.*)$", code, re.M), done.stderr
+
+
+def test_what_is_wrong_is_told(spark: Any) -> None:
+    from pyspark.errors import AnalysisException
+
+    with pytest.raises(AnalysisException, match="No such file"):
+        spark.read.format("pylog").load("/nothing/at.all").count()
+    with pytest.raises(AnalysisException, match="no kind of record 'all'"):
+        spark.read.format("pylog").option("kind", "all").load(str(NFLOG))
