@@ -10,8 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +46,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_processes_give_the_rows_of_one(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "SIZE", 20_000)
+    monkeypatch.setattr(parallel, "SIZE", 40_000)
     (tmp_path / "dumps").mkdir()
     dumps = parts.hard_dumps(tmp_path / "dumps")
     for kind in ("packet", "loss"):
@@ -93,7 +91,7 @@ def test_that_a_process_is_killed_is_told(tmp_path: Path, temporary: Path) -> No
     os.mkfifo(tmp_path / "fifo")  # which nobody writes to: the process waits for ever
 
     def kill() -> None:
-        (child, *_) = until(multiprocessing.active_children)
+        (child, *_) = parts.until(multiprocessing.active_children)
         os.kill(child.pid, signal.SIGKILL)
 
     threading.Thread(target=kill).start()
@@ -114,35 +112,18 @@ def test_processes_end_with_who_began_them(tmp_path: Path, sent: signal.Signals)
         env={**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": ROOT_ON_PATH},
     )  # fmt: skip
     try:
-        descriptor = until(lambda: _reader_of(tmp_path / "fifo"))
+        descriptor = parts.until(lambda: parts.reader_of(tmp_path / "fifo"))
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         assert children
         parent.send_signal(sent)
         parent.wait(60)
-        until(lambda: not any(_runs(child) for child in children))
+        parts.until(lambda: not any(_runs(child) for child in children))
         os.close(descriptor)
     finally:
         parent.kill()
         parent.wait()
     if sent == signal.SIGINT:  # of the other nobody can clean up
         assert os.listdir(tmp_path / "temporary") == []
-
-
-def until(found: Callable[[], Any]) -> Any:
-    """What is found in the end."""
-    for _ in range(1200):
-        if value := found():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it never came")
-
-
-def _reader_of(fifo: Path) -> int | None:
-    """A descriptor to write to a FIFO that somebody has opened for reading."""
-    try:
-        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
 
 
 def _runs(pid: str) -> bool:

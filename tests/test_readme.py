@@ -40,7 +40,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "output"), examples(), ids=lambda text: text[:50])
 def test_a_command_prints_what_the_readme_shows(command: str, output: str) -> None:
     program = f"{shlex.quote(sys.executable)} -m pylog "
-    command = re.sub(r"\bpylog (?=read|info|replay|ipmon|--)", program, command)
+    command = re.sub(r"\bpylog (?=read|info|replay|ipmon|convert|--)", program, command)
     done = subprocess.run(
         command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -54,6 +54,10 @@ def without_cpu_time(text: str) -> str:
 
 @pytest.mark.parametrize("code", [code for code in blocks("python") if "pyspark" not in code])
 def test_the_library_example_prints_what_its_comments_say(code: str) -> None:
+    for package in re.findall(
+        r"^import (?:pylog\.)?(dask|duckdb|fsspec|pandas|polars|pyarrow)", code, re.M
+    ):
+        pytest.importorskip(package)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -69,6 +73,22 @@ def test_every_json_name_is_explained() -> None:
     for shape in shapes:
         assert {*shape.__struct_encode_fields__} - {"raw"} <= explained, shape.__name__
     assert "kind" in explained
+
+
+def test_every_column_is_in_the_table_of_columns() -> None:
+    pytest.importorskip("pyarrow")
+    from pylog.table import schema
+
+    kinds = ("packet", "flow", "loss")
+    columns: dict[str, list[list[str]]] = {}
+    for i, kind in enumerate(kinds):
+        for field in schema(kind):
+            name = str(field.type).replace("values=string, indices=int32, ordered=0",
+                                           "int32, string")  # fmt: skip
+            columns.setdefault(name, [[], [], []])[i].append(f"`{field.name}`")
+    rows = [f"| {name} | {' | '.join(map(' '.join, cells))} |" for name, cells in columns.items()]
+    table = "\n".join([f"| Arrow type | {' | '.join(kinds)} |", "|---|---|---|---|", *rows])
+    assert table in README
 
 
 @pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,9 @@ import tables
 
 import pylog
 from pylog.backends import capture
+from pylog.formats import ipl, nfulnl
 from pylog.formats.columns import arrays
+from pylog.formats.netlink import nlmsghdr
 from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
 from pylog.table.schemas import TEXTS
@@ -67,6 +70,125 @@ def test_a_table_of_a_damaged_log_has_the_rows_that_a_reader_gives(data: st.Data
     layout = samples.origins()[samples.name(dump)]["layout"]
     with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
         agree(damaged, layout)
+
+
+PAYLOADS = sorted({
+    record.payload
+    for dump in (*samples.dumps("ipl/v5-1-2-lp64le-*.ipf.bin"), *samples.dumps("nflog/*.bin"))
+    for record in tables.streamed(dump.read_bytes())
+    if isinstance(record, pylog.PacketRecord) and record.payload
+})  # fmt: skip
+
+
+@st.composite
+def nflog_messages(draw: st.DrawFn, order: str) -> bytes:
+    """A netlink message, as the kernel may write it, or nearly so."""
+    if draw(st.integers(0, 9)) == 0:  # NLMSG_DONE
+        return nlmsghdr(order).build({"nlmsg_len": 20, "nlmsg_type": 3}) + bytes(4)
+    family = draw(st.sampled_from((2, 2, 2, 10, 7, 5, 3, 1, 99)))
+    payload = draw(st.sampled_from(PAYLOADS))
+    ethertype = 0x86DD if payload[0] >> 4 == 6 else 0x800
+    number = st.integers(0, 2**32 - 1)
+    hook = {"hw_protocol": draw(st.sampled_from((ethertype, ethertype, ethertype, 0x806, 0x8100))),
+            "hook": draw(st.integers(0, 6))}  # fmt: skip
+    time = {"sec": draw(st.integers(0, 2**34)), "usec": draw(st.integers(0, 1_000_001))}
+    hwaddr = {
+        "hw_addrlen": draw(st.integers(0, 9)),
+        "hw_addr": draw(st.binary(min_size=8, max_size=8)),
+    }
+    attributes = [
+        (1, hook), (2, draw(number)), (3, time), (4, draw(st.integers(1, 3))),
+        (5, draw(st.integers(1, 3))), (6, 4), (7, 5), (8, hwaddr),
+        (10, draw(st.sampled_from((b"drop \0", b"accept\0", b"", b"x" * 20, b"\xff#\0")))),
+        (11, draw(number)), (12, draw(st.integers(0, 5))), (13, draw(number)), (14, 0), (15, 1),
+        (16, draw(st.sampled_from((b"", b"abcdefghijklmn", b"abcdefghijklmo", b"0123456789")))),
+        (17, draw(st.sampled_from((0, 10, 14)))), (19, 2), (21, b"abcdefghijklmn"), (77, b"new"),
+        (9, payload[: draw(st.sampled_from((0, 19, 24, 33, 40, 48, 60, 9999)))]),
+    ]  # fmt: skip
+    usual = draw(
+        st.sampled_from(({19, 21, 77}, {13, 19, 21, 77}, {2, 6, 7, 13, 19, 21, 77}, set()))
+    )
+    left_out = usual | draw(st.sets(st.sampled_from([a[0] for a in attributes]), max_size=3))
+    chosen = [(n, value) for n, value in attributes if n not in left_out]
+    if draw(st.integers(0, 19)) == 0:
+        chosen.append(draw(st.sampled_from(chosen + attributes)))  # one that comes again
+    return nfulnl.log(order, draw(st.integers(5, 6)), chosen, family=family)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_table_of_any_nflog_messages_has_the_rows_that_a_reader_gives(
+    data: st.DataObject,
+) -> None:
+    order = data.draw(st.sampled_from("<>"))
+    messages = data.draw(st.lists(nflog_messages(order), min_size=1, max_size=60))
+    damaged = data.draw(st.composite(tables.spliced)(b"".join(messages)))
+    with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
+        agree(damaged, "nfulnl-le" if order == "<" else "nfulnl-be")
+
+
+def test_a_log_within_a_logged_packet_is_not_read() -> None:
+    """The walks begin wherever something looks like a message; what counts is the first walk."""
+    inner = (samples.FIXTURES / "ipl/v5-1-2-lp64le-bits.ipf.bin").read_bytes()
+    first = inner[: int.from_bytes(inner[32:40], "little")]
+    layout = ipl.stream("ipl-5.1.2-lp64le")
+    plan = layout.layout_value.plan("ipf")
+    fields = dict(zip(plan.names, plan.unpack(first, 0), strict=True))
+    packet = first[plan.size :] + inner
+    head = fields | {"ipl_dsize": plan.size + len(packet), "fl_hlen": 40,
+                     "fl_plen": (len(packet) - 40) & 0xFFFF}  # fmt: skip
+    log = (plan.pack(head) + packet + inner) * 3
+    with small_pieces():
+        agree(log, layout.layout)
+    nested = nfulnl.log(
+        "<",
+        5,
+        [
+            (1, {"hw_protocol": 0x800, "hook": 1}),
+            (12, 1),
+            (
+                9,
+                PAYLOADS[-1]
+                + b"".join(
+                    nfulnl.log(
+                        "<", 5, [(1, {"hw_protocol": 0x800, "hook": 1}), (12, n), (9, PAYLOADS[n])]
+                    )
+                    for n in range(60)
+                ),
+            ),
+        ],
+    )
+    with small_pieces():
+        agree(nested * 5, "nfulnl-le")
+
+
+def test_files_are_read_in_pieces_as_file_objects_are(tmp_path: Path) -> None:
+    data = (samples.FIXTURES / "nflog/batch.bin").read_bytes() * 20
+    (tmp_path / "log").write_bytes(data)
+    (tmp_path / "log.gz").write_bytes(gzip.compress(data))
+    with small_pieces():
+        found = [
+            tables.plain(pylog.read_table(source))
+            for source in (tmp_path / "log", tmp_path / "log.gz", io.BytesIO(data))
+        ]
+    assert found[0] == found[1] == found[2]
+    assert found[0] == tables.rows(tables.streamed(data), "packet", schema().names)
+
+
+def test_strict_reading_gives_what_came_before_the_damage() -> None:
+    dump = samples.FIXTURES / "ipl/damaged.bin"
+    found = []
+    with pytest.raises(pylog.DecodeError, match="ipl_dsize 0"):
+        for batch in pylog.iter_batches(dump, on_error="strict"):
+            found += batch.to_pylist()
+    assert [row["offset"] for row in found] == [0, 168]
+
+
+def test_batches_have_about_as_many_rows_as_asked_for() -> None:
+    data = (samples.FIXTURES / "nflog/batch.bin").read_bytes() * 200
+    with mock.patch.object(bulk, "MIN_WINDOW", 1):
+        sizes = [b.num_rows for b in pylog.iter_batches(io.BytesIO(data), rows=1000)]
+    assert sum(sizes) == 16000 and all(500 <= size <= 8000 for size in sizes[:-1])
 
 
 def test_columns_come_in_the_order_asked_for_and_filters_may_name_others() -> None:

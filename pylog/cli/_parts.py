@@ -31,14 +31,19 @@ class Done:
     """What has been done of some splits, to be told at the end."""
 
     def __init__(self) -> None:
-        self.size = 0
+        self._stops: dict[str, int] = {}
         self._tallies: dict[str, Tally] = {}
 
     def add(self, split: Split, end: End) -> None:
         """A split is done."""
-        self.size += split.stop - split.start
+        self._stops[split.path] = split.stop
         tally = self._tallies.setdefault(split.path, Tally(end.tally.container, ""))
         tally.add(end.tally)
+
+    @property
+    def size(self) -> int:
+        """How many bytes are done."""
+        return sum(self._stops.values())
 
     @property
     def counts(self) -> Counter[str]:

@@ -15,15 +15,14 @@ import os
 import shutil
 import tempfile
 import uuid
-from contextlib import suppress
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
-
-import pyarrow.parquet as pq
 
 from pylog.errors import BackendError
 from pylog.table.files import is_url, system_of, told
 from pylog.table.select import Selection
+from pylog.table.sinks import Parquet
 from pylog.table.splits import Decoded, End, Split
 
 COMPLETE = "_SUCCESS"
@@ -117,7 +116,8 @@ def write_part(split: Split, number: int, folder: str, selection: Selection, row
 
 def _write(split: Split, path: str, selection: Selection, rows: int) -> End:
     decoded = Decoded(split, selection, rows)
-    with pq.ParquetWriter(path, selection.result, compression="zstd") as writer:
+    sink = Parquet(path, {selection.kind: selection.result})
+    with closing(sink):
         for batch in decoded:
-            writer.write_batch(batch)
+            sink.write(selection.kind, batch)
     return decoded.end

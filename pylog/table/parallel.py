@@ -74,7 +74,8 @@ class Pool:
 
         def submit(number: int, split: Split) -> Future[End]:
             os.makedirs(folders[number], exist_ok=True)
-            return self._processes.submit(work, split, folders[number])
+            with _interrupts_blocked():  # a process may be begun for it
+                return self._processes.submit(work, split, folders[number])
 
         try:
             for number, split, end in in_order(splits, submit, 2 * self._jobs):
@@ -84,8 +85,21 @@ class Pool:
             raise BackendError("a process that decoded a part was killed") from error
 
 
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C waits; to processes begun meanwhile it never comes: it is their parent's affair."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(lifeline: Connection) -> None:
-    """A process begins. Ctrl-C is its parent's affair; it ends when the parent lets go of it."""
+    """A process begins; it ends when its parent lets go of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 

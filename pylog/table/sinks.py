@@ -20,6 +20,16 @@ from pylog.table.schemas import TIME
 ROW_GROUP = 1 << 17
 """How many rows a row group of a Parquet file has, at least, but for the last one."""
 
+RISING = ("offset", "timestamp", "observed", "seq")
+"""Columns that mostly rise a little from row to row."""
+
+MANIFOLD = (*RISING, "saddr", "daddr", "sport", "fragment", "vlan", "length", "payload", "packets",
+            "bytes")  # fmt: skip
+"""Columns whose values mostly do not come again: to gather them in a dictionary is of no use."""
+
+SOUGHT = ("rule", "protocol", "saddr", "daddr", "sport", "dport")
+"""What is sought, but for times: readers skip row groups that cannot have it."""
+
 
 class Sink(Protocol):
     """A file that batches are written to."""
@@ -36,7 +46,12 @@ class Parquet:
 
     def __init__(self, path: str, schemas: Mapping[str, pa.Schema]) -> None:
         (self._schema,) = schemas.values()
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        names = [field.name for field in self._schema if field.name not in MANIFOLD]
+        self._writer = pq.ParquetWriter(
+            path, self._schema, compression="zstd", use_dictionary=names,
+            column_encoding={n: "DELTA_BINARY_PACKED" for n in RISING if n in self._schema.names},
+            write_statistics=[n for n in (*RISING, *SOUGHT) if n in self._schema.names],
+        )  # fmt: skip
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
 

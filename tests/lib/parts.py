@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -125,3 +127,20 @@ def hard_dumps(folder: Path) -> Path:
 def hard_rows(folder: Path, kind: str) -> list[dict[str, Any]]:
     """The rows of such a folder, read by one process."""
     return tables.plain(pylog.read_table(sorted(folder.iterdir()), kind=kind))
+
+
+def until(found: Callable[[], Any]) -> Any:
+    """What is found in the end."""
+    for _ in range(1200):
+        if value := found():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def reader_of(fifo: Path) -> int | None:
+    """A descriptor to write to a FIFO that somebody has opened for reading."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
