@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pylog
-from pylog import backends, outputs
+from pylog import outputs
 from pylog.cli import say
 from pylog.cli._sources import (
     Stopping,
@@ -111,7 +111,7 @@ def beside(out: str, force: bool) -> Iterator[str]:
 def _to_table(arguments: argparse.Namespace, ending: str, path: str) -> int:
     """Write columns, by batches."""
     from pylog.table import sinks  # needs the extra
-    from pylog.table.bulk import Bulk
+    from pylog.table.bulk import opened
     from pylog.table.select import Selection
 
     make: Any = {".parquet": sinks.Parquet, ".arrow": sinks.Arrow, ".sqlite": sinks.SQLite}[ending]
@@ -129,14 +129,13 @@ def _to_table(arguments: argparse.Namespace, ending: str, path: str) -> int:
     failed = False
     try:
         for source in arguments.source:
-            for backend in backends.connect(source, {}):
-                with Bulk(backend, layout=arguments.layout, on_error=arguments.on_error) as bulk:
-                    with progress(bulk, False) as move:
-                        for kind, batch in bulk.batches(selections):
-                            sink.write(kind, batch)
-                            move()
-                    counts += bulk.counts
-                    failed |= _told(bulk, arguments.verbose)
+            with opened(source, layout=arguments.layout, on_error=arguments.on_error) as bulk:
+                with progress(bulk, False) as move:
+                    for kind, batch in bulk.batches(selections):
+                        sink.write(kind, batch)
+                        move()
+                counts += bulk.counts
+                failed |= _told(bulk, arguments.verbose)
     finally:
         sink.close()
     for kind in KINDS:
