@@ -216,11 +216,13 @@ def test_a_filter_may_name_text_columns() -> None:
     ({"columns": ["nothing"]}, "no column 'nothing' of packet records; there are source, layout"),
     ({"kind": "packets"}, "no kind of record 'packets'; there are packet, flow, loss"),
     ({"where": pc.field("nothing") == 1}, "nothing"),
+    ({"columns": []}, "columns is \\[\\], but must name one or more, each once"),
+    ({"columns": ["dport", "dport"]}, "each once"),
+    ({"paths": "nflog:5"}, "nflog:5 is live: tables are made of files"),
 ])  # fmt: skip
 def test_what_there_is_not_is_refused(given: dict[str, Any], told: str) -> None:
-    dump = samples.FIXTURES / "nflog/seq.bin"
     with pytest.raises(ValueError, match=told):
-        pylog.read_table(dump, **given)
+        pylog.read_table(**{"paths": samples.FIXTURES / "nflog/seq.bin", **given})
 
 
 def test_several_logs_are_one_table_and_one_schema() -> None:
