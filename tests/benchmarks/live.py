@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import struct
 import subprocess
 import sys
@@ -23,13 +22,23 @@ from functools import partial
 from pathlib import Path
 
 import netlab
-from measure import HERE, Missing, Row, compiled, cpu_of, interleaved, program, two_cpus
+from measure import (
+    HERE,
+    Missing,
+    Row,
+    Scale,
+    Table,
+    compiled,
+    cpu_of,
+    interleaved,
+    program,
+    two_cpus,
+)
 from traffic import packets
 
 GROUP = 5
 RATE = 50_000
 HIGH_RATE = 150_000
-SECONDS = 4.0
 WARM_UP = 2_000
 FRAMES = 65_536
 MAC_F0, MAC_C0 = "02:66:01:00:00:01", "02:66:01:00:00:02"
@@ -37,7 +46,8 @@ MAC_F0, MAC_C0 = "02:66:01:00:00:01", "02:66:01:00:00:02"
 RULES = f"""table inet t {{
     chain c {{
         type filter hook prerouting priority -400;
-        iifname "f0" meta mark set 0x2a counter log prefix "in-drop " group {GROUP} drop
+        iifname != "f0" return
+        ip version 4 meta mark set 0x2a counter log prefix "in-drop " group {GROUP} drop
     }}
 }}
 """
@@ -79,9 +89,9 @@ class Turn:
 
 
 def lines(path: Path) -> int:
-    """How many lines a file has."""
+    """How many lines a file has that are not empty, as tcpdump's last one is."""
     with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        return sum(not line.isspace() for line in file)
 
 
 def pcap_packets(path: Path) -> int:
@@ -211,6 +221,8 @@ class Lab:
         reached = self.send(int(rate * seconds), rate)
         self._quiet(process.pid)
         cpu_s = cpu_of(process.pid) - before
+        self.send(1, rate)  # its number shows what was lost before it
+        self._quiet(process.pid)
         logged = firewall.counted()[0]
         firewall.nft("flush ruleset")
         netlab.stop(process)
@@ -233,24 +245,21 @@ class Lab:
             before = now
 
 
-def live(rounds: int, seconds: float = SECONDS) -> list[Row]:
+def table(scale: Scale) -> Table:
     """CPU time per record at a rate that all but the slowest can follow."""
-    with Lab() as lab:
-        return _turns(lab, READERS, RATE, rounds, seconds)
+    return Table(f"Live, {RATE:,} packets/s", _rows(READERS, RATE, scale))
 
 
-def loss(rounds: int, seconds: float = SECONDS) -> list[Row]:
+def overload(scale: Scale) -> Table:
     """Records lost at a high rate."""
-    with Lab() as lab:
-        return _turns(lab, FAST, HIGH_RATE, rounds, seconds)
+    return Table(f"Live, {HIGH_RATE:,} packets/s", _rows(FAST, HIGH_RATE, scale))
 
 
-def _turns(
-    lab: Lab, readers: Sequence[Reader], rate: int, rounds: int, seconds: float
-) -> list[Row]:
+def _rows(readers: Sequence[Reader], rate: int, scale: Scale) -> list[Row]:
     """Let all readers read in turn; what was lost stands beside their CPU time."""
-    work = {reader.name: partial(lab.turn, reader, rate, seconds) for reader in readers}
-    found, missing = interleaved(work, rounds)
+    with Lab() as lab:
+        work = {r.name: partial(lab.turn, r, rate, scale.seconds) for r in readers}
+        found, missing = interleaved(work, scale.rounds)
     rows = []
     for reader in readers:
         row = Row(reader.name, than=reader.than, at_most=reader.at_most)
@@ -259,7 +268,7 @@ def _turns(
             row.note = missing[reader.name]
             continue
         turns = found[reader.name]
-        row.cpu_us = [turn.cpu_us for turn in turns]
+        row.values = [turn.cpu_us for turn in turns]
         logged, read = sum(turn.logged for turn in turns), sum(turn.read for turn in turns)
         row.note = f"lost {logged - read} of {logged}"
         if all(turn.said is not None for turn in turns):

@@ -1,18 +1,22 @@
-"""Rounds, medians and the table.
+"""Rounds, medians and tables.
 
 Contenders take turns, a round being one turn of each, so that what else the machine does meets all
-of them; a ratio is the median of the rounds' own ratios. Times are CPU time, user and system.
+of them; a ratio is the median of the rounds' own ratios. Times are CPU time, user and system, of
+all processes that a contender is made of.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,21 +29,96 @@ class Missing(Exception):
     """What a row needs is not there; the text says what."""
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How much work there is.
+
+    rounds    turns of each contender
+    records   in a file
+    seconds   that packets are sent for
+    """
+
+    rounds: int = 5
+    records: int = 50_000
+    seconds: float = 4.0
+
+
 @dataclass
 class Row:
     """A line of a table.
 
-    cpu_us    CPU time per record, in microseconds, one a round
-    than      the row it is compared to
-    at_most   the target: so many times the CPU time of that
-    note      what else there is to say, or why there are no figures
+    values    one of each round, in the table's unit
+    than      the row that it is compared to
+    at_most   the target: so many times that
+    below     the target in the table's unit
+    note      what else there is to say, or why there are no values
     """
 
     name: str
-    cpu_us: list[float] = field(default_factory=list)
+    values: Sequence[float] = ()
     than: str = ""
     at_most: float | None = None
+    below: float | None = None
     note: str = ""
+
+
+@dataclass
+class Table:
+    """What a topic has found; `unit` is that of the values."""
+
+    title: str
+    rows: list[Row] = field(default_factory=list)
+    unit: str = "CPU us/record"
+
+    def text(self) -> str:
+        """The table in Markdown."""
+        lines = [("", self.unit, "min..max", "per CPU second", "compared", "target", "")]
+        lines += [self._line(row) for row in self.rows]
+        columns = []
+        for head, *cells in zip(*lines, strict=True):
+            if any(cells):
+                width = max(map(len, (head, *cells)))
+                columns.append([cell.ljust(width) for cell in (head, "-" * width, *cells)])
+        found = zip(*columns, strict=True)
+        return f"## {self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in found)
+
+    def _line(self, row: Row) -> tuple[str, ...]:
+        if not row.values:
+            return (row.name, "none", "", "", "", "", row.note)
+        median = statistics.median(row.values)
+        times = self._ratio(row)
+        return (
+            row.name,
+            f"{median:.2f}",
+            f"{min(row.values):.2f}..{max(row.values):.2f}",
+            f"{1e6 / median:,.0f}" if self.unit.startswith("CPU us") else "",
+            "" if times is None else f"{_times(times)} {row.than.split(': ')[-1]}",
+            "; ".join(_targets(row, median, times)),
+            row.note,
+        )
+
+    def _ratio(self, row: Row) -> float | None:
+        """How many times the value of the row that it is compared to."""
+        other = next((other for other in self.rows if other.name == row.than), None)
+        if other is None or not other.values:
+            return None
+        return statistics.median(a / b for a, b in zip(row.values, other.values, strict=True))
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f} x" if ratio > 0.5 else f"1/{1 / ratio:.1f} of"
+
+
+def _targets(row: Row, median: float, times: float | None) -> list[str]:
+    """The targets of a row, and whether they are met."""
+    found = []
+    if row.at_most is not None and times is not None:
+        met = "met" if times <= row.at_most else "MISSED"
+        found.append(f"at most {_times(row.at_most)} that: {met}")
+    if row.below is not None:
+        met = "met" if median <= row.below else "MISSED"
+        found.append(f"at most {row.below:.3g}: {met}")
+    return found
 
 
 def interleaved(
@@ -57,37 +136,40 @@ def interleaved(
     return found, missing
 
 
-def ratio(row: Row, rows: Mapping[str, Row]) -> float | None:
-    """How many times the CPU time of the row that it is compared to."""
-    other = rows.get(row.than)
-    if other is None or not other.cpu_us or not row.cpu_us:
-        return None
-    return statistics.median(a / b for a, b in zip(row.cpu_us, other.cpu_us, strict=True))
+@dataclass(frozen=True)
+class Log:
+    """A file of so many records, and a short one of the same kind."""
+
+    path: Path
+    records: int
+    short: Path
+    short_records: int
 
 
-def table(title: str, found: list[Row]) -> str:
-    """The rows as a table in Markdown."""
-    rows = {row.name: row for row in found}
-    lines = [("", "CPU us/record", "min..max", "records/CPU s", "ratio", "target", "")]
-    for row in found:
-        times = ratio(row, rows)
-        if row.cpu_us:
-            median = statistics.median(row.cpu_us)
-            figures = (f"{median:.2f}", f"{min(row.cpu_us):.2f}..{max(row.cpu_us):.2f}",
-                       f"{1e6 / median:,.0f}")  # fmt: skip
-        else:
-            figures = ("-", "", "")
-        told = "" if times is None else f"{times:.2f} x {row.than}"
-        target = ""
-        if row.at_most is not None:
-            reached = "" if times is None else "met: " if times <= row.at_most else "MISSED: "
-            target = f"{reached}at most {row.at_most:g} x {row.than}"
-        lines.append((row.name, *figures, told, target, row.note))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
-    text = "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in
-                     zip(line, widths, strict=True)) + " |" for line in lines)  # fmt: skip
-    return f"## {title}\n\n{text}\n"
+def cpu_us(run: Callable[[Path], object], log: Log) -> float:
+    """CPU time per record, in microseconds, of a function that reads a file.
+
+    What a file costs whatever its length, and whatever is made at first use, does not count: it
+    runs on the short file before, in the same process, which is its own, and that is taken off.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as process:
+        return process.submit(_cpu_us, run, log).result()
+
+
+def _cpu_us(run: Callable[[Path], object], log: Log) -> float:
+    run(log.short)
+    took = []
+    for path in (log.short, log.path):
+        before = _cpu_s()
+        run(path)
+        took.append(_cpu_s() - before)
+    return (took[1] - took[0]) / (log.records - log.short_records) * 1e6
+
+
+def _cpu_s() -> float:
+    """The CPU seconds of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def cpu_of(pid: int) -> float:
@@ -103,10 +185,12 @@ def program(name: str) -> str:
     return found
 
 
-def compiled(source: str, folder: Path) -> Path:
-    """A C program beside this file, compiled; Missing."""
-    made = folder / Path(source).stem
-    subprocess.run([program("gcc"), "-O2", "-o", str(made), str(HERE / source)], check=True)
+def compiled(source: str, folder: Path, name: str = "", **macros: object) -> Path:
+    """A C program beside this file, compiled with these macros; Missing."""
+    made = folder / (name or Path(source).stem)
+    defined = [f"-D{macro}={value}" for macro, value in macros.items()]
+    command = [program("gcc"), "-O2", *defined, "-o", str(made), str(HERE / source)]
+    subprocess.run(command, check=True)
     return made
 
 
