@@ -68,6 +68,7 @@ class Reader:
     prints: bool = False
     than: str = ""
     at_most: float | None = None
+    below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,14 @@ def ulogd(stack: str, output: str) -> Callable[[Path], list[str]]:
     def command(path: Path) -> list[str]:
         names = ("inppkt_NFLOG", "raw2packet_BASE", "filter_IFINDEX", "filter_IP2STR",
                  "filter_HWHDR", "filter_PRINTPKT", f"output_{output}")  # fmt: skip
+        plugins = {name: netlab.ulogd_plugin(name) for name in names}
+        if None in plugins.values():
+            absent = [name for name, plugin in plugins.items() if plugin is None]
+            raise Missing(f"ulogd lacks {', '.join(absent)}")
         config = path.with_suffix(".conf")
         config.write_text("\n".join([
             "[global]", f'logfile="{path}.log"', "loglevel=5",
-            *(f'plugin="{netlab.ulogd_plugin(name)}"' for name in names),
+            *(f'plugin="{plugin}"' for plugin in plugins.values()),
             f"stack=in:NFLOG,base:BASE,ifi:IFINDEX,ip:IP2STR,{stack},out:{output}",
             # equal sizes would be taken for 0
             "[in]", f"group={GROUP}", "netlink_socket_buffer_size=33554432",
@@ -156,7 +161,8 @@ READERS = (
     Reader("ulogd2 JSON", ulogd("mac:HWHDR", "JSON"), lines),
     Reader("pylog capture", words(*PYLOG, "capture", SOURCE, "-w", "{}"), pcapng_packets,
            than="tcpdump -w", at_most=3),
-    Reader("pylog, loop over records", words(*LOOP), number),
+    # twice what the decoding of go-nflog takes by itself
+    Reader("pylog, loop over records", words(*LOOP), number, below=4.6),
     Reader("pylog read --to text", words(*PYLOG, "read", SOURCE, "-w", "{}"), lines,
            than="ulogd2 LOGEMU", at_most=1),
     Reader("pylog read --to json", words(*PYLOG, "read", SOURCE, "--to", "json", "-w", "{}"), lines,
@@ -213,7 +219,9 @@ class Lab:
         with errors.open("wb") as told, open(path if reader.prints else os.devnull, "wb") as out:
             process = firewall.start(*command, stdout=out, stderr=told)
         os.sched_setaffinity(process.pid, {two_cpus()[0]})
-        netlab.until(lambda: GROUP in firewall.groups(), " ".join(command))
+        netlab.until(lambda: GROUP in firewall.groups() or process.poll() is not None, reader.name)
+        if process.poll() is not None:
+            raise Missing(f"ended at once: {errors.read_text().strip()}")
         firewall.nft(RULES)
         self.send(WARM_UP, rate)
         self._quiet(process.pid)
@@ -262,7 +270,7 @@ def _rows(readers: Sequence[Reader], rate: int, scale: Scale) -> list[Row]:
         found, missing = interleaved(work, scale.rounds)
     rows = []
     for reader in readers:
-        row = Row(reader.name, than=reader.than, at_most=reader.at_most)
+        row = Row(reader.name, than=reader.than, at_most=reader.at_most, below=reader.below)
         rows.append(row)
         if reader.name in missing:
             row.note = missing[reader.name]
