@@ -152,6 +152,7 @@ def words(*given: str) -> Callable[[Path], list[str]]:
 SOURCE = f"nflog:{GROUP}"
 TCPDUMP = ("tcpdump", "-Z", "root", "-n", "-i", SOURCE)
 PYLOG = (sys.executable, "-m", "pylog")
+READ = (*PYLOG, "read", SOURCE, "-v")
 LOOP = (sys.executable, str(HERE / "loop.py"), SOURCE, "{}")
 
 READERS = (
@@ -163,9 +164,9 @@ READERS = (
            than="tcpdump -w", at_most=3),
     # twice what the decoding of go-nflog takes by itself
     Reader("pylog, loop over records", words(*LOOP), number, below=4.6),
-    Reader("pylog read --to text", words(*PYLOG, "read", SOURCE, "-w", "{}"), lines,
+    Reader("pylog read --to text", words(*READ, "-w", "{}"), lines,
            than="ulogd2 LOGEMU", at_most=1),
-    Reader("pylog read --to json", words(*PYLOG, "read", SOURCE, "--to", "json", "-w", "{}"), lines,
+    Reader("pylog read --to json", words(*READ, "--to", "json", "-w", "{}"), lines,
            than="ulogd2 JSON", at_most=0.25),
 )  # fmt: skip
 FAST = (
