@@ -35,10 +35,11 @@ def main() -> None:
     which.add_argument("--installed", action="store_true")
     arguments = parser.parse_args()
     sys.path.append(str(HERE.parent / "lib"))
+    os.environ["PYTHONSAFEPATH"] = "1"  # the programs are not to take what is where they run
     if not arguments.installed:
         checkout = str(arguments.checkout.resolve())
         sys.path.insert(0, checkout)
-        os.environ["PYTHONPATH"] = checkout  # for the programs
+        os.environ["PYTHONPATH"] = checkout
 
     from measure import Missing, Scale, Table
 
