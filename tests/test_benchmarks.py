@@ -20,7 +20,7 @@ def rows(topic: str) -> dict[str, list[str]]:
     done = subprocess.run([*RUN, topic], capture_output=True, text=True, timeout=300,
                           env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
     assert done.returncode == 0, done.stderr
-    title, _, head, _, *lines = done.stdout.splitlines()
+    _, _, title, _, head, _, *lines = done.stdout.splitlines()
     assert title.startswith("## ") and head.startswith("| ")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line]
     return {name: rest for name, *rest in cells}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def main() -> None:
     scale = Scale(rounds=1, records=2_000, seconds=0.5) if arguments.quick else Scale()
     if arguments.rounds:
         scale = Scale(arguments.rounds, scale.records, scale.seconds)
+    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.system()}"
+          f" {platform.release()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f},"
+          f" {scale.rounds} rounds\n")  # fmt: skip
     for topic in arguments.only or TOPICS:
         module, function = TOPICS[topic].split(".")
         try:

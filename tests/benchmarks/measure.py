@@ -51,6 +51,7 @@ class Row:
     than      the row that it is compared to
     at_most   the target: so many times that
     below     the target in the table's unit
+    target    another one, and whether it is met
     note      what else there is to say, or why there are no values
     """
 
@@ -59,6 +60,7 @@ class Row:
     than: str = ""
     at_most: float | None = None
     below: float | None = None
+    target: str = ""
     note: str = ""
 
 
@@ -111,7 +113,7 @@ def _times(ratio: float) -> str:
 
 def _targets(row: Row, median: float, times: float | None) -> list[str]:
     """The targets of a row, and whether they are met."""
-    found = []
+    found = [row.target] if row.target else []
     if row.at_most is not None and times is not None:
         met = "met" if times <= row.at_most else "MISSED"
         found.append(f"at most {_times(row.at_most)} that: {met}")
