@@ -9,6 +9,7 @@ comes, with the receive buffer that it can have.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -181,10 +182,11 @@ FAST = (
 
 
 def alone(pid: int, cpu: int) -> None:
-    """Give a process one processor, before all else that wants it."""
+    """Give a process one processor, before all else that wants it, as far as that is allowed."""
     os.sched_setaffinity(pid, {cpu})
     # niceness does little between sessions, whose processes the kernel weighs together
-    os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 
 
 class Lab:
