@@ -12,9 +12,10 @@ the order of the usual attributes is said here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from struct import Struct as CStruct
-from typing import Any, NamedTuple
+from struct import error as StructError
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -24,23 +25,25 @@ from pylog.formats.packet import FAMILIES, fields
 from pylog.memo import Bounded, Memo
 from pylog.record import MAX_SECONDS, PacketRecord, Record
 
-NFULA_PACKET_HDR, NFULA_TIMESTAMP, NFULA_PAYLOAD = 1, 3, 9
+NFULA_PACKET_HDR: Final = 1
+NFULA_TIMESTAMP: Final = 3
+NFULA_PAYLOAD: Final = 9
 IFINDEX = (4, 5, 6, 7)
 """NFULA_IFINDEX_INDEV, OUTDEV, PHYSINDEV and PHYSOUTDEV."""
 HEAD = frozenset((NFULA_PACKET_HDR, 10, *IFINDEX, 2, 8, 15, 17, 16))
 """And NFULA_PREFIX, MARK, HWADDR, HWTYPE, HWLEN and HWHEADER."""
 NUMBERS = (11, 14, 12)
-"""NFULA_UID, GID and SEQ, of 32 bits each."""
+"""NFULA_UID, GID and SEQ, of 32 bits each, in the kernel's order."""
 LINK_FIRST = (3, 5)
 """NFPROTO_ARP and NFPROTO_NETDEV, whose payload may begin with a link header."""
 
-KEY = 16
+KEY: Final = 16
 """So many bytes from nfgenmsg on tell which sizes to try: they end with the size of the prefix."""
-SIZES = 4
+SIZES: Final = 4
 """So many sizes are tried."""
 
-_two_words = CStruct(">II").unpack_from
-_WORDS = 8
+_two_words: Final[Callable[[bytes, int], tuple[Any, Any]]] = CStruct(">II").unpack_from
+_WORDS: Final = 8
 
 _names = PacketRecord.__struct_fields__
 _RULE = slice(_names.index("count"), _names.index("indev"))
@@ -80,15 +83,15 @@ class Usual:
     ) -> None:
         self._stream, self._order, self._readers, self._bare = stream, order, readers, bare
         header = CStruct(f"{order}HH")
-        self._header = header.unpack_from
+        self._header: Callable[[bytes, int], tuple[int, int]] = header.unpack_from
 
         def begins(number: int) -> int:
             """How the attribute begins: length and type as one number in network order."""
             return int.from_bytes(header.pack(4 + readers[number][1], number))
 
-        self._stamp, (_, size, self._time) = begins(NFULA_TIMESTAMP), readers[NFULA_TIMESTAMP]
-        self._stamp_size = 4 + size
-        self._slots = {begins(number): slot for slot, number in enumerate(NUMBERS)}
+        self._stamp, (_, size, time) = begins(NFULA_TIMESTAMP), readers[NFULA_TIMESTAMP]
+        self._stamp_size, self._time = 4 + size, time
+        self._uid, self._gid, self._seq = map(begins, NUMBERS)
         self._sizes: Memo[bytes, list[int]] = Memo(lambda beginning: [])
         self._heads: Bounded[bytes, _Head] = Bounded()
 
@@ -98,12 +101,14 @@ class Usual:
         """As Stream.records."""
         stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
         header, stamp, stamp_size, time = self._header, self._stamp, self._stamp_size, self._time
-        slots, interface, layout, add = (
-            self._slots, stream.interface_name, stream.layout, found.append
-        )  # fmt: skip
-        base = None if stream.live else stream.base
+        uid_begins, gid_begins, seq_begins = self._uid, self._gid, self._seq
+        interface, layout, add = stream.interface_name, stream.layout, found.append
+        base: int | None = None if stream.live else stream.base
+        pos: int  # numbers that are computed with are declared for the compiled form
         for message in messages:
-            start, end, origin = message.start, message.end, message.origin
+            start: int = message.start
+            end: int = message.end
+            origin = message.origin
             at = start if origin is not None and origin.linktype == bare else start + 16
             head, pos = None, at
             for size in sizes[data[at : at + KEY]]:
@@ -111,51 +116,71 @@ class Usual:
                 head = heads.get(data[at:pos])
                 if head is not None:
                     break
-            if head is None or pos + stamp_size + _WORDS > end:
+            if head is None:
                 add(stream.decode(data, message, raw))
-                if head is None:
-                    self._learn(data, message, at)
+                self._learn(data, message, at)
                 continue
-            time_ns, numbers = None, [None, None, None]
-            begun, word = _two_words(data, pos)
-            if begun == stamp:
-                sec, usec = time(data, pos + 4)
-                if sec <= MAX_SECONDS and usec < 1_000_000:  # else it is none of the usual
-                    time_ns = sec * 1_000_000_000 + usec * 1000
-                    pos += stamp_size
-                    begun, word = _two_words(data, pos)
-            slot = slots.get(begun)
-            while slot is not None and numbers[slot] is None and pos + 2 * _WORDS <= end:
-                numbers[slot] = word
-                pos += _WORDS
+            time_ns = uid = gid = seq = None
+            try:
                 begun, word = _two_words(data, pos)
-                slot = slots.get(begun)
-            size, kind = header(data, pos)
+                if begun == stamp:
+                    sec, usec = time(data, pos + 4)
+                    if sec <= MAX_SECONDS and usec < 1_000_000:  # else it is none of the usual
+                        time_ns = sec * 1_000_000_000 + usec * 1000
+                        pos += stamp_size
+                        begun, word = _two_words(data, pos)
+                if begun == uid_begins:
+                    uid = word
+                    pos += _WORDS
+                    begun, word = _two_words(data, pos)
+                if begun == gid_begins:
+                    gid = word
+                    pos += _WORDS
+                    begun, word = _two_words(data, pos)
+                if begun == seq_begins:
+                    seq = word
+                    pos += _WORDS
+                size, kind = header(data, pos)
+            except StructError:  # the data ends before
+                size = kind = 0
             if kind != NFULA_PAYLOAD or size <= 4 or not end - 4 < pos + size <= end:
                 add(stream.decode(data, message, raw))
                 if kind in HEAD:
                     self._learn(data, message, at)
                 continue
-            ethertype, rule, (indev, outdev, physindev, physoutdev), mark, link, extra = head[:6]
-            uid, gid, seq = numbers
-            told: tuple[Any, ...] = (
-                "nflog", layout, None if base is None else base + start, time_ns,
-                stream.observed_ns if origin is None else origin.observed_ns, seq, *rule,
+            ethertype, rule, devices, mark, link, extra, ifindex = head
+            indev, outdev, physindev, physoutdev = devices
+            count, action, short, direction, hook, number, group, prefix, reason = rule
+            offset = None if base is None else base + start
+            observed_ns = stream.observed_ns if origin is None else origin.observed_ns
+            octets = stream.raw(data, message) if raw else None
+            if raw == "only":
+                add(PacketRecord(
+                    "nflog", layout, offset, time_ns, observed_ns, seq,
+                    count, action, short, direction, hook, number, group, prefix, reason,
+                    None if indev is None else interface(indev),
+                    None if outdev is None else interface(outdev),
+                    None if physindev is None else interface(physindev),
+                    None if physoutdev is None else interface(physoutdev), extra=ifindex, raw=octets,
+                ))  # fmt: skip
+                continue
+            hwaddr, hwtype, hwheader, vlan = link
+            payload = data[pos + 4 : pos + size]
+            (
+                family, protocol, saddr, daddr, sport, dport, tcp_flags, icmp_type, icmp_code,
+                fragment, length, caplen, cut, extra,
+            ) = fields(payload, 0, size - 4, ethertype, extra.copy())  # fmt: skip
+            add(PacketRecord(
+                "nflog", layout, offset, time_ns, observed_ns, seq,
+                count, action, short, direction, hook, number, group, prefix, reason,
                 None if indev is None else interface(indev),
                 None if outdev is None else interface(outdev),
                 None if physindev is None else interface(physindev),
                 None if physoutdev is None else interface(physoutdev),
-            )  # fmt: skip
-            if raw == "only":
-                octets = stream.raw(data, message)
-                add(PacketRecord(*told, extra=head.ifindex, raw=octets))  # type: ignore[misc]
-                continue
-            payload = data[pos + 4 : pos + size]
-            add(PacketRecord(*(
-                *told, mark, uid, gid, *link,
-                *fields(payload, 0, size - 4, ethertype, extra.copy()), payload,
-                stream.raw(data, message) if raw else None,
-            )))  # fmt: skip
+                mark, uid, gid, hwaddr, hwtype, hwheader,
+                vlan, family, protocol, saddr, daddr, sport, dport, tcp_flags, icmp_type,
+                icmp_code, fragment, length, caplen, cut, extra, payload, octets,
+            ))  # fmt: skip
 
     def _learn(self, data: bytes, message: Message, at: int) -> None:
         """Remember the head of a message that was decoded, whose nfgenmsg is at `at`."""

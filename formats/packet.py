@@ -12,8 +12,9 @@ Sources: RFC 791, 8200, 826, 9293, 768, 792, 4443, 9260, 4302, 4303, 2784, IEEE 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct as CStruct
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from construct import Bytes, Int8ub, Int16ub, Int32ub, Struct
 
@@ -80,13 +81,18 @@ _ipv4_fields = _ipv4.reader(
 )
 _tcp_fields = _tcp.reader(("sport", "dport", "flags"))
 _ipv4_tcp = Plan(Struct(*IPV4.subcons, "tcp" / TCP))
-_usual_fields = _ipv4_tcp.reader(
+_USUAL: Final[int] = _ipv4_tcp.size
+_usual_fields: Final[
+    Callable[[bytes, int], tuple[int, Any, int, int, bytes, bytes, Any, Any, int]]
+] = _ipv4_tcp.reader(
     ("version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags")
 )
 _ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
 _u16_pair = CStruct(">HH").unpack_from
 
-ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+ETH_P_IP: Final = 0x0800
+ETH_P_ARP: Final = 0x0806
+ETH_P_IPV6: Final = 0x86DD
 ETH_P_8021Q, ETH_P_8021AD = 0x8100, 0x88A8
 FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp"}
 
@@ -155,7 +161,7 @@ def _ipv6_text(address: bytes) -> str:
     return f"{':'.join(words[:best])}::{':'.join(words[best + best_length :])}"
 
 
-addresses = Memo(_address_text, 65536)
+addresses: Final = Memo(_address_text, 65536)
 """addresses[b] is the text of an IPv4 (4 bytes) or IPv6 (16 bytes) address."""
 
 
@@ -183,7 +189,7 @@ def mac(address: bytes) -> str:
     return address.hex(":")
 
 
-TCP_FLAGS = tuple(
+TCP_FLAGS: Final = tuple(
     "".join(
         letter
         for letter, bit in (("A", 16), ("R", 4), ("S", 2), ("F", 1), ("U", 32), ("P", 8),
@@ -223,7 +229,7 @@ def fields(
     extra   what else the record has to say; what only some protocols have is added to it
     """
     size = end - start
-    if ethertype == ETH_P_IP and size >= _ipv4_tcp.size:  # nearly all are: both headers at once
+    if ethertype == ETH_P_IP and size >= _USUAL:  # nearly all are: both headers at once
         version, length, bits, protocol, src, dst, sport, dport, flags = _usual_fields(data, start)
         if version == 0x45 and not bits & 0x3FFF:
             if protocol == 6:
