@@ -161,7 +161,8 @@ class Usual:
                     None if indev is None else interface(indev),
                     None if outdev is None else interface(outdev),
                     None if physindev is None else interface(physindev),
-                    None if physoutdev is None else interface(physoutdev), extra=ifindex, raw=octets,
+                    None if physoutdev is None else interface(physoutdev),
+                    extra=ifindex, raw=octets,
                 ))  # fmt: skip
                 continue
             hwaddr, hwtype, hwheader, vlan = link
