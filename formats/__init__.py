@@ -29,7 +29,7 @@ import msgspec
 
 from pylog import discover
 from pylog.errors import DecodeError
-from pylog.record import Record
+from pylog.record import Record, json_shape
 
 HEAD = 1 << 16
 """How many of an input's first bytes are looked at to tell what it is."""
@@ -133,6 +133,8 @@ class Stream(ABC):
         """Messages that belong to the format but carry no record."""
         self.live = False
         """Whether records are to have no offset: the bytes are of now, not of a file."""
+        self.shaped = False
+        """Whether `records` gives records as record.json_shape makes them, for JSON."""
         self.observed_ns: int | None = None
         """When the data in hand was received; captured messages have an `origin` that tells."""
         self.interface_name: Callable[[int], str | int] = int
@@ -167,7 +169,15 @@ class Stream(ABC):
     ) -> None:
         """As `decode`, for messages one after the other: their records are added to `found`."""
         for message in messages:
-            found.append(self.decode(data, message, raw))
+            found.append(self.record(data, message, raw))
+
+    def record(self, data: bytes, message: Message, raw: Raw) -> Record:
+        """As `decode`, for `records`."""
+        record = self.decode(data, message, raw)
+        if self.shaped:
+            shape: Record = json_shape(record)
+            return shape
+        return record
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take the messages from `pos` on that are whole and need no second look; where they end.

@@ -17,7 +17,7 @@ from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields, swapped
 from pylog.formats.plan import BYTEORDER, Plan, Unpack
 from pylog.memo import Memo
-from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
+from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record, rfc3339
 
 Decode = Callable[[bytes, Message, Raw], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
@@ -189,11 +189,11 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
     counted, own = "ipl_count" in plan.places, len(_OWN_FIELDS)
 
     def decode(data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]) -> None:
-        add, base = found.append, None if stream.live else stream.base
+        add, base, shaped = found.append, None if stream.live else stream.base, stream.shaped
         for message in messages:
             start, end, origin = message.start, message.end, message.origin
             if not data.startswith(magic, start):
-                add(stream.decode(data, message, raw))
+                add(stream.record(data, message, raw))
                 continue
             told = read(data, start)
             count, seq, sec, usec = told[:own]
@@ -213,13 +213,16 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
             else:
                 raise stream.error(at, "ip_v", version, "4 or 6")
             rule, extra = rules[told[own:]]
+            time_ns = sec * 1_000_000_000 + usec * 1000
+            observed_ns = stream.observed_ns if origin is None else origin.observed_ns
             add(PacketRecord(*(
                 "ipl", name, None if base is None else base + start,
-                sec * 1_000_000_000 + usec * 1000,
-                stream.observed_ns if origin is None else origin.observed_ns,
+                rfc3339(time_ns) if shaped else time_ns,
+                rfc3339(observed_ns) if shaped and observed_ns is not None else observed_ns,
                 seq if numbered else None, count if counted else None, *rule,
-                *fields(packet, 0, end - at, ethertype, extra.copy()), packet,
-                data[start:end] if raw else None,
+                *fields(packet, 0, end - at, ethertype, extra.copy()),
+                packet.hex() if shaped else packet,
+                data[start:end] if raw and not shaped else None,
             )))  # fmt: skip
 
     return decode

@@ -23,7 +23,7 @@ from pylog.formats import Message, Raw, Stream
 from pylog.formats.netlink import align, scan
 from pylog.formats.packet import FAMILIES, fields
 from pylog.memo import Bounded, Memo
-from pylog.record import MAX_SECONDS, PacketRecord, Record
+from pylog.record import MAX_SECONDS, PacketRecord, Record, rfc3339
 
 NFULA_PACKET_HDR: Final = 1
 NFULA_TIMESTAMP: Final = 3
@@ -104,6 +104,7 @@ class Usual:
         uid_begins, gid_begins, seq_begins = self._uid, self._gid, self._seq
         interface, layout, add = stream.interface_name, stream.layout, found.append
         base: int | None = None if stream.live else stream.base
+        shaped = stream.shaped
         pos: int  # numbers that are computed with are declared for the compiled form
         for message in messages:
             start: int = message.start
@@ -117,10 +118,11 @@ class Usual:
                 if head is not None:
                     break
             if head is None:
-                add(stream.decode(data, message, raw))
+                add(stream.record(data, message, raw))
                 self._learn(data, message, at)
                 continue
-            time_ns = uid = gid = seq = None
+            time_ns: Any = None
+            uid = gid = seq = None
             try:
                 begun, word = _two_words(data, pos)
                 if begun == stamp:
@@ -144,7 +146,7 @@ class Usual:
             except StructError:  # the data ends before
                 size = kind = 0
             if kind != NFULA_PAYLOAD or size <= 4 or not end - 4 < pos + size <= end:
-                add(stream.decode(data, message, raw))
+                add(stream.record(data, message, raw))
                 if kind in HEAD:
                     self._learn(data, message, at)
                 continue
@@ -152,7 +154,7 @@ class Usual:
             indev, outdev, physindev, physoutdev = devices
             count, action, short, direction, hook, number, group, prefix, reason = rule
             offset = None if base is None else base + start
-            observed_ns = stream.observed_ns if origin is None else origin.observed_ns
+            observed_ns: Any = stream.observed_ns if origin is None else origin.observed_ns
             octets = stream.raw(data, message) if raw else None
             if raw == "only":
                 add(PacketRecord(
@@ -166,11 +168,15 @@ class Usual:
                 ))  # fmt: skip
                 continue
             hwaddr, hwtype, hwheader, vlan = link
-            payload = data[pos + 4 : pos + size]
+            payload: Any = data[pos + 4 : pos + size]
             (
                 family, protocol, saddr, daddr, sport, dport, tcp_flags, icmp_type, icmp_code,
                 fragment, length, caplen, cut, extra,
             ) = fields(payload, 0, size - 4, ethertype, extra.copy())  # fmt: skip
+            if shaped:
+                time_ns = None if time_ns is None else rfc3339(time_ns)
+                observed_ns = None if observed_ns is None else rfc3339(observed_ns)
+                payload, octets = payload.hex(), None
             add(PacketRecord(
                 "nflog", layout, offset, time_ns, observed_ns, seq,
                 count, action, short, direction, hook, number, group, prefix, reason,

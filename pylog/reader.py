@@ -25,7 +25,7 @@ from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message, Raw
 from pylog.losses import Losses
-from pylog.record import LossRecord, Record
+from pylog.record import LossRecord, Record, json_shape
 
 OnError = Literal["resync", "strict"]
 """What to do about damage: tell it and go on, or stop."""
@@ -211,6 +211,7 @@ class Reader(Records):
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
+        self._shaped = False
         self._losses = Losses(backend.logs)
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
@@ -273,7 +274,7 @@ class Reader(Records):
         self._stream = detection.stream()
         self._others = [make() for make in detection.others]
         for stream in (self._stream, *self._others):
-            stream.live = self._unplaced
+            stream.live, stream.shaped = self._unplaced, self._shaped
             stream.interface_name = self.backend.interface_name
         if self.backend.live and self._layout is None:
             same = "".join(f", or {name}, which reads them alike" for name in detection.layouts[1:])
@@ -295,6 +296,16 @@ class Reader(Records):
                     raise TimeoutError(f"{self.backend.name}: no record came in time")
                 return True
         return self.backend.wait(timeout_s)
+
+    def shape(self) -> None:
+        """From now on give records as record.json_shape makes them, to be written as JSON only.
+
+        That is faster than to make them so later. None may have been read yet.
+        """
+        self._shaped = True
+        if self.detection is not UNDECIDED:
+            for stream in (self._stream, *self._others):
+                stream.shaped = True
 
     @property
     def dropped(self) -> int | None:
@@ -509,7 +520,13 @@ class Reader(Records):
         """A loss that was told, and that no record comes after."""
         if not self._losses.any_told:
             return None
-        return self._losses.at_end(self._stream.source, self.layout, not self._unplaced)
+        loss = self._losses.at_end(self._stream.source, self.layout, not self._unplaced)
+        return None if loss is None else self._said(loss)
+
+    def _said(self, loss: LossRecord) -> LossRecord:
+        """The loss in the shape in which records are given."""
+        shape: LossRecord = json_shape(loss) if self._shaped else loss
+        return shape
 
     def _note(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, word of a loss or of interfaces."""
@@ -542,7 +559,7 @@ class Reader(Records):
         if self._given == self._in_order:
             loss = self._losses.before(record)
             if loss is not None:
-                return loss  # the message stays the next one, and is in order then
+                return self._said(loss)  # the message stays the next one, and is in order then
             self._in_order = self._losses.in_order(self._made, self._given + 1)
         self._given += 1
         return record
@@ -588,7 +605,7 @@ class Reader(Records):
             other.base, other.used, other.final = stream.base, stream.used, stream.final
             other.observed_ns = stream.observed_ns
             try:
-                record = other.decode(self._data, message, self._raw)
+                record = other.record(self._data, message, self._raw)
             except DecodeError:
                 continue
             other.damage, other.other = stream.damage, stream.other
@@ -607,14 +624,16 @@ class Reader(Records):
             raise self._error
         at = error.offset if offset is None else offset
         stream = self._stream if origin is None else origin.stream
-        return LossRecord(
-            source=stream.source,
-            layout=stream.layout or self.layout,
-            offset=None if self._unplaced else at,
-            observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
-            size=size or None,
-            reason=error.reason,
-            raw=self._octets(at, size, origin) if self._raw else None,
+        return self._said(
+            LossRecord(
+                source=stream.source,
+                layout=stream.layout or self.layout,
+                offset=None if self._unplaced else at,
+                observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
+                size=size or None,
+                reason=error.reason,
+                raw=self._octets(at, size, origin) if self._raw else None,
+            )
         )
 
     def _octets(self, offset: int, size: int, origin: Any) -> bytes | None:

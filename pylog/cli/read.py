@@ -16,7 +16,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from pylog import outputs
@@ -36,7 +36,9 @@ from pylog.cli._sources import (
     summary,
 )
 from pylog.errors import BackendError
-from pylog.reader import LOT, Records
+from pylog.outputs import json
+from pylog.reader import LOT, Reader, Records
+from pylog.record import Record
 from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
@@ -196,6 +198,10 @@ class Copy(contextlib.ExitStack):
         self, records: Records, output: outputs.Output, stream: BinaryIO, progress: Any
     ) -> None:
         live = not all(reader.backend.regular for reader in records.readers())
+        write: Callable[[Iterable[Record]], None] = output.write_batch
+        if isinstance(output, json.Output) and type(records) is Reader and not self._scrubbing:
+            records.shape()
+            write = output.write_shaped
         while self.left is None or self.left > 0:
             if not records.ready:
                 output.flush()
@@ -210,7 +216,7 @@ class Copy(contextlib.ExitStack):
                 return
             if self._scrubbing is not None:
                 batch = [self._scrubbing.record(record) for record in batch]
-            output.write_batch(batch)
+            write(batch)
             self.written += len(batch)
             if self.left is not None:
                 self.left -= len(batch)

@@ -27,6 +27,11 @@ class Output(outputs.Output):
         self._write()
         self._stream.write(json_lines(records))
 
+    def write_shaped(self, shapes: Iterable[Record]) -> None:
+        """As `write_batch`, for records from a reader that is `shaped`."""
+        self._write()
+        self._stream.write(json_lines(shapes, shaped=True))
+
     def _write(self) -> None:
         if self._records:
             self._stream.write(json_lines(self._records))
