@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pylog
-from pylog import backends, outputs
+from pylog import outputs
 from pylog.cli import say
 from pylog.cli._sources import (
     Stopping,
@@ -160,19 +160,18 @@ def _to_sink(
     arguments: argparse.Namespace, selections: Mapping[str, Selection], sink: Sink
 ) -> tuple[Counter[str], bool]:
     """Write columns to the sink: how many records there were, and if a log was unreadable."""
-    from pylog.table.bulk import Bulk
+    from pylog.table.bulk import opened
 
     counts: Counter[str] = Counter()
     failed = False
     for source in arguments.source:
-        for backend in backends.connect(source, {}):
-            with Bulk(backend, layout=arguments.layout, on_error=arguments.on_error) as bulk:
-                with progress(bulk, False) as move:
-                    for kind, batch in bulk.batches(selections):
-                        sink.write(kind, batch)
-                        move()
-                counts += bulk.counts
-                failed |= _told(bulk, arguments.verbose)
+        with opened(source, layout=arguments.layout, on_error=arguments.on_error) as bulk:
+            with progress(bulk, False) as move:
+                for kind, batch in bulk.batches(selections):
+                    sink.write(kind, batch)
+                    move()
+            counts += bulk.counts
+            failed |= _told(bulk, arguments.verbose)
     return counts, failed
 
 

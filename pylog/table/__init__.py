@@ -21,9 +21,8 @@ except ImportError as error:
         "tables need the extra arrow: pip install 'pylog-ipl[arrow]'"
     ) from error
 
-from pylog import backends
 from pylog.reader import OnError
-from pylog.table.bulk import ROWS, Bulk
+from pylog.table.bulk import ROWS, opened
 from pylog.table.schemas import schema
 from pylog.table.select import Selection
 
@@ -55,6 +54,8 @@ def iter_batches(
     column that there is not, and for a live source. Memory stays flat, whatever the size.
     """
     selection = Selection(kind, columns, where)
+    if rows < 1:
+        raise ValueError(f"rows is {rows}, but must be 1 or more")
     if jobs != 1:
         from pylog.table import parallel  # only here: importing it takes its time
 
@@ -97,10 +98,9 @@ def _batches(
     sources: list[Source], selection: Selection, layout: str | None, on_error: OnError, rows: int
 ) -> Iterator[pa.RecordBatch]:
     for source in sources:
-        for backend in backends.connect(source, {}):
-            with Bulk(backend, layout=layout, on_error=on_error) as bulk:
-                for _, batch in bulk.batches({selection.kind: selection}, rows):
-                    yield batch
+        with opened(source, layout=layout, on_error=on_error) as bulk:
+            for _, batch in bulk.batches({selection.kind: selection}, rows):
+                yield batch
 
 
 __all__ = ["iter_batches", "read_table", "schema"]

@@ -39,7 +39,8 @@ def _array(column: Column, kind: pa.DataType) -> pa.Array:
     if isinstance(column, Blobs):
         return _blobs(column, kind)
     assert isinstance(column, Numbers)
-    values = column.values.astype(np.int64 if kind == TIME else kind.to_pandas_dtype(), copy=False)
+    dtype = np.dtype("int64" if kind == TIME else str(kind))
+    values = column.values.astype(dtype, copy=False)
     return pa.Array.from_buffers(kind, len(values), [_bits(column.valid), _buffer(values)])
 
 

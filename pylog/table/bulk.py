@@ -8,14 +8,16 @@ ones one by one. Which of the two reads a message makes no difference to what is
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
+from pylog import backends
 from pylog.backends import Backend
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
@@ -64,8 +66,6 @@ class Bulk(Reader):
         stop    offset in the input: the first message at or after it, and all that follow, are
                 not read. Of damage that reaches beyond it everything is read.
         """
-        if backend.live:
-            raise ValueError(f"{backend.name} is live: batches are made of files")
         super().__init__(backend, layout=layout, on_error=on_error)
         self.counts: Counter[str] = Counter()
         self.end = start
@@ -79,7 +79,8 @@ class Bulk(Reader):
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The batches of the kinds that are wanted, each in its order, of about `rows` rows.
 
-        Damage ends strict reading with a DecodeError, after the batches of what came before it.
+        To be called once. Damage ends strict reading with a DecodeError, after the batches of what
+        came before it.
         """
         gathered = {kind: _Gathered(selection, rows) for kind, selection in wanted.items()}
         error = None
@@ -279,6 +280,24 @@ class Bulk(Reader):
     def _is_done(self) -> bool:
         """Whether `stop` is reached; damage that began before it must have found its end."""
         return self._stop is not None and self.end >= self._stop and self._stream.damage is None
+
+
+def opened(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+) -> Bulk:
+    """A Bulk of a path, "-" or a binary file object; ValueError for a live source."""
+    named = backends.named(source)
+    if named is not None and named[0] != "capture":
+        raise ValueError(f"{source} is live: tables are made of files")
+    (backend,) = backends.connect(source, {})
+    try:
+        return Bulk(backend, layout=layout, on_error=on_error)
+    except BaseException:
+        backend.close()
+        raise
 
 
 def offset_of(item: Item, base: int) -> int:

@@ -42,13 +42,13 @@ class Sink(Protocol):
 
 
 class Parquet:
-    """A Parquet file of one kind of record, compressed with zstd."""
+    """A Parquet file of one kind of record, compressed with snappy, which takes little time."""
 
     def __init__(self, path: str, schemas: Mapping[str, pa.Schema]) -> None:
         (self._schema,) = schemas.values()
         names = [field.name for field in self._schema if field.name not in MANIFOLD]
         self._writer = pq.ParquetWriter(
-            path, self._schema, compression="zstd", use_dictionary=names,
+            path, self._schema, compression="snappy", use_dictionary=names,
             column_encoding={n: "DELTA_BINARY_PACKED" for n in RISING if n in self._schema.names},
             write_statistics=[n for n in (*RISING, *SOUGHT) if n in self._schema.names],
         )  # fmt: skip
