@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import tables
 
 import pylog
 from pylog.backends import capture
-from pylog.formats import ipl, nfulnl
+from pylog.formats import Message, ipl, nfulnl
 from pylog.formats.columns import arrays
 from pylog.formats.netlink import nlmsghdr
 from pylog.table import bulk, schema
@@ -79,6 +80,9 @@ PAYLOADS = sorted({
     if isinstance(record, pylog.PacketRecord) and record.payload
 })  # fmt: skip
 
+PLAIN = next(p for p in PAYLOADS if p[0] == 0x45 and p[9] == 6 and not p[7] and len(p) >= 40)
+"""TCP, whole and no fragment."""
+
 
 @st.composite
 def nflog_messages(draw: st.DrawFn, order: str) -> bytes:
@@ -125,6 +129,68 @@ def test_a_table_of_any_nflog_messages_has_the_rows_that_a_reader_gives(
     damaged = data.draw(st.composite(tables.spliced)(b"".join(messages)))
     with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
         agree(damaged, "nfulnl-le" if order == "<" else "nfulnl-be")
+
+
+def changed(message: bytes) -> list[bytes]:
+    """The message with each of its bytes changed in turn, in a few ways, and cut everywhere."""
+    found = [
+        message[:i] + bytes([value]) + message[i + 1 :]
+        for i in range(len(message))
+        for value in (0, 0xFF, message[i] ^ 0x80, message[i] ^ 1)
+    ]
+    return [*found, *(message[:i] for i in range(len(message)))]
+
+
+@pytest.mark.parametrize("name", ["ipl-5.1.2-lp64le", "ipl-3.4.35-lp64le", "ipl-3.3-ilp32be"])
+def test_every_byte_of_a_record_is_heeded(name: str) -> None:
+    dumps = [n for n, o in samples.origins().items() if o["layout"] == name and ".ipf." in n]
+    data = (samples.FIXTURES / (dumps or ["ipl/v33-ilp32be-ipf.bin"])[0]).read_bytes()
+    stream = ipl.stream(name)
+    first, second = (i for i in stream.split(data, True)[:2] if isinstance(i, Message))
+    good, other = data[first.start : first.end], data[second.start : second.end]
+    with small_pieces():
+        agree(b"".join(good + variant + good * 2 for variant in changed(other)), name)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_every_byte_of_a_message_is_heeded(order: str) -> None:
+    hwaddr = {"hw_addrlen": 6, "hw_addr": b"\2\0\0\0\0\1\0\0"}
+    good = nfulnl.log(order, 5, [
+        (1, {"hw_protocol": 0x800, "hook": 1}), (10, b"drop \0"), (4, 2), (2, 7), (8, hwaddr),
+        (15, 1), (17, 14), (16, b"abcdefghijklmn"), (3, {"sec": 1700000000, "usec": 5}), (11, 0),
+        (12, 9), (9, PLAIN),
+    ], family=2)  # fmt: skip
+    layout = "nfulnl-le" if order == "<" else "nfulnl-be"
+    with small_pieces():
+        agree(b"".join(good + variant + good * 2 for variant in changed(good)), layout)
+
+
+def test_an_attribute_of_zeros_is_another_thing_than_none() -> None:
+    optional = [(2, 0), (4, 0), (5, 0), (6, 0), (7, 0), (10, b""), (11, 0), (13, 0), (15, 0),
+                (16, b""), (17, 0)]  # fmt: skip
+    agree(b"".join(
+        nfulnl.log("<", 0, [(1, {"hw_protocol": 0x800, "hook": 0}), *chosen, (9, PLAIN)], family=2)
+        for n in range(3)
+        for chosen in itertools.combinations(optional, n)
+    ), "nfulnl-le")  # fmt: skip
+
+
+def test_losses_are_told_of_each_log_by_its_numbers() -> None:
+    numbers = [(5, 2**32 - 2), (6, 7), (5, 2**32 - 1), (5, 0), (6, 8), (5, 1), (6, 11), (5, 5),
+               (5, 4), (6, None), (6, 12), (7, 3), (7, 3), (5, 5), (6, 2**31 + 20)]  # fmt: skip
+    data = b"".join(
+        nfulnl.log("<", group, [
+            (1, {"hw_protocol": 0x800, "hook": 1}),
+            *([] if seq is None else [(12, seq)]),
+            (9, PLAIN),
+        ], family=2)
+        for group, seq in numbers
+    )  # fmt: skip
+    agree(data * 3, "nfulnl-le")
+    lost = pylog.read_table(io.BytesIO(data), kind="loss", layout="nfulnl-le")
+    assert lost.select(["queue", "seq", "count"]).to_pylist() == [
+        {"queue": "6", "seq": 9, "count": 2}, {"queue": "5", "seq": 2, "count": 3},
+    ]  # fmt: skip
 
 
 def test_a_log_within_a_logged_packet_is_not_read() -> None:

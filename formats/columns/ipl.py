@@ -114,7 +114,8 @@ class _Rows(Rows):
         self._swapped = columns.stream.layout_value.host_order_ip
         packets = Packets(array, places, sizes, array[places] >> 4 == 6, self._swapped)
         seconds, micros = (heads[n].astype(np.int64) for n in ("ipl_sec", "ipl_usec"))
-        plain = usual & packets.plain & (heads["ipl_count"] > 0) & (micros < 1_000_000)
+        plain = usual & packets.plain & (heads["ipl_count"] > 0)
+        plain &= (micros >= 0) & (micros < 1_000_000)
         plain &= (seconds >= 0) & (seconds <= MAX_SECOND)
         self.odd = np.flatnonzero(~plain)
         self._rows = np.flatnonzero(plain)

@@ -238,9 +238,10 @@ class SplitReader(Bulk):
     def __init__(self, split: Split) -> None:
         self._split = split
         with ExitStack() as stack:
-            file = stack.enter_context(opened(split.path))
+            path = split.path
+            file = stack.enter_context(opened(path)) if is_url(path) else path
             backend = capture.Part(file, split.start) if split.layouts else capture.Capture(file)
-            backend.name = split.path
+            backend.name = path
             super().__init__(
                 backend, layout=split.layout, on_error=split.on_error,
                 start=split.start, stop=None if split.last else split.stop,
