@@ -1,7 +1,8 @@
 """What pyproject.toml cannot say: with PYLOG_COMPILE=1 a wheel holds the busiest modules compiled.
 
-They are compiled from their Python source by mypyc. Without it nothing is added, and the wheel is
-one for all machines.
+They are compiled from their Python source by mypyc; where that cannot be done, for want of a C
+compiler, they stay Python. Without the variable nothing is added, and the wheel is one for all
+machines.
 """
 
 import os
@@ -33,7 +34,10 @@ def extensions():
         shutil.copytree(folder, stage / "pylog" / package, ignore=ignored, dirs_exist_ok=True)
     settings = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
     paths = [str(stage / module) for module in MODULES]
-    return mypycify([*settings, *paths], group_name="pylog.compiled", target_dir=str(stage))
+    found = mypycify([*settings, *paths], group_name="pylog.compiled", target_dir=str(stage))
+    for extension in found:
+        extension.optional = True
+    return found
 
 
 setup(

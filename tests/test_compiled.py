@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -14,6 +16,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED_FOR = os.environ.get("PYLOG_COMPILE") == "1"
+COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
+HEADER = Path(sysconfig.get_path("include"), "Python.h")
+pytestmark = pytest.mark.skipif(
+    ASKED_FOR and not (shutil.which(COMPILER) and HEADER.exists()),
+    reason=f"needs a C compiler ({COMPILER}) and {HEADER}",
+)
 
 
 def modules() -> list[str]:
