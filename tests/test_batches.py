@@ -18,7 +18,7 @@ from pylog.errors import DecodeError
 from pylog.formats import Message, Raw, Stream, ipl, nfulnl
 from pylog.memo import Memo
 from pylog.outputs import names, output
-from pylog.record import PacketRecord, Record, json_shape, rfc3339
+from pylog.record import PacketRecord, Record, json_lines, json_shape, rfc3339
 
 NFLOG = samples.FIXTURES / "nflog"
 NFULNL = sorted(NFLOG.glob("*.bin"))
@@ -268,3 +268,14 @@ def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
     rules.clear()
     records = decoded(stream, data)
     assert 0 < len(rules) < len(records)
+
+
+@pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
+def test_records_shaped_for_json_are_written_like_all_others(dump: Path) -> None:
+    lines = b""
+    with pylog.open(dump) as reader:
+        reader.shape()
+        while batch := reader.read_batch():
+            assert not any(isinstance(record.timestamp_ns, int) for record in batch)
+            lines += json_lines(batch, shaped=True)
+    assert lines == samples.golden(dump)
