@@ -244,7 +244,8 @@ class Capture(Backend):
 
         None where that cannot be: the source is no file that was opened by its path, or compressed.
         """
-        if not self._owned or self.size is None or self._unpacker is not None:
+        packed = self._unpacker is not None
+        if not self._owned or self.size is None or packed or self.closed:
             return None
         with self.use:
             self._raw.seek(offset)

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from pylog import discover
 from pylog.errors import DecodeError
-from pylog.record import Record
+from pylog.record import Record, json_shape
 
 HEAD = 1 << 16
 """How many of an input's first bytes are looked at to tell what it is."""
@@ -39,6 +39,12 @@ LIMIT = 1 << 20
 
 MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
+
+
+Raw = bool | Literal["only"]
+"""Whether a record keeps the bytes of its message; "only": and, where it is faster so, no more than
+place, times, number, log and interfaces, these by number too: extra is {"ifindex": {name: number}}
+"""
 
 
 class Message(msgspec.Struct, gc=False):
@@ -127,6 +133,8 @@ class Stream(ABC):
         """Messages that belong to the format but carry no record."""
         self.live = False
         """Whether records are to have no offset: the bytes are of now, not of a file."""
+        self.shaped = False
+        """Whether `records` gives records as record.json_shape makes them, for JSON."""
         self.observed_ns: int | None = None
         """When the data in hand was received; captured messages have an `origin` that tells."""
         self.interface_name: Callable[[int], str | int] = int
@@ -145,7 +153,7 @@ class Stream(ABC):
         """
 
     @abstractmethod
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
         """The record of a message that the last `split` of the same data found; DecodeError."""
 
     def raw(self, data: bytes, message: Message) -> bytes:
@@ -155,6 +163,28 @@ class Stream(ABC):
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
         raise TypeError(f"{self.source} has no link type in capture files")
+
+    def records(
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+    ) -> None:
+        """As `decode`, for messages one after the other: their records are added to `found`."""
+        for message in messages:
+            found.append(self.record(data, message, raw))
+
+    def record(self, data: bytes, message: Message, raw: Raw) -> Record:
+        """As `decode`, for `records`."""
+        record = self.decode(data, message, raw)
+        if self.shaped:
+            shape: Record = json_shape(record)
+            return shape
+        return record
+
+    def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
+        """Take the messages from `pos` on that are whole and need no second look; where they end.
+
+        What begins there is left to `measure`: damage, the end of the data, or just a rare case.
+        """
+        return pos
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
         """Take the message that `measure` found; what it holds is added to `items`."""
@@ -177,6 +207,9 @@ class Stream(ABC):
                     pos = self._resync(data, pos, final, items)
                     if self.damage is not None:
                         break
+                pos = self.plain(data, pos, items)
+                if pos == size:
+                    break
                 end = measure(data, pos)
                 if end > size:
                     if not final:

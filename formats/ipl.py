@@ -11,18 +11,19 @@ the body's length is ipl_dsize less the rest, and fl_plen only its lowest 8 bits
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache, partial
 from typing import Any
 
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Item, Message, ipl_layouts
+from pylog.formats import Guess, Item, Message, Raw, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats.ipl_layouts import Layout
-from pylog.formats.ipl_records import decoders
+from pylog.formats.ipl_records import flows, packets
 from pylog.formats.packet import swapped
-from pylog.formats.plan import BYTEORDER
+from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.formats.scrub import Scrubber
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
@@ -44,6 +45,15 @@ class _Log:
         self.size = self.plan.size
         self.magic = layout.magic(device)
         self.dsize = self.plan.reader(("ipl_dsize",))
+        self.usual = self._usual(layout) if self.magic and device == "ipf" else None
+
+    def _usual(self, layout: Layout) -> tuple[Unpack, int]:
+        """A reader of magic, ipl_dsize and the two lengths that make it up; and the magic."""
+        names = sorted(
+            ("ipl_magic", "ipl_dsize", "fl_hlen", "fl_plen"),
+            key=lambda n: self.plan.places[n].offset,
+        )
+        return self.plan.reader(names), int.from_bytes(self.magic, BYTEORDER[layout.abi.order])
 
 
 @cache
@@ -91,8 +101,10 @@ class Stream(BaseStream):
         ipf = self._logs["ipf"]
         self._packet_magic = ipf.magic if "ipf" in self._devices else None
         self._frame = ipf.plan.reader(("ipl_dsize", "fl_hlen", "fl_plen"))
+        self._usual = None if self._packet_magic is None else ipf.usual
         plans = {device: log.plan for device, log in self._logs.items()}
-        self._decoders = decoders(self, layout, plans)
+        self._packets = packets(self, layout, ipf.plan, ipf.magic)
+        self._flows = flows(self, layout, plans)
         self._packet_size = ipf.size
         self._swapped = layout.host_order_ip
 
@@ -124,6 +136,20 @@ class Stream(BaseStream):
         if dsize != size:
             raise self.error(pos, "ipl_dsize", dsize, f"{size} for a {device} record")
         return pos + size
+
+    def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
+        if self._usual is None:
+            return pos
+        (frame, magic), fixed, add = self._usual, self._packet_size, items.append
+        size = len(data)
+        while pos + fixed <= size:
+            found, dsize, length, rest = frame(data, pos)
+            end = pos + dsize
+            if found != magic or dsize != fixed + length + rest or end > size:
+                break
+            add(Message(pos, end))
+            pos = end
+        return pos
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         while start < end:
@@ -171,10 +197,21 @@ class Stream(BaseStream):
             return 40 + int.from_bytes(data[at + 4 : at + 6])
         return int.from_bytes(data[at + 2 : at + 4], "little" if self._swapped else "big")
 
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
-        start = message.start
-        device = self._by_magic[data[start : start + self._magic_size]]
-        return self._decoders[device](data, message, raw)
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
+        device = self.device_of(data, message)
+        if device != "ipf":
+            return self._flows[device](data, message, raw)
+        found: list[Record] = []
+        self._packets(data, (message,), raw, found)
+        return found[0]
+
+    def records(
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+    ) -> None:
+        if self._packet_magic is None:
+            super().records(data, messages, raw, found)
+        else:
+            self._packets(data, messages, raw, found)
 
 
 # Detection

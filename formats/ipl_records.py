@@ -1,32 +1,37 @@
 """IPFilter's records decoded: one function made for each layout and log.
 
-`decoders` makes them for a stream. What differs between layouts is read from the layout when the
-function is made, not at every record; what repeats from record to record (names, groups, flag
-words) is remembered, bounded, since whoever sends packets chooses it.
+`packets` and `flows` make them for a stream. What differs between layouts is read from the layout
+when the function is made, not at every record. What the records of one rule have in common is
+remembered by its bytes, and names are; bounded, since whoever sends packets chooses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
-from pylog.formats import Message, Stream
+from pylog.formats import Message, Raw, Stream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields, swapped
-from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.plan import BYTEORDER, Plan, Unpack
 from pylog.memo import Memo
-from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record
+from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record, rfc3339
 
-Decode = Callable[[bytes, Message, bool], Record]
+Decode = Callable[[bytes, Message, Raw], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
+DecodeMany = Callable[[bytes, Iterable[Message], Raw, list[Record]], None]
+"""(data, messages, whether to keep their bytes, where to put the records); DecodeError."""
 
 NONE32 = 0xFFFFFFFF
-PACKET_FIELDS = (
-    "ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec", "fl_unit", "fl_rule", "fl_flags",
-    "fl_lflags", "fl_logtag", "fl_nattag", "fl_loglevel", "fl_group", "fl_dir", "fl_breason",
-    "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
+_OWN_FIELDS = ("ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec")
+"""What each packet record has for itself."""
+RULE_FIELDS = (
+    "fl_unit", "fl_rule", "fl_flags", "fl_lflags", "fl_logtag", "fl_nattag", "fl_loglevel",
+    "fl_group", "fl_dir", "fl_breason", "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
 )  # fmt: skip
+"""What the packets that one rule logs on one interface have in common."""
 
 
 def _c_string(array: bytes) -> str:
@@ -37,10 +42,12 @@ def _c_string(array: bytes) -> str:
 _text = Memo(_c_string)
 
 
-def decoders(stream: Stream, layout: Layout, plans: dict[str, Plan]) -> dict[str, Decode]:
-    """The functions that decode the records of each log of a layout."""
-    make = {"ipf": _packet_decoder, "nat": _nat_decoder, "state": _state_decoder}
-    return {device: make[device](stream, layout, plan) for device, plan in plans.items()}
+def flows(stream: Stream, layout: Layout, plans: dict[str, Plan]) -> dict[str, Decode]:
+    """The functions that decode the records of a layout's NAT and state logs."""
+    make = {"nat": _nat_decoder, "state": _state_decoder}
+    return {
+        device: make[device](stream, layout, plans[device]) for device in make if device in plans
+    }
 
 
 def _nanoseconds(stream: Stream, pos: int, sec: int, usec: int) -> int:
@@ -107,17 +114,36 @@ def _group_text(group: int | bytes | None) -> str | None:
 _groups = Memo(_group_text)
 
 
-def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
-    """A function that decodes packet records."""
-    major, host_order, order = layout.version.major, layout.host_order_ip, layout.abi.order
+class _Rule(NamedTuple):
+    """What the rule fields of a packet record say.
+
+    fields   of the record, from action to family
+    extra    for the record's own copy
+    """
+
+    fields: tuple[Any, ...]
+    extra: dict[str, Any]
+
+
+@cache
+def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
+    """A reader of the own fields and the bytes of the rule fields; and what those say."""
+    read, values = layout.plan("ipf").keyed(_OWN_FIELDS, RULE_FIELDS)
+    major, order = layout.version.major, layout.abi.order
     flags_table, lflags_table, reasons, _ = names.words(layout.version)
-    read, fixed, name = plan.reader(PACKET_FIELDS), plan.size, layout.name
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
     action_of = _action_4 if major >= 4 else _action_3
 
-    def explain(key: tuple[Any, ...]) -> tuple[Any, bool | None, dict[str, Any]]:
-        """Action, short and extra, of the fields that tell them."""
-        flags, lflags, logtag, nattag, loglevel, family, uuid = key
+    def explain(runs: tuple[bytes, ...]) -> _Rule:
+        (
+            unit, rule, flags, lflags, logtag, nattag, loglevel, group, direction, breason,
+            family, ifname, uuid, bits,
+        ) = values(runs)  # fmt: skip
+        if bits is not None:  # 2.x: u_long flags:24, unit:8
+            flags, unit = split_bits(bits, order)
+        if narrow:
+            rule = NONE32 if rule == 0xFFFF else rule
+            group = None if group == 0xFFFF else group
         extra: dict[str, Any] = {"fl_flags": names.bit_names(flags_table, flags)}
         if lflags:
             extra["fl_lflags"] = names.bit_names(lflags_table, lflags)
@@ -132,39 +158,6 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         if uuid and any(uuid):
             extra["fl_uuid"] = uuid.hex()
         short = bool(lflags & 0x8 if major >= 4 else flags & 0x8000000) or None
-        return action_of(flags), short, extra
-
-    facts = Memo(explain)
-
-    def decode(data: bytes, message: Message, raw: bool) -> PacketRecord:
-        start, end = message.start, message.end
-        (
-            count, seq, sec, usec, unit, rule, flags, lflags, logtag, nattag, loglevel, group,
-            direction, breason, family, ifname, uuid, bits,
-        ) = read(data, start)  # fmt: skip
-        if count == 0:
-            _check_count(stream, start, count)
-        if usec >= 1_000_000 or sec > MAX_SECONDS:
-            _nanoseconds(stream, start, sec, usec)
-        if bits is not None:  # 2.x: u_long flags:24, unit:8
-            flags, unit = split_bits(bits, order)
-        if narrow:
-            rule = NONE32 if rule == 0xFFFF else rule
-            group = None if group == 0xFFFF else group
-        packet = data[start + fixed : end]
-        version = packet[0] >> 4 if packet else 0
-        if version == 4:
-            if host_order:
-                packet = swapped(packet)
-            found = fields(packet, 0, len(packet), ETH_P_IP)
-        elif version == 6:
-            found = fields(packet, 0, len(packet), ETH_P_IPV6)
-        else:
-            raise stream.error(start + fixed, "ip_v", version, "4 or 6")
-        action, short, extra = facts[flags, lflags, logtag, nattag, loglevel, family, uuid]
-        extra = extra.copy()
-        if found[-1]:
-            extra |= found[-1]
         if direction is None:  # before 3.4.29: FR_OUTQUE, FR_INQUE
             direction = 1 if flags & 0x4 else 0 if flags & 0x8 else None
         elif direction > 1:
@@ -172,10 +165,8 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         device = _text[ifname] or None
         if major < 5 and unit is not None and device and not device[-1].isdigit():
             device += str(unit) if unit < 0x8000 else ""  # else never written
-        return PacketRecord(*(
-            "ipl", name, _offset(stream, message), sec * 1_000_000_000 + usec * 1000,
-            _observed(stream, message),
-            seq, count, action, short,
+        fields = (
+            action_of(flags), short,
             "in" if direction == 0 else "out" if direction == 1 else None,
             None,
             rule + 1 if rule != NONE32 else None,
@@ -185,13 +176,54 @@ def _packet_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             None if direction == 1 else device,
             device if direction == 1 else None,
             None, None, None, None, None, None, None, None, None,
-            *found[:11],
-            len(packet),
-            found[11],
-            extra,
-            packet,
-            data[start:end] if raw else None,
-        ))  # fmt: skip
+        )  # fmt: skip
+        return _Rule(fields, extra)
+
+    return read, Memo(explain)
+
+
+def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeMany:
+    """A function that decodes packet records, and leaves others to `stream.decode`."""
+    (read, rules), fixed, name = _rules(layout), plan.size, layout.name
+    host_order, numbered = layout.host_order_ip, "ipl_seqnum" in plan.places
+    counted, own = "ipl_count" in plan.places, len(_OWN_FIELDS)
+
+    def decode(data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]) -> None:
+        add, base, shaped = found.append, None if stream.live else stream.base, stream.shaped
+        for message in messages:
+            start, end, origin = message.start, message.end, message.origin
+            if not data.startswith(magic, start):
+                add(stream.record(data, message, raw))
+                continue
+            told = read(data, start)
+            count, seq, sec, usec = told[:own]
+            if count == 0:
+                _check_count(stream, start, count)
+            if usec >= 1_000_000 or sec > MAX_SECONDS:
+                _nanoseconds(stream, start, sec, usec)
+            at = start + fixed
+            packet = data[at:end]
+            version = packet[0] >> 4 if packet else 0
+            if version == 4:
+                ethertype = ETH_P_IP
+                if host_order:
+                    packet = swapped(packet)
+            elif version == 6:
+                ethertype = ETH_P_IPV6
+            else:
+                raise stream.error(at, "ip_v", version, "4 or 6")
+            rule, extra = rules[told[own:]]
+            time_ns = sec * 1_000_000_000 + usec * 1000
+            observed_ns = stream.observed_ns if origin is None else origin.observed_ns
+            add(PacketRecord(*(
+                "ipl", name, None if base is None else base + start,
+                rfc3339(time_ns) if shaped else time_ns,
+                rfc3339(observed_ns) if shaped and observed_ns is not None else observed_ns,
+                seq if numbered else None, count if counted else None, *rule,
+                *fields(packet, 0, end - at, ethertype, extra.copy()),
+                packet.hex() if shaped else packet,
+                data[start:end] if raw and not shaped else None,
+            )))  # fmt: skip
 
     return decode
 
@@ -218,7 +250,7 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     directions = names.NAT_DIRECTIONS if "nl_pkts.0" in plan.names else ("total",)
     legacy = layout.version.natlog in ("3.1", "3.2early")
 
-    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
+    def decode(data: bytes, message: Message, raw: Raw) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         _check_count(stream, start, f["ipl_count"])
@@ -279,7 +311,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     states = names.words(layout.version).tcp_states
     order = BYTEORDER[layout.abi.order]
 
-    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
+    def decode(data: bytes, message: Message, raw: Raw) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         _check_count(stream, start, f["ipl_count"])

@@ -13,13 +13,15 @@ pages; what the kernel really sends was recorded on Linux 6.18.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import partial
+from struct import Struct as CStruct
 from typing import Any
 
 from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
 from pylog.errors import DecodeError
-from pylog.formats import LIMIT, Dropped, Guess, Item, Message, nfct, packet
+from pylog.formats import LIMIT, Dropped, Guess, Item, Message, Raw, nfct, packet
 from pylog.formats import Stream as BaseStream
 from pylog.formats.netlink import (
     IPV4_ADDRESS,
@@ -40,6 +42,7 @@ from pylog.formats.netlink import (
     to_dict,
 )
 from pylog.formats.netlink import message as message_schema
+from pylog.formats.nfulnl_usual import Usual
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.formats.scrub import Scrubber
 from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan
@@ -185,6 +188,8 @@ class Stream(BaseStream):
         self.needle, self.needle_at, self.needle_size = re.compile(re.escape(kind)), 4, 2
         self._header = _nlmsghdr[order]
         self._attribute = nlattr[order]
+        self._size_and_kind = CStruct(f"{order}IH").unpack_from
+        self._usual = Usual(self, order, READERS, LINKTYPE_NFLOG)
 
     def measure(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
@@ -196,6 +201,17 @@ class Stream(BaseStream):
         if not 16 <= size <= LIMIT or (kind >> 8 and size < 20) or kind == 0:
             raise self.error(pos, "nlmsg_len", size, f"16 (a log message: 20) to {LIMIT}")
         return self._after(data, pos + size) if size & 3 else pos + int(size)
+
+    def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
+        last, read, add = len(data) - 20, self._size_and_kind, items.append
+        while pos <= last:
+            size, kind = read(data, pos)
+            end = pos + size
+            if kind != NFULNL_MSG_PACKET or size & 3 or not 20 <= size <= LIMIT or end > last + 20:
+                break
+            add(Message(pos, end))
+            pos = end
+        return pos
 
     def _after(self, data: bytes, end: int) -> int:
         """Where the message after one of odd length begins: padded, or a datagram begun anew."""
@@ -299,7 +315,12 @@ class Stream(BaseStream):
             pos += (size + 3) & ~3
         return slots, unknown
 
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+    def records(
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+    ) -> None:
+        self._usual.records(data, messages, raw, found)
+
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
         start, end, origin = message.start, message.end, message.origin
         bare = origin is not None and origin.linktype == LINKTYPE_NFLOG
         at = start if bare else start + 16
@@ -323,8 +344,6 @@ class Stream(BaseStream):
         tags: tuple[Vlan, ...] = ()
         if vlan is not None:
             tags = self._vlan(vlan, at, extra)
-        found: packet.Fields = _NO_HEADERS
-        caplen = None
         if payload:
             ethernet = _ethernet_size(family, hook_number, payload, hw_protocol, l2hdr)
             if ethernet:
@@ -335,12 +354,11 @@ class Stream(BaseStream):
             if more:
                 tags += more
                 payload = payload[network:]
-            caplen = len(payload)
-            found = packet.fields(payload, 0, caplen, ethertype)
-            if found[-1]:
-                extra |= found[-1]
+            found = packet.fields(payload, 0, len(payload), ethertype, extra)
         elif hdr is not None or family in ETHERTYPES:
-            found = packet.Headers(family=packet.FAMILIES.get(hw_protocol, hw_protocol))
+            found = (packet.FAMILIES.get(hw_protocol, hw_protocol), *_NO_PACKET, extra)
+        else:
+            found = (None, *_NO_PACKET, extra)
         if hwheader is None:
             hwheader = l2hdr
         elif l2hdr is not None and l2hdr != hwheader:
@@ -384,10 +402,7 @@ class Stream(BaseStream):
             None if hwtype is None else hwtype[0],
             hwheader.hex() if hwheader else None,
             tags or None,
-            *found[:11],
-            caplen,
-            found[11],
-            extra,
+            *found,
             payload or None,
             self.raw(data, message) if raw else None,
         ))  # fmt: skip
@@ -407,7 +422,7 @@ class Stream(BaseStream):
         return (packet.vlan_tag(found["NFULA_VLAN_TCI"], found.get("NFULA_VLAN_PROTO")),)
 
 
-_NO_HEADERS = packet.Headers()
+_NO_PACKET = (None,) * 12  # from protocol to cut
 ETHERTYPES = {2: packet.ETH_P_IP, 10: packet.ETH_P_IPV6, 3: packet.ETH_P_ARP}
 """What a message is of that does not tell, by nfgen_family."""
 LINK_HEADER_HOOKS = ((5, 1), (3, 1))

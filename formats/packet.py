@@ -12,8 +12,9 @@ Sources: RFC 791, 8200, 826, 9293, 768, 792, 4443, 9260, 4302, 4303, 2784, IEEE 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct as CStruct
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from construct import Bytes, Int8ub, Int16ub, Int32ub, Struct
 
@@ -79,10 +80,19 @@ _ipv4_fields = _ipv4.reader(
     ("version_ihl", "length", "id", "flags_offset", "protocol", "src", "dst")
 )
 _tcp_fields = _tcp.reader(("sport", "dport", "flags"))
+_ipv4_tcp = Plan(Struct(*IPV4.subcons, "tcp" / TCP))
+_USUAL: Final[int] = _ipv4_tcp.size
+_usual_fields: Final[
+    Callable[[bytes, int], tuple[int, Any, int, int, bytes, bytes, Any, Any, int]]
+] = _ipv4_tcp.reader(
+    ("version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags")
+)
 _ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
 _u16_pair = CStruct(">HH").unpack_from
 
-ETH_P_IP, ETH_P_ARP, ETH_P_IPV6 = 0x0800, 0x0806, 0x86DD
+ETH_P_IP: Final = 0x0800
+ETH_P_ARP: Final = 0x0806
+ETH_P_IPV6: Final = 0x86DD
 ETH_P_8021Q, ETH_P_8021AD = 0x8100, 0x88A8
 FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp"}
 
@@ -122,8 +132,14 @@ Fields = tuple[Any, ...]
 # Text of addresses and flags
 
 
+_OCTET = [str(n) for n in range(256)]
+
+
 def _address_text(address: bytes) -> str:
-    return "{}.{}.{}.{}".format(*address) if len(address) == 4 else _ipv6_text(address)
+    if len(address) == 4:
+        a, b, c, d = address
+        return f"{_OCTET[a]}.{_OCTET[b]}.{_OCTET[c]}.{_OCTET[d]}"
+    return _ipv6_text(address)
 
 
 def _ipv6_text(address: bytes) -> str:
@@ -145,7 +161,7 @@ def _ipv6_text(address: bytes) -> str:
     return f"{':'.join(words[:best])}::{':'.join(words[best + best_length :])}"
 
 
-addresses = Memo(_address_text, 65536)
+addresses: Final = Memo(_address_text, 65536)
 """addresses[b] is the text of an IPv4 (4 bytes) or IPv6 (16 bytes) address."""
 
 
@@ -173,7 +189,7 @@ def mac(address: bytes) -> str:
     return address.hex(":")
 
 
-TCP_FLAGS = tuple(
+TCP_FLAGS: Final = tuple(
     "".join(
         letter
         for letter, bit in (("A", 16), ("R", 4), ("S", 2), ("F", 1), ("U", 32), ("P", 8),
@@ -191,10 +207,10 @@ def headers(data: bytes, start: int, end: int, ethertype: int) -> Headers:
 
     ethertype   ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; others give a Headers with the number as family
     """
-    return Headers(*fields(data, start, end, ethertype))
+    return Headers(*_headers(data, start, end, ethertype))
 
 
-def fields(data: bytes, start: int, end: int, ethertype: int) -> Fields:
+def _headers(data: bytes, start: int, end: int, ethertype: int) -> Fields:
     """As `headers`, as a plain tuple, which is made much faster."""
     if ethertype == ETH_P_IP:
         return _ipv4_headers(data, start, end, 0)
@@ -203,6 +219,33 @@ def fields(data: bytes, start: int, end: int, ethertype: int) -> Fields:
     if ethertype == ETH_P_ARP:
         return _arp_headers(data, start, end)
     return Headers(family=ethertype)
+
+
+def fields(
+    data: bytes, start: int, end: int, ethertype: int, extra: dict[str, Any]
+) -> tuple[Any, ...]:
+    """What the packet data[start:end] tells for a record: its fields from family to extra.
+
+    extra   what else the record has to say; what only some protocols have is added to it
+    """
+    size = end - start
+    if ethertype == ETH_P_IP and size >= _USUAL:  # nearly all are: both headers at once
+        version, length, bits, protocol, src, dst, sport, dport, flags = _usual_fields(data, start)
+        if version == 0x45 and not bits & 0x3FFF:
+            if protocol == 6:
+                return ("ipv4", 6, addresses[src], addresses[dst], sport, dport,
+                        TCP_FLAGS[flags], None, None, None, length, size, None, extra)  # fmt: skip
+            if protocol == 17:
+                return ("ipv4", 17, addresses[src], addresses[dst], sport, dport,
+                        None, None, None, None, length, size, None, extra)  # fmt: skip
+            kind, code = sport >> 8, sport & 0xFF  # the same bytes
+            if protocol == 1 and kind not in ICMP_ERRORS:
+                return ("ipv4", 1, addresses[src], addresses[dst], None, None,
+                        None, kind, code, None, length, size, None, extra)  # fmt: skip
+    *found, cut, more = _headers(data, start, end, ethertype)
+    if more:
+        extra |= more
+    return (*found, size, cut, extra)
 
 
 def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:

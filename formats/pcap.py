@@ -9,14 +9,26 @@ and unknown blocks are counted in `other`. The blocks themselves are in `formats
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, partial
+from struct import Struct as CStruct
 from types import ModuleType
 
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Begun, Damage, Dropped, Guess, Interfaces, Item, Message, modules
+from pylog.formats import (
+    HEAD,
+    Begun,
+    Damage,
+    Dropped,
+    Guess,
+    Interfaces,
+    Item,
+    Message,
+    Raw,
+    modules,
+)
 from pylog.formats import Stream as BaseStream
 from pylog.formats.pcap_blocks import (
     BYTE_ORDER_MAGIC,
@@ -50,6 +62,7 @@ class Interface(msgspec.Struct):
     """An interface of a capture: pcap has one, pcapng any number in each section.
 
     units   time stamps count 1/units seconds, from `offset_s` seconds after 1970
+    stream  of the packets' format, where the interface names their layout
     """
 
     linktype: int
@@ -60,12 +73,15 @@ class Interface(msgspec.Struct):
     offset_s: int = 0
     observed: bool = True
     names: dict[int, str] = {}
+    stream: BaseStream | None = None
 
     def nanoseconds(self, ticks: int) -> int:
+        if self.units == 10**9:
+            return self.offset_s * 10**9 + ticks
         return self.offset_s * 10**9 + ticks * 10**9 // self.units
 
 
-class Origin(msgspec.Struct):
+class Origin(msgspec.Struct, gc=False):
     """Where a message was captured: link type and time of capture; `cut` by the snaplen.
 
     stream   the stream of the format that it is of
@@ -150,12 +166,17 @@ class Stream(BaseStream):
             return pos + 16
         _, fraction, caplen, _ = self._packet(data, pos)
         interface = self.interfaces[0]
-        limit = max(interface.snaplen & 0x7FFFFFFF, MAXIMUM_SNAPLEN)
-        if caplen > min(limit, MAXIMUM_BLOCK):
-            raise self.error(pos + 8, "caplen", caplen, f"at most {min(limit, MAXIMUM_BLOCK)}")
+        limit = self._longest(interface)
+        if caplen > limit:
+            raise self.error(pos + 8, "caplen", caplen, f"at most {limit}")
         if fraction >= interface.units:
             raise self.error(pos + 4, "fraction of a second", fraction, f"below {interface.units}")
         return pos + 16 + int(caplen)
+
+    @staticmethod
+    def _longest(interface: Interface) -> int:
+        """How many bytes a packet of pcap may have."""
+        return min(max(interface.snaplen & 0x7FFFFFFF, MAXIMUM_SNAPLEN), MAXIMUM_BLOCK)
 
     def _measure_block(self, data: bytes, pos: int) -> int:
         if pos + 12 > len(data):
@@ -208,6 +229,46 @@ class Stream(BaseStream):
         return True if whole else False if final else None
 
     # Blocks
+
+    def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
+        if self.container == "pcapng":
+            return self._plain_blocks(data, pos, items)
+        return self._plain_packets(data, pos, items) if self._is_pcap else pos
+
+    def _plain_blocks(self, data: bytes, pos: int, items: list[Item]) -> int:
+        """Take enhanced packets without options."""
+        plan, end_of = plans(self.order)["enhanced packet"], CStruct(f"{self.order}I").unpack_from
+        unpack, head, interfaces = plan.unpack, plan.size, self.interfaces
+        last = len(data) - head
+        while pos <= last:
+            kind, size, number, high, low, caplen, length = unpack(data, pos)
+            at, end = pos + head, pos + size
+            if kind != EPB or number >= len(interfaces) or end > len(data):
+                break
+            if size != head + (caplen + 3 & ~3) + 4 or size > MAXIMUM_BLOCK:
+                break
+            if end_of(data, end - 4)[0] != size:
+                break
+            self._accept_packet(
+                data, at, at + caplen, interfaces[number], high << 32 | low, caplen < length, items
+            )
+            pos = end
+        return pos
+
+    def _plain_packets(self, data: bytes, pos: int, items: list[Item]) -> int:
+        """Take packets of pcap."""
+        (interface,), unpack, last = self.interfaces, self._packet, len(data) - 16
+        limit, units = self._longest(interface), interface.units
+        while pos <= last:
+            sec, fraction, caplen, length = unpack(data, pos)
+            at, end = pos + 16, pos + 16 + caplen
+            if caplen > limit or fraction >= units or end > len(data):
+                break
+            self._accept_packet(
+                data, at, end, interface, sec * units + fraction, caplen < length, items
+            )
+            pos = end
+        return pos
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
         if self.container == "pcap":
@@ -338,6 +399,8 @@ class Stream(BaseStream):
         self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
     ) -> BaseStream:
         """The stream of the packet's format: as the interface names it, or as its bytes tell."""
+        if interface.stream is not None:
+            return interface.stream
         linktype = interface.linktype
         names = [interface.description, self._inner_layout or ""]
         for name in reversed(names) if self._named else names:
@@ -348,6 +411,7 @@ class Stream(BaseStream):
                 except ValueError:  # a description that is no layout, a layout of another format
                     continue
             if stream is not None:
+                interface.stream = stream
                 return stream
         name = module.captured_layout(data[start:end], linktype, self.base + start)
         if (linktype, name) not in self._inner:
@@ -356,12 +420,30 @@ class Stream(BaseStream):
 
     # Messages
 
-    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
-        origin: Origin = message.origin
+    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
+        return self._inner_of(message.origin).decode(data, message, raw)
+
+    def records(
+        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+    ) -> None:
+        run: list[Message] = []
+        stream = names = None
+        for message in messages:
+            origin = message.origin
+            if run and (origin.stream is not stream or origin.names is not names):
+                self._inner_of(run[0].origin).records(data, run, raw, found)
+                run = []
+            stream, names = origin.stream, origin.names
+            run.append(message)
+        if run:
+            self._inner_of(run[0].origin).records(data, run, raw, found)
+
+    def _inner_of(self, origin: Origin) -> BaseStream:
+        """The stream of the message's own format, set up to decode it."""
         inner, names = origin.stream, origin.names
-        inner.base, inner.live = self.base, self.live
+        inner.base, inner.live, inner.shaped = self.base, self.live, self.shaped
         inner.interface_name = (lambda index: names.get(index, index)) if names else int
-        return inner.decode(data, message, raw)
+        return inner
 
     def raw(self, data: bytes, message: Message) -> bytes:
         inner: BaseStream = message.origin.stream

@@ -5,7 +5,7 @@ Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, the tcpdump.org link 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from struct import Struct as CStruct
 
@@ -194,6 +194,16 @@ def interface_block(
     return _block("interface", IDB, fields, b"", options, order)
 
 
+@cache
+def _plain_packet(order: str) -> tuple[int, Callable[..., bytes], list[Callable[[int], bytes]]]:
+    """Of an enhanced packet without options: size of the head, what packs it, and what the end.
+
+    The end is packed according to how many bytes the packet lacks to fill its words.
+    """
+    plan = plans(order)["enhanced packet"]
+    return plan.size, plan.pack_values, [CStruct(f"{order}{pad}xI").pack for pad in range(4)]
+
+
 def packet_block(
     data: bytes, observed_ns: int, *, interface: int = 0, length: int | None = None,
     dropped: int = 0, comments: Sequence[bytes] = (), order: str = "<",
@@ -203,14 +213,19 @@ def packet_block(
     A time after the year 2554 does not fit, and becomes the last that does.
     """
     observed_ns = min(observed_ns, 2**64 - 1)
-    fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF,
-              "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
+    kept = len(data)
+    length = kept if length is None else length
+    high, low, pad = observed_ns >> 32, observed_ns & 0xFFFFFFFF, -kept & 3
+    if not dropped and not comments:
+        head, pack, ends = _plain_packet(order)
+        size = head + kept + pad + 4
+        return pack(EPB, size, interface, high, low, kept, length) + data + ends[pad](size)
+    fields = {"interface": interface, "high": high, "low": low, "caplen": kept, "len": length}
     count = min(dropped, 2**64 - 1).to_bytes(8, BYTEORDER[order])
     options = [(OPT_COMMENT, comment) for comment in comments]
     if dropped:
         options.append((EPB_DROPCOUNT, count))
-    body = data + bytes(-len(data) % 4)
-    return _block("enhanced packet", EPB, fields, body, options, order)
+    return _block("enhanced packet", EPB, fields, data + bytes(pad), options, order)
 
 
 def statistics_block(

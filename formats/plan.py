@@ -92,6 +92,7 @@ class Plan:
     places   the leaf of each name
     size     of the fixed part in bytes
     unpack   (data, offset) -> values; raises struct.error when fewer than `size` bytes are left
+    pack_values   (*values) -> the fixed part, padding being zeros
     """
 
     def __init__(self, schema: Any) -> None:
@@ -102,6 +103,7 @@ class Plan:
         self.size = last.offset + last.size
         self._struct = struct.Struct(self._format(self.leaves, self.size))
         self.unpack: Unpack = self._struct.unpack_from
+        self.pack_values = self._struct.pack
 
     @staticmethod
     def _format(chosen: Sequence[Leaf], size: int) -> str:
@@ -110,8 +112,10 @@ class Plan:
             raise ValueError("fields of both byte orders: declare the minor ones as Bytes")
         code, at = (orders.pop() if orders else "="), 0
         for leaf in chosen:
-            code += "x" * (leaf.offset - at) + leaf.code
-            at = leaf.offset + leaf.size
+            if leaf.size:
+                code += "x" * (leaf.offset - at)
+                at = leaf.offset + leaf.size
+            code += leaf.code
         return code + "x" * (size - at)
 
     def dtype(self, size: int | None = None, names: Sequence[str] | None = None) -> Any:
@@ -131,7 +135,7 @@ class Plan:
 
     def pack(self, fields: Mapping[str, Any]) -> bytes:
         """The fixed part with the values of `fields`, by name; padding is zeros."""
-        return self._struct.pack(*[fields[name] for name in self.names])
+        return self.pack_values(*[fields[name] for name in self.names])
 
     def get(self, data: bytes | bytearray, name: str) -> int:
         """The number in one field of the data."""
@@ -157,6 +161,51 @@ class Plan:
             return lambda data, offset: unpack(data, offset) + lacking
         pick = itemgetter(*(have.index(n) if n in have else len(have) for n in names))
         return lambda data, offset: pick((*unpack(data, offset), None))
+
+    def keyed(
+        self, singly: Sequence[str], together: Sequence[str]
+    ) -> tuple[Unpack, Callable[[tuple[bytes, ...]], tuple[Any, ...]]]:
+        """Two functions: (data, offset) -> the values of `singly`, then runs of bytes; and
+        runs -> the values of `together`, None for one the schema lacks.
+
+        A run is what adjacent fields of `together` hold, byte for byte. Equal runs mean the same:
+        they are a key to what was made of them before. A field of `singly` that the schema lacks
+        is b"". All of them must lie before the runs.
+        """
+        runs = self._runs(together)
+        chosen = [self.places.get(name, Leaf(name, 0, 0, "0s", "=")) for name in singly]
+        chosen += [Leaf("", start, end - start, f"{end - start}s", "=") for start, end in runs]
+        offsets = [leaf.offset for leaf in chosen if leaf.size]
+        unpack: Unpack
+        if offsets == sorted(offsets):
+            unpack = struct.Struct(self._format(chosen, self.size)).unpack_from
+        else:
+            places = sorted(range(len(chosen)), key=lambda i: chosen[i].offset)
+            code = self._format([chosen[i] for i in places], self.size)
+            sort = itemgetter(*(places.index(i) for i in range(len(chosen))))
+            unpack_sorted = struct.Struct(code).unpack_from
+            unpack = lambda data, offset: sort(unpack_sorted(data, offset))  # noqa: E731
+        read = self.reader(together)
+
+        def values(octets: tuple[bytes, ...]) -> tuple[Any, ...]:
+            whole = bytearray(self.size)
+            for (start, end), run in zip(runs, octets, strict=True):
+                whole[start:end] = run
+            return read(whole, 0)
+
+        return unpack, values
+
+    def _runs(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Start and end of each stretch of adjacent fields."""
+        runs: list[tuple[int, int]] = []
+        for leaf in self.leaves:
+            if leaf.name in names:
+                end = leaf.offset + leaf.size
+                if runs and runs[-1][1] == leaf.offset:
+                    runs[-1] = runs[-1][0], end
+                else:
+                    runs.append((leaf.offset, end))
+        return runs
 
     def cut(self, data: bytes, start: int, end: int) -> tuple[Any, ...]:
         """As `unpack`, for a header of which only data[start:end] was kept: None for the rest."""

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from pylog import backends
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.formats import Raw
 from pylog.merge import WINDOW_S, Merged
 from pylog.reader import OnError, Reader
 from pylog.record import (
@@ -54,7 +55,7 @@ def open(
     *,
     layout: str | None = None,
     on_error: OnError = "resync",
-    raw: bool = False,
+    raw: Raw = False,
     **options: Any,
 ) -> Reader:
     """A Reader of one log: NAME:ADDRESS, a path, "-" (standard input), or a binary file object.
@@ -66,7 +67,8 @@ def open(
 
     layout     "ipl-5.1.2-lp64le" and the like, in place of detection
     on_error   "resync": damage becomes a LossRecord and reading goes on; "strict": DecodeError
-    raw        keep the bytes of each message in `record.raw`
+    raw        keep the bytes of each message in `record.raw`; "only" those, and of the rest what
+               tells a record from others: times, number, log and interfaces, for fast copying
     options    of the source, e.g. netns="fw", qthresh=1: pylog.backends.nflog.OPTIONS
 
     Raises BackendError when the source cannot be opened or read, DecodeError when it is no log or
@@ -85,7 +87,7 @@ def merge(
     window_s: float = WINDOW_S,
     layout: str | None = None,
     on_error: OnError = "resync",
-    raw: bool = False,
+    raw: Raw = False,
     **options: Any,
 ) -> Merged:
     """One reader of several sources, whose records come in the order of time.
@@ -115,7 +117,7 @@ def replay(
     loop: bool = False,
     layout: str | None = None,
     on_error: OnError = "resync",
-    raw: bool = False,
+    raw: Raw = False,
 ) -> Replay:
     """A Reader that gives a recording's records as if they were live, at its own pace.
 
@@ -128,7 +130,7 @@ def replay(
 
 
 def _readers(
-    found: list[backends.Backend], layout: str | None, on_error: OnError, raw: bool
+    found: list[backends.Backend], layout: str | None, on_error: OnError, raw: Raw
 ) -> list[Reader]:
     """A reader of each backend; all backends are closed when one cannot be read."""
     try:

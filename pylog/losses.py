@@ -9,7 +9,7 @@ has settled it, or the end has come.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pylog.formats import Dropped
 from pylog.record import LossRecord, Record, queue_of
@@ -58,6 +58,24 @@ class Losses:
         """From here on any number may come next."""
         self._expected.clear()
 
+    def in_order(self, records: Sequence[Record], start: int) -> int:
+        """How far the records from `start` on follow one another, with nothing lost before any.
+
+        For the one at which that ends, or may end, ask `before`.
+        """
+        if self.any_told:
+            return start
+        expected = self._expected
+        for i in range(start, len(records)):
+            record = records[i]
+            seq = record.seq
+            if seq is not None:
+                queue = queue_of(record)
+                if self.dropped is None or expected.get(queue) != seq:
+                    return i
+                expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
+        return len(records)
+
     def passed(self, queue: str, following: int) -> None:
         """Records of a log came in order, and `following` is the number that is to come next."""
         self._expected[queue] = following
@@ -88,11 +106,6 @@ class Losses:
 
     def before(self, record: Record) -> LossRecord | None:
         """What was lost before the record, one thing at a call; None: the record is next."""
-        if self._doubt is None and self._told is None and self.dropped is not None:
-            queue = queue_of(record)  # the usual case: numbered, and in order
-            if record.seq is not None and self._expected.get(queue) == record.seq:
-                self._expected[queue] = (record.seq + (record.count or 1)) & 0xFFFFFFFF
-                return None
         for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
         if self._doubt is not None and for_good and self._told is None:
             doubt, self._doubt = self._doubt, None

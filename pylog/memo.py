@@ -9,19 +9,30 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Memo(dict[K, V]):
-    """memo[key] is make(key), remembered.
+class Bounded(dict[K, V]):
+    """A dict that forgets everything when it holds `limit` keys: `keep` puts one more into it.
 
-    It forgets everything when it holds `limit` keys: whoever sends packets chooses the keys.
+    Whoever sends packets chooses the keys.
     """
 
-    def __init__(self, make: Callable[[K], V], limit: int = 4096) -> None:
+    def __init__(self, limit: int = 4096) -> None:
         super().__init__()
-        self._make = make
         self._limit = limit
 
-    def __missing__(self, key: K) -> V:
+    def keep(self, key: K, value: V) -> V:
+        """Let the key have the value, which is given back."""
         if len(self) >= self._limit:
             self.clear()
-        value = self[key] = self._make(key)
+        self[key] = value
         return value
+
+
+class Memo(Bounded[K, V]):
+    """memo[key] is make(key), remembered."""
+
+    def __init__(self, make: Callable[[K], V], limit: int = 4096) -> None:
+        super().__init__(limit)
+        self._make = make
+
+    def __missing__(self, key: K) -> V:
+        return self.keep(key, self._make(key))

@@ -23,9 +23,9 @@ from typing import Any, Literal, Self, get_args
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message
+from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message, Raw
 from pylog.losses import Losses
-from pylog.record import LossRecord, Record
+from pylog.record import LossRecord, Record, json_shape
 
 OnError = Literal["resync", "strict"]
 """What to do about damage: tell it and go on, or stop."""
@@ -33,6 +33,9 @@ OnError = Literal["resync", "strict"]
 PATIENCE_S = 1.0
 """How many seconds a source may take for its first HEAD bytes, before what it gave has to do."""
 
+
+LOT = 512
+"""How many records are decoded at a time, and given in a batch, at most."""
 
 _log = logging.getLogger("pylog")
 
@@ -55,6 +58,26 @@ class Records(ABC):
 
         timeout   how many seconds to wait at most; TimeoutError then, and nothing is lost
         """
+
+    def read_batch(self, timeout: float | None = None, limit: int = LOT) -> list[Record]:
+        """The next record, waiting for it as `read` does, and those that are at hand after it.
+
+        limit   how many records to give at most, 1 or more
+        Gives [] at the end, or when it was closed. Much faster than one `read` a record.
+        """
+        record = self.read(timeout)
+        if record is None:
+            return []
+        batch = [record]
+        while len(batch) < limit and self.ready:
+            try:
+                record = self.read(timeout=0)
+            except TimeoutError:
+                break
+            if record is None:
+                break
+            batch.append(record)
+        return batch
 
     @abstractmethod
     def readers(self) -> list[Reader]:
@@ -154,8 +177,6 @@ class Reader(Records):
 
     replayed    give records as a live source does, without offsets
     detection   what the source was found to be; UNDECIDED of a deferred one until records came
-    received    records read so far
-    size        of the last record read, in bytes of its message
     malformed   stretches of bytes so far that no record could be made of
 
     One thread at a time may read. `close` and `stop` may be called from any thread and from signal
@@ -170,26 +191,27 @@ class Reader(Records):
         *,
         layout: str | None = None,
         on_error: OnError = "resync",
-        raw: bool = False,
+        raw: Raw = False,
     ) -> None:
         """Reads the first bytes and finds out what they are, unless the backend is deferred.
 
         layout     the layout's name, in place of detection
         on_error   "resync": tell damage as a LossRecord and go on; "strict": raise DecodeError
-        raw        give each record the bytes it was made of, as `record.raw`
+        raw        give each record the bytes it was made of, as `record.raw`; "only" those and
+                   what tells it from others, not what the packet says: faster, for copying
         Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
         """
         if on_error not in get_args(OnError):
             known_words = ", ".join(get_args(OnError))
             raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
         self.backend = backend
-        self.received = self.size = 0
         self.malformed = 0
         self.detection = UNDECIDED
         self._layout = layout or backend.layout
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
+        self._shaped = False
         self._losses = Losses(backend.logs)
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
@@ -197,7 +219,11 @@ class Reader(Records):
         self._tried = 0
         self._patience: float | None = None
         self._items: list[Item] = []
-        self._next = 0
+        self._first = 0  # the items before are dealt with
+        self._made: list[Record] = []  # of the items from `_first` on, decoded at once;
+        self._in_order = 0  # so many of them are accounted for, they come next,
+        self._given = 0  # and so many of those were given
+        self._received = self._size = 0  # before those
         if backend.layout is not None and self._layout != backend.layout:
             raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
         if backend.layout is not None:
@@ -248,7 +274,7 @@ class Reader(Records):
         self._stream = detection.stream()
         self._others = [make() for make in detection.others]
         for stream in (self._stream, *self._others):
-            stream.live = self._unplaced
+            stream.live, stream.shaped = self._unplaced, self._shaped
             stream.interface_name = self.backend.interface_name
         if self.backend.live and self._layout is None:
             same = "".join(f", or {name}, which reads them alike" for name in detection.layouts[1:])
@@ -271,12 +297,45 @@ class Reader(Records):
                 return True
         return self.backend.wait(timeout_s)
 
+    def shape(self) -> None:
+        """From now on give records as record.json_shape makes them, to be written as JSON only.
+
+        That is faster than to make them so later. None may have been read yet.
+        """
+        self._shaped = True
+        if self.detection is not UNDECIDED:
+            for stream in (self._stream, *self._others):
+                stream.shaped = True
+
     @property
     def dropped(self) -> int | None:
         """Records known to be lost so far, by sequence numbers or the capture's own count; None
         as long as the source has told neither: then it cannot be known.
         """
         return self._losses.dropped
+
+    @property
+    def received(self) -> int:
+        """Records read so far."""
+        return self._received + self._given
+
+    @received.setter
+    def received(self, count: int) -> None:
+        self._received = count - self._given
+
+    @property
+    def size(self) -> int:
+        """Of the record read last, the size of its message in bytes; 0 before any."""
+        if not self._given:
+            return self._size
+        message = self._items[self._next - 1]
+        assert isinstance(message, Message)
+        return message.end - message.start
+
+    @property
+    def _next(self) -> int:
+        """The item that comes next."""
+        return self._first + self._given
 
     @property
     def layout(self) -> str:
@@ -318,6 +377,20 @@ class Reader(Records):
             if not self._more(deadline):
                 return self._end()  # which may have several things to say, one at a call
         return None
+
+    def __next__(self) -> Record:
+        if self._given < self._in_order and not self.backend.closed:
+            self._given += 1
+            return self._made[self._given - 1]
+        return super().__next__()
+
+    def read_batch(self, timeout: float | None = None, limit: int = LOT) -> list[Record]:
+        record = self.read(timeout)
+        if record is None:
+            return []
+        more = self._made[self._given : min(self._in_order, self._given + limit - 1)]
+        self._given += len(more)
+        return [record, *more]
 
     def read_bytes(self, size: int) -> bytes:
         """As many whole raw records as fit in `size` bytes, at least one; b"" at the end.
@@ -385,7 +458,7 @@ class Reader(Records):
                 self.malformed += isinstance(item, Damage)
                 if isinstance(item, Interfaces):
                     item.learn()
-            self._next = len(self._items)
+            self._drop_items()
             if by_system is not None:
                 flushed += by_system + len(self._head)
                 self._head = b""
@@ -422,9 +495,9 @@ class Reader(Records):
             self._losses.overrun(backend.overrun, backend.logs)
             backend.overrun = None
         self._data = self._rest + more
+        self._drop_items()
         self._items = stream.split(self._data, self._final or backend.whole)
         self._rest = self._data[stream.used :]
-        self._next = 0
         if self._strict and stream.damage is not None:
             # the damage goes on: do not wait for its end
             self._items.append(Damage(stream.damage.offset, 0, stream.damage.error))
@@ -447,45 +520,80 @@ class Reader(Records):
         """A loss that was told, and that no record comes after."""
         if not self._losses.any_told:
             return None
-        return self._losses.at_end(self._stream.source, self.layout, not self._unplaced)
+        loss = self._losses.at_end(self._stream.source, self.layout, not self._unplaced)
+        return None if loss is None else self._said(loss)
+
+    def _said(self, loss: LossRecord) -> LossRecord:
+        """The loss in the shape in which records are given."""
+        shape: LossRecord = json_shape(loss) if self._shaped else loss
+        return shape
 
     def _note(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, word of a loss or of interfaces."""
-        self._next += 1
+        self._settle()
+        if isinstance(item, Begun):
+            loss = self._lost()
+            if loss is not None:
+                return loss  # and there may be more to say before it
+            self._losses.restart()
+        self._first += 1
         if isinstance(item, Damage):
             return self._malformed(item.error, item.size, item.offset, item.origin)
         if isinstance(item, Dropped):
             self._losses.tell(item)
         elif isinstance(item, Interfaces):
             item.learn()
-        elif isinstance(item, Begun):
-            loss = self._lost()
-            if loss is not None:
-                self._next -= 1  # there may be more to say
-                return loss
-            self._losses.restart()
         return None
 
     def _decode(self, message: Message) -> Record:
         """The record of the next message, or first what was lost before it."""
-        stream = self._stream
-        try:
-            record = stream.decode(self._data, message, self._raw)
-        except DecodeError as error:
-            found = self._decode_otherwise(message)
-            if found is None:
-                self._next += 1
+        if self._given == len(self._made):
+            self._settle()
+            error = self._decode_ahead()
+            if error is not None:
+                self._first += 1
                 size = message.end - message.start
-                return self._malformed(error, size, stream.base + message.start, message.origin)
-            record = found
-        if record.seq is not None or self._losses.any_told:
+                start = self._stream.base + message.start
+                return self._malformed(error, size, start, message.origin)
+        record = self._made[self._given]
+        if self._given == self._in_order:
             loss = self._losses.before(record)
             if loss is not None:
-                return loss  # the message stays the next one, and is in order then
-        self._next += 1
-        self.received += 1
-        self.size = message.end - message.start
+                return self._said(loss)  # the message stays the next one, and is in order then
+            self._in_order = self._losses.in_order(self._made, self._given + 1)
+        self._given += 1
         return record
+
+    def _decode_ahead(self) -> DecodeError | None:
+        """Decode what comes next, a lot at a time; what is wrong with the very first of it."""
+        messages = []
+        for item in self._items[self._first : self._first + LOT]:
+            if type(item) is not Message:
+                break
+            messages.append(item)
+        try:
+            self._stream.records(self._data, messages, self._raw, self._made)
+        except DecodeError as error:  # which is told when its turn has come
+            if not self._made:
+                record = self._decode_otherwise(messages[0])
+                if record is None:
+                    return error
+                self._made.append(record)
+        self._in_order = self._losses.in_order(self._made, 0)
+        return None
+
+    def _settle(self) -> None:
+        """Let go of the records that were given."""
+        self._size = self.size
+        self._first += self._given
+        self._received += self._given
+        self._made = []
+        self._given = self._in_order = 0
+
+    def _drop_items(self) -> None:
+        """Let go of all items."""
+        self._settle()
+        self._items, self._first = [], 0
 
     def _decode_otherwise(self, message: Message) -> Record | None:
         """The record as another layout reads it that agreed on all that detection saw.
@@ -497,7 +605,7 @@ class Reader(Records):
             other.base, other.used, other.final = stream.base, stream.used, stream.final
             other.observed_ns = stream.observed_ns
             try:
-                record = other.decode(self._data, message, self._raw)
+                record = other.record(self._data, message, self._raw)
             except DecodeError:
                 continue
             other.damage, other.other = stream.damage, stream.other
@@ -516,14 +624,16 @@ class Reader(Records):
             raise self._error
         at = error.offset if offset is None else offset
         stream = self._stream if origin is None else origin.stream
-        return LossRecord(
-            source=stream.source,
-            layout=stream.layout or self.layout,
-            offset=None if self._unplaced else at,
-            observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
-            size=size or None,
-            reason=error.reason,
-            raw=self._octets(at, size, origin) if self._raw else None,
+        return self._said(
+            LossRecord(
+                source=stream.source,
+                layout=stream.layout or self.layout,
+                offset=None if self._unplaced else at,
+                observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
+                size=size or None,
+                reason=error.reason,
+                raw=self._octets(at, size, origin) if self._raw else None,
+            )
         )
 
     def _octets(self, offset: int, size: int, origin: Any) -> bytes | None:

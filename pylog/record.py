@@ -23,6 +23,10 @@ MAX_SECONDS = 253402300799
 """9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
 
 
+JSON_NAMES = {"timestamp_ns": "timestamp", "observed_ns": "observed"}
+"""Where the JSON has another name: there a time is text."""
+
+
 class Fragment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The place of an IP fragment: `id` of the datagram, `offset` in bytes, `more` to follow.
 
@@ -45,7 +49,13 @@ class Vlan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class PacketRecord(
-    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="packet"
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="packet",
+    rename=JSON_NAMES,
 ):
     """A packet that a firewall rule logged (or `count` equal ones, where the kernel folded them).
 
@@ -99,7 +109,13 @@ class PacketRecord(
 
 
 class FlowRecord(
-    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="flow"
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="flow",
+    rename=JSON_NAMES,
 ):
     """An event of a state, NAT or conntrack entry.
 
@@ -139,7 +155,13 @@ class FlowRecord(
 
 
 class LossRecord(
-    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="loss"
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="loss",
+    rename=JSON_NAMES,
 ):
     """Something was lost here: `count` records (None: unknown), or `size` bytes at `offset`.
 
@@ -192,32 +214,9 @@ def escape(text: str) -> str:
 
 # The JSON shape: the same fields, with times as text, packet bytes as hex, and no raw bytes.
 
-
-def _json_struct(record: type[msgspec.Struct]) -> Any:
-    rename = {"timestamp_ns": "timestamp", "observed_ns": "observed"}
-    config = record.__struct_config__
-    required = [(name, Any) for name in ("source", "layout")]
-    optional = [
-        (rename.get(field.name, field.name), Any, None)
-        for field in msgspec.structs.fields(record)
-        if field.name not in ("source", "layout", "raw")
-    ]
-    return msgspec.defstruct(
-        record.__name__,
-        [*required, *optional],
-        tag_field=config.tag_field,
-        tag=config.tag,
-        omit_defaults=True,
-        frozen=True,
-        gc=False,
-    )
-
-
-_JsonPacket = _json_struct(PacketRecord)
-_JsonFlow = _json_struct(FlowRecord)
-_JsonLoss = _json_struct(LossRecord)
-_astuple = msgspec.structs.astuple
+_put = msgspec.structs.force_setattr
 _encoder = msgspec.json.Encoder()
+_THOUSAND = [f"{n:03}" for n in range(1000)]
 
 
 def _second_text(second: int) -> str:
@@ -230,10 +229,10 @@ _seconds = Memo(_second_text)
 
 def rfc3339(timestamp_ns: int) -> str:
     """A time in nanoseconds since 1970 as RFC 3339 UTC text, with 6 or, if needed, 9 decimals."""
-    second, fraction = divmod(timestamp_ns, 1_000_000_000)
-    if fraction % 1000:
-        return f"{_seconds[second]}.{fraction:09d}Z"
-    return f"{_seconds[second]}.{fraction // 1000:06d}Z"
+    microseconds, nanoseconds = divmod(timestamp_ns, 1000)
+    second, fraction = divmod(microseconds, 1_000_000)
+    text = f"{_seconds[second]}.{_THOUSAND[fraction // 1000]}{_THOUSAND[fraction % 1000]}"
+    return f"{text}{_THOUSAND[nanoseconds]}Z" if nanoseconds else f"{text}Z"
 
 
 def json_number(value: Any) -> Any:
@@ -250,20 +249,24 @@ def _json_counters(counters: dict[str, int] | None) -> dict[str, int | str] | No
 
 
 def json_shape(record: Record) -> Any:
-    """The record as the struct that msgspec encodes to the documented JSON."""
-    a = _astuple(record)
-    timestamp = None if a[3] is None else rfc3339(a[3])
-    observed = None if a[4] is None else rfc3339(a[4])
+    """A copy of the record in which every value is as msgspec is to encode it."""
+    whole: Any = record  # msgspec's stubs know no __copy__
+    shape = whole.__copy__()
+    if type(record.timestamp_ns) is int:
+        _put(shape, "timestamp_ns", rfc3339(record.timestamp_ns))
+    if type(record.observed_ns) is int:
+        _put(shape, "observed_ns", rfc3339(record.observed_ns))
+    if record.raw is not None:
+        _put(shape, "raw", None)
     if type(record) is PacketRecord:
-        payload = a[-2]
-        hexed = None if payload is None else payload.hex()
-        return _JsonPacket(a[0], a[1], a[2], timestamp, observed, *a[5:-2], hexed)
-    if type(record) is FlowRecord:
-        *rest, packets, octets, extra, _raw = a[5:]
-        counters = _json_counters(packets), _json_counters(octets)
-        return _JsonFlow(a[0], a[1], a[2], timestamp, observed, *rest, *counters, extra)
-    seq, count, *rest = a[5:-1]
-    return _JsonLoss(a[0], a[1], a[2], timestamp, observed, seq, json_number(count), *rest)
+        if type(record.payload) is bytes:
+            _put(shape, "payload", record.payload.hex())
+    elif type(record) is FlowRecord:
+        _put(shape, "packets", _json_counters(record.packets))
+        _put(shape, "bytes", _json_counters(record.bytes))
+    elif type(record) is LossRecord:
+        _put(shape, "count", json_number(record.count))
+    return shape
 
 
 def to_json(record: Record) -> bytes:
@@ -271,6 +274,8 @@ def to_json(record: Record) -> bytes:
     return _encoder.encode(json_shape(record))
 
 
-def json_lines(records: Iterable[Record]) -> bytes:
-    """The records as JSON objects, each followed by a newline."""
+def json_lines(records: Iterable[Record], shaped: bool = False) -> bytes:
+    """The records as JSON objects, each followed by a newline; `shaped`: by json_shape, already."""
+    if shaped:
+        return _encoder.encode_lines(records)
     return _encoder.encode_lines([json_shape(record) for record in records])

@@ -13,8 +13,8 @@ from math import inf
 
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
-from pylog.formats import Message
-from pylog.reader import OnError, Reader, deadline_of
+from pylog.formats import Message, Raw
+from pylog.reader import OnError, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 
 _log = logging.getLogger("pylog")
@@ -32,6 +32,7 @@ class Replay(Reader):
     """
 
     replayed = True
+    __next__, read_batch = Records.__next__, Records.read_batch  # which wait until one is due
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Replay(Reader):
         loop: bool = False,
         layout: str | None = None,
         on_error: OnError = "resync",
-        raw: bool = False,
+        raw: Raw = False,
     ) -> None:
         """`speed` times the recording's pace, None as fast as it goes; `loop` without an end.
 
@@ -148,6 +149,7 @@ class Replay(Reader):
         self._begin_as(self.detection)
         self._final = self._told_failure = False
         self._head = self._rest = b""
-        self._items, self._next, self._start = [], 0, None
+        self._drop_items()
+        self._start = None
         self._losses.restart()
         return super().read(timeout)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -95,10 +96,18 @@ def test_strict_stops_and_says_where() -> None:
 
 def test_verbose_ends_in_a_summary() -> None:
     done = run("read", "-v", DAMAGED)
-    assert done.stderr.decode() == (
+    read, written = done.stderr.decode().splitlines()
+    assert read == (
         f"pylog: {DAMAGED}: raw, ipl-5.1.2-lp64le: 57 records read, damaged places: 4,"
-        " lost records: 3\n"
+        " lost records: 3"
     )
+    lines = len(done.stdout.splitlines())
+    assert re.fullmatch(rf"pylog: {lines} records written, [\d.]+ us of CPU time each", written)
+
+
+def test_without_records_the_summary_tells_no_time(tmp_path: Path) -> None:
+    done = run("read", "-v", "-n", "0", DAMAGED)
+    assert done.stderr.decode().splitlines()[-1] == "pylog: 0 records written"
 
 
 def test_what_is_no_log_fails_with_one_line(tmp_path: Path) -> None:

@@ -52,3 +52,15 @@ def test_two_byte_orders_in_one_struct_are_refused() -> None:
 def test_single_bytes_have_no_order() -> None:
     assert Plan(Struct("a" / Int8ub, "b" / Int32ul)).unpack(b"\1\2\0\0\0", 0) == (1, 2)
     assert Plan(Struct("a" / Int16ub)).unpack(b"\1\2", 0) == (0x102,)
+
+
+def test_fields_that_go_together_are_taken_as_bytes_and_read_later() -> None:
+    plan = Plan(SCHEMA)
+    data = b"?" + bytes(range(28))
+    read, values = plan.keyed(("a", "none"), ("b", "c.0", "d"))
+    first, lacking, *runs = read(data, 1)
+    assert (first, lacking) == (0, b"")
+    assert runs == [bytes(range(4, 16)), bytes(range(24, 27))]  # b and c.0 are neighbours
+    assert values(tuple(runs)) == plan.reader(("b", "c.0", "d"))(data, 1)
+    read, _ = plan.keyed(("b", "a"), ("d",))  # in the order that is asked for
+    assert read(data, 1) == (0x07060504, 0, bytes(range(24, 27)))

@@ -14,7 +14,7 @@ from pylog.formats.columns import Array, Asked, Blobs, Column, Numbers, Repeated
 from pylog.formats.columns.arrays import alike, follow, gather, words
 from pylog.formats.columns.packet import SIZE, Packets, swap
 from pylog.formats.ipl import MAX_RECORD, Stream
-from pylog.formats.ipl_records import PACKET_FIELDS
+from pylog.formats.ipl_records import RULE_FIELDS
 from pylog.formats.plan import BYTEORDER
 from pylog.record import Record
 
@@ -48,7 +48,7 @@ class Columns:
         self.mask = np.zeros(self.dtype.itemsize, np.uint8)
         """Which bytes of a head tell something else than a number."""
         for leaf in plan.leaves:
-            if leaf.name in PACKET_FIELDS and leaf.name not in NUMBERS:
+            if leaf.name in RULE_FIELDS and leaf.name not in NUMBERS:
                 self.mask[leaf.offset : leaf.offset + leaf.size] = 0xFF
         self.asked = Asked()
         self.none = 2 ** (8 * plan.places["fl_rule"].size) - 1

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 import pylog
+from pylog import memo
 from pylog.errors import BackendError, DecodeError
 
 DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
@@ -28,7 +29,8 @@ class _Version(argparse.Action):
     """Prints the version, which is looked up for nothing else."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"pylog {pylog.__version__}")
+        compiled = "" if memo.__file__.endswith(".py") else " (compiled)"
+        print(f"pylog {pylog.__version__}{compiled}")
         parser.exit()
 
 

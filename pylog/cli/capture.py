@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -127,14 +127,14 @@ class Files:
         self.records = 0
         self._open()
 
-    def write(self, record: Record) -> None:
-        """Write a record; a new file is begun for it if it is time."""
+    def write(self, records: Sequence[Record]) -> None:
+        """Write records; a new file is begun for them if it is time."""
         if self._output is None:
             self._open()
         assert self._output is not None
         with self._told():
-            self._output.write(record)
-        self.records += not isinstance(record, LossRecord)
+            self._output.write_batch(records)
+        self.records += sum(not isinstance(record, LossRecord) for record in records)
 
     def flush(self) -> None:
         """Bring what was written to the file, and end the file if it is large or old enough."""
@@ -234,7 +234,7 @@ def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog capture`."""
     deadline = None if arguments.duration is None else time.monotonic() + arguments.duration
-    with Stopping() as stopping, opened(arguments, arguments.source, raw=True) as records:
+    with Stopping() as stopping, opened(arguments, arguments.source, raw="only") as records:
         stopping.records = records
         greet(records)
         files = Files(arguments.write, arguments.rotate_size, arguments.rotate_time,
@@ -259,7 +259,7 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
     if any(reader.backend.live for reader in records.readers()):
         files.flush()  # so that there is a file to open before anything comes
     while left is None or left > 0:
-        if not records.ready or unwritten == LOT:
+        if not records.ready or unwritten >= LOT:
             if unwritten or files.left_s() == 0.0:
                 files.flush()
             unwritten = 0
@@ -268,15 +268,15 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
                 end(records)
         due = [t for t in (files.left_s(), _left_s(deadline)) if t is not None]
         try:
-            record = records.read(timeout=min(due, default=None))
+            batch = records.read_batch(min(due, default=None), min(left or LOT, LOT))
         except TimeoutError:
             continue
-        if record is None:
+        if not batch:
             return
-        files.write(record)
-        unwritten += 1
-        if left is not None and not isinstance(record, LossRecord):
-            left -= 1
+        files.write(batch)
+        unwritten += len(batch)
+        if left is not None:
+            left -= sum(not isinstance(record, LossRecord) for record in batch)
 
 
 def _left_s(deadline: float | None) -> float | None:

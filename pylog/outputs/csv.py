@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from pylog.record import Fragment, Record, json_shape
+from pylog import outputs
+from pylog.record import JSON_NAMES, Fragment, Record, json_shape
 
 COLUMNS = (
     "kind", "source", "layout", "offset", "timestamp", "observed", "seq", "count", "action",
@@ -25,8 +26,11 @@ COLUMNS = (
 )  # fmt: skip
 """The header. A new column comes at the end, whatever it means."""
 
+_renamed = {name: field for field, name in JSON_NAMES.items()}
+_FIELDS = [_renamed.get(name, name) for name in COLUMNS[1:]]
 
-class Output:
+
+class Output(outputs.Output):
     """Writes records as CSV."""
 
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
@@ -37,10 +41,8 @@ class Output:
 
     def write(self, record: Record) -> None:
         shape = json_shape(record)
-        self._rows.writerow(
-            shape.__struct_config__.tag if name == "kind" else _cell(getattr(shape, name, None))
-            for name in COLUMNS
-        )
+        kind = shape.__struct_config__.tag
+        self._rows.writerow([kind, *(_cell(getattr(shape, name, None)) for name in _FIELDS)])
         if self._text.tell() > 1 << 16:
             self._write()
 

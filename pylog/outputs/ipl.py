@@ -14,6 +14,7 @@ import os
 import stat
 from typing import BinaryIO
 
+from pylog import outputs
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, log_of
 from pylog.formats.ipl_layouts import Layout
@@ -36,7 +37,7 @@ OPTIONS = (
 _log = logging.getLogger("pylog")
 
 
-class Output:
+class Output(outputs.Output):
     """Writes records that were read with raw=True as records of one layout."""
 
     def __init__(

@@ -10,6 +10,7 @@ import logging
 from datetime import UTC, tzinfo
 from typing import BinaryIO
 
+from pylog import outputs
 from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import Printer
 from pylog.options import Option
@@ -26,7 +27,7 @@ OPTIONS = (
 _log = logging.getLogger("pylog")
 
 
-class Output:
+class Output(outputs.Output):
     """Writes records that were read with raw=True as ipmon's lines."""
 
     def __init__(

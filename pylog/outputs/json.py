@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import BinaryIO
 
+from pylog import outputs
 from pylog.record import Record, json_lines
 
 BATCH = 512
 
 
-class Output:
+class Output(outputs.Output):
     """Writes records as JSON lines, a batch at a time."""
 
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
@@ -21,10 +23,19 @@ class Output:
         if len(self._records) >= BATCH:
             self._write()
 
+    def write_batch(self, records: Iterable[Record]) -> None:
+        self._write()
+        self._stream.write(json_lines(records))
+
+    def write_shaped(self, shapes: Iterable[Record]) -> None:
+        """As `write_batch`, for records from a reader that is `shaped`."""
+        self._write()
+        self._stream.write(json_lines(shapes, shaped=True))
+
     def _write(self) -> None:
-        records, self._records = self._records, []
-        if records:
-            self._stream.write(json_lines(records))
+        if self._records:
+            self._stream.write(json_lines(self._records))
+            self._records = []
 
     def flush(self) -> None:
         self._write()

@@ -14,12 +14,14 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import BinaryIO
 
 import pylog
+from pylog import outputs
 from pylog.formats import Interfaces, modules
 from pylog.formats.pcap_blocks import (
     Note,
@@ -55,7 +57,7 @@ class _Interface:
     names: dict[int, str] = field(default_factory=dict)
 
 
-class Output:
+class Output(outputs.Output):
     """Writes records that have their raw bytes as packets of a capture."""
 
     def __init__(self, stream: BinaryIO, colour: bool = False, *, machine: bool = True) -> None:
@@ -113,14 +115,16 @@ class Output:
             if not self._begun:
                 self._blocks.clear()
             self._add(self._section())
-        interface = self._interface(record)
+        key = record.layout, queue_of(record), record.observed_ns is None
+        interface = self._interfaces.get(key) or self._interface(record)
         names = self._new_names(interface, record, module, raw)
-        comments = []
+        comments: Sequence[bytes] = ()
         if names or self._lost is not None:
             lost = None if self._lost is None else self._lost.reason or "nobody said how"
             comments = [Note(interfaces=names, lost=lost).comment()]
         time_ns = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
-        self._last_ns = self._last_ns if time_ns is None else time_ns
+        if time_ns is not None:
+            self._last_ns = time_ns
         self._add(packet_block(packet, self._last_ns, interface=interface.number,
                                dropped=interface.lost, comments=comments,
                                order=self._order))  # fmt: skip
@@ -154,7 +158,10 @@ class Output:
         if not isinstance(record, PacketRecord):
             return {}
         found: dict[int, str | None] = {}
-        for field_name, number in module.interface_numbers(raw, record.layout).items():
+        numbers = (record.extra or {}).get("ifindex") or module.interface_numbers(
+            raw, record.layout
+        )
+        for field_name, number in numbers.items():
             value = getattr(record, field_name)
             name = value if isinstance(value, str) else None
             if interface.names.get(number) != name:

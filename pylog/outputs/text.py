@@ -8,9 +8,11 @@ everything else that is not printable are escaped: prefixes and names come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from pylog import outputs
+from pylog.memo import Memo
 from pylog.record import (
     FlowRecord,
     Fragment,
@@ -33,7 +35,7 @@ _COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}
 _PLAIN = "\x1b[0m"
 
 
-class Output:
+class Output(outputs.Output):
     """Writes records as lines of text, in UTF-8."""
 
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
@@ -41,7 +43,12 @@ class Output:
         self._colour = colour
 
     def write(self, record: Record) -> None:
-        self._stream.write(line(record, self._colour).encode("utf-8", "backslashreplace") + b"\n")
+        self.write_batch((record,))
+
+    def write_batch(self, records: Iterable[Record]) -> None:
+        colour = self._colour
+        lines = "".join([f"{line(record, colour)}\n" for record in records])
+        self._stream.write(lines.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
         self._stream.flush()
@@ -54,26 +61,43 @@ def line(record: Record, colour: bool = False) -> str:
     """The record as one line of text, without the newline."""
     time = record.timestamp_ns if record.timestamp_ns is not None else record.observed_ns
     if isinstance(record, PacketRecord):
-        words, mark = _packet(record), str(record.action)
-    elif isinstance(record, FlowRecord):
-        words, mark = _flow(record), ""
+        first, rest = _packet(record)
+        mark = str(record.action)
     else:
-        words, mark = _loss(record), "lost"
-    first, *rest = (escape(word) for word in words)
+        mark = "lost" if isinstance(record, LossRecord) else ""
+        first, *words = _loss(record) if isinstance(record, LossRecord) else _flow(record)
+        rest = "".join([f" {word}" for word in words])
+    if not rest.isprintable() or not first.isprintable():
+        first, rest = escape(first), escape(rest)
     if colour and mark in _COLOURS:
         first = f"{_COLOURS[mark]}{first}{_PLAIN}"
-    return " ".join(["-" if time is None else rfc3339(time), first, *rest])
+    return f"{'-' if time is None else rfc3339(time)} {first}{rest}"
 
 
-def _packet(record: PacketRecord) -> Iterator[str]:
-    yield f"{'-' if record.action is None else record.action}{' short' if record.short else ''}"
-    if record.direction:
-        yield record.direction
-    devices = [record.physindev, record.indev, record.outdev, record.physoutdev]
-    if any(device is not None for device in devices):
-        yield _devices(record)
-    if record.vlan:
-        yield "vlan " + ".".join(str(tag.id) for tag in record.vlan)
+def _packet(record: PacketRecord) -> tuple[str, str]:
+    """The first word or two, and the others, each after a space."""
+    first, way = _ways[
+        record.action, record.short, record.direction, record.physindev, record.indev,
+        record.outdev, record.physoutdev, record.vlan,
+    ]  # fmt: skip
+    rule = _rules[
+        record.source, record.group, record.rule, record.reason, record.mark, record.uid,
+        record.prefix, record.count,
+    ]  # fmt: skip
+    length = "" if record.length is None else f" len {record.length}"
+    usual = record.protocol == 6 and record.family == "ipv4" and record.fragment is None
+    if usual and record.cut is None and record.tcp_flags is not None:
+        return first, (
+            f"{way} tcp {record.saddr}:{record.sport} -> {record.daddr}:{record.dport}"
+            f" {record.tcp_flags}{length}{rule}"
+        )
+    words = "".join([f" {word}" for word in _layers(record)])
+    cut = f" ({record.cut} header cut)" if record.cut else ""
+    return first, f"{way}{words}{length}{cut}{rule}"
+
+
+def _layers(record: PacketRecord) -> Iterator[str]:
+    """What the packet's headers say."""
     yield from _protocol(record)
     yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
     if record.tcp_flags:
@@ -86,33 +110,52 @@ def _packet(record: PacketRecord) -> Iterator[str]:
         yield "for (" + " ".join(_inner(inner)) + ")"
     if record.fragment:
         yield f"frag {_fragment(record.fragment)}"
-    if record.length is not None:
-        yield f"len {record.length}"
-    if record.cut:
-        yield f"({record.cut} header cut)"
-    if record.rule is not None or (record.group and record.source != "nflog"):
-        yield f"@{record.group or '-1'}:{record.rule if record.rule is not None else '-1'}"
-    if record.reason is not None:
-        yield f"reason {record.reason}"
-    if record.mark is not None:
-        yield f"mark {record.mark:#x}"
-    if record.uid is not None:
-        yield f"uid {record.uid}"
-    if record.prefix is not None:
-        yield f'"{record.prefix}"'
-    if record.count is not None and record.count > 1:
-        yield f"x{record.count}"
 
 
-def _devices(record: PacketRecord) -> str:
-    """in>out, a bridge's ports in brackets; interface numbers as #N."""
+# What the records of one rule have in common is written once
 
-    def name(device: str | int | None, port: str | int | None) -> str:
-        text = "" if device is None else f"#{device}" if isinstance(device, int) else device
-        return text if port is None else f"{text}[{f'#{port}' if isinstance(port, int) else port}]"
 
-    into, out = name(record.indev, record.physindev), name(record.outdev, record.physoutdev)
-    return f"{into}>{out}" if into and out else into or out
+def _way(told: tuple[Any, ...]) -> tuple[str, str]:
+    """Action, and after a space each direction, devices and VLAN."""
+    action, short, direction, physindev, indev, outdev, physoutdev, vlan = told
+    words = []
+    if direction:
+        words.append(direction)
+    if any(device is not None for device in (physindev, indev, outdev, physoutdev)):
+        into, out = _device(indev, physindev), _device(outdev, physoutdev)
+        words.append(f"{into}>{out}" if into and out else into or out)
+    if vlan:
+        words.append("vlan " + ".".join(str(tag.id) for tag in vlan))
+    first = f"{'-' if action is None else action}{' short' if short else ''}"
+    return first, "".join([f" {word}" for word in words])
+
+
+def _rule(told: tuple[Any, ...]) -> str:
+    """Group and rule, reason, mark, owner, prefix and count, each after a space."""
+    source, group, rule, reason, mark, uid, prefix, count = told
+    words = []
+    if rule is not None or (group and source != "nflog"):
+        words.append(f"@{group or '-1'}:{rule if rule is not None else '-1'}")
+    if reason is not None:
+        words.append(f"reason {reason}")
+    if mark is not None:
+        words.append(f"mark {mark:#x}")
+    if uid is not None:
+        words.append(f"uid {uid}")
+    if prefix is not None:
+        words.append(f'"{prefix}"')
+    if count is not None and count > 1:
+        words.append(f"x{count}")
+    return "".join([f" {word}" for word in words])
+
+
+_ways, _rules = Memo(_way), Memo(_rule)
+
+
+def _device(device: str | int | None, port: str | int | None) -> str:
+    """A name, or #N for a number; a bridge's port after it in brackets."""
+    text = "" if device is None else f"#{device}" if isinstance(device, int) else device
+    return text if port is None else f"{text}[{f'#{port}' if isinstance(port, int) else port}]"
 
 
 def _protocol(record: PacketRecord | FlowRecord) -> Iterator[str]:

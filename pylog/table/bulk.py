@@ -257,20 +257,28 @@ class Bulk(Reader):
         stream = self._stream
         self._data = self._window[pos : pos + size]
         stream.base, stream.used = self.end, 0
-        self._items = stream.split(self._data, self._final and pos + size >= len(self._window))
-        self._next = 0
+        self._drop_items()
+        items = stream.split(self._data, self._final and pos + size >= len(self._window))
         if self._strict and stream.damage is not None:
-            self._items.append(Damage(stream.damage.offset, 0, stream.damage.error))
-        while self._next < len(self._items):
-            item = self._items[self._next]
-            if self._stop is not None and (at := offset_of(item, self.end)) >= self._stop:
-                stream.damage = None  # it comes later still
-                return at - self.end
+            items.append(Damage(stream.damage.offset, 0, stream.damage.error))
+        later = None
+        if self._stop is not None:  # the reader looks ahead: it is not to see what comes then
+            for i, item in enumerate(items):
+                if offset_of(item, self.end) >= self._stop:
+                    later = offset_of(item, self.end)
+                    del items[i:]
+                    break
+        self._items = items
+        while self._next < len(items):
+            item = items[self._next]
             record = self._decode(item) if type(item) is Message else self._note(item)
             if record is not None:
                 kind = KINDS[type(record)]
                 self.counts[kind] += 1
                 lot.setdefault(kind, []).append(record)
+        if later is not None:
+            stream.damage = None  # it comes later still
+            return later - self.end
         damage = self._stream.damage
         if self._stop is not None and damage is not None and damage.offset >= self._stop:
             self._stream.damage = None

@@ -30,7 +30,8 @@ class Selection:
     def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows that are wanted, in the columns that are wanted."""
         if self._where is not None:
-            batch = batch.filter(self._where)
+            table = pa.Table.from_batches([batch]).filter(self._where).combine_chunks()
+            batch = next(iter(table.to_batches()), batch.slice(0, 0))
         return batch.select(self.result.names) if self.needed != self.result else batch
 
 

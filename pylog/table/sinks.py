@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pylog.record import rfc3339
 from pylog.table.schemas import TIME
 
-ROW_GROUP = 1 << 17
+ROW_GROUP = 1 << 16
 """How many rows a row group of a Parquet file has, at least, but for the last one."""
 
 RISING = ("offset", "timestamp", "observed", "seq")

@@ -1,0 +1,281 @@
+"""Reading, decoding and writing many records at a time gives what one at a time gives."""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pylog
+from pylog.errors import DecodeError
+from pylog.formats import Message, Raw, Stream, ipl, nfulnl
+from pylog.memo import Memo
+from pylog.outputs import names, output
+from pylog.record import PacketRecord, Record, json_lines, json_shape, rfc3339
+
+NFLOG = samples.FIXTURES / "nflog"
+NFULNL = sorted(NFLOG.glob("*.bin"))
+
+
+class Once(nfulnl.Stream):
+    """A Stream without what it knows of usual messages."""
+
+    def records(self, data: bytes, messages: Any, raw: Raw, found: list[Record]) -> None:
+        Stream.records(self, data, messages, raw, found)
+
+    def plain(self, data: bytes, pos: int, items: Any) -> int:
+        return pos
+
+
+def decoded(stream: Stream, data: bytes, raw: Raw = False) -> list[Record | str]:
+    """The records of all messages, a lot at a time, and the errors of those that are none."""
+    messages = [item for item in stream.split(data, True) if isinstance(item, Message)]
+    found: list[Any] = []
+    while messages:
+        some: list[Record] = []
+        try:
+            stream.records(data, messages[:7], raw, some)
+        except DecodeError as error:
+            found += [*some, str(error)]
+            messages = messages[len(some) + 1 :]
+        else:
+            found += some
+            messages = messages[7:]
+    return found
+
+
+@pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
+@pytest.mark.parametrize("raw", [False, True])
+def test_usual_messages_are_decoded_like_all_others(dump: Path, raw: bool) -> None:
+    data = dump.read_bytes()
+    for _ in range(2):  # what was seen before is remembered
+        assert decoded(nfulnl.Stream("<"), data, raw) == decoded(Once("<"), data, raw)
+
+
+@pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
+def test_changed_messages_are_decoded_alike(dump: Path) -> None:
+    """The heads of the good messages are known by then, and nearly fit."""
+    data = dump.read_bytes()[:20_000]
+    usual, once, change = nfulnl.Stream("<"), Once("<"), random.Random(dump.name)
+    decoded(usual, data)
+    for _ in range(300):
+        octets = bytearray(data[: change.randrange(1, len(data))])
+        for _ in range(change.randrange(1, 4)):
+            octets[change.randrange(len(octets))] = change.choice((0, 1, 4, 8, 9, 12, 255))
+        for stream in (usual, once):
+            stream.base, stream.used, stream.damage = 0, 0, None
+        assert decoded(usual, bytes(octets)) == decoded(once, bytes(octets))
+
+
+PACKET = bytes.fromhex("4500002800010000400600000a0000010a00000200509c40") + bytes(16)
+HEAD = st.lists(
+    st.sampled_from([
+        (10, b"drop \0"), (10, b"x" * 9 + b"\0"), (4, 2), (5, 3), (6, 4), (2, 7), (15, 1),
+        (8, {"hw_addrlen": 6, "hw_addr": b"\2\0\0\0\0\1\0\0"}), (16, bytes(14)), (17, 14),
+        (8, {"hw_addrlen": 9, "hw_addr": bytes(8)}), (17, 6),
+    ]),
+    max_size=6,
+)  # fmt: skip
+REST = st.lists(
+    st.sampled_from([
+        (3, {"sec": 1_700_000_000, "usec": 5}), (3, {"sec": 1, "usec": 1_000_000}), (11, 1000),
+        (14, 100), (12, 5), (13, 6), (19, 2), (99, b"unknown"), (12, 7), (9, PACKET), (9, b""),
+        (9, PACKET[:37]), (16, bytes(14)), (21, bytes(14)),
+    ]),
+    max_size=6,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from("<>"), st.sampled_from((2, 10, 7, 3, 5, 0)),
+    st.sampled_from((0x0800, 0x86DD, 0x0806, 0x8100, 0x88CC)),
+    st.lists(st.tuples(HEAD, REST), min_size=1, max_size=5),
+)  # fmt: skip
+def test_attributes_in_any_order_are_decoded_alike(
+    order: str, family: int, ethertype: int, messages: list[tuple[Any, Any]]
+) -> None:
+    first = (1, {"hw_protocol": ethertype, "hook": 1})
+    built = [nfulnl.log(order, 5, [first, *a, *b], family=family) for a, b in messages]
+    data = b"".join(m + bytes(-len(m) % 4) for m in built) * 2
+    assert decoded(nfulnl.Stream(order), data) == decoded(Once(order), data)
+
+
+def test_what_is_remembered_of_heads_is_bounded() -> None:
+    stream = nfulnl.Stream("<")
+    for n in range(10_000):
+        head = [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, b"%d\0" % n), (2, n)]
+        message = nfulnl.log("<", 5, [*head, (9, PACKET)], family=2)
+        message += bytes(-len(message) % 4)
+        assert len(decoded(stream, message)) == 1
+    usual = stream._usual
+    assert 0 < len(usual._heads) <= 4096 and len(usual._sizes) <= 4096
+    assert all(len(sizes) <= 4 for sizes in usual._sizes.values())
+
+
+@pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
+def test_raw_only_records_tell_where_they_are_from(dump: Path) -> None:
+    with pylog.open(dump, raw=True) as whole, pylog.open(dump, raw="only") as only:
+        for record, short in zip(whole, only, strict=True):
+            assert short.raw == record.raw and type(short) is type(record)
+            if isinstance(record, PacketRecord) and isinstance(short, PacketRecord):
+                same = ("source", "layout", "offset", "timestamp_ns", "seq", "group", "prefix",
+                        "indev", "outdev", "physindev", "physoutdev", "hook")  # fmt: skip
+                assert [getattr(short, n) for n in same] == [getattr(record, n) for n in same]
+                if short.payload is None and record.payload is not None:
+                    assert record.raw is not None and short.extra is not None
+                    numbers = nfulnl.interface_numbers(record.raw, record.layout)
+                    assert short.extra == {"ifindex": numbers}
+    assert (whole.dropped, whole.malformed) == (only.dropped, only.malformed)
+
+
+# Reading
+
+
+@pytest.mark.parametrize("dump", samples.dumps("*/*[dsq].*"), ids=samples.name)
+@pytest.mark.parametrize("limit", [1, 3, 512])
+def test_batches_hold_the_same_records_in_the_same_order(dump: Path, limit: int) -> None:
+    with pylog.open(dump) as reader:
+        expected = list(reader)
+        counts = reader.received, reader.malformed, reader.dropped
+    found: list[Record] = []
+    with pylog.open(dump) as reader:
+        while batch := reader.read_batch(limit=limit):
+            assert len(batch) <= limit
+            found += batch
+        assert reader.read_batch() == []
+        assert (reader.received, reader.malformed, reader.dropped) == counts
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", ["ipl/damaged.bin", "nflog/seq.bin"])
+@pytest.mark.parametrize("seed", range(30))
+def test_all_ways_of_reading_may_alternate(name: str, seed: int) -> None:
+    """The records are those of the file, whoever takes them, and all are counted as they go."""
+    choose = random.Random(seed)
+    with pylog.open(samples.FIXTURES / name, raw=True) as reader:
+        left: list[Record] = list(reader)
+        received = reader.received
+    with pylog.open(samples.FIXTURES / name, raw=True) as reader:
+        for _ in range(20):
+            found: list[Record | None] = []
+            match choose.choice(("read", "next", "batch", "bytes", "pending")):
+                case "read":
+                    found = [reader.read()]
+                case "next":
+                    found = [next(reader, None)]
+                case "batch":
+                    found = [*reader.read_batch(limit=choose.randrange(1, 6))]
+                case "bytes":
+                    octets = reader.read_bytes(4096)
+                    while octets:
+                        record = left.pop(0)
+                        if not isinstance(record, pylog.LossRecord):
+                            assert record.raw and octets.startswith(record.raw)
+                            octets = octets[len(record.raw) :]
+                case "pending":
+                    packets = [r for r in left if not isinstance(r, pylog.LossRecord)]
+                    assert reader.pending() >= sum(len(r.raw or b"") for r in packets)
+            for one in found:
+                while left and isinstance(left[0], pylog.LossRecord) and one != left[0]:
+                    left.pop(0)  # read_bytes counted it
+                assert one == (left.pop(0) if left else None)
+        rest = list(reader)
+        assert left[len(left) - len(rest) :] == rest
+        assert reader.received == received
+
+
+def test_a_merged_reader_and_a_replay_give_batches_too() -> None:
+    dump = NFLOG / "seq.bin"
+    with pylog.open(dump) as reader:
+        expected = [msgspec.structs.replace(record, offset=None) for record in reader]
+    for records in (pylog.merge(dump, window_s=0), pylog.replay(dump, speed=None)):
+        with records:
+            found: list[Record] = []
+            while batch := records.read_batch(limit=4):
+                assert len(batch) <= 4
+                found += [msgspec.structs.replace(record, offset=None) for record in batch]
+        assert found == expected
+
+
+# Writing
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("dump", ["ipl/damaged.bin", "nflog/seq.bin"])
+def test_a_batch_is_written_like_its_records(name: str, dump: str) -> None:
+    with pylog.open(samples.FIXTURES / dump, raw=True) as reader:
+        records = list(reader)
+    given_options = {"machine": False} if name == "pcapng" else {}
+    one, many = io.BytesIO(), io.BytesIO()
+    single = output(name, one, given=given_options)
+    for record in records:
+        single.write(record)
+    single.close()
+    batches = output(name, many, given=given_options)
+    batches.write(records[0])
+    batches.write_batch(records[1:5])
+    batches.write_batch([])
+    batches.write_batch(records[5:])
+    batches.close()
+    assert one.getvalue() == many.getvalue()
+
+
+def test_the_shape_for_json_is_a_copy() -> None:
+    record = PacketRecord("nflog", "nfulnl-le", timestamp_ns=5, payload=b"\1", raw=b"\2")
+    assert json_shape(record).payload == "01"
+    assert (record.timestamp_ns, record.payload, record.raw) == (5, b"\1", b"\2")
+
+
+@given(st.integers(0, 253402300799 * 10**9 + 999_999_999))
+def test_times_have_six_decimals_or_nine(time_ns: int) -> None:
+    text = rfc3339(time_ns)
+    second, _, fraction = text.removesuffix("Z").partition(".")
+    assert len(second) == 19 and len(fraction) == (9 if time_ns % 1000 else 6)
+    assert int(fraction.ljust(9, "0")) == time_ns % 10**9
+
+
+# Memory
+
+
+def test_a_memo_forgets_everything_when_it_is_full() -> None:
+    made: list[int] = []
+
+    def make(key: int) -> int:
+        made.append(key)
+        return -key
+
+    memo = Memo(make, 3)
+    assert [memo[n] for n in (1, 2, 3, 1)] == [-1, -2, -3, -1] and made == [1, 2, 3]
+    assert memo[4] == -4 and len(memo) == 1
+    assert memo[1] == -1 and made == [1, 2, 3, 4, 1]
+
+
+def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
+    """Not by the packet: its lengths are another's choice."""
+    from pylog.formats import ipl_records
+
+    data = (samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin").read_bytes()
+    stream = ipl.stream("ipl-5.1.2-lp64le")
+    _, rules = ipl_records._rules(stream.layout_value)
+    rules.clear()
+    records = decoded(stream, data)
+    assert 0 < len(rules) < len(records)
+
+
+@pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
+def test_records_shaped_for_json_are_written_like_all_others(dump: Path) -> None:
+    lines = b""
+    with pylog.open(dump) as reader:
+        reader.shape()
+        while batch := reader.read_batch():
+            assert not any(isinstance(record.timestamp_ns, int) for record in batch)
+            lines += json_lines(batch, shaped=True)
+    assert lines == samples.golden(dump)

@@ -1,0 +1,57 @@
+"""The benchmarks run: as fast as they may, with figures, and the reason where there are none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import netlab
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
+RUN = (sys.executable, str(BENCHMARKS), "--installed", "--quick", "--only")
+
+
+def rows(topic: str) -> dict[str, list[str]]:
+    """What a topic's table says: the cells of each row by its name."""
+    done = subprocess.run([*RUN, topic], capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    _, _, title, _, head, _, *lines = done.stdout.splitlines()
+    assert title.startswith("## ") and head.startswith("| ")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line]
+    return {name: rest for name, *rest in cells}
+
+
+@pytest.mark.parametrize("topic", ["start", "decode"])
+def test_what_needs_nothing_else_has_figures_in_every_row(topic: str) -> None:
+    found = rows(topic)
+    assert len(found) >= 5
+    for cells in found.values():
+        float(cells[0])  # whatever it is: the machine may be busy
+
+
+def test_programs_have_figures_or_are_told_to_be_missing() -> None:
+    for name, cells in rows("peers").items():
+        program = name.split()[0].strip(",")
+        if program == "pylog" or shutil.which(program):
+            float(cells[0])
+        else:
+            assert cells[0] == "none" and cells[-1] == f"{program} is not installed"
+
+
+def test_bulk_has_figures_or_reasons_and_a_limit_in_c() -> None:
+    for name, cells in rows("bulk").items():
+        assert cells[0] != "none" or cells[-1], name
+        if name.endswith(": C") and shutil.which("gcc"):
+            float(cells[0])
+
+
+@pytest.mark.skipif(not netlab.missing("nft", "gcc"), reason="here it would take long")
+@pytest.mark.parametrize("topic", ["live", "loss"])
+def test_live_reading_needs_root(topic: str) -> None:
+    done = subprocess.run([*RUN, topic], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "not measured: needs " in done.stdout
