@@ -88,7 +88,7 @@ def to_stream(arguments: argparse.Namespace, name: str, stream: BinaryIO, folder
                 with open(os.path.join(part, RECORDS), "rb") as records:
                     if name == "csv" and stream.tell():
                         records.readline()  # the header, of which one is enough
-                    shutil.copyfileobj(records, stream)
+                    shutil.copyfileobj(records, stream, 1 << 20)
                 done.add(split, end)
                 move(done.size)
     return done

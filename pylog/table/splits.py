@@ -241,6 +241,7 @@ class SplitReader(Bulk):
             path = split.path
             file = stack.enter_context(opened(path)) if is_url(path) else path
             backend = capture.Part(file, split.start) if split.layouts else capture.Capture(file)
+            stack.callback(backend.close)
             backend.name = path
             super().__init__(
                 backend, layout=split.layout, on_error=split.on_error,
