@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import Any, BinaryIO
 
 import msgspec
@@ -26,8 +29,17 @@ COLUMNS = (
 )  # fmt: skip
 """The header. A new column comes at the end, whatever it means."""
 
-_renamed = {name: field for field, name in JSON_NAMES.items()}
-_FIELDS = [_renamed.get(name, name) for name in COLUMNS[1:]]
+_FIELDS = {name: field for field, name in JSON_NAMES.items()}
+_ODD = [COLUMNS.index(n) for n in ("short", "vlan", "fragment", "packets", "bytes", "extra")]
+"""The columns whose values are no text or number."""
+
+
+@cache
+def _values(kind: type[Record]) -> Callable[[Any], tuple[Any, ...]]:
+    """What takes the columns after the first out of a record's shape, which has no raw bytes."""
+    there = kind.__struct_fields__
+    fields = [_FIELDS.get(name, name) for name in COLUMNS[1:]]
+    return attrgetter(*(field if field in there else "raw" for field in fields))
 
 
 class Output(outputs.Output):
@@ -41,8 +53,11 @@ class Output(outputs.Output):
 
     def write(self, record: Record) -> None:
         shape = json_shape(record)
-        kind = shape.__struct_config__.tag
-        self._rows.writerow([kind, *(_cell(getattr(shape, name, None)) for name in _FIELDS)])
+        row = [shape.__struct_config__.tag, *_values(type(record))(shape)]
+        for i in _ODD:
+            if row[i] is not None:
+                row[i] = _cell(row[i])
+        self._rows.writerow(row)
         if self._text.tell() > 1 << 16:
             self._write()
 
@@ -60,8 +75,6 @@ class Output(outputs.Output):
 
 
 def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
-        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Fragment):
