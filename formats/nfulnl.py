@@ -470,8 +470,11 @@ def capture(message: bytes, layout: str) -> tuple[bytes, str]:
     A packet has no nlmsghdr and no padding. Of bytes that are no message the rest is kept.
     """
     order = "<" if layout == "nfulnl-le" else ">"
-    size = int.from_bytes(message[:4], BYTEORDER[order])
-    return message[16 : size if size > 16 else None], order
+    if len(message) >= 16:
+        size = _nlmsghdr[order](message, 0)[0]
+        if size > 16:
+            return message[16:size], order
+    return message[16:], order
 
 
 def described(layout: str, queue: str) -> str:

@@ -205,16 +205,18 @@ def _plain_packet(order: str) -> tuple[int, Callable[..., bytes], list[Callable[
 
 
 def packet_block(
-    data: bytes, observed_ns: int, *, interface: int = 0, length: int | None = None,
+    data: bytes, observed_ns: int, interface: int = 0, *, length: int | None = None,
     dropped: int = 0, comments: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
     """A pcapng enhanced packet; `dropped` packets were lost between it and the one before.
 
     A time after the year 2554 does not fit, and becomes the last that does.
     """
-    observed_ns = min(observed_ns, 2**64 - 1)
+    if observed_ns > 2**64 - 1:
+        observed_ns = 2**64 - 1
     kept = len(data)
-    length = kept if length is None else length
+    if length is None:
+        length = kept
     high, low, pad = observed_ns >> 32, observed_ns & 0xFFFFFFFF, -kept & 3
     if not dropped and not comments:
         head, pack, ends = _plain_packet(order)

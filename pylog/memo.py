@@ -35,4 +35,7 @@ class Memo(Bounded[K, V]):
         self._make = make
 
     def __missing__(self, key: K) -> V:
-        return self.keep(key, self._make(key))
+        if len(self) >= self._limit:
+            self.clear()
+        value = self[key] = self._make(key)
+        return value

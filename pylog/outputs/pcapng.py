@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pylog
 from pylog import outputs
@@ -30,6 +30,7 @@ from pylog.formats.pcap_blocks import (
     section_block,
     statistics_block,
 )
+from pylog.memo import Bounded
 from pylog.options import Option
 from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
 
@@ -57,6 +58,20 @@ class _Interface:
     names: dict[int, str] = field(default_factory=dict)
 
 
+class _Told(NamedTuple):
+    """What was told of a record that was `raw` only; what equals it needs nothing but its packet.
+
+    extra   the record's own, which those have in common that came with the same numbers
+    """
+
+    extra: dict[str, Any]
+    layout: str
+    unobserved: bool
+    names: tuple[str | int | None, ...]
+    module: ModuleType
+    interface: _Interface
+
+
 class Output(outputs.Output):
     """Writes records that have their raw bytes as packets of a capture."""
 
@@ -64,6 +79,7 @@ class Output(outputs.Output):
         self._stream = stream
         self._machine = machine
         self._interfaces: dict[tuple[str, str, bool], _Interface] = {}
+        self._told: Bounded[int, _Told] = Bounded()
         self._lost: LossRecord | None = None
         self._last_ns = 0
         self._order = "<" if sys.byteorder == "little" else ">"
@@ -87,14 +103,41 @@ class Output(outputs.Output):
         )
 
     def write(self, record: Record) -> None:
+        raw = record.raw
+        if isinstance(record, PacketRecord):
+            told = self._told.get(id(record.extra))
+            if told is not None and raw is not None and self._again(record, raw, told):
+                return
         if isinstance(record, LossRecord):
             self._note(record)
-        elif record.raw is None:
+        elif raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
-        if record.raw is not None and record.source in _formats():
-            self._packet(record, record.raw)
+        if raw is not None and record.source in _formats():
+            self._packet(record, raw)
+
+    def _again(self, record: PacketRecord, raw: bytes, told: _Told) -> bool:
+        """Write a packet of which the file says all else already, if it is so."""
+        extra, layout, unobserved, names, module, interface = told
+        time_ns = record.observed_ns
+        if (
+            extra is not record.extra
+            or layout != record.layout
+            or unobserved != (time_ns is None)
+            or names != (record.indev, record.outdev, record.physindev, record.physoutdev)
+            or interface.lost
+            or self._lost is not None
+        ):
+            return False
+        if time_ns is None:
+            time_ns = record.timestamp_ns
+        if time_ns is not None:
+            self._last_ns = time_ns
+        packet, _ = module.capture(raw, layout)
+        self._add(packet_block(packet, self._last_ns, interface.number, order=self._order))
+        interface.received += 1
+        return True
 
     def _note(self, loss: LossRecord) -> None:
         """Keep word of a loss for the next packet; damage is one, with bytes that stay a packet."""
@@ -130,6 +173,15 @@ class Output(outputs.Output):
                                order=self._order))  # fmt: skip
         self._lost, interface.lost = None, 0
         interface.received += 1
+        if names or order != self._order:
+            self._told.clear()
+        elif isinstance(record, PacketRecord) and record.extra and "ifindex" in record.extra:
+            devices = record.indev, record.outdev, record.physindev, record.physoutdev
+            unobserved = record.observed_ns is None
+            self._told.keep(
+                id(record.extra),
+                _Told(record.extra, record.layout, unobserved, devices, module, interface),
+            )
 
     def _interface(self, record: Record) -> _Interface:
         queue = queue_of(record)
@@ -201,6 +253,7 @@ class Output(outputs.Output):
                                        received=interface.received, dropped=interface.dropped,
                                        comments=[note.comment() for note in notes]))  # fmt: skip
         self._interfaces = {}
+        self._told.clear()
 
     def close(self) -> None:
         self._end_section()
