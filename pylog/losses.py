@@ -8,8 +8,8 @@ has settled it, or the end has come.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from pylog.formats import Dropped
 from pylog.record import LossRecord, Record, queue_of
@@ -82,10 +82,12 @@ class Losses:
 
     def resumed(self) -> Losses:
         """The same, to go on with elsewhere: what was lost so far is not counted again."""
-        other = copy.copy(self)
-        other._expected, other._doubtful = dict(self._expected), set(self._doubtful)
-        other.dropped, other.first = None, {}
-        return other
+        return _again(self._expected, {}, None, self._told, self._doubt, self._doubtful)
+
+    def __reduce__(self) -> tuple[Callable[..., Losses], tuple[Any, ...]]:
+        """How it is pickled, also in its compiled form."""
+        state = (self._expected, self.first, self.dropped, self._told, self._doubt, self._doubtful)
+        return _again, state
 
     def agrees(self, later: Losses) -> bool:
         """Whether `later`, begun without knowing of these, has told what it would have told."""
@@ -172,3 +174,19 @@ class Losses:
             queue=None if count is None else queue_of(record),
             reason=reason,
         )
+
+
+def _again(
+    expected: dict[str, int],
+    first: dict[str, int],
+    dropped: int | None,
+    told: Dropped | None,
+    doubt: Dropped | None,
+    doubtful: set[str],
+) -> Losses:
+    """Losses in a state; what comes next was sent after the doubts."""
+    losses = Losses(expected)
+    losses.first, losses.dropped = first, dropped
+    losses._told, losses._doubt, losses._doubtful = told, doubt, set(doubtful)
+    losses._batch = 1
+    return losses
