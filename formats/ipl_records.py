@@ -17,7 +17,7 @@ from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields, swapped
 from pylog.formats.plan import BYTEORDER, Plan, Unpack
 from pylog.memo import Memo
-from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record, rfc3339
+from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record, rfc3339, rfc3339_us
 
 Decode = Callable[[bytes, Message, Raw], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
@@ -189,9 +189,12 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
     counted, own = "ipl_count" in plan.places, len(_OWN_FIELDS)
 
     def decode(data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]) -> None:
-        add, base, shaped = found.append, None if stream.live else stream.base, stream.shaped
+        add, shaped = found.append, stream.shaped
+        base: int | None = None if stream.live else stream.base
         for message in messages:
-            start, end, origin = message.start, message.end, message.origin
+            start: int = message.start
+            end: int = message.end
+            origin = message.origin
             if not data.startswith(magic, start):
                 add(stream.record(data, message, raw))
                 continue
@@ -201,28 +204,33 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
                 _check_count(stream, start, count)
             if usec >= 1_000_000 or sec > MAX_SECONDS:
                 _nanoseconds(stream, start, sec, usec)
+            rule, extra = rules[told[own:]]
+            if not shaped:  # it is theirs, who may change it
+                extra = extra.copy()
             at = start + fixed
-            packet = data[at:end]
+            size = end - at
+            packet: Any = data[at:end]
             version = packet[0] >> 4 if packet else 0
             if version == 4:
-                ethertype = ETH_P_IP
                 if host_order:
                     packet = swapped(packet)
+                headers = fields(packet, 0, size, ETH_P_IP, extra)
             elif version == 6:
-                ethertype = ETH_P_IPV6
+                headers = fields(packet, 0, size, ETH_P_IPV6, extra)
             else:
                 raise stream.error(at, "ip_v", version, "4 or 6")
-            rule, extra = rules[told[own:]]
-            time_ns = sec * 1_000_000_000 + usec * 1000
-            observed_ns = stream.observed_ns if origin is None else origin.observed_ns
+            observed: Any = stream.observed_ns if origin is None else origin.observed_ns
+            if shaped:
+                time: Any = rfc3339_us(sec, usec)
+                observed = None if observed is None else rfc3339(observed)
+                packet, octets = packet.hex(), None
+            else:
+                time = sec * 1_000_000_000 + usec * 1000
+                octets = data[start:end] if raw else None
             add(PacketRecord(*(
-                "ipl", name, None if base is None else base + start,
-                rfc3339(time_ns) if shaped else time_ns,
-                rfc3339(observed_ns) if shaped and observed_ns is not None else observed_ns,
-                seq if numbered else None, count if counted else None, *rule,
-                *fields(packet, 0, end - at, ethertype, extra.copy()),
-                packet.hex() if shaped else packet,
-                data[start:end] if raw and not shaped else None,
+                "ipl", name, None if base is None else base + start, time, observed,
+                seq if numbered else None, count if counted else None, *rule, *headers,
+                packet, octets,
             )))  # fmt: skip
 
     return decode

@@ -355,6 +355,7 @@ class Stream(BaseStream):
                 tags += more
                 payload = payload[network:]
             found = packet.fields(payload, 0, len(payload), ethertype, extra)
+            extra = found[-1]
         elif hdr is not None or family in ETHERTYPES:
             found = (packet.FAMILIES.get(hw_protocol, hw_protocol), *_NO_PACKET, extra)
         else:

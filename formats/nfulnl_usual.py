@@ -168,11 +168,13 @@ class Usual:
                 ))  # fmt: skip
                 continue
             hwaddr, hwtype, hwheader, vlan = link
+            if not shaped:  # it is theirs, who may change it
+                extra = extra.copy()
             payload: Any = data[pos + 4 : pos + size]
             (
                 family, protocol, saddr, daddr, sport, dport, tcp_flags, icmp_type, icmp_code,
                 fragment, length, caplen, cut, extra,
-            ) = fields(payload, 0, size - 4, ethertype, extra.copy())  # fmt: skip
+            ) = fields(payload, 0, size - 4, ethertype, extra)  # fmt: skip
             if shaped:
                 time_ns = None if time_ns is None else rfc3339(time_ns)
                 observed_ns = None if observed_ns is None else rfc3339(observed_ns)

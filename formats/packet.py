@@ -81,8 +81,8 @@ _ipv4_fields = _ipv4.reader(
 )
 _tcp_fields = _tcp.reader(("sport", "dport", "flags"))
 _ipv4_tcp = Plan(Struct(*IPV4.subcons, "tcp" / TCP))
-_USUAL: Final[int] = _ipv4_tcp.size
-_usual_fields: Final[
+USUAL: Final[int] = _ipv4_tcp.size
+usual_fields: Final[
     Callable[[bytes, int], tuple[int, Any, int, int, bytes, bytes, Any, Any, int]]
 ] = _ipv4_tcp.reader(
     ("version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags")
@@ -226,11 +226,11 @@ def fields(
 ) -> tuple[Any, ...]:
     """What the packet data[start:end] tells for a record: its fields from family to extra.
 
-    extra   what else the record has to say; what only some protocols have is added to it
+    extra   what else the record has to say; what only some protocols have is put beside it
     """
     size = end - start
-    if ethertype == ETH_P_IP and size >= _USUAL:  # nearly all are: both headers at once
-        version, length, bits, protocol, src, dst, sport, dport, flags = _usual_fields(data, start)
+    if ethertype == ETH_P_IP and size >= USUAL:  # nearly all are: both headers at once
+        version, length, bits, protocol, src, dst, sport, dport, flags = usual_fields(data, start)
         if version == 0x45 and not bits & 0x3FFF:
             if protocol == 6:
                 return ("ipv4", 6, addresses[src], addresses[dst], sport, dport,
@@ -243,9 +243,7 @@ def fields(
                 return ("ipv4", 1, addresses[src], addresses[dst], None, None,
                         None, kind, code, None, length, size, None, extra)  # fmt: skip
     *found, cut, more = _headers(data, start, end, ethertype)
-    if more:
-        extra |= more
-    return (*found, size, cut, extra)
+    return (*found, size, cut, extra | more if more else extra)
 
 
 def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:

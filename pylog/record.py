@@ -230,9 +230,13 @@ _seconds = Memo(_second_text)
 def rfc3339(timestamp_ns: int) -> str:
     """A time in nanoseconds since 1970 as RFC 3339 UTC text, with 6 or, if needed, 9 decimals."""
     microseconds, nanoseconds = divmod(timestamp_ns, 1000)
-    second, fraction = divmod(microseconds, 1_000_000)
-    text = f"{_seconds[second]}.{_THOUSAND[fraction // 1000]}{_THOUSAND[fraction % 1000]}"
-    return f"{text}{_THOUSAND[nanoseconds]}Z" if nanoseconds else f"{text}Z"
+    text = rfc3339_us(*divmod(microseconds, 1_000_000))
+    return f"{text[:-1]}{_THOUSAND[nanoseconds]}Z" if nanoseconds else text
+
+
+def rfc3339_us(second: int, microsecond: int) -> str:
+    """As `rfc3339`, for a second since 1970 and the microsecond in it."""
+    return f"{_seconds[second]}.{_THOUSAND[microsecond // 1000]}{_THOUSAND[microsecond % 1000]}Z"
 
 
 def json_number(value: Any) -> Any:
