@@ -75,10 +75,13 @@ class Interface(msgspec.Struct):
     names: dict[int, str] = {}
     stream: BaseStream | None = None
 
-    def nanoseconds(self, ticks: int) -> int:
-        if self.units == 10**9:
-            return self.offset_s * 10**9 + ticks
-        return self.offset_s * 10**9 + ticks * 10**9 // self.units
+    def observed_ns(self, ticks: int | None) -> int | None:
+        """When a packet was received; None: that is not told, or is no time that a record has."""
+        if ticks is None or not self.observed:
+            return None
+        since = ticks if self.units == 10**9 else ticks * 10**9 // self.units
+        observed_ns = self.offset_s * 10**9 + since
+        return observed_ns if 0 <= observed_ns < (MAX_SECONDS + 1) * 10**9 else None
 
 
 class Origin(msgspec.Struct, gc=False):
@@ -166,7 +169,7 @@ class Stream(BaseStream):
             return pos + 16
         _, fraction, caplen, _ = self._packet(data, pos)
         interface = self.interfaces[0]
-        limit = self._longest(interface)
+        limit = self.longest(interface)
         if caplen > limit:
             raise self.error(pos + 8, "caplen", caplen, f"at most {limit}")
         if fraction >= interface.units:
@@ -174,7 +177,7 @@ class Stream(BaseStream):
         return pos + 16 + int(caplen)
 
     @staticmethod
-    def _longest(interface: Interface) -> int:
+    def longest(interface: Interface) -> int:
         """How many bytes a packet of pcap may have."""
         return min(max(interface.snaplen & 0x7FFFFFFF, MAXIMUM_SNAPLEN), MAXIMUM_BLOCK)
 
@@ -210,7 +213,7 @@ class Stream(BaseStream):
         # the head of a pcap packet has little to tell it by: what it holds must decode as well
         start, end, items = pos + 16, self.measure(data, pos), list[Item]()
         try:
-            stream = self._inner_stream(module, data, start, end, self.interfaces[0])
+            stream = self.inner_stream(module, data, start, end, self.interfaces[0])
             stream.base = self.base
             stream.captured(data, start, end, Origin(linktype, stream, {}), items)
             for item in items:
@@ -258,7 +261,7 @@ class Stream(BaseStream):
     def _plain_packets(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take packets of pcap."""
         (interface,), unpack, last = self.interfaces, self._packet, len(data) - 16
-        limit, units = self._longest(interface), interface.units
+        limit, units = self.longest(interface), interface.units
         while pos <= last:
             sec, fraction, caplen, length = unpack(data, pos)
             at, end = pos + 16, pos + 16 + caplen
@@ -381,13 +384,10 @@ class Stream(BaseStream):
         before = len(items)
         origin = None
         try:
-            stream = self._inner_stream(module, data, start, end, interface)
+            stream = interface.stream or self.inner_stream(module, data, start, end, interface)
             stream.base = self.base
-            told = ticks is not None and interface.observed
-            observed = interface.nanoseconds(ticks) if told and ticks is not None else None
-            if observed is not None and not 0 <= observed < (MAX_SECONDS + 1) * 10**9:
-                observed = None
-            origin = Origin(linktype, stream, interface.names, observed, cut)
+            observed_ns = interface.observed_ns(ticks)
+            origin = Origin(linktype, stream, interface.names, observed_ns, cut)
             other = stream.other
             stream.captured(data, start, end, origin, items)
             self.other += stream.other - other
@@ -395,10 +395,21 @@ class Stream(BaseStream):
             at = items[-1].end if len(items) > before and isinstance(items[-1], Message) else start
             items.append(Damage(self.base + at, end - at, error.with_traceback(None), origin))
 
-    def _inner_stream(
+    def inner_stream(
         self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
     ) -> BaseStream:
         """The stream of the packet's format: as the interface names it, or as its bytes tell."""
+        named = self.named_stream(module, interface)
+        if named is not None:
+            return named
+        linktype = interface.linktype
+        name = module.captured_layout(data[start:end], linktype, self.base + start)
+        if (linktype, name) not in self._inner:
+            self._inner[linktype, name] = module.stream(name)
+        return self._inner[linktype, name]
+
+    def named_stream(self, module: ModuleType, interface: Interface) -> BaseStream | None:
+        """The stream of the packets' format as the interface names it, or else the user."""
         if interface.stream is not None:
             return interface.stream
         linktype = interface.linktype
@@ -413,10 +424,7 @@ class Stream(BaseStream):
             if stream is not None:
                 interface.stream = stream
                 return stream
-        name = module.captured_layout(data[start:end], linktype, self.base + start)
-        if (linktype, name) not in self._inner:
-            self._inner[linktype, name] = module.stream(name)
-        return self._inner[linktype, name]
+        return None
 
     # Messages
 

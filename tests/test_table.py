@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import itertools
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ import tables
 
 import pylog
 from pylog.backends import capture
-from pylog.formats import Message, ipl, nfulnl
+from pylog.formats import Message, ipl, nfulnl, pcap, pcap_blocks
 from pylog.formats.columns import arrays
 from pylog.formats.netlink import nlmsghdr
+from pylog.outputs import pcapng
 from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
 from pylog.table.schemas import TEXTS
@@ -163,6 +165,205 @@ def test_every_byte_of_a_message_is_heeded(order: str) -> None:
     layout = "nfulnl-le" if order == "<" else "nfulnl-be"
     with small_pieces():
         agree(b"".join(good + variant + good * 2 for variant in changed(good)), layout)
+
+
+def agree_or_refuse(data: bytes, layout: str | None) -> None:
+    """As `agree`, of data that may be no log, or none of that layout."""
+    try:
+        tables.streamed(data, layout)
+    except (pylog.DecodeError, ValueError) as error:
+        with pytest.raises(type(error)):
+            pylog.read_table(io.BytesIO(data), layout=layout)
+        return
+    agree(data, layout)
+
+
+def captured(dump: Path) -> bytes:
+    """The messages of a raw dump as `pylog capture` writes them."""
+    file = io.BytesIO()
+    output = pcapng.Output(file, machine=False)
+    with pylog.open(dump, raw=True) as reader:
+        for record in reader:
+            output.write(record)
+    output.close()
+    return file.getvalue()
+
+
+NFLOG_DUMPS = samples.dumps("nflog/*.bin")
+
+
+@pytest.mark.parametrize("dump", NFLOG_DUMPS, ids=samples.name)
+def test_a_table_of_a_capture_has_the_rows_that_a_reader_gives(dump: Path) -> None:
+    data = captured(dump)
+    agree(data)
+    with small_pieces():
+        agree(data)
+
+
+CAPTURES = [
+    *(captured(dump) for dump in NFLOG_DUMPS),
+    *(dump.read_bytes() for dump in samples.dumps("nflog/*.pcap*")),
+]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_table_of_a_damaged_capture_has_the_rows_that_a_reader_gives(
+    data: st.DataObject,
+) -> None:
+    capture = data.draw(st.sampled_from([c for c in CAPTURES if len(c) < 60000]))
+    damaged = data.draw(st.composite(tables.spliced)(capture))
+    with small_pieces():
+        agree_or_refuse(damaged, data.draw(st.sampled_from((None, None, "nfulnl-le"))))
+
+
+def interface(
+    order: str, linktype: int, layout: str, note: pcap_blocks.Note, resolution: int, offset_s: int
+) -> bytes:
+    """An interface of pcapng whose clock counts as if_tsresol and if_tsoffset say."""
+    block = pcap_blocks.interface_block(
+        linktype, description=layout, comment=note.comment(), order=order
+    )
+    options = block[8:-12] + bytes([resolution]) + block[-11:-8]
+    if offset_s:
+        options += struct.pack(f"{order}HHq", pcap_blocks.IF_TSOFFSET, 8, offset_s)
+    size = struct.pack(f"{order}I", len(options) + 16)
+    return block[:4] + size + options + bytes(4) + size
+
+
+@st.composite
+def sections(draw: st.DrawFn) -> bytes:
+    """A section of pcapng with NFLOG messages, as some program may write it, or nearly so."""
+    order = draw(st.sampled_from("<>"))
+    parts = [pcap_blocks.section_block(order=order)]
+    interfaces = st.builds(
+        interface, st.just(order), st.sampled_from((239, 239, 239, 239, 1, 253)),
+        st.sampled_from(("", "nfulnl-le", "nfulnl-be", "eth0")),
+        st.builds(pcap_blocks.Note, unobserved=st.booleans()),
+        st.sampled_from((9, 9, 9, 9, 6, 0, 3, 10, 0x80 | 10)), st.sampled_from((0, 0, 0, 5, -5)),
+    )  # fmt: skip
+    usual = interface(order, 239, "", pcap_blocks.Note(), 9, 0)
+    parts += draw(st.lists(st.one_of(st.just(usual), interfaces), min_size=1, max_size=4))
+    chosen = st.sampled_from([0, *range(len(parts) - 1)])
+    times = st.one_of(
+        st.integers(2**60, 2**60 + 5), st.sampled_from((0, 2**63 - 1, 2**63, 2**64 - 1))
+    )
+    names = st.dictionaries(
+        st.integers(1, 3), st.sampled_from(("eth0", "eth1", None)), min_size=1, max_size=2
+    )
+    for message in draw(st.lists(nflog_messages(order), max_size=40)):
+        number, what = draw(chosen), draw(st.integers(0, 24))
+        options: dict[str, Any] = {}
+        if what == 0:
+            options["dropped"] = 3
+        elif what == 1:
+            options["comments"] = [pcap_blocks.Note(interfaces=draw(names)).comment()]
+        elif what == 2:
+            options["length"] = len(message)
+        elif what == 3:
+            number = len(parts)
+        elif what == 4:
+            message = draw(nflog_messages("<>"[order == "<"]))
+        elif what == 5:
+            message = message[: draw(st.integers(16, 40))]
+        parts.append(pcap_blocks.packet_block(
+            message[16:], draw(times), interface=number, order=order, **options
+        ))  # fmt: skip
+    return b"".join(parts)
+
+
+@st.composite
+def pcaps(draw: st.DrawFn) -> bytes:
+    """A pcap of NFLOG messages, as some program may write it, or nearly so."""
+    order, nanoseconds = draw(st.sampled_from("<>")), draw(st.booleans())
+    linktype = draw(st.sampled_from((239, 239, 239, 253, 1)))
+    parts = [pcap_blocks.pcap_header(linktype, order=order, nanoseconds=nanoseconds)]
+    sender = draw(st.sampled_from("<>"))
+    times = st.one_of(st.integers(2**60, 2**60 + 5), st.just(2**32 * 10**9 - 1))
+    for message in draw(st.lists(nflog_messages(sender), max_size=60)):
+        what, length = draw(st.integers(0, 24)), None
+        if what == 0:
+            length = len(message)
+        elif what == 1:
+            message = draw(nflog_messages("<>"[sender == "<"]))
+        elif what == 2:
+            message = message[: draw(st.integers(16, 40))]
+        parts.append(pcap_blocks.pcap_packet(
+            message[16:], draw(times), length=length, order=order, nanoseconds=nanoseconds
+        ))  # fmt: skip
+    return b"".join(parts)
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.data())
+def test_a_table_of_any_capture_has_the_rows_that_a_reader_gives(data: st.DataObject) -> None:
+    captures = st.one_of(pcaps(), st.lists(sections(), min_size=1, max_size=3).map(b"".join))
+    capture = data.draw(captures)
+    if data.draw(st.booleans()):
+        capture = data.draw(st.composite(tables.spliced)(capture))
+    layout = data.draw(st.sampled_from((None, None, None, "nfulnl-le", "nfulnl-be")))
+    stretch = data.draw(st.sampled_from((256, 1024)))
+    with small_pieces(), mock.patch.object(bulk, "STRETCH", stretch):
+        agree_or_refuse(capture, layout)
+
+
+MESSAGE = nfulnl.log("<", 5, [
+    (1, {"hw_protocol": 0x800, "hook": 1}), (10, b"drop \0"), (4, 2), (12, 9), (9, PLAIN),
+], family=2)  # fmt: skip
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_every_byte_of_a_captured_packet_is_heeded(order: str) -> None:
+    good = pcap_blocks.pcap_packet(MESSAGE[16:], 2**60, order=order)
+    data = pcap_blocks.pcap_header(239, order=order) + good * 20
+    with small_pieces():
+        agree(data + b"".join(good + variant + good * 2 for variant in changed(good)))
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_every_byte_of_a_captured_block_is_heeded(order: str) -> None:
+    good = pcap_blocks.packet_block(MESSAGE[16:], 2**60, interface=1, order=order)
+    data = pcap_blocks.section_block(order=order)
+    data += interface(order, 239, "", pcap_blocks.Note(unobserved=True), 6, 0)
+    data += interface(order, 239, "", pcap_blocks.Note(), 9, 0) + good * 20
+    with small_pieces():
+        agree(data + b"".join(good + variant + good * 2 for variant in changed(good)))
+
+
+def test_an_interface_has_the_name_that_the_log_gave_it_at_that_time() -> None:
+    """Each log in a capture may tell other names, and later other ones again."""
+    data = pcap_blocks.section_block()
+    data += pcap_blocks.interface_block(239) + pcap_blocks.interface_block(239)
+    for n, name in enumerate(("eth0", "eth1", None, "eth0")):
+        comment = pcap_blocks.Note(interfaces={2: name}).comment()
+        data += pcap_blocks.packet_block(MESSAGE[16:], 2**60, interface=n % 2, comments=[comment])
+        data += b"".join(
+            pcap_blocks.packet_block(MESSAGE[16:], 2**60 + i, interface=i % 2) for i in range(60)
+        )
+    with small_pieces():
+        agree(data)
+        found = pylog.read_table(io.BytesIO(data), columns=["indev"]).column(0).to_pylist()
+    assert found[-60:] == ["#2", "eth0"] * 30
+
+
+@pytest.mark.parametrize("capture", ["pcap", "pcapng"])
+def test_captures_are_read_many_packets_at_a_time(capture: str) -> None:
+    if capture == "pcap":
+        data = pcap_blocks.pcap_header(239)
+        data += pcap_blocks.pcap_packet(MESSAGE[16:], 2**60) * 5000
+    else:
+        data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+        data += pcap_blocks.packet_block(MESSAGE[16:], 2**60) * 5000
+    seen = []
+    split = pcap.Stream.split
+
+    def counted(stream: pcap.Stream, data: bytes, final: bool) -> list[Any]:
+        seen.append(len(data))
+        return split(stream, data, final)
+
+    with mock.patch.object(pcap.Stream, "split", counted):
+        assert pylog.read_table(io.BytesIO(data)).num_rows == 5000
+    assert sum(seen) < len(data) / 2
 
 
 def test_an_attribute_of_zeros_is_another_thing_than_none() -> None:

@@ -69,13 +69,13 @@ class Asked(dict[bytes, Record]):
     It forgets everything when it holds MAXIMUM: whoever sends packets may choose what is asked.
     """
 
-    def record(self, key: bytes, stream: Stream, data: bytes, start: int, end: int) -> Record:
-        """The record of a message data[start:end], or of an earlier one with the same key."""
+    def record(self, key: bytes, stream: Stream, data: bytes, message: Message) -> Record:
+        """The record of a message, or of an earlier one with the same key."""
         record = self.get(key)
         if record is None:
             if len(self) >= MAXIMUM:
                 self.clear()
-            record = self[key] = stream.decode(data, Message(start, end))
+            record = self[key] = stream.decode(data, message)
         return record
 
 
@@ -96,6 +96,10 @@ class Rows(ABC):
     odd: Array
     after: int
     other: int
+
+    def message(self, i: int) -> Message:
+        """One of the messages, as the Stream decodes it."""
+        return Message(int(self.starts[i]), int(self.ends[i]))
 
     @abstractmethod
     def queue(self) -> Repeated:

@@ -165,8 +165,8 @@ class _Rows(Rows):
         heads = self._heads[rows].view(np.uint8).reshape(len(rows), -1) & columns.mask
         found = []
         for head, i in zip(heads, self._rows[rows].tolist(), strict=True):
-            place = int(self.starts[i]), int(self.ends[i])
-            found.append(columns.asked.record(head.tobytes(), columns.stream, self._data, *place))
+            key, message = head.tobytes(), self.message(i)
+            found.append(columns.asked.record(key, columns.stream, self._data, message))
         return codes, found
 
     def _payload(self) -> Blobs:

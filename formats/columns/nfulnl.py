@@ -14,6 +14,7 @@ import numpy as np
 from construct import Struct
 
 from pylog.formats import LIMIT
+from pylog.formats import Stream as BaseStream
 from pylog.formats.columns import Array, Asked, Blobs, Column, Numbers, Repeated, Rows
 from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
 from pylog.formats.columns.ipl import MAX_SECOND
@@ -91,10 +92,11 @@ def _dtype(name: str) -> np.dtype[Any]:
 class Columns:
     """Reads the log messages of a stream."""
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
+    def __init__(self, stream: Stream, decoder: BaseStream | None = None) -> None:
+        """`decoder` is what decodes the messages, if not the stream itself: that of a capture."""
+        self.stream, self.decoder = stream, decoder or stream
         self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
-        self.head = in_a_row(self.nlmsghdr, np.dtype(Plan(NFGENMSG).dtype()))
+        self.genmsg = np.dtype(Plan(NFGENMSG).dtype())
         nlattr = np.dtype(Plan(nlattr_head(stream.order)).dtype())
         self.value_at: int = nlattr.itemsize
         self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
@@ -135,28 +137,36 @@ class Columns:
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):
             return None
-        heads = gather(array, starts, self.head)
         ends = np.append(starts[1:], end)
-        logged = heads["nlmsg_type"] == NFULNL_MSG_PACKET
+        logged = gather(array, starts, self.nlmsghdr)["nlmsg_type"] == NFULNL_MSG_PACKET
         if not logged.any():
             return None
         if not logged.all():
-            starts, ends, heads = starts[logged], ends[logged], heads[logged]
-        rows = _Rows(self, data, array, starts, ends, heads)
+            starts, ends = starts[logged], ends[logged]
+        rows = LogRows(self, data, starts, ends, starts + self.nlmsghdr.itemsize)
         rows.after, rows.other = end, len(logged) - len(starts)
         return rows
 
 
-class _Rows(Rows):
+class LogRows(Rows):
     """Log messages that follow each other, but for messages of other kinds between them."""
 
     def __init__(
-        self, columns: Columns, data: bytes, array: Array, starts: Array, ends: Array, heads: Array
-    ) -> None:
+        self, columns: Columns, data: bytes, starts: Array, ends: Array, bodies: Array,
+        usual: Array | None = None,
+    ) -> None:  # fmt: skip
+        """AHEAD bytes and more lie behind the messages, SIZE and more behind where they start.
+
+        bodies   where nfgenmsg begins in each
+        usual    those of which it is known already that they are not plain are False
+        """
+        self._columns, self._data, self._array = columns, data, np.frombuffer(data, np.uint8)
+        array, heads = self._array, gather(self._array, bodies, columns.genmsg)
         self.starts, self.ends, self._heads = starts, ends, heads
-        self._columns, self._data, self._array = columns, data, array
-        self._table, self._words, strange = self._walk()
+        self._table, self._words, strange = self._walk(bodies + columns.genmsg.itemsize)
         family, plain = heads["nfgen_family"], ~strange
+        if usual is not None:
+            plain &= usual
         hdr, told = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
@@ -190,9 +200,10 @@ class _Rows(Rows):
             packets.take(plain)
         self._packets = packets
 
-    def _walk(self) -> tuple[Array, Array, Array]:
+    def _walk(self, at: Array) -> tuple[Array, Array, Array]:
         """The attributes: where in each message, and the first bytes of the values, by number.
 
+        The first ones are at `at`.
         Where is offset | nla_len << 32, or 0 for nowhere. And in which messages something is not
         as usual.
         """
@@ -201,7 +212,7 @@ class _Rows(Rows):
         table = np.zeros((max(ATTRIBUTES) + 1) * count, np.int64)
         words_of = np.zeros((max(ATTRIBUTES) + 1) * count, np.uint32)
         seen = np.zeros(count, np.int64)
-        at, ends, rows = self.starts + columns.head.itemsize, self.ends, np.arange(count)
+        ends, rows = self.ends, np.arange(count)
         for _ in range(MOST_STEPS):
             live = at < ends
             if not live.all():
@@ -283,6 +294,14 @@ class _Rows(Rows):
     @cached_property
     def _told(self) -> tuple[Array, list[Record]]:
         """What `decode` makes of messages that agree in what tells TOLD: codes, and records."""
+        parts = self._telling()
+        codes, rows = alike(parts)
+        keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
+        asked = zip(keys, rows.tolist(), strict=True)
+        return codes, [self._ask("", key.tobytes(), row) for key, row in asked]
+
+    def _telling(self) -> list[Array]:
+        """What tells TOLD, as numbers of each plain message."""
         parts = [self._heads[name] for name in GENMSG]
         there = np.zeros(len(self._rows), np.int64)
         for i, name in enumerate(TELLING):
@@ -291,11 +310,7 @@ class _Rows(Rows):
             parts += [np.where(has, values[field], 0) for field in values.dtype.names]
         for i, name in enumerate(("NFULA_HWHEADER", "NFULA_SEQ_GLOBAL"), len(TELLING)):
             there |= self._has(name).astype(np.int64) << i
-        parts += [there, self._size("NFULA_HWHEADER")]
-        codes, rows = alike(parts)
-        keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
-        asked = zip(keys, rows.tolist(), strict=True)
-        return codes, [self._ask("", key.tobytes(), row) for key, row in asked]
+        return [*parts, there, self._size("NFULA_HWHEADER")]
 
     def _numbered(self, codes: Array, told: list[Any]) -> Repeated:
         """`extra` with the number of each message, which is another one in each."""
@@ -327,6 +342,5 @@ class _Rows(Rows):
 
     def _ask(self, what: str, key: bytes, row: int) -> Record:
         """The record of a plain message, or of another one that agrees in the key."""
-        i = self._rows[row]
-        place = int(self.starts[i]), int(self.ends[i])
-        return self._columns.asked[what].record(key, self._columns.stream, self._data, *place)
+        columns, message = self._columns, self.message(int(self._rows[row]))
+        return columns.asked[what].record(key, columns.decoder, self._data, message)

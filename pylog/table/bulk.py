@@ -168,7 +168,7 @@ class Bulk(Reader):
         for i in [] if rows is None else rows.odd.tolist():
             assert rows is not None
             try:
-                odd.append(stream.decode(window, _message(rows, i)))
+                odd.append(stream.decode(window, rows.message(i)))
             except DecodeError:  # up to there, then
                 rows = reads.read(window, pos, int(rows.starts[i]))
                 break
@@ -242,7 +242,7 @@ class Bulk(Reader):
         for i, name, before in sorted(asked, key=itemgetter(0)):
             if before is not None:
                 self._losses.passed(name, before)
-            record = records.get(i) or self._stream.decode(self._window, _message(rows, i))
+            record = records.get(i) or self._stream.decode(self._window, rows.message(i))
             while (loss := self._losses.before(record)) is not None:
                 lost.append(loss)
         for name, after in last:
@@ -313,10 +313,6 @@ def offset_of(item: Item, base: int) -> int:
     if isinstance(item, Message):
         return base + item.start
     return item.offset if isinstance(item, Damage | Dropped) else base
-
-
-def _message(rows: Rows, i: int) -> Message:
-    return Message(int(rows.starts[i]), int(rows.ends[i]))
 
 
 class _Gathered:

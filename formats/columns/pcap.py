@@ -1,0 +1,240 @@
+"""Captures of NFLOG messages, many packets at once: pcap, and enhanced packets of pcapng.
+
+Read here are packets that follow each other with nothing said beside them: no options, no other
+blocks between them. The messages in them are read by `columns.nfulnl`, as others are. All else is
+left to the Stream: other link types, and interfaces whose time is not counted from 1970 on, or not
+in whole nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pylog.formats import Message, nfulnl
+from pylog.formats.columns import Array, Column, Numbers
+from pylog.formats.columns.arrays import alike, follow, gather
+from pylog.formats.columns.nfulnl import AHEAD, LogRows
+from pylog.formats.columns.nfulnl import Columns as Messages
+from pylog.formats.columns.packet import SIZE
+from pylog.formats.netlink import NFGENMSG, nlattr_head
+from pylog.formats.nfulnl import LINKTYPE_NFLOG
+from pylog.formats.pcap import Interface, Origin, Stream
+from pylog.formats.pcap_blocks import EPB, MAXIMUM_BLOCK, plans
+from pylog.formats.plan import BYTEORDER, Plan
+
+LEAST = 8
+"""A packet has nfgenmsg and the head of an attribute, at least."""
+
+PACKET_HDR = {"nla_len": 8, "nla_type": 1}
+"""How the kernel's first attribute begins."""
+
+LATEST_NS = 2**63 - 1
+"""The last nanosecond that fits in 64 bits."""
+
+
+def columns(stream: Stream) -> Columns:
+    """What reads captures, pcap and pcapng."""
+    return Columns(stream)
+
+
+class Packets(NamedTuple):
+    """Packets that follow each other, and what the capture says of them.
+
+    starts, ends   of what was captured of each, in the data
+    nexts          where the next packet begins after each
+    interfaces     their numbers
+    ticks          of the interface's clock, uint64
+    cut            whether there was more than was captured
+    """
+
+    starts: Array
+    ends: Array
+    nexts: Array
+    interfaces: Array
+    ticks: Array
+    cut: Array
+
+    def until(self, odd: Array) -> Packets:
+        """Those before the first that is odd."""
+        count = int(odd.argmax()) if odd.any() else len(odd)
+        return Packets(*(values[:count] for values in self))
+
+
+class Columns:
+    """Reads the packets of a capture that hold NFLOG messages."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self._messages: dict[str, Messages] = {}
+        self._names: dict[int, dict[int, str]] = {}
+        """The names that interfaces of the capture had when `decode` was asked last."""
+
+    def read(self, data: bytes, pos: int, stop: int) -> _Rows | None:
+        """As pylog.formats.columns.Columns.read."""
+        stream, array = self.stream, np.frombuffer(data, np.uint8)
+        if stream.container not in FOUND_BY:  # it has not begun yet
+            return None
+        name, find = FOUND_BY[stream.container]
+        head = np.dtype(plans(stream.order)[name].dtype())
+        stop = min(stop, len(data) - SIZE) - head.itemsize  # so much of each may be looked at
+        if pos >= stop:
+            return None
+        packets = find(stream, head, data, array, pos, stop)
+        packets = packets.until(packets.interfaces >= len(stream.interfaces))
+        if not len(packets.starts):
+            return None
+        codes, some = alike([packets.interfaces])
+        numbers = packets.interfaces[some].tolist()
+        interfaces = [stream.interfaces[number] for number in numbers]
+        first = interfaces[codes[0]]
+        if not _is_usual(first):
+            return None
+        start, end = int(packets.starts[0]), int(packets.ends[0])
+        inner = stream.inner_stream(nfulnl, data, start, end, first)
+        assert isinstance(inner, nfulnl.Stream)
+        wholly, as_told = np.array([self._are_of(inner, i) for i in interfaces]).T
+        good = wholly[codes]
+        if as_told.any():
+            little = array[packets.starts + 7] & 0x3F == 0  # as nfulnl.byte_order
+            good |= as_told[codes] & (little == (inner.order == "<"))
+        packets = packets.until(~good)
+        if not len(packets.starts):
+            return None
+        inner.base = stream.base
+        self._heed_names(dict(zip(numbers, interfaces, strict=True)))
+        if inner.layout not in self._messages:
+            self._messages[inner.layout] = Messages(inner, stream)
+        return _Rows(self._messages[inner.layout], data, packets, codes, interfaces)
+
+    def _are_of(self, inner: nfulnl.Stream, interface: Interface) -> tuple[bool, bool]:
+        """Whether the packets of an interface are of a stream: all, or those that tell by bytes."""
+        if not _is_usual(interface):
+            return False, False
+        named = self.stream.named_stream(nfulnl, interface)
+        return named is inner, named is None
+
+    def _heed_names(self, interfaces: dict[int, Interface]) -> None:
+        """Forget what `decode` made of messages under other names than there are now."""
+        names = {number: dict(interface.names) for number, interface in interfaces.items()}
+        if any(self._names.get(number, now) != now for number, now in names.items()):
+            for messages in self._messages.values():
+                messages.asked[""].clear()
+            self._names.clear()
+        self._names.update(names)
+
+
+def _is_usual(interface: Interface) -> bool:
+    """Whether the packets of an interface are read here."""
+    counts = 10**9 % interface.units == 0 and not interface.offset_s
+    return interface.linktype == LINKTYPE_NFLOG and counts
+
+
+class _Rows(LogRows):
+    """Messages in packets that follow each other."""
+
+    def __init__(
+        self, messages: Messages, data: bytes, packets: Packets, codes: Array,
+        interfaces: list[Interface],
+    ) -> None:  # fmt: skip
+        """`codes` tells of each packet which of the `interfaces` it is of."""
+        self._captured, self._interfaces = packets, interfaces
+        self._codes = codes[: len(packets.starts)]
+        scales = np.array([10**9 // i.units if i.observed else 0 for i in interfaces])
+        latest = LATEST_NS // np.maximum(scales, 1)
+        self._scales = scales[self._codes]
+        timely = packets.ticks <= latest.astype(np.uint64)[self._codes]
+        usual = timely & ~packets.cut
+        super().__init__(messages, data, packets.starts, packets.ends, packets.starts, usual)
+        self.after, self.other = int(packets.nexts[-1]), 0
+
+    def message(self, i: int) -> Message:
+        """As pylog.formats.columns.Rows.message."""
+        interface = self._interfaces[self._codes[i]]
+        observed_ns = interface.observed_ns(int(self._captured.ticks[i]))
+        cut, stream = bool(self._captured.cut[i]), self._columns.stream
+        origin = Origin(LINKTYPE_NFLOG, stream, interface.names, observed_ns, cut)
+        return Message(int(self.starts[i]), int(self.ends[i]), origin)
+
+    def column(self, name: str) -> Column | None:
+        """As pylog.formats.columns.Rows.column."""
+        if name == "observed_ns":
+            scales = self._scales[self._rows]
+            ticks = self._captured.ticks[self._rows].astype(np.int64)
+            return Numbers(ticks * scales, scales > 0)
+        return super().column(name)
+
+    def _telling(self) -> list[Array]:
+        """And each interface of the capture may have its own names of those of the machine."""
+        return [*super()._telling(), self._captured.interfaces[self._rows]]
+
+
+def _blocks(
+    stream: Stream, head: np.dtype[Any], data: bytes, array: Array, pos: int, stop: int
+) -> Packets:
+    """The packets of pcapng from `pos` on, in blocks that begin before `stop`."""
+    frame = np.dtype(plans(stream.order)["block"].dtype())
+    kind, last = EPB.to_bytes(4, BYTEORDER[stream.order]), len(data) - AHEAD
+
+    def find(near: int, limit: int) -> int:
+        place = near - 1
+        while (place := data.find(kind, place + 1, limit + len(kind) - 1)) >= 0:
+            if (place - pos) % 4 == 0:
+                return place
+        return -1
+
+    def after(places: Array) -> Array:
+        heads = gather(array, places, frame)
+        size = heads["total_length"].astype(np.int64)
+        good = (heads["type"] == EPB) & (size >= head.itemsize + LEAST) & (size & 3 == 0)
+        good &= (size <= MAXIMUM_BLOCK) & (places + size <= last)
+        return np.where(good, places + size, -1)
+
+    places, end = follow(pos, stop, find, after)
+    nexts = np.append(places, end)[1:]
+    heads = gather(array, places, head)
+    starts, sizes = places + head.itemsize, heads["caplen"].astype(np.int64)
+    again = gather(array, nexts - 4, heads["total_length"].dtype)
+    whole = (starts + (sizes + 3 & ~3) + 4 == nexts) & (again == heads["total_length"])
+    ticks = heads["high"].astype(np.uint64) << np.uint64(32) | heads["low"]
+    cut = heads["caplen"] < heads["len"]
+    packets = Packets(starts, starts + sizes, nexts, heads["interface"], ticks, cut)
+    return packets.until(~whole | (sizes < LEAST))
+
+
+def _packets(
+    stream: Stream, head: np.dtype[Any], data: bytes, array: Array, pos: int, stop: int
+) -> Packets:
+    """The packets of pcap from `pos` on of which the heads begin before `stop`."""
+    (interface,) = stream.interfaces
+    longest, last = stream.longest(interface), len(data) - AHEAD
+    order = nfulnl.byte_order(data[pos + head.itemsize : pos + head.itemsize + LEAST])
+    begun = nlattr_head(order).build(PACKET_HDR)
+    begun_at = head.itemsize + Plan(NFGENMSG).size
+
+    def find(near: int, limit: int) -> int:
+        found = data.find(begun, near + begun_at, limit + begun_at + len(begun) - 1)
+        return found - begun_at if found >= 0 else -1
+
+    def after(places: Array) -> Array:
+        heads = gather(array, places, head)
+        size = heads["caplen"].astype(np.int64)
+        following = places + head.itemsize + size
+        good = (size >= LEAST) & (size <= longest) & (heads["fraction"] < interface.units)
+        return np.where(good & (following <= last), following, -1)
+
+    places, end = follow(pos, stop, find, after)
+    heads = gather(array, places, head)
+    ticks = heads["sec"].astype(np.uint64) * np.uint64(interface.units) + heads["fraction"]
+    numbers, cut = np.zeros(len(places), np.uint32), heads["caplen"] < heads["len"]
+    nexts = np.append(places, end)[1:]
+    return Packets(places + head.itemsize, nexts, nexts, numbers, ticks, cut)
+
+
+FOUND_BY: Mapping[str, tuple[str, Callable[..., Packets]]] = {
+    "pcap": ("pcap packet", _packets),
+    "pcapng": ("enhanced packet", _blocks),
+}
+"""What begins a packet, and what finds packets, by container."""
