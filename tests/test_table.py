@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import itertools
+import random
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ import pylog
 from pylog.backends import capture
 from pylog.formats import Message, ipl, nfulnl, pcap, pcap_blocks
 from pylog.formats.columns import arrays
+from pylog.formats.columns import pcap as pcap_columns
 from pylog.formats.netlink import nlmsghdr
 from pylog.outputs import pcapng
 from pylog.table import bulk, schema
@@ -41,6 +43,7 @@ def small_pieces() -> Iterator[None]:
     with (
         mock.patch.multiple(bulk, MIN_WINDOW=4096, MAX_WINDOW=8192, STRETCH=1024),
         mock.patch.object(arrays, "SPACING", 512),
+        mock.patch.object(pcap_columns, "FEW", 1),
     ):
         yield
 
@@ -231,6 +234,14 @@ def interface(
     return block[:4] + size + options + bytes(4) + size
 
 
+def repeated(draw: st.DrawFn, *values: st.SearchStrategy[Any]) -> Iterator[tuple[Any, ...]]:
+    """A few of each of the values in many combinations, after a number below 100."""
+    few = [draw(st.lists(value, min_size=1, max_size=8)) for value in values]
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    for _ in range(draw(st.integers(0, 60))):
+        yield chance.randrange(100), *(chance.choice(some) for some in few)
+
+
 @st.composite
 def sections(draw: st.DrawFn) -> bytes:
     """A section of pcapng with NFLOG messages, as some program may write it, or nearly so."""
@@ -251,8 +262,7 @@ def sections(draw: st.DrawFn) -> bytes:
     names = st.dictionaries(
         st.integers(1, 3), st.sampled_from(("eth0", "eth1", None)), min_size=1, max_size=2
     )
-    for message in draw(st.lists(nflog_messages(order), max_size=40)):
-        number, what = draw(chosen), draw(st.integers(0, 24))
+    for what, number, message, time_ns in repeated(draw, chosen, nflog_messages(order), times):
         options: dict[str, Any] = {}
         if what == 0:
             options["dropped"] = 3
@@ -267,7 +277,7 @@ def sections(draw: st.DrawFn) -> bytes:
         elif what == 5:
             message = message[: draw(st.integers(16, 40))]
         parts.append(pcap_blocks.packet_block(
-            message[16:], draw(times), interface=number, order=order, **options
+            message[16:], time_ns, interface=number, order=order, **options
         ))  # fmt: skip
     return b"".join(parts)
 
@@ -280,8 +290,8 @@ def pcaps(draw: st.DrawFn) -> bytes:
     parts = [pcap_blocks.pcap_header(linktype, order=order, nanoseconds=nanoseconds)]
     sender = draw(st.sampled_from("<>"))
     times = st.one_of(st.integers(2**60, 2**60 + 5), st.just(2**32 * 10**9 - 1))
-    for message in draw(st.lists(nflog_messages(sender), max_size=60)):
-        what, length = draw(st.integers(0, 24)), None
+    for what, message, time_ns in repeated(draw, nflog_messages(sender), times):
+        length = None
         if what == 0:
             length = len(message)
         elif what == 1:
@@ -289,7 +299,7 @@ def pcaps(draw: st.DrawFn) -> bytes:
         elif what == 2:
             message = message[: draw(st.integers(16, 40))]
         parts.append(pcap_blocks.pcap_packet(
-            message[16:], draw(times), length=length, order=order, nanoseconds=nanoseconds
+            message[16:], time_ns, length=length, order=order, nanoseconds=nanoseconds
         ))  # fmt: skip
     return b"".join(parts)
 
@@ -328,6 +338,30 @@ def test_every_byte_of_a_captured_block_is_heeded(order: str) -> None:
     data += interface(order, 239, "", pcap_blocks.Note(), 9, 0) + good * 20
     with small_pieces():
         agree(data + b"".join(good + variant + good * 2 for variant in changed(good)))
+
+
+@pytest.mark.parametrize(("layout", "resolution", "offset_s"), [
+    ("nfulnl-be", 9, 0), ("nfulnl-le", 6, 0), ("", 0, 0), ("", 3, 0), ("", 10, 0),
+    ("", 0x80 | 9, 0), ("", 0x80 | 10, 0), ("", 9, 5), ("", 9, -5),
+])  # fmt: skip
+def test_each_interface_has_its_layout_and_its_clock(
+    layout: str, resolution: int, offset_s: int
+) -> None:
+    data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+    data += interface("<", 239, layout, pcap_blocks.Note(), resolution, offset_s)
+    for i in range(90):
+        data += pcap_blocks.packet_block(MESSAGE[16:], 2**30 + 7 * i, interface=i // 3 % 2)
+    with small_pieces():
+        agree(data)
+
+
+def test_each_packet_of_an_interface_without_a_layout_tells_its_own_byte_order() -> None:
+    either = MESSAGE[16:20] + b"\x08\x08\x00\x01" + bytes(0x0808 - 4)
+    data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+    for body in (MESSAGE[16:], either, MESSAGE[16:]):
+        data += pcap_blocks.packet_block(body, 2**60) * 20
+    with small_pieces():
+        agree(data)
 
 
 def test_an_interface_has_the_name_that_the_log_gave_it_at_that_time() -> None:

@@ -28,6 +28,9 @@ from pylog.formats.plan import BYTEORDER, Plan
 LEAST = 8
 """A packet has nfgenmsg and the head of an attribute, at least."""
 
+FEW = 32
+"""Fewer packets in a row are left to the Stream, which is as fast."""
+
 PACKET_HDR = {"nla_len": 8, "nla_type": 1}
 """How the kernel's first attribute begins."""
 
@@ -75,16 +78,8 @@ class Columns:
     def read(self, data: bytes, pos: int, stop: int) -> _Rows | None:
         """As pylog.formats.columns.Columns.read."""
         stream, array = self.stream, np.frombuffer(data, np.uint8)
-        if stream.container not in FOUND_BY:  # it has not begun yet
-            return None
-        name, find = FOUND_BY[stream.container]
-        head = np.dtype(plans(stream.order)[name].dtype())
-        stop = min(stop, len(data) - SIZE) - head.itemsize  # so much of each may be looked at
-        if pos >= stop:
-            return None
-        packets = find(stream, head, data, array, pos, stop)
-        packets = packets.until(packets.interfaces >= len(stream.interfaces))
-        if not len(packets.starts):
+        packets = self._follow(data, array, pos, stop)
+        if packets is None or not len(packets.starts):
             return None
         codes, some = alike([packets.interfaces])
         numbers = packets.interfaces[some].tolist()
@@ -101,13 +96,26 @@ class Columns:
             little = array[packets.starts + 7] & 0x3F == 0  # as nfulnl.byte_order
             good |= as_told[codes] & (little == (inner.order == "<"))
         packets = packets.until(~good)
-        if not len(packets.starts):
+        if len(packets.starts) < FEW:
             return None
         inner.base = stream.base
         self._heed_names(dict(zip(numbers, interfaces, strict=True)))
         if inner.layout not in self._messages:
             self._messages[inner.layout] = Messages(inner, stream)
         return _Rows(self._messages[inner.layout], data, packets, codes, interfaces)
+
+    def _follow(self, data: bytes, array: Array, pos: int, stop: int) -> Packets | None:
+        """The packets of interfaces that there are, of any link type."""
+        stream = self.stream
+        if stream.container not in FOUND_BY:  # it has not begun yet
+            return None
+        name, find = FOUND_BY[stream.container]
+        head = np.dtype(plans(stream.order)[name].dtype())
+        stop = min(stop, len(data) - SIZE) - head.itemsize  # so much of each may be looked at
+        if pos >= stop:
+            return None
+        packets = find(stream, head, data, array, pos, stop)
+        return packets.until(packets.interfaces >= len(stream.interfaces))
 
     def _are_of(self, inner: nfulnl.Stream, interface: Interface) -> tuple[bool, bool]:
         """Whether the packets of an interface are of a stream: all, or those that tell by bytes."""
@@ -146,8 +154,7 @@ class _Rows(LogRows):
         latest = LATEST_NS // np.maximum(scales, 1)
         self._scales = scales[self._codes]
         timely = packets.ticks <= latest.astype(np.uint64)[self._codes]
-        usual = timely & ~packets.cut
-        super().__init__(messages, data, packets.starts, packets.ends, packets.starts, usual)
+        super().__init__(messages, data, packets.starts, packets.ends, packets.starts, timely)
         self.after, self.other = int(packets.nexts[-1]), 0
 
     def message(self, i: int) -> Message:

@@ -175,11 +175,11 @@ class Bulk(Reader):
         if rows is None or len(rows.odd) == len(rows.starts):
             self._reach = STRETCH  # so it may be again soon
             return 0
-        self._reach = min(2 * self._reach, MAX_WINDOW)
         self._data = window
         lot["loss"] = self._account(rows, odd)
         self._keep(lot, rows, odd, wanted)
         used = rows.after - pos
+        self._reach = min(max(STRETCH, 2 * used), MAX_WINDOW)
         self._per_row = used // len(rows.starts) + 1
         stream.other += rows.other
         return used
