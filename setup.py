@@ -18,7 +18,6 @@ MODULES = (
     "pylog/formats/packet.py",
     "pylog/formats/ipl_records.py",
     "pylog/formats/nfulnl_usual.py",
-    "pylog/formats/pcap_blocks.py",
     "pylog/outputs/pcapng.py",
     "pylog/outputs/text.py",
 )

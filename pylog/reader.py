@@ -49,6 +49,12 @@ def deadline_of(timeout: float | None) -> float | None:
     return time.monotonic() + timeout
 
 
+def check_limit(limit: int) -> None:
+    """ValueError for a number of records that is none."""
+    if limit < 1:
+        raise ValueError(f"limit is {limit}, but must be 1 or more")
+
+
 class Records(ABC):
     """Records to be read one after the other, waiting for each: what readers have in common."""
 
@@ -65,6 +71,7 @@ class Records(ABC):
         limit   how many records to give at most, 1 or more
         Gives [] at the end, or when it was closed. Much faster than one `read` a record.
         """
+        check_limit(limit)
         record = self.read(timeout)
         if record is None:
             return []
@@ -204,6 +211,8 @@ class Reader(Records):
         if on_error not in get_args(OnError):
             known_words = ", ".join(get_args(OnError))
             raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
+        if raw not in (False, True, "only"):
+            raise ValueError(f'raw is {raw!r}, but must be True, False or "only"')
         self.backend = backend
         self.malformed = 0
         self.detection = UNDECIDED
@@ -385,6 +394,7 @@ class Reader(Records):
         return super().__next__()
 
     def read_batch(self, timeout: float | None = None, limit: int = LOT) -> list[Record]:
+        check_limit(limit)
         record = self.read(timeout)
         if record is None:
             return []

@@ -155,6 +155,13 @@ def test_batches_hold_the_same_records_in_the_same_order(dump: Path, limit: int)
     assert found == expected
 
 
+def test_a_batch_of_none_and_raw_of_another_word_are_the_callers_errors() -> None:
+    with pylog.open(NFLOG / "seq.bin") as reader, pytest.raises(ValueError, match="limit is 0"):
+        reader.read_batch(limit=0)
+    with pytest.raises(ValueError, match="raw is 'all'"):
+        pylog.open(NFLOG / "seq.bin", raw="all")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["ipl/damaged.bin", "nflog/seq.bin"])
 @pytest.mark.parametrize("seed", range(30))
 def test_all_ways_of_reading_may_alternate(name: str, seed: int) -> None:

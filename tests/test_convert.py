@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -101,7 +102,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     (["a.csv", "--columns", "dport"], "--kind and --columns are for .parquet, .arrow, .sqlite", 2),
     (["a.sqlite", "--columns", "dport"], "--columns is for one kind of record", 2),
     (["a.parquet", "--columns", "port"], "no column 'port' of packet records", 2),
-    (["there.parquet"], "there.parquet: it exists; --force replaces a file", 1),
+    (["there.parquet"], "there.parquet: it exists; --force replaces it", 1),
     (["none/a.parquet"], "none/a.parquet: No such file or directory", 1),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_and_leaves_nothing(
@@ -135,9 +136,9 @@ def test_force_replaces_a_file_when_the_new_one_is_whole(tmp_path: Path) -> None
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals end a process at once there")
 @pytest.mark.parametrize("ending", ["parquet", "arrow", "sqlite", "jsonl", "csv", "pcapng", "ipl"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_an_interrupted_conversion_leaves_nothing(
-    ending: str, number: signal.Signals, status: int, tmp_path: Path
+    ending: str, number: str, status: int, tmp_path: Path
 ) -> None:
     process = start([sys.executable, "-m", "pylog", "convert", "-", str(tmp_path / f"a.{ending}")])
     assert process.stdin is not None
@@ -148,12 +149,43 @@ def test_an_interrupted_conversion_leaves_nothing(
         while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert list(tmp_path.iterdir()) != []
-        process.send_signal(number)
+        process.send_signal(getattr(signal, number))
         assert process.wait(60) == status
         assert list(tmp_path.iterdir()) == []
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("ending", ["parquet", "sqlite", "jsonl"])
+def test_a_log_that_cannot_be_read_replaces_nothing(ending: str, tmp_path: Path) -> None:
+    out = tmp_path / f"a.{ending}"
+    wrong = ("--layout", "ipl-5.1.2-lp64le")
+    assert convert(NFLOG, out, *wrong) == 1
+    assert list(tmp_path.iterdir()) == []
+    out.write_bytes(b"old")
+    assert convert(NFLOG, out, "--force", *wrong) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [out.name] and out.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs permissions as Unix has them")
+def test_what_replaces_a_file_has_its_permissions(tmp_path: Path) -> None:
+    out = tmp_path / "a.csv"
+    out.write_bytes(b"old")
+    out.chmod(0o640)
+    assert convert(NFLOG, out, "--force") == 0
+    assert stat.S_IMODE(out.stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of a process")
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "sqlite", "jsonl", "csv", "pcapng"])
+def test_a_full_disk_is_told(ending: str, tmp_path: Path) -> None:
+    out = tmp_path / f"a.{ending}"
+    command = f"ulimit -f 1; trap '' XFSZ; {sys.executable} -m pylog convert {NFLOG} {out}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"pylog: cannot write {out}: " in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def start(command: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -517,7 +517,8 @@ def test_a_filter_may_name_text_columns() -> None:
     ({"columns": ["nothing"]}, "no column 'nothing' of packet records; there are source, layout"),
     ({"kind": "packets"}, "no kind of record 'packets'; there are packet, flow, loss"),
     ({"where": pc.field("nothing") == 1}, "nothing"),
-    ({"columns": []}, "columns is \\[\\], but must name one or more, each once"),
+    ({"columns": []}, "columns is \\[\\], but must be a list of one or more names, each once"),
+    ({"columns": "dport"}, "columns is 'dport', but must be a list"),
     ({"columns": ["dport", "dport"]}, "each once"),
     ({"paths": "nflog:5"}, "nflog:5 is live: tables are made of files"),
 ])  # fmt: skip

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -94,20 +95,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs is not for {ending}, whose records depend on those before")
     with Stopping(), beside(arguments.out, arguments.force) as path:
         if ending in TABLES:
-            return _to_table(arguments, ending, path)
-        return _to_output(arguments, OUTPUTS[ending], path)
+            status = _to_table(arguments, ending, path)
+        else:
+            status = _to_output(arguments, OUTPUTS[ending], path)
+        if status:  # of a log nothing could be read: what there is does not become OUT
+            os.unlink(path)
+    return status
 
 
 @contextlib.contextmanager
 def beside(out: str, force: bool) -> Iterator[str]:
-    """The path of a new file, which becomes `out` at the end; it is removed if that is not reached.
+    """The path of a new file, which becomes `out` at the end, if that is reached and it is there.
+
+    Otherwise it is removed. It gets the permissions of the file that it replaces.
 
     Raises BackendError for a file that exists, unless `force`, and for one that cannot be written.
     """
 
     def check() -> None:
-        if os.path.exists(out) and not (force and os.path.isfile(out)):
-            raise BackendError(f"cannot write {out}: it exists; --force replaces a file")
+        if os.path.exists(out) and not os.path.isfile(out):
+            raise BackendError(f"cannot write {out}: it exists, and is no file")
+        if os.path.lexists(out) and not force:
+            raise BackendError(f"cannot write {out}: it exists; --force replaces it")
 
     check()
     folder, name = os.path.split(out)
@@ -117,7 +126,11 @@ def beside(out: str, force: bool) -> Iterator[str]:
             with open(path, "xb"):
                 pass
             yield path
+            if not os.path.exists(path):
+                return
             check()
+            with contextlib.suppress(FileNotFoundError):
+                os.chmod(path, stat.S_IMODE(os.stat(out).st_mode))
             os.replace(path, out)
         except OSError as error:
             raise BackendError(f"cannot write {out}: {error.strerror or error}") from error

@@ -73,7 +73,7 @@ def read_table(
     on_error: OnError = "resync",
     jobs: int = 1,
 ) -> pa.Table:
-    """All records of logs as one Arrow table; everything is as for `iter_batches`."""
+    """All records of logs as one Arrow table; everything, `jobs` too, is as for `iter_batches`."""
     batches = iter_batches(
         paths, kind=kind, columns=columns, where=where, layout=layout, on_error=on_error, jobs=jobs
     )

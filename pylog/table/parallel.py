@@ -82,7 +82,10 @@ class Pool:
                 yield split, folders[number], end
                 shutil.rmtree(folders[number])
         except BrokenProcessPool as error:  # out of memory, it may be
-            raise BackendError("a process that decoded a part was killed") from error
+            raise BackendError(
+                "a process that decoded a part ended: it was killed, or could not begin, as in a"
+                ' program that reads with jobs outside of: if __name__ == "__main__":'
+            ) from error
 
 
 @contextlib.contextmanager

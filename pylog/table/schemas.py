@@ -95,8 +95,10 @@ def chosen(kind: str, columns: Sequence[str] | None) -> pa.Schema:
     if columns is None:
         return schema(kind)
     known = _TYPES[kind] | dict.fromkeys(TEXTS[kind], WORD)
-    if not columns or len(set(columns)) < len(columns):
-        raise ValueError(f"columns is {columns!r}, but must name one or more, each once")
+    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
+        raise ValueError(
+            f"columns is {columns!r}, but must be a list of one or more names, each once"
+        )
     for name in columns:
         if name not in known:
             raise ValueError(f"no column {name!r} of {kind} records; there are {', '.join(known)}")

@@ -6,8 +6,9 @@ A sink is made with a path and the schema of each kind of record that it is to h
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -98,23 +99,38 @@ class SQLite:
     """
 
     def __init__(self, path: str, schemas: Mapping[str, pa.Schema]) -> None:
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")  # the file is of use when it is whole
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("BEGIN")
-        for kind, schema in schemas.items():
-            columns = ", ".join(f'"{field.name}" {_affinity(field.type)}' for field in schema)
-            self._database.execute(f'CREATE TABLE "{kind}" ({columns})')
+        with _told():
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = OFF")  # the file is of use when whole
+            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute("BEGIN")
+            for kind, schema in schemas.items():
+                columns = ", ".join(f'"{field.name}" {_affinity(field.type)}' for field in schema)
+                self._database.execute(f'CREATE TABLE "{kind}" ({columns})')
 
     def write(self, kind: str, batch: pa.RecordBatch) -> None:
         columns = [_cells(batch.column(i)) for i in range(batch.num_columns)]
         places = ", ".join("?" * len(columns))
         rows = zip(*columns, strict=True)
-        self._database.executemany(f'INSERT INTO "{kind}" VALUES ({places})', rows)
+        with _told():
+            self._database.executemany(f'INSERT INTO "{kind}" VALUES ({places})', rows)
 
     def close(self) -> None:
-        self._database.execute("COMMIT")
-        self._database.close()
+        try:
+            with _told():
+                if self._database.in_transaction:  # else it failed before, and was told
+                    self._database.execute("COMMIT")
+        finally:
+            self._database.close()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """SQLite's errors (a full disk...) as those of other files are: OSError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from error
 
 
 def _affinity(kind: pa.DataType) -> str:
