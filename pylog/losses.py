@@ -163,12 +163,13 @@ class Losses:
         """`count` records were lost before the record; None: nobody knows how many."""
         if count is not None:
             self.dropped = (self.dropped or 0) + count
+        whole: Any = record  # its times may be text, in the shape for JSON
         return LossRecord(
             source=record.source,
             layout=record.layout,
             offset=record.offset,
-            timestamp_ns=record.timestamp_ns,
-            observed_ns=record.observed_ns,
+            timestamp_ns=whole.timestamp_ns,
+            observed_ns=whole.observed_ns,
             seq=seq,
             count=count,
             queue=None if count is None else queue_of(record),
