@@ -364,6 +364,23 @@ def test_each_packet_of_an_interface_without_a_layout_tells_its_own_byte_order()
         agree(data)
 
 
+@pytest.mark.parametrize(("begun", "packet"), [
+    (pcap_blocks.pcap_header(239), pcap_blocks.pcap_packet(MESSAGE[16:], 2**60)),
+    (pcap_blocks.section_block() + pcap_blocks.interface_block(239),
+     pcap_blocks.packet_block(MESSAGE[16:], 2**60)),
+], ids=["pcap", "pcapng"])  # fmt: skip
+def test_a_capture_may_end_within_a_packet(begun: bytes, packet: bytes) -> None:
+    with small_pieces():
+        for end in range(0, len(packet), 3):
+            agree(begun + packet * 20 + packet[:end])
+
+
+def test_no_packet_of_pcap_is_longer_than_a_reader_believes() -> None:
+    good = pcap_blocks.pcap_packet(MESSAGE[16:], 2**60) * 1000
+    long = MESSAGE[16:] + (b"\x60\xea\x4d\x00" + bytes(59996)) * 5
+    agree(pcap_blocks.pcap_header(239) + good + pcap_blocks.pcap_packet(long, 2**60) + good)
+
+
 def test_an_interface_has_the_name_that_the_log_gave_it_at_that_time() -> None:
     """Each log in a capture may tell other names, and later other ones again."""
     data = pcap_blocks.section_block()
