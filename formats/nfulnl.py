@@ -42,7 +42,7 @@ from pylog.formats.netlink import (
     to_dict,
 )
 from pylog.formats.netlink import message as message_schema
-from pylog.formats.nfulnl_usual import Usual
+from pylog.formats.nfulnl_usual import LINK_FIRST, NFULA_PAYLOAD, Usual
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.formats.scrub import Scrubber
 from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan
@@ -92,7 +92,7 @@ ATTRIBUTES: Table = {
 }  # fmt: skip
 """enum nfulnl_attr_type."""
 
-NFULA_HWADDR, NFULA_PAYLOAD, NFULA_HWHEADER, NFULA_L2HDR = 8, 9, 16, 21
+NFULA_HWADDR, NFULA_HWHEADER, NFULA_L2HDR = 8, 16, 21
 
 CONFIG: Table = {
     1: ("NFULA_CFG_CMD", Int8ub),  # NFULNL_CFG_CMD_*
@@ -426,7 +426,7 @@ class Stream(BaseStream):
 _NO_PACKET = (None,) * 12  # from protocol to cut
 ETHERTYPES = {2: packet.ETH_P_IP, 10: packet.ETH_P_IPV6, 3: packet.ETH_P_ARP}
 """What a message is of that does not tell, by nfgen_family."""
-LINK_HEADER_HOOKS = ((5, 1), (3, 1))
+LINK_HEADER_HOOKS = tuple((family, 1) for family in LINK_FIRST)
 """nfgen_family and number of the hooks that log from the link header on."""
 
 

@@ -19,7 +19,7 @@ import ulogd
 
 import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord
-from pylog.formats import nfulnl, pcap_blocks
+from pylog.formats import nfulnl, nfulnl_usual, pcap_blocks
 from pylog.formats.netlink import parse
 from pylog.formats.packet import FAMILIES, dissect
 
@@ -281,7 +281,7 @@ def test_the_packets_that_tshark_misreads_in_nflog_it_reads_alike_as_ethernet(
     capture = pcap_blocks.pcap_header(1)
     for record in records:
         attributes = parse(nfulnl.log_message("<"), record.raw or b"").attributes
-        frame = next(a.value for a in attributes if a.nla_type == nfulnl.NFULA_PAYLOAD)
+        frame = next(a.value for a in attributes if a.nla_type == nfulnl_usual.NFULA_PAYLOAD)
         capture += pcap_blocks.pcap_packet(frame, 0)
     (tmp_path / "frames.pcap").write_bytes(capture)
     names = [

@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     ending = os.path.splitext(arguments.out)[1]
     if ending not in (*TABLES, *OUTPUTS):
         known = ", ".join((*TABLES, *OUTPUTS))
-        raise ValueError(f"{arguments.out} must end in one of {known}")
+        raise ValueError(f"{arguments.out} must end in one of {known}, after a name")
     if ending in OUTPUTS and (arguments.kind or arguments.columns):
         raise ValueError(f"--kind and --columns are for {', '.join(TABLES)}")
     for source in arguments.source:
