@@ -27,7 +27,7 @@ OPTIONS = (
     Option("follow", bool, False, "at the end of a file wait for more, as tail -f does"),
 )  # fmt: skip
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """How many bytes are asked for at a time; a pipe gives what it has."""
 
 MEMORY = 1 << 28

@@ -62,7 +62,7 @@ OPTIONS = (
            "what to copy of each packet: none and meta leave out the payload"),
     Option("copy_range", int, MAXIMUM_RANGE, "bytes to copy of each packet at most",
            1, MAXIMUM_RANGE),
-    Option("qthresh", int, 100, "records that the kernel gathers before it sends them",
+    Option("qthresh", int, 1000, "records that the kernel gathers before it sends them",
            1, 0xFFFFFFFF),
     Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
            " 0.01, 0 being the next timer tick", 0, 3600, "--timeout"),

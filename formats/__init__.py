@@ -23,13 +23,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from pylog import discover
 from pylog.errors import DecodeError
-from pylog.record import Record, json_shape
+from pylog.record import PacketRecord, Record, json_shape, queue_of
 
 HEAD = 1 << 16
 """How many of an input's first bytes are looked at to tell what it is."""
@@ -39,12 +39,6 @@ LIMIT = 1 << 20
 
 MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
-
-
-Raw = bool | Literal["only"]
-"""Whether a record keeps the bytes of its message; "only": and, where it is faster so, no more than
-place, times, number, log and interfaces, these by number too: extra is {"ifindex": {name: number}}
-"""
 
 
 class Message(msgspec.Struct, gc=False):
@@ -105,6 +99,41 @@ class Begun(msgspec.Struct, gc=False):
 Item = Message | Damage | Dropped | Interfaces | Begun
 
 
+class Numbers(dict[str, int]):
+    """The number that the next record of each log is to have; without a log, none may come next.
+
+    unnumbered   whether a record without a number may
+    """
+
+    unnumbered = True
+
+    def pass_on(self, record: Record) -> bool:
+        """Whether the record is what is to come next: then another is to come after it."""
+        if record.seq is None:
+            return self.unnumbered
+        queue = queue_of(record)
+        if self.get(queue) != record.seq:
+            return False
+        self[queue] = (record.seq + (record.count or 1)) & 0xFFFFFFFF
+        return True
+
+
+class Copied(msgspec.Struct):
+    """Messages for a capture file, one after the other, of which no records were made.
+
+    likes     of each, a record without what only the packet tells, and extra {"ifindex": numbers by
+              the interfaces' names in the record}; the same one for those that are alike in that
+    packets   of each, what a capture file holds of it
+    order     the byte order that the file is to have
+    observed_ns   when they were received
+    """
+
+    order: str
+    observed_ns: int | None
+    likes: list[PacketRecord] = []
+    packets: list[bytes] = []
+
+
 class Stream(ABC):
     """A stream of messages in one format: `split` finds them, `decode` makes records.
 
@@ -119,6 +148,10 @@ class Stream(ABC):
     """What every message carries `needle_at` bytes from its start, in at most `needle_size`."""
     needle_at = 0
     needle_size = 0
+    copies = False
+    """Whether `copied` is ever of use."""
+    bare: frozenset[int] = frozenset()
+    """Link types whose packets are a message each, that `captured` takes as it is."""
 
     def __init__(self) -> None:
         self.base = 0
@@ -153,7 +186,7 @@ class Stream(ABC):
         """
 
     @abstractmethod
-    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         """The record of a message that the last `split` of the same data found; DecodeError."""
 
     def raw(self, data: bytes, message: Message) -> bytes:
@@ -165,13 +198,31 @@ class Stream(ABC):
         raise TypeError(f"{self.source} has no link type in capture files")
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None = None,
     ) -> None:
-        """As `decode`, for messages one after the other: their records are added to `found`."""
-        for message in messages:
-            found.append(self.record(data, message, raw))
+        """As `decode`, for messages one after the other: their records are added to `found`.
 
-    def record(self, data: bytes, message: Message, raw: Raw) -> Record:
+        numbers   what is to come next; ends before a record that is not it. None: all may come
+        """
+        for message in messages:
+            record = self.record(data, message, raw)
+            if numbers is not None and not numbers.pass_on(record):
+                return
+            found.append(record)
+
+    def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
+        """The first of the messages, those of which no record has to be made to copy them.
+
+        numbers   as of `records`
+        """
+        return None
+
+    def record(self, data: bytes, message: Message, raw: bool) -> Record:
         """As `decode`, for `records`."""
         record = self.decode(data, message, raw)
         if self.shaped:

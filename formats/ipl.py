@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Item, Message, Raw, ipl_layouts
+from pylog.formats import Guess, Item, Message, Numbers, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import flows, packets
@@ -197,21 +197,26 @@ class Stream(BaseStream):
             return 40 + int.from_bytes(data[at + 4 : at + 6])
         return int.from_bytes(data[at + 2 : at + 4], "little" if self._swapped else "big")
 
-    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         device = self.device_of(data, message)
         if device != "ipf":
             return self._flows[device](data, message, raw)
         found: list[Record] = []
-        self._packets(data, (message,), raw, found)
+        self._packets(data, (message,), raw, found, None)
         return found[0]
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None = None,
     ) -> None:
         if self._packet_magic is None:
-            super().records(data, messages, raw, found)
+            super().records(data, messages, raw, found, numbers)
         else:
-            self._packets(data, messages, raw, found)
+            self._packets(data, messages, raw, found, numbers)
 
 
 # Detection

@@ -11,18 +11,30 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
-from pylog.formats import Message, Raw, Stream
+from pylog.formats import Message, Numbers, Stream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
-from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, addresses, fields, swapped
+from pylog.formats.packet import (
+    ETH_P_IP,
+    ETH_P_IPV6,
+    ICMP_ERRORS,
+    TCP_FLAGS,
+    USUAL,
+    addresses,
+    fields,
+    swapped,
+    usual_fields,
+)
 from pylog.formats.plan import BYTEORDER, Plan, Unpack
 from pylog.memo import Memo
 from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record, rfc3339, rfc3339_us
 
-Decode = Callable[[bytes, Message, Raw], Record]
+Decode = Callable[[bytes, Message, bool], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
-DecodeMany = Callable[[bytes, Iterable[Message], Raw, list[Record]], None]
-"""(data, messages, whether to keep their bytes, where to put the records); DecodeError."""
+DecodeMany = Callable[[bytes, Iterable[Message], bool, list[Record], Numbers | None], None]
+"""(data, messages, whether to keep their bytes, where to put the records, their numbers), as
+Stream.records.
+"""
 
 NONE32 = 0xFFFFFFFF
 _OWN_FIELDS = ("ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec")
@@ -186,52 +198,96 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
     """A function that decodes packet records, and leaves others to `stream.decode`."""
     (read, rules), fixed, name = _rules(layout), plan.size, layout.name
     host_order, numbered = layout.host_order_ip, "ipl_seqnum" in plan.places
-    counted, own = "ipl_count" in plan.places, len(_OWN_FIELDS)
+    counted, singly = "ipl_count" in plan.places, len(_OWN_FIELDS)
 
-    def decode(data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]) -> None:
+    def decode(
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None,
+    ) -> None:
         add, shaped = found.append, stream.shaped
+        make: Callable[..., PacketRecord] = PacketRecord
         base: int | None = None if stream.live else stream.base
+        received: Any = stream.observed_ns
+        if shaped and received is not None:
+            received = rfc3339(received)
         for message in messages:
             start: int = message.start
             end: int = message.end
             origin = message.origin
             if not data.startswith(magic, start):
-                add(stream.record(data, message, raw))
+                record = stream.record(data, message, raw)
+                if numbers is not None and not numbers.pass_on(record):
+                    return
+                add(record)
                 continue
             told = read(data, start)
-            count, seq, sec, usec = told[:own]
+            count, seq, sec, usec = told[:singly]
             if count == 0:
                 _check_count(stream, start, count)
             if usec >= 1_000_000 or sec > MAX_SECONDS:
                 _nanoseconds(stream, start, sec, usec)
-            rule, extra = rules[told[own:]]
-            if not shaped:  # it is theirs, who may change it
-                extra = extra.copy()
             at = start + fixed
             size = end - at
             packet: Any = data[at:end]
             version = packet[0] >> 4 if packet else 0
             if version == 4:
+                ethertype = ETH_P_IP
                 if host_order:
                     packet = swapped(packet)
-                headers = fields(packet, 0, size, ETH_P_IP, extra)
             elif version == 6:
-                headers = fields(packet, 0, size, ETH_P_IPV6, extra)
+                ethertype = ETH_P_IPV6
             else:
                 raise stream.error(at, "ip_v", version, "4 or 6")
-            observed: Any = stream.observed_ns if origin is None else origin.observed_ns
+            if not counted:
+                count = None
+            if not numbered:
+                seq = None
+                if numbers is not None and not numbers.unnumbered:
+                    return
+            elif numbers is not None:
+                if numbers.get("ipf") != seq:
+                    return
+                numbers["ipf"] = (seq + (count or 1)) & 0xFFFFFFFF
+            rule, extra = rules[told[singly:]]
+            offset = None if base is None else base + start
+            observed: Any = received if origin is None else origin.observed_ns
+            octets = None
             if shaped:
                 time: Any = rfc3339_us(sec, usec)
-                observed = None if observed is None else rfc3339(observed)
-                packet, octets = packet.hex(), None
+                if origin is not None and observed is not None:
+                    observed = rfc3339(observed)
+                text: Any = packet.hex()
             else:
                 time = sec * 1_000_000_000 + usec * 1000
-                octets = data[start:end] if raw else None
-            add(PacketRecord(*(
-                "ipl", name, None if base is None else base + start, time, observed,
-                seq if numbered else None, count if counted else None, *rule, *headers,
-                packet, octets,
-            )))  # fmt: skip
+                extra = extra.copy()  # it is theirs, who may change it
+                text = packet
+                if raw:
+                    octets = data[start:end]
+            own = "ipl", name, offset, time, observed, seq, count
+            if ethertype == ETH_P_IP and size >= USUAL:
+                (
+                    version, length, bits, protocol, src, dst, sport, dport, flags,
+                ) = usual_fields(packet, 0)  # fmt: skip
+                tcp_flags = icmp_type = icmp_code = None
+                usual = version == 0x45 and not bits & 0x3FFF
+                if usual and protocol == 6:
+                    tcp_flags = TCP_FLAGS[flags]
+                elif usual and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # the same bytes
+                    icmp_type, icmp_code = sport >> 8, sport & 0xFF
+                    sport = dport = None
+                else:
+                    usual = usual and protocol == 17
+                if usual:
+                    add(make(*(own + rule + (
+                        "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
+                        icmp_type, icmp_code, None, length, size, None, extra, text, octets,
+                    ))))  # fmt: skip
+                    continue
+            headers = fields(packet, 0, size, ethertype, extra)
+            add(make(*(own + rule + headers + (text, octets))))
 
     return decode
 
@@ -258,7 +314,7 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     directions = names.NAT_DIRECTIONS if "nl_pkts.0" in plan.names else ("total",)
     legacy = layout.version.natlog in ("3.1", "3.2early")
 
-    def decode(data: bytes, message: Message, raw: Raw) -> FlowRecord:
+    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         _check_count(stream, start, f["ipl_count"])
@@ -319,7 +375,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     states = names.words(layout.version).tcp_states
     order = BYTEORDER[layout.abi.order]
 
-    def decode(data: bytes, message: Message, raw: Raw) -> FlowRecord:
+    def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         _check_count(stream, start, f["ipl_count"])

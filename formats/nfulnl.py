@@ -21,7 +21,7 @@ from typing import Any
 from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
 from pylog.errors import DecodeError
-from pylog.formats import LIMIT, Dropped, Guess, Item, Message, Raw, nfct, packet
+from pylog.formats import LIMIT, Copied, Dropped, Guess, Item, Message, Numbers, nfct, packet
 from pylog.formats import Stream as BaseStream
 from pylog.formats.netlink import (
     IPV4_ADDRESS,
@@ -126,6 +126,7 @@ DIRECTIONS = {
 }  # fmt: skip
 
 _nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
+_nlmsg_len = {order: Plan(nlmsghdr(order)).reader(("nlmsg_len",)) for order in "<>"}
 _nfgenmsg = Plan(NFGENMSG).unpack
 _link_header = Plan(LINK_HEADER)
 _ethernet = Plan(packet.ETHERNET)
@@ -179,6 +180,8 @@ class Stream(BaseStream):
     """
 
     source = "nflog"
+    copies = True
+    bare = frozenset((LINKTYPE_NFLOG,))
 
     def __init__(self, order: str) -> None:
         super().__init__()
@@ -189,7 +192,7 @@ class Stream(BaseStream):
         self._header = _nlmsghdr[order]
         self._attribute = nlattr[order]
         self._size_and_kind = CStruct(f"{order}IH").unpack_from
-        self._usual = Usual(self, order, READERS, LINKTYPE_NFLOG)
+        self._usual = Usual(self, order, ATTRIBUTES, READERS, LINKTYPE_NFLOG)
 
     def measure(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
@@ -251,7 +254,7 @@ class Stream(BaseStream):
             self.other += 1
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
-        if origin.linktype == LINKTYPE_NFLOG:
+        if origin.linktype in self.bare:
             items.append(Message(start, end, origin))
             return
         if end - start < _link_header.size:
@@ -316,11 +319,19 @@ class Stream(BaseStream):
         return slots, unknown
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None = None,
     ) -> None:
-        self._usual.records(data, messages, raw, found)
+        self._usual.records(data, messages, raw, found, numbers)
 
-    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
+    def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
+        return self._usual.copied(data, messages, numbers)
+
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         start, end, origin = message.start, message.end, message.origin
         bare = origin is not None and origin.linktype == LINKTYPE_NFLOG
         at = start if bare else start + 16
@@ -472,7 +483,7 @@ def capture(message: bytes, layout: str) -> tuple[bytes, str]:
     """
     order = "<" if layout == "nfulnl-le" else ">"
     if len(message) >= 16:
-        size = _nlmsghdr[order](message, 0)[0]
+        (size,) = _nlmsg_len[order](message, 0)
         if size > 16:
             return message[16:size], order
     return message[16:], order

@@ -1,10 +1,12 @@
 """NFLOG messages as kernels write nearly all of them, decoded several times as fast.
 
 The kernel writes the attributes of a message in one order (__build_packet_message): first those
-that the rule, the hook and the neighbour determine, then time, owner and number, the packet last.
-The first ones, the head, come again with every message of a rule. What Stream.decode makes of a
-head is remembered by its bytes. How long one is is not looked for: the sizes of heads that began
-alike are tried. Both memories are bounded, since a neighbour chooses his address.
+that the rule, the hook and the neighbour determine, the head; then time, owner and number, of
+which some may be missing, and the packet, together the tail. Heads come again with every message
+of a rule: what Stream.decode makes of one is remembered by its bytes. How long one is is not looked
+for, the sizes of heads that began alike are tried. Both memories are bounded, since a neighbour
+chooses his address. Of a tail there are sixteen kinds, each a schema, so one unpack reads it with
+the headers of an IPv4 packet; a message is expected to have that of the last one with its head.
 
 Whatever is not as usual is left to Stream.decode, which knows all that there can be, so that only
 the order of the usual attributes is said here.
@@ -13,27 +15,39 @@ the order of the usual attributes is said here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from struct import Struct as CStruct
 from struct import error as StructError
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from construct import Int32ub, Renamed, Struct
 
-from pylog.formats import Message, Raw, Stream
-from pylog.formats.netlink import align, scan
-from pylog.formats.packet import FAMILIES, fields
+from pylog.formats import Copied, Message, Numbers, Stream
+from pylog.formats.netlink import Table, align, scan
+from pylog.formats.packet import (
+    ETH_P_IP,
+    FAMILIES,
+    ICMP_ERRORS,
+    IPV4_TCP,
+    TCP_FLAGS,
+    USUAL,
+    USUAL_NAMES,
+    addresses,
+    fields,
+)
+from pylog.formats.plan import Plan
 from pylog.memo import Bounded, Memo
-from pylog.record import MAX_SECONDS, PacketRecord, Record, rfc3339
+from pylog.record import MAX_SECONDS, PacketRecord, Record, rfc3339, rfc3339_us
 
 NFULA_PACKET_HDR: Final = 1
-NFULA_TIMESTAMP: Final = 3
 NFULA_PAYLOAD: Final = 9
 IFINDEX = (4, 5, 6, 7)
 """NFULA_IFINDEX_INDEV, OUTDEV, PHYSINDEV and PHYSOUTDEV."""
 HEAD = frozenset((NFULA_PACKET_HDR, 10, *IFINDEX, 2, 8, 15, 17, 16))
 """And NFULA_PREFIX, MARK, HWADDR, HWTYPE, HWLEN and HWHEADER."""
-NUMBERS = (11, 14, 12)
-"""NFULA_UID, GID and SEQ, of 32 bits each, in the kernel's order."""
+TAIL = (3, 11, 14, 12)
+"""NFULA_TIMESTAMP, UID, GID and SEQ, in the kernel's order."""
 LINK_FIRST = (3, 5)
 """NFPROTO_ARP and NFPROTO_NETDEV, whose payload may begin with a link header."""
 
@@ -42,31 +56,74 @@ KEY: Final = 16
 SIZES: Final = 4
 """So many sizes are tried."""
 
-_two_words: Final[Callable[[bytes, int], tuple[Any, Any]]] = CStruct(">II").unpack_from
-_WORDS: Final = 8
-
 _names = PacketRecord.__struct_fields__
 _RULE = slice(_names.index("count"), _names.index("indev"))
 _DEVICES = ("indev", "outdev", "physindev", "physoutdev")
 _LINK = slice(_names.index("hwaddr"), _names.index("family"))
 
 
-class _Head(NamedTuple):
-    """What the head of a message says.
+class _Tail(NamedTuple):
+    """One kind of tail.
+
+    begins   of time, uid, gid and seq: how the attribute begins, length and type as one number in
+             network order; b"" for one that is missing
+    unpack   (data, offset) -> of each attribute how it begins, and its value, b"" if missing; then
+             how the payload begins, and the USUAL_NAMES of its packet
+    payload  where the payload's value begins
+    """
+
+    begins: tuple[int | bytes, ...]
+    unpack: Callable[[bytes, int], tuple[Any, ...]]
+    payload: int
+
+
+class _Head:
+    """What the head of a message says, and which tail the last one had.
 
     rule      fields of the record, from count to reason
     devices   numbers of indev, outdev, physindev and physoutdev, or None
     link      fields of the record, from hwaddr to vlan
-    ifindex   the extra of a record that is raw only
+    told      fields of the record, from count to vlan but for the owner, in the call number `turn`
+    like      as Copied has it; another one when an interface has another name
     """
 
-    ethertype: int
-    rule: tuple[Any, ...]
-    devices: tuple[int | None, ...]
-    mark: int | None
-    link: tuple[Any, ...]
-    extra: dict[str, Any]
-    ifindex: dict[str, Any]
+    def __init__(
+        self,
+        layout: str,
+        ethertype: int,
+        rule: tuple[Any, ...],
+        devices: tuple[int | None, ...],
+        mark: int | None,
+        link: tuple[Any, ...],
+        extra: dict[str, Any],
+        tail: _Tail,
+    ) -> None:
+        self.ipv4 = ethertype == ETH_P_IP
+        self.ethertype, self.rule, self.devices, self.mark = ethertype, rule, devices, mark
+        self.layout, self.link, self.extra, self.tail = layout, link, extra, tail
+        self.group = rule[_GROUP]
+        self.told: tuple[Any, ...] = ()
+        self.like = PacketRecord("nflog", layout)
+        self.turn = 0
+
+    def name(self, turn: int, interface: Callable[[int], str | int]) -> None:
+        """Have the names that the interfaces have in this call."""
+        names = [None if number is None else interface(number) for number in self.devices]
+        told = (*self.rule, *names, self.mark, None, None, *self.link)
+        if told != self.told:
+            self.told = told
+            known = zip(_DEVICES, self.devices, strict=True)
+            numbers = {name: number for name, number in known if number is not None}
+            indev, outdev, physindev, physoutdev = names
+            self.like = PacketRecord(
+                "nflog", self.layout, group=self.group, indev=indev, outdev=outdev,
+                physindev=physindev, physoutdev=physoutdev, extra={"ifindex": numbers},
+            )  # fmt: skip
+        self.turn = turn
+
+
+_GROUP = _names.index("group") - _RULE.start
+_UID: Final[int] = _names.index("uid") - _RULE.start
 
 
 class Usual:
@@ -74,129 +131,201 @@ class Usual:
 
     stream    decodes those that are not as usual
     order     the byte order of lengths and types, < or >
+    table     the attributes
     readers   number -> (name, size, unpack) of an attribute's value; unpack None: just bytes
     bare      the link type of captures whose messages begin with nfgenmsg
     """
 
     def __init__(
-        self, stream: Stream, order: str, readers: Mapping[int, tuple[str, int, Any]], bare: int
+        self,
+        stream: Stream,
+        order: str,
+        table: Table,
+        readers: Mapping[int, tuple[str, int, Any]],
+        bare: int,
     ) -> None:
         self._stream, self._order, self._readers, self._bare = stream, order, readers, bare
-        header = CStruct(f"{order}HH")
-        self._header: Callable[[bytes, int], tuple[int, int]] = header.unpack_from
-
-        def begins(number: int) -> int:
-            """How the attribute begins: length and type as one number in network order."""
-            return int.from_bytes(header.pack(4 + readers[number][1], number))
-
-        self._stamp, (_, size, time) = begins(NFULA_TIMESTAMP), readers[NFULA_TIMESTAMP]
-        self._stamp_size, self._time = 4 + size, time
-        self._uid, self._gid, self._seq = map(begins, NUMBERS)
+        self._header = header = CStruct(f"{order}HH")
         self._sizes: Memo[bytes, list[int]] = Memo(lambda beginning: [])
         self._heads: Bounded[bytes, _Head] = Bounded()
+        self._payload: Memo[int, int] = Memo(self._payload_size)
+        self._turn = 0
+        values = {n: _fields(f"{n}", table[n][1]) for n in TAIL}
+        names = [name for n in TAIL for name in (f"{n} begins", *(v.name for v in values[n]))]
+        names += ["payload begins", *USUAL_NAMES]
+        self._tails: dict[tuple[bool, ...], _Tail] = {}
+        for kind in product((False, True), repeat=len(TAIL)):
+            parts, begins, size = list[Any](), list[int | bytes](), 4
+            for n, present in zip(TAIL, kind, strict=True):
+                length = 4 + readers[n][1]
+                begins.append(int.from_bytes(header.pack(length, n)) if present else b"")
+                if present:
+                    parts += [Renamed(Int32ub, f"{n} begins"), *values[n]]
+                    size += length
+            schema = Struct(*parts, Renamed(Int32ub, "payload begins"), *IPV4_TCP.subcons)
+            unpack, _ = Plan(schema).keyed(names, ())
+            self._tails[kind] = _Tail(tuple(begins), unpack, size)
+
+    def _payload_size(self, begins: int) -> int:
+        """The size of the value of NFULA_PAYLOAD, which begins so; 0 for another, or without one.
+
+        begins   length and type as one number in network order
+        """
+        size, kind = self._header.unpack(begins.to_bytes(4))
+        return max(0, size - 4) if kind == NFULA_PAYLOAD else 0
+
+    def _tail_at(self, data: bytes, pos: int) -> _Tail:
+        """The kind of the tail at `pos`."""
+        kind = []
+        for number in TAIL:
+            size, found = self._header.unpack_from(data, pos)
+            kind.append(found == number and size == 4 + self._readers[number][1])
+            pos += size if kind[-1] else 0
+        return self._tails[tuple(kind)]
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None,
     ) -> None:
         """As Stream.records."""
+        self._read(data, messages, raw, found, numbers, None)
+
+    def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
+        """As Stream.copied."""
+        copied = Copied(self._order, self._stream.observed_ns)
+        self._read(data, messages, False, [], numbers, copied)
+        return copied if copied.packets else None
+
+    def _read(
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None,
+        copied: Copied | None,
+    ) -> None:
+        """As `records`; or, if there is something to put them into, as `copied`."""
         stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
-        header, stamp, stamp_size, time = self._header, self._stamp, self._stamp_size, self._time
-        uid_begins, gid_begins, seq_begins = self._uid, self._gid, self._seq
-        interface, layout, add = stream.interface_name, stream.layout, found.append
+        payload_size, interface = self._payload, stream.interface_name
+        layout, add, shaped = stream.layout, found.append, stream.shaped
+        make: Callable[..., PacketRecord] = PacketRecord
         base: int | None = None if stream.live else stream.base
-        shaped = stream.shaped
-        pos: int  # numbers that are computed with are declared for the compiled form
+        self._turn += 1
+        turn: int = self._turn
+        received: Any = stream.observed_ns
+        if shaped and received is not None:
+            received = rfc3339(received)
         for message in messages:
             start: int = message.start
             end: int = message.end
             origin = message.origin
-            at = start if origin is not None and origin.linktype == bare else start + 16
-            head, pos = None, at
+            if copied is not None and origin is not None:  # each was received at a time of its own
+                return
+            at: int = start if origin is not None and origin.linktype == bare else start + 16
+            pos: int = at
+            head = None
             for size in sizes[data[at : at + KEY]]:
                 pos = at + size
                 head = heads.get(data[at:pos])
                 if head is not None:
                     break
-            if head is None:
-                add(stream.record(data, message, raw))
-                self._learn(data, message, at)
-                continue
-            time_ns: Any = None
-            uid = gid = seq = None
-            try:
-                begun, word = _two_words(data, pos)
-                if begun == stamp:
-                    sec, usec = time(data, pos + 4)
-                    if sec <= MAX_SECONDS and usec < 1_000_000:  # else it is none of the usual
-                        time_ns = sec * 1_000_000_000 + usec * 1000
-                        pos += stamp_size
-                        begun, word = _two_words(data, pos)
-                if begun == uid_begins:
-                    uid = word
-                    pos += _WORDS
-                    begun, word = _two_words(data, pos)
-                if begun == gid_begins:
-                    gid = word
-                    pos += _WORDS
-                    begun, word = _two_words(data, pos)
-                if begun == seq_begins:
-                    seq = word
-                    pos += _WORDS
-                size, kind = header(data, pos)
-            except StructError:  # the data ends before
-                size = kind = 0
-            if kind != NFULA_PAYLOAD or size <= 4 or not end - 4 < pos + size <= end:
-                add(stream.record(data, message, raw))
-                if kind in HEAD:
+            length: int = 0
+            if head is not None:
+                tail = head.tail
+                try:
+                    while True:
+                        (
+                            timed, sec, usec, owned, uid, grouped, gid, numbered, seq, begins,
+                            version, total, bits, protocol, src, dst, sport, dport, flags,
+                        ) = tail.unpack(data, pos)  # fmt: skip
+                        length = payload_size[begins]
+                        if length and tail.begins == (timed, owned, grouped, numbered):
+                            break
+                        other = self._tail_at(data, pos)
+                        if other is tail:
+                            length = 0
+                            break
+                        tail = head.tail = other
+                except StructError:  # the data ends before
+                    length = 0
+            packet: int = pos + tail.payload if length else 0
+            if (
+                head is None
+                or not length
+                or not end - 4 < packet + length <= end
+                or (timed and (sec > MAX_SECONDS or usec >= 1_000_000))
+            ):
+                if copied is not None:
+                    return
+                record = stream.record(data, message, raw)
+                if head is None:
                     self._learn(data, message, at)
+                if numbers is not None and not numbers.pass_on(record):
+                    return
+                add(record)
                 continue
-            ethertype, rule, devices, mark, link, extra, ifindex = head
-            indev, outdev, physindev, physoutdev = devices
-            count, action, short, direction, hook, number, group, prefix, reason = rule
+            if not numbered:
+                seq = None
+                if numbers is not None and not numbers.unnumbered:
+                    return
+            elif numbers is not None:
+                if numbers.get(head.group) != seq:
+                    return
+                numbers[head.group] = (seq + 1) & 0xFFFFFFFF
+            if head.turn != turn:
+                head.name(turn, interface)
+            if copied is not None:
+                copied.likes.append(head.like)
+                copied.packets.append(data[at:end])
+                continue
             offset = None if base is None else base + start
-            observed_ns: Any = stream.observed_ns if origin is None else origin.observed_ns
-            octets = stream.raw(data, message) if raw else None
-            if raw == "only":
-                add(PacketRecord(
-                    "nflog", layout, offset, time_ns, observed_ns, seq,
-                    count, action, short, direction, hook, number, group, prefix, reason,
-                    None if indev is None else interface(indev),
-                    None if outdev is None else interface(outdev),
-                    None if physindev is None else interface(physindev),
-                    None if physoutdev is None else interface(physoutdev),
-                    extra=ifindex, raw=octets,
-                ))  # fmt: skip
-                continue
-            hwaddr, hwtype, hwheader, vlan = link
-            if not shaped:  # it is theirs, who may change it
-                extra = extra.copy()
-            payload: Any = data[pos + 4 : pos + size]
-            (
-                family, protocol, saddr, daddr, sport, dport, tcp_flags, icmp_type, icmp_code,
-                fragment, length, caplen, cut, extra,
-            ) = fields(payload, 0, size - 4, ethertype, extra)  # fmt: skip
+            observed: Any = received if origin is None else origin.observed_ns
+            octets = None
+            if raw and not shaped:
+                octets = stream.raw(data, message)
+            payload: Any = data[packet : packet + length]
             if shaped:
-                time_ns = None if time_ns is None else rfc3339(time_ns)
-                observed_ns = None if observed_ns is None else rfc3339(observed_ns)
-                payload, octets = payload.hex(), None
-            add(PacketRecord(
-                "nflog", layout, offset, time_ns, observed_ns, seq,
-                count, action, short, direction, hook, number, group, prefix, reason,
-                None if indev is None else interface(indev),
-                None if outdev is None else interface(outdev),
-                None if physindev is None else interface(physindev),
-                None if physoutdev is None else interface(physoutdev),
-                mark, uid, gid, hwaddr, hwtype, hwheader,
-                vlan, family, protocol, saddr, daddr, sport, dport, tcp_flags, icmp_type,
-                icmp_code, fragment, length, caplen, cut, extra, payload, octets,
-            ))  # fmt: skip
+                time: Any = rfc3339_us(sec, usec) if timed else None
+                if origin is not None and observed is not None:
+                    observed = rfc3339(observed)
+                extra = head.extra
+                text: Any = payload.hex()
+            else:
+                time = sec * 1_000_000_000 + usec * 1000 if timed else None
+                extra = head.extra.copy()  # it is theirs, who may change it
+                text = payload
+            own = "nflog", layout, offset, time, observed, seq
+            told = head.told
+            if owned or grouped:
+                owner = (uid if owned else None), (gid if grouped else None)
+                told = told[:_UID] + owner + told[_UID + 2 :]
+            usual = head.ipv4 and version == 0x45 and length >= USUAL and not bits & 0x3FFF
+            tcp_flags = icmp_type = icmp_code = None
+            if usual and protocol == 6:
+                tcp_flags = TCP_FLAGS[flags]
+            elif usual and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # the same bytes
+                icmp_type, icmp_code = sport >> 8, sport & 0xFF
+                sport = dport = None
+            elif not usual or protocol != 17:
+                headers = fields(payload, 0, length, head.ethertype, extra)
+                add(make(*(own + told + headers + (text, octets))))
+                continue
+            add(make(*(own + told + (
+                "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
+                icmp_type, icmp_code, None, total, length, None, extra, text, octets,
+            ))))  # fmt: skip
 
     def _learn(self, data: bytes, message: Message, at: int) -> None:
         """Remember the head of a message that was decoded, whose nfgenmsg is at `at`."""
         pos = at + 4
         seen: set[int] = set()
         while pos + 4 <= message.end:
-            size, kind = self._header(data, pos)
+            size, kind = self._header.unpack_from(data, pos)
             if kind not in HEAD or kind in seen:
                 break
             seen.add(kind)
@@ -211,15 +340,26 @@ class Usual:
         ethertype, _ = values[NFULA_PACKET_HDR]
         if ethertype not in FAMILIES:
             return
+        try:
+            tail = self._tail_at(data, pos)
+        except StructError:
+            return
         record = self._stream.decode(data, Message(message.start, pos, message.origin))
         assert isinstance(record, PacketRecord)
         told = msgspec.structs.astuple(record)
         devices = tuple(values[n][0] if n in values else None for n in IFINDEX)
-        known = {name: n for name, n in zip(_DEVICES, devices, strict=True) if n is not None}
         self._heads.keep(
             data[at:pos],
-            _Head(ethertype, told[_RULE], devices, record.mark, told[_LINK], record.extra or {},
-                  {"ifindex": known}),
+            _Head(record.layout, ethertype, told[_RULE], devices, record.mark, told[_LINK],
+                  record.extra or {}, tail),
         )  # fmt: skip
         sizes = self._sizes[data[at : at + KEY]]
         sizes[:] = sorted({pos - at, *sizes[: SIZES - 1]}, reverse=True)
+
+
+def _fields(name: str, kind: Any) -> list[Any]:
+    """The fields of an attribute's value, each with a name that no other attribute's has."""
+    if isinstance(kind, Struct):
+        parts: list[Any] = kind.subcons
+        return [Renamed(part.subcon, f"{name} {part.name}") for part in parts]
+    return [Renamed(kind, f"{name} value")]

@@ -80,13 +80,15 @@ _ipv4_fields = _ipv4.reader(
     ("version_ihl", "length", "id", "flags_offset", "protocol", "src", "dst")
 )
 _tcp_fields = _tcp.reader(("sport", "dport", "flags"))
-_ipv4_tcp = Plan(Struct(*IPV4.subcons, "tcp" / TCP))
-USUAL: Final[int] = _ipv4_tcp.size
+IPV4_TCP = Struct(*IPV4.subcons, "tcp" / TCP)
+"""What nearly all packets have; ports are where those of UDP are, and type and code of ICMP."""
+USUAL_NAMES = (
+    "version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags",
+)  # fmt: skip
+USUAL: Final[int] = Plan(IPV4_TCP).size
 usual_fields: Final[
     Callable[[bytes, int], tuple[int, Any, int, int, bytes, bytes, Any, Any, int]]
-] = _ipv4_tcp.reader(
-    ("version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags")
-)
+] = Plan(IPV4_TCP).reader(USUAL_NAMES)
 _ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
 _u16_pair = CStruct(">HH").unpack_from
 

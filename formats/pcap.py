@@ -9,8 +9,11 @@ and unknown blocks are counted in `other`. The blocks themselves are in `formats
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache, partial
+from itertools import groupby
+from operator import attrgetter
 from struct import Struct as CStruct
 from types import ModuleType
 
@@ -26,7 +29,7 @@ from pylog.formats import (
     Interfaces,
     Item,
     Message,
-    Raw,
+    Numbers,
     modules,
 )
 from pylog.formats import Stream as BaseStream
@@ -79,7 +82,9 @@ class Interface(msgspec.Struct):
         """When a packet was received; None: that is not told, or is no time that a record has."""
         if ticks is None or not self.observed:
             return None
-        since = ticks if self.units == 10**9 else ticks * 10**9 // self.units
+        if self.units == 10**9 and not self.offset_s:
+            return ticks  # of 64 bits, so before the year 9999
+        since = ticks * 10**9 // self.units
         observed_ns = self.offset_s * 10**9 + since
         return observed_ns if 0 <= observed_ns < (MAX_SECONDS + 1) * 10**9 else None
 
@@ -112,7 +117,7 @@ class Stream(BaseStream):
         self.container = ""
         self.order = "<"
         self.interfaces: list[Interface] = []
-        self.linktypes: dict[int, int] = {}
+        self.linktypes: Counter[int] = Counter()
         """How many packets there were of each link type."""
         self._inner_layout = inner_layout
         self._named = named
@@ -376,7 +381,7 @@ class Stream(BaseStream):
         cut: bool, items: list[Item],
     ) -> None:  # fmt: skip
         linktype = interface.linktype
-        self.linktypes[linktype] = self.linktypes.get(linktype, 0) + 1
+        self.linktypes[linktype] += 1
         module = formats_by_linktype().get(linktype)
         if module is None:
             self.other += 1
@@ -385,9 +390,12 @@ class Stream(BaseStream):
         origin = None
         try:
             stream = interface.stream or self.inner_stream(module, data, start, end, interface)
-            stream.base = self.base
             observed_ns = interface.observed_ns(ticks)
             origin = Origin(linktype, stream, interface.names, observed_ns, cut)
+            if linktype in stream.bare:
+                items.append(Message(start, end, origin))
+                return
+            stream.base = self.base
             other = stream.other
             stream.captured(data, start, end, origin, items)
             self.other += stream.other - other
@@ -413,6 +421,8 @@ class Stream(BaseStream):
         if interface.stream is not None:
             return interface.stream
         linktype = interface.linktype
+        if not interface.description and not self._inner_layout:
+            return None
         names = [interface.description, self._inner_layout or ""]
         for name in reversed(names) if self._named else names:
             stream = self._inner.get((linktype, name)) if name else None
@@ -428,23 +438,23 @@ class Stream(BaseStream):
 
     # Messages
 
-    def decode(self, data: bytes, message: Message, raw: Raw = False) -> Record:
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         return self._inner_of(message.origin).decode(data, message, raw)
 
     def records(
-        self, data: bytes, messages: Iterable[Message], raw: Raw, found: list[Record]
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None = None,
     ) -> None:
-        run: list[Message] = []
-        stream = names = None
-        for message in messages:
-            origin = message.origin
-            if run and (origin.stream is not stream or origin.names is not names):
-                self._inner_of(run[0].origin).records(data, run, raw, found)
-                run = []
-            stream, names = origin.stream, origin.names
-            run.append(message)
-        if run:
-            self._inner_of(run[0].origin).records(data, run, raw, found)
+        for _, alike in groupby(messages, _decoder):
+            run = list(alike)
+            before = len(found)
+            self._inner_of(run[0].origin).records(data, run, raw, found, numbers)
+            if len(found) < before + len(run):
+                return
 
     def _inner_of(self, origin: Origin) -> BaseStream:
         """The stream of the message's own format, set up to decode it."""
@@ -456,6 +466,10 @@ class Stream(BaseStream):
     def raw(self, data: bytes, message: Message) -> bytes:
         inner: BaseStream = message.origin.stream
         return inner.raw(data, message)
+
+
+_decoder = attrgetter("origin.stream", "origin.names")
+"""What has to be the same for messages to be decoded together."""
 
 
 @cache

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 from pylog import backends
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
-from pylog.formats import Raw
 from pylog.merge import WINDOW_S, Merged
 from pylog.reader import OnError, Reader
 from pylog.record import (
@@ -55,7 +54,7 @@ def open(
     *,
     layout: str | None = None,
     on_error: OnError = "resync",
-    raw: Raw = False,
+    raw: bool = False,
     **options: Any,
 ) -> Reader:
     """A Reader of one log: NAME:ADDRESS, a path, "-" (standard input), or a binary file object.
@@ -67,8 +66,7 @@ def open(
 
     layout     "ipl-5.1.2-lp64le" and the like, in place of detection
     on_error   "resync": damage becomes a LossRecord and reading goes on; "strict": DecodeError
-    raw        keep the bytes of each message in `record.raw`; "only" those, and of the rest what
-               tells a record from others: times, number, log and interfaces, for fast copying
+    raw        keep the bytes of each message in `record.raw`
     options    of the source, e.g. netns="fw", qthresh=1: pylog.backends.nflog.OPTIONS
 
     Raises BackendError when the source cannot be opened or read, DecodeError when it is no log or
@@ -87,7 +85,7 @@ def merge(
     window_s: float = WINDOW_S,
     layout: str | None = None,
     on_error: OnError = "resync",
-    raw: Raw = False,
+    raw: bool = False,
     **options: Any,
 ) -> Merged:
     """One reader of several sources, whose records come in the order of time.
@@ -117,7 +115,7 @@ def replay(
     loop: bool = False,
     layout: str | None = None,
     on_error: OnError = "resync",
-    raw: Raw = False,
+    raw: bool = False,
 ) -> Replay:
     """A Reader that gives a recording's records as if they were live, at its own pace.
 
@@ -130,7 +128,7 @@ def replay(
 
 
 def _readers(
-    found: list[backends.Backend], layout: str | None, on_error: OnError, raw: Raw
+    found: list[backends.Backend], layout: str | None, on_error: OnError, raw: bool
 ) -> list[Reader]:
     """A reader of each backend; all backends are closed when one cannot be read."""
     try:

@@ -8,10 +8,10 @@ has settled it, or the end has come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pylog.formats import Dropped
+from pylog.formats import Dropped, Numbers
 from pylog.record import LossRecord, Record, queue_of
 
 
@@ -25,7 +25,7 @@ class Losses:
     def __init__(self, first: Mapping[str, int]) -> None:
         """`first` has the number that a log's first record has to have, where that is known."""
         self.dropped: int | None = None
-        self._expected = dict(first)
+        self._expected = Numbers(first)
         self.first: dict[str, int] = {}
         self._told: Dropped | None = None
         self._doubt: Dropped | None = None
@@ -58,23 +58,24 @@ class Losses:
         """From here on any number may come next."""
         self._expected.clear()
 
-    def in_order(self, records: Sequence[Record], start: int) -> int:
-        """How far the records from `start` on follow one another, with nothing lost before any.
+    def numbers(self) -> Numbers | None:
+        """The numbers that may come next without a word; None while there is something to tell.
 
-        For the one at which that ends, or may end, ask `before`.
+        Give them back to `follow` when records have come. A record for which they do not allow is
+        for `before`.
         """
-        if self.any_told:
-            return start
-        expected = self._expected
-        for i in range(start, len(records)):
-            record = records[i]
-            seq = record.seq
-            if seq is not None:
-                queue = queue_of(record)
-                if self.dropped is None or expected.get(queue) != seq:
-                    return i
-                expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
-        return len(records)
+        if self._told is not None or (self._doubt is not None and not self._doubtful):
+            return None
+        known = self._expected if self.dropped is not None else Numbers()
+        if self._doubt is None:
+            return known
+        sure = Numbers({queue: n for queue, n in known.items() if queue not in self._doubtful})
+        sure.unnumbered = False
+        return sure
+
+    def follow(self, numbers: Numbers) -> None:
+        """Records have come in order, and `numbers` are to come next."""
+        self._expected |= numbers
 
     def passed(self, queue: str, following: int) -> None:
         """Records of a log came in order, and `following` is the number that is to come next."""
@@ -98,7 +99,7 @@ class Losses:
     def then(self, later: Losses) -> Losses:
         """What is known after these and `later`, with which they agree."""
         other = later.resumed()
-        other._expected = self._expected | later._expected
+        other._expected = Numbers(self._expected | later._expected)
         return other
 
     def _missing(self, queue: str, seq: int) -> int:

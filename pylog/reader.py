@@ -17,13 +17,13 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Begun, Damage, Dropped, Interfaces, Item, Message, Raw
+from pylog.formats import HEAD, Begun, Copied, Damage, Dropped, Interfaces, Item, Message
 from pylog.losses import Losses
 from pylog.record import LossRecord, Record, json_shape
 
@@ -85,6 +85,14 @@ class Records(ABC):
                 break
             batch.append(record)
         return batch
+
+    def read_copies(
+        self, timeout: float | None = None, limit: int = LOT
+    ) -> Sequence[Record | Copied]:
+        """As `read_batch`, for a capture: most messages as Copied, which is faster; for readers
+        with raw=True.
+        """
+        return self.read_batch(timeout, limit)
 
     @abstractmethod
     def readers(self) -> list[Reader]:
@@ -198,21 +206,18 @@ class Reader(Records):
         *,
         layout: str | None = None,
         on_error: OnError = "resync",
-        raw: Raw = False,
+        raw: bool = False,
     ) -> None:
         """Reads the first bytes and finds out what they are, unless the backend is deferred.
 
         layout     the layout's name, in place of detection
         on_error   "resync": tell damage as a LossRecord and go on; "strict": raise DecodeError
-        raw        give each record the bytes it was made of, as `record.raw`; "only" those and
-                   what tells it from others, not what the packet says: faster, for copying
+        raw        give each record the bytes it was made of, as `record.raw`
         Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
         """
         if on_error not in get_args(OnError):
             known_words = ", ".join(get_args(OnError))
             raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
-        if raw not in (False, True, "only"):
-            raise ValueError(f'raw is {raw!r}, but must be True, False or "only"')
         self.backend = backend
         self.malformed = 0
         self.detection = UNDECIDED
@@ -229,9 +234,9 @@ class Reader(Records):
         self._patience: float | None = None
         self._items: list[Item] = []
         self._first = 0  # the items before are dealt with
-        self._made: list[Record] = []  # of the items from `_first` on, decoded at once;
-        self._in_order = 0  # so many of them are accounted for, they come next,
-        self._given = 0  # and so many of those were given
+        self._made: list[Record] = []  # of the items from `_first` on, decoded at once, accounted
+        self._given = 0  # for; and so many of them were given
+        self._lot = LOT
         self._received = self._size = 0  # before those
         if backend.layout is not None and self._layout != backend.layout:
             raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
@@ -307,7 +312,7 @@ class Reader(Records):
         return self.backend.wait(timeout_s)
 
     def shape(self) -> None:
-        """From now on give records as record.json_shape makes them, to be written as JSON only.
+        """From now on give records as record.json_shape makes them, for Output.write_shaped only.
 
         That is faster than to make them so later. None may have been read yet.
         """
@@ -388,7 +393,7 @@ class Reader(Records):
         return None
 
     def __next__(self) -> Record:
-        if self._given < self._in_order and not self.backend.closed:
+        if self._given < len(self._made) and not self.backend.closed:
             self._given += 1
             return self._made[self._given - 1]
         return super().__next__()
@@ -398,9 +403,55 @@ class Reader(Records):
         record = self.read(timeout)
         if record is None:
             return []
-        more = self._made[self._given : min(self._in_order, self._given + limit - 1)]
+        more = self._made[self._given : self._given + limit - 1]
         self._given += len(more)
         return [record, *more]
+
+    def read_copies(
+        self, timeout: float | None = None, limit: int = LOT
+    ) -> Sequence[Record | Copied]:
+        check_limit(limit)
+        found: list[Record | Copied] = []
+        left = limit
+        if not self.ready and self._error is None:
+            self._more(deadline_of(timeout))
+        self._lot = 1 if self.detection is not UNDECIDED and self._stream.copies else LOT
+        try:
+            while left > 0 and (not found or self.ready):
+                copied = self._copy(left)
+                if copied is not None:
+                    found.append(copied)
+                    left -= len(copied.packets)
+                elif (record := self.read(0 if found else timeout)) is not None:
+                    found.append(record)
+                    left -= 1
+                else:
+                    break
+        except (DecodeError, TimeoutError):  # either comes again
+            if not found:
+                raise
+        finally:
+            self._lot = LOT
+        return found
+
+    def _copy(self, limit: int) -> Copied | None:
+        """What comes next, up to what has to be a record."""
+        if self._given < len(self._made):
+            return None
+        self._settle()
+        messages = self._messages(min(limit, LOT))
+        numbers = self._losses.numbers()
+        if not messages or numbers is None:
+            return None
+        copied = self._stream.copied(self._data, messages, numbers)
+        if copied is None:
+            return None
+        self._losses.follow(numbers)
+        count = len(copied.packets)
+        self._first += count
+        self._received += count
+        self._size = messages[count - 1].end - messages[count - 1].start
+        return copied
 
     def read_bytes(self, size: int) -> bytes:
         """As many whole raw records as fit in `size` bytes, at least one; b"" at the end.
@@ -559,38 +610,50 @@ class Reader(Records):
         """The record of the next message, or first what was lost before it."""
         if self._given == len(self._made):
             self._settle()
-            error = self._decode_ahead()
-            if error is not None:
+            loss = self._decode_ahead(message)
+            if loss is not None:
+                return loss  # the message stays the next one, unless it is lost itself
+        self._given += 1
+        return self._made[self._given - 1]
+
+    def _decode_ahead(self, message: Message) -> LossRecord | None:
+        """Decode what comes next in order, a lot at a time; or else a loss to tell before.
+
+        message   the first of it
+        """
+        numbers = self._losses.numbers()
+        if numbers is not None:
+            with contextlib.suppress(DecodeError):  # which is told when its turn has come
+                self._stream.records(
+                    self._data, self._messages(self._lot), self._raw, self._made, numbers
+                )
+            self._losses.follow(numbers)
+            if self._made:
+                return None
+        try:
+            record = self._stream.record(self._data, message, self._raw)
+        except DecodeError as error:
+            other = self._decode_otherwise(message)
+            if other is None:
                 self._first += 1
                 size = message.end - message.start
                 start = self._stream.base + message.start
                 return self._malformed(error, size, start, message.origin)
-        record = self._made[self._given]
-        if self._given == self._in_order:
-            loss = self._losses.before(record)
-            if loss is not None:
-                return self._said(loss)  # the message stays the next one, and is in order then
-            self._in_order = self._losses.in_order(self._made, self._given + 1)
-        self._given += 1
-        return record
+            record = other
+        loss = self._losses.before(record)
+        if loss is not None:
+            return self._said(loss)
+        self._made.append(record)
+        return None
 
-    def _decode_ahead(self) -> DecodeError | None:
-        """Decode what comes next, a lot at a time; what is wrong with the very first of it."""
-        messages = []
-        for item in self._items[self._first : self._first + LOT]:
+    def _messages(self, limit: int) -> list[Message]:
+        """The messages that come next, up to an item that is none."""
+        found = []
+        for item in self._items[self._first : self._first + limit]:
             if type(item) is not Message:
                 break
-            messages.append(item)
-        try:
-            self._stream.records(self._data, messages, self._raw, self._made)
-        except DecodeError as error:  # which is told when its turn has come
-            if not self._made:
-                record = self._decode_otherwise(messages[0])
-                if record is None:
-                    return error
-                self._made.append(record)
-        self._in_order = self._losses.in_order(self._made, 0)
-        return None
+            found.append(item)
+        return found
 
     def _settle(self) -> None:
         """Let go of the records that were given."""
@@ -598,7 +661,7 @@ class Reader(Records):
         self._first += self._given
         self._received += self._given
         self._made = []
-        self._given = self._in_order = 0
+        self._given = 0
 
     def _drop_items(self) -> None:
         """Let go of all items."""

@@ -229,9 +229,9 @@ _seconds = Memo(_second_text)
 
 def rfc3339(timestamp_ns: int) -> str:
     """A time in nanoseconds since 1970 as RFC 3339 UTC text, with 6 or, if needed, 9 decimals."""
-    microseconds, nanoseconds = divmod(timestamp_ns, 1000)
-    text = rfc3339_us(*divmod(microseconds, 1_000_000))
-    return f"{text[:-1]}{_THOUSAND[nanoseconds]}Z" if nanoseconds else text
+    second, part = divmod(timestamp_ns, 1_000_000_000)
+    text = f"{_seconds[second]}.{_THOUSAND[part // 1_000_000]}{_THOUSAND[part // 1000 % 1000]}"
+    return f"{text}{_THOUSAND[part % 1000]}Z" if part % 1000 else f"{text}Z"
 
 
 def rfc3339_us(second: int, microsecond: int) -> str:

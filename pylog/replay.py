@@ -13,7 +13,7 @@ from math import inf
 
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
-from pylog.formats import Message, Raw
+from pylog.formats import Message
 from pylog.reader import OnError, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 
@@ -32,7 +32,8 @@ class Replay(Reader):
     """
 
     replayed = True
-    __next__, read_batch = Records.__next__, Records.read_batch  # which wait until one is due
+    __next__, read_batch = Records.__next__, Records.read_batch  # which wait until one is due,
+    read_copies = Records.read_copies  # all of them
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class Replay(Reader):
         loop: bool = False,
         layout: str | None = None,
         on_error: OnError = "resync",
-        raw: Raw = False,
+        raw: bool = False,
     ) -> None:
         """`speed` times the recording's pace, None as fast as it goes; `loop` without an end.
 

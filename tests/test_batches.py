@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog.errors import DecodeError
-from pylog.formats import Message, Raw, Stream, ipl, nfulnl
+from pylog.formats import Copied, Message, Numbers, Stream, ipl, nfulnl
 from pylog.memo import Memo
 from pylog.outputs import names, output
 from pylog.record import PacketRecord, Record, json_lines, json_shape, rfc3339
@@ -27,14 +27,21 @@ NFULNL = sorted(NFLOG.glob("*.bin"))
 class Once(nfulnl.Stream):
     """A Stream without what it knows of usual messages."""
 
-    def records(self, data: bytes, messages: Any, raw: Raw, found: list[Record]) -> None:
-        Stream.records(self, data, messages, raw, found)
+    def records(
+        self,
+        data: bytes,
+        messages: Any,
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None = None,
+    ) -> None:
+        Stream.records(self, data, messages, raw, found, numbers)
 
     def plain(self, data: bytes, pos: int, items: Any) -> int:
         return pos
 
 
-def decoded(stream: Stream, data: bytes, raw: Raw = False) -> list[Record | str]:
+def decoded(stream: Stream, data: bytes, raw: bool = False) -> list[Record | str]:
     """The records of all messages, a lot at a time, and the errors of those that are none."""
     messages = [item for item in stream.split(data, True) if isinstance(item, Message)]
     found: list[Any] = []
@@ -121,22 +128,30 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
-def test_raw_only_records_tell_where_they_are_from(dump: Path) -> None:
-    shortened = 0
-    with pylog.open(dump, raw=True) as whole, pylog.open(dump, raw="only") as only:
-        for record, short in zip(whole, only, strict=True):
-            assert short.raw == record.raw and type(short) is type(record)
-            if isinstance(record, PacketRecord) and isinstance(short, PacketRecord):
-                same = ("source", "layout", "offset", "timestamp_ns", "seq", "group", "prefix",
-                        "indev", "outdev", "physindev", "physoutdev", "hook")  # fmt: skip
-                assert [getattr(short, n) for n in same] == [getattr(record, n) for n in same]
-                if short.payload is None and record.payload is not None:
-                    assert record.raw is not None and short.extra is not None
-                    shortened += 1
+@pytest.mark.parametrize("limit", [1, 5, 512])
+def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> None:
+    copied = 0
+    with pylog.open(dump, raw=True) as whole, pylog.open(dump, raw=True) as reader:
+        while batch := reader.read_copies(limit=limit):
+            for item in batch:
+                if not isinstance(item, Copied):
+                    assert item == whole.read()
+                    continue
+                for like, packet in zip(item.likes, item.packets, strict=True):
+                    record = whole.read()
+                    assert isinstance(record, PacketRecord) and record.raw is not None
+                    assert (packet, item.order) == nfulnl.capture(record.raw, record.layout)
+                    same = "source", "layout", "group", "indev", "outdev", "physindev", "physoutdev"
+                    assert [getattr(like, n) for n in same] == [getattr(record, n) for n in same]
                     numbers = nfulnl.interface_numbers(record.raw, record.layout)
-                    assert short.extra == {"ifindex": numbers}
-    assert (whole.dropped, whole.malformed) == (only.dropped, only.malformed)
-    assert shortened or dump.name != "batch.bin"
+                    assert like.extra == {"ifindex": numbers}
+                copied += len(item.packets)
+                assert len(item.packets) <= limit
+                assert (reader.size, reader.received) == (whole.size, whole.received)
+        assert whole.read() is None
+    counts = whole.dropped, whole.malformed, whole.received
+    assert counts == (reader.dropped, reader.malformed, reader.received)
+    assert copied or dump.name != "batch.bin"
 
 
 # Reading
@@ -158,11 +173,11 @@ def test_batches_hold_the_same_records_in_the_same_order(dump: Path, limit: int)
     assert found == expected
 
 
-def test_a_batch_of_none_and_raw_of_another_word_are_the_callers_errors() -> None:
-    with pylog.open(NFLOG / "seq.bin") as reader, pytest.raises(ValueError, match="limit is 0"):
-        reader.read_batch(limit=0)
-    with pytest.raises(ValueError, match="raw is 'all'"):
-        pylog.open(NFLOG / "seq.bin", raw="all")  # type: ignore[arg-type]
+def test_a_batch_of_none_is_the_callers_error() -> None:
+    with pylog.open(NFLOG / "seq.bin") as reader:
+        for read in (reader.read_batch, reader.read_copies):
+            with pytest.raises(ValueError, match="limit is 0"):
+                read(limit=0)
 
 
 @pytest.mark.parametrize("name", ["ipl/damaged.bin", "nflog/seq.bin"])

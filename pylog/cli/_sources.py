@@ -16,7 +16,6 @@ import pylog
 from pylog import backends
 from pylog.cli import say
 from pylog.errors import BackendError
-from pylog.formats import Raw
 from pylog.merge import WINDOW_S
 from pylog.options import Option
 from pylog.reader import Reader, Records
@@ -131,7 +130,7 @@ def check_is_no_log(path: str | None, logs: Sequence[str | int]) -> None:
         raise BackendError(f"cannot write {told}: it is a log to be read")
 
 
-def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: Raw = False) -> Records:
+def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = False) -> Records:
     """A reader of the sources: merged, if they are several logs."""
     merged = pylog.merge(
         *sources,

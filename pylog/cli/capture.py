@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pylog import outputs
 from pylog.cli import say
 from pylog.cli._sources import (
     Stopping,
@@ -36,6 +35,8 @@ from pylog.cli._sources import (
 )
 from pylog.cli.read import count
 from pylog.errors import BackendError
+from pylog.formats import Copied
+from pylog.outputs import pcapng
 from pylog.reader import Records
 from pylog.record import LossRecord, Record
 
@@ -122,19 +123,29 @@ class Files:
         self._path, self._number = path, 0
         self._raw: BinaryIO | None = None
         self._stream: Any = None
-        self._output: outputs.Output | None = None
+        self._output: pcapng.Output | None = None
         self._begun = 0.0
         self.records = 0
         self._open()
 
-    def write(self, records: Sequence[Record]) -> None:
-        """Write records; a new file is begun for them if it is time."""
+    def write(self, batch: Sequence[Record | Copied]) -> int:
+        """Write what Reader.read_copies gives; a new file is begun for it if it is time.
+
+        Gives back how many records there were.
+        """
         if self._output is None:
             self._open()
         assert self._output is not None
+        before = self.records
         with self._told():
-            self._output.write_batch(records)
-        self.records += sum(not isinstance(record, LossRecord) for record in records)
+            for item in batch:
+                if isinstance(item, Copied):
+                    self._output.write_copied(item)
+                    self.records += len(item.packets)
+                else:
+                    self._output.write(item)
+                    self.records += not isinstance(item, LossRecord)
+        return self.records - before
 
     def flush(self) -> None:
         """Bring what was written to the file, and end the file if it is large or old enough."""
@@ -188,7 +199,7 @@ class Files:
             self._raw = self._create()
         self._stream = self._compress(self._raw)
         self._begun = time.monotonic()
-        self._output = outputs.output("pcapng", self._stream)
+        self._output = pcapng.Output(self._stream)
 
     def _create(self) -> BinaryIO:
         """The next file; one that exists is never overwritten, but for a device or FIFO."""
@@ -234,7 +245,7 @@ def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog capture`."""
     deadline = None if arguments.duration is None else time.monotonic() + arguments.duration
-    with Stopping() as stopping, opened(arguments, arguments.source, raw="only") as records:
+    with Stopping() as stopping, opened(arguments, arguments.source, raw=True) as records:
         stopping.records = records
         greet(records)
         files = Files(arguments.write, arguments.rotate_size, arguments.rotate_time,
@@ -268,15 +279,15 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
                 end(records)
         due = [t for t in (files.left_s(), _left_s(deadline)) if t is not None]
         try:
-            batch = records.read_batch(min(due, default=None), min(left or LOT, LOT))
+            batch = records.read_copies(min(due, default=None), min(left or LOT, LOT))
         except TimeoutError:
             continue
         if not batch:
             return
-        files.write(batch)
-        unwritten += len(batch)
+        written = files.write(batch)
+        unwritten += written
         if left is not None:
-            left -= sum(not isinstance(record, LossRecord) for record in batch)
+            left -= written
 
 
 def _left_s(deadline: float | None) -> float | None:

@@ -36,7 +36,6 @@ from pylog.cli._sources import (
     summary,
 )
 from pylog.errors import BackendError
-from pylog.outputs import json
 from pylog.reader import LOT, Reader, Records
 from pylog.record import Record
 from pylog.scrub import Scrubbing
@@ -199,7 +198,7 @@ class Copy(contextlib.ExitStack):
     ) -> None:
         live = not all(reader.backend.regular for reader in records.readers())
         write: Callable[[Iterable[Record]], None] = output.write_batch
-        if isinstance(output, json.Output) and type(records) is Reader and not self._scrubbing:
+        if output.takes_shapes and type(records) is Reader and not self._scrubbing:
             records.shape()
             write = output.write_shaped
         while self.left is None or self.left > 0:

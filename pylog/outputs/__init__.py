@@ -20,7 +20,12 @@ from pylog.record import Record
 
 
 class Output(ABC):
-    """What every output can do."""
+    """What every output can do.
+
+    takes_shapes   whether it has a use for `write_shaped`
+    """
+
+    takes_shapes = False
 
     @abstractmethod
     def write(self, record: Record) -> None:
@@ -30,6 +35,10 @@ class Output(ABC):
         """Take records as `write` does, for some outputs much faster."""
         for record in records:
             self.write(record)
+
+    def write_shaped(self, shapes: Iterable[Record]) -> None:
+        """As `write_batch`, for records from a Reader that was told to `shape` them."""
+        self.write_batch(shapes)
 
     @abstractmethod
     def flush(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from operator import attrgetter
 from typing import Any, BinaryIO
@@ -45,6 +45,8 @@ def _values(kind: type[Record]) -> Callable[[Any], tuple[Any, ...]]:
 class Output(outputs.Output):
     """Writes records as CSV."""
 
+    takes_shapes = True
+
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
         self._stream = stream
         self._text = io.StringIO()
@@ -52,8 +54,14 @@ class Output(outputs.Output):
         self._rows.writerow(COLUMNS)
 
     def write(self, record: Record) -> None:
-        shape = json_shape(record)
-        row = [shape.__struct_config__.tag, *_values(type(record))(shape)]
+        self.write_shaped((json_shape(record),))
+
+    def write_shaped(self, shapes: Iterable[Record]) -> None:
+        for shape in shapes:
+            self._write_row(shape)
+
+    def _write_row(self, shape: Record) -> None:
+        row = [shape.__struct_config__.tag, *_values(type(shape))(shape)]
         for i in _ODD:
             if row[i] is not None:
                 row[i] = _cell(row[i])

@@ -14,6 +14,8 @@ BATCH = 512
 class Output(outputs.Output):
     """Writes records as JSON lines, a batch at a time."""
 
+    takes_shapes = True
+
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
         self._stream = stream
         self._records: list[Record] = []
@@ -28,7 +30,6 @@ class Output(outputs.Output):
         self._stream.write(json_lines(records))
 
     def write_shaped(self, shapes: Iterable[Record]) -> None:
-        """As `write_batch`, for records from a reader that is `shaped`."""
         self._write()
         self._stream.write(json_lines(shapes, shaped=True))
 

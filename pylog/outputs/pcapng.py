@@ -18,15 +18,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import pylog
 from pylog import outputs
-from pylog.formats import Interfaces, modules
+from pylog.formats import Copied, Interfaces, modules
 from pylog.formats.pcap_blocks import (
     Note,
     interface_block,
     packet_block,
+    packet_blocks,
     section_block,
     statistics_block,
 )
@@ -58,20 +59,6 @@ class _Interface:
     names: dict[int, str] = field(default_factory=dict)
 
 
-class _Told(NamedTuple):
-    """What was told of a record that was `raw` only; what equals it needs nothing but its packet.
-
-    extra   the record's own, which those have in common that came with the same numbers
-    """
-
-    extra: dict[str, Any]
-    layout: str
-    unobserved: bool
-    names: tuple[str | int | None, ...]
-    module: ModuleType
-    interface: _Interface
-
-
 class Output(outputs.Output):
     """Writes records that have their raw bytes as packets of a capture."""
 
@@ -79,7 +66,8 @@ class Output(outputs.Output):
         self._stream = stream
         self._machine = machine
         self._interfaces: dict[tuple[str, str, bool], _Interface] = {}
-        self._told: Bounded[int, _Told] = Bounded()
+        self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
+        """By its id, a record of Copied.likes; of messages like it the file says all already."""
         self._lost: LossRecord | None = None
         self._last_ns = 0
         self._order = "<" if sys.byteorder == "little" else ">"
@@ -104,68 +92,85 @@ class Output(outputs.Output):
 
     def write(self, record: Record) -> None:
         raw = record.raw
-        if isinstance(record, PacketRecord):
-            told = self._told.get(id(record.extra))
-            if told is not None and raw is not None and self._again(record, raw, told):
-                return
         if isinstance(record, LossRecord):
             self._note(record)
         elif raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
-        if raw is not None and record.source in _formats():
-            self._packet(record, raw)
+        module = _formats().get(record.source)
+        if raw is not None and module is not None:
+            packet, order = module.capture(raw, record.layout)
+            is_packet = isinstance(record, PacketRecord)
+            numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
+            observed = record.observed_ns is not None
+            time_ns = record.observed_ns if observed else record.timestamp_ns
+            self._packet(record, packet, order, numbers, time_ns, observed)
 
-    def _again(self, record: PacketRecord, raw: bytes, told: _Told) -> bool:
-        """Write a packet of which the file says all else already, if it is so."""
-        extra, layout, unobserved, names, module, interface = told
-        time_ns = record.observed_ns
-        if (
-            extra is not record.extra
-            or layout != record.layout
-            or unobserved != (time_ns is None)
-            or names != (record.indev, record.outdev, record.physindev, record.physoutdev)
-            or interface.lost
-            or self._lost is not None
-        ):
-            return False
-        if time_ns is None:
-            time_ns = record.timestamp_ns
-        if time_ns is not None:
-            self._last_ns = time_ns
-        packet, _ = module.capture(raw, layout)
-        self._add(packet_block(packet, self._last_ns, interface.number, order=self._order))
-        interface.received += 1
-        return True
+    def write_copied(self, copied: Copied) -> None:
+        """Write messages as Reader.read_copies gives them."""
+        likes, packets, time_ns = copied.likes, copied.packets, copied.observed_ns
+        at = 0
+        while at < len(packets):
+            interfaces = []
+            for like in likes[at:]:
+                told = self._told.get(id(like))
+                if told is None:
+                    break
+                interfaces.append(told[1])
+            if interfaces:
+                after = at + len(interfaces)
+                numbers = [interface.number for interface in interfaces]
+                if time_ns is not None:
+                    self._last_ns = time_ns
+                self._add(packet_blocks(packets[at:after], numbers, self._last_ns, self._order))
+                for interface in interfaces:
+                    interface.received += 1
+                at = after
+            else:
+                like = likes[at]
+                numbers_of = (like.extra or {})["ifindex"]
+                interface = self._packet(
+                    like, packets[at], copied.order, numbers_of, time_ns, time_ns is not None
+                )
+                self._told.keep(id(like), (like, interface))
+                at += 1
 
     def _note(self, loss: LossRecord) -> None:
         """Keep word of a loss for the next packet; damage is one, with bytes that stay a packet."""
+        self._told.clear()
         of_the_file = loss.source not in _formats()  # and of none of its packets
         if of_the_file or (loss.count is None and loss.size is None):
             self._lost = loss
         elif loss.count is not None:
-            interface = self._interface(loss)
+            interface = self._interface(loss, loss.observed_ns is not None)
             interface.lost += loss.count
             interface.dropped += loss.count
 
-    def _packet(self, record: Record, raw: bytes) -> None:
-        module = _formats()[record.source]
-        packet, order = module.capture(raw, record.layout)
+    def _packet(
+        self, record: Record, packet: bytes, order: str, numbers: dict[str, int],
+        time_ns: int | None, observed: bool,
+    ) -> _Interface:  # fmt: skip
+        """Write a packet and what is to be told before it; the log that it is of.
+
+        record    what it is like
+        order     the byte order that the file must have, "" for any
+        numbers   of interfaces, by their names in the record
+        observed  whether time_ns tells when it was received
+        """
         if order and order != self._order:  # whoever reads the file takes the section's for it
             self._end_section()
             self._order = order
             if not self._begun:
                 self._blocks.clear()
             self._add(self._section())
-        key = record.layout, queue_of(record), record.observed_ns is None
-        interface = self._interfaces.get(key) or self._interface(record)
-        names = self._new_names(interface, record, module, raw)
+        key = record.layout, queue_of(record), observed
+        interface = self._interfaces.get(key) or self._interface(record, observed)
+        names = self._new_names(interface, record, numbers)
         comments: Sequence[bytes] = ()
         if names or self._lost is not None:
             lost = None if self._lost is None else self._lost.reason or "nobody said how"
             comments = [Note(interfaces=names, lost=lost).comment()]
-        time_ns = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
         if time_ns is not None:
             self._last_ns = time_ns
         self._add(packet_block(packet, self._last_ns, interface=interface.number,
@@ -173,24 +178,16 @@ class Output(outputs.Output):
                                order=self._order))  # fmt: skip
         self._lost, interface.lost = None, 0
         interface.received += 1
-        if names or order != self._order:
-            self._told.clear()
-        elif isinstance(record, PacketRecord) and record.extra and "ifindex" in record.extra:
-            devices = record.indev, record.outdev, record.physindev, record.physoutdev
-            unobserved = record.observed_ns is None
-            self._told.keep(
-                id(record.extra),
-                _Told(record.extra, record.layout, unobserved, devices, module, interface),
-            )
+        return interface
 
-    def _interface(self, record: Record) -> _Interface:
+    def _interface(self, record: Record, observed: bool) -> _Interface:
         queue = queue_of(record)
-        key = record.layout, queue, record.observed_ns is None
+        key = record.layout, queue, observed
         interface = self._interfaces.get(key)
         if interface is None:
             interface = self._interfaces[key] = _Interface(len(self._interfaces))
             module = _formats()[record.source]
-            note = Note(unobserved=True).comment() if record.observed_ns is None else b""
+            note = b"" if observed else Note(unobserved=True).comment()
             self._add(
                 interface_block(
                     module.LINKTYPES[0],
@@ -202,17 +199,11 @@ class Output(outputs.Output):
             )
         return interface
 
-    @staticmethod
     def _new_names(
-        interface: _Interface, record: Record, module: ModuleType, raw: bytes
+        self, interface: _Interface, record: Record, numbers: dict[str, int]
     ) -> dict[int, str | None]:
         """The names of interfaces in the record of which the file says otherwise, or nothing."""
-        if not isinstance(record, PacketRecord):
-            return {}
         found: dict[int, str | None] = {}
-        numbers = (record.extra or {}).get("ifindex") or module.interface_numbers(
-            raw, record.layout
-        )
         for field_name, number in numbers.items():
             value = getattr(record, field_name)
             name = value if isinstance(value, str) else None
@@ -220,6 +211,7 @@ class Output(outputs.Output):
                 found[number] = name
         if found:
             Interfaces(interface.names, found).learn()  # as whoever reads the file will
+            self._told.clear()
         return found
 
     def _add(self, block: bytes) -> None:
@@ -243,7 +235,7 @@ class Output(outputs.Output):
     def _end_section(self) -> None:
         """Write what is left to tell of the section's interfaces."""
         if self._lost is not None and not self._interfaces and self._lost.source in _formats():
-            self._interface(self._lost)
+            self._interface(self._lost, self._lost.observed_ns is not None)
         for interface in self._interfaces.values():
             notes = [Note(lost=TOLD, count=interface.lost)] if interface.lost else []
             if self._lost is not None:

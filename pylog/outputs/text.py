@@ -9,7 +9,10 @@ everything else that is not printable are escaped: prefixes and names come from 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, BinaryIO
+
+from msgspec.structs import astuple
 
 from pylog import outputs
 from pylog.memo import Memo
@@ -38,6 +41,8 @@ _PLAIN = "\x1b[0m"
 class Output(outputs.Output):
     """Writes records as lines of text, in UTF-8."""
 
+    takes_shapes = True
+
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
         self._stream = stream
         self._colour = colour
@@ -47,7 +52,7 @@ class Output(outputs.Output):
 
     def write_batch(self, records: Iterable[Record]) -> None:
         colour = self._colour
-        lines = "".join([f"{line(record, colour)}\n" for record in records])
+        lines = "\n".join([*[line(record, colour) for record in records], ""])
         self._stream.write(lines.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
@@ -59,41 +64,38 @@ class Output(outputs.Output):
 
 def line(record: Record, colour: bool = False) -> str:
     """The record as one line of text, without the newline."""
-    time = record.timestamp_ns if record.timestamp_ns is not None else record.observed_ns
     if isinstance(record, PacketRecord):
-        first, rest = _packet(record)
-        mark = str(record.action)
+        told = astuple(record)
+        first, way, rule = (_nflog if told[0] == "nflog" else _others)[told[_ALIKE]]
+        (
+            family, protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
+            length, _, cut, extra,
+        ) = told[_PACKET]  # fmt: skip
+        usual = family == "ipv4" and fragment is None and cut is None and length is not None
+        if usual and protocol == 6 and flags is not None:
+            rest = f"{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags} len {length}{rule}"
+        elif usual and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
+            what = f"type {icmp_type} code {icmp_code}"
+            rest = f"{way} icmp {saddr} -> {daddr} {what} len {length}{rule}"
+        else:
+            words = "".join([f" {word}" for word in _layers(record)])
+            rest = f"{way}{words}{rule}"
+        mark = str(record.action) if colour else ""
     else:
         mark = "lost" if isinstance(record, LossRecord) else ""
-        first, *words = _loss(record) if isinstance(record, LossRecord) else _flow(record)
-        rest = "".join([f" {word}" for word in words])
-    if not rest.isprintable() or not first.isprintable():
-        first, rest = escape(first), escape(rest)
+        first, *more = _loss(record) if isinstance(record, LossRecord) else _flow(record)
+        first, rest = escape(first), "".join([f" {word}" for word in more])
+    if not rest.isprintable():
+        rest = escape(rest)
     if colour and mark in _COLOURS:
         first = f"{_COLOURS[mark]}{first}{_PLAIN}"
-    return f"{'-' if time is None else rfc3339(time)} {first}{rest}"
-
-
-def _packet(record: PacketRecord) -> tuple[str, str]:
-    """The first word or two, and the others, each after a space."""
-    first, way = _ways[
-        record.action, record.short, record.direction, record.physindev, record.indev,
-        record.outdev, record.physoutdev, record.vlan,
-    ]  # fmt: skip
-    rule = _rules[
-        record.source, record.group, record.rule, record.reason, record.mark, record.uid,
-        record.prefix, record.count,
-    ]  # fmt: skip
-    length = "" if record.length is None else f" len {record.length}"
-    usual = record.protocol == 6 and record.family == "ipv4" and record.fragment is None
-    if usual and record.cut is None and record.tcp_flags is not None:
-        return first, (
-            f"{way} tcp {record.saddr}:{record.sport} -> {record.daddr}:{record.dport}"
-            f" {record.tcp_flags}{length}{rule}"
-        )
-    words = "".join([f" {word}" for word in _layers(record)])
-    cut = f" ({record.cut} header cut)" if record.cut else ""
-    return first, f"{way}{words}{length}{cut}{rule}"
+    whole: Any = record  # whose times may be text already
+    time = whole.timestamp_ns
+    if time is None:
+        time = whole.observed_ns
+    if type(time) is int:
+        time = rfc3339(time)
+    return f"{time or '-'} {first}{rest}"
 
 
 def _layers(record: PacketRecord) -> Iterator[str]:
@@ -110,46 +112,58 @@ def _layers(record: PacketRecord) -> Iterator[str]:
         yield "for (" + " ".join(_inner(inner)) + ")"
     if record.fragment:
         yield f"frag {_fragment(record.fragment)}"
+    if record.length is not None:
+        yield f"len {record.length}"
+    if record.cut:
+        yield f"({record.cut} header cut)"
 
 
 # What the records of one rule have in common is written once
 
-
-def _way(told: tuple[Any, ...]) -> tuple[str, str]:
-    """Action, and after a space each direction, devices and VLAN."""
-    action, short, direction, physindev, indev, outdev, physoutdev, vlan = told
-    words = []
-    if direction:
-        words.append(direction)
-    if any(device is not None for device in (physindev, indev, outdev, physoutdev)):
-        into, out = _device(indev, physindev), _device(outdev, physoutdev)
-        words.append(f"{into}>{out}" if into and out else into or out)
-    if vlan:
-        words.append("vlan " + ".".join(str(tag.id) for tag in vlan))
-    first = f"{'-' if action is None else action}{' short' if short else ''}"
-    return first, "".join([f" {word}" for word in words])
+_names = PacketRecord.__struct_fields__
+_ALIKE = slice(_names.index("count"), _names.index("family"))
+"""What they have in common, and the owner."""
+_PACKET = slice(_names.index("family"), _names.index("payload"))
 
 
-def _rule(told: tuple[Any, ...]) -> str:
-    """Group and rule, reason, mark, owner, prefix and count, each after a space."""
-    source, group, rule, reason, mark, uid, prefix, count = told
-    words = []
-    if rule is not None or (group and source != "nflog"):
-        words.append(f"@{group or '-1'}:{rule if rule is not None else '-1'}")
-    if reason is not None:
-        words.append(f"reason {reason}")
-    if mark is not None:
-        words.append(f"mark {mark:#x}")
-    if uid is not None:
-        words.append(f"uid {uid}")
-    if prefix is not None:
-        words.append(f'"{prefix}"')
-    if count is not None and count > 1:
-        words.append(f"x{count}")
-    return "".join([f" {word}" for word in words])
+def _alike(source: str, told: tuple[Any, ...]) -> tuple[str, str, str]:
+    """What is before the packet, and after it: the first word or two, then each after a space."""
+    record = PacketRecord(source, "", **dict(zip(_names[_ALIKE], told, strict=True)))
+    first = f"{'-' if record.action is None else record.action}{' short' if record.short else ''}"
+    way, rule = ("".join([f" {word}" for word in words(record)]) for words in (_way, _rule))
+    return escape(first), way, rule
 
 
-_ways, _rules = Memo(_way), Memo(_rule)
+_nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_alike, "nflog"))
+_others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_alike, ""))
+
+
+def _way(record: PacketRecord) -> Iterator[str]:
+    """Direction, devices and VLAN."""
+    if record.direction:
+        yield record.direction
+    into, out = _device(record.indev, record.physindev), _device(record.outdev, record.physoutdev)
+    if into or out:
+        yield f"{into}>{out}" if into and out else into or out
+    if record.vlan:
+        yield "vlan " + ".".join(str(tag.id) for tag in record.vlan)
+
+
+def _rule(record: PacketRecord) -> Iterator[str]:
+    """Group and rule, reason, mark, owner, prefix and count."""
+    group, rule = record.group, record.rule
+    if rule is not None or (group and record.source != "nflog"):
+        yield f"@{group or '-1'}:{rule if rule is not None else '-1'}"
+    if record.reason is not None:
+        yield f"reason {record.reason}"
+    if record.mark is not None:
+        yield f"mark {record.mark:#x}"
+    if record.uid is not None:
+        yield f"uid {record.uid}"
+    if record.prefix is not None:
+        yield f'"{record.prefix}"'
+    if record.count is not None and record.count > 1:
+        yield f"x{record.count}"
 
 
 def _device(device: str | int | None, port: str | int | None) -> str:
