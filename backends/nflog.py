@@ -62,8 +62,8 @@ OPTIONS = (
            "what to copy of each packet: none and meta leave out the payload"),
     Option("copy_range", int, MAXIMUM_RANGE, "bytes to copy of each packet at most",
            1, MAXIMUM_RANGE),
-    Option("qthresh", int, 1000, "records that the kernel gathers before it sends them",
-           1, 0xFFFFFFFF),
+    Option("qthresh", int, 1000, "records that the kernel gathers, if they fit, before it sends"
+           " them", 1, 0xFFFFFFFF),
     Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
            " 0.01, 0 being the next timer tick", 0, 3600, "--timeout"),
     Option("nlbufsiz", int, 65536, "bytes of the kernel's buffer to gather in", 8192, 131072),
@@ -79,7 +79,7 @@ OPTIONS = (
     Option("latency", bool, False, "preset, each record at once",
            sets={"qthresh": 1, "timeout_s": 0.0}),
     Option("throughput", bool, False, "preset, many at a time",
-           sets={"qthresh": 1000, "nlbufsiz": 131072, "timeout_s": 1.0, "rcvbuf": MAXIMUM_BUFFER}),
+           sets={"nlbufsiz": 131072, "timeout_s": 1.0, "rcvbuf": MAXIMUM_BUFFER}),
 )  # fmt: skip
 
 LARGEST = 1 << 18

@@ -119,7 +119,7 @@ class Numbers(dict[str, int]):
 
 
 class Copied(msgspec.Struct):
-    """Messages for a capture file, one after the other, of which no records were made.
+    """Messages for a capture file, received together, of which no records were made.
 
     likes     of each, a record without what only the packet tells, and extra {"ifindex": numbers by
               the interfaces' names in the record}; the same one for those that are alike in that
@@ -129,7 +129,7 @@ class Copied(msgspec.Struct):
     """
 
     order: str
-    observed_ns: int | None
+    observed_ns: int
     likes: list[PacketRecord] = []
     packets: list[bytes] = []
 

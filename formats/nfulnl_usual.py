@@ -196,6 +196,8 @@ class Usual:
 
     def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
         """As Stream.copied."""
+        if self._stream.observed_ns is None:  # the times are in the messages
+            return None
         copied = Copied(self._order, self._stream.observed_ns)
         self._read(data, messages, False, [], numbers, copied)
         return copied if copied.packets else None

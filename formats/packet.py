@@ -230,22 +230,8 @@ def fields(
 
     extra   what else the record has to say; what only some protocols have is put beside it
     """
-    size = end - start
-    if ethertype == ETH_P_IP and size >= USUAL:  # nearly all are: both headers at once
-        version, length, bits, protocol, src, dst, sport, dport, flags = usual_fields(data, start)
-        if version == 0x45 and not bits & 0x3FFF:
-            if protocol == 6:
-                return ("ipv4", 6, addresses[src], addresses[dst], sport, dport,
-                        TCP_FLAGS[flags], None, None, None, length, size, None, extra)  # fmt: skip
-            if protocol == 17:
-                return ("ipv4", 17, addresses[src], addresses[dst], sport, dport,
-                        None, None, None, None, length, size, None, extra)  # fmt: skip
-            kind, code = sport >> 8, sport & 0xFF  # the same bytes
-            if protocol == 1 and kind not in ICMP_ERRORS:
-                return ("ipv4", 1, addresses[src], addresses[dst], None, None,
-                        None, kind, code, None, length, size, None, extra)  # fmt: skip
     *found, cut, more = _headers(data, start, end, ethertype)
-    return (*found, size, cut, extra | more if more else extra)
+    return (*found, end - start, cut, extra | more if more else extra)
 
 
 def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:

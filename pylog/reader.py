@@ -89,8 +89,8 @@ class Records(ABC):
     def read_copies(
         self, timeout: float | None = None, limit: int = LOT
     ) -> Sequence[Record | Copied]:
-        """As `read_batch`, for a capture: most messages as Copied, which is faster; for readers
-        with raw=True.
+        """As `read_batch`, for a capture of a live source, by a reader with raw=True: where it can
+        be, messages are Copied, which is faster.
         """
         return self.read_batch(timeout, limit)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 import pylog
 from pylog.errors import DecodeError
 from pylog.formats import Copied, Message, Numbers, Stream, ipl, nfulnl
+from pylog.losses import Losses
 from pylog.memo import Memo
-from pylog.outputs import names, output
-from pylog.record import PacketRecord, Record, json_lines, json_shape, rfc3339
+from pylog.outputs import names, output, pcapng
+from pylog.record import LossRecord, PacketRecord, Record, json_shape, rfc3339
 
 NFLOG = samples.FIXTURES / "nflog"
+SHAPED = ["csv", "json", "text"]
 NFULNL = sorted(NFLOG.glob("*.bin"))
 
 
@@ -127,15 +130,24 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
     assert all(len(sizes) <= 4 for sizes in usual._sizes.values())
 
 
+def as_live(source: Any, **options: Any) -> pylog.Reader:
+    """A reader that takes what it reads for received just now."""
+    reader = pylog.open(source, raw=True, **options)
+    reader.backend.live = True
+    return reader
+
+
 @pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
 @pytest.mark.parametrize("limit", [1, 5, 512])
 def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> None:
     copied = 0
-    with pylog.open(dump, raw=True) as whole, pylog.open(dump, raw=True) as reader:
+    with as_live(dump) as whole, as_live(dump) as reader:
         while batch := reader.read_copies(limit=limit):
             for item in batch:
                 if not isinstance(item, Copied):
-                    assert item == whole.read()
+                    again = whole.read()
+                    assert again is not None
+                    assert msgspec.structs.replace(again, observed_ns=item.observed_ns) == item
                     continue
                 for like, packet in zip(item.likes, item.packets, strict=True):
                     record = whole.read()
@@ -147,11 +159,69 @@ def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> N
                     assert like.extra == {"ifindex": numbers}
                 copied += len(item.packets)
                 assert len(item.packets) <= limit
-                assert (reader.size, reader.received) == (whole.size, whole.received)
+            assert (reader.size, reader.received) == (whole.size, whole.received)
         assert whole.read() is None
     counts = whole.dropped, whole.malformed, whole.received
     assert counts == (reader.dropped, reader.malformed, reader.received)
     assert copied or dump.name != "batch.bin"
+
+
+@pytest.mark.parametrize("dump", [*NFULNL, samples.FIXTURES / "ipl/damaged.bin"], ids=samples.name)
+def test_a_capture_of_copies_is_one_of_records(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
+    files = []
+    for copies in (False, True):
+        stream = io.BytesIO()
+        out = pcapng.Output(stream, machine=False)
+        with as_live(dump) as reader:
+            while batch := reader.read_copies(limit=7) if copies else reader.read_batch(limit=7):
+                for item in batch:
+                    if isinstance(item, Copied):
+                        out.write_copied(item)
+                    else:
+                        out.write(item)
+        out.close()
+        files.append(stream.getvalue())
+    assert files[0] == files[1]
+
+
+def test_copies_stop_where_strict_reading_stops() -> None:
+    data = (NFLOG / "batch.bin").read_bytes()
+    damaged = io.BytesIO(data + b"\xff" * 40 + data)
+    with as_live(damaged, on_error="strict") as reader:
+        found = 0
+        with pytest.raises(DecodeError):
+            while batch := reader.read_copies():
+                found += sum(len(i.packets) if isinstance(i, Copied) else 1 for i in batch)
+        with pytest.raises(DecodeError):
+            reader.read_copies()
+    with pylog.open(NFLOG / "batch.bin") as whole:
+        assert found == len([r for r in whole if not isinstance(r, LossRecord)])
+
+
+def test_a_log_that_may_have_lost_something_does_not_hold_up_the_others() -> None:
+    stream, losses = nfulnl.Stream("<"), Losses({"5": 0, "6": 0})
+
+    def record(group: int, seq: int) -> Record:
+        head = (1, {"hw_protocol": 0x0800, "hook": 1})
+        data = nfulnl.log("<", group, [head, (12, seq), (9, PACKET)], family=2)
+        (message,) = stream.split(data, True)
+        assert isinstance(message, Message)
+        return stream.decode(data, message)
+
+    assert losses.before(record(5, 0)) is None and losses.numbers() == {"5": 1, "6": 0}
+    losses.received()
+    losses.overrun("it overran", ["5", "6"])
+    assert losses.numbers() == {} and not losses.numbers().unnumbered  # type: ignore[union-attr]
+    losses.received()
+    lost = losses.before(record(5, 3))
+    assert lost is not None and lost.count == 2
+    assert losses.before(record(5, 3)) is None
+    numbers = losses.numbers()  # of 6 nothing is heard
+    assert numbers == {"5": 4} and numbers.pass_on(record(5, 4)) and not numbers.unnumbered
+    losses.follow(numbers)
+    assert losses.before(record(6, 0)) is None
+    assert losses.numbers() == {"5": 5, "6": 1} and losses.numbers().unnumbered  # type: ignore[union-attr]
 
 
 # Reading
@@ -296,11 +366,22 @@ def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
 
 
 @pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
-def test_records_shaped_for_json_are_written_like_all_others(dump: Path) -> None:
-    lines = b""
-    with pylog.open(dump) as reader:
-        reader.shape()
-        while batch := reader.read_batch():
+def test_shaped_records_are_written_like_all_others(dump: Path) -> None:
+    plain, shaped = ([output(name, io.BytesIO()) for name in SHAPED] for _ in range(2))
+    with pylog.open(dump) as records, pylog.open(dump) as shapes:
+        shapes.shape()
+        while batch := shapes.read_batch():
             assert not any(isinstance(record.timestamp_ns, int) for record in batch)
-            lines += json_lines(batch, shaped=True)
-    assert lines == samples.golden(dump)
+            for out in shaped:
+                out.write_shaped(batch)
+        while batch := records.read_batch():
+            for out in plain:
+                out.write_batch(batch)
+    for out in (*plain, *shaped):
+        out.flush()
+    for one, other in zip(plain, shaped, strict=True):
+        assert one._stream.getvalue() == other._stream.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_outputs_that_take_shapes_are_these() -> None:
+    assert [name for name in names() if output(name, io.BytesIO()).takes_shapes] == SHAPED

@@ -11,10 +11,11 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from functools import cache
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 import msgspec
+from msgspec.structs import astuple
 
 from pylog import outputs
 from pylog.record import JSON_NAMES, Fragment, Record, json_shape
@@ -36,10 +37,11 @@ _ODD = [COLUMNS.index(n) for n in ("short", "vlan", "fragment", "packets", "byte
 
 @cache
 def _values(kind: type[Record]) -> Callable[[Any], tuple[Any, ...]]:
-    """What takes the columns after the first out of a record's shape, which has no raw bytes."""
+    """What takes the columns after the first out of a record's shape."""
     there = kind.__struct_fields__
     fields = [_FIELDS.get(name, name) for name in COLUMNS[1:]]
-    return attrgetter(*(field if field in there else "raw" for field in fields))
+    pick = itemgetter(*(there.index(f) if f in there else len(there) for f in fields))
+    return lambda shape: pick((*astuple(shape), None))
 
 
 class Output(outputs.Output):

@@ -110,7 +110,7 @@ class Output(outputs.Output):
     def write_copied(self, copied: Copied) -> None:
         """Write messages as Reader.read_copies gives them."""
         likes, packets, time_ns = copied.likes, copied.packets, copied.observed_ns
-        at = 0
+        self._last_ns, at = time_ns, 0
         while at < len(packets):
             interfaces = []
             for like in likes[at:]:
@@ -121,18 +121,14 @@ class Output(outputs.Output):
             if interfaces:
                 after = at + len(interfaces)
                 numbers = [interface.number for interface in interfaces]
-                if time_ns is not None:
-                    self._last_ns = time_ns
-                self._add(packet_blocks(packets[at:after], numbers, self._last_ns, self._order))
+                self._add(packet_blocks(packets[at:after], numbers, time_ns, self._order))
                 for interface in interfaces:
                     interface.received += 1
                 at = after
             else:
                 like = likes[at]
-                numbers_of = (like.extra or {})["ifindex"]
-                interface = self._packet(
-                    like, packets[at], copied.order, numbers_of, time_ns, time_ns is not None
-                )
+                known = (like.extra or {})["ifindex"]
+                interface = self._packet(like, packets[at], copied.order, known, time_ns, True)
                 self._told.keep(id(like), (like, interface))
                 at += 1
 

@@ -11,7 +11,9 @@ import argparse
 import importlib
 import os
 import platform
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +26,9 @@ TOPICS = {
     "loss": "live.overload",
 }
 """Which function makes the table of each topic."""
+
+MEMORY, ENOUGH = "/dev/shm", 4 << 30
+"""A file system in memory, and how many bytes have to be free there; else a disk is used."""
 
 
 def main() -> None:
@@ -42,14 +47,20 @@ def main() -> None:
         sys.path.insert(0, checkout)
         os.environ["PYTHONPATH"] = checkout
 
+    if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ENOUGH:
+        tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
+
     from measure import Missing, Scale, Table
 
+    from pylog import memo
+
+    form = "pure" if memo.__file__.endswith(".py") else "compiled"
     scale = Scale(rounds=1, records=2_000, seconds=0.5) if arguments.quick else Scale()
     if arguments.rounds:
         scale = Scale(arguments.rounds, scale.records, scale.seconds)
-    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.system()}"
-          f" {platform.release()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f},"
-          f" {scale.rounds} rounds\n")  # fmt: skip
+    print(f"pylog, {form}; {platform.python_implementation()} {platform.python_version()},"
+          f" {platform.system()} {platform.release()}, {os.cpu_count()} CPUs,"
+          f" load {os.getloadavg()[0]:.1f}, {scale.rounds} rounds\n")  # fmt: skip
     for topic in arguments.only or TOPICS:
         module, function = TOPICS[topic].split(".")
         try:

@@ -37,6 +37,8 @@ from measure import (
 )
 from traffic import packets
 
+from pylog import memo
+
 GROUP = 5
 RATE = 50_000
 HIGH_RATE = 150_000
@@ -160,6 +162,11 @@ PYLOG = (sys.executable, "-m", "pylog")
 READ = (*PYLOG, "read", SOURCE, "-v")
 LOOP = (sys.executable, str(HERE / "loop.py"), SOURCE, "{}")
 
+GO_NFLOG = 2.3
+"""What the decoding of go-nflog takes."""
+PURE = memo.__file__.endswith(".py")
+"""Whether pylog is not compiled; it may take twice as much then."""
+
 READERS = (
     Reader("tcpdump -w", words(*TCPDUMP, "-w", "{}"), pcap_packets),
     Reader("tcpdump, text", words(*TCPDUMP), lines, prints=True),
@@ -167,8 +174,7 @@ READERS = (
     Reader("ulogd2 JSON", ulogd("mac:HWHDR", "JSON"), lines),
     Reader("pylog capture", words(*PYLOG, "capture", SOURCE, "-w", "{}"), pcapng_packets,
            than="tcpdump -w", at_most=3),
-    # twice what the decoding of go-nflog takes by itself
-    Reader("pylog, loop over records", words(*LOOP), number, below=4.6),
+    Reader("pylog, loop over records", words(*LOOP), number, below=GO_NFLOG * (1 + PURE)),
     Reader("pylog read --to text", words(*READ, "-w", "{}"), lines,
            than="ulogd2 LOGEMU", at_most=1),
     Reader("pylog read --to json", words(*READ, "--to", "json", "-w", "{}"), lines,
