@@ -49,6 +49,11 @@ def deadline_of(timeout: float | None) -> float | None:
     return time.monotonic() + timeout
 
 
+def left_s(deadline: float | None) -> float | None:
+    """How many seconds there are until a deadline; 0 after it, None without one."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 def check_limit(limit: int) -> None:
     """ValueError for a number of records that is none."""
     if limit < 1:
@@ -297,18 +302,18 @@ class Reader(Records):
 
     def _receive(self, deadline: float | None) -> bytes:
         """The next bytes of the source; TimeoutError when none come before the deadline."""
-        if deadline is not None and not self.backend.wait(max(0.0, deadline - time.monotonic())):
+        left = left_s(deadline)
+        if left is not None and not self.backend.wait(left):
             raise TimeoutError(f"{self.backend.name}: no record came in time")
         return self.backend.receive()
 
     def _wait(self, timeout_s: float, deadline: float | None) -> bool:
         """As the backend's wait, but TimeoutError at the deadline if that comes first."""
-        if deadline is not None:
-            left = max(0.0, deadline - time.monotonic())
-            if left < timeout_s:
-                if not self.backend.wait(left):
-                    raise TimeoutError(f"{self.backend.name}: no record came in time")
-                return True
+        left = left_s(deadline)
+        if left is not None and left < timeout_s:
+            if not self.backend.wait(left):
+                raise TimeoutError(f"{self.backend.name}: no record came in time")
+            return True
         return self.backend.wait(timeout_s)
 
     def shape(self) -> None:
@@ -413,8 +418,9 @@ class Reader(Records):
         check_limit(limit)
         found: list[Record | Copied] = []
         left = limit
+        deadline = deadline_of(timeout)
         if not self.ready and self._error is None:
-            self._more(deadline_of(timeout))
+            self._more(deadline)
         self._lot = 1 if self.detection is not UNDECIDED and self._stream.copies else LOT
         try:
             while left > 0 and (not found or self.ready):
@@ -422,7 +428,7 @@ class Reader(Records):
                 if copied is not None:
                     found.append(copied)
                     left -= len(copied.packets)
-                elif (record := self.read(0 if found else timeout)) is not None:
+                elif (record := self.read(0 if found else left_s(deadline))) is not None:
                     found.append(record)
                     left -= 1
                 else:

@@ -37,7 +37,7 @@ from pylog.cli.read import count
 from pylog.errors import BackendError
 from pylog.formats import Copied
 from pylog.outputs import pcapng
-from pylog.reader import Records
+from pylog.reader import Records, left_s
 from pylog.record import LossRecord, Record
 
 HELP = "write live messages to pcapng files"
@@ -274,10 +274,10 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
             if unwritten or files.left_s() == 0.0:
                 files.flush()
             unwritten = 0
-            if _left_s(deadline) == 0.0:
+            if left_s(deadline) == 0.0:
                 deadline = None
                 end(records)
-        due = [t for t in (files.left_s(), _left_s(deadline)) if t is not None]
+        due = [t for t in (files.left_s(), left_s(deadline)) if t is not None]
         try:
             batch = records.read_copies(min(due, default=None), min(left or LOT, LOT))
         except TimeoutError:
@@ -288,7 +288,3 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
         unwritten += written
         if left is not None:
             left -= written
-
-
-def _left_s(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
