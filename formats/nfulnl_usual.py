@@ -265,7 +265,7 @@ class Usual:
                 if copied is not None:
                     return
                 record = stream.record(data, message, raw)
-                if head is None:
+                if head is None or self._goes_on(data, pos):
                     self._learn(data, message, at)
                 if numbers is not None and not numbers.pass_on(record):
                     return
@@ -321,6 +321,10 @@ class Usual:
                 "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
                 icmp_type, icmp_code, None, total, length, None, extra, text, octets,
             ))))  # fmt: skip
+
+    def _goes_on(self, data: bytes, pos: int) -> bool:
+        """Whether a head that is known up to `pos` is the beginning of a longer one."""
+        return pos + 4 <= len(data) and self._header.unpack_from(data, pos)[1] in HEAD
 
     def _learn(self, data: bytes, message: Message, at: int) -> None:
         """Remember the head of a message that was decoded, whose nfgenmsg is at `at`."""

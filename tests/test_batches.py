@@ -166,6 +166,17 @@ def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> N
     assert copied or dump.name != "batch.bin"
 
 
+def test_a_head_that_begins_like_a_shorter_one_is_remembered_too() -> None:
+    stream, head = (
+        nfulnl.Stream("<"),
+        [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, b"drop\0\0\0\0")],
+    )
+    short, long = (nfulnl.log("<", 5, [*head, *more, (12, 1), (9, PACKET)], family=2)
+                   for more in ([], [(4, 2), (2, 7)]))  # fmt: skip
+    assert len(decoded(stream, short + long + short + long)) == 4
+    assert len(stream._usual._heads) == 2
+
+
 @pytest.mark.parametrize("dump", [*NFULNL, samples.FIXTURES / "ipl/damaged.bin"], ids=samples.name)
 def test_a_capture_of_copies_is_one_of_records(dump: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
