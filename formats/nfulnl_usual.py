@@ -55,6 +55,8 @@ KEY: Final = 16
 """So many bytes from nfgenmsg on tell which sizes to try: they end with the size of the prefix."""
 SIZES: Final = 4
 """So many sizes are tried."""
+LONGEST: Final = 512
+"""No head of more bytes is remembered; a kernel writes some 300 at most."""
 
 _names = PacketRecord.__struct_fields__
 _RULE = slice(_names.index("count"), _names.index("indev"))
@@ -259,7 +261,7 @@ class Usual:
             if (
                 head is None
                 or not length
-                or not end - 4 < packet + length <= end
+                or not packet + length <= end <= packet + ((length + 3) & ~3)
                 or (timed and (sec > MAX_SECONDS or usec >= 1_000_000))
             ):
                 if copied is not None:
@@ -336,7 +338,9 @@ class Usual:
                 break
             seen.add(kind)
             pos += align(size)
-        if NFULA_PACKET_HDR not in seen or data[at] in LINK_FIRST or pos > message.end:
+        if NFULA_PACKET_HDR not in seen or data[at] in LINK_FIRST:
+            return
+        if pos > message.end or pos - at > LONGEST:
             return
         values = {
             number: self._readers[number][2](data, start)

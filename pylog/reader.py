@@ -442,7 +442,7 @@ class Reader(Records):
 
     def _copy(self, limit: int) -> Copied | None:
         """What comes next, up to what has to be a record."""
-        if self._given < len(self._made):
+        if self._given < len(self._made) or self._error is not None or self.backend.closed:
             return None
         self._settle()
         messages = self._messages(min(limit, LOT))

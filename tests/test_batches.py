@@ -20,7 +20,7 @@ from pylog.formats import Copied, Message, Numbers, Stream, ipl, nfulnl
 from pylog.losses import Losses
 from pylog.memo import Memo
 from pylog.outputs import names, output, pcapng
-from pylog.record import LossRecord, PacketRecord, Record, json_shape, rfc3339
+from pylog.record import PacketRecord, Record, json_shape, rfc3339
 
 NFLOG = samples.FIXTURES / "nflog"
 SHAPED = ["csv", "json", "text"]
@@ -196,18 +196,43 @@ def test_a_capture_of_copies_is_one_of_records(dump: Path, monkeypatch: pytest.M
     assert files[0] == files[1]
 
 
-def test_copies_stop_where_strict_reading_stops() -> None:
-    data = (NFLOG / "batch.bin").read_bytes()
-    damaged = io.BytesIO(data + b"\xff" * 40 + data)
+def message(*attrs: tuple[int, Any], longer: int = 0) -> bytes:
+    """A message of group 5 with some attributes before its payload; `longer` by some zeros."""
+    head = (1, {"hw_protocol": 0x0800, "hook": 1})
+    built = bytearray(nfulnl.log("<", 5, [head, *attrs, (9, PACKET)], family=2))
+    built[:4] = (len(built) + longer).to_bytes(4, "little")
+    return bytes(built) + bytes(longer) + bytes(-(len(built) + longer) % 4)
+
+
+@pytest.mark.parametrize("bad", [message((3, {"sec": 1, "usec": 2_000_000})), b"\xff" * 40])
+def test_copies_stop_where_strict_reading_stops(bad: bytes) -> None:
+    damaged = io.BytesIO(message((10, b"x\0")) * 5 + bad + message((10, b"x\0")) * 5)
     with as_live(damaged, on_error="strict") as reader:
-        found = 0
-        with pytest.raises(DecodeError):
-            while batch := reader.read_copies():
-                found += sum(len(i.packets) if isinstance(i, Copied) else 1 for i in batch)
-        with pytest.raises(DecodeError):
-            reader.read_copies()
-    with pylog.open(NFLOG / "batch.bin") as whole:
-        assert found == len([r for r in whole if not isinstance(r, LossRecord)])
+        assert sum(len(i.packets) for i in reader.read_copies() if isinstance(i, Copied)) == 4
+        for _ in range(2):
+            with pytest.raises(DecodeError):
+                reader.read_copies()
+        assert reader.received == 5
+
+
+def test_a_closed_reader_gives_no_copies() -> None:
+    with as_live(NFLOG / "batch.bin") as reader:
+        assert reader.read_copies(limit=3)
+        reader.close()
+        assert reader.read_copies() == []
+
+
+@pytest.mark.parametrize("longer", [1, 2, 3])
+def test_bytes_too_many_are_damage_whether_the_head_is_known_or_not(longer: int) -> None:
+    data = message() * 2 + message(longer=longer)
+    found = decoded(nfulnl.Stream("<"), data)
+    assert found == decoded(Once("<"), data)
+    assert isinstance(found[2], str) and "nlattr" in found[2]
+
+
+def test_a_long_head_is_not_remembered() -> None:
+    stream, long = nfulnl.Stream("<"), message((16, bytes(4096)))
+    assert len(decoded(stream, long * 3)) == 3 and not stream._usual._heads
 
 
 def test_a_log_that_may_have_lost_something_does_not_hold_up_the_others() -> None:

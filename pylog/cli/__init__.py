@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import BinaryIO
 
 import pylog
 from pylog import memo
@@ -73,6 +75,17 @@ def say(text: str) -> None:
             print(f"pylog: {text}", file=sys.stderr)
         except OSError:
             sys.stderr = None  # Python would try again at its exit
+
+
+def stdout() -> BinaryIO:
+    """Standard output for bytes, all of which it writes.
+
+    An unbuffered one (PYTHONUNBUFFERED) may write a part of them when a signal comes.
+    """
+    found = sys.stdout.buffer
+    if isinstance(found, io.RawIOBase):
+        return open(found.fileno(), "wb", closefd=False)
+    return found
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
-from pylog.cli import say
+from pylog.cli import say, stdout
 from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
@@ -245,7 +245,7 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
         return Deliveries(None, connect(), copy, rules, connect, check)
     if arguments.file is None:
         check_is_no_log(None, logs)
-    output = sys.stdout.buffer if arguments.file is None else Appended(arguments.file)
+    output = stdout() if arguments.file is None else Appended(arguments.file)
     return Deliveries(output, None, copy, rules, connect, check)
 
 

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pylog.cli import say
+from pylog.cli import say, stdout
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -194,7 +194,7 @@ class Files:
         if self._path == "-":
             if sys.stdout.isatty():
                 raise ValueError("pcapng is not for a terminal: name a file with -w")
-            self._raw = sys.stdout.buffer
+            self._raw = stdout()
         else:
             self._raw = self._create()
         self._stream = self._compress(self._raw)

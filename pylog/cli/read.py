@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from pylog import outputs
-from pylog.cli import say
+from pylog.cli import say, stdout
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -238,7 +238,7 @@ def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[Bi
         if outputs.is_binary(arguments.to) and sys.stdout.isatty():
             raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
         check_is_no_log(None, logs)
-        yield sys.stdout.buffer
+        yield stdout()
         return
     check_is_no_log(arguments.write, logs)
     try:

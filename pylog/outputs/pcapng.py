@@ -200,7 +200,7 @@ class Output(outputs.Output):
     ) -> dict[int, str | None]:
         """The names of interfaces in the record of which the file says otherwise, or nothing."""
         found: dict[int, str | None] = {}
-        for field_name, number in numbers.items():
+        for field_name, number in sorted(numbers.items()):
             value = getattr(record, field_name)
             name = value if isinstance(value, str) else None
             if interface.names.get(number) != name:

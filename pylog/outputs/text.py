@@ -71,7 +71,7 @@ def line(record: Record, colour: bool = False) -> str:
             family, protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
             length, _, cut, extra,
         ) = told[_PACKET]  # fmt: skip
-        usual = family == "ipv4" and fragment is None and cut is None and length is not None
+        usual = family == "ipv4" and saddr and fragment is None and cut is None and length
         if usual and protocol == 6 and flags is not None:
             rest = f"{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags} len {length}{rule}"
         elif usual and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
