@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import os
 import shutil
 import signal
 import socket
@@ -178,3 +180,19 @@ def test_a_duration_ends_a_capture_that_gets_nothing(
     process.communicate(timeout=30)
     assert process.returncode == 0 and 1 < time.monotonic() - begun < 20
     assert records_of(path) == []
+
+
+def test_a_signal_while_nobody_reads_an_unbuffered_output_loses_nothing(
+    namespace: netlab.Namespace,
+) -> None:
+    process = namespace.start(
+        sys.executable, "-m", "pylog", "read", "nflog:5", "--to", "json",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    netlab.until(lambda: 5 in namespace.groups(), "pylog read")
+    send(namespace, 1500)
+    netlab.until(lambda: "write" in Path(f"/proc/{process.pid}/wchan").read_text(), "full pipe")
+    process.send_signal(signal.SIGINT)
+    lines, told = process.communicate(timeout=30)
+    assert [json.loads(line)["seq"] for line in lines.splitlines()] == list(range(1500)), told
