@@ -82,6 +82,8 @@ class _Tail(NamedTuple):
 class _Head:
     """What the head of a message says, and which tail the last one had.
 
+    key       its bytes
+    sizes     of the heads that begin like it, its own among them
     rule      fields of the record, from count to reason
     devices   numbers of indev, outdev, physindev and physoutdev, or None
     link      fields of the record, from hwaddr to vlan
@@ -91,6 +93,8 @@ class _Head:
 
     def __init__(
         self,
+        key: bytes,
+        sizes: list[int],
         layout: str,
         ethertype: int,
         rule: tuple[Any, ...],
@@ -100,6 +104,7 @@ class _Head:
         extra: dict[str, Any],
         tail: _Tail,
     ) -> None:
+        self.key, self.sizes = key, sizes
         self.ipv4 = ethertype == ETH_P_IP
         self.ethertype, self.rule, self.devices, self.mark = ethertype, rule, devices, mark
         self.layout, self.link, self.extra, self.tail = layout, link, extra, tail
@@ -218,6 +223,7 @@ class Usual:
         payload_size, interface = self._payload, stream.interface_name
         layout, add, shaped = stream.layout, found.append, stream.shaped
         make: Callable[..., PacketRecord] = PacketRecord
+        last: _Head | None = None
         base: int | None = None if stream.live else stream.base
         self._turn += 1
         turn: int = self._turn
@@ -233,11 +239,15 @@ class Usual:
             at: int = start if origin is not None and origin.linktype == bare else start + 16
             pos: int = at
             head = None
-            for size in sizes[data[at : at + KEY]]:
-                pos = at + size
-                head = heads.get(data[at:pos])
-                if head is not None:
-                    break
+            if last is not None and data.startswith(last.key, at) and len(last.sizes) == 1:
+                head, pos = last, at + last.sizes[0]  # the same rule: most often
+            else:
+                for size in sizes[data[at : at + KEY]]:
+                    pos = at + size
+                    head = heads.get(data[at:pos])
+                    if head is not None:
+                        break
+                last = head
             length: int = 0
             if head is not None:
                 tail = head.tail
@@ -358,13 +368,13 @@ class Usual:
         assert isinstance(record, PacketRecord)
         told = msgspec.structs.astuple(record)
         devices = tuple(values[n][0] if n in values else None for n in IFINDEX)
-        self._heads.keep(
-            data[at:pos],
-            _Head(record.layout, ethertype, told[_RULE], devices, record.mark, told[_LINK],
-                  record.extra or {}, tail),
-        )  # fmt: skip
-        sizes = self._sizes[data[at : at + KEY]]
+        key, sizes = data[at:pos], self._sizes[data[at : at + KEY]]
         sizes[:] = sorted({pos - at, *sizes[: SIZES - 1]}, reverse=True)
+        self._heads.keep(
+            key,
+            _Head(key, sizes, record.layout, ethertype, told[_RULE], devices, record.mark,
+                  told[_LINK], record.extra or {}, tail),
+        )  # fmt: skip
 
 
 def _fields(name: str, kind: Any) -> list[Any]:

@@ -64,6 +64,14 @@ class Output(outputs.Output):
 
 def line(record: Record, colour: bool = False) -> str:
     """The record as one line of text, without the newline."""
+    whole: Any = record  # whose times may be text already
+    time = whole.timestamp_ns
+    if time is None:
+        time = whole.observed_ns
+    if type(time) is int:
+        time = rfc3339(time)
+    elif time is None:
+        time = "-"
     if isinstance(record, PacketRecord):
         told = astuple(record)
         first, way, rule = (_nflog if told[0] == "nflog" else _others)[told[_ALIKE]]
@@ -73,29 +81,32 @@ def line(record: Record, colour: bool = False) -> str:
         ) = told[_PACKET]  # fmt: skip
         usual = family == "ipv4" and saddr and fragment is None and cut is None and length
         if usual and protocol == 6 and flags is not None:
-            rest = f"{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags} len {length}{rule}"
+            text = (f"{time} {first}{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags}"
+                    f" len {length}{rule}")  # fmt: skip
         elif usual and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
-            what = f"type {icmp_type} code {icmp_code}"
-            rest = f"{way} icmp {saddr} -> {daddr} {what} len {length}{rule}"
+            text = (f"{time} {first}{way} icmp {saddr} -> {daddr} type {icmp_type} code {icmp_code}"
+                    f" len {length}{rule}")  # fmt: skip
         else:
             words = "".join([f" {word}" for word in _layers(record)])
-            rest = f"{way}{words}{rule}"
-        mark = str(record.action) if colour else ""
+            text = f"{time} {first}{way}{words}{rule}"
     else:
-        mark = "lost" if isinstance(record, LossRecord) else ""
         first, *more = _loss(record) if isinstance(record, LossRecord) else _flow(record)
-        first, rest = escape(first), "".join([f" {word}" for word in more])
-    if not rest.isprintable():
-        rest = escape(rest)
-    if colour and mark in _COLOURS:
-        first = f"{_COLOURS[mark]}{first}{_PLAIN}"
-    whole: Any = record  # whose times may be text already
-    time = whole.timestamp_ns
-    if time is None:
-        time = whole.observed_ns
-    if type(time) is int:
-        time = rfc3339(time)
-    return f"{time or '-'} {first}{rest}"
+        text = " ".join([time, first, *more])
+    if not text.isprintable():
+        text = escape(text)
+    return _coloured(text, record, len(escape(first))) if colour else text
+
+
+def _coloured(text: str, record: Record, size: int) -> str:
+    """A line whose first words after the time, of so many characters, have their colour."""
+    mark = str(record.action) if isinstance(record, PacketRecord) else ""
+    if isinstance(record, LossRecord):
+        mark = "lost"
+    if mark not in _COLOURS:
+        return text
+    start = text.index(" ") + 1
+    end = start + size
+    return f"{text[:start]}{_COLOURS[mark]}{text[start:end]}{_PLAIN}{text[end:]}"
 
 
 def _layers(record: PacketRecord) -> Iterator[str]:
