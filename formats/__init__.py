@@ -167,7 +167,9 @@ class Stream(ABC):
         self.live = False
         """Whether records are to have no offset: the bytes are of now, not of a file."""
         self.shaped = False
-        """Whether `records` gives records as record.json_shape makes them, for JSON."""
+        """Whether `records` gives records as record.json_shape makes them."""
+        self.whole = True
+        """Whether those are to have a payload; some may have it all the same."""
         self.observed_ns: int | None = None
         """When the data in hand was received; captured messages have an `origin` that tells."""
         self.interface_name: Callable[[int], str | int] = int

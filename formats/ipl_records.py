@@ -207,7 +207,7 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
         found: list[Record],
         numbers: Numbers | None,
     ) -> None:
-        add, shaped = found.append, stream.shaped
+        add, shaped, whole = found.append, stream.shaped, stream.whole
         make: Callable[..., PacketRecord] = PacketRecord
         base: int | None = None if stream.live else stream.base
         received: Any = stream.observed_ns
@@ -259,7 +259,7 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
                 time: Any = rfc3339_us(sec, usec)
                 if origin is not None and observed is not None:
                     observed = rfc3339(observed)
-                text: Any = packet.hex()
+                text: Any = packet.hex() if whole else None
             else:
                 time = sec * 1_000_000_000 + usec * 1000
                 extra = extra.copy()  # it is theirs, who may change it

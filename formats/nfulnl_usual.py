@@ -221,7 +221,7 @@ class Usual:
         """As `records`; or, if there is something to put them into, as `copied`."""
         stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
         payload_size, interface = self._payload, stream.interface_name
-        layout, add, shaped = stream.layout, found.append, stream.shaped
+        layout, add, shaped, whole = stream.layout, found.append, stream.shaped, stream.whole
         make: Callable[..., PacketRecord] = PacketRecord
         last: _Head | None = None
         base: int | None = None if stream.live else stream.base
@@ -302,17 +302,18 @@ class Usual:
             octets = None
             if raw and not shaped:
                 octets = stream.raw(data, message)
-            payload: Any = data[packet : packet + length]
+            payload: Any = None
             if shaped:
                 time: Any = rfc3339_us(sec, usec) if timed else None
                 if origin is not None and observed is not None:
                     observed = rfc3339(observed)
                 extra = head.extra
-                text: Any = payload.hex()
+                if whole:
+                    payload = data[packet : packet + length].hex()
             else:
                 time = sec * 1_000_000_000 + usec * 1000 if timed else None
                 extra = head.extra.copy()  # it is theirs, who may change it
-                text = payload
+                payload = data[packet : packet + length]
             own = "nflog", layout, offset, time, observed, seq
             told = head.told
             if owned or grouped:
@@ -326,12 +327,12 @@ class Usual:
                 icmp_type, icmp_code = sport >> 8, sport & 0xFF
                 sport = dport = None
             elif not usual or protocol != 17:
-                headers = fields(payload, 0, length, head.ethertype, extra)
-                add(make(*(own + told + headers + (text, octets))))
+                headers = fields(data, packet, packet + length, head.ethertype, extra)
+                add(make(*(own + told + headers + (payload, octets))))
                 continue
             add(make(*(own + told + (
                 "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
-                icmp_type, icmp_code, None, total, length, None, extra, text, octets,
+                icmp_type, icmp_code, None, total, length, None, extra, payload, octets,
             ))))  # fmt: skip
 
     def _goes_on(self, data: bytes, pos: int) -> bool:

@@ -459,7 +459,8 @@ class Stream(BaseStream):
     def _inner_of(self, origin: Origin) -> BaseStream:
         """The stream of the message's own format, set up to decode it."""
         inner, names = origin.stream, origin.names
-        inner.base, inner.live, inner.shaped = self.base, self.live, self.shaped
+        inner.base, inner.live = self.base, self.live
+        inner.shaped, inner.whole = self.shaped, self.whole
         inner.interface_name = (lambda index: names.get(index, index)) if names else int
         return inner
 

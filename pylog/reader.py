@@ -230,7 +230,7 @@ class Reader(Records):
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
-        self._shaped = False
+        self._shaped, self._whole = False, True
         self._losses = Losses(backend.logs)
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
@@ -293,7 +293,8 @@ class Reader(Records):
         self._stream = detection.stream()
         self._others = [make() for make in detection.others]
         for stream in (self._stream, *self._others):
-            stream.live, stream.shaped = self._unplaced, self._shaped
+            stream.live = self._unplaced
+            stream.shaped, stream.whole = self._shaped, self._whole
             stream.interface_name = self.backend.interface_name
         if self.backend.live and self._layout is None:
             same = "".join(f", or {name}, which reads them alike" for name in detection.layouts[1:])
@@ -316,15 +317,16 @@ class Reader(Records):
             return True
         return self.backend.wait(timeout_s)
 
-    def shape(self) -> None:
+    def shape(self, payload: bool = True) -> None:
         """From now on give records as record.json_shape makes them, for Output.write_shaped only.
 
+        payload   whether that has a use for their payload
         That is faster than to make them so later. None may have been read yet.
         """
-        self._shaped = True
+        self._shaped, self._whole = True, payload
         if self.detection is not UNDECIDED:
             for stream in (self._stream, *self._others):
-                stream.shaped = True
+                stream.shaped, stream.whole = True, payload
 
     @property
     def dropped(self) -> int | None:

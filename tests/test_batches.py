@@ -402,21 +402,20 @@ def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
 
 
 @pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
-def test_shaped_records_are_written_like_all_others(dump: Path) -> None:
-    plain, shaped = ([output(name, io.BytesIO()) for name in SHAPED] for _ in range(2))
+@pytest.mark.parametrize("name", SHAPED)
+def test_shaped_records_are_written_like_all_others(name: str, dump: Path) -> None:
+    streams = io.BytesIO(), io.BytesIO()
+    plain, shaped = (output(name, stream) for stream in streams)
     with pylog.open(dump) as records, pylog.open(dump) as shapes:
-        shapes.shape()
+        shapes.shape(shaped.shows_payload)
         while batch := shapes.read_batch():
             assert not any(isinstance(record.timestamp_ns, int) for record in batch)
-            for out in shaped:
-                out.write_shaped(batch)
+            shaped.write_shaped(batch)
         while batch := records.read_batch():
-            for out in plain:
-                out.write_batch(batch)
-    for out in (*plain, *shaped):
-        out.flush()
-    for one, other in zip(plain, shaped, strict=True):
-        assert one._stream.getvalue() == other._stream.getvalue()  # type: ignore[attr-defined]
+            plain.write_batch(batch)
+    plain.close()
+    shaped.close()
+    assert streams[0].getvalue() == streams[1].getvalue()
 
 
 def test_the_outputs_that_take_shapes_are_these() -> None:

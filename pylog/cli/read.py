@@ -199,7 +199,7 @@ class Copy(contextlib.ExitStack):
         live = not all(reader.backend.regular for reader in records.readers())
         write: Callable[[Iterable[Record]], None] = output.write_batch
         if output.takes_shapes and type(records) is Reader and not self._scrubbing:
-            records.shape()
+            records.shape(output.shows_payload)
             write = output.write_shaped
         while self.left is None or self.left > 0:
             if not records.ready:

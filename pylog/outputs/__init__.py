@@ -22,10 +22,12 @@ from pylog.record import Record
 class Output(ABC):
     """What every output can do.
 
-    takes_shapes   whether it has a use for `write_shaped`
+    takes_shapes    whether it has a use for `write_shaped`
+    shows_payload   whether it does something with the payload of records
     """
 
     takes_shapes = False
+    shows_payload = True
 
     @abstractmethod
     def write(self, record: Record) -> None:

@@ -42,6 +42,7 @@ class Output(outputs.Output):
     """Writes records as lines of text, in UTF-8."""
 
     takes_shapes = True
+    shows_payload = False
 
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
         self._stream = stream
