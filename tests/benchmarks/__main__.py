@@ -11,9 +11,7 @@ import argparse
 import importlib
 import os
 import platform
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,9 +24,6 @@ TOPICS = {
     "loss": "live.overload",
 }
 """Which function makes the table of each topic."""
-
-MEMORY, ENOUGH = "/dev/shm", 4 << 30
-"""A file system in memory, and how many bytes have to be free there; else a disk is used."""
 
 
 def main() -> None:
@@ -46,9 +41,6 @@ def main() -> None:
         checkout = str(arguments.checkout.resolve())
         sys.path.insert(0, checkout)
         os.environ["PYTHONPATH"] = checkout
-
-    if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ENOUGH:
-        tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
 
     from measure import Missing, Scale, Table
 

@@ -12,12 +12,11 @@ takes as long for a long log as for a short one, see startup.py.
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
 from pathlib import Path
 
 import inputs
-from measure import Row, Scale, Table, cpu_us, interleaved
+from measure import Row, Scale, Table, cpu_us, interleaved, scratch
 
 import pylog
 from pylog.cli import main
@@ -86,7 +85,7 @@ STAGES = {
 def table(scale: Scale) -> Table:
     """All stages of all logs."""
     rows, work = [], {}
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for name, distinct in LOGS:
             title = f"{name}, distinct" if distinct else name
             log = inputs.log(name, Path(folder), scale.records, distinct)

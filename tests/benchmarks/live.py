@@ -15,7 +15,6 @@ import re
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from measure import (
     cpu_of,
     interleaved,
     program,
+    scratch,
     two_cpus,
 )
 from traffic import packets
@@ -202,7 +202,7 @@ class Lab:
         if reason := netlab.missing("nft"):
             raise Missing(reason)
         self._lab = netlab.Lab()
-        self._folder = tempfile.TemporaryDirectory()
+        self._folder = scratch()
         self._path = Path(self._folder.name)
         self._turns = 0
 

@@ -12,6 +12,7 @@ import resource
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +24,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 HERE = Path(__file__).resolve().parent
+
+
+MEMORY, ENOUGH = "/dev/shm", 4 << 30
+"""A file system in memory, and how many bytes have to be free there to use it."""
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A new folder for what programs write, in memory if there is room: disks are not measured."""
+    roomy = os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > ENOUGH
+    return tempfile.TemporaryDirectory(dir=MEMORY if roomy else None)
 
 
 class Missing(Exception):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
 import inputs
-from measure import Row, Scale, Table, cpu_us, interleaved, program
+from measure import Row, Scale, Table, cpu_us, interleaved, program, scratch
 
 PYLOG = (sys.executable, "-m", "pylog", "read")
 PROGRAMS = {
@@ -34,7 +33,7 @@ def run(command: tuple[str, ...], path: Path) -> None:
 
 def table(scale: Scale) -> Table:
     """All programs on the capture."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         log = inputs.log(inputs.PCAP, Path(folder), scale.records)
         work = {name: partial(cpu_us, partial(run, cmd), log) for name, cmd in PROGRAMS.items()}
         found, missing = interleaved(work, scale.rounds)
