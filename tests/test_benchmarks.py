@@ -13,12 +13,13 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
 RUN = (sys.executable, str(BENCHMARKS), "--installed", "--quick", "--only")
+ENV = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+"""The pylog that is tested is the installed one."""
 
 
 def rows(topic: str) -> dict[str, list[str]]:
     """What a topic's table says: the cells of each row by its name."""
-    done = subprocess.run([*RUN, topic], capture_output=True, text=True, timeout=300,
-                          env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    done = subprocess.run([*RUN, topic], capture_output=True, text=True, timeout=300, env=ENV)
     assert done.returncode == 0, done.stderr
     _, _, title, _, head, _, *lines = done.stdout.splitlines()
     assert title.startswith("## ") and head.startswith("| ")
@@ -54,5 +55,5 @@ def test_bulk_has_figures_or_reasons_and_a_limit_in_c() -> None:
 @pytest.mark.parametrize("topic", ["live", "loss"])
 def test_live_reading_needs_root(topic: str) -> None:
     command = [*RUN, topic] if os.geteuid() else [*netlab.WITHOUT_CAPABILITIES, *RUN, topic]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENV)
     assert done.returncode == 0 and "not measured: needs " in done.stdout
