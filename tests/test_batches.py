@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,27 @@ def test_a_closed_reader_gives_no_copies() -> None:
         assert reader.read_copies(limit=3)
         reader.close()
         assert reader.read_copies() == []
+
+
+def test_copies_are_waited_for_no_longer_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, message())
+    clock, waits = [100.0], list[float]()
+
+    def wait(timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        clock[0] += 0.75 * timeout_s
+        return len(waits) == 1
+
+    with open(reading, "rb") as pipe, as_live(pipe, layout="nfulnl-le") as reader:
+        assert len(reader.read_batch()) == 1
+        os.write(writing, struct.pack("<IHHII", 16, 3, 0, 0, 0))  # NLMSG_DONE: no record
+        monkeypatch.setattr(reader.backend, "wait", wait)
+        monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+        with pytest.raises(TimeoutError):
+            reader.read_copies(timeout=1.0)
+    os.close(writing)
+    assert waits == [1.0, 0.25]
 
 
 @pytest.mark.parametrize("longer", [1, 2, 3])
