@@ -6,7 +6,7 @@ A format module gives
     probe       (head, final) -> list of Guess: does this look like my format?
     LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`,
                 and the module captured_layout(packet, link type, offset) -> a layout's name,
-                capture(message, layout) -> (packet, byte order), to write one,
+                capture(message, layout) -> (packet, byte order, original length), to write one,
                 described(layout, queue) -> the layout's name as a capture file has to say it, and
                 interface_numbers(message, layout) -> {name in the record: number}
     stream      (layout name, first bytes) -> Stream, for a layout that is named; ValueError if
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -65,11 +65,29 @@ class Damage(msgspec.Struct, gc=False):
 
 
 class Dropped(msgspec.Struct, gc=False):
-    """It is said that `count` records (None: unknown) were lost before what follows at `offset`."""
+    """It is said that `count` records (None: unknown) were lost before what follows at `offset`.
+
+    interface   of a capture: Interface.number of formats.pcap_interfaces
+    """
 
     offset: int
     count: int | None
     reason: str
+    interface: int | None = None
+
+
+class DroppedInAll(msgspec.Struct, gc=False):
+    """A capture says at its end that `count` records of an interface were lost in all.
+
+    interface   Interface.number of formats.pcap_interfaces
+    stream      of the interface's messages, if there were any
+    """
+
+    offset: int
+    count: int
+    reason: str
+    interface: int
+    stream: Stream | None
 
 
 class Interfaces(msgspec.Struct, gc=False):
@@ -96,16 +114,29 @@ class Begun(msgspec.Struct, gc=False):
     """Another recording begins here: sequence numbers do not go on."""
 
 
-Item = Message | Damage | Dropped | Interfaces | Begun
+Item = Message | Damage | Dropped | DroppedInAll | Interfaces | Begun
 
 
 class Numbers(dict[str, int]):
     """The number that the next record of each log is to have; without a log, none may come next.
 
-    unnumbered   whether a record without a number may
+    unnumbered     whether a record without a number may
+    by_interface   of each interface of a capture, by Interface.number: those of its logs
     """
 
     unnumbered = True
+
+    def __init__(self, first: Mapping[str, int] | None = None) -> None:
+        super().__init__(first or {})
+        self.by_interface: dict[int, Numbers] = {}
+
+    def of(self, interface: int | None) -> Numbers:
+        """Those of the logs in an interface of a capture; None: of a source without interfaces."""
+        if interface is None:
+            return self
+        if interface not in self.by_interface:
+            self.by_interface[interface] = Numbers()
+        return self.by_interface[interface]
 
     def pass_on(self, record: Record) -> bool:
         """Whether the record is what is to come next: then another is to come after it."""
@@ -164,6 +195,8 @@ class Stream(ABC):
         """Whether the data of the last `split` was the last there is."""
         self.other = 0
         """Messages that belong to the format but carry no record."""
+        self.foreign = 0
+        """Packets of a capture whose head says that they are of no format that pylog reads."""
         self.live = False
         """Whether records are to have no offset: the bytes are of now, not of a file."""
         self.shaped = False
@@ -174,6 +207,10 @@ class Stream(ABC):
         """When the data in hand was received; captured messages have an `origin` that tells."""
         self.interface_name: Callable[[int], str | int] = int
         """The name of the interface of a number, or the number."""
+
+    def clone(self) -> Stream:
+        """Another stream in the same state, to look ahead with."""
+        raise TypeError(f"{self.source} is not looked ahead in")
 
     @property
     def name(self) -> str:
@@ -192,8 +229,17 @@ class Stream(ABC):
         """The record of a message that the last `split` of the same data found; DecodeError."""
 
     def raw(self, data: bytes, message: Message) -> bytes:
-        """The message as the kernel gives it to a reader."""
+        """The message as the kernel gives it to a reader.
+
+        One that a capture cut off ends early: the length in its head is the original one.
+        """
         return data[message.start : message.end]
+
+    def complete(self, data: bytes, message: Message) -> bytes:
+        """As `raw`, but complete in itself: one that was cut off has the lengths of what is left,
+        so that messages can follow each other in a stream.
+        """
+        return self.raw(data, message)
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""

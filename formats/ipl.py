@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Item, Message, Numbers, ipl_layouts
+from pylog.formats import Dropped, Guess, Item, Message, Numbers, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import flows, packets
@@ -155,9 +155,33 @@ class Stream(BaseStream):
         while start < end:
             after = self.measure(data, start)
             if after > end:
-                raise self.error(start, "record", f"{end - start} bytes", after - start)
+                packet = self._packet_magic is not None and data.startswith(
+                    self._packet_magic, start
+                )
+                if not origin.cut or not packet or end - start <= self._packet_size:
+                    raise self.error(start, "record", f"{end - start} bytes", after - start)
+                if after < end + origin.cut:
+                    reason = f"{end + origin.cut - after} bytes of the packet were not captured"
+                    items.append(Dropped(self.base + end, None, reason))
+                items.append(Message(start, end, origin))
+                break
             items.append(Message(start, after, origin))
             start = after
+
+    def complete(self, data: bytes, message: Message) -> bytes:
+        raw = self.raw(data, message)
+        if message.origin is None or not message.origin.cut:
+            return raw
+        plan, octets = self._logs["ipf"].plan, bytearray(raw)
+        missing = self.measure(raw, 0) - len(raw)
+        if missing > 0:
+            hlen = min(plan.get(octets, "fl_hlen"), len(raw) - self._packet_size)
+            plen = len(raw) - self._packet_size - hlen
+            if "ipl_dsize" in plan.places:
+                plan.set(octets, "ipl_dsize", len(raw))
+            plan.set(octets, "fl_hlen", hlen)
+            plan.set(octets, "fl_plen", plen & 256 ** plan.places["fl_plen"].size - 1)
+        return bytes(octets)
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
         fixed = self._packet_size
@@ -244,9 +268,14 @@ def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     raise DecodeError("if_description", "no ipl layout", "one, or --layout NAME", offset)
 
 
-def capture(message: bytes, layout: str) -> tuple[bytes, str]:
-    """The packet as which a capture file holds a record: as it is, in whatever byte order."""
-    return message, ""
+def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
+    """The packet as which a capture file holds a record: as it is, in whatever byte order; and its
+    original length, by the lengths in it.
+    """
+    try:
+        return message, "", max(len(message), _stream(layout).measure(message, 0))
+    except DecodeError:
+        return message, "", len(message)
 
 
 def described(layout: str, queue: str) -> str:

@@ -36,6 +36,7 @@ from pylog.formats.netlink import (
     align,
     build,
     nlattr,
+    nlattr_head,
     nlmsghdr,
     scan,
     text,
@@ -52,18 +53,28 @@ NFULNL_MSG_PACKET = NFNL_SUBSYS_ULOG << 8
 NFULNL_MSG_CONFIG = NFNL_SUBSYS_ULOG << 8 | 1
 
 LINKTYPE_NFLOG, LINKTYPE_NETLINK = 239, 253
-LINKTYPES = (LINKTYPE_NFLOG, LINKTYPE_NETLINK)
+LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2 = 113, 276
+LINKTYPES = (LINKTYPE_NFLOG, LINKTYPE_NETLINK, LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2)
 
-NETLINK_NETFILTER = 12
-LINK_HEADER = Struct(
-    "sll_pkttype" / Int16ub, "sll_hatype" / Int16ub, "unused" / Default(Bytes(10), bytes(10)),
-    "sll_protocol" / Int16ub,
-)  # fmt: skip
-"""What stands before the messages in LINKTYPE_NETLINK; sll_protocol is the netlink family."""
+NETLINK_NETFILTER, ARPHRD_NETLINK = 12, 824
 
 
 def _pad(size: int) -> Any:
     return "_pad" / Default(Bytes(size), bytes(size))
+
+
+LINK_HEADER = Struct(
+    "sll_pkttype" / Int16ub, "sll_hatype" / Int16ub, "unused" / Default(Bytes(10), bytes(10)),
+    "sll_protocol" / Int16ub,
+)  # fmt: skip
+"""What stands before the messages in LINKTYPE_NETLINK; sll_protocol is the netlink family.
+
+Linux cooked captures (LINKTYPE_LINUX_SLL) of nlmon have the same, with ARPHRD_NETLINK.
+"""
+LINK_HEADER_2 = Struct(
+    "sll_protocol" / Int16ub, _pad(6), "sll_hatype" / Int16ub, _pad(10)
+)  # fmt: skip
+"""As LINK_HEADER, in LINKTYPE_LINUX_SLL2."""
 
 
 _VLAN: Table = {1: ("NFULA_VLAN_PROTO", Int16ub), 2: ("NFULA_VLAN_TCI", Int16ub)}
@@ -125,10 +136,20 @@ DIRECTIONS = {
     "output": "out", "postrouting": "out", "egress": "out",
 }  # fmt: skip
 
+_BATCH_END = 20
+"""Bytes of the NLMSG_DONE that ends a batch: nlmsghdr and nfgenmsg."""
+
 _nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
 _nlmsg_len = {order: Plan(nlmsghdr(order)).reader(("nlmsg_len",)) for order in "<>"}
 _nfgenmsg = Plan(NFGENMSG).unpack
-_link_header = Plan(LINK_HEADER)
+_link_headers = {
+    linktype: (Plan(schema).size, Plan(schema).reader(("sll_hatype", "sll_protocol")))
+    for linktype, schema in (
+        (LINKTYPE_NETLINK, LINK_HEADER),
+        (LINKTYPE_LINUX_SLL, LINK_HEADER),
+        (LINKTYPE_LINUX_SLL2, LINK_HEADER_2),
+    )
+}
 _ethernet = Plan(packet.ETHERNET)
 
 
@@ -257,14 +278,21 @@ class Stream(BaseStream):
         if origin.linktype in self.bare:
             items.append(Message(start, end, origin))
             return
-        if end - start < _link_header.size:
-            raise self.error(start, "link header", f"{end - start} bytes", _link_header.size)
-        if _link_header.unpack(data, start)[-1] != NETLINK_NETFILTER:
+        size, read = _link_headers[origin.linktype]
+        if end - start < size:
+            raise self.error(start, "link header", f"{end - start} bytes", size)
+        hatype, protocol = read(data, start)
+        if hatype != ARPHRD_NETLINK and origin.linktype != LINKTYPE_NETLINK:
+            self.foreign += 1
+            return
+        if protocol != NETLINK_NETFILTER:
             self.other += 1
             return
-        start += _link_header.size
+        start += size
         while start < end:
             if end - start < 16:
+                if origin.cut:
+                    break
                 raise self.error(start, "nlmsghdr", f"{end - start} bytes left", "16")
             size, kind, *_ = self._header(data, start)
             if size < 16 or (start + size > end and not origin.cut):
@@ -274,14 +302,29 @@ class Stream(BaseStream):
             else:
                 self.other += 1
             start += align(size)
+        if end + origin.cut - start > _BATCH_END:  # more than what ends a batch
+            reason = f"{end + origin.cut - start} bytes of the datagram were not captured"
+            items.append(Dropped(self.base + end, None, reason))
 
     def raw(self, data: bytes, message: Message) -> bytes:
-        """The netlink message, padded to 4 bytes; one captured without nlmsghdr is given one."""
-        body = data[message.start : message.end]
-        if message.origin is not None and message.origin.linktype == LINKTYPE_NFLOG:
-            head = {"nlmsg_len": 16 + len(body), "nlmsg_type": NFULNL_MSG_PACKET}
+        """The netlink message, padded to 4 bytes; one captured without nlmsghdr is given one.
+
+        One that was cut off by the capture is not padded: nlmsg_len is its length before that.
+        """
+        body, origin = data[message.start : message.end], message.origin
+        cut = 0 if origin is None else origin.cut
+        if origin is not None and origin.linktype == LINKTYPE_NFLOG:
+            head = {"nlmsg_len": 16 + len(body) + cut, "nlmsg_type": NFULNL_MSG_PACKET}
             body = nlmsghdr(self.order).build(head) + body
-        return body + bytes(-len(body) % 4)
+        elif cut:
+            cut = self._header(data, message.start)[0] - len(body)
+        return body if cut > 0 else body + bytes(-len(body) % 4)
+
+    def complete(self, data: bytes, message: Message) -> bytes:
+        raw = self.raw(data, message)
+        if message.origin is None or not message.origin.cut:
+            return raw
+        return completed(raw, self.order)
 
     def _scan(
         self, data: bytes, pos: int, end: int, cut: bool = False
@@ -338,7 +381,7 @@ class Stream(BaseStream):
         if at + 4 > end:
             raise self.error(start, "nfgenmsg", f"{end - at} bytes left", "4")
         family, version, group = _nfgenmsg(data, at)
-        slots, unknown = self._scan(data, at + 4, end, origin is not None and origin.cut)
+        slots, unknown = self._scan(data, at + 4, end, origin is not None and origin.cut > 0)
         (
             _, hdr, mark, stamp, indev, outdev, physindev, physoutdev, hwaddr, payload, prefix,
             uid, seq, seq_global, gid, hwtype, hwheader, hwlen, ct, ct_info, vlan, l2hdr,
@@ -471,13 +514,15 @@ def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     if linktype == LINKTYPE_NFLOG:
         order = byte_order(packet)
     else:  # the length of the message is the smaller of the two readings
-        size = packet[16:20]
+        at = _link_headers[linktype][0]
+        size = packet[at : at + 4]
         order = "<" if int.from_bytes(size, "little") <= int.from_bytes(size) else ">"
     return "nfulnl-le" if order == "<" else "nfulnl-be"
 
 
-def capture(message: bytes, layout: str) -> tuple[bytes, str]:
-    """The packet as which a capture file holds a message of `Stream.raw`, and its byte order.
+def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
+    """The packet as which a capture file holds a message of `Stream.raw`, its byte order and its
+    original length.
 
     A packet has no nlmsghdr and no padding. Of bytes that are no message the rest is kept.
     """
@@ -485,8 +530,31 @@ def capture(message: bytes, layout: str) -> tuple[bytes, str]:
     if len(message) >= 16:
         (size,) = _nlmsg_len[order](message, 0)
         if size > 16:
-            return message[16:size], order
-    return message[16:], order
+            packet = message[16:size]
+            return packet, order, max(size - 16, len(packet))
+    return message[16:], order, max(len(message) - 16, 0)
+
+
+def completed(message: bytes, order: str) -> bytes:
+    """A message of `Stream.raw` that a capture cut off, with the lengths of what is left of it.
+
+    Of an attribute that was cut off only NFULA_PAYLOAD is kept, whose packet tells its own length.
+    """
+    unpack, pos = nlattr[order], 20
+    while len(message) - pos >= 4:
+        size, kind = unpack(message, pos)
+        if size < 4:
+            break
+        if pos + size > len(message):
+            if kind & NLA_TYPE_MASK == NFULA_PAYLOAD:
+                head = nlattr_head(order).build({"nla_len": len(message) - pos, "nla_type": kind})
+                message = message[:pos] + head + message[pos + 4 :]
+                pos = len(message)
+            break
+        pos += align(size)
+    message = message[:pos]
+    head = len(message).to_bytes(4, BYTEORDER[order])
+    return head + message[4:] + bytes(-len(message) % 4)
 
 
 def described(layout: str, queue: str) -> str:

@@ -1,16 +1,22 @@
-"""Capture files: pcap (both byte orders, micro- and nanoseconds) and pcapng.
+"""Capture files: pcap (both byte orders, micro- and nanoseconds, "modified") and pcapng.
 
 `Stream` reads the blocks and hands the packets to the format of their link type, which finds its
-messages in them: NFLOG 239, NETLINK 253, IPFILTER 116. A pcapng interface of IPFILTER names the
-layout of its records in if_description. epb_dropcount tells losses. Packets of other link types
-and unknown blocks are counted in `other`. The blocks themselves are in `formats.pcap_blocks`.
+messages in them: NFLOG 239, NETLINK 253 (or Linux cooked, 113 and 276), IPFILTER 116. A pcapng
+interface of IPFILTER names the layout of its records in if_description. Losses are epb_dropcount
+and, in all, what an interface's statistics say. Packets of other link types and unknown blocks are
+counted in `other`. The blocks themselves are in `formats.pcap_blocks`, the interfaces in
+`formats.pcap_interfaces`.
+
+A block of pcapng whose length stands at both its ends is stepped over whatever it holds: its
+content costs itself alone. A file may follow another one, where a packet or block could begin.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from copy import copy
 from functools import cache, partial
 from itertools import groupby
 from operator import attrgetter
@@ -25,6 +31,7 @@ from pylog.formats import (
     Begun,
     Damage,
     Dropped,
+    DroppedInAll,
     Guess,
     Interfaces,
     Item,
@@ -38,69 +45,49 @@ from pylog.formats.pcap_blocks import (
     EPB,
     EPB_DROPCOUNT,
     IDB,
-    IF_DESCRIPTION,
-    IF_NAME,
-    IF_TSOFFSET,
-    IF_TSRESOL,
     ISB,
+    ISB_IFDROP,
+    ISB_OSDROP,
+    MAGICS,
     MAXIMUM_BLOCK,
     MAXIMUM_SNAPLEN,
+    NRB,
     OPT_COMMENT,
-    OPT_END,
     PB,
     SHB,
     SPB,
-    container,
+    Magic,
     linktype_text,
+    magic_of,
     note,
     plans,
 )
+from pylog.formats.pcap_interfaces import (
+    MAXIMUM,
+    REFUSED,
+    Interface,
+    Origin,
+    options,
+    read_interface,
+)
 from pylog.formats.plan import BYTEORDER
-from pylog.record import MAX_SECONDS, Record
+from pylog.record import Record
 
 LINKTYPES = ()
 
+PACKETS = {EPB: "enhanced packet", PB: "packet", SPB: "simple packet"}
+READ = frozenset((SHB, IDB, ISB, *PACKETS))
+"""The blocks that are read; any other is stepped over."""
 
-class Interface(msgspec.Struct):
-    """An interface of a capture: pcap has one, pcapng any number in each section.
+PASSED_OVER = frozenset((NRB, 7, 8, 9, 10, 0x101, 0x102, *range(0x201, 0x300), 0xBAD, 0x40000BAD))
+"""Registered types of blocks that are not read and may have any size. So may those of local use,
+from LOCAL_USE on. Of any other type a length above MAXIMUM_BLOCK is not believed.
+"""
 
-    units   time stamps count 1/units seconds, from `offset_s` seconds after 1970
-    stream  of the packets' format, where the interface names their layout
-    """
+LOCAL_USE = 0x80000000
 
-    linktype: int
-    snaplen: int = 0
-    name: str = ""
-    description: str = ""
-    units: int = 1_000_000
-    offset_s: int = 0
-    observed: bool = True
-    names: dict[int, str] = {}
-    stream: BaseStream | None = None
-
-    def observed_ns(self, ticks: int | None) -> int | None:
-        """When a packet was received; None: that is not told, or is no time that a record has."""
-        if ticks is None or not self.observed:
-            return None
-        if self.units == 10**9 and not self.offset_s:
-            return ticks  # of 64 bits, so before the year 9999
-        since = ticks * 10**9 // self.units
-        observed_ns = self.offset_s * 10**9 + since
-        return observed_ns if 0 <= observed_ns < (MAX_SECONDS + 1) * 10**9 else None
-
-
-class Origin(msgspec.Struct, gc=False):
-    """Where a message was captured: link type and time of capture; `cut` by the snaplen.
-
-    stream   the stream of the format that it is of
-    names    of interfaces, by number
-    """
-
-    linktype: int
-    stream: BaseStream
-    names: dict[int, str]
-    observed_ns: int | None = None
-    cut: bool = False
+MAGIC_SIZE = 24
+"""Bytes of the head of a pcap file."""
 
 
 class Stream(BaseStream):
@@ -116,13 +103,33 @@ class Stream(BaseStream):
         super().__init__()
         self.container = ""
         self.order = "<"
+        self.head = ""
+        """The plan of what begins a packet of pcap."""
         self.interfaces: list[Interface] = []
+        """Of the section; a packet names its own by the place in this list."""
         self.linktypes: Counter[int] = Counter()
         """How many packets there were of each link type."""
+        self._declared = 0
+        """How many interfaces there were in the file."""
+        self._unsure = False
+        """Whether an interface of the section may have been lost, and those after it shifted."""
+        self._damaged = self._before = b""
+        """The first bytes of the damage, as many as a block's head has; the last ones so far."""
+        self.skipping: tuple[int, int, bytes] | None = None
+        """Of a long block that is not read: its offset, its end, and its last bytes so far."""
         self._inner_layout = inner_layout
         self._named = named
-        self._head_at = 0
         self._inner: dict[tuple[int, str], BaseStream] = {}
+
+    def clone(self) -> Stream:
+        """Another stream, in the same state, to look ahead with."""
+        other = copy(self)
+        other.interfaces = [
+            msgspec.structs.replace(interface, names=dict(interface.names))
+            for interface in self.interfaces
+        ]
+        other.linktypes, other._inner = Counter(), dict(self._inner)
+        return other
 
     @property
     def layouts(self) -> list[str]:
@@ -131,55 +138,76 @@ class Stream(BaseStream):
 
     # Framing
 
+    def split(self, data: bytes, final: bool) -> list[Item]:
+        items: list[Item] = []
+        skipped = self._skip(data, final, items) if self.skipping is not None else 0
+        if skipped:
+            self.base += self.used
+            self.used = skipped
+            if self.skipping is not None:
+                return items
+            items += super().split(data[skipped:], final)
+            self.base -= skipped
+            self.used += skipped
+            for item in items:
+                if isinstance(item, Message):
+                    item.start += skipped
+                    item.end += skipped
+        else:
+            items += super().split(data, final)
+        if final:
+            self._end_section(items)
+        return items
+
     def measure(self, data: bytes, pos: int) -> int:
-        if not self.container:
-            if pos + 24 > len(data):
-                return pos + 24
-            self._begin(data, pos)
-            return pos + 24 if self._is_pcap else self._measure_block(data, pos)
-        if self._is_pcap:
-            return self._measure_packet(data, pos)
-        return self._measure_block(data, pos)
+        if not self.container or data[pos : pos + 4] in MAGICS:
+            if pos + MAGIC_SIZE > len(data):
+                return pos + MAGIC_SIZE
+            magic = _file_at(data, pos)
+            if magic is not None:
+                is_pcap = magic.container == "pcap"
+                return pos + MAGIC_SIZE if is_pcap else self._measure_block(data, pos)
+            if not self.container:
+                raise self._no_file(data, pos)
+        return self._measure_packet(data, pos) if self._is_pcap else self._measure_block(data, pos)
+
+    def _no_file(self, data: bytes, pos: int) -> DecodeError:
+        """Why no capture file begins at `pos`."""
+        if (magic := magic_of(data[pos : pos + 12])) is not None:
+            major = plans(magic.order)["pcap"].unpack(data, pos)[1]
+            return self.error(pos + 4, "version_major", major, 2)
+        found = data[pos : pos + 4].hex(" ")
+        return self.error(pos, "magic", found, "that of pcap or pcapng")
 
     @property
     def _is_pcap(self) -> bool:
         return self.container == "pcap"
 
-    def _begin(self, data: bytes, pos: int) -> None:
-        """Learn container and byte order from the first bytes."""
-        kind = container(data[pos : pos + 12])
-        if kind is None:
-            raise self.error(pos, "magic", data[pos : pos + 4].hex(" "), "that of pcap or pcapng")
-        name, order, units = kind
-        if name == "pcap":
-            _, major, *_, snaplen, network = plans(order)["pcap"].unpack(data, pos)
-            if major != 2:
-                raise self.error(pos + 4, "version_major", major, 2)
-            self.interfaces = [Interface(network & 0xFFFF, snaplen, units=units)]
-        self.container, self._head_at = name, self.base + pos
-        self._set_order(order)
-
-    def _set_order(self, order: str) -> None:
-        self.order = order
-        self._header = plans(order)["block"].unpack
-        self._packet = plans(order)["pcap packet"].unpack
-        if self.container == "pcapng":
-            packet = EPB.to_bytes(4, BYTEORDER[order])
-            section = SHB.to_bytes(4)
-            self.needle = re.compile(re.escape(packet) + b"|" + re.escape(section))
-            self.needle_size = 4
+    def _begin(self, magic: Magic) -> None:
+        """A file begins: learn its container and byte order."""
+        self.container, self.head, self.order = magic.container, magic.head, magic.order
+        self._header = plans(magic.order)["block"].unpack
+        self._unsure = False
+        if self._is_pcap:
+            self._packet, self._packet_size = (
+                plans(magic.order)[magic.head].unpack, plans(magic.order)[magic.head].size
+            )  # fmt: skip
+            self.needle, self.needle_size = BaseStream.needle, BaseStream.needle_size
+        else:
+            self.needle, self.needle_size = _needle(magic.order), 4
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
-        if pos + 16 > len(data):
-            return pos + 16
-        _, fraction, caplen, _ = self._packet(data, pos)
+        size = self._packet_size
+        if pos + size > len(data):
+            return pos + size
+        _, fraction, caplen, *_ = self._packet(data, pos)
         interface = self.interfaces[0]
         limit = self.longest(interface)
         if caplen > limit:
             raise self.error(pos + 8, "caplen", caplen, f"at most {limit}")
         if fraction >= interface.units:
             raise self.error(pos + 4, "fraction of a second", fraction, f"below {interface.units}")
-        return pos + 16 + int(caplen)
+        return pos + size + int(caplen)
 
     @staticmethod
     def longest(interface: Interface) -> int:
@@ -189,38 +217,66 @@ class Stream(BaseStream):
     def _measure_block(self, data: bytes, pos: int) -> int:
         if pos + 12 > len(data):
             return pos + 12
-        kind, size = self._header(data, pos)
         order = self.order
-        if kind == SHB:  # the section may have another byte order
-            found = container(data[pos : pos + 12])
-            if found is None:
+        if data.startswith(SHB.to_bytes(4), pos):  # the section may have another byte order
+            magic = magic_of(data[pos : pos + 12])
+            if magic is None:
                 raise self.error(pos + 8, "byte-order magic", data[pos + 8 : pos + 12].hex(" "),
                                  f"{BYTE_ORDER_MAGIC:#x}")  # fmt: skip
-            order = found[1]
-            size = plans(order)["block"].unpack(data, pos)[1]
-        if size < 12 or size % 4 or size > MAXIMUM_BLOCK:
-            raise self.error(pos + 4, "block length", size, f"12 to {MAXIMUM_BLOCK}, in fours")
-        end = pos + int(size)
+            order = magic.order
+        kind, size = plans(order)["block"].unpack(data, pos)
+        is_long = kind in PASSED_OVER or kind >= LOCAL_USE
+        most = 0xFFFFFFFF if is_long else MAXIMUM_BLOCK
+        if not 12 <= size <= most:
+            raise self.error(pos + 4, "block length", size, f"12 to {most}")
+        # Some writers leave the padding out of the length, but not out of the file.
+        end = pos + (int(size) + 3 & ~3)
         if end <= len(data):
             again = int.from_bytes(data[end - 4 : end], BYTEORDER[order])
             if again != size:
                 raise self.error(end - 4, "block length at its end", again, size)
+        elif end - pos > MAXIMUM_BLOCK and self.damage is None and not self.final:
+            self.skipping = (self.base + pos, self.base + end, b"")
         return end
 
+    def _skip(self, data: bytes, final: bool, items: list[Item]) -> int:
+        """Pass over a long block that is not read; how many bytes of the data are its own."""
+        assert self.skipping is not None
+        start, end, tail = self.skipping
+        at = self.base + self.used
+        count = min(end - at, len(data))
+        tail = (tail + data[max(0, count - 4) : count])[-4:]
+        self.skipping = (start, end, tail)
+        if count == end - at or final:
+            self.skipping = None
+            size = int.from_bytes(tail, BYTEORDER[self.order])
+            if at + count < end:
+                error = DecodeError("message", f"cut off after {at + count - start} bytes",
+                                    f"at least {end - start}", start)  # fmt: skip
+                items.append(Damage(start, at + count - start, error))
+            elif end - 3 <= start + size <= end:
+                self.other += 1
+            else:
+                error = DecodeError("block length at its end", size, end - start, end - 4)
+                items.append(Damage(start, end - start, error))
+        return count
+
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
-        if not self._is_pcap and data.startswith(SHB.to_bytes(4), pos):
-            return self._begins_section(data, pos, final)
+        if data[pos : pos + 4] in MAGICS and (
+            pos + MAGIC_SIZE > len(data) or _file_at(data, pos) is not None
+        ):
+            return self._begins_file(data, pos, final)
         answer = super().begins(data, pos, final)
         linktype = self.interfaces[0].linktype if self.interfaces else 0
         module = formats_by_linktype().get(linktype)
         if not answer or not self._is_pcap or module is None:
             return answer
         # the head of a pcap packet has little to tell it by: what it holds must decode as well
-        start, end, items = pos + 16, self.measure(data, pos), list[Item]()
+        start, end, items = pos + self._packet_size, self.measure(data, pos), list[Item]()
         try:
             stream = self.inner_stream(module, data, start, end, self.interfaces[0])
             stream.base = self.base
-            stream.captured(data, start, end, Origin(linktype, stream, {}), items)
+            stream.captured(data, start, end, Origin(linktype, stream, 0, {}), items)
             for item in items:
                 if isinstance(item, Message):
                     stream.decode(data, item)
@@ -228,13 +284,37 @@ class Stream(BaseStream):
             return False
         return bool(items)
 
-    def _begins_section(self, data: bytes, pos: int, final: bool) -> bool | None:
-        """As `begins`, for a section header: what follows it may have another byte order."""
+    def _begins_file(self, data: bytes, pos: int, final: bool) -> bool | None:
+        """As `begins`, for the head of a file or section: what follows may have another order."""
         try:
-            whole = self.measure(data, pos) <= len(data)
+            complete = self.measure(data, pos) <= len(data)
         except DecodeError:
             return False
-        return True if whole else False if final else None
+        return True if complete else False if final else None
+
+    def _resync(self, data: bytes, pos: int, final: bool, items: list[Item]) -> int:
+        assert self.damage is not None
+        offset = self.damage.offset
+        if self.base + pos == offset:
+            self._damaged, self._before = data[pos : pos + 8], b""
+        found = super()._resync(data, pos, final, items)
+        self._before = (self._before + data[pos:found])[-4:]
+        if self.damage is None and not self._is_pcap:
+            self._note_lost_interfaces(self.base + found - offset, self._before)
+        return found
+
+    def _note_lost_interfaces(self, size: int, last: bytes) -> None:
+        """Keep the place of an interface that was declared in `size` bytes of damage.
+
+        last   the last four of them
+        If either of its lengths says that they were one block, its type says whether it was one.
+        """
+        lengths = [int.from_bytes(b, BYTEORDER[self.order]) for b in (self._damaged[4:8], last)]
+        kind = int.from_bytes(self._damaged[:4], BYTEORDER[self.order])
+        if size not in [length + 3 & ~3 for length in lengths] or kind not in READ | PASSED_OVER:
+            self._unsure = True
+        elif kind == IDB:
+            self._declare(self._refused("its block was damaged"))
 
     # Blocks
 
@@ -255,98 +335,141 @@ class Stream(BaseStream):
                 break
             if size != head + (caplen + 3 & ~3) + 4 or size > MAXIMUM_BLOCK:
                 break
-            if end_of(data, end - 4)[0] != size:
+            if end_of(data, end - 4)[0] != size or interfaces[number].refused:
                 break
             self._accept_packet(
-                data, at, at + caplen, interfaces[number], high << 32 | low, caplen < length, items
+                data, at, at + caplen, interfaces[number], high << 32 | low, length, items
             )
             pos = end
         return pos
 
     def _plain_packets(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take packets of pcap."""
-        (interface,), unpack, last = self.interfaces, self._packet, len(data) - 16
-        limit, units = self.longest(interface), interface.units
+        (interface,), unpack, head = self.interfaces, self._packet, self._packet_size
+        limit, units, last = self.longest(interface), interface.units, len(data) - head
         while pos <= last:
-            sec, fraction, caplen, length = unpack(data, pos)
-            at, end = pos + 16, pos + 16 + caplen
+            sec, fraction, caplen, length, *_ = unpack(data, pos)
+            at = pos + head
+            end = at + caplen
             if caplen > limit or fraction >= units or end > len(data):
                 break
-            self._accept_packet(
-                data, at, end, interface, sec * units + fraction, caplen < length, items
-            )
+            if data[pos : pos + 4] in MAGICS:
+                break
+            self._accept_packet(data, at, end, interface, sec * units + fraction, length, items)
             pos = end
         return pos
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
-        if self.container == "pcap":
-            if self.base + start != self._head_at:
-                sec, fraction, caplen, size = self._packet(data, start)
-                interface = self.interfaces[0]
-                self._accept_packet(
-                    data, start + 16, end, interface, sec * interface.units + fraction,
-                    caplen < size, items,
-                )  # fmt: skip
+        if data[start : start + 4] in MAGICS and (magic := _file_at(data, start)) is not None:
+            self._accept_beginning(magic, data, start, items)
+            return
+        if self._is_pcap:
+            sec, fraction, _, size, *_ = self._packet(data, start)
+            interface = self.interfaces[0]
+            self._accept_packet(
+                data, start + self._packet_size, end, interface,
+                sec * interface.units + fraction, size, items,
+            )  # fmt: skip
             return
         kind = self._header(data, start)[0]
-        if kind == SHB:
-            found = container(data[start : start + 12])
-            assert found is not None
-            self._set_order(found[1])
-            self.interfaces = []
-            if self.base + start != self._head_at:
-                items.append(Begun())
-        elif kind == IDB:
-            self._accept_interface(data, start, end)
-        elif kind in (EPB, PB, SPB):
-            self._accept_block(kind, data, start, end, items)
-        else:
-            self.other += 1
-            if kind == ISB:
-                at = start + plans(self.order)["statistics"].size
-                for code, first, last in self._options(data, at, end - 4):
-                    if code == OPT_COMMENT and (told := note(data[first:last])) and told.lost:
-                        items.append(Dropped(self.base + start, told.count, told.lost))
+        try:
+            if kind == IDB:
+                self._accept_interface(data, start, end)
+            elif kind in PACKETS:
+                self._accept_block(kind, data, start, end, items)
+            elif kind == ISB:
+                self._accept_statistics(data, start, end, items)
+            else:
+                self.other += 1
+        except DecodeError as error:  # of this block alone: the frame tells where it ends
+            self._damage(items, start, end, error)
 
-    def _accept_interface(self, data: bytes, start: int, end: int) -> None:
-        plan = plans(self.order)["interface"]
-        if end - start < plan.size + 4:
-            raise self.error(start, "interface block", f"{end - start} bytes", plan.size + 4)
-        _, _, linktype, _, snaplen = plan.unpack(data, start)
-        interface = Interface(linktype, snaplen)
-        for code, at, stop in self._options(data, start + plan.size, end - 4):
-            value = data[at:stop]
-            if code == IF_NAME:
-                interface.name = value.decode("utf-8", "backslashreplace")
-            elif code == IF_DESCRIPTION:
-                interface.description = value.decode("utf-8", "backslashreplace")
-            elif code == OPT_COMMENT and (told := note(value)) is not None:
-                interface.observed = not told.unobserved
-            elif code == IF_TSRESOL and len(value) == 1:
-                base, power = (2 if value[0] & 0x80 else 10), value[0] & 0x7F
-                if power > 63:
-                    raise self.error(at, "if_tsresol", value[0], "10^-63 or coarser")
-                interface.units = base**power
-            elif code == IF_TSOFFSET and len(value) == 8:
-                interface.offset_s = int.from_bytes(value, BYTEORDER[self.order], signed=True)
+    def _damage(
+        self, items: list[Item], start: int, end: int, error: DecodeError,
+        origin: Origin | None = None,
+    ) -> None:  # fmt: skip
+        # a traceback would keep this frame, and so the data, alive
+        error = error.with_traceback(None)
+        items.append(Damage(self.base + start, end - start, error, origin))
+
+    def _accept_beginning(self, magic: Magic, data: bytes, start: int, items: list[Item]) -> None:
+        """Take the head of a pcap file or of a section of pcapng."""
+        if magic.container == "pcapng":
+            major = plans(magic.order)["section"].unpack(data, start)[3]
+            if major != 1:
+                self._end_section(items)
+                self.interfaces, self.needle, self.needle_size = [], _FILES, 4
+                raise self.error(start + 12, "version_major", major, 1)
+        if self.container:
+            self._end_section(items)
+            items.append(Begun())
+        self._begin(magic)
+        self.interfaces = []
+        if self._is_pcap:
+            *_, snaplen, network = plans(magic.order)["pcap"].unpack(data, start)
+            self._declare(Interface(self._declared, network & 0xFFFF, snaplen, units=magic.units))
+
+    def _declare(self, interface: Interface) -> None:
+        self._declared += 1
         self.interfaces.append(interface)
 
-    def _options(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """The options in data[start:end] as (code, value's start, value's end)."""
-        unpack = plans(self.order)["option"].unpack
-        while start + 4 <= end:
-            code, size = unpack(data, start)
-            if code == OPT_END:
-                return
-            if start + 4 + size > end:
-                raise self.error(start, "option length", size, f"at most {end - start - 4}")
-            yield code, start + 4, start + 4 + size
-            start += 4 + (size + 3 & ~3)
+    def _refused(self, reason: str) -> Interface:
+        return Interface(self._declared, REFUSED, refused=reason)
+
+    def _accept_interface(self, data: bytes, start: int, end: int) -> None:
+        if len(self.interfaces) >= MAXIMUM:
+            raise self.error(start, "interface", len(self.interfaces), f"below {MAXIMUM}")
+        try:
+            interface = read_interface(data, start, end, self.order, self.base, self._declared)
+        except DecodeError as error:
+            self._declare(self._refused(error.reason))
+            raise
+        if self._unsure:
+            interface = self._refused("another one may have been lost before it")
+        self._declare(interface)
+
+    def _accept_statistics(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
+        plan = plans(self.order)["statistics"]
+        if end - start < plan.size + 4:
+            raise self.error(start, "statistics block", f"{end - start} bytes", plan.size + 4)
+        number = plan.unpack(data, start)[2]
+        counts = {ISB_IFDROP: 0, ISB_OSDROP: 0}
+        order = self.order
+        for code, first, last in options(data, start + plan.size, end - 4, order, self.base):
+            if code == OPT_COMMENT and (told := note(data[first:last])) and told.lost:
+                own = self.interfaces[number].number if number < len(self.interfaces) else None
+                items.append(Dropped(self.base + start, told.count, told.lost, own))
+            elif code in counts and last - first == 8:
+                counts[code] = int.from_bytes(data[first:last], BYTEORDER[order])
+        if number < len(self.interfaces):
+            ifdrop, osdrop = counts.values()
+            self.interfaces[number].dropped = self.base + start, ifdrop, osdrop
+        self.other += 1
+
+    def _end_section(self, items: list[Item]) -> None:
+        """Report what the last statistics of each interface say that it dropped in all."""
+        for interface in self.interfaces:
+            if interface.dropped is None:
+                continue
+            offset, ifdrop, osdrop = interface.dropped
+            interface.dropped = None
+            module = formats_by_linktype().get(interface.linktype)
+            if ifdrop + osdrop and module is not None:
+                layouts = [s for (linktype, _), s in self._inner.items()
+                           if linktype == interface.linktype]  # fmt: skip
+                stream = interface.stream or (layouts[0] if layouts else None)
+                items.append(
+                    DroppedInAll(
+                        offset, ifdrop + osdrop,
+                        f"the interface's statistics: {ifdrop} dropped by the interface,"
+                        f" {osdrop} by the system", interface.number, stream,
+                    )
+                )  # fmt: skip
 
     def _accept_block(
         self, kind: int, data: bytes, start: int, end: int, items: list[Item]
     ) -> None:
-        name = {EPB: "enhanced packet", PB: "packet", SPB: "simple packet"}[kind]
+        name = PACKETS[kind]
         plan = plans(self.order)[name]
         if end - start < plan.size + 4:
             raise self.error(start, f"{name} block", f"{end - start} bytes", plan.size + 4)
@@ -355,6 +478,11 @@ class Stream(BaseStream):
         if number >= len(self.interfaces):
             raise self.error(start + 8, "interface", number, f"below {len(self.interfaces)}")
         interface = self.interfaces[number]
+        if interface.refused:
+            raise self.error(
+                start + 8, "interface", f"{number}, which was refused ({interface.refused})",
+                "one that can be read",
+            )  # fmt: skip
         at = start + plan.size
         snaplen = interface.snaplen or f["len"]
         caplen = f.get("caplen", min(f["len"], snaplen, end - 4 - at))
@@ -363,23 +491,33 @@ class Stream(BaseStream):
         ticks = f["high"] << 32 | f["low"] if "high" in f else None
         lost = f.get("drops", 0)
         lost = 0 if lost == 0xFFFF else lost
-        if kind != SPB:
-            for code, first, last in self._options(data, at + (caplen + 3 & ~3), end - 4):
+        first_option = at + (caplen + 3 & ~3)
+        error = None
+        try:
+            for code, first, last in options(
+                data, first_option, end - 4 if kind != SPB else 0, self.order, self.base
+            ):
                 if code == EPB_DROPCOUNT and kind == EPB and last - first == 8:
                     lost = int.from_bytes(data[first:last], BYTEORDER[self.order])
                 elif code == OPT_COMMENT and (told := note(data[first:last])) is not None:
                     if told.interfaces:
                         items.append(Interfaces(interface.names, told.interfaces))
                     if told.lost is not None:
-                        items.append(Dropped(self.base + start, None, told.lost))
+                        items.append(Dropped(self.base + start, None, told.lost, interface.number))
+        except DecodeError as wrong:  # the packet itself is there
+            error = wrong
         if lost and interface.linktype in formats_by_linktype():
-            items.append(Dropped(self.base + start, lost, "told by the capture file"))
-        self._accept_packet(data, at, at + caplen, interface, ticks, caplen < f["len"], items)
+            reason = "told by the capture file"
+            items.append(Dropped(self.base + start, lost, reason, interface.number))
+        self._accept_packet(data, at, at + caplen, interface, ticks, f["len"], items)
+        if error is not None:
+            self._damage(items, first_option, end - 4, error)
 
     def _accept_packet(
         self, data: bytes, start: int, end: int, interface: Interface, ticks: int | None,
-        cut: bool, items: list[Item],
+        length: int, items: list[Item],
     ) -> None:  # fmt: skip
+        """Take the packet data[start:end], of `length` bytes before it was captured."""
         linktype = interface.linktype
         self.linktypes[linktype] += 1
         module = formats_by_linktype().get(linktype)
@@ -391,17 +529,24 @@ class Stream(BaseStream):
         try:
             stream = interface.stream or self.inner_stream(module, data, start, end, interface)
             observed_ns = interface.observed_ns(ticks)
-            origin = Origin(linktype, stream, interface.names, observed_ns, cut)
+            cut = length - end + start
+            origin = Origin(
+                linktype, stream, interface.number, interface.names, observed_ns,
+                cut if cut > 0 else 0,
+            )  # fmt: skip
             if linktype in stream.bare:
                 items.append(Message(start, end, origin))
                 return
             stream.base = self.base
-            other = stream.other
+            other, foreign = stream.other, stream.foreign
             stream.captured(data, start, end, origin, items)
             self.other += stream.other - other
+            if stream.foreign > foreign:
+                self.foreign += 1
+                self.other += 1
         except DecodeError as error:
             at = items[-1].end if len(items) > before and isinstance(items[-1], Message) else start
-            items.append(Damage(self.base + at, end - at, error.with_traceback(None), origin))
+            self._damage(items, at, end, error, origin)
 
     def inner_stream(
         self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
@@ -451,8 +596,9 @@ class Stream(BaseStream):
     ) -> None:
         for _, alike in groupby(messages, _decoder):
             run = list(alike)
-            before = len(found)
-            self._inner_of(run[0].origin).records(data, run, raw, found, numbers)
+            before, origin = len(found), run[0].origin
+            own = None if numbers is None else numbers.of(origin.interface)
+            self._inner_of(origin).records(data, run, raw, found, own)
             if len(found) < before + len(run):
                 return
 
@@ -469,8 +615,27 @@ class Stream(BaseStream):
         return inner.raw(data, message)
 
 
-_decoder = attrgetter("origin.stream", "origin.names")
+_decoder = attrgetter("origin.stream", "origin.interface")
 """What has to be the same for messages to be decoded together."""
+
+
+def _file_at(data: bytes, pos: int) -> Magic | None:
+    """What the file is that begins at `pos`, where MAGIC_SIZE bytes are; None if none does."""
+    magic = magic_of(data[pos : pos + 12])
+    if magic is not None and magic.container == "pcap":
+        major = plans(magic.order)["pcap"].unpack(data, pos)[1]
+        return magic if major == 2 else None
+    return magic
+
+
+_FILES = re.compile(b"|".join(re.escape(magic) for magic in sorted(MAGICS)))
+
+
+@cache
+def _needle(order: str) -> re.Pattern[bytes]:
+    """What a block or file can be found by after damage: the types of the blocks that are read."""
+    kinds = [kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ)]
+    return re.compile(b"|".join(re.escape(kind) for kind in [*kinds, *sorted(MAGICS)]))
 
 
 @cache
@@ -491,7 +656,7 @@ def known_layouts() -> list[str]:
 
 def probe(head: bytes, final: bool) -> list[Guess]:
     """Read the first bytes as a capture; DecodeError for one without packets that pylog knows."""
-    if container(head[:12]) is None:
+    if magic_of(head[:12]) is None:
         return []
     trial = Stream()
     items = trial.split(head, final)
@@ -502,7 +667,8 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         raise DecodeError("capture file", f"cut off after {len(head)} bytes", "24 and more", 0)
     known = [t for t in trial.linktypes if t in formats_by_linktype()]
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}
-    if present and not known and not any(t in formats_by_linktype() for t in present):
+    all_foreign = trial.foreign and trial.foreign == trial.linktypes.total()
+    if present and (all_foreign or not (known or present.keys() & formats_by_linktype())):
         expected = " or ".join(linktype_text(t) for t in sorted(formats_by_linktype()))
         found = " and ".join(linktype_text(t) for t in sorted(present))
         raise DecodeError("link type", found, expected, 0)

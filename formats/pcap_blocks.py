@@ -11,6 +11,7 @@ from struct import Struct as CStruct
 
 import msgspec
 from construct import (
+    Int8ub,
     Int16ub,
     Int16ul,
     Int32sb,
@@ -30,15 +31,21 @@ LINKTYPE_NAMES = {
     228: "IPV4", 229: "IPV6", 239: "NFLOG", 253: "NETLINK", 276: "LINUX_SLL2",
 }  # fmt: skip
 
-MAGIC_USEC, MAGIC_NSEC = 0xA1B2C3D4, 0xA1B23C4D
+MAGIC_USEC, MAGIC_NSEC, MAGIC_MODIFIED = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
+PCAP_MAGICS = {
+    MAGIC_USEC: ("pcap packet", 10**6),
+    MAGIC_NSEC: ("pcap packet", 10**9),
+    MAGIC_MODIFIED: ("modified pcap packet", 10**6),
+}
+"""What begins a packet of such a file, and the units a second of its times."""
 MAXIMUM_SNAPLEN = 262144
 MAXIMUM_BLOCK = 1 << 24
 
-SHB, IDB, PB, SPB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 5, 6
+SHB, IDB, PB, SPB, NRB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 OPT_END, OPT_COMMENT, IF_NAME, IF_DESCRIPTION = 0, 1, 2, 3
 IF_TSRESOL, IF_TSOFFSET, EPB_DROPCOUNT = 9, 14, 4
-ISB_IFRECV, ISB_IFDROP = 4, 5
+ISB_IFRECV, ISB_IFDROP, ISB_OSDROP = 4, 5, 7
 SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 
 
@@ -89,6 +96,11 @@ def schemas(order: str) -> dict[str, Struct]:
             "snaplen" / u32, "network" / u32,
         ),
         "pcap packet": Struct("sec" / u32, "fraction" / u32, "caplen" / u32, "len" / u32),
+        # of Alexey Kuznetzov's patched libpcap, in the Linux distributions of the 1990s
+        "modified pcap packet": Struct(
+            "sec" / u32, "fraction" / u32, "caplen" / u32, "len" / u32, "ifindex" / u32,
+            "protocol" / u16, "pkt_type" / Int8ub, "_pad" / Int8ub,
+        ),
         "block": Struct(*block),
         "section": Struct(*block, "byte_order" / u32, "major" / u16, "minor" / u16,
                           "section_length" / i64),
@@ -108,15 +120,34 @@ def plans(order: str) -> dict[str, Plan]:
     return {name: Plan(schema) for name, schema in schemas(order).items()}
 
 
-def container(head: bytes) -> tuple[str, str, int] | None:
-    """("pcap" or "pcapng", byte order, units a second of pcap) by the first 12 bytes, or None."""
-    for order in "<>":
-        magic = CStruct(order + "I").unpack_from(head.ljust(4, b"\0"))[0]
-        if magic in (MAGIC_USEC, MAGIC_NSEC):
-            return "pcap", order, 10**6 if magic == MAGIC_USEC else 10**9
-        bom = CStruct(order + "I").unpack_from(head.ljust(12, b"\0"), 8)[0]
-        if magic == SHB and bom == BYTE_ORDER_MAGIC:
-            return "pcapng", order, 10**6
+class Magic(msgspec.Struct, frozen=True):
+    """What the first bytes of a capture file say.
+
+    head    the plan of what begins a packet of pcap
+    units   a second of the times of pcap
+    """
+
+    container: str
+    order: str
+    head: str = ""
+    units: int = 10**6
+
+
+MAGICS = frozenset(
+    magic.to_bytes(4, order) for magic in (*PCAP_MAGICS, SHB) for order in BYTEORDER.values()
+)
+"""How a capture file begins."""
+
+
+def magic_of(head: bytes) -> Magic | None:
+    """What the first 12 bytes of a capture file say; None: they are not of one."""
+    if head[:4] in MAGICS:
+        for order, byteorder in BYTEORDER.items():
+            magic = int.from_bytes(head[:4], byteorder)
+            if magic in PCAP_MAGICS:
+                return Magic("pcap", order, *PCAP_MAGICS[magic])
+            if magic == SHB and int.from_bytes(head[8:12], byteorder) == BYTE_ORDER_MAGIC:
+                return Magic("pcapng", order)
     return None
 
 

@@ -107,7 +107,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         except ValueError as error:
             problems[name] = str(error)
             continue
-        kind = pcap_blocks.container(head[:12])
+        kind = pcap_blocks.magic_of(head[:12])
         early = not final and len(head) < HEAD
         if early and (len(head) < 12 or (kind is None and not stream.split(head, False))):
             raise DecodeError("input", f"{len(head)} bytes", "a whole message", 0)
@@ -122,7 +122,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
             types = " and ".join(pcap_blocks.linktype_text(t) for t in sorted(there))
             raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
         make = partial(pcap.Stream, layout, named=True)
-        return Detection(kind[0], [stream.layout], make, ["named by the user"])
+        return Detection(kind.container, [stream.layout], make, ["named by the user"])
     known = {module.known_layouts()[0].split("-")[0]: name
              for name, module in modules().items() if module.known_layouts()}  # fmt: skip
     family = layout.split("-")[0]

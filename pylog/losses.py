@@ -11,8 +11,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pylog.formats import Dropped, Numbers
+import msgspec
+
+from pylog.formats import Dropped, DroppedInAll, Numbers
 from pylog.record import LossRecord, Record, queue_of
+
+Continues = Callable[[int], bool]
+"""Whether the log of a record in a capture has, soon after the record, one with that number."""
+
+MOST_CHAINS = 64
+"""So many numbers of a log are remembered at which a chain of numbers was left."""
+
+
+class _Chains(msgspec.Struct):
+    """Where the numbers of one log in one interface of a capture were left, and how.
+
+    left    the number that was to come next there -> how many records were then reported lost
+    mixed   whether several chains alternate: then no number can tell of a loss
+    """
+
+    left: dict[int, int] = {}
+    mixed: bool = False
 
 
 class Losses:
@@ -31,6 +50,8 @@ class Losses:
         self._doubt: Dropped | None = None
         self._doubtful: set[str] = set()  # logs that the doubt may be of; none: it is the file's
         self._batch = self._doubtful_batch = 0
+        self._chains: dict[tuple[int, str], _Chains] = {}
+        self._by_interface: dict[int, int] = {}  # of a capture: how many records it lost so far
 
     @property
     def any_told(self) -> bool:
@@ -52,11 +73,13 @@ class Losses:
             self._doubt, self._doubtful = item, set()
         else:
             before = self._told.count or 0 if self._told else 0
-            self._told = Dropped(item.offset, before + item.count, item.reason)
+            self._told = Dropped(item.offset, before + item.count, item.reason, item.interface)
 
     def restart(self) -> None:
         """From here on any number may come next."""
-        self._expected.clear()
+        self._expected = Numbers()
+        self._chains.clear()
+        self._by_interface.clear()
 
     def numbers(self) -> Numbers | None:
         """The numbers that may come next without a word; None while there is something to tell.
@@ -76,10 +99,12 @@ class Losses:
     def follow(self, numbers: Numbers) -> None:
         """Records have come in order, and `numbers` are to come next."""
         self._expected |= numbers
+        for interface, own in numbers.by_interface.items():
+            self._expected.of(interface).update(own)
 
-    def passed(self, queue: str, following: int) -> None:
+    def passed(self, queue: str, following: int, interface: int | None = None) -> None:
         """Records of a log came in order, and `following` is the number that is to come next."""
-        self._expected[queue] = following
+        self._expected.of(interface)[queue] = following
 
     def resumed(self) -> Losses:
         """The same, to go on with elsewhere: what was lost so far is not counted again."""
@@ -93,7 +118,7 @@ class Losses:
     def agrees(self, later: Losses) -> bool:
         """Whether `later`, begun without knowing of these, has told what it would have told."""
         return not self.any_told and all(
-            self._missing(queue, seq) == 0 for queue, seq in later.first.items()
+            _missing(self._expected.get(queue), seq) == 0 for queue, seq in later.first.items()
         )
 
     def then(self, later: Losses) -> Losses:
@@ -102,40 +127,101 @@ class Losses:
         other._expected = Numbers(self._expected | later._expected)
         return other
 
-    def _missing(self, queue: str, seq: int) -> int:
-        """How many records of a log are lost if the next number is `seq`; 0 if none is known."""
-        count = (seq - self._expected.get(queue, seq)) & 0xFFFFFFFF
-        return 0 if count >= 0x80000000 else count  # counted anew from the start
+    def before(
+        self, record: Record, interface: int | None = None, continues: Continues | None = None
+    ) -> LossRecord | None:
+        """What was lost before the record, one thing at a call; None: the record is next.
 
-    def before(self, record: Record) -> LossRecord | None:
-        """What was lost before the record, one thing at a call; None: the record is next."""
+        interface   of a capture, by Interface.number: it has numbers of its own
+        continues   looks ahead in the capture
+        """
         for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
         if self._doubt is not None and for_good and self._told is None:
             doubt, self._doubt = self._doubt, None
             return self._loss(record, None, None, doubt.reason)
         told, self._told = self._told, None
         if record.seq is None:
-            return None if told is None else self._loss(record, told.count, None, told.reason)
-        return self._by_number(record, record.seq, told)
+            if told is None:
+                return None
+            return self._loss(record, told.count, None, told.reason, interface)
+        return self._by_number(record, record.seq, told, interface, continues)
 
-    def _by_number(self, record: Record, seq: int, told: Dropped | None) -> LossRecord | None:
-        queue = queue_of(record)
-        expected = self._expected.get(queue)
+    def _by_number(
+        self, record: Record, seq: int, told: Dropped | None, interface: int | None,
+        continues: Continues | None,
+    ) -> LossRecord | None:  # fmt: skip
+        queue, numbers = queue_of(record), self._expected.of(interface)
+        expected = numbers.get(queue)
         if self.dropped is None:
             self.dropped = 0
         self._settle(queue)
         if expected is not None:
-            count = self._missing(queue, seq)
+            count = _missing(expected, seq)
+            if seq != expected and interface is not None and continues is not None:
+                key = interface, queue
+                mixed = self._is_of_another_chain(key, seq, expected, count, continues)
+                if mixed:
+                    numbers[queue] = seq
+                    return self._loss(record, None, None, MIXED)
+                if mixed is not None:
+                    numbers[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
+                    if told is None:
+                        return None
+                    return self._loss(record, told.count, None, told.reason, interface)
         else:  # the numbers before are not known
-            self.first.setdefault(queue, seq)
+            if interface is None:
+                self.first.setdefault(queue, seq)
             count = told.count or 0 if told else 0
             expected = (seq - count) & 0xFFFFFFFF
         if count:
-            self._expected[queue] = seq
+            numbers[queue] = seq
             reason = f"sequence number {seq}, but expected {expected}"
-            return self._loss(record, count, expected, reason)
-        self._expected[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
+            return self._loss(record, count, expected, reason, interface)
+        numbers[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
         return None
+
+    def _is_of_another_chain(
+        self, key: tuple[int, str], seq: int, expected: int, count: int, continues: Continues
+    ) -> bool | None:
+        """Whether a number goes on with another chain of numbers than the one before it did.
+
+        None: it does not. True: it does, and that is to be reported, once.
+        """
+        chains = self._chains.setdefault(key, _Chains())
+        if chains.mixed:
+            return False
+        if seq in chains.left or continues(expected):
+            self._count(key[0], -chains.left.get(seq, 0))  # these were not lost after all
+            chains.mixed = True
+            return True
+        chains.left[expected] = count
+        if len(chains.left) > MOST_CHAINS:
+            del chains.left[next(iter(chains.left))]
+        return None
+
+    def in_all(self, item: DroppedInAll, layout: str, placed: bool) -> LossRecord | None:
+        """What an interface of a capture lost beyond what was reported of it already.
+
+        layout   of an interface without packets
+        """
+        count = item.count - self._by_interface.get(item.interface, 0)
+        if count <= 0:
+            return None
+        self._count(item.interface, count)
+        source = "capture" if item.stream is None else item.stream.source
+        return LossRecord(
+            source=source,
+            layout=layout if item.stream is None else item.stream.layout,
+            offset=item.offset if placed else None,
+            count=count,
+            reason=item.reason,
+        )
+
+    def _count(self, interface: int | None, count: int) -> None:
+        """So many more records are lost, of an interface of a capture if there is one."""
+        self.dropped = (self.dropped or 0) + count
+        if interface is not None:
+            self._by_interface[interface] = self._by_interface.get(interface, 0) + count
 
     def _settle(self, queue: str) -> None:
         """A number of the log tells what it has lost until here."""
@@ -154,16 +240,19 @@ class Losses:
             return None
         if item is self._told:
             self._told = None
-            self.dropped = (self.dropped or 0) + (item.count or 0)
+            self._count(item.interface, item.count or 0)
         else:
             self._doubt = None
         return LossRecord(source=source, layout=layout, offset=item.offset if placed else None,
                           count=item.count, reason=item.reason)  # fmt: skip
 
-    def _loss(self, record: Record, count: int | None, seq: int | None, reason: str) -> LossRecord:
+    def _loss(
+        self, record: Record, count: int | None, seq: int | None, reason: str,
+        interface: int | None = None,
+    ) -> LossRecord:  # fmt: skip
         """`count` records were lost before the record; None: nobody knows how many."""
         if count is not None:
-            self.dropped = (self.dropped or 0) + count
+            self._count(interface, count)
         whole: Any = record  # its times may be text, in the shape for JSON
         return LossRecord(
             source=record.source,
@@ -176,6 +265,17 @@ class Losses:
             queue=None if count is None else queue_of(record),
             reason=reason,
         )
+
+
+MIXED = "mixed: numbers of several logs alternate here, so that losses cannot be counted"
+
+
+def _missing(expected: int | None, seq: int) -> int:
+    """How many records of a log are lost if the next number is `seq`; 0 if none is expected."""
+    if expected is None:
+        return 0
+    count = (seq - expected) & 0xFFFFFFFF
+    return 0 if count >= 0x80000000 else count  # counted anew from the start
 
 
 def _again(

@@ -20,12 +20,23 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
+from pylog.ahead import REACH, Ahead
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Begun, Copied, Damage, Dropped, Interfaces, Item, Message
+from pylog.formats import (
+    HEAD,
+    Begun,
+    Copied,
+    Damage,
+    Dropped,
+    DroppedInAll,
+    Interfaces,
+    Item,
+    Message,
+)
 from pylog.losses import Losses
-from pylog.record import LossRecord, Record, json_shape
+from pylog.record import LossRecord, Record, json_shape, queue_of
 
 OnError = Literal["resync", "strict"]
 """What to do about damage: tell it and go on, or stop."""
@@ -33,6 +44,8 @@ OnError = Literal["resync", "strict"]
 PATIENCE_S = 1.0
 """How many seconds a source may take for its first HEAD bytes, before what it gave has to do."""
 
+PEEK_S = 0.1
+"""How many seconds at a time a pipe is waited for, to look at what comes next."""
 
 LOT = 512
 """How many records are decoded at a time, and given in a batch, at most."""
@@ -58,6 +71,11 @@ def check_limit(limit: int) -> None:
     """ValueError for a number of records that is none."""
     if limit < 1:
         raise ValueError(f"limit is {limit}, but must be 1 or more")
+
+
+def interface_of(message: Message) -> int | None:
+    """The interface of a capture that a message is of; None: it is not of a capture."""
+    return None if message.origin is None else message.origin.interface
 
 
 class Records(ABC):
@@ -232,6 +250,7 @@ class Reader(Records):
         self._raw = raw
         self._shaped, self._whole = False, True
         self._losses = Losses(backend.logs)
+        self._peek_s = PATIENCE_S
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
         self._head = self._data = self._rest = b""
@@ -290,6 +309,7 @@ class Reader(Records):
 
     def _begin_as(self, detection: Detection) -> None:
         self.detection = detection
+        self._ahead = Ahead()
         self._stream = detection.stream()
         self._others = [make() for make in detection.others]
         for stream in (self._stream, *self._others):
@@ -478,7 +498,7 @@ class Reader(Records):
                     if not isinstance(item, Message):
                         self._note(item)
                         continue
-                    octets = self._stream.raw(self._data, item)
+                    octets = self._stream.complete(self._data, item)
                     if len(octets) > left:
                         if taken:
                             return b"".join(taken)
@@ -600,15 +620,19 @@ class Reader(Records):
     def _note(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, word of a loss or of interfaces."""
         self._settle()
-        if isinstance(item, Begun):
+        if isinstance(item, Begun | DroppedInAll):
             loss = self._lost()
             if loss is not None:
                 return loss  # and there may be more to say before it
-            self._losses.restart()
         self._first += 1
         if isinstance(item, Damage):
             return self._malformed(item.error, item.size, item.offset, item.origin)
-        if isinstance(item, Dropped):
+        if isinstance(item, DroppedInAll):
+            loss = self._losses.in_all(item, self.layout, not self._unplaced)
+            return None if loss is None else self._said(loss)
+        if isinstance(item, Begun):
+            self._losses.restart()
+        elif isinstance(item, Dropped):
             self._losses.tell(item)
         elif isinstance(item, Interfaces):
             item.learn()
@@ -648,11 +672,54 @@ class Reader(Records):
                 start = self._stream.base + message.start
                 return self._malformed(error, size, start, message.origin)
             record = other
-        loss = self._losses.before(record)
+        loss = self._lost_before(record, message)
         if loss is not None:
             return self._said(loss)
         self._made.append(record)
         return None
+
+    def _lost_before(self, record: Record, message: Message) -> LossRecord | None:
+        """What was lost before the record of the message, one thing at a call."""
+        interface = interface_of(message)
+        if interface is None:
+            return self._losses.before(record)
+        log = queue_of(record)
+
+        def continues(seq: int) -> bool:
+            return self._comes_soon(interface, log, seq, message.end)
+
+        return self._losses.before(record, interface, continues)
+
+    def _comes_soon(self, interface: int, log: str, seq: int, pos: int) -> bool:
+        """Whether a log in an interface of a capture has that number in the REACH bytes after
+        `pos`, which is in the data.
+        """
+        stream, ahead = self._stream, self._ahead
+        start, after = stream.base + pos, stream.base + stream.used
+        ahead.add(stream, self._data, self._items[self._first :], start + REACH)
+        if after < start + REACH:
+            more, final = self._peek(start + REACH - after)
+            clone = stream.clone()
+            ahead.add(clone, more, clone.split(more, final), start + REACH)
+        return ahead.has(interface, log, seq, start)
+
+    def _peek(self, size: int) -> tuple[bytes, bool]:
+        """So many of the bytes that `split` comes to next, and whether there are no more.
+
+        Of a source that may be slow, what comes in a moment; in all it waits for PATIENCE_S.
+        """
+        final = self._final
+        while not final and len(self._rest) + len(self._head) < size:
+            if not self.backend.regular:
+                begun = time.monotonic()
+                there = self.backend.wait(min(PEEK_S, self._peek_s))
+                self._peek_s -= time.monotonic() - begun
+                if not there:
+                    break
+            more = self.backend.receive()
+            self._head += more
+            final = not more
+        return self._rest + self._head, final
 
     def _messages(self, limit: int) -> list[Message]:
         """The messages that come next, up to an item that is none."""

@@ -154,7 +154,8 @@ def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> N
                 for like, packet in zip(item.likes, item.packets, strict=True):
                     record = whole.read()
                     assert isinstance(record, PacketRecord) and record.raw is not None
-                    assert (packet, item.order) == nfulnl.capture(record.raw, record.layout)
+                    captured = packet, item.order, len(packet)
+                    assert captured == nfulnl.capture(record.raw, record.layout)
                     same = "source", "layout", "group", "indev", "outdev", "physindev", "physoutdev"
                     assert [getattr(like, n) for n in same] == [getattr(record, n) for n in same]
                     numbers = nfulnl.interface_numbers(record.raw, record.layout)

@@ -102,8 +102,10 @@ class Rows(ABC):
         return Message(int(self.starts[i]), int(self.ends[i]))
 
     @abstractmethod
-    def queue(self) -> Repeated:
-        """The logs that number the plain messages, as record.queue_of names them."""
+    def logs(self) -> Repeated:
+        """The logs that number the plain messages, as (interface of a capture, record.queue_of);
+        without a capture the interface is None.
+        """
 
     @abstractmethod
     def column(self, name: str) -> Column | None:

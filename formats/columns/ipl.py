@@ -127,9 +127,9 @@ class _Rows(Rows):
         self._times = seconds * 10**9 + micros * 1000
         self._packet_starts, self._packet_sizes = places, sizes
 
-    def queue(self) -> Repeated:
-        """As pylog.formats.columns.Rows.queue."""
-        return Repeated(np.zeros(len(self._heads), np.intp), ["ipf"])
+    def logs(self) -> Repeated:
+        """As pylog.formats.columns.Rows.logs."""
+        return Repeated(np.zeros(len(self._heads), np.intp), [(None, "ipf")])
 
     def column(self, name: str) -> Column | None:
         """As pylog.formats.columns.Rows.column."""

@@ -260,10 +260,10 @@ class LogRows(Rows):
             return self._words[NUMBERS[name]].view(dtype), there
         return gather(self._array, self._place(name), dtype), there
 
-    def queue(self) -> Repeated:
-        """As pylog.formats.columns.Rows.queue."""
+    def logs(self) -> Repeated:
+        """As pylog.formats.columns.Rows.logs."""
         codes, told = self._told
-        return Repeated(codes, [queue_of(record) for record in told])
+        return Repeated(codes, [(None, queue_of(record)) for record in told])
 
     def column(self, name: str) -> Column | None:
         """As pylog.formats.columns.Rows.column."""

@@ -8,21 +8,21 @@ in whole nanoseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pylog.formats import Message, nfulnl
-from pylog.formats.columns import Array, Column, Numbers
+from pylog.formats.columns import Array, Column, Numbers, Repeated
 from pylog.formats.columns.arrays import alike, follow, gather
 from pylog.formats.columns.nfulnl import AHEAD, LogRows
 from pylog.formats.columns.nfulnl import Columns as Messages
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.netlink import NFGENMSG, nlattr_head
 from pylog.formats.nfulnl import LINKTYPE_NFLOG
-from pylog.formats.pcap import Interface, Origin, Stream
-from pylog.formats.pcap_blocks import EPB, MAXIMUM_BLOCK, plans
+from pylog.formats.pcap import Stream
+from pylog.formats.pcap_blocks import EPB, MAGICS, MAXIMUM_BLOCK, plans
+from pylog.formats.pcap_interfaces import Interface, Origin
 from pylog.formats.plan import BYTEORDER, Plan
 
 LEAST = 8
@@ -48,9 +48,9 @@ class Packets(NamedTuple):
 
     starts, ends   of what was captured of each, in the data
     nexts          where the next packet begins after each
-    interfaces     their numbers
+    interfaces     their places among those of the section
     ticks          of the interface's clock, uint64
-    cut            whether there was more than was captured
+    cut            how many bytes were not captured
     """
 
     starts: Array
@@ -107,9 +107,14 @@ class Columns:
     def _follow(self, data: bytes, array: Array, pos: int, stop: int) -> Packets | None:
         """The packets of interfaces that there are, of any link type."""
         stream = self.stream
-        if stream.container not in FOUND_BY:  # it has not begun yet
+        if stream.skipping is not None:
             return None
-        name, find = FOUND_BY[stream.container]
+        if stream.container == "pcapng":
+            name, find = "enhanced packet", _blocks
+        elif stream.head in ("pcap packet", "modified pcap packet"):
+            name, find = stream.head, _packets
+        else:  # it has not begun yet
+            return None
         head = np.dtype(plans(stream.order)[name].dtype())
         stop = min(stop, len(data) - SIZE) - head.itemsize  # so much of each may be looked at
         if pos >= stop:
@@ -161,8 +166,8 @@ class _Rows(LogRows):
         """As pylog.formats.columns.Rows.message."""
         interface = self._interfaces[self._codes[i]]
         observed_ns = interface.observed_ns(int(self._captured.ticks[i]))
-        cut, stream = bool(self._captured.cut[i]), self._columns.stream
-        origin = Origin(LINKTYPE_NFLOG, stream, interface.names, observed_ns, cut)
+        cut, stream = int(self._captured.cut[i]), self._columns.stream
+        origin = Origin(LINKTYPE_NFLOG, stream, interface.number, interface.names, observed_ns, cut)
         return Message(int(self.starts[i]), int(self.ends[i]), origin)
 
     def column(self, name: str) -> Column | None:
@@ -173,9 +178,27 @@ class _Rows(LogRows):
             return Numbers(ticks * scales, scales > 0)
         return super().column(name)
 
+    def logs(self) -> Repeated:
+        """As pylog.formats.columns.Rows.logs: each interface has numbers of its own."""
+        inner, codes = super().logs(), self._codes[self._rows]
+        pairs, rows = alike([inner.codes, codes])
+        return Repeated(
+            pairs,
+            [
+                (self._interfaces[codes[row]].number, inner.values[inner.codes[row]][1])
+                for row in rows.tolist()
+            ],
+        )
+
     def _telling(self) -> list[Array]:
         """And each interface of the capture may have its own names of those of the machine."""
         return [*super()._telling(), self._captured.interfaces[self._rows]]
+
+
+def _cut(heads: Array) -> Array:
+    """How many bytes of each packet were not captured."""
+    cut: Array = np.maximum(heads["len"].astype(np.int64) - heads["caplen"], 0)
+    return cut
 
 
 def _blocks(
@@ -206,7 +229,7 @@ def _blocks(
     again = gather(array, nexts - 4, heads["total_length"].dtype)
     whole = (starts + (sizes + 3 & ~3) + 4 == nexts) & (again == heads["total_length"])
     ticks = heads["high"].astype(np.uint64) << np.uint64(32) | heads["low"]
-    cut = heads["caplen"] < heads["len"]
+    cut = _cut(heads)
     packets = Packets(starts, starts + sizes, nexts, heads["interface"], ticks, cut)
     return packets.until(~whole | (sizes < LEAST))
 
@@ -216,6 +239,9 @@ def _packets(
 ) -> Packets:
     """The packets of pcap from `pos` on of which the heads begin before `stop`."""
     (interface,) = stream.interfaces
+    magics = np.array(
+        [int.from_bytes(magic, BYTEORDER[stream.order]) for magic in MAGICS], np.uint32
+    )
     longest, last = stream.longest(interface), len(data) - AHEAD
     order = nfulnl.byte_order(data[pos + head.itemsize : pos + head.itemsize + LEAST])
     begun = nlattr_head(order).build(PACKET_HDR)
@@ -230,18 +256,12 @@ def _packets(
         size = heads["caplen"].astype(np.int64)
         following = places + head.itemsize + size
         good = (size >= LEAST) & (size <= longest) & (heads["fraction"] < interface.units)
+        good &= ~np.isin(heads["sec"], magics)  # another file may begin
         return np.where(good & (following <= last), following, -1)
 
     places, end = follow(pos, stop, find, after)
     heads = gather(array, places, head)
     ticks = heads["sec"].astype(np.uint64) * np.uint64(interface.units) + heads["fraction"]
-    numbers, cut = np.zeros(len(places), np.uint32), heads["caplen"] < heads["len"]
+    numbers, cut = np.zeros(len(places), np.uint32), _cut(heads)
     nexts = np.append(places, end)[1:]
     return Packets(places + head.itemsize, nexts, nexts, numbers, ticks, cut)
-
-
-FOUND_BY: Mapping[str, tuple[str, Callable[..., Packets]]] = {
-    "pcap": ("pcap packet", _packets),
-    "pcapng": ("enhanced packet", _blocks),
-}
-"""What begins a packet, and what finds packets, by container."""

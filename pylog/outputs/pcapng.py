@@ -1,7 +1,9 @@
 """pcapng, with each message exactly as the kernel gave it: NFLOG (239) and IPFILTER (116) packets.
 
 An interface of the file is a log: an NFLOG group, or ipf, nat or state of IPFilter; its name tells
-which, its description the layout. A packet's time is that of receipt, the kernel's own is in the
+which, its description the layout. Logs of the same name from several machines, as in a merged
+capture, are several interfaces: a record whose number does not go on, though nothing was reported
+lost, is of another one. A packet's time is that of receipt, the kernel's own is in the
 message. Losses are epb_dropcount; for what pcapng has no field for (names of network interfaces,
 losses of an unknown number) there are comments, see formats.pcap_blocks.Note.
 
@@ -46,11 +48,19 @@ BATCH = 1 << 16
 TOLD = "told by the capture file"
 
 
+MOST_CHAINS = 64
+"""So many logs of one name can be interfaces of their own."""
+
+
 @dataclass
 class _Interface:
-    """A log in the file."""
+    """A log in the file.
+
+    following   the sequence number that its next record has; None: any, or none
+    """
 
     number: int
+    following: int | None = None
     received: int = 0
     dropped: int = 0
     """In all."""
@@ -65,7 +75,9 @@ class Output(outputs.Output):
     def __init__(self, stream: BinaryIO, colour: bool = False, *, machine: bool = True) -> None:
         self._stream = stream
         self._machine = machine
-        self._interfaces: dict[tuple[str, str, bool], _Interface] = {}
+        self._interfaces: list[_Interface] = []
+        self._logs: dict[tuple[str, str, bool], list[_Interface]] = {}
+        """The interfaces of each log, the last used one at the end."""
         self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
         """By its id, a record of Copied.likes; of messages like it the file says all already."""
         self._lost: LossRecord | None = None
@@ -100,12 +112,14 @@ class Output(outputs.Output):
             )
         module = _formats().get(record.source)
         if raw is not None and module is not None:
-            packet, order = module.capture(raw, record.layout)
+            packet, order, length = module.capture(raw, record.layout)
+            if isinstance(record, LossRecord):  # its lengths are not to be believed
+                length = len(packet)
             is_packet = isinstance(record, PacketRecord)
             numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
             observed = record.observed_ns is not None
             time_ns = record.observed_ns if observed else record.timestamp_ns
-            self._packet(record, packet, order, numbers, time_ns, observed)
+            self._packet(record, packet, length, order, numbers, time_ns, observed)
 
     def write_copied(self, copied: Copied) -> None:
         """Write messages as Reader.read_copies gives them."""
@@ -124,11 +138,15 @@ class Output(outputs.Output):
                 self._add(packet_blocks(packets[at:after], numbers, time_ns, self._order))
                 for interface in interfaces:
                     interface.received += 1
+                    interface.following = None
                 at = after
             else:
                 like = likes[at]
                 known = (like.extra or {})["ifindex"]
-                interface = self._packet(like, packets[at], copied.order, known, time_ns, True)
+                packet = packets[at]
+                interface = self._packet(
+                    like, packet, len(packet), copied.order, known, time_ns, True
+                )
                 self._told.keep(id(like), (like, interface))
                 at += 1
 
@@ -142,14 +160,16 @@ class Output(outputs.Output):
             interface = self._interface(loss, loss.observed_ns is not None)
             interface.lost += loss.count
             interface.dropped += loss.count
+            interface.following = _following(loss)
 
     def _packet(
-        self, record: Record, packet: bytes, order: str, numbers: dict[str, int],
-        time_ns: int | None, observed: bool,
+        self, record: Record, packet: bytes, length: int, order: str,
+        numbers: dict[str, int], time_ns: int | None, observed: bool,
     ) -> _Interface:  # fmt: skip
         """Write a packet and what is to be told before it; the log that it is of.
 
         record    what it is like
+        length    of the packet before it was cut off, if it was
         order     the byte order that the file must have, "" for any
         numbers   of interfaces, by their names in the record
         observed  whether time_ns tells when it was received
@@ -160,8 +180,9 @@ class Output(outputs.Output):
             if not self._begun:
                 self._blocks.clear()
             self._add(self._section())
-        key = record.layout, queue_of(record), observed
-        interface = self._interfaces.get(key) or self._interface(record, observed)
+        interface = self._interface(record, observed)
+        if not isinstance(record, LossRecord):
+            interface.following = _following(record)
         names = self._new_names(interface, record, numbers)
         comments: Sequence[bytes] = ()
         if names or self._lost is not None:
@@ -169,7 +190,7 @@ class Output(outputs.Output):
             comments = [Note(interfaces=names, lost=lost).comment()]
         if time_ns is not None:
             self._last_ns = time_ns
-        self._add(packet_block(packet, self._last_ns, interface=interface.number,
+        self._add(packet_block(packet, self._last_ns, interface.number, length=length,
                                dropped=interface.lost, comments=comments,
                                order=self._order))  # fmt: skip
         self._lost, interface.lost = None, 0
@@ -177,11 +198,18 @@ class Output(outputs.Output):
         return interface
 
     def _interface(self, record: Record, observed: bool) -> _Interface:
+        """The interface of the record's log whose numbers it goes on with, or else a new one."""
         queue = queue_of(record)
-        key = record.layout, queue, observed
-        interface = self._interfaces.get(key)
-        if interface is None:
-            interface = self._interfaces[key] = _Interface(len(self._interfaces))
+        interfaces = self._logs.setdefault((record.layout, queue, observed), [])
+        if interfaces and (record.seq is None or interfaces[-1].following in (None, record.seq)):
+            return interfaces[-1]
+        for interface in interfaces:
+            if interface.following in (None, record.seq) or len(interfaces) == MOST_CHAINS:
+                interfaces.remove(interface)
+                break
+        else:
+            interface = _Interface(len(self._interfaces))
+            self._interfaces.append(interface)
             module = _formats()[record.source]
             note = b"" if observed else Note(unobserved=True).comment()
             self._add(
@@ -193,6 +221,7 @@ class Output(outputs.Output):
                     order=self._order,
                 )
             )
+        interfaces.append(interface)
         return interface
 
     def _new_names(
@@ -232,7 +261,7 @@ class Output(outputs.Output):
         """Write what is left to tell of the section's interfaces."""
         if self._lost is not None and not self._interfaces and self._lost.source in _formats():
             self._interface(self._lost, self._lost.observed_ns is not None)
-        for interface in self._interfaces.values():
+        for interface in self._interfaces:
             notes = [Note(lost=TOLD, count=interface.lost)] if interface.lost else []
             if self._lost is not None:
                 notes.append(Note(lost=self._lost.reason or "nobody said how"))
@@ -240,12 +269,18 @@ class Output(outputs.Output):
             self._add(statistics_block(interface.number, self._last_ns, order=self._order,
                                        received=interface.received, dropped=interface.dropped,
                                        comments=[note.comment() for note in notes]))  # fmt: skip
-        self._interfaces = {}
+        self._interfaces = []
+        self._logs = {}
         self._told.clear()
 
     def close(self) -> None:
         self._end_section()
         self.flush()
+
+
+def _following(record: Record) -> int | None:
+    """The sequence number after the record, or after those that were lost."""
+    return None if record.seq is None else (record.seq + (record.count or 1)) & 0xFFFFFFFF
 
 
 @cache

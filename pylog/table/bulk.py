@@ -23,7 +23,7 @@ from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
 from pylog.formats import Damage, Dropped, Item, Message, Stream, columns
 from pylog.formats.columns import Columns, Numbers, Rows
-from pylog.reader import OnError, Reader
+from pylog.reader import OnError, Reader, interface_of
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
 from pylog.table.arrays import batch_of
 from pylog.table.schemas import batch
@@ -71,6 +71,8 @@ class Bulk(Reader):
         self.end = start
         self._stop = stop
         self._window = b""
+        self._window_at = start
+        """Offset in the input of the first byte of the window."""
         self._reach, self._per_row = MAX_WINDOW, 200
         self._columns: tuple[Stream, Columns | None] | None = None
 
@@ -124,9 +126,17 @@ class Bulk(Reader):
                 else:
                     break
             self._window = self._window[pos:]
+        yield from self._rest_of_stream()
         while (loss := self._end()) is not None:
             self.counts["loss"] += 1
             yield {"loss": [loss]}
+
+    def _rest_of_stream(self) -> Iterator[Lot]:
+        """What there is to report at the end of the input, though no byte is left."""
+        self._window = b""
+        lot: Lot = {}
+        self._stretch(lot, 0, 0)
+        yield lot
 
     def _fill(self, rows: int) -> bool:
         """Put about as many bytes as `rows` messages have into the window; False at the end."""
@@ -160,6 +170,7 @@ class Bulk(Reader):
         if reads is None:
             return 0
         stream.base, stream.used = self.end - pos, 0
+        self._window_at = stream.base
         stop = min(len(window), pos + self._reach)
         if self._stop is not None:
             stop = min(stop, self._stop - stream.base)
@@ -211,43 +222,63 @@ class Bulk(Reader):
         It is asked of the first record of each log, and of those whose number is not the next one.
         """
         count = len(rows.starts)
-        seq, following, queue = (np.full(count, -1, np.int64) for _ in range(3))
+        seq, following, log = (np.full(count, -1, np.int64) for _ in range(3))
         plain = np.ones(count, bool)
         plain[rows.odd] = False
-        numbers, counts, queues = rows.column("seq"), rows.column("count"), rows.queue()
-        names = {name: i for i, name in enumerate(dict.fromkeys(queues.values))}
+        numbers, counts, logs = rows.column("seq"), rows.column("count"), rows.logs()
+        names = {name: i for i, name in enumerate(dict.fromkeys(logs.values))}
         if numbers is not None:
             assert isinstance(numbers, Numbers)
             seq[plain] = numbers.values
             following[plain] = seq[plain] + (counts.values if isinstance(counts, Numbers) else 1)
-            queue[plain] = np.array([names[v] for v in queues.values], np.int64)[queues.codes]
+            log[plain] = np.array([names[v] for v in logs.values], np.int64)[logs.codes]
             if numbers.valid is not None:
-                queue[np.flatnonzero(plain)[~numbers.valid]] = -1
+                log[np.flatnonzero(plain)[~numbers.valid]] = -1
         records = dict(zip(rows.odd.tolist(), odd, strict=True))
         for i, record in records.items():
             if record.seq is not None:
                 seq[i], following[i] = record.seq, record.seq + (record.count or 1)
-                queue[i] = names.setdefault(queue_of(record), len(names))
+                name = interface_of(rows.message(i)), queue_of(record)
+                log[i] = names.setdefault(name, len(names))
         following &= 0xFFFFFFFF
-        asked: list[tuple[int, str, int | None]] = []
-        last: list[tuple[str, int]] = []
+        asked: list[tuple[int, tuple[int | None, str], int | None]] = []
+        last: list[tuple[tuple[int | None, str], int]] = []
         for name, number in names.items():
-            of_it = np.flatnonzero(queue == number)
+            of_it = np.flatnonzero(log == number)
             if len(of_it):
                 gaps = np.flatnonzero(seq[of_it[1:]] != following[of_it[:-1]])
                 asked.append((int(of_it[0]), name, None))
                 asked += [(int(of_it[i + 1]), name, int(following[of_it[i]])) for i in gaps]
                 last.append((name, int(following[of_it[-1]])))
         lost: list[LossRecord] = []
-        for i, name, before in sorted(asked, key=itemgetter(0)):
+        for i, (interface, queue), before in sorted(asked, key=itemgetter(0)):
             if before is not None:
-                self._losses.passed(name, before)
-            record = records.get(i) or self._stream.decode(self._window, rows.message(i))
-            while (loss := self._losses.before(record)) is not None:
+                self._losses.passed(queue, before, interface)
+            message = rows.message(i)
+            self._stream.used = message.end  # where looking ahead begins
+            record = records.get(i) or self._stream.decode(self._window, message)
+            while (loss := self._lost_before(record, message)) is not None:
                 lost.append(loss)
-        for name, after in last:
-            self._losses.passed(name, after)
+        for (interface, queue), after in last:
+            self._losses.passed(queue, after, interface)
+        self._stream.used = 0
         return lost
+
+    def _peek(self, size: int) -> tuple[bytes, bool]:
+        """As Reader._peek: in the window, and beyond it."""
+        stream = self._stream
+        at = stream.base + stream.used
+        found = self._window[at - self._window_at : at - self._window_at + size]
+        final = self._final
+        if len(found) < size and not final and isinstance(self.backend, Capture):
+            more = self.backend.read_at(at, size)
+            if more is not None:
+                return more, len(more) < size
+        while len(found) + len(self._head) < size and not final:
+            more = self.backend.receive()
+            self._head += more
+            final = not more
+        return found + self._head, final
 
     def _stretch(self, lot: Lot, pos: int, size: int) -> int:
         """Read window[pos : pos + size] as a Reader does; how many bytes of it are dealt with.
@@ -257,6 +288,7 @@ class Bulk(Reader):
         stream = self._stream
         self._data = self._window[pos : pos + size]
         stream.base, stream.used = self.end, 0
+        self._window_at = self.end - pos
         self._drop_items()
         items = stream.split(self._data, self._final and pos + size >= len(self._window))
         if self._strict and stream.damage is not None:
