@@ -64,6 +64,13 @@ class Damage(msgspec.Struct, gc=False):
     origin: Any = None
 
 
+class Flaw(msgspec.Struct, gc=False):
+    """A value at `offset` in the input that makes no sense: the next message is read without it."""
+
+    offset: int
+    error: DecodeError
+
+
 class Dropped(msgspec.Struct, gc=False):
     """It is said that `count` records (None: unknown) were lost before what follows at `offset`.
 
@@ -114,7 +121,7 @@ class Begun(msgspec.Struct, gc=False):
     """Another recording begins here: sequence numbers do not go on."""
 
 
-Item = Message | Damage | Dropped | DroppedInAll | Interfaces | Begun
+Item = Message | Damage | Flaw | Dropped | DroppedInAll | Interfaces | Begun
 
 
 class Numbers(dict[str, int]):
@@ -207,6 +214,8 @@ class Stream(ABC):
         """When the data in hand was received; captured messages have an `origin` that tells."""
         self.interface_name: Callable[[int], str | int] = int
         """The name of the interface of a number, or the number."""
+        self.lenient = False
+        """Whether a record may lack a field whose value makes no sense, see `flawed`."""
 
     def clone(self) -> Stream:
         """Another stream in the same state, to look ahead with."""
@@ -332,6 +341,14 @@ class Stream(ABC):
     def error(self, pos: int, field: str, found: object, expected: object) -> DecodeError:
         """A DecodeError for the field at `pos` of the data in hand."""
         return DecodeError(field, found, expected, self.base + pos)
+
+    def flawed(self, pos: int, field: str, found: object, expected: object) -> None:
+        """A value makes no sense: a DecodeError, as of `error`, unless this is `lenient`.
+
+        A record is then made without the field, and `extra` has the value under the source's name.
+        """
+        if not self.lenient:
+            raise self.error(pos, field, found, expected)
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         """Whether a message plausibly begins at `pos`: it fits, and so does what follows it.

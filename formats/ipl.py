@@ -20,6 +20,7 @@ import msgspec
 from pylog.errors import DecodeError
 from pylog.formats import Dropped, Guess, Item, Message, Numbers, ipl_layouts
 from pylog.formats import Stream as BaseStream
+from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import flows, packets
 from pylog.formats.packet import swapped
@@ -331,16 +332,16 @@ def known_layouts() -> list[str]:
 
 _Logged = PacketRecord | FlowRecord
 
-_AF = {"ipv4": (2,), "ipv6": (10, 24, 26, 28, 30)}
-"""AF_INET everywhere; AF_INET6 on Linux, NetBSD and OpenBSD, illumos, FreeBSD, Darwin."""
-
 
 class _Trial:
     """How well one layout explains some bytes."""
 
-    def __init__(self, layout: Layout, device: str, data: bytes, final: bool) -> None:
+    def __init__(
+        self, layout: Layout, device: str, data: bytes, final: bool, lenient: bool = False
+    ) -> None:
         self.layout, self.device = layout, device
         self.stream = Stream(layout, device)
+        self.stream.lenient = lenient
         self.explained = self.messages = self.score = 0
         self.records: list[_Logged] = []
         self.evidence: dict[str, int] = {}
@@ -385,7 +386,7 @@ class _Trial:
         if self._copied in flags and "FR_NOMATCH" not in flags:
             found.append(f"rules marked {self._copied} as in {self.layout.version.major}.x")
         if isinstance(record, PacketRecord) and self.layout.version.ipflog == "5.0.5":
-            if extra.get("fl_family") in _AF[str(record.family)]:
+            if names.FAMILIES.get(extra.get("fl_family", 0)) == record.family:
                 found.append("address families right")
             else:
                 self.score -= 1
@@ -463,10 +464,15 @@ def _same_records(a: _Trial, b: _Trial) -> bool:
     return True
 
 
-def _trials(layouts: list[Layout], sample: bytes, final: bool) -> list[_Trial]:
-    """The trials of the layouts that make anything of the sample."""
+def _trials(
+    layouts: list[Layout], sample: bytes, final: bool, lenient: bool = False
+) -> list[_Trial]:
+    """The trials of the layouts that make anything of the sample.
+
+    lenient   records with values that make no sense count, too
+    """
     trials = [
-        _Trial(layout, device, sample, final)
+        _Trial(layout, device, sample, final, lenient)
         for layout in layouts
         for device in (("ipf",) if layout.version.magic_tells_device else layout.devices)
     ]
@@ -477,16 +483,16 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     """Try every layout on the first bytes of an input."""
     orders = [order for order, magic in (("<", b"LPI"), (">", b"IPL")) if magic in head]
     known = list(ipl_layouts.layouts())
-    trials = _trials(
-        [x for x in known if x.version.has_magic and x.abi.order in orders],
-        head[:FIRST_LOOK],
-        final,
-    )
+    marked = [x for x in known if x.version.has_magic and x.abi.order in orders]
+    trials = _trials(marked, head[:FIRST_LOOK], final)
     if not trials:  # every position may begin a record then: look at less
         trials = _trials([x for x in known if not x.version.has_magic], head[:4096], final)
+    lenient = not trials
+    if lenient:
+        trials = _trials(marked, head[:FIRST_LOOK], final, lenient)
     if trials and len(head) > 4096:
         best = max(trial.explained for trial in trials)
-        trials = [_Trial(t.layout, t.device, head, final)
+        trials = [_Trial(t.layout, t.device, head, final, lenient)
                   for t in trials if t.explained * 2 > best]  # fmt: skip
     # without a magic, chance may make a record or two
     trials = [t for t in trials if t.layout.version.has_magic or t.messages >= 3]

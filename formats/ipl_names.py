@@ -13,6 +13,10 @@ from typing import NamedTuple
 
 from pylog.formats.ipl_layouts import Version
 
+FAMILIES = {2: "ipv4", **dict.fromkeys((10, 24, 26, 28, 30), "ipv6")}
+"""fl_family: AF_INET is the same everywhere; AF_INET6 is that of Linux, of NetBSD and OpenBSD, of
+illumos, of FreeBSD, or of Darwin."""
+
 # fl_flags of 3.4.29 and later 3.x
 
 _FLAGS_3429 = {

@@ -27,7 +27,15 @@ from pylog.formats.packet import (
 )
 from pylog.formats.plan import BYTEORDER, Plan, Unpack
 from pylog.memo import Memo
-from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record, rfc3339, rfc3339_us
+from pylog.record import (
+    MAX_SECONDS,
+    FlowRecord,
+    PacketRecord,
+    Record,
+    json_number,
+    rfc3339,
+    rfc3339_us,
+)
 
 Decode = Callable[[bytes, Message, bool], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
@@ -62,18 +70,26 @@ def flows(stream: Stream, layout: Layout, plans: dict[str, Plan]) -> dict[str, D
     }
 
 
-def _nanoseconds(stream: Stream, pos: int, sec: int, usec: int) -> int:
-    """A record's time; DecodeError for one that no kernel writes."""
+def _nanoseconds(
+    stream: Stream, pos: int, sec: int, usec: int, extra: dict[str, Any]
+) -> int | None:
+    """A record's time; one that no kernel writes is a flaw."""
     if usec >= 1_000_000:
-        raise stream.error(pos, "ipl_usec", usec, "0 to 999999")
-    if sec > MAX_SECONDS:
-        raise stream.error(pos, "ipl_sec", sec, f"at most {MAX_SECONDS} (year 9999)")
-    return sec * 1_000_000_000 + usec * 1000
+        stream.flawed(pos, "ipl_usec", usec, "0 to 999999")
+    elif sec > MAX_SECONDS:
+        stream.flawed(pos, "ipl_sec", sec, f"at most {MAX_SECONDS} (year 9999)")
+    else:
+        return sec * 1_000_000_000 + usec * 1000
+    extra |= {"ipl_sec": json_number(sec), "ipl_usec": json_number(usec)}
+    return None
 
 
-def _check_count(stream: Stream, pos: int, count: int) -> None:
+def _checked_count(stream: Stream, pos: int, count: int, extra: dict[str, Any]) -> int | None:
+    """A record's count, of which 0 is a flaw."""
     if count == 0:
-        raise stream.error(pos, "ipl_count", 0, "1 or more")
+        stream.flawed(pos, "ipl_count", 0, "1 or more")
+        extra["ipl_count"] = 0
+    return count or None
 
 
 def _observed(stream: Stream, message: Message) -> int | None:
@@ -225,10 +241,13 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
                 continue
             told = read(data, start)
             count, seq, sec, usec = told[:singly]
-            if count == 0:
-                _check_count(stream, start, count)
-            if usec >= 1_000_000 or sec > MAX_SECONDS:
-                _nanoseconds(stream, start, sec, usec)
+            flaws: dict[str, Any] | None = None
+            if count == 0 or usec >= 1_000_000 or sec > MAX_SECONDS:
+                flaws = {}
+                if count == 0:
+                    count = _checked_count(stream, start, count, flaws)
+                if _nanoseconds(stream, start, sec, usec, flaws) is None:
+                    sec = usec = 0
             at = start + fixed
             size = end - at
             packet: Any = data[at:end]
@@ -240,7 +259,9 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
             elif version == 6:
                 ethertype = ETH_P_IPV6
             else:
-                raise stream.error(at, "ip_v", version, "4 or 6")
+                stream.flawed(at, "ip_v", version, "4 or 6")
+                ethertype = 0
+                flaws = (flaws or {}) | {"bad_header": f"version {version}"}
             if not counted:
                 count = None
             if not numbered:
@@ -266,6 +287,10 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
                 text = packet
                 if raw:
                     octets = data[start:end]
+            if flaws is not None:
+                extra = extra | flaws
+                if "ipl_sec" in flaws:
+                    time = None
             own = "ipl", name, offset, time, observed, seq, count
             if ethertype == ETH_P_IP and size >= USUAL:
                 (
@@ -286,7 +311,11 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
                         icmp_type, icmp_code, None, length, size, None, extra, text, octets,
                     ))))  # fmt: skip
                     continue
-            headers = fields(packet, 0, size, ethertype, extra)
+            if ethertype:
+                headers = fields(packet, 0, size, ethertype, extra)
+            else:
+                family = names.FAMILIES.get(extra.get("fl_family", 0))
+                headers = (family, *(None,) * 10, size, None, extra)
             add(make(*(own + rule + headers + (text, octets))))
 
     return decode
@@ -317,8 +346,9 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
-        _check_count(stream, start, f["ipl_count"])
         extra: dict[str, Any] = {}
+        count = _checked_count(stream, start, f["ipl_count"], extra)
+        time = _nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"], extra)
         kind: int = f["nl_type"]
         event: str | int
         if modern:
@@ -353,8 +383,8 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         octets = [f.get("nl_bytes", f.get("nl_bytes.0")), f.get("nl_bytes.1")]
         return FlowRecord(
             source="ipl", layout=layout.name, offset=_offset(stream, message),
-            timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
-            observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
+            timestamp_ns=time,
+            observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=count,
             event=event, flow_type=flow_type,
             rule=rule + 1 if rule != -1 else None,
             indev=_text[indev] or None, outdev=_text[outdev] or None,
@@ -378,9 +408,10 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
     def decode(data: bytes, message: Message, raw: bool) -> FlowRecord:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
-        _check_count(stream, start, f["ipl_count"])
-        protocol, v, ps = f["isl_p"], f.get("isl_v", 4), f["isl_ps"]
         extra: dict[str, Any] = {}
+        count = _checked_count(stream, start, f["ipl_count"], extra)
+        time = _nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"], extra)
+        protocol, v, ps = f["isl_p"], f.get("isl_v", 4), f["isl_ps"]
         if v not in (4, 6):
             extra["isl_v"] = v
         width = 16 if v == 6 else 4
@@ -403,8 +434,8 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         keys = [f".{i}" for i in range(4)] if many else [""]
         return FlowRecord(
             source="ipl", layout=layout.name, offset=_offset(stream, message),
-            timestamp_ns=_nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"]),
-            observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=f["ipl_count"],
+            timestamp_ns=time,
+            observed_ns=_observed(stream, message), seq=f.get("ipl_seqnum"), count=count,
             event=names.STATE_EVENTS.get(event, event), flow_type="state",
             rule=None if rule is None or rule == NONE32 else rule + 1,
             group=_groups[f.get("isl_group")],

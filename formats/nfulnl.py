@@ -46,7 +46,7 @@ from pylog.formats.netlink import message as message_schema
 from pylog.formats.nfulnl_usual import LINK_FIRST, NFULA_PAYLOAD, Usual
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.formats.scrub import Scrubber
-from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan
+from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan, json_number
 
 NFNL_SUBSYS_ULOG = 4
 NFULNL_MSG_PACKET = NFNL_SUBSYS_ULOG << 8
@@ -103,7 +103,8 @@ ATTRIBUTES: Table = {
 }  # fmt: skip
 """enum nfulnl_attr_type."""
 
-NFULA_HWADDR, NFULA_HWHEADER, NFULA_L2HDR = 8, 16, 21
+NFULA_HWADDR, NFULA_HWTYPE, NFULA_HWHEADER = 8, 15, 16
+NFULA_CT, NFULA_VLAN, NFULA_L2HDR = 18, 20, 21
 
 CONFIG: Table = {
     1: ("NFULA_CFG_CMD", Int8ub),  # NFULNL_CFG_CMD_*
@@ -355,7 +356,8 @@ class Stream(BaseStream):
             elif reader[2] is None:
                 slots[kind] = data[pos + 4 : pos + size]
             elif size - 4 < reader[1]:
-                raise self.error(pos, reader[0], f"{size - 4} bytes", f"{reader[1]}")
+                self.flawed(pos, reader[0], f"{size - 4} bytes", f"{reader[1]}")
+                unknown.append((kind, data[pos + 4 : pos + size]))
             else:
                 slots[kind] = reader[2](data, pos + 4)
             pos += (size + 3) & ~3
@@ -397,7 +399,7 @@ class Stream(BaseStream):
             hook = known[hook_number] if hook_number < len(known) else hook_number
         tags: tuple[Vlan, ...] = ()
         if vlan is not None:
-            tags = self._vlan(vlan, at, extra)
+            tags = self._vlan(vlan, at, extra, unknown)
         if payload:
             ethernet = _ethernet_size(family, hook_number, payload, hw_protocol, l2hdr)
             if ethernet:
@@ -423,7 +425,11 @@ class Stream(BaseStream):
         if seq_global is not None:
             extra["NFULA_SEQ_GLOBAL"] = seq_global[0]
         if ct is not None:
-            extra["NFULA_CT"] = nfct.entry(ct, 0, len(ct), self.order, self.base + start)
+            try:
+                extra["NFULA_CT"] = nfct.entry(ct, 0, len(ct), self.order, self.base + start)
+            except DecodeError as error:
+                self.flawed(start, error.field, error.found, error.expected)
+                unknown.append((NFULA_CT, ct))
         if ct_info is not None:
             extra["NFULA_CT_INFO"] = nfct.INFO.get(ct_info[0], ct_info[0])
         if unknown:
@@ -436,7 +442,7 @@ class Stream(BaseStream):
                 extra["NFULA_HWADDR"] = [size, octets.hex()]
         return PacketRecord(*(
             "nflog", self.layout, None if self.live else self.base + start,
-            None if stamp is None else self._nanoseconds(start, *stamp),
+            None if stamp is None else self._nanoseconds(start, stamp, extra),
             self.observed_ns if origin is None else origin.observed_ns,
             None if seq is None else seq[0],
             None, None, None,
@@ -462,14 +468,24 @@ class Stream(BaseStream):
             self.raw(data, message) if raw else None,
         ))  # fmt: skip
 
-    def _nanoseconds(self, pos: int, sec: int, usec: int) -> int:
+    def _nanoseconds(self, pos: int, stamp: tuple[int, int], extra: dict[str, Any]) -> int | None:
+        sec, usec = stamp
         if sec > MAX_SECONDS or usec >= 1_000_000:
-            raise self.error(pos, "NFULA_TIMESTAMP", f"{sec} s {usec} us",
-                             "a time before the year 10000, and less than 1000000 us")  # fmt: skip
+            self.flawed(pos, "NFULA_TIMESTAMP", f"{sec} s {usec} us",
+                        "a time before the year 10000, and less than 1000000 us")  # fmt: skip
+            extra["NFULA_TIMESTAMP"] = [json_number(sec), json_number(usec)]
+            return None
         return sec * 1_000_000_000 + usec * 1000
 
-    def _vlan(self, nested: bytes, at: int, extra: dict[str, Any]) -> tuple[Vlan, ...]:
-        found = to_dict(_VLAN, nested, 0, len(nested), self.order, self.base + at)
+    def _vlan(
+        self, nested: bytes, at: int, extra: dict[str, Any], unknown: list[tuple[int, bytes]]
+    ) -> tuple[Vlan, ...]:
+        try:
+            found = to_dict(_VLAN, nested, 0, len(nested), self.order, self.base + at)
+        except DecodeError as error:
+            self.flawed(at, error.field, error.found, error.expected)
+            unknown.append((NFULA_VLAN, nested))
+            return ()
         if "unknown" in found:
             extra["NFULA_VLAN"] = found["unknown"]
         if "NFULA_VLAN_TCI" not in found:
@@ -598,6 +614,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     guesses = []
     for order, name in (("<", "nfulnl-le"), (">", "nfulnl-be")):
         trial, messages, explained = Stream(order), 0, 0
+        trial.lenient = True
         for item in trial.split(head, final):
             if isinstance(item, Message):
                 try:

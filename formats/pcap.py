@@ -32,6 +32,7 @@ from pylog.formats import (
     Damage,
     Dropped,
     DroppedInAll,
+    Flaw,
     Guess,
     Interfaces,
     Item,
@@ -205,9 +206,14 @@ class Stream(BaseStream):
         limit = self.longest(interface)
         if caplen > limit:
             raise self.error(pos + 8, "caplen", caplen, f"at most {limit}")
-        if fraction >= interface.units:
-            raise self.error(pos + 4, "fraction of a second", fraction, f"below {interface.units}")
-        return pos + size + int(caplen)
+        end = pos + size + int(caplen)
+        if fraction >= interface.units and end <= len(data):  # a bad time, or no packet
+            packet = self.damage is None and self._is_packet(data, pos + size, end, lenient=True)
+            if not packet:
+                raise self.error(
+                    pos + 4, "fraction of a second", fraction, f"below {interface.units}"
+                )
+        return end
 
     @staticmethod
     def longest(interface: Interface) -> int:
@@ -267,15 +273,20 @@ class Stream(BaseStream):
         ):
             return self._begins_file(data, pos, final)
         answer = super().begins(data, pos, final)
-        linktype = self.interfaces[0].linktype if self.interfaces else 0
-        module = formats_by_linktype().get(linktype)
-        if not answer or not self._is_pcap or module is None:
+        if not answer or not self._is_pcap:
             return answer
         # the head of a pcap packet has little to tell it by: what it holds must decode as well
-        start, end, items = pos + self._packet_size, self.measure(data, pos), list[Item]()
+        return self._is_packet(data, pos + self._packet_size, self.measure(data, pos))
+
+    def _is_packet(self, data: bytes, start: int, end: int, lenient: bool = False) -> bool:
+        """Whether data[start:end] decodes as a packet of pcap; of unknown link types all do."""
+        linktype, items = self.interfaces[0].linktype, list[Item]()
+        module = formats_by_linktype().get(linktype)
+        if module is None:
+            return True
         try:
             stream = self.inner_stream(module, data, start, end, self.interfaces[0])
-            stream.base = self.base
+            stream.base, stream.lenient = self.base, lenient
             stream.captured(data, start, end, Origin(linktype, stream, 0, {}), items)
             for item in items:
                 if isinstance(item, Message):
@@ -366,10 +377,13 @@ class Stream(BaseStream):
         if self._is_pcap:
             sec, fraction, _, size, *_ = self._packet(data, start)
             interface = self.interfaces[0]
-            self._accept_packet(
-                data, start + self._packet_size, end, interface,
-                sec * interface.units + fraction, size, items,
-            )  # fmt: skip
+            ticks: int | None = sec * interface.units + fraction
+            if fraction >= interface.units:
+                ticks = None
+                self._flaw(start + 4, "fraction of a second", fraction,
+                           f"below {interface.units}", interface, items)  # fmt: skip
+            at = start + self._packet_size
+            self._accept_packet(data, at, end, interface, ticks, size, items)
             return
         kind = self._header(data, start)[0]
         try:
@@ -529,6 +543,9 @@ class Stream(BaseStream):
         try:
             stream = interface.stream or self.inner_stream(module, data, start, end, interface)
             observed_ns = interface.observed_ns(ticks)
+            if observed_ns is None and ticks is not None and interface.observed:
+                self._flaw(start, "time of capture", f"{ticks} ticks of 1/{interface.units} s",
+                           "a time from 1970 to 9999", interface, items)  # fmt: skip
             cut = length - end + start
             origin = Origin(
                 linktype, stream, interface.number, interface.names, observed_ns,
@@ -547,6 +564,14 @@ class Stream(BaseStream):
         except DecodeError as error:
             at = items[-1].end if len(items) > before and isinstance(items[-1], Message) else start
             self._damage(items, at, end, error, origin)
+
+    def _flaw(
+        self, pos: int, field: str, found: object, expected: str, interface: Interface,
+        items: list[Item],
+    ) -> None:  # fmt: skip
+        """Report a value of which the next message goes without, if the packet holds one."""
+        if interface.linktype in formats_by_linktype():
+            items.append(Flaw(self.base + pos, self.error(pos, field, found, expected)))
 
     def inner_stream(
         self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
@@ -606,7 +631,7 @@ class Stream(BaseStream):
         """The stream of the message's own format, set up to decode it."""
         inner, names = origin.stream, origin.names
         inner.base, inner.live = self.base, self.live
-        inner.shaped, inner.whole = self.shaped, self.whole
+        inner.shaped, inner.whole, inner.lenient = self.shaped, self.whole, self.lenient
         inner.interface_name = (lambda index: names.get(index, index)) if names else int
         return inner
 

@@ -3,7 +3,8 @@
 Only whole records are given, `read_bytes` gives as many whole raw ones as fit, `pending` is
 FIONREAD and `flush` SIOCIPFFB. What cannot be read is counted and told in the stream of records as
 a LossRecord, in its place: damaged bytes, gaps in sequence numbers, losses that the system or a
-capture file tells.
+capture file tells. A value that makes no sense costs its field, not its record: it is counted and
+logged, and the record has it in `extra`.
 
 A file or pipe is told by its first bytes when the reader is made, a live source by its first
 records when they come. A reader holds what one `receive` gave, at most some MiB, and nothing else
@@ -17,6 +18,7 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
@@ -31,6 +33,7 @@ from pylog.formats import (
     Damage,
     Dropped,
     DroppedInAll,
+    Flaw,
     Interfaces,
     Item,
     Message,
@@ -215,7 +218,9 @@ class Reader(Records):
 
     replayed    give records as a live source does, without offsets
     detection   what the source was found to be; UNDECIDED of a deferred one until records came
-    malformed   stretches of bytes so far that no record could be made of
+    malformed   damaged places so far: stretches of bytes that no record could be made of, and
+                values that records were read without
+    flaws       how many values those are, by field
 
     One thread at a time may read. `close` and `stop` may be called from any thread and from signal
     handlers; both wake a blocked read. After fork() one of the two processes may read on.
@@ -243,6 +248,7 @@ class Reader(Records):
             raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
         self.backend = backend
         self.malformed = 0
+        self.flaws: Counter[str] = Counter()
         self.detection = UNDECIDED
         self._layout = layout or backend.layout
         self._unplaced = backend.live or self.replayed
@@ -544,7 +550,7 @@ class Reader(Records):
         while True:
             flushed += self._queued()
             for item in self._items[self._next :]:
-                self.malformed += isinstance(item, Damage)
+                self.malformed += isinstance(item, Damage | Flaw)
                 if isinstance(item, Interfaces):
                     item.learn()
             self._drop_items()
@@ -632,6 +638,8 @@ class Reader(Records):
             return None if loss is None else self._said(loss)
         if isinstance(item, Begun):
             self._losses.restart()
+        elif isinstance(item, Flaw):
+            self._flawed(item.error)
         elif isinstance(item, Dropped):
             self._losses.tell(item)
         elif isinstance(item, Interfaces):
@@ -662,10 +670,13 @@ class Reader(Records):
             self._losses.follow(numbers)
             if self._made:
                 return None
+        flaw = None
         try:
             record = self._stream.record(self._data, message, self._raw)
         except DecodeError as error:
             other = self._decode_otherwise(message)
+            if other is None:
+                other, flaw = self._decode_leniently(message), error.with_traceback(None)
             if other is None:
                 self._first += 1
                 size = message.end - message.start
@@ -675,6 +686,8 @@ class Reader(Records):
         loss = self._lost_before(record, message)
         if loss is not None:
             return self._said(loss)
+        if flaw is not None:
+            self._flawed(flaw)
         self._made.append(record)
         return None
 
@@ -762,6 +775,29 @@ class Reader(Records):
                 _log.warning("%s: read as %s from here on", self.backend.name, other.layout)
             return record
         return None
+
+    def _decode_leniently(self, message: Message) -> Record | None:
+        """The record without what makes no sense in it, unless reading strictly; None: none is."""
+        if self._strict:
+            return None
+        self._stream.lenient = True
+        try:
+            return self._stream.record(self._data, message, self._raw)
+        except DecodeError:
+            return None
+        finally:
+            self._stream.lenient = False
+
+    def _flawed(self, error: DecodeError) -> None:
+        """A record is read without a value that makes no sense; the first of each is logged."""
+        self.malformed += 1
+        if self._strict:
+            self._error = error.again(self.backend.name)
+            raise self._error
+        self.flaws[error.field] += 1
+        if self.flaws[error.field] == 1:
+            _log.warning("%s: %s: the record is read without it (others like it are only counted)",
+                         self.backend.name, error)  # fmt: skip
 
     def _malformed(
         self, error: DecodeError, size: int, offset: int | None = None, origin: Any = None

@@ -35,6 +35,7 @@ class Scrubbing:
         raw = module.scrub(record.raw, layout, self._scrubber)
         if layout not in self._streams:
             self._streams[layout] = known(layout).stream()
+            self._streams[layout].lenient = True
         found = self._streams[layout].decode(raw, Message(0, len(raw)), True)
         same = {"offset": record.offset, "observed_ns": record.observed_ns}
         if isinstance(record, PacketRecord):  # names of interfaces are not in every message

@@ -218,7 +218,7 @@ def test_a_compressed_file_that_is_damaged_is_told(name: str) -> None:
             records = list(reader)
     except DecodeError:
         return
-    assert isinstance(records[-1], LossRecord)
+    assert isinstance(records[-1], LossRecord) or reader.flaws
 
 
 def test_without_its_package_zstd_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

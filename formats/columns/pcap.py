@@ -24,6 +24,7 @@ from pylog.formats.pcap import Stream
 from pylog.formats.pcap_blocks import EPB, MAGICS, MAXIMUM_BLOCK, plans
 from pylog.formats.pcap_interfaces import Interface, Origin
 from pylog.formats.plan import BYTEORDER, Plan
+from pylog.record import MAX_SECONDS
 
 LEAST = 8
 """A packet has nfgenmsg and the head of an attribute, at least."""
@@ -95,7 +96,8 @@ class Columns:
         if as_told.any():
             little = array[packets.starts + 7] & 0x3F == 0  # as nfulnl.byte_order
             good |= as_told[codes] & (little == (inner.order == "<"))
-        packets = packets.until(~good)
+        latest = np.array([_latest_ticks(i) for i in interfaces], np.uint64)
+        packets = packets.until(~good | (packets.ticks > latest[codes]))
         if len(packets.starts) < FEW:
             return None
         inner.base = stream.base
@@ -143,6 +145,13 @@ def _is_usual(interface: Interface) -> bool:
     """Whether the packets of an interface are read here."""
     counts = 10**9 % interface.units == 0 and not interface.offset_s
     return interface.linktype == LINKTYPE_NFLOG and counts
+
+
+def _latest_ticks(interface: Interface) -> int:
+    """The last time of an interface that a record can have; what is later the Stream reports."""
+    if not interface.observed:
+        return 2**64 - 1
+    return min((MAX_SECONDS + 1) * interface.units, 2**64) - 1
 
 
 class _Rows(LogRows):
