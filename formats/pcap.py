@@ -168,6 +168,9 @@ class Stream(BaseStream):
             section = SHB.to_bytes(4)
             self.needle = re.compile(re.escape(packet) + b"|" + re.escape(section))
             self.needle_size = 4
+        else:
+            self.needle = _packet_needle(self.interfaces[0], order)
+            self.needle_size = PACKET_NEEDLE
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
@@ -177,6 +180,8 @@ class Stream(BaseStream):
         limit = self.longest(interface)
         if caplen > limit:
             raise self.error(pos + 8, "caplen", caplen, f"at most {limit}")
+        if not caplen and not any(data[pos : pos + 16]):
+            raise self.error(pos, "packet header", "16 zero bytes", "a time and a length")
         if fraction >= interface.units:
             raise self.error(pos + 4, "fraction of a second", fraction, f"below {interface.units}")
         return pos + 16 + int(caplen)
@@ -208,25 +213,38 @@ class Stream(BaseStream):
         return end
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
-        if not self._is_pcap and data.startswith(SHB.to_bytes(4), pos):
+        if self._is_pcap:
+            return self._begins_packet(data, pos, final)
+        if data.startswith(SHB.to_bytes(4), pos):
             return self._begins_section(data, pos, final)
-        answer = super().begins(data, pos, final)
-        linktype = self.interfaces[0].linktype if self.interfaces else 0
-        module = formats_by_linktype().get(linktype)
-        if not answer or not self._is_pcap or module is None:
-            return answer
-        # the head of a pcap packet has little to tell it by: what it holds must decode as well
-        start, end, items = pos + 16, self.measure(data, pos), list[Item]()
-        try:
-            stream = self.inner_stream(module, data, start, end, self.interfaces[0])
-            stream.base = self.base
-            stream.captured(data, start, end, Origin(linktype, stream, {}), items)
-            for item in items:
-                if isinstance(item, Message):
-                    stream.decode(data, item)
-        except DecodeError:
+        return super().begins(data, pos, final)
+
+    def _begins_packet(self, data: bytes, pos: int, final: bool) -> bool | None:
+        """As `begins`, for pcap, whose packets have no magic: what one holds must begin well too.
+
+        Only the beginning is looked at: a packet that claims a megabyte costs no more than others.
+        """
+        (interface,), size, start = self.interfaces, len(data), pos + 16
+        _, _, caplen, length = self._packet(data, pos)
+        end, limit = start + caplen, self.longest(interface)
+        if not 0 < caplen <= length or caplen > limit:
             return False
-        return bool(items)
+        if end + 16 <= size:
+            _, fraction, caplen, _ = self._packet(data, end)
+            if caplen > limit or fraction >= interface.units:
+                return False
+        module = formats_by_linktype().get(interface.linktype)
+        if module is not None:
+            try:
+                stream = interface.stream or self.inner_stream(
+                    module, data, start, min(end, start + 64), interface
+                )
+            except DecodeError:
+                return False
+            answer = stream.plausible(data, start, end, interface.linktype)
+            if not answer:
+                return False if final else answer
+        return True if end + 16 <= size else end == size if final else None
 
     def _begins_section(self, data: bytes, pos: int, final: bool) -> bool | None:
         """As `begins`, for a section header: what follows it may have another byte order."""
@@ -270,7 +288,7 @@ class Stream(BaseStream):
         while pos <= last:
             sec, fraction, caplen, length = unpack(data, pos)
             at, end = pos + 16, pos + 16 + caplen
-            if caplen > limit or fraction >= units or end > len(data):
+            if not 0 < caplen <= limit or fraction >= units or end > len(data):
                 break
             self._accept_packet(
                 data, at, end, interface, sec * units + fraction, caplen < length, items
@@ -467,6 +485,38 @@ class Stream(BaseStream):
     def raw(self, data: bytes, message: Message) -> bytes:
         inner: BaseStream = message.origin.stream
         return inner.raw(data, message)
+
+
+PACKET_NEEDLE = 32
+"""How many bytes the needle of pcap looks at: a packet's head, and 16 bytes of the packet."""
+_ATTRIBUTE = (
+    rb"(?:[\x04-\xff]\x00|.[\x01-\xff])[\x00-\x3f][\x00\x40\x80]"
+    rb"|(?:\x00[\x04-\xff]|[\x01-\xff].)[\x00\x40\x80][\x00-\x3f]"
+)
+"""The head of an attribute in either byte order: a length of 4 or more, a low number."""
+_BODIES = {
+    239: rb"[\x00-\x0c]\x00..(?:%b)" % _ATTRIBUTE,  # nfgenmsg before it
+    253: rb"\x00[\x00-\x07].{12}\x00[\x00-\x1f]",  # struct sockaddr_ll, less its address
+}
+"""How a packet of pcap begins, by link type."""
+
+
+def _small(most: int, order: str) -> bytes:
+    """The pattern of a 32-bit number up to `most`, as far as its two upper bytes tell."""
+    upper, second = most >> 24, 0xFF if most >> 24 else most >> 16
+    first = rb"[\x00-\x%02x]" % upper
+    return (
+        first + rb"[\x00-\x%02x].." % second
+        if order == ">"
+        else (rb"..[\x00-\x%02x]" % second + first)
+    )
+
+
+def _packet_needle(interface: Interface, order: str) -> re.Pattern[bytes]:
+    """What a packet of pcap looks like: small numbers, and a packet of its link type."""
+    fraction, caplen = _small(interface.units - 1, order), _small(Stream.longest(interface), order)
+    body = _BODIES.get(interface.linktype, b"")
+    return re.compile(rb"....%b(?!\x00{4})%b....%b" % (fraction, caplen, body), re.S)
 
 
 _decoder = attrgetter("origin.stream", "origin.names")
