@@ -254,6 +254,13 @@ class Stream(ABC):
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
         raise TypeError(f"{self.source} has no link type in capture files")
 
+    def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
+        """Whether the packet data[start:end] of a capture file begins as one of the format does.
+
+        A few steps tell. `end` may lie beyond the data; None: more data is needed to tell.
+        """
+        raise TypeError(f"{self.source} has no link type in capture files")
+
     def records(
         self,
         data: bytes,

@@ -107,6 +107,7 @@ class Stream(BaseStream):
         self._packets = packets(self, layout, ipf.plan, ipf.magic)
         self._flows = flows(self, layout, plans)
         self._packet_size = ipf.size
+        self._decisive = 6 + max(log.size for log in self._logs.values())
         self._swapped = layout.host_order_ip
 
     @property
@@ -183,6 +184,17 @@ class Stream(BaseStream):
             plan.set(octets, "fl_hlen", hlen)
             plan.set(octets, "fl_plen", plen & 256 ** plan.places["fl_plen"].size - 1)
         return bytes(octets)
+    def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
+        magic = data[start : start + self._magic_size]
+        if magic not in self._by_magic and len(magic) == self._magic_size:
+            return False
+        try:
+            after = self.measure(data, start)
+        except DecodeError:
+            return False
+        if after > end:
+            return False
+        return True if min(end, start + self._decisive) <= len(data) else None
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
         fixed = self._packet_size

@@ -168,6 +168,11 @@ def _readers() -> dict[int, tuple[str, int, Any]]:
 
 READERS = _readers()
 
+PLAUSIBLE = 4
+"""So many attributes tell whether a captured packet is a message."""
+UNUSED = 64
+"""No attribute will have such a number soon."""
+
 
 def log_message(order: str) -> Struct:
     """The construct schema of a whole log message; the reference that the tests hold us to."""
@@ -306,6 +311,43 @@ class Stream(BaseStream):
         if end + origin.cut - start > _BATCH_END:  # more than what ends a batch
             reason = f"{end + origin.cut - start} bytes of the datagram were not captured"
             items.append(Dropped(self.base + end, None, reason))
+
+    def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
+        at = start + 4
+        if linktype in _link_headers:
+            header, read = _link_headers[linktype]
+            at = start + header
+            if at + 16 > end:
+                return False
+            if at + 16 > len(data):
+                return None
+            hatype, protocol = read(data, start)
+            if protocol != NETLINK_NETFILTER or (
+                hatype != ARPHRD_NETLINK and linktype != LINKTYPE_NETLINK
+            ):
+                return True  # of another subsystem
+            size, kind, *_ = self._header(data, at)
+            if size < 16 or at + size > end + 3:
+                return False
+            if kind != NFULNL_MSG_PACKET:
+                return True
+            at, end = at + 20, at + size
+        seen: set[int] = set()
+        for _ in range(PLAUSIBLE):
+            if end - at < 4:
+                return bool(seen)
+            if at + 4 > len(data):
+                return None
+            size, kind = self._attribute(data, at)
+            kind &= NLA_TYPE_MASK
+            least = READERS[kind][1] if kind in READERS else 0
+            if size < 4 or size - 4 < least or kind in seen or not 0 < kind < UNUSED:
+                return False
+            if at + size > end:  # so may a packet that was cut end
+                return bool(kind == NFULA_PAYLOAD)
+            seen.add(kind)
+            at += align(size)
+        return True
 
     def raw(self, data: bytes, message: Message) -> bytes:
         """The netlink message, padded to 4 bytes; one captured without nlmsghdr is given one.

@@ -184,18 +184,22 @@ class Stream(BaseStream):
     def _is_pcap(self) -> bool:
         return self.container == "pcap"
 
-    def _begin(self, magic: Magic) -> None:
-        """A file begins: learn its container and byte order."""
-        self.container, self.head, self.order = magic.container, magic.head, magic.order
-        self._header = plans(magic.order)["block"].unpack
-        self._unsure = False
+    def _begin(self, magic: Magic, data: bytes, pos: int) -> None:
+        """A file or section begins at `pos`: learn its container, byte order and interface."""
+        order = magic.order
+        self.container, self.head, self.order = magic.container, magic.head, order
+        self._header = plans(order)["block"].unpack
+        self._unsure, self.interfaces = False, []
         if self._is_pcap:
-            self._packet, self._packet_size = (
-                plans(magic.order)[magic.head].unpack, plans(magic.order)[magic.head].size
-            )  # fmt: skip
-            self.needle, self.needle_size = BaseStream.needle, BaseStream.needle_size
+            packet = plans(order)[magic.head]
+            self._packet, self._packet_size = packet.unpack, packet.size
+            *_, snaplen, network = plans(order)["pcap"].unpack(data, pos)
+            interface = Interface(self._declared, network & 0xFFFF, snaplen, units=magic.units)
+            self._declare(interface)
+            self.needle = _packet_needle(interface, order, packet.size)
+            self.needle_size = packet.size + PACKET_NEEDLE
         else:
-            self.needle, self.needle_size = _needle(magic.order), 4
+            self.needle, self.needle_size = _needle(order), 4
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
         size = self._packet_size
@@ -206,9 +210,11 @@ class Stream(BaseStream):
         limit = self.longest(interface)
         if caplen > limit:
             raise self.error(pos + 8, "caplen", caplen, f"at most {limit}")
+        if not caplen and not any(data[pos : pos + size]):
+            raise self.error(pos, "packet header", f"{size} zero bytes", "a time and a length")
         end = pos + size + int(caplen)
         if fraction >= interface.units and end <= len(data):  # a bad time, or no packet
-            packet = self.damage is None and self._is_packet(data, pos + size, end, lenient=True)
+            packet = self.damage is None and self._is_packet(data, pos + size, end)
             if not packet:
                 raise self.error(
                     pos + 4, "fraction of a second", fraction, f"below {interface.units}"
@@ -272,13 +278,11 @@ class Stream(BaseStream):
             pos + MAGIC_SIZE > len(data) or _file_at(data, pos) is not None
         ):
             return self._begins_file(data, pos, final)
-        answer = super().begins(data, pos, final)
-        if not answer or not self._is_pcap:
-            return answer
-        # the head of a pcap packet has little to tell it by: what it holds must decode as well
-        return self._is_packet(data, pos + self._packet_size, self.measure(data, pos))
+        if self._is_pcap:
+            return self._begins_packet(data, pos, final)
+        return super().begins(data, pos, final)
 
-    def _is_packet(self, data: bytes, start: int, end: int, lenient: bool = False) -> bool:
+    def _is_packet(self, data: bytes, start: int, end: int) -> bool:
         """Whether data[start:end] decodes as a packet of pcap; of unknown link types all do."""
         linktype, items = self.interfaces[0].linktype, list[Item]()
         module = formats_by_linktype().get(linktype)
@@ -286,7 +290,7 @@ class Stream(BaseStream):
             return True
         try:
             stream = self.inner_stream(module, data, start, end, self.interfaces[0])
-            stream.base, stream.lenient = self.base, lenient
+            stream.base, stream.lenient = self.base, True
             stream.captured(data, start, end, Origin(linktype, stream, 0, {}), items)
             for item in items:
                 if isinstance(item, Message):
@@ -294,6 +298,36 @@ class Stream(BaseStream):
         except DecodeError:
             return False
         return bool(items)
+
+    def _begins_packet(self, data: bytes, pos: int, final: bool) -> bool | None:
+        """As `begins`, for pcap, whose packets have no magic: what one holds must begin well too.
+
+        Only the beginning is looked at: a packet that claims a megabyte costs no more than others.
+        """
+        (interface,), size, head = self.interfaces, len(data), self._packet_size
+        if pos + head > size:
+            return False if final else None
+        _, _, caplen, length, *_ = self._packet(data, pos)
+        start, limit = pos + head, self.longest(interface)
+        end = start + caplen
+        if not 0 < caplen <= length or caplen > limit:
+            return False
+        if end + head <= size and data[end : end + 4] not in MAGICS:
+            _, fraction, caplen, *_ = self._packet(data, end)
+            if caplen > limit or fraction >= interface.units:
+                return False
+        module = formats_by_linktype().get(interface.linktype)
+        if module is not None:
+            try:
+                stream = interface.stream or self.inner_stream(
+                    module, data, start, min(end, start + 64), interface
+                )
+            except DecodeError:
+                return False
+            answer = stream.plausible(data, start, end, interface.linktype)
+            if not answer:
+                return False if final else answer
+        return True if end + head <= size else end == size if final else None
 
     def _begins_file(self, data: bytes, pos: int, final: bool) -> bool | None:
         """As `begins`, for the head of a file or section: what follows may have another order."""
@@ -362,7 +396,7 @@ class Stream(BaseStream):
             sec, fraction, caplen, length, *_ = unpack(data, pos)
             at = pos + head
             end = at + caplen
-            if caplen > limit or fraction >= units or end > len(data):
+            if not 0 < caplen <= limit or fraction >= units or end > len(data):
                 break
             if data[pos : pos + 4] in MAGICS:
                 break
@@ -417,11 +451,7 @@ class Stream(BaseStream):
         if self.container:
             self._end_section(items)
             items.append(Begun())
-        self._begin(magic)
-        self.interfaces = []
-        if self._is_pcap:
-            *_, snaplen, network = plans(magic.order)["pcap"].unpack(data, start)
-            self._declare(Interface(self._declared, network & 0xFFFF, snaplen, units=magic.units))
+        self._begin(magic, data, start)
 
     def _declare(self, interface: Interface) -> None:
         self._declared += 1
@@ -653,14 +683,49 @@ def _file_at(data: bytes, pos: int) -> Magic | None:
     return magic
 
 
-_FILES = re.compile(b"|".join(re.escape(magic) for magic in sorted(MAGICS)))
+PACKET_NEEDLE = 16
+"""How many bytes of a packet the needle of pcap looks at, beside its head."""
+_ATTRIBUTE = (
+    rb"(?:[\x04-\xff]\x00|.[\x01-\xff])[\x00-\x3f][\x00\x40\x80]"
+    rb"|(?:\x00[\x04-\xff]|[\x01-\xff].)[\x00\x40\x80][\x00-\x3f]"
+)
+"""The head of an attribute in either byte order: a length of 4 or more, a low number."""
+_SLL = rb"\x00[\x00-\x07].{12}\x00[\x00-\x1f]"
+"""struct sockaddr_ll, less its address."""
+_BODIES = {
+    239: rb"[\x00-\x0c]\x00..(?:%b)" % _ATTRIBUTE,  # nfgenmsg before it
+    113: _SLL,
+    253: _SLL,
+}
+"""How a packet of pcap begins, by link type."""
+_MAGICS = b"|".join(re.escape(magic) for magic in sorted(MAGICS))
+_FILES = re.compile(_MAGICS)
+
+
+def _small(most: int, order: str) -> bytes:
+    """The pattern of a 32-bit number up to `most`, as far as its two upper bytes tell."""
+    upper, second = most >> 24, 0xFF if most >> 24 else most >> 16
+    first = rb"[\x00-\x%02x]" % upper
+    return (
+        first + rb"[\x00-\x%02x].." % second
+        if order == ">"
+        else (rb"..[\x00-\x%02x]" % second + first)
+    )
+
+
+def _packet_needle(interface: Interface, order: str, head: int) -> re.Pattern[bytes]:
+    """What a packet of pcap looks like: small numbers, and a packet of its link type; or a file."""
+    fraction, caplen = _small(interface.units - 1, order), _small(Stream.longest(interface), order)
+    body = rb".{%d}%b" % (head - 16, _BODIES.get(interface.linktype, b""))
+    packet = rb"....%b(?!\x00{4})%b....%b" % (fraction, caplen, body)
+    return re.compile(rb"%b|%b" % (packet, _MAGICS), re.S)
 
 
 @cache
 def _needle(order: str) -> re.Pattern[bytes]:
     """What a block or file can be found by after damage: the types of the blocks that are read."""
-    kinds = [kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ)]
-    return re.compile(b"|".join(re.escape(kind) for kind in [*kinds, *sorted(MAGICS)]))
+    kinds = (kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ))
+    return re.compile(b"|".join((*map(re.escape, kinds), _MAGICS)))
 
 
 @cache

@@ -7,9 +7,11 @@ import json
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pytest
 import samples
 from hypothesis import given, settings
@@ -340,3 +342,51 @@ def test_every_drop_count_is_told_whatever_follows_it() -> None:
 def test_info_of_a_capture_without_packets(tmp_path: Path) -> None:
     with pylog.open(io.BytesIO(pcap_blocks.pcap_header(239))) as reader:
         assert list(reader) == [] and reader.layout == "pcap"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("linktype", [116, 239, 253])
+def test_few_places_of_hostile_bytes_are_looked_at_as_packets_of_pcap(
+    linktype: int, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What costs time in damage is what Python does, once for each place that seems a packet."""
+    looked = 0
+    begins = pcap.Stream.begins
+
+    def counted(self: pcap.Stream, data: bytes, pos: int, final: bool) -> bool | None:
+        nonlocal looked
+        looked += 1
+        return begins(self, data, pos, final)
+
+    monkeypatch.setattr(pcap.Stream, "begins", counted)
+    log = hostile.log(f"pcap {linktype} {'le' if order == '<' else 'be'}")
+    size = 100_000
+    for name, most in (("zeros", 0), ("ff", 0), ("random", 40), ("low bytes", 30_000)):
+        looked = 0
+        data = log.begun + b"\xff" * 16 + hostile.FILLINGS[name](log, size) + log.record * 3
+        with pylog.open(io.BytesIO(data), layout=log.layout) as reader:
+            kinds = [record.__struct_config__.tag for record in reader]
+        assert kinds[:9] == ["packet"] * 8 + ["loss"] and kinds[-3:] == ["packet"] * 3, name
+        assert name == "low bytes" or len(kinds) == 12, name
+        assert looked <= most + 4, name
+
+
+def test_a_packet_that_claims_much_costs_no_more_than_others() -> None:
+    """A snaplen in the head allows packets of 16 MiB: none of them is decoded to be found."""
+    attributes = struct.pack("<HH", 4, 9) * 2
+    packet = struct.pack("<IIII", 1, 1, 1 << 20, 1 << 20) + b"\2\0\0\5" + attributes
+    data = pcap_blocks.pcap_header(239, snaplen=1 << 24, nanoseconds=False) + b"\xff" * 16
+    data += packet * (300_000 // len(packet))
+    before = time.process_time()
+    with pylog.open(io.BytesIO(data), layout="nfulnl-le") as reader:
+        assert [record.__struct_config__.tag for record in reader] == ["loss"]
+    assert time.process_time() - before < 3
+
+
+def test_a_pcap_head_of_zeros_is_damage_and_not_thousands_of_empty_packets() -> None:
+    log = hostile.log("pcap 239 le")
+    data = log.begun + bytes(160_000) + log.record * 2
+    with pylog.open(io.BytesIO(data)) as reader:
+        records = list(reader)
+    (loss,) = [record for record in records if isinstance(record, LossRecord)]
+    assert len(records) == 11 and loss.offset == len(log.begun) and loss.size == 160_000
