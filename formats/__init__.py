@@ -267,9 +267,14 @@ class Stream(ABC):
                 if end > size:
                     if not final:
                         break
-                    raise self.error(
+                    error = self.error(
                         pos, "message", f"cut off after {size - pos} bytes", f"at least {end - pos}"
                     )
+                    if not self.is_cut(data, pos):
+                        raise error
+                    self.damage = Damage(self.base + pos, 0, error)
+                    pos = size
+                    break
                 if accept is None:
                     append(Message(pos, end))
                 else:
@@ -286,6 +291,14 @@ class Stream(ABC):
     def error(self, pos: int, field: str, found: object, expected: object) -> DecodeError:
         """A DecodeError for the field at `pos` of the data in hand."""
         return DecodeError(field, found, expected, self.base + pos)
+
+    def is_cut(self, data: bytes, pos: int) -> bool:
+        """Whether the input was cut off within the message at `pos`, which ends beyond all data.
+
+        Then its rest is damage, and no message is looked for in it: a logged packet may hold bytes
+        that look like one. False where its length contradicts the bytes that are there.
+        """
+        return True
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         """Whether a message plausibly begins at `pos`: it fits, and so does what follows it.

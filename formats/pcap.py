@@ -47,6 +47,7 @@ from pylog.formats.pcap_blocks import (
     MAXIMUM_SNAPLEN,
     OPT_COMMENT,
     OPT_END,
+    PACKET_OPTIONS,
     PB,
     SHB,
     SPB,
@@ -206,6 +207,32 @@ class Stream(BaseStream):
             if again != size:
                 raise self.error(end - 4, "block length at its end", again, size)
         return end
+
+    def is_cut(self, data: bytes, pos: int) -> bool:
+        """As Stream.is_cut: the lengths of the packet at `pos` fit each other.
+
+        In pcap its length before it was captured bounds caplen. In pcapng the block has room for
+        caplen bytes, and what follows them are options.
+        """
+        if self._is_pcap:
+            if pos + 16 > len(data):
+                return True
+            _, _, caplen, length = self._packet(data, pos)
+            return bool(caplen <= length)
+        plan = plans(self.order)["enhanced packet"]
+        if pos + plan.size > len(data):
+            return True
+        kind, size, _, _, _, caplen, length = plan.unpack(data, pos)
+        at, end = pos + plan.size + (caplen + 3 & ~3), pos + size
+        if kind not in (EPB, PB) or caplen > length or at + 4 > end:
+            return False
+        option = plans(self.order)["option"]
+        while at + option.size <= len(data) and at + 4 < end:
+            code, size = option.unpack(data, at)
+            if code not in PACKET_OPTIONS or (code == OPT_END and at + 8 != end):
+                return False
+            at += option.size + (size + 3 & ~3)
+        return bool(at + 4 <= end)
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         if not self._is_pcap and data.startswith(SHB.to_bytes(4), pos):

@@ -38,6 +38,8 @@ SHB, IDB, PB, SPB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 5, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 OPT_END, OPT_COMMENT, IF_NAME, IF_DESCRIPTION = 0, 1, 2, 3
 IF_TSRESOL, IF_TSOFFSET, EPB_DROPCOUNT = 9, 14, 4
+PACKET_OPTIONS = frozenset((*range(16), 2988, 2989, 19372, 19373))
+"""Option codes that a packet may have, with room for new ones, and the custom ones."""
 ISB_IFRECV, ISB_IFDROP = 4, 5
 SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 
