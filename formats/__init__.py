@@ -29,7 +29,7 @@ import msgspec
 
 from pylog import discover
 from pylog.errors import DecodeError
-from pylog.record import PacketRecord, Record, json_shape, queue_of
+from pylog.record import LossRecord, PacketRecord, Record, json_shape, queue_of
 
 HEAD = 1 << 16
 """How many of an input's first bytes are looked at to tell what it is."""
@@ -72,6 +72,13 @@ class Dropped(msgspec.Struct, gc=False):
     reason: str
 
 
+class Reported(msgspec.Struct, gc=False):
+    """A loss that whoever wrote a capture file had reported before what follows at `offset`."""
+
+    offset: int
+    loss: LossRecord
+
+
 class Interfaces(msgspec.Struct, gc=False):
     """From here on `known` is to have the names `told`, by the numbers of the interfaces.
 
@@ -96,7 +103,7 @@ class Begun(msgspec.Struct, gc=False):
     """Another recording begins here: sequence numbers do not go on."""
 
 
-Item = Message | Damage | Dropped | Interfaces | Begun
+Item = Message | Damage | Dropped | Reported | Interfaces | Begun
 
 
 class Numbers(dict[str, int]):

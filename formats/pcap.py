@@ -30,6 +30,7 @@ from pylog.formats import (
     Item,
     Message,
     Numbers,
+    Reported,
     modules,
 )
 from pylog.formats import Stream as BaseStream
@@ -44,13 +45,17 @@ from pylog.formats.pcap_blocks import (
     IF_TSRESOL,
     ISB,
     MAXIMUM_BLOCK,
+    MAXIMUM_COUNT,
+    MAXIMUM_OCTETS,
     MAXIMUM_SNAPLEN,
+    OCTETS,
     OPT_COMMENT,
     OPT_END,
     PACKET_OPTIONS,
     PB,
     SHB,
     SPB,
+    Note,
     container,
     linktype_text,
     note,
@@ -124,6 +129,10 @@ class Stream(BaseStream):
         self._named = named
         self._head_at = 0
         self._inner: dict[tuple[int, str], BaseStream] = {}
+        self._claimed: dict[str, int] = {}
+        """How many records were lost by the counts in blocks, by the section's if_name."""
+        self._reported: dict[str, int] = {}
+        """How many have been reported, by notes and for those counts."""
 
     @property
     def layouts(self) -> list[str]:
@@ -321,10 +330,11 @@ class Stream(BaseStream):
             assert found is not None
             self._set_order(found[1])
             self.interfaces = []
+            self._claimed, self._reported = {}, {}
             if self.base + start != self._head_at:
                 items.append(Begun())
         elif kind == IDB:
-            self._accept_interface(data, start, end)
+            self._accept_interface(data, start, end, items)
         elif kind in (EPB, PB, SPB):
             self._accept_block(kind, data, start, end, items)
         else:
@@ -332,10 +342,11 @@ class Stream(BaseStream):
             if kind == ISB:
                 at = start + plans(self.order)["statistics"].size
                 for code, first, last in self._options(data, at, end - 4):
-                    if code == OPT_COMMENT and (told := note(data[first:last])) and told.lost:
+                    told = self._note(data, first, last, items) if code == OPT_COMMENT else None
+                    if told is not None and told.lost and told.source is None:
                         items.append(Dropped(self.base + start, told.count, told.lost))
 
-    def _accept_interface(self, data: bytes, start: int, end: int) -> None:
+    def _accept_interface(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
         plan = plans(self.order)["interface"]
         if end - start < plan.size + 4:
             raise self.error(start, "interface block", f"{end - start} bytes", plan.size + 4)
@@ -347,8 +358,9 @@ class Stream(BaseStream):
                 interface.name = value.decode("utf-8", "backslashreplace")
             elif code == IF_DESCRIPTION:
                 interface.description = value.decode("utf-8", "backslashreplace")
-            elif code == OPT_COMMENT and (told := note(value)) is not None:
-                interface.observed = not told.unobserved
+            elif code == OPT_COMMENT:
+                told = self._note(data, at, stop, items)
+                interface.observed &= told is None or not told.unobserved
             elif code == IF_TSRESOL and len(value) == 1:
                 base, power = (2 if value[0] & 0x80 else 10), value[0] & 0x7F
                 if power > 63:
@@ -357,6 +369,56 @@ class Stream(BaseStream):
             elif code == IF_TSOFFSET and len(value) == 8:
                 interface.offset_s = int.from_bytes(value, BYTEORDER[self.order], signed=True)
         self.interfaces.append(interface)
+        self._reported.setdefault(interface.name, 0)
+
+    def _note(self, data: bytes, start: int, end: int, items: list[Item]) -> Note | None:
+        """The note in the comment data[start:end]; the loss that it tells of is an item.
+
+        A number that nothing real can have is damage, and then nothing of the note counts: a file
+        may claim anything, also less than nothing to cancel what was lost.
+        """
+        told = note(data[start:end])
+        if told is None:
+            return None
+        impossible = told.impossible()
+        if impossible is not None:
+            name, found, expected = impossible
+            error = self.error(start, f"{name} in a comment", found, expected)
+            items.append(Damage(self.base + start, end - start, error))
+            return None
+        loss = told.loss()
+        if loss is not None:
+            items.append(Reported(self.base + start, loss))
+            name = f"{loss.source}:{loss.queue}"
+            if name in self._reported:
+                self._reported[name] += loss.count or 0
+        elif told.octets and items and isinstance(items[-1], Reported):
+            before = items[-1].loss
+            size = len(before.raw or b"")
+            if size and size % OCTETS == 0 and size < MAXIMUM_OCTETS:
+                raw = (before.raw or b"") + (told.damaged() or b"")
+                items[-1].loss = msgspec.structs.replace(before, raw=raw)
+        return told
+
+    def _count(self, data: bytes, start: int, end: int, name: str, items: list[Item]) -> int:
+        """The 64-bit count in data[start:end]; one that nothing real can have is damage, and 0."""
+        count = int.from_bytes(data[start:end], BYTEORDER[self.order])
+        if count <= MAXIMUM_COUNT:
+            return count
+        error = self.error(start, name, count, f"0 to {MAXIMUM_COUNT}")
+        items.append(Damage(self.base + start, end - start, error))
+        return 0
+
+    def _unreported(self, interface: Interface, count: int) -> int:
+        """How many of the records that were lost on an interface no note has reported.
+
+        pylog writes both: what it knows as a note, the count for other programs. A count covers
+        what notes have reported since the interface's count before, and is no less than they say.
+        """
+        claimed = self._claimed[interface.name] = self._claimed.get(interface.name, 0) + count
+        more = max(0, claimed - self._reported.get(interface.name, 0))
+        self._reported[interface.name] = self._reported.get(interface.name, 0) + more
+        return more
 
     def _options(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
         """The options in data[start:end] as (code, value's start, value's end)."""
@@ -390,18 +452,31 @@ class Stream(BaseStream):
         ticks = f["high"] << 32 | f["low"] if "high" in f else None
         lost = f.get("drops", 0)
         lost = 0 if lost == 0xFFFF else lost
+        observed_ns = None
         if kind != SPB:
             for code, first, last in self._options(data, at + (caplen + 3 & ~3), end - 4):
                 if code == EPB_DROPCOUNT and kind == EPB and last - first == 8:
-                    lost = int.from_bytes(data[first:last], BYTEORDER[self.order])
-                elif code == OPT_COMMENT and (told := note(data[first:last])) is not None:
+                    lost = self._count(data, first, last, "epb_dropcount", items)
+                elif code == OPT_COMMENT:
+                    told = self._note(data, first, last, items)
+                    if told is None:
+                        continue
                     if told.interfaces:
                         items.append(Interfaces(interface.names, told.interfaces))
-                    if told.lost is not None:
+                    if told.lost is None:
+                        observed_ns = told.observed if told.observed is not None else observed_ns
+                    elif told.source is None:
                         items.append(Dropped(self.base + start, None, told.lost))
         if lost and interface.linktype in formats_by_linktype():
-            items.append(Dropped(self.base + start, lost, "told by the capture file"))
+            lost = self._unreported(interface, lost)
+            if lost:
+                items.append(Dropped(self.base + start, lost, "told by the capture file"))
+        before = len(items)
         self._accept_packet(data, at, at + caplen, interface, ticks, caplen < f["len"], items)
+        if observed_ns is not None and interface.observed:
+            for item in items[before:]:
+                if isinstance(item, Message | Damage) and item.origin is not None:
+                    item.origin.observed_ns = observed_ns
 
     def _accept_packet(
         self, data: bytes, start: int, end: int, interface: Interface, ticks: int | None,

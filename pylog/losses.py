@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pylog.formats import Dropped, Numbers
+from pylog.formats.pcap_blocks import MAXIMUM_COUNT
 from pylog.record import LossRecord, Record, queue_of
 
 
@@ -52,7 +53,22 @@ class Losses:
             self._doubt, self._doubtful = item, set()
         else:
             before = self._told.count or 0 if self._told else 0
-            self._told = Dropped(item.offset, before + item.count, item.reason)
+            count = min(before + item.count, MAXIMUM_COUNT)
+            self._told = Dropped(item.offset, count, item.reason)
+
+    def reported(self, loss: LossRecord) -> None:
+        """A loss was reported before, by whoever wrote the file: a gap that is the same is not
+        found again. Any other gap is, so that a report cannot hide one.
+        """
+        if loss.count is None:
+            return
+        self.dropped = (self.dropped or 0) + loss.count
+        if loss.seq is not None and loss.queue is not None and loss.count < 0x80000000:
+            if self._expected.get(loss.queue) is None:
+                self.first.setdefault(loss.queue, loss.seq)
+                self._expected[loss.queue] = loss.seq
+            if self._expected[loss.queue] == loss.seq:
+                self._expected[loss.queue] = (loss.seq + loss.count) & 0xFFFFFFFF
 
     def restart(self) -> None:
         """From here on any number may come next."""

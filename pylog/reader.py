@@ -20,10 +20,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
+import msgspec
+
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Begun, Copied, Damage, Dropped, Interfaces, Item, Message
+from pylog.formats import HEAD, Begun, Copied, Damage, Dropped, Interfaces, Item, Message, Reported
 from pylog.losses import Losses
 from pylog.record import LossRecord, Record, json_shape
 
@@ -610,9 +612,19 @@ class Reader(Records):
             return self._malformed(item.error, item.size, item.offset, item.origin)
         if isinstance(item, Dropped):
             self._losses.tell(item)
+        elif isinstance(item, Reported):
+            return self._reported(item)
         elif isinstance(item, Interfaces):
             item.learn()
         return None
+
+    def _reported(self, item: Reported) -> LossRecord:
+        """A loss as it was reported when the file was written; damage counts as damage again."""
+        self._losses.reported(item.loss)
+        self.malformed += item.loss.size is not None
+        offset = None if self._unplaced else item.offset
+        raw = item.loss.raw if self._raw else None
+        return self._said(msgspec.structs.replace(item.loss, offset=offset, raw=raw))
 
     def _decode(self, message: Message) -> Record:
         """The record of the next message, or first what was lost before it."""

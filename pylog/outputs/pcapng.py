@@ -2,8 +2,10 @@
 
 An interface of the file is a log: an NFLOG group, or ipf, nat or state of IPFilter; its name tells
 which, its description the layout. A packet's time is that of receipt, the kernel's own is in the
-message. Losses are epb_dropcount; for what pcapng has no field for (names of network interfaces,
-losses of an unknown number) there are comments, see formats.pcap_blocks.Note.
+message. For what pcapng has no field for there are comments, see formats.pcap_blocks.Note: names of
+network interfaces, times that do not fit, and every loss, in its place. Damaged bytes are in the
+note of their loss and are no packet, which another program might read as one. The number of lost
+records is in epb_dropcount and isb_ifdrop as well, for other programs.
 
 Each flush is one write of whole blocks, so that a file that ends suddenly lacks its last block at
 most.
@@ -11,6 +13,7 @@ most.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 import time
@@ -24,12 +27,16 @@ import pylog
 from pylog import outputs
 from pylog.formats import Copied, Interfaces, modules
 from pylog.formats.pcap_blocks import (
+    MAXIMUM_COUNT,
     Note,
     interface_block,
+    loss_notes,
+    name_notes,
     packet_block,
     packet_blocks,
     section_block,
     statistics_block,
+    ticks,
 )
 from pylog.memo import Bounded
 from pylog.options import Option
@@ -43,7 +50,8 @@ OPTIONS = (
 )  # fmt: skip
 
 BATCH = 1 << 16
-TOLD = "told by the capture file"
+LOSSES = 64
+"""So many losses are kept for the next packet at most, and what they take in bytes is bounded."""
 
 
 @dataclass
@@ -68,7 +76,9 @@ class Output(outputs.Output):
         self._interfaces: dict[tuple[str, str, bool], _Interface] = {}
         self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
         """By its id, a record of Copied.likes; of messages like it the file says all already."""
-        self._lost: LossRecord | None = None
+        self._losses: list[bytes] = []
+        """Notes for the next packet, in their order."""
+        self._losses_size = 0
         self._last_ns = 0
         self._order = "<" if sys.byteorder == "little" else ">"
         self._begun = False
@@ -91,15 +101,16 @@ class Output(outputs.Output):
         )
 
     def write(self, record: Record) -> None:
-        raw = record.raw
         if isinstance(record, LossRecord):
             self._note(record)
-        elif raw is None:
+            return
+        raw = record.raw
+        if raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
         module = _formats().get(record.source)
-        if raw is not None and module is not None:
+        if module is not None:
             packet, order = module.capture(raw, record.layout)
             is_packet = isinstance(record, PacketRecord)
             numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
@@ -111,11 +122,12 @@ class Output(outputs.Output):
         """Write messages as Reader.read_copies gives them."""
         likes, packets, time_ns = copied.likes, copied.packets, copied.observed_ns
         self._last_ns, at = time_ns, 0
+        plain = time_ns == ticks(time_ns)
         while at < len(packets):
             interfaces = []
             for like in likes[at:]:
                 told = self._told.get(id(like))
-                if told is None:
+                if told is None or not plain:
                     break
                 interfaces.append(told[1])
             if interfaces:
@@ -133,15 +145,32 @@ class Output(outputs.Output):
                 at += 1
 
     def _note(self, loss: LossRecord) -> None:
-        """Keep word of a loss for the next packet; damage is one, with bytes that stay a packet."""
+        """Keep the notes of a loss for the next packet."""
         self._told.clear()
-        of_the_file = loss.source not in _formats()  # and of none of its packets
-        if of_the_file or (loss.count is None and loss.size is None):
-            self._lost = loss
-        elif loss.count is not None:
-            interface = self._interface(loss, loss.observed_ns is not None)
-            interface.lost += loss.count
-            interface.dropped += loss.count
+        notes = [note.comment() for note in loss_notes(loss)]
+        self._losses += notes
+        self._losses_size += sum(map(len, notes))
+        if loss.count and loss.queue is not None and loss.source in _formats():
+            with contextlib.suppress(ValueError):  # of a layout that there is not
+                interface = self._interface(loss, loss.observed_ns is not None)
+                interface.lost = min(interface.lost + loss.count, MAXIMUM_COUNT)
+                interface.dropped = min(interface.dropped + loss.count, MAXIMUM_COUNT)
+        if len(self._losses) >= LOSSES or self._losses_size > BATCH:
+            self._write_losses()
+
+    def _write_losses(self) -> None:
+        """Write the notes that are kept with the statistics of an interface, any will do."""
+        if not self._interfaces:
+            block = interface_block(next(iter(_formats().values())).LINKTYPES[0], order=self._order)
+            self._interfaces["", "", False] = _Interface(0)
+            self._add(block)
+        self._add(self._statistics(next(iter(self._interfaces.values())), self._losses))
+        self._losses, self._losses_size = [], 0
+
+    def _statistics(self, interface: _Interface, comments: Sequence[bytes] = ()) -> bytes:
+        return statistics_block(interface.number, self._last_ns, order=self._order,
+                                received=interface.received, dropped=interface.dropped,
+                                comments=comments)  # fmt: skip
 
     def _packet(
         self, record: Record, packet: bytes, order: str, numbers: dict[str, int],
@@ -164,15 +193,20 @@ class Output(outputs.Output):
         interface = self._interfaces.get(key) or self._interface(record, observed)
         names = self._new_names(interface, record, numbers)
         comments: Sequence[bytes] = ()
-        if names or self._lost is not None:
-            lost = None if self._lost is None else self._lost.reason or "nobody said how"
-            comments = [Note(interfaces=names, lost=lost).comment()]
+        unheld = time_ns is not None and time_ns != ticks(time_ns)
+        if names or self._losses or unheld:
+            comments = [*self._losses, *(note.comment() for note in name_notes(names))]
+            if unheld:
+                note = Note(observed=time_ns) if observed else Note(timestamp=time_ns)
+                comments.append(note.comment())
         if time_ns is not None:
             self._last_ns = time_ns
         self._add(packet_block(packet, self._last_ns, interface=interface.number,
                                dropped=interface.lost, comments=comments,
                                order=self._order))  # fmt: skip
-        self._lost, interface.lost = None, 0
+        interface.lost = 0
+        if self._losses:
+            self._losses, self._losses_size = [], 0
         interface.received += 1
         return interface
 
@@ -230,16 +264,10 @@ class Output(outputs.Output):
 
     def _end_section(self) -> None:
         """Write what is left to tell of the section's interfaces."""
-        if self._lost is not None and not self._interfaces and self._lost.source in _formats():
-            self._interface(self._lost, self._lost.observed_ns is not None)
+        if self._losses:
+            self._write_losses()
         for interface in self._interfaces.values():
-            notes = [Note(lost=TOLD, count=interface.lost)] if interface.lost else []
-            if self._lost is not None:
-                notes.append(Note(lost=self._lost.reason or "nobody said how"))
-                self._lost = None
-            self._add(statistics_block(interface.number, self._last_ns, order=self._order,
-                                       received=interface.received, dropped=interface.dropped,
-                                       comments=[note.comment() for note in notes]))  # fmt: skip
+            self._add(self._statistics(interface))
         self._interfaces = {}
         self._told.clear()
 

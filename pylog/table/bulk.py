@@ -21,7 +21,7 @@ from pylog import backends
 from pylog.backends import Backend
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Dropped, Item, Message, Stream, columns
+from pylog.formats import Damage, Dropped, Item, Message, Reported, Stream, columns
 from pylog.formats.columns import Columns, Numbers, Rows
 from pylog.reader import OnError, Reader
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
@@ -312,7 +312,7 @@ def offset_of(item: Item, base: int) -> int:
     """Where in the input an item is; `base` is the offset of the data that it was found in."""
     if isinstance(item, Message):
         return base + item.start
-    return item.offset if isinstance(item, Damage | Dropped) else base
+    return item.offset if isinstance(item, Damage | Dropped | Reported) else base
 
 
 class _Gathered:
