@@ -73,7 +73,7 @@ def mixed(seed: int) -> list[pylog.Record]:
     """Packets with losses of any shape at any places, also several at one."""
     choose = random.Random(seed)
     packets = read(choose.choice([SEQ, FILTER]))[:40]
-    rows = [r for r in packets if not isinstance(r, LossRecord)]
+    rows: list[pylog.Record] = [r for r in packets if not isinstance(r, LossRecord)]
     for _ in range(choose.randrange(1, 30)):
         rows.insert(choose.randrange(len(rows) + 1), choose.choice(SHAPES))
     return rows
@@ -115,7 +115,7 @@ def test_a_replay_and_a_merge_of_a_capture_give_its_losses(seed: int, tmp_path: 
         assert losses(reader) == losses(records)
     other = tmp_path / "b.pcapng"
     other.write_bytes(write([SHAPES[0], SHAPES[5]]))
-    with pylog.merge([path, other], raw=True) as merged:
+    with pylog.merge(path, other, raw=True) as merged:
         found = losses(merged)
     for loss in (*losses(records), SHAPES[0], SHAPES[5]):
         found.remove(loss)
@@ -305,7 +305,7 @@ def test_no_way_into_a_capture_makes_a_record_of_damage(
     source, out = tmp_path / "in", tmp_path / "out.pcapng"
     source.write_bytes(make())
     name, *options = command.split()
-    more = {"convert": [source, out], "capture": [source, "-w", out]}
+    more: dict[str, list[Any]] = {"convert": [source, out], "capture": [source, "-w", out]}
     arguments = more.get(name, [source, "--to", "pcapng", "-w", out])
     run(name, *options, *map(str, arguments))
     records, found = read(source), read(out)
