@@ -29,7 +29,7 @@ import msgspec
 
 from pylog import discover
 from pylog.errors import DecodeError
-from pylog.record import PacketRecord, Record, json_shape, queue_of
+from pylog.record import LossRecord, PacketRecord, Record, json_shape, queue_of
 
 HEAD = 1 << 16
 """How many of an input's first bytes are looked at to tell what it is."""
@@ -97,6 +97,17 @@ class DroppedInAll(msgspec.Struct, gc=False):
     stream: Stream | None
 
 
+class Reported(msgspec.Struct, gc=False):
+    """A loss that whoever wrote a capture file had reported before what follows at `offset`.
+
+    interface   that lost them, as in Dropped
+    """
+
+    offset: int
+    loss: LossRecord
+    interface: int | None = None
+
+
 class Interfaces(msgspec.Struct, gc=False):
     """From here on `known` is to have the names `told`, by the numbers of the interfaces.
 
@@ -121,7 +132,7 @@ class Begun(msgspec.Struct, gc=False):
     """Another recording begins here: sequence numbers do not go on."""
 
 
-Item = Message | Damage | Flaw | Dropped | DroppedInAll | Interfaces | Begun
+Item = Message | Damage | Flaw | Dropped | DroppedInAll | Reported | Interfaces | Begun
 
 
 class Numbers(dict[str, int]):
@@ -329,9 +340,14 @@ class Stream(ABC):
                 if end > size:
                     if not final:
                         break
-                    raise self.error(
+                    error = self.error(
                         pos, "message", f"cut off after {size - pos} bytes", f"at least {end - pos}"
                     )
+                    if not self.is_cut(data, pos):
+                        raise error
+                    self.damage = Damage(self.base + pos, 0, error)
+                    pos = size
+                    break
                 if accept is None:
                     append(Message(pos, end))
                 else:
@@ -356,6 +372,14 @@ class Stream(ABC):
         """
         if not self.lenient:
             raise self.error(pos, field, found, expected)
+
+    def is_cut(self, data: bytes, pos: int) -> bool:
+        """Whether the input was cut off within the message at `pos`, which ends beyond all data.
+
+        Then its rest is damage, and no message is looked for in it: a logged packet may hold bytes
+        that look like one. False where its length contradicts the bytes that are there.
+        """
+        return True
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         """Whether a message plausibly begins at `pos`: it fits, and so does what follows it.

@@ -184,6 +184,7 @@ class Stream(BaseStream):
             plan.set(octets, "fl_hlen", hlen)
             plan.set(octets, "fl_plen", plen & 256 ** plan.places["fl_plen"].size - 1)
         return bytes(octets)
+
     def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
         magic = data[start : start + self._magic_size]
         if magic not in self._by_magic and len(magic) == self._magic_size:

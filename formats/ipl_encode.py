@@ -46,6 +46,9 @@ TAGS = ("mark", "uid", "gid", "none")
 BODY = 128
 """How many bytes after the headers ip_log.c keeps of a packet."""
 
+MAXIMUM_GAP = 2**31
+"""So many numbers cannot be missing: they would look as if they were counted anew."""
+
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 _IPV6_EXTENSIONS, _IPV6_FRAGMENT = frozenset((0, 43, 60, 135)), 44
 _ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
@@ -91,6 +94,9 @@ class Encoder:
         unit = self.layout.abi.unit
         self._af_inet6 = af_inet6 or (_AF_INET6_FREEBSD if unit else _AF_INET6_NETBSD)
         self._events: dict[str, int] = {}
+        self._gaps: dict[str, tuple[int, int]] = {}
+        """By log, how many losses there are after its last record, and how many of them are no
+        gaps in IPFilter's own numbers."""
         self._last_ns = 0
         self.lost: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -103,6 +109,8 @@ class Encoder:
         if isinstance(record, LossRecord):
             self._skip(record)
             return b""
+        if self._gaps:
+            self._follow(record)
         if record.raw is not None and record.layout == self.layout.name:
             return record.raw
         log = log_of(record)
@@ -125,6 +133,8 @@ class Encoder:
     def report(self) -> list[str]:
         """What was lost and refused since the last report, as sentences."""
         found = []
+        self._unheld(sum(every for every, _ in self._gaps.values()))
+        self._gaps.clear()
         for what, counts in (("records left out", self.refused), ("not held", self.lost)):
             if counts:
                 told = "; ".join(f"{name} ({n})" for name, n in sorted(counts.items()))
@@ -133,13 +143,25 @@ class Encoder:
         return found
 
     def _skip(self, loss: LossRecord) -> None:
-        """Leave a gap in the numbers, where the layout has them."""
+        """Leave a gap in the numbers, where the layout has them; the next record shows it."""
         log = log_of(loss)
         numbered = log in self.layout.devices and "ipl_seqnum" in self.layout.plan(log).places
-        if loss.count is not None and numbered:
+        if loss.count is not None and numbered and 0 <= loss.count < MAXIMUM_GAP:
             self._events[log] = self._events.get(log, 0) + loss.count
+            every, told = self._gaps.get(log, (0, 0))
+            self._gaps[log] = every + 1, told + (loss.source != "ipl" or loss.seq is None)
         else:
-            self.lost["losses"] += 1
+            self._unheld(1)
+
+    def _follow(self, record: Record) -> None:
+        """A record comes after losses of its log. Its own number shows only those by numbers."""
+        _, told = self._gaps.pop(log_of(record), (0, 0))
+        if record.source == "ipl" and record.seq is not None:
+            self._unheld(told)
+
+    def _unheld(self, losses: int) -> None:
+        if losses:
+            self.lost["losses"] += losses
 
     def _head(self, fields: Fields, record: Record, packet_size: int, log: str) -> None:
         """struct iplog."""

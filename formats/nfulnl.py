@@ -256,6 +256,23 @@ class Stream(BaseStream):
                 return pos
         return padded
 
+    def is_cut(self, data: bytes, pos: int) -> bool:
+        """As Stream.is_cut: the attributes fill what is there, and none is NFULA_UNSPEC.
+
+        Behind the end of a message of which only the length is wrong, the next one's nlmsg_len
+        stands where an attribute would begin: as nla_type 0, or as nla_len 0.
+        """
+        at = pos + 20
+        if len(data) < at or self._size_and_kind(data, pos)[1] != NFULNL_MSG_PACKET:
+            return True
+        end = pos + int(self._size_and_kind(data, pos)[0])
+        while at + 4 <= len(data):
+            size, kind = self._attribute(data, at)
+            if size < 4 or at + size > end or not kind & NLA_TYPE_MASK:
+                return False
+            at += align(size)
+        return True
+
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         answer = super().begins(data, pos, final)
         if not answer:

@@ -38,6 +38,7 @@ from pylog.formats import (
     Item,
     Message,
     Numbers,
+    Reported,
     modules,
 )
 from pylog.formats import Stream as BaseStream
@@ -51,13 +52,19 @@ from pylog.formats.pcap_blocks import (
     ISB_OSDROP,
     MAGICS,
     MAXIMUM_BLOCK,
+    MAXIMUM_COUNT,
+    MAXIMUM_OCTETS,
     MAXIMUM_SNAPLEN,
     NRB,
+    OCTETS,
     OPT_COMMENT,
+    OPT_END,
+    PACKET_OPTIONS,
     PB,
     SHB,
     SPB,
     Magic,
+    Note,
     linktype_text,
     magic_of,
     note,
@@ -86,6 +93,9 @@ from LOCAL_USE on. Of any other type a length above MAXIMUM_BLOCK is not believe
 """
 
 LOCAL_USE = 0x80000000
+
+DROPS = {ISB_IFDROP: "isb_ifdrop", ISB_OSDROP: "isb_osdrop"}
+"""The counts of an interface's statistics that are losses."""
 
 MAGIC_SIZE = 24
 """Bytes of the head of a pcap file."""
@@ -273,6 +283,32 @@ class Stream(BaseStream):
                 items.append(Damage(start, end - start, error))
         return count
 
+    def is_cut(self, data: bytes, pos: int) -> bool:
+        """As Stream.is_cut: the lengths of the packet at `pos` fit each other.
+
+        In pcap its length before it was captured bounds caplen. In pcapng the block has room for
+        caplen bytes, and what follows them are options.
+        """
+        if self._is_pcap:
+            if pos + self._packet_size > len(data):
+                return True
+            _, _, caplen, length, *_ = self._packet(data, pos)
+            return bool(caplen <= length)
+        plan = plans(self.order)["enhanced packet"]
+        if pos + plan.size > len(data):
+            return True
+        kind, size, _, _, _, caplen, length = plan.unpack(data, pos)
+        at, end = pos + plan.size + (caplen + 3 & ~3), pos + size
+        if kind not in (EPB, PB) or caplen > length or at + 4 > end:
+            return False
+        option = plans(self.order)["option"]
+        while at + option.size <= len(data) and at + 4 < end:
+            code, size = option.unpack(data, at)
+            if code not in PACKET_OPTIONS or (code == OPT_END and at + 8 != end):
+                return False
+            at += option.size + (size + 3 & ~3)
+        return bool(at + 4 <= end)
+
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         if data[pos : pos + 4] in MAGICS and (
             pos + MAGIC_SIZE > len(data) or _file_at(data, pos) is not None
@@ -457,6 +493,46 @@ class Stream(BaseStream):
         self._declared += 1
         self.interfaces.append(interface)
 
+    def _note(self, data: bytes, start: int, end: int, items: list[Item]) -> Note | None:
+        """The note in the comment data[start:end]; the loss that it reports is an item.
+
+        A number that nothing real can have is damage, and then nothing of the note counts: a file
+        may claim anything, also less than nothing to cancel what was lost.
+        """
+        found = note(data[start:end])
+        if found is None:
+            return None
+        impossible = found.impossible()
+        if impossible is not None:
+            name, value, expected = impossible
+            error = self.error(start, f"{name} in a comment", value, expected)
+            self._damage(items, start, end, error)
+            return None
+        loss = found.loss()
+        if loss is not None:
+            interface = None
+            if found.interface is not None and found.interface < len(self.interfaces):
+                interface = self.interfaces[found.interface]
+                interface.reported += loss.count or 0
+            number = None if interface is None else interface.number
+            items.append(Reported(self.base + start, loss, number))
+        elif found.octets and items and isinstance(items[-1], Reported):
+            before = items[-1].loss
+            size = len(before.raw or b"")
+            if size and size % OCTETS == 0 and size < MAXIMUM_OCTETS:
+                raw = (before.raw or b"") + (found.damaged() or b"")
+                items[-1].loss = msgspec.structs.replace(before, raw=raw)
+        return found
+
+    def _count(self, data: bytes, start: int, end: int, name: str, items: list[Item]) -> int:
+        """The 64-bit count in data[start:end]; one that nothing real can have is damage, and 0."""
+        count = int.from_bytes(data[start:end], BYTEORDER[self.order])
+        if count <= MAXIMUM_COUNT:
+            return count
+        error = self.error(start, name, count, f"0 to {MAXIMUM_COUNT}")
+        self._damage(items, start, end, error)
+        return 0
+
     def _refused(self, reason: str) -> Interface:
         return Interface(self._declared, REFUSED, refused=reason)
 
@@ -477,14 +553,15 @@ class Stream(BaseStream):
         if end - start < plan.size + 4:
             raise self.error(start, "statistics block", f"{end - start} bytes", plan.size + 4)
         number = plan.unpack(data, start)[2]
-        counts = {ISB_IFDROP: 0, ISB_OSDROP: 0}
-        order = self.order
+        counts, order = dict.fromkeys(DROPS, 0), self.order
         for code, first, last in options(data, start + plan.size, end - 4, order, self.base):
-            if code == OPT_COMMENT and (told := note(data[first:last])) and told.lost:
-                own = self.interfaces[number].number if number < len(self.interfaces) else None
-                items.append(Dropped(self.base + start, told.count, told.lost, own))
+            if code == OPT_COMMENT:
+                found = self._note(data, first, last, items)
+                if found is not None and found.lost and found.source is None:
+                    own = self.interfaces[number].number if number < len(self.interfaces) else None
+                    items.append(Dropped(self.base + start, found.count, found.lost, own))
             elif code in counts and last - first == 8:
-                counts[code] = int.from_bytes(data[first:last], BYTEORDER[order])
+                counts[code] = self._count(data, first, last, DROPS[code], items)
         if number < len(self.interfaces):
             ifdrop, osdrop = counts.values()
             self.interfaces[number].dropped = self.base + start, ifdrop, osdrop
@@ -536,24 +613,39 @@ class Stream(BaseStream):
         lost = f.get("drops", 0)
         lost = 0 if lost == 0xFFFF else lost
         first_option = at + (caplen + 3 & ~3)
-        error = None
+        observed_ns = error = None
         try:
             for code, first, last in options(
                 data, first_option, end - 4 if kind != SPB else 0, self.order, self.base
             ):
                 if code == EPB_DROPCOUNT and kind == EPB and last - first == 8:
-                    lost = int.from_bytes(data[first:last], BYTEORDER[self.order])
-                elif code == OPT_COMMENT and (told := note(data[first:last])) is not None:
-                    if told.interfaces:
-                        items.append(Interfaces(interface.names, told.interfaces))
-                    if told.lost is not None:
-                        items.append(Dropped(self.base + start, None, told.lost, interface.number))
+                    lost = self._count(data, first, last, "epb_dropcount", items)
+                elif code == OPT_COMMENT:
+                    found = self._note(data, first, last, items)
+                    if found is None:
+                        continue
+                    if found.interfaces:
+                        items.append(Interfaces(interface.names, found.interfaces))
+                    if found.lost is None:
+                        observed_ns = found.observed if found.observed is not None else observed_ns
+                    elif found.source is None:
+                        items.append(Dropped(self.base + start, None, found.lost, interface.number))
         except DecodeError as wrong:  # the packet itself is there
             error = wrong
         if lost and interface.linktype in formats_by_linktype():
-            reason = "told by the capture file"
-            items.append(Dropped(self.base + start, lost, reason, interface.number))
+            # pylog writes notes for itself and the count for others: it covers what notes report
+            interface.claimed += lost
+            lost = interface.claimed - interface.reported
+            if lost > 0:
+                interface.reported += lost
+                reason = "told by the capture file"
+                items.append(Dropped(self.base + start, lost, reason, interface.number))
+        before = len(items)
         self._accept_packet(data, at, at + caplen, interface, ticks, f["len"], items)
+        if observed_ns is not None and interface.observed:
+            for item in items[before:]:
+                if isinstance(item, Message | Damage) and item.origin is not None:
+                    item.origin.observed_ns = observed_ns
         if error is not None:
             self._damage(items, first_option, end - 4, error)
 

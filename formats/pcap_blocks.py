@@ -5,7 +5,7 @@ Sources: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, the tcpdump.org link 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from struct import Struct as CStruct
 
@@ -24,6 +24,7 @@ from construct import (
 )
 
 from pylog.formats.plan import BYTEORDER, Plan
+from pylog.record import MAX_SECONDS, LossRecord
 
 LINKTYPE_NAMES = {
     0: "NULL", 1: "ETHERNET", 101: "RAW", 105: "IEEE802_11", 108: "LOOP", 113: "LINUX_SLL",
@@ -45,6 +46,8 @@ SHB, IDB, PB, SPB, NRB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 OPT_END, OPT_COMMENT, IF_NAME, IF_DESCRIPTION = 0, 1, 2, 3
 IF_TSRESOL, IF_TSOFFSET, EPB_DROPCOUNT = 9, 14, 4
+PACKET_OPTIONS = frozenset((*range(16), 2988, 2989, 19372, 19373))
+"""Option codes that a packet may have, with room for new ones, and the custom ones."""
 ISB_IFRECV, ISB_IFDROP, ISB_OSDROP = 4, 5, 7
 SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 
@@ -52,25 +55,145 @@ SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 NOTE = b"pylog "
 """How a comment begins that holds a Note."""
 
+MAXIMUM_COUNT = 2**63 - 1
+"""More of anything a file cannot have counted: at 10^9 a second that takes 292 years. A larger
+number is a negative one, or was never a count."""
+MAXIMUM_TICKS = 2**64 - 1
+"""The last time of a block, in nanoseconds since 1970: 2554-07-21T23:34:33.709551615Z."""
+MAXIMUM_OPTION = 2**16 - 1
+"""How many bytes the value of an option can have."""
+MAXIMUM_NAME, MAXIMUM_REASON, NAMES, OCTETS = 512, 6000, 20, 8000
+"""How much a note holds: characters of a name and of a reason, names, and bytes of damage. JSON
+makes at most 6 bytes of a character, so that a note fits into an option."""
+MAXIMUM_OCTETS = 1 << 18
+"""How many bytes of damage are kept in notes."""
+MARK = "..."
+"""The end of a text that was shortened."""
+
+_MINIMUM_NS, _MAXIMUM_NS = -62135596800 * 10**9, (MAX_SECONDS + 1) * 10**9 - 1
+_RANGES = {
+    "count": (0, MAXIMUM_COUNT),
+    "size": (0, MAXIMUM_COUNT),
+    "seq": (0, 2**32 - 1),
+    "interface": (0, 2**32 - 1),
+    "timestamp": (_MINIMUM_NS, _MAXIMUM_NS),
+    "observed": (_MINIMUM_NS, _MAXIMUM_NS),
+}
+
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What pylog tells that pcapng has no field for: a comment, "pylog " and JSON.
+    """What pylog keeps that pcapng has no field for: a comment, "pylog " and JSON.
 
     interfaces   of a packet: names of interfaces from here on, by the numbers in the packets;
                  null for one that has none any more
-    lost         records were lost before the packet, or after the last one (in an interface's
-                 statistics), and how that was seen
-    count        how many; None: nobody knows. Before a packet, epb_dropcount is for known ones
+    lost         a loss was reported before the packet, or after the last one (in an interface's
+                 statistics), and why; "" without a reason. The fields from `source` to `octets` are
+                 those of LossRecord, times in nanoseconds since 1970, raw bytes in hex
+    octets       without `lost`: more of the bytes of the note before
+    interface    of the section, that lost them
+    source       without it, by an older pylog: nothing is known of the loss but why and `count`
+    timestamp, observed   without `lost`: the packet's time, which its block cannot hold
     unobserved   of an interface: the times are the kernel's, nobody noted when he received
     """
 
     interfaces: dict[int, str | None] = {}
     lost: str | None = None
+    source: str | None = None
+    layout: str | None = None
+    queue: str | None = None
+    seq: int | None = None
     count: int | None = None
+    size: int | None = None
+    timestamp: int | None = None
+    observed: int | None = None
+    octets: str | None = None
+    interface: int | None = None
     unobserved: bool = False
 
     def comment(self) -> bytes:
         return NOTE + msgspec.json.encode(self)
+
+    def impossible(self) -> tuple[str, int, str] | None:
+        """The first number that nothing real can have: its name, itself, and what is possible."""
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                return name, value, f"{least} to {most}"
+        for number in self.interfaces:
+            if not 0 <= number < 2**32:
+                return "interface", number, f"0 to {2**32 - 1}"
+        return None
+
+    def loss(self) -> LossRecord | None:
+        """The loss that it tells of; None for none, and for one of an older pylog."""
+        if self.lost is None or self.source is None:
+            return None
+        return LossRecord(
+            source=self.source,
+            layout=self.layout or "unknown",
+            timestamp_ns=self.timestamp,
+            observed_ns=self.observed,
+            seq=self.seq,
+            count=self.count,
+            size=self.size,
+            queue=self.queue,
+            reason=self.lost or None,
+            raw=self.damaged(),
+        )
+
+    def damaged(self) -> bytes | None:
+        """The bytes that it holds."""
+        try:
+            return bytes.fromhex(self.octets or "") or None
+        except ValueError:
+            return None
+
+
+def loss_notes(loss: LossRecord, interface: int | None = None) -> Iterator[Note]:
+    """The notes of a loss, the first with all of it but for octets that need more.
+
+    interface   of the section, that lost them
+    A text that is too long is shortened, with MARK at its end; a number that no reader would
+    believe becomes part of the reason.
+    """
+    numbers = {"seq": loss.seq, "count": loss.count, "size": loss.size,
+               "timestamp": loss.timestamp_ns, "observed": loss.observed_ns}  # fmt: skip
+    reason = loss.reason or ""
+    for name, value in numbers.items():
+        if value is not None and not _RANGES[name][0] <= value <= _RANGES[name][1]:
+            reason += f"; {name} {value}"
+            numbers[name] = None
+    raw = (loss.raw or b"")[:MAXIMUM_OCTETS]
+    yield Note(
+        lost=_shortened(reason, MAXIMUM_REASON),
+        source=_shortened(loss.source, MAXIMUM_NAME),
+        layout=_shortened(loss.layout, MAXIMUM_NAME),
+        queue=None if loss.queue is None else _shortened(loss.queue, MAXIMUM_NAME),
+        seq=numbers["seq"],
+        count=numbers["count"],
+        size=numbers["size"],
+        timestamp=numbers["timestamp"],
+        observed=numbers["observed"],
+        octets=raw[:OCTETS].hex() or None,
+        interface=interface,
+    )
+    for at in range(OCTETS, len(raw), OCTETS):
+        yield Note(octets=raw[at : at + OCTETS].hex())
+
+
+def name_notes(names: dict[int, str | None]) -> Iterator[Note]:
+    """The notes of interfaces' names, as many as it takes; what is too long is shortened."""
+    numbers = list(names)
+    for at in range(0, len(numbers), NAMES):
+        some = {number: names[number] for number in numbers[at : at + NAMES]}
+        yield Note(interfaces={number: None if name is None else _shortened(name, MAXIMUM_NAME)
+                               for number, name in some.items()})  # fmt: skip
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, of which UTF-8 can be made, in at most so many characters."""
+    text = text[: most + 1].encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= most else text[: most - len(MARK)] + MARK
 
 
 def note(comment: bytes) -> Note | None:
@@ -181,7 +304,15 @@ def pcap_packet(
     return plans(order)["pcap packet"].pack(head) + data
 
 
+def ticks(time_ns: int) -> int:
+    """The nearest time that a block can hold, in nanoseconds since 1970."""
+    return min(max(time_ns, 0), MAXIMUM_TICKS)
+
+
 def _option(code: int, value: bytes, order: str) -> bytes:
+    """An option; of a text that is too long the beginning, with MARK at its end."""
+    if len(value) > MAXIMUM_OPTION:
+        value = value[: MAXIMUM_OPTION - len(MARK)] + MARK.encode()
     head = plans(order)["option"].pack({"code": code, "length": len(value)})
     return head + value + bytes(-len(value) % 4)
 
@@ -206,7 +337,7 @@ def section_block(
     texts = ((OPT_COMMENT, comment), (SHB_HARDWARE, hardware), (SHB_OS, os),
              (SHB_USERAPPL, application))  # fmt: skip
     fields = {"byte_order": BYTE_ORDER_MAGIC, "major": 1, "minor": 0, "section_length": -1}
-    options = [(code, text.encode()) for code, text in texts if text]
+    options = [(code, text.encode("utf-8", "backslashreplace")) for code, text in texts if text]
     return _block("section", SHB, fields, b"", options, order)
 
 
@@ -217,8 +348,8 @@ def interface_block(
     """A pcapng interface whose packets have times in nanoseconds; ipl: description = layout."""
     texts = (
         (OPT_COMMENT, comment),
-        (IF_NAME, name.encode()),
-        (IF_DESCRIPTION, description.encode()),
+        (IF_NAME, name.encode("utf-8", "backslashreplace")),
+        (IF_DESCRIPTION, description.encode("utf-8", "backslashreplace")),
     )
     options = [(code, text) for code, text in texts if text] + [(IF_TSRESOL, b"\x09")]
     fields = {"linktype": linktype, "reserved": 0, "snaplen": snaplen}
@@ -241,10 +372,10 @@ def packet_block(
 ) -> bytes:  # fmt: skip
     """A pcapng enhanced packet; `dropped` packets were lost between it and the one before.
 
-    A time after the year 2554 does not fit, and becomes the last that does.
+    A time before 1970 or after 2554 does not fit, and becomes the nearest that does: a Note in the
+    comments has to tell the right one.
     """
-    if observed_ns > 2**64 - 1:
-        observed_ns = 2**64 - 1
+    observed_ns = ticks(observed_ns)
     kept = len(data)
     if length is None:
         length = kept
@@ -254,7 +385,7 @@ def packet_block(
         size = head + kept + pad + 4
         return pack(EPB, size, interface, high, low, kept, length) + data + ends[pad](size)
     fields = {"interface": interface, "high": high, "low": low, "caplen": kept, "len": length}
-    count = min(dropped, 2**64 - 1).to_bytes(8, BYTEORDER[order])
+    count = min(dropped, MAXIMUM_COUNT).to_bytes(8, BYTEORDER[order])
     options = [(OPT_COMMENT, comment) for comment in comments]
     if dropped:
         options.append((EPB_DROPCOUNT, count))
@@ -266,7 +397,7 @@ def packet_blocks(
 ) -> bytes:
     """Enhanced packets as `packet_block` makes them, all received at one time."""
     head, pack, ends = _plain_packet(order)
-    observed_ns = min(observed_ns, 2**64 - 1)
+    observed_ns = ticks(observed_ns)
     high, low = observed_ns >> 32, observed_ns & 0xFFFFFFFF
     parts: list[bytes] = []
     for packet, interface in zip(packets, interfaces, strict=True):
@@ -282,9 +413,9 @@ def statistics_block(
     comments: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
     """The counts of a pcapng interface: packets received, and packets that were lost."""
-    observed_ns = min(observed_ns, 2**64 - 1)
+    observed_ns = ticks(observed_ns)
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF}
     counts = ((ISB_IFRECV, received), (ISB_IFDROP, dropped))
     options = [(OPT_COMMENT, comment) for comment in comments]
-    options += [(c, min(n, 2**64 - 1).to_bytes(8, BYTEORDER[order])) for c, n in counts]
+    options += [(c, min(n, MAXIMUM_COUNT).to_bytes(8, BYTEORDER[order])) for c, n in counts]
     return _block("statistics", ISB, fields, b"", options, order)

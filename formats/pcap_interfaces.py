@@ -38,12 +38,14 @@ REFUSED = -1
 class Interface(msgspec.Struct):
     """An interface of a capture.
 
-    number   its place among all interfaces of the file, sections before this one included
-    units    time stamps count 1/units seconds, from `offset_s` seconds after 1970
-    names    of network interfaces, by their numbers in its packets
-    stream   of the packets' format, where the interface names their layout
-    dropped  (offset, isb_ifdrop, isb_osdrop) of its last statistics block
-    refused  why its packets cannot be read
+    number     its place among all interfaces of the file, sections before this one included
+    units      time stamps count 1/units seconds, from `offset_s` seconds after 1970
+    names      of network interfaces, by their numbers in its packets
+    stream     of the packets' format, where the interface names their layout
+    dropped    (offset, isb_ifdrop, isb_osdrop) of its last statistics block
+    claimed    how many records were lost by the counts in its packets' blocks
+    reported   how many of those were reported already, by notes or for those counts
+    refused    why its packets cannot be read
     """
 
     number: int
@@ -56,6 +58,8 @@ class Interface(msgspec.Struct):
     names: dict[int, str] = {}
     stream: Stream | None = None
     dropped: tuple[int, int, int] | None = None
+    claimed: int = 0
+    reported: int = 0
     refused: str = ""
 
     def observed_ns(self, ticks: int | None) -> int | None:

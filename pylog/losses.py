@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from pylog.formats import Dropped, DroppedInAll, Numbers
+from pylog.formats import Dropped, DroppedInAll, Numbers, Reported
+from pylog.formats.pcap_blocks import MAXIMUM_COUNT
 from pylog.record import LossRecord, Record, queue_of
 
 Continues = Callable[[int], bool]
@@ -73,7 +74,21 @@ class Losses:
             self._doubt, self._doubtful = item, set()
         else:
             before = self._told.count or 0 if self._told else 0
-            self._told = Dropped(item.offset, before + item.count, item.reason, item.interface)
+            count = min(before + item.count, MAXIMUM_COUNT)
+            self._told = Dropped(item.offset, count, item.reason, item.interface)
+
+    def reported(self, item: Reported) -> None:
+        """A loss was reported before, by whoever wrote the file: a gap that is the same is not
+        found again. Any other gap is, so that a report cannot hide one.
+        """
+        loss = item.loss
+        if loss.count is None:
+            return
+        self._count(item.interface, loss.count)
+        if loss.seq is not None and loss.queue is not None and loss.count < 0x80000000:
+            numbers = self._expected.of(item.interface)
+            if numbers.setdefault(loss.queue, loss.seq) == loss.seq:
+                numbers[loss.queue] = (loss.seq + loss.count) & 0xFFFFFFFF
 
     def restart(self) -> None:
         """From here on any number may come next."""

@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
+import msgspec
+
 from pylog.ahead import REACH, Ahead
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, known
@@ -37,6 +39,7 @@ from pylog.formats import (
     Interfaces,
     Item,
     Message,
+    Reported,
 )
 from pylog.losses import Losses
 from pylog.record import LossRecord, Record, json_shape, queue_of
@@ -642,9 +645,19 @@ class Reader(Records):
             self._flawed(item.error)
         elif isinstance(item, Dropped):
             self._losses.tell(item)
+        elif isinstance(item, Reported):
+            return self._reported(item)
         elif isinstance(item, Interfaces):
             item.learn()
         return None
+
+    def _reported(self, item: Reported) -> LossRecord:
+        """A loss as it was reported when the file was written; damage counts as damage again."""
+        self._losses.reported(item)
+        self.malformed += item.loss.size is not None
+        offset = None if self._unplaced else item.offset
+        raw = item.loss.raw if self._raw else None
+        return self._said(msgspec.structs.replace(item.loss, offset=offset, raw=raw))
 
     def _decode(self, message: Message) -> Record:
         """The record of the next message, or first what was lost before it."""

@@ -9,7 +9,7 @@ out of the JSON. Every name is explained under "The JSON" in README.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -183,14 +183,18 @@ class LossRecord(
 
     def told(self) -> str:
         """What was lost, where and why, for people."""
-        if self.count is not None:
-            what = f"{self.count} records"
-        elif self.size is not None:
-            what = f"{self.size} bytes"
-        else:
-            what = "an unknown number of records"
         where = "" if self.offset is None else f" at offset {self.offset}"
-        return f"lost {what}{where}: {self.reason}"
+        why = "" if self.reason is None else f": {self.reason}"
+        return f"lost {self.amount()}{where}{why}"
+
+    def amount(self) -> str:
+        """How much was lost, for people."""
+        found = []
+        if self.count is not None:
+            found.append("1 record" if self.count == 1 else f"{self.count} records")
+        if self.size is not None:
+            found.append(f"{self.size} bytes")
+        return ", ".join(found) or "an unknown number of records"
 
 
 Record = PacketRecord | FlowRecord | LossRecord
@@ -216,12 +220,13 @@ def escape(text: str) -> str:
 
 _put = msgspec.structs.force_setattr
 _encoder = msgspec.json.Encoder()
+_EPOCH = datetime(1970, 1, 1)
 _THOUSAND = [f"{n:03}" for n in range(1000)]
 
 
 def _second_text(second: int) -> str:
     """A second since 1970 as "2023-11-14T22:14:21", in UTC."""
-    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+    return (_EPOCH + timedelta(seconds=second)).isoformat()
 
 
 _seconds = Memo(_second_text)
@@ -269,7 +274,8 @@ def json_shape(record: Record) -> Any:
         _put(shape, "packets", _json_counters(record.packets))
         _put(shape, "bytes", _json_counters(record.bytes))
     elif type(record) is LossRecord:
-        _put(shape, "count", json_number(record.count))
+        for name in ("count", "size", "offset"):
+            _put(shape, name, json_number(getattr(record, name)))
     return shape
 
 

@@ -50,11 +50,9 @@ def read(source: Any, **options: Any) -> list[pylog.Record]:
 
 
 def shape(record: pylog.Record) -> Any:
-    """The record's JSON but for its place. Damage comes back as a damaged packet of a capture."""
+    """The record's JSON but for its place."""
     told = msgspec.json.decode(pylog.to_json(record))
     told.pop("offset", None)
-    if "size" in told:
-        return {"kind": "loss", "raw": record.raw and record.raw[-40:]}
     return told
 
 
@@ -140,8 +138,7 @@ def test_damaged_bytes_are_kept(name: str) -> None:
     dump = samples.FIXTURES / name
     bad = [r.raw for r in read(dump) if isinstance(r, LossRecord) and r.size]
     again = [r.raw for r in read(write(read(dump))) if isinstance(r, LossRecord) and r.size]
-    head = 16 if "nflog" in name else 0  # a packet of NFLOG has no nlmsghdr
-    assert [b[head:] for b in bad if b] == [b[head:] for b in again if b] and len(bad) > 0
+    assert bad == again and any(bad)
 
 
 def test_a_record_without_its_bytes_is_refused() -> None:
@@ -166,7 +163,7 @@ def test_any_time_of_the_kernel_can_be_written(second: int) -> None:
     ("losses", "counts"),
     [
         ([lost(5)], [5]),
-        ([lost(5), lost(7)], [12]),
+        ([lost(5), lost(7)], [5, 7]),
         ([lost(None)], [None]),
         ([lost(2**40)], [2**40]),
         ([], []),

@@ -132,6 +132,7 @@ class Printer:
         self._dated, self._safe, self._verbose = dated, safe, verbose
         self._header, self._packet, self._body = header, packet, body
         self._expected: dict[str, int] = {}
+        self._untold = 0
         self._later: dict[str, bool] = {}
         """Layouts of which there was a record from after 4.1.0."""
 
@@ -145,7 +146,9 @@ class Printer:
         if record.source != "ipl":
             raw, layout = self._encoder.encode(record), self._encoder.layout.name
         if isinstance(record, LossRecord):
-            if record.count is None or record.source != "ipl":
+            gap = record.seq is not None and record.count is not None
+            if not (gap and record.source == "ipl" and self._tells_gaps(record)):
+                self._untold += record.source == "ipl"
                 _log.warning("%s", record.told())
             return None
         if raw is None:
@@ -159,8 +162,21 @@ class Printer:
         return self._entry(self._other.layout.name, log_of(record), text, raw) if text else None
 
     def report(self) -> list[str]:
-        """What of other systems' records has no text, as sentences."""
-        return self._encoder.report() + ([] if self._other is None else self._other.report())
+        """What has no text, of other systems' records and of losses, as sentences."""
+        found = self._encoder.report() + ([] if self._other is None else self._other.report())
+        if self._untold:
+            found.append(f"losses that are not in the text: {self._untold}")
+            self._untold = 0
+        return found
+
+    def _tells_gaps(self, loss: LossRecord) -> bool:
+        """Whether ipmon's text tells of a gap in the numbers."""
+        if self._edition is not None:
+            return self._edition.missed
+        try:
+            return _source(loss.layout, log_of(loss)).edition.missed
+        except (ValueError, KeyError):  # a file may name any layout
+            return False
 
     def _entry(self, layout: str, log: str, raw: bytes, own: bytes) -> Entry:
         """The entry of a record; `own` are its bytes before they were converted."""

@@ -4,8 +4,10 @@ An interface of the file is a log: an NFLOG group, or ipf, nat or state of IPFil
 which, its description the layout. Logs of the same name from several machines, as in a merged
 capture, are several interfaces: a record whose number does not go on, though nothing was reported
 lost, is of another one. A packet's time is that of receipt, the kernel's own is in the
-message. Losses are epb_dropcount; for what pcapng has no field for (names of network interfaces,
-losses of an unknown number) there are comments, see formats.pcap_blocks.Note.
+message. For what pcapng has no field for there are comments, see formats.pcap_blocks.Note: names of
+network interfaces, times that do not fit, and every loss, in its place. Damaged bytes are in the
+note of their loss and are no packet, which another program might read as one. The number of lost
+records is in epb_dropcount and isb_ifdrop as well, for other programs.
 
 Each flush is one write of whole blocks, so that a file that ends suddenly lacks its last block at
 most.
@@ -13,6 +15,7 @@ most.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 import time
@@ -26,12 +29,16 @@ import pylog
 from pylog import outputs
 from pylog.formats import Copied, Interfaces, modules
 from pylog.formats.pcap_blocks import (
+    MAXIMUM_COUNT,
     Note,
     interface_block,
+    loss_notes,
+    name_notes,
     packet_block,
     packet_blocks,
     section_block,
     statistics_block,
+    ticks,
 )
 from pylog.memo import Bounded
 from pylog.options import Option
@@ -45,7 +52,8 @@ OPTIONS = (
 )  # fmt: skip
 
 BATCH = 1 << 16
-TOLD = "told by the capture file"
+LOSSES = 64
+"""So many losses are kept for the next packet at most, and what they take in bytes is bounded."""
 
 
 MOST_CHAINS = 64
@@ -80,7 +88,9 @@ class Output(outputs.Output):
         """The interfaces of each log, the last used one at the end."""
         self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
         """By its id, a record of Copied.likes; of messages like it the file says all already."""
-        self._lost: LossRecord | None = None
+        self._losses: list[bytes] = []
+        """Notes for the next packet, in their order."""
+        self._losses_size = 0
         self._last_ns = 0
         self._order = "<" if sys.byteorder == "little" else ">"
         self._begun = False
@@ -103,18 +113,17 @@ class Output(outputs.Output):
         )
 
     def write(self, record: Record) -> None:
-        raw = record.raw
         if isinstance(record, LossRecord):
             self._note(record)
-        elif raw is None:
+            return
+        raw = record.raw
+        if raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
         module = _formats().get(record.source)
-        if raw is not None and module is not None:
+        if module is not None:
             packet, order, length = module.capture(raw, record.layout)
-            if isinstance(record, LossRecord):  # its lengths are not to be believed
-                length = len(packet)
             is_packet = isinstance(record, PacketRecord)
             numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
             observed = record.observed_ns is not None
@@ -125,11 +134,12 @@ class Output(outputs.Output):
         """Write messages as Reader.read_copies gives them."""
         likes, packets, time_ns = copied.likes, copied.packets, copied.observed_ns
         self._last_ns, at = time_ns, 0
+        plain = time_ns == ticks(time_ns)
         while at < len(packets):
             interfaces = []
             for like in likes[at:]:
                 told = self._told.get(id(like))
-                if told is None:
+                if told is None or not plain:
                     break
                 interfaces.append(told[1])
             if interfaces:
@@ -151,16 +161,35 @@ class Output(outputs.Output):
                 at += 1
 
     def _note(self, loss: LossRecord) -> None:
-        """Keep word of a loss for the next packet; damage is one, with bytes that stay a packet."""
+        """Keep the notes of a loss for the next packet."""
         self._told.clear()
-        of_the_file = loss.source not in _formats()  # and of none of its packets
-        if of_the_file or (loss.count is None and loss.size is None):
-            self._lost = loss
-        elif loss.count is not None:
-            interface = self._interface(loss, loss.observed_ns is not None)
-            interface.lost += loss.count
-            interface.dropped += loss.count
-            interface.following = _following(loss)
+        interface = None
+        if loss.count and loss.queue is not None and loss.source in _formats():
+            with contextlib.suppress(ValueError):  # of a layout that there is not
+                interface = self._interface(loss, loss.observed_ns is not None)
+                interface.lost = min(interface.lost + loss.count, MAXIMUM_COUNT)
+                interface.dropped = min(interface.dropped + loss.count, MAXIMUM_COUNT)
+                interface.following = _following(loss)
+        number = None if interface is None else interface.number
+        notes = [note.comment() for note in loss_notes(loss, number)]
+        self._losses += notes
+        self._losses_size += sum(map(len, notes))
+        if len(self._losses) >= LOSSES or self._losses_size > BATCH:
+            self._write_losses()
+
+    def _write_losses(self) -> None:
+        """Write the notes that are kept with the statistics of an interface, any will do."""
+        if not self._interfaces:
+            block = interface_block(next(iter(_formats().values())).LINKTYPES[0], order=self._order)
+            self._interfaces.append(_Interface(0))
+            self._add(block)
+        self._add(self._statistics(self._interfaces[0], self._losses))
+        self._losses, self._losses_size = [], 0
+
+    def _statistics(self, interface: _Interface, comments: Sequence[bytes] = ()) -> bytes:
+        return statistics_block(interface.number, self._last_ns, order=self._order,
+                                received=interface.received, dropped=interface.dropped,
+                                comments=comments)  # fmt: skip
 
     def _packet(
         self, record: Record, packet: bytes, length: int, order: str,
@@ -181,46 +210,53 @@ class Output(outputs.Output):
                 self._blocks.clear()
             self._add(self._section())
         interface = self._interface(record, observed)
-        if not isinstance(record, LossRecord):
-            interface.following = _following(record)
+        interface.following = _following(record)
         names = self._new_names(interface, record, numbers)
         comments: Sequence[bytes] = ()
-        if names or self._lost is not None:
-            lost = None if self._lost is None else self._lost.reason or "nobody said how"
-            comments = [Note(interfaces=names, lost=lost).comment()]
+        unheld = time_ns is not None and time_ns != ticks(time_ns)
+        if names or self._losses or unheld:
+            comments = [*self._losses, *(note.comment() for note in name_notes(names))]
+            if unheld:
+                note = Note(observed=time_ns) if observed else Note(timestamp=time_ns)
+                comments.append(note.comment())
         if time_ns is not None:
             self._last_ns = time_ns
         self._add(packet_block(packet, self._last_ns, interface.number, length=length,
                                dropped=interface.lost, comments=comments,
                                order=self._order))  # fmt: skip
-        self._lost, interface.lost = None, 0
+        interface.lost = 0
+        if self._losses:
+            self._losses, self._losses_size = [], 0
         interface.received += 1
         return interface
 
     def _interface(self, record: Record, observed: bool) -> _Interface:
-        """The interface of the record's log whose numbers it goes on with, or else a new one."""
+        """The interface of the record's log whose numbers it goes on with, or else a new one.
+
+        Raises ValueError for a layout that does not exist.
+        """
         queue = queue_of(record)
         interfaces = self._logs.setdefault((record.layout, queue, observed), [])
         if interfaces and (record.seq is None or interfaces[-1].following in (None, record.seq)):
             return interfaces[-1]
         for interface in interfaces:
-            if interface.following in (None, record.seq) or len(interfaces) == MOST_CHAINS:
+            if interface.following in (None, record.seq):
                 interfaces.remove(interface)
                 break
         else:
+            if len(interfaces) == MOST_CHAINS:
+                return interfaces[-1]
+            module = _formats()[record.source]
+            block = interface_block(
+                module.LINKTYPES[0],
+                name=f"{record.source}:{queue}",
+                description=module.described(record.layout, queue),
+                comment=b"" if observed else Note(unobserved=True).comment(),
+                order=self._order,
+            )
             interface = _Interface(len(self._interfaces))
             self._interfaces.append(interface)
-            module = _formats()[record.source]
-            note = b"" if observed else Note(unobserved=True).comment()
-            self._add(
-                interface_block(
-                    module.LINKTYPES[0],
-                    name=f"{record.source}:{queue}",
-                    description=module.described(record.layout, queue),
-                    comment=note,
-                    order=self._order,
-                )
-            )
+            self._add(block)
         interfaces.append(interface)
         return interface
 
@@ -259,16 +295,10 @@ class Output(outputs.Output):
 
     def _end_section(self) -> None:
         """Write what is left to tell of the section's interfaces."""
-        if self._lost is not None and not self._interfaces and self._lost.source in _formats():
-            self._interface(self._lost, self._lost.observed_ns is not None)
+        if self._losses:
+            self._write_losses()
         for interface in self._interfaces:
-            notes = [Note(lost=TOLD, count=interface.lost)] if interface.lost else []
-            if self._lost is not None:
-                notes.append(Note(lost=self._lost.reason or "nobody said how"))
-                self._lost = None
-            self._add(statistics_block(interface.number, self._last_ns, order=self._order,
-                                       received=interface.received, dropped=interface.dropped,
-                                       comments=[note.comment() for note in notes]))  # fmt: skip
+            self._add(self._statistics(interface))
         self._interfaces = []
         self._logs = {}
         self._told.clear()

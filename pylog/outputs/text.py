@@ -241,15 +241,8 @@ def _flow(record: FlowRecord) -> Iterator[str]:
 
 
 def _loss(record: LossRecord) -> Iterator[str]:
-    if record.size is not None:
-        where = "" if record.offset is None else f" at offset {record.offset}"
-        yield f"LOST {record.size} bytes{where}"
-    else:
-        count = (
-            "an unknown number of records" if record.count is None else f"{record.count} records"
-        )
-        count = "1 record" if record.count == 1 else count
-        queue = f"group {record.queue}" if record.source == "nflog" else record.queue
-        yield f"LOST {count}" + (f" of {queue}" if record.queue else "")
+    where = "" if record.size is None or record.offset is None else f" at offset {record.offset}"
+    queue = f"group {record.queue}" if record.source == "nflog" else record.queue
+    yield f"LOST {record.amount()}{where}" + (f" of {queue}" if record.queue else "")
     if record.reason:
         yield f"({record.reason})"

@@ -21,7 +21,15 @@ from pylog import backends
 from pylog.backends import Backend
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Dropped, Flaw, Item, Message, Stream, columns
+from pylog.formats import (
+    Begun,
+    Damage,
+    Interfaces,
+    Item,
+    Message,
+    Stream,
+    columns,
+)
 from pylog.formats.columns import Columns, Numbers, Rows
 from pylog.reader import OnError, Reader, interface_of
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
@@ -344,7 +352,7 @@ def offset_of(item: Item, base: int) -> int:
     """Where in the input an item is; `base` is the offset of the data that it was found in."""
     if isinstance(item, Message):
         return base + item.start
-    return item.offset if isinstance(item, Damage | Dropped | Flaw) else base
+    return base if isinstance(item, Begun | Interfaces) else item.offset
 
 
 class _Gathered:

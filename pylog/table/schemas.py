@@ -7,7 +7,8 @@ number, and a name that begins with # gets one more in front: so no two values b
 
 Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; `family` tells an IPv4 address from an IPv6 one that
 looks like this. `saddr_text` and the like are their text, made when they are asked for by name. A
-time after 2262-04-11 does not fit into 64 bits of nanoseconds: it is null, and in `extra` as text.
+time after 2262-04-11 or before 1677-09-22 does not fit into 64 bits of nanoseconds: it is null, and
+in `extra` as text.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     },
     "loss": {
         **_SHARED, "count": pa.uint64(), "size": pa.int64(), "queue": WORD, "reason": WORD,
+        "extra": WORD,
     },
 }  # fmt: skip
 TEXTS: dict[str, dict[str, str]] = {
@@ -126,11 +128,12 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
     arrays = []
     for column in wanted:
         field, convert = reading(kind, column.name)
-        values = [getattr(record, field) for record in records]
         if column.name == "extra":
             values = [_extra(record) for record in records]
-        elif convert is not None:
-            values = [None if value is None else convert(value) for value in values]
+        else:
+            values = [getattr(record, field) for record in records]
+            if convert is not None:
+                values = [None if value is None else convert(value) for value in values]
         arrays.append(pa.array(values, column.type))
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
 
@@ -156,12 +159,11 @@ def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
 
 
 def _time(time_ns: int) -> int | None:
-    return time_ns if time_ns <= MAX_NS else None
+    return time_ns if -MAX_NS <= time_ns <= MAX_NS else None
 
 
-def _counted(count: int) -> int:
-    """How many were lost, as far as the column can say: a capture may claim any number."""
-    return min(max(count, 0), 2**64 - 1)
+def _counted(count: int) -> int | None:
+    return count if 0 <= count < 2**64 else None
 
 
 def _vlans(tags: tuple[Vlan, ...]) -> list[dict[str, Any]]:
@@ -169,12 +171,14 @@ def _vlans(tags: tuple[Vlan, ...]) -> list[dict[str, Any]]:
 
 
 def _extra(record: Record) -> str | None:
-    """What has no column of its own, as JSON."""
-    assert not isinstance(record, LossRecord)
-    extra = record.extra
+    """What has no column of its own, or does not fit into it, as JSON."""
+    extra = None if isinstance(record, LossRecord) else record.extra
     for name, time_ns in (("timestamp", record.timestamp_ns), ("observed", record.observed_ns)):
-        if time_ns is not None and time_ns > MAX_NS:
+        if time_ns is not None and _time(time_ns) is None:
             extra = (extra or {}) | {name: rfc3339(time_ns)}
+    count = record.count
+    if isinstance(record, LossRecord) and count is not None and _counted(count) is None:
+        extra = (extra or {}) | {"count": str(count)}
     return None if extra is None else json_text(extra)
 
 
