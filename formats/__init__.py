@@ -37,6 +37,11 @@ HEAD = 1 << 16
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
 
+IN_STEP = 8
+"""After damage, so many messages must follow each other before the length of one that is cut off is
+believed: what was taken for a message may have been none.
+"""
+
 MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
 
@@ -209,6 +214,8 @@ class Stream(ABC):
         """How many of the bytes given to the last `split` are dealt with."""
         self.damage: Damage | None = None
         """Damage whose end has not been found yet."""
+        self._steps = IN_STEP
+        """How many items came before the ones in hand, since damage ended last."""
         self.final = False
         """Whether the data of the last `split` was the last there is."""
         self.other = 0
@@ -343,7 +350,7 @@ class Stream(ABC):
                     error = self.error(
                         pos, "message", f"cut off after {size - pos} bytes", f"at least {end - pos}"
                     )
-                    if not self.is_cut(data, pos):
+                    if self._steps + len(items) < IN_STEP or not self.is_cut(data, pos):
                         raise error
                     self.damage = Damage(self.base + pos, 0, error)
                     pos = size
@@ -359,6 +366,7 @@ class Stream(ABC):
         if final and self.damage is not None:
             self._close_damage(pos, items)
         self.used = pos
+        self._steps += len(items)
         return items
 
     def error(self, pos: int, field: str, found: object, expected: object) -> DecodeError:
@@ -424,6 +432,7 @@ class Stream(ABC):
         self.damage.size = self.base + pos - self.damage.offset
         items.append(self.damage)
         self.damage = None
+        self._steps = -len(items)
 
 
 class Guess(msgspec.Struct):

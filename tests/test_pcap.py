@@ -315,12 +315,14 @@ def test_an_interface_that_names_its_layout_is_believed() -> None:
     assert layouts == ["ipl-4.1-lp64le"] * 20 + ["ipl-5.1.2-lp64le"] * 61
 
 
-def test_an_absurd_drop_count_stays_a_number_that_json_can_hold() -> None:
+def test_an_absurd_drop_count_is_damage_and_its_packet_is_read() -> None:
     data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
-    data += pcap_blocks.packet_block(NFLOG[16:], TIME, dropped=2**64 - 1)
-    loss = read(data)[0]
-    assert loss.count == 2**64 - 1
-    assert b'"count":"18446744073709551615"' in pylog.to_json(loss)
+    block = pcap_blocks.packet_block(NFLOG[16:], TIME, dropped=12345)
+    data += block.replace(struct.pack("<Q", 12345), b"\xff" * 8)
+    damage, packet = read(data)
+    assert isinstance(damage, LossRecord) and damage.count is None and damage.size == 8
+    assert damage.reason == f"epb_dropcount {2**64 - 1}, but expected 0 to {2**63 - 1}"
+    assert isinstance(packet, PacketRecord)
 
 
 def test_every_drop_count_is_told_whatever_follows_it() -> None:
