@@ -660,6 +660,10 @@ class Stream(BaseStream):
         if module is None:
             self.other += 1
             return
+        if start == end:
+            reason = f"nothing was captured of a packet of {length} bytes"
+            items.append(Dropped(self.base + start, None, reason, interface.number))
+            return
         before = len(items)
         origin = None
         try:
