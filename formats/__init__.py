@@ -37,6 +37,10 @@ HEAD = 1 << 16
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
 
+MAXIMUM_COUNT = 2**63 - 1
+"""More of anything a file cannot have counted: at 10^9 a second that takes 292 years. A larger
+number is a negative one, or was never a count."""
+
 MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
 

@@ -22,6 +22,7 @@ import msgspec
 from pylog.errors import DecodeError
 from pylog.formats import (
     HEAD,
+    MAXIMUM_COUNT,
     Begun,
     Damage,
     Dropped,
@@ -45,7 +46,6 @@ from pylog.formats.pcap_blocks import (
     IF_TSRESOL,
     ISB,
     MAXIMUM_BLOCK,
-    MAXIMUM_COUNT,
     MAXIMUM_OCTETS,
     MAXIMUM_SNAPLEN,
     OCTETS,

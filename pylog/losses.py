@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pylog.formats import Dropped, Numbers
-from pylog.formats.pcap_blocks import MAXIMUM_COUNT
+from pylog.formats import MAXIMUM_COUNT, Dropped, Numbers
 from pylog.record import LossRecord, Record, queue_of
 
 
