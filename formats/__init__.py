@@ -42,6 +42,10 @@ IN_STEP = 8
 believed: what was taken for a message may have been none.
 """
 
+MAXIMUM_COUNT = 2**63 - 1
+"""More of anything a file cannot have counted: at 10^9 a second that takes 292 years. A larger
+number is a negative one, or was never a count."""
+
 MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
 

@@ -334,8 +334,10 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
         f["isl_ps"] = f["isl_ps"][:2]
     packet = message[plan.size :]
     if kind.host_order_ip and packet[:1] and packet[0] >> 4 == 4:
-        return plan.pack(f) + swapped(scrubber.packet(swapped(packet)))
-    return plan.pack(f) + scrubber.packet(packet)
+        scrubbed = swapped(scrubber.packet(swapped(packet)))
+    else:
+        scrubbed = scrubber.packet(packet)
+    return plan.pack(f) + packet[:1] + scrubbed[1:]  # ip_v and ip_hl stay, wrong ones too
 
 
 def known_layouts() -> list[str]:

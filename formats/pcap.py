@@ -28,6 +28,7 @@ import msgspec
 from pylog.errors import DecodeError
 from pylog.formats import (
     HEAD,
+    MAXIMUM_COUNT,
     Begun,
     Damage,
     Dropped,
@@ -52,7 +53,6 @@ from pylog.formats.pcap_blocks import (
     ISB_OSDROP,
     MAGICS,
     MAXIMUM_BLOCK,
-    MAXIMUM_COUNT,
     MAXIMUM_OCTETS,
     MAXIMUM_SNAPLEN,
     NRB,

@@ -23,6 +23,7 @@ from construct import (
     Struct,
 )
 
+from pylog.formats import MAXIMUM_COUNT
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS, LossRecord
 
@@ -55,9 +56,6 @@ SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 NOTE = b"pylog "
 """How a comment begins that holds a Note."""
 
-MAXIMUM_COUNT = 2**63 - 1
-"""More of anything a file cannot have counted: at 10^9 a second that takes 292 years. A larger
-number is a negative one, or was never a count."""
 MAXIMUM_TICKS = 2**64 - 1
 """The last time of a block, in nanoseconds since 1970: 2554-07-21T23:34:33.709551615Z."""
 MAXIMUM_OPTION = 2**16 - 1

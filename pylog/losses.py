@@ -13,8 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pylog.formats import Dropped, DroppedInAll, Numbers, Reported
-from pylog.formats.pcap_blocks import MAXIMUM_COUNT
+from pylog.formats import MAXIMUM_COUNT, Dropped, DroppedInAll, Numbers, Reported
 from pylog.record import LossRecord, Record, queue_of
 
 Continues = Callable[[int], bool]

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pylog
-from pylog import LossRecord, PacketRecord, outputs
+from pylog import LossRecord, outputs
 from pylog.formats import ipl, nfulnl, pcap_blocks
 from pylog.record import queue_of
 

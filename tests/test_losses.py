@@ -129,6 +129,21 @@ def test_scrubbing_keeps_losses_but_not_their_bytes() -> None:
     assert not any(loss.raw for loss in losses(records))
 
 
+@pytest.mark.parametrize("first", [0x40, 0x4F, 0x60, 0x6F])
+@pytest.mark.parametrize("name", ["v5-1-2-lp64le-filter.ipf.bin", "v34-lp64be-ipf.bin"])
+def test_scrubbing_keeps_a_record_whose_ip_header_is_bad(name: str, first: int) -> None:
+    path = samples.FIXTURES / "ipl" / name
+    record = read(path)[0]
+    assert isinstance(record, PacketRecord) and record.raw and record.payload
+    at = len(record.raw) - len(record.payload)
+    damaged = record.raw[:at] + bytes([first]) + record.raw[at + 1 :]
+    (before,) = read(damaged, layout=record.layout)
+    after = Scrubbing().record(before)
+    assert isinstance(before, PacketRecord) and isinstance(after, PacketRecord)
+    assert (after.family, after.extra, after.caplen) == (before.family, before.extra, before.caplen)
+    assert after.payload and before.payload and after.payload[1:] != before.payload[1:]
+
+
 def test_a_report_cannot_hide_a_gap_in_the_numbers() -> None:
     first, *_, last = [r for r in read(SEQ) if isinstance(r, PacketRecord) and r.group == "10"][:9]
     assert isinstance(first, PacketRecord) and first.seq is not None

@@ -325,6 +325,14 @@ def test_an_absurd_drop_count_is_damage_and_its_packet_is_read() -> None:
     assert isinstance(packet, PacketRecord)
 
 
+def test_the_largest_drop_count_stays_a_number_that_json_can_hold() -> None:
+    data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
+    data += pcap_blocks.packet_block(NFLOG[16:], TIME, dropped=2**64 - 1)
+    loss = read(data)[0]
+    assert loss.count == 2**63 - 1
+    assert b'"count":"9223372036854775807"' in pylog.to_json(loss)
+
+
 def test_every_drop_count_is_told_whatever_follows_it() -> None:
     data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
     data += pcap_blocks.interface_block(1)

@@ -27,9 +27,8 @@ from typing import BinaryIO
 
 import pylog
 from pylog import outputs
-from pylog.formats import Copied, Interfaces, modules
+from pylog.formats import MAXIMUM_COUNT, Copied, Interfaces, modules
 from pylog.formats.pcap_blocks import (
-    MAXIMUM_COUNT,
     Note,
     interface_block,
     loss_notes,
