@@ -23,7 +23,7 @@ _log = logging.getLogger("pylog")
 ROUND_S = 1.0
 """How long a round of a loop takes at least, unless nothing is waited for."""
 LONG_S = 60.0
-"""A wait as long as this is noted."""
+"""A longer wait is noted."""
 STEP_BACK_S = 1.0
 """If a record is older than another before it by more, the clock was set; if not, they are out of
 order, as those of several processors may be.
@@ -147,7 +147,7 @@ class Replay(Reader):
                 if left <= 0:
                     raise TimeoutError(f"{self.backend.name}: no record was due in time")
                 due = min(due, left)
-            if due >= LONG_S and self._noted is not self._held:
+            if due > LONG_S and self._noted is not self._held:
                 self._noted = self._held
                 _log.warning("%s: the next record is due in %.3g s", self.backend.name, due)
             self.backend.sleep(due)
