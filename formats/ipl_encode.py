@@ -229,9 +229,6 @@ class Encoder:
 
     def _kept(self, fields: Fields, record: PacketRecord, payload: bytes) -> tuple[int, bytes]:
         """How many bytes are headers, and the bytes that are kept."""
-        if record.source != "ipl":  # padding of the link is no part of the packet
-            length = record.length or 0
-            payload = payload[:length] if length >= 20 else payload
         headers = min(header_size(payload), 0xFF)
         most = len(payload)
         if record.source == "ipl" and record.raw is not None:

@@ -306,16 +306,15 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
                 else:
                     usual = usual and protocol == 17
                 if usual:
+                    stated: int | None = length if length >= size else None  # as packet.believed
                     add(make(*(own + rule + (
                         "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
-                        icmp_type, icmp_code, None, length, size, None, extra, text, octets,
+                        icmp_type, icmp_code, None, stated, size, None, extra, text, octets,
                     ))))  # fmt: skip
                     continue
-            if ethertype:
-                headers = fields(packet, 0, size, ethertype, extra)
-            else:
-                family = names.FAMILIES.get(extra.get("fl_family", 0))
-                headers = (family, *(None,) * 10, size, None, extra)
+            headers = fields(packet, 0, size, ethertype, extra)
+            if not ethertype:
+                headers = (names.FAMILIES.get(extra.get("fl_family", 0)), *headers[1:])
             add(make(*(own + rule + headers + (text, octets))))
 
     return decode

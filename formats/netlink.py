@@ -6,7 +6,8 @@ to 4 bytes. Values are in network order. What an attribute holds is told by a ta
 
     {number: (name, type)}
 
-with a construct schema of fixed size, another table (nested attributes), TEXT or OCTETS as type.
+with a construct schema of fixed size, another table (nested attributes), TEXT, OCTETS or PADDING as
+type.
 `attributes` makes a construct schema of a table, for parsing and building; `scan` and `to_dict`
 read the same tables fast and with errors that tell the place.
 
@@ -56,6 +57,8 @@ TEXT = NullTerminated(GreedyBytes, require=False)
 """A string, with or without the NUL that the kernel counts."""
 OCTETS = GreedyBytes
 IPV4_ADDRESS, IPV6_ADDRESS = Bytes(4), Bytes(16)
+PADDING = Bytes(0)
+"""An empty attribute before one of 64 bits, where a machine needs it aligned (nla_align_64bit)."""
 
 Table = dict[int, tuple[str, Any]]
 
@@ -230,11 +233,15 @@ def to_dict(
 
     Numbers stay numbers (text above 2^53), addresses and strings become text, other bytes hex;
     nested attributes nested mappings. An attribute that the table lacks, or that comes again, is
-    kept in "unknown" as [number, hex]. Raises DecodeError for lengths that do not fit.
+    kept in "unknown" as [number, hex]; padding is not, which is an empty attribute also where a
+    number is due. Raises DecodeError for lengths that do not fit.
     """
     found: dict[str, Any] = {}
     for number, at, stop in scan(data, start, end, order, base):
         name, kind = table.get(number, ("", None))
+        fixed = kind is not None and not isinstance(kind, dict) and kind not in (TEXT, OCTETS)
+        if kind is PADDING or (at == stop and fixed):
+            continue
         if kind is None or name in found:
             found.setdefault("unknown", []).append([number, data[at:stop].hex()])
         elif isinstance(kind, dict):

@@ -11,7 +11,15 @@ from typing import Any
 
 from construct import Int8ub, Int16ub, Int32sb, Int32ub, Int64ub, Struct
 
-from pylog.formats.netlink import IPV4_ADDRESS, IPV6_ADDRESS, OCTETS, TEXT, Table, to_dict
+from pylog.formats.netlink import (
+    IPV4_ADDRESS,
+    IPV6_ADDRESS,
+    OCTETS,
+    PADDING,
+    TEXT,
+    Table,
+    to_dict,
+)
 
 _IP: Table = {
     1: ("CTA_IP_V4_SRC", IPV4_ADDRESS),
@@ -48,6 +56,7 @@ _PROTOINFO: Table = {
         1: ("CTA_PROTOINFO_DCCP_STATE", Int8ub),
         2: ("CTA_PROTOINFO_DCCP_ROLE", Int8ub),
         3: ("CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ", Int64ub),
+        4: ("CTA_PROTOINFO_DCCP_PAD", PADDING),
     }),
     3: ("CTA_PROTOINFO_SCTP", {
         1: ("CTA_PROTOINFO_SCTP_STATE", Int8ub),
@@ -60,6 +69,7 @@ _COUNTERS: Table = {
     2: ("CTA_COUNTERS_BYTES", Int64ub),
     3: ("CTA_COUNTERS32_PACKETS", Int32ub),
     4: ("CTA_COUNTERS32_BYTES", Int32ub),
+    5: ("CTA_COUNTERS_PAD", PADDING),
 }
 _SEQ_ADJ: Table = {
     1: ("CTA_SEQADJ_CORRECTION_POS", Int32ub),
@@ -87,15 +97,21 @@ CTA: Table = {
     20: ("CTA_TIMESTAMP", {
         1: ("CTA_TIMESTAMP_START", Int64ub),
         2: ("CTA_TIMESTAMP_STOP", Int64ub),
+        3: ("CTA_TIMESTAMP_PAD", PADDING),
     }),
     22: ("CTA_LABELS", OCTETS),
-    25: ("CTA_SYNPROXY", {
+    24: ("CTA_SYNPROXY", {
         1: ("CTA_SYNPROXY_ISN", Int32ub),
         2: ("CTA_SYNPROXY_ITS", Int32ub),
         3: ("CTA_SYNPROXY_TSOFF", Int32ub),
     }),
+    27: ("CTA_TIMESTAMP_EVENT", Int64ub),
 }  # fmt: skip
-"""enum ctattr_type, as far as the kernel writes them."""
+"""enum ctattr_type, as far as the kernel writes them: the others are of requests (CTA_NAT_SRC and
+CTA_NAT_DST, the masks, CTA_FILTER).
+
+Before CTA_TIMESTAMP_EVENT the kernel pads with CTA_TIMESTAMP_PAD, which is CTA_STATUS's number.
+"""
 
 _STATUS = (
     "EXPECTED", "SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "DST_NAT", "SEQ_ADJUST",

@@ -31,6 +31,7 @@ from pylog.formats.netlink import (
     NLMSG_DONE,
     NLMSG_OVERRUN,
     OCTETS,
+    PADDING,
     TEXT,
     Table,
     align,
@@ -43,9 +44,15 @@ from pylog.formats.netlink import (
     to_dict,
 )
 from pylog.formats.netlink import message as message_schema
-from pylog.formats.nfulnl_usual import LINK_FIRST, NFULA_PAYLOAD, Usual
+from pylog.formats.nfulnl_usual import (
+    ETHERTYPES,
+    LINK_FIRST,
+    NFULA_PACKET_HDR,
+    NFULA_PAYLOAD,
+    Usual,
+)
 from pylog.formats.plan import BYTEORDER, Plan
-from pylog.formats.scrub import Scrubber
+from pylog.formats.scrub import ARPHRD_ETHER, ARPHRD_LOOPBACK, Scrubber
 from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan, json_number
 
 NFNL_SUBSYS_ULOG = 4
@@ -451,7 +458,8 @@ class Stream(BaseStream):
         extra: dict[str, Any] = {"nfgen_family": family}
         if version:
             extra["version"] = version
-        hw_protocol, hook_number = hdr if hdr is not None else (ETHERTYPES.get(family, 0), None)
+        hw_protocol, hook_number = hdr if hdr is not None else (0, None)
+        hw_protocol = hw_protocol or ETHERTYPES.get(family, 0)
         hook: str | int | None = None
         if hook_number is not None:
             known = HOOKS.get(family, ())
@@ -460,21 +468,18 @@ class Stream(BaseStream):
         if vlan is not None:
             tags = self._vlan(vlan, at, extra, unknown)
         if payload:
-            ethernet = _ethernet_size(family, hook_number, payload, hw_protocol, l2hdr)
-            if ethernet:
-                if hwheader is None and l2hdr is None:
-                    hwheader = payload[:ethernet]
-                payload = payload[ethernet:]
-            more, network, ethertype = packet.inner_tags(payload, hw_protocol)
-            if more:
-                tags += more
+            ethernet, more, network, ethertype = _opened(
+                family, hook_number, hw_protocol, payload, hwtype, hwheader, l2hdr
+            )
+            if ethernet and hwheader is None and l2hdr is None:
+                hwheader = payload[:ethernet]
+            tags += more
+            if network:
                 payload = payload[network:]
             found = packet.fields(payload, 0, len(payload), ethertype, extra)
             extra = found[-1]
-        elif hdr is not None or family in ETHERTYPES:
-            found = (packet.FAMILIES.get(hw_protocol, hw_protocol), *_NO_PACKET, extra)
         else:
-            found = (None, *_NO_PACKET, extra)
+            found = (packet.FAMILIES.get(hw_protocol, hw_protocol) or None, *_NO_PACKET, extra)
         if hwheader is None:
             hwheader = l2hdr
         elif l2hdr is not None and l2hdr != hwheader:
@@ -553,10 +558,30 @@ class Stream(BaseStream):
 
 
 _NO_PACKET = (None,) * 12  # from protocol to cut
-ETHERTYPES = {2: packet.ETH_P_IP, 10: packet.ETH_P_IPV6, 3: packet.ETH_P_ARP}
-"""What a message is of that does not tell, by nfgen_family."""
 LINK_HEADER_HOOKS = tuple((family, 1) for family in LINK_FIRST)
 """nfgen_family and number of the hooks that log from the link header on."""
+
+
+def _opened(
+    family: int,
+    hook: int | None,
+    hw_protocol: int,
+    payload: bytes,
+    hwtype: tuple[int] | None,
+    hwheader: bytes | None,
+    l2hdr: bytes | None,
+) -> tuple[int, tuple[Vlan, ...], int, int]:
+    """Where the network header of a payload begins, and what is before it.
+
+    Gives the size of the Ethernet header, the VLAN tags, the offset and the EtherType.
+    """
+    ethernet = _ethernet_size(family, hook, payload, hw_protocol, l2hdr)
+    inner = payload[ethernet:] if ethernet else payload
+    if not hw_protocol:
+        header = hwheader if hwheader is not None else l2hdr or payload[:ethernet]
+        hw_protocol = _ethertype(hwtype, header) or packet.seeming(inner)
+    tags, network, ethertype = packet.inner_tags(inner, hw_protocol)
+    return ethernet, tags, ethernet + network, ethertype
 
 
 def _ethernet_size(
@@ -573,7 +598,22 @@ def _ethernet_size(
     if l2hdr is not None:
         return size if payload.startswith(l2hdr) else 0
     *_, kind = _ethernet.unpack(payload, 0)  # below 0x600 it is the length of an 802.3 frame
+    if not hw_protocol:
+        return size if kind in (packet.seeming(payload[size:]), *_TAGS, packet.ETH_P_ARP) else 0
     return size if kind == hw_protocol or (kind < 0x600 and hw_protocol < 0x600) else 0
+
+
+_TAGS = (packet.ETH_P_8021Q, packet.ETH_P_8021AD)
+
+
+def _ethertype(hwtype: tuple[int] | None, header: bytes) -> int:
+    """The EtherType in a header of Ethernet; 0 for another header, and for one of a frame."""
+    if len(header) != _ethernet.size:
+        return 0
+    if hwtype is not None and hwtype[0] not in (ARPHRD_ETHER, ARPHRD_LOOPBACK):
+        return 0
+    *_, kind = _ethernet.unpack(header, 0)
+    return int(kind) if kind in packet.FAMILIES or kind in _TAGS else 0
 
 
 def byte_order(body: bytes) -> str:
@@ -701,60 +741,95 @@ def probe(head: bytes, final: bool) -> list[Guess]:
 
 
 def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
-    """The message of `Stream.raw` without addresses and payload; unknown attributes are zeros."""
+    """The message of `Stream.raw` without addresses and payload.
+
+    Zeros are what nobody knows: unknown attributes, padding, and what follows a length that does
+    not fit. The last attribute may be cut off.
+    """
     order = "<" if layout == "nfulnl-le" else ">"
-    record = Stream(order).decode(message, Message(0, len(message)))
-    assert isinstance(record, PacketRecord)
-    out = bytearray(message)
-    size = int.from_bytes(message[:4], BYTEORDER[order])
-    seen: set[int] = set()
-    for kind, start, stop in scan(message, 20, size, order, 0):
-        value = message[start:stop]
-        if kind in seen or kind not in ATTRIBUTES:  # what counts is the first
-            new = bytes(len(value))
-        elif kind == NFULA_PAYLOAD:
-            new = _scrubbed_payload(value, record, scrubber)
-        elif kind == NFULA_HWADDR:
-            length = min(int.from_bytes(value[:2]), 8)
-            address = scrubber.mac(value[4 : 4 + length])
-            new = (value[:4] + address).ljust(len(value), b"\0")
-        elif kind in (NFULA_HWHEADER, NFULA_L2HDR):
-            new = scrubber.link_header(value)
-        else:
-            new = _scrubbed_addresses(ATTRIBUTES[kind][1], value, order, scrubber)
-        out[start:stop] = new
-        seen.add(kind)
+    end = min(len(message), int.from_bytes(message[:4], BYTEORDER[order]))
+    out = bytearray(message[:20].ljust(len(message), b"\0"))
+    places: list[tuple[int, int, int]] = []
+    pos = 20
+    while end - pos >= 4:
+        size, kind = nlattr[order](message, pos)
+        if size < 4:
+            break
+        out[pos : pos + 4] = message[pos : pos + 4]
+        places.append((kind & NLA_TYPE_MASK, pos + 4, min(pos + size, end)))
+        pos += align(size)
+    first: dict[int, tuple[int, int]] = {}  # what comes again does not count
+    for kind, start, stop in places:
+        if kind in ATTRIBUTES and kind not in first and stop - start >= READERS[kind][1]:
+            first[kind] = start, stop
+    said = {kind: message[start:stop] for kind, (start, stop) in first.items()}
+    for kind, (start, stop) in first.items():
+        out[start:stop] = _scrubbed(kind, said, message[16], order, scrubber)
     return bytes(out)
 
 
-def _scrubbed_payload(value: bytes, record: PacketRecord, scrubber: Scrubber) -> bytes:
+def _scrubbed(
+    kind: int, said: dict[int, bytes], family: int, order: str, scrubber: Scrubber
+) -> bytes:
+    """The value of an attribute, whose number is `kind`; `said` are those of the message."""
+    value = said[kind]
+    hwtype = int.from_bytes(said[NFULA_HWTYPE][:2]) if NFULA_HWTYPE in said else None
+    protocol = int.from_bytes(said.get(NFULA_PACKET_HDR, b"")[:2])
+    if kind == NFULA_PAYLOAD:
+        return _scrubbed_payload(said, family, scrubber)
+    if kind == NFULA_HWADDR:
+        length = min(int.from_bytes(value[:2]), 8)
+        address = scrubber.link_address(value[4 : 4 + length], hwtype)
+        return (value[:2] + bytes(2) + address).ljust(len(value), b"\0")
+    if kind in (NFULA_HWHEADER, NFULA_L2HDR):
+        if hwtype is None and len(value) == 14:  # a bridge's port, if this is a header of Ethernet
+            kind_of_frame = int.from_bytes(value[12:])
+            known = kind_of_frame == protocol or _ethertype(None, value)
+            hwtype = ARPHRD_ETHER if known or max(kind_of_frame, protocol) < 0x600 else None
+        return scrubber.link_header(value, hwtype)
+    return _scrubbed_addresses(ATTRIBUTES[kind], value, order, scrubber)
+
+
+def _scrubbed_payload(said: dict[int, bytes], family: int, scrubber: Scrubber) -> bytes:
     """The payload; it begins with Ethernet's header, VLAN tags or the network header."""
-    network = len(value) - len(record.payload or b"")
-    head, data = value[:network], value[network:]
-    if network >= 14:
-        head = scrubber.link_header(head[:14]) + head[14:]
-    if record.family == "arp":
+    values = {n: READERS[n][2](said[n], 0) for n in (NFULA_PACKET_HDR, NFULA_HWTYPE) if n in said}
+    hw_protocol, hook = values.get(NFULA_PACKET_HDR, (0, None))
+    payload = said[NFULA_PAYLOAD]
+    ethernet, _, network, ethertype = _opened(
+        family, hook, hw_protocol or ETHERTYPES.get(family, 0), payload,
+        values.get(NFULA_HWTYPE), said.get(NFULA_HWHEADER), said.get(NFULA_L2HDR),
+    )  # fmt: skip
+    head = scrubber.link_header(payload[:ethernet]) + payload[ethernet:network]
+    data = payload[network:]
+    if ethertype == packet.ETH_P_ARP:
         return head + scrubber.arp(data)
-    if record.family in ("ipv4", "ipv6"):
-        return head + scrubber.packet(data)
+    if ethertype in packet.FAMILIES:
+        return head + scrubber.packet(data, 4 if ethertype == packet.ETH_P_IP else 6)
     return head + scrubber.payload(data)
 
 
-def _scrubbed_addresses(kind: Any, value: bytes, order: str, scrubber: Scrubber) -> bytes:
+def _scrubbed_addresses(
+    attribute: tuple[str, Any], value: bytes, order: str, scrubber: Scrubber
+) -> bytes:
     """An attribute's value with other addresses in it, however deep."""
+    name, kind = attribute
+    if kind in (PADDING, OCTETS):
+        return value if name == "CTA_LABELS" else bytes(len(value))
     if kind in (IPV4_ADDRESS, IPV6_ADDRESS):
         return scrubber.address(value) if len(value) in (4, 16) else bytes(len(value))
+    if kind is TEXT:
+        return value.split(b"\0", 1)[0].ljust(len(value), b"\0")
     if not isinstance(kind, dict):
-        return value
-    out = bytearray(value)
+        size = kind.sizeof()
+        return value[:size].ljust(len(value), b"\0") if len(value) >= size else bytes(len(value))
+    out = bytearray(len(value))
     try:
         parts = scan(value, 0, len(value), order, 0)
     except DecodeError:
         return bytes(len(value))
     for number, start, stop in parts:
-        part = value[start:stop]
+        out[start - 4 : start] = value[start - 4 : start]
         if number in kind:
-            out[start:stop] = _scrubbed_addresses(kind[number][1], part, order, scrubber)
-        else:
-            out[start:stop] = bytes(len(part))
+            part = value[start:stop]
+            out[start:stop] = _scrubbed_addresses(kind[number], part, order, scrubber)
     return bytes(out)

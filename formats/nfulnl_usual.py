@@ -26,7 +26,9 @@ from construct import Int32ub, Renamed, Struct
 from pylog.formats import Copied, Message, Numbers, Stream
 from pylog.formats.netlink import Table, align, scan
 from pylog.formats.packet import (
+    ETH_P_ARP,
     ETH_P_IP,
+    ETH_P_IPV6,
     FAMILIES,
     ICMP_ERRORS,
     IPV4_TCP,
@@ -48,6 +50,11 @@ HEAD = frozenset((NFULA_PACKET_HDR, 10, *IFINDEX, 2, 8, 15, 17, 16))
 """And NFULA_PREFIX, MARK, HWADDR, HWTYPE, HWLEN and HWHEADER."""
 TAIL = (3, 11, 14, 12)
 """NFULA_TIMESTAMP, UID, GID and SEQ, in the kernel's order."""
+ETHERTYPES = {2: ETH_P_IP, 10: ETH_P_IPV6, 3: ETH_P_ARP}
+"""What a message is of whose hw_protocol is 0 or missing, by nfgen_family.
+
+skb->protocol is 0 in OUTPUT before Linux 4.10, and where a program injects packets.
+"""
 LINK_FIRST = (3, 5)
 """NFPROTO_ARP and NFPROTO_NETDEV, whose payload may begin with a link header."""
 
@@ -330,9 +337,10 @@ class Usual:
                 headers = fields(data, packet, packet + length, head.ethertype, extra)
                 add(make(*(own + told + headers + (payload, octets))))
                 continue
+            stated: int | None = total if total >= length else None  # as packet.believed
             add(make(*(own + told + (
                 "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
-                icmp_type, icmp_code, None, total, length, None, extra, payload, octets,
+                icmp_type, icmp_code, None, stated, length, None, extra, payload, octets,
             ))))  # fmt: skip
 
     def _goes_on(self, data: bytes, pos: int) -> bool:
@@ -358,7 +366,7 @@ class Usual:
             for number, start, _ in scan(data, at + 4, pos, self._order, 0)
             if self._readers[number][2] is not None
         }
-        ethertype, _ = values[NFULA_PACKET_HDR]
+        ethertype = values[NFULA_PACKET_HDR][0] or ETHERTYPES.get(data[at], 0)
         if ethertype not in FAMILIES:
             return
         try:

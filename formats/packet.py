@@ -7,7 +7,9 @@ The construct schemas below are the headers; the compiled plans of `formats.plan
 ways in: `headers` gives the fields of a record, fast; `dissect` gives every field of every header,
 through construct, for a person.
 
-Sources: RFC 791, 8200, 826, 9293, 768, 792, 4443, 9260, 4302, 4303, 2784, IEEE 802.1Q.
+The length that a header states is believed only where it can be true, see `believed`.
+
+Sources: RFC 791, 2675, 8200, 826, 9293, 768, 792, 4443, 9260, 4302, 4303, 2784, IEEE 802.1Q.
 """
 
 from __future__ import annotations
@@ -101,6 +103,7 @@ FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "ar
 ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))  # RFC 792: they quote the packet that caused them
 ICMP6_ERRORS = frozenset((1, 2, 3, 4))  # RFC 4443
 _EXTENSIONS = frozenset((0, 43, 60, 135, 139, 140))  # hop-by-hop, routing, destination, mobility...
+_HOP_BY_HOP, _FRAGMENT, NO_NEXT_HEADER = 0, 44, 59
 _JUMBO = 0xC2  # RFC 2675, in a hop-by-hop header
 
 
@@ -125,6 +128,15 @@ class Headers(NamedTuple):
     length: int | None = None
     cut: str | None = None
     extra: dict[str, Any] | None = None
+
+
+def believed(length: int | None, least: int) -> int | None:
+    """The length that an IP header states; None if it is below `least`, the bytes that are there.
+
+    Packets that a device is to cut (TSO, BIG TCP) may have a length of 0, or none of 16 bits; below
+    IP a short packet may end in padding of the link. No length is better than a wrong one.
+    """
+    return None if length is None or length < least else length
 
 
 Fields = tuple[Any, ...]
@@ -230,6 +242,8 @@ def fields(
 
     extra   what else the record has to say; what only some protocols have is put beside it
     """
+    if not ethertype:
+        return (*(None,) * 11, end - start, None, extra)
     *found, cut, more = _headers(data, start, end, ethertype)
     return (*found, end - start, cut, extra | more if more else extra)
 
@@ -243,7 +257,7 @@ def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
             saddr=None if src is None else addresses[src],
             daddr=None if dst is None else addresses[dst],
             fragment=None if bits is None else _ipv4_fragment(ident, bits),
-            length=length,
+            length=believed(length, 20),
             cut="ipv4",
         )
     version, length, ident, bits, protocol, src, dst = _ipv4_fields(data, start)
@@ -253,6 +267,8 @@ def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
     fragment = _ipv4_fragment(ident, bits) if bits & 0x3FFF else None
     saddr, daddr = addresses[src], addresses[dst]
     after = start + (version & 15) * 4
+    size = (version & 15) * 4  # of a quoted packet more may be there: RFC 4884 pads it
+    length = believed(length, size if depth else max(size, end - start))
     layer4 = None if bits & 0x1FFF else _LAYER4.get(protocol)  # a later fragment has no header
     if layer4 is None or after > end:
         return ("ipv4", protocol, saddr, daddr, None, None, None, None, None, fragment, length,
@@ -270,18 +286,21 @@ def _ipv4_fragment(ident: int | None, bits: int) -> Fragment | None:
 
 def _ipv6_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
     if end - start < 40:
-        _, length, protocol, _, src, _dst = _ipv6.cut(data, start, end)
+        _, stated, protocol, _, src, _dst = _ipv6.cut(data, start, end)
         return Headers(
             family="ipv6",
             protocol=protocol,
             saddr=None if src is None else addresses[src],
-            length=None if length is None else 40 + length,
+            length=40 + stated if stated or (stated == 0 and protocol == NO_NEXT_HEADER) else None,
             cut="ipv6",
         )
-    first, length, protocol, _, src, dst = _ipv6.unpack(data, start)
+    first, payload_length, protocol, _, src, dst = _ipv6.unpack(data, start)
     if first >> 28 != 6:
         return Headers("ipv6", extra={"bad_header": f"version {first >> 28}"})
-    length += 40
+    length: int | None = 40 + payload_length
+    if payload_length == 0 and protocol != NO_NEXT_HEADER:
+        length = _jumbo_length(data, start + 40, end) if protocol == _HOP_BY_HOP else None
+    length = believed(length, 40 if depth else end - start)
     after, fragment, cut = start + 40, None, None
     for _ in range(64):  # a chain cannot be longer than the bytes, and no sane one is this long
         if protocol in _EXTENSIONS:
@@ -289,14 +308,14 @@ def _ipv6_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
                 cut = "ipv6 extension"
                 break
             following, units = _extension.unpack(data, after)
-            if protocol == 0 and length == 40:
-                length = _jumbo_length(data, after, min(end, after + 8 + units * 8)) or length
             size = 8 + units * 8
-        elif protocol == 44:
+        elif protocol == _FRAGMENT:
             if after + 8 > end:
                 cut = "ipv6 fragment"
                 break
             following, _, bits, ident = _fragment.unpack(data, after)
+            if payload_length == 0:  # a jumbogram has no fragments
+                length = None
             if bits & 0xFFF9:
                 fragment = Fragment(ident, bits & 0xFFF8, bool(bits & 1))
             size = 8
@@ -322,11 +341,18 @@ def _ipv6_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
 
 
 def _jumbo_length(data: bytes, start: int, end: int) -> int | None:
-    """The length of the packet from the jumbo option of a hop-by-hop header, or None."""
+    """The length of a packet by the jumbo option of the hop-by-hop header at `start`, or None.
+
+    The option has 4 bytes, a place of 4n + 2, and a value above 65535 (RFC 2675).
+    """
     at = start + 2
+    if at <= end:
+        end = min(end, start + 8 + data[start + 1] * 8)
     while at + 1 < end:
-        if data[at] == _JUMBO and data[at + 1] == 4 and at + 6 <= end:
-            return 40 + int.from_bytes(data[at + 2 : at + 6])
+        if data[at] == _JUMBO:
+            value = int.from_bytes(data[at + 2 : at + 6])
+            valid = data[at + 1] == 4 and at + 6 <= end and (at - start) % 4 == 2
+            return 40 + value if valid and value > 0xFFFF else None
         at += 1 if data[at] == 0 else 2 + data[at + 1]
     return None
 
@@ -475,6 +501,13 @@ def inner_tags(payload: bytes, ethertype: int) -> tuple[tuple[Vlan, ...], int, i
         tags += (vlan_tag(tci, ethertype),)
         start, ethertype = start + 4, following
     return tags, start, ethertype
+
+
+def seeming(payload: bytes) -> int:
+    """The EtherType of a packet by its first byte, for what says it nowhere else; 0 for none."""
+    if payload[:1] and 0x45 <= payload[0] <= 0x4F:
+        return ETH_P_IP
+    return ETH_P_IPV6 if payload[:1] and payload[0] >> 4 == 6 else 0
 
 
 def dissect(payload: bytes, ethertype: int | None = None) -> list[tuple[str, dict[str, Any]]]:

@@ -28,8 +28,9 @@ from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS, LossRecord
 
 LINKTYPE_NAMES = {
-    0: "NULL", 1: "ETHERNET", 101: "RAW", 105: "IEEE802_11", 108: "LOOP", 113: "LINUX_SLL",
-    116: "IPFILTER", 117: "PFLOG", 127: "IEEE802_11_RADIOTAP", 220: "USB_LINUX_MMAPPED",
+    0: "NULL", 1: "ETHERNET", 12: "RAW", 14: "RAW", 101: "RAW", 105: "IEEE802_11", 108: "LOOP",
+    113: "LINUX_SLL", 116: "IPFILTER", 117: "PFLOG", 127: "IEEE802_11_RADIOTAP",
+    220: "USB_LINUX_MMAPPED",
     228: "IPV4", 229: "IPV6", 239: "NFLOG", 253: "NETLINK", 276: "LINUX_SLL2",
 }  # fmt: skip
 

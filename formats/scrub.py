@@ -4,8 +4,9 @@ A `Scrubber` gives each address another one, always the same, in the order in wh
 IPv4 in 198.18.0.0/15 (RFC 2544) and then 10.0.0.0/8, IPv6 in 2001:db8::/32 (RFC 3849), MACs in
 02:00:00:00:00:00/24, which is for local use. What tells no host stays: the unspecified, loopback,
 multicast and broadcast addresses; link-local ones stay link-local. Payloads become bytes made of
-their number. Ports, lengths and header fields stay; options of headers only where it is known that
-they tell of no host.
+their number. A link header is read by its ARPHRD type: of Ethernet and IP tunnels the addresses are
+replaced, others become zeros. Ports, lengths and header fields stay; options of headers only where
+it is known that they tell of no host.
 
 A checksum is changed by what was changed under it (RFC 1624), so that a good one stays good and a
 bad one bad, whether the packet was logged whole or not. SCTP's CRC32c becomes 0, and so does what
@@ -45,6 +46,12 @@ _ND_TARGETS = {135: 1, 136: 1, 137: 2, 130: 1, 131: 1, 132: 1}
 """How many IPv6 addresses follow the first 8 bytes of these ICMPv6 messages (MLD, ND)."""
 
 
+ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_SIT = 1, 772, 776
+_LIKE_ETHERNET = frozenset((ARPHRD_ETHER, ARPHRD_LOOPBACK))
+_IP_TUNNELS = frozenset((768, 769, ARPHRD_SIT, 778, 823))
+"""ARPHRD_TUNNEL, TUNNEL6, SIT, IPGRE and IP6GRE, whose link header is an IP header."""
+
+
 class Scrubber:
     """Replaces addresses and payloads, the same by the same for as long as it lives.
 
@@ -81,9 +88,10 @@ class Scrubber:
 
     def mac(self, address: bytes) -> bytes:
         """Another link-layer address, of the same size."""
-        if not any(address) or (address[:1] and address[0] & 1):  # none; broadcast or multicast
+        size = len(address)
+        if not any(address) or (size == 6 and address[0] & 1):  # none; broadcast or multicast
             return address
-        number, size = self._number("MAC addresses", address), len(address)
+        number = self._number("MAC addresses", address)
         if size < 6:
             return (number & (1 << 8 * size) - 1).to_bytes(size)
         return b"\x02" + number.to_bytes(size - 1)
@@ -95,30 +103,51 @@ class Scrubber:
         number = self._number("payloads", hashlib.blake2b(data, digest_size=16).digest())
         return hashlib.shake_128(number.to_bytes(8)).digest(len(data))
 
-    def link_header(self, data: bytes) -> bytes:
-        """The header before the network header: Ethernet, an IP tunnel's, or else all zeros."""
-        if len(data) >= 14:
+    def link_header(self, data: bytes, hwtype: int | None = ARPHRD_ETHER) -> bytes:
+        """The header before the network header: Ethernet, an IP tunnel's, or else all zeros.
+
+        hwtype   the ARPHRD type of its device; None: unknown
+        """
+        if hwtype in _LIKE_ETHERNET and len(data) >= 14:
             return self.mac(data[:6]) + self.mac(data[6:12]) + data[12:14] + bytes(len(data) - 14)
+        # of SIT the kernel logs the 14 bytes before the outer header, too (nfnetlink_log.c)
+        before = 14 if hwtype == ARPHRD_SIT and not _is_ip_header(data) else 0
+        if hwtype in _IP_TUNNELS and _is_ip_header(data[before:]):
+            return self.link_header(data[:before]) + self.packet(data[before:])
         return bytes(len(data))
 
-    def packet(self, data: bytes, depth: int = 0) -> bytes:
+    def link_address(self, address: bytes, hwtype: int | None) -> bytes:
+        """The link-layer address of a neighbour: a MAC, the IP address of a tunnel, or zeros."""
+        if len(address) == 6 and (hwtype is None or hwtype in _LIKE_ETHERNET):
+            return self.mac(address)
+        return self.address(address) if hwtype in _IP_TUNNELS else bytes(len(address))
+
+    def packet(self, data: bytes, expected: int = 0, depth: int = 0) -> bytes:
         """A packet from the network header on, in network byte order; as far as it was logged.
 
-        depth   in how many others it is
+        Of a packet whose header is not one, only the version stays.
+
+        expected   the version that it must have, 4 or 6; 0: either
+        depth      in how many others it is
         """
-        version = data[0] >> 4 if data and depth < DEPTH else 0
-        if version == 4 and data[0] & 15 >= 5:
-            return self._ipv4(data.ljust(20, b"\0"), depth)[: len(data)]
-        if version == 6:
-            return self._ipv6(data.ljust(40, b"\0"), depth)[: len(data)]
-        return self.payload(data)
+        if not data or depth >= DEPTH:
+            return self.payload(data)
+        version = data[0] >> 4
+        if expected in (0, version):
+            if version == 4 and data[0] & 15 >= 5:
+                return self._ipv4(data.ljust(20, b"\0"), depth)[: len(data)]
+            if version == 6:
+                return self._ipv6(data.ljust(40, b"\0"), depth)[: len(data)]
+        first = data[0] if version == 4 else data[0] & 0xF0  # a bad header stays one
+        return bytes((first,)) + self.payload(data[1:])
 
     def arp(self, data: bytes) -> bytes:
         """An ARP packet."""
         out, at = bytearray(data), 8
         if len(data) < 8:
             return data
-        for size, change in 2 * ((data[4], self.mac), (data[5], self.address)):
+        hardware = self.mac if data[4] == 6 else self.address  # that of tunnels is an IP address
+        for size, change in 2 * ((data[4], hardware), (data[5], self.address)):
             part = data[at : at + size]
             out[at : at + size] = change(part) if len(part) == size else bytes(len(part))
             at += size
@@ -192,7 +221,7 @@ class Scrubber:
         if later:
             return self.payload(data)
         if protocol in (4, _IPV6):
-            return self.packet(data, depth + 1)
+            return self.packet(data, depth=depth + 1)
         special: dict[int, Callable[[bytes, int], bytes]] = {
             _ICMP: self._icmp,
             _ICMPV6: self._icmp6,
@@ -224,7 +253,7 @@ class Scrubber:
         kind = data[0] if data else 0
         if kind in _ICMP_ERRORS:
             rest = self.address(data[4:8]) if kind == 5 else data[4:8]
-            return data[:4] + rest + self.packet(data[8:], depth + 1)
+            return data[:4] + rest + self.packet(data[8:], depth=depth + 1)
         if kind == 9:  # router advertisement: addresses and preferences
             out = bytearray(data)
             for at in range(8, len(data), 8):
@@ -235,7 +264,7 @@ class Scrubber:
     def _icmp6(self, data: bytes, depth: int) -> bytes:
         kind = data[0] if data else 0
         if kind in _ICMP6_ERRORS:
-            return data[:8] + self.packet(data[8:], depth + 1)
+            return data[:8] + self.packet(data[8:], depth=depth + 1)
         if 130 <= kind <= 137:
             return self._neighbour(kind, data)
         return data[:8] + self.payload(data[8:])
@@ -251,7 +280,7 @@ class Scrubber:
             option, size = data[at], 8 * data[at + 1]
             part = data[at + 2 : at + size]
             if option in (1, 2):
-                out[at + 2 : at + size] = self.mac(part)
+                out[at + 2 : at + size] = self.mac(part) if len(part) == 6 else bytes(len(part))
             elif option == 3 and len(part) == 30:
                 out[at + 16 : at + 32] = self.address(data[at + 16 : at + 32])
             else:
@@ -273,6 +302,13 @@ def _options(header: bytearray, at: int) -> Iterator[tuple[int, int, int]]:
         yield header[at], at, end
         at = end
     header[at:] = bytes(len(header[at:]))
+
+
+def _is_ip_header(data: bytes) -> bool:
+    """Whether the data begin with an IP header, as far as its addresses."""
+    if not data:
+        return False
+    return (0x45 <= data[0] <= 0x4F and len(data) >= 20) or (data[0] >> 4 == 6 and len(data) >= 40)
 
 
 def _sum(data: bytes) -> int:

@@ -112,6 +112,7 @@ def replay(
     path: str | os.PathLike[str],
     *,
     speed: float | None = 1.0,
+    max_gap: float | None = Replay.MAX_GAP_S,
     loop: bool = False,
     layout: str | None = None,
     on_error: OnError = "resync",
@@ -119,12 +120,16 @@ def replay(
 ) -> Replay:
     """A Reader that gives a recording's records as if they were live, at its own pace.
 
-    speed   times faster than they were recorded; None: without waiting
-    loop    begin again at the end, without an end
+    speed     times faster than they were recorded; None: without waiting
+    max_gap   how many seconds to wait for one record at most, however long the recording paused or
+              its clock was set forward; 0: none, None: without a limit
+    loop      begin again at the end, without an end
 
     Everything else is as for `open`.
     """
-    return Replay(path, speed=speed, loop=loop, layout=layout, on_error=on_error, raw=raw)
+    return Replay(
+        path, speed=speed, max_gap=max_gap, loop=loop, layout=layout, on_error=on_error, raw=raw
+    )
 
 
 def _readers(

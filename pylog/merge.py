@@ -84,7 +84,8 @@ class Merged(Records):
         return bool(self._open) and all(at_hand)
 
     def due_s(self) -> float | None:
-        ticks = [super().due_s(), self._held_s() if self._waiting else None]
+        ticks = [reader.due_s() for reader in self._awaited()]  # that of a replay is its own
+        ticks.append(self._held_s() if self._waiting else None)
         return min((tick for tick in ticks if tick is not None), default=None)
 
     def read(self, timeout: float | None = None) -> Record | None:

@@ -203,7 +203,7 @@ Record = PacketRecord | FlowRecord | LossRecord
 def queue_of(record: Record) -> str:
     """The log within the source that numbers the record: an NFLOG group, or ipf, nat or state."""
     if isinstance(record, PacketRecord):
-        return record.group or "" if record.source == "nflog" else "ipf"
+        return "ipf" if record.source == "ipl" else record.group or ""
     if isinstance(record, FlowRecord):
         return "state" if record.flow_type == "state" else "nat"
     return record.queue or ""

@@ -1,7 +1,8 @@
 """Replay: a capture or dump read as if it were live.
 
 The records are those that a reader of the live source gave, without offsets; only that they come
-from a file. The pace is that of the recording, by the times of receipt, or else the kernel's.
+from a file. The pace is that of the recording, by the times of receipt, or else the kernel's; but
+no record is waited for longer than `max_gap` seconds, and a clock that was set back takes no time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ _log = logging.getLogger("pylog")
 ROUND_S = 1.0
 """How long a round of a loop takes at least, unless nothing is waited for."""
 LONG_S = 60.0
-"""A wait as long as this is noted."""
+"""A longer wait is noted."""
+STEP_BACK_S = 1.0
+"""If a record is older than another before it by more, the clock was set; if not, they are out of
+order, as those of several processors may be.
+"""
+NOTES = 10
+"""So many shortened gaps are noted one by one."""
 
 
 class Replay(Reader):
@@ -31,6 +38,7 @@ class Replay(Reader):
     rounds   how often the recording was begun again
     """
 
+    MAX_GAP_S = 60.0
     replayed = True
     __next__, read_batch = Records.__next__, Records.read_batch  # which wait until one is due,
     read_copies = Records.read_copies  # all of them
@@ -40,6 +48,7 @@ class Replay(Reader):
         path: str | os.PathLike[str],
         *,
         speed: float | None = 1.0,
+        max_gap: float | None = MAX_GAP_S,
         loop: bool = False,
         layout: str | None = None,
         on_error: OnError = "resync",
@@ -47,9 +56,13 @@ class Replay(Reader):
     ) -> None:
         """`speed` times the recording's pace, None as fast as it goes; `loop` without an end.
 
+        max_gap   how many seconds to wait for one record at most: 0 for none, None without a limit
         Raises BackendError, DecodeError and ValueError as pylog.open; ValueError for a speed that
-        is not above 0.
+        is not above 0, or a gap below 0.
         """
+        gap = isinstance(max_gap, int | float) and not isinstance(max_gap, bool)
+        if max_gap is not None and not (gap and max_gap >= 0):
+            raise ValueError(f"max_gap is {max_gap!r}, but must be 0 or more, or None for no limit")
         number = isinstance(speed, int | float) and not isinstance(speed, bool)
         if speed is not None and not (number and 0 < speed < inf):
             raise ValueError(f"speed is {speed!r}, but must be above 0, or None for no waiting")
@@ -64,10 +77,14 @@ class Replay(Reader):
         self.rounds = 0
         self._recording = backend
         self._speed = speed
+        self._max_gap_s = inf if max_gap is None else max_gap
+        self._shortened = 0
         self._loop = loop
         self._held: Record | None = None  # not due yet, and its bytes
         self._held_octets = b""
-        self._start: tuple[int, float] | None = None
+        self._last_ns: int | None = None  # the times of the record before and of the newest one
+        self._newest_ns = 0
+        self._due = 0.0  # when the record that is held, or was given last, is due
         self._next_round = 0.0
         self._noted: Record | None = None
         self._before = 0
@@ -79,20 +96,44 @@ class Replay(Reader):
     def due_s(self) -> float | None:
         if self._held is None or self._speed is None:
             return None
-        record = self._held
+        return self._due - time.monotonic()
+
+    def _due_at(self, record: Record, speed: float) -> float:
+        """When a record is due that comes next, by the monotonic clock."""
         told = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
         if told is None:
-            return 0.0
-        if self._start is None:  # a round takes a second at least
-            self._start = told, max(time.monotonic(), self._next_round)
-            self._next_round = self._start[1] + ROUND_S
-        begun_ns, begun = self._start
-        return begun + (told - begun_ns) / 1e9 / self._speed - time.monotonic()
+            return self._due
+        if self._last_ns is None:  # a round takes a second at least
+            begun = max(time.monotonic(), self._next_round)
+            self._last_ns, self._newest_ns, self._next_round = told, told, begun + ROUND_S
+            return begun
+        behind_s = (self._newest_ns - told) / 1e9
+        if 0 <= behind_s <= STEP_BACK_S:
+            return self._due
+        gap_s = (told - self._last_ns) / 1e9
+        if behind_s < 0:  # also where the clock was set back and is right again
+            gap_s = min(gap_s, -behind_s)
+        wait_s = max(0.0, gap_s) / speed
+        if wait_s > self._max_gap_s:
+            wait_s = self._max_gap_s
+            self._note_shortened(gap_s)
+        self._last_ns, self._newest_ns = told, max(told, self._newest_ns)
+        return self._due + wait_s
+
+    def _note_shortened(self, gap_s: float) -> None:
+        """Log that a gap is shortened, the first few times."""
+        self._shortened += 1
+        if self._shortened <= NOTES:
+            last = " (others are not noted)" if self._shortened == NOTES else ""
+            _log.warning("%s: a gap of %.6g s in the recording is shortened to %g s%s",
+                         self.backend.name, gap_s, self._max_gap_s, last)  # fmt: skip
 
     def read(self, timeout: float | None = None) -> Record | None:
         deadline = deadline_of(timeout)
         if self._held is None:
             self._held = self._following(timeout)
+            if self._held is not None and self._speed is not None:
+                self._due = self._due_at(self._held, self._speed)
             if self._held is not None and not isinstance(self._held, LossRecord):
                 item = self._items[self._next - 1]
                 assert isinstance(item, Message)
@@ -106,7 +147,7 @@ class Replay(Reader):
                 if left <= 0:
                     raise TimeoutError(f"{self.backend.name}: no record was due in time")
                 due = min(due, left)
-            if due >= LONG_S and self._noted is not self._held:
+            if due > LONG_S and self._noted is not self._held:
                 self._noted = self._held
                 _log.warning("%s: the next record is due in %.3g s", self.backend.name, due)
             self.backend.sleep(due)
@@ -151,6 +192,6 @@ class Replay(Reader):
         self._final = self._told_failure = False
         self._head = self._rest = b""
         self._drop_items()
-        self._start = None
+        self._last_ns = None
         self._losses.restart()
         return super().read(timeout)

@@ -8,6 +8,8 @@ import msgspec
 
 from pylog.detect import known
 from pylog.formats import Message, Stream, modules
+from pylog.formats.nfulnl import LINKTYPE_NETLINK
+from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.scrub import Scrubber
 from pylog.record import LossRecord, PacketRecord, Record, queue_of
 
@@ -36,7 +38,10 @@ class Scrubbing:
         if layout not in self._streams:
             self._streams[layout] = known(layout).stream()
             self._streams[layout].lenient = True
-        found = self._streams[layout].decode(raw, Message(0, len(raw)), True)
+        stream = self._streams[layout]
+        # a capture may have kept the beginning of the message only
+        origin = Origin(LINKTYPE_NETLINK, stream, 0, {}, record.observed_ns, cut=1)
+        found = stream.decode(raw, Message(0, len(raw), origin), True)
         same = {"offset": record.offset, "observed_ns": record.observed_ns}
         if isinstance(record, PacketRecord):  # names of interfaces are not in every message
             names = ("indev", "outdev", "physindev", "physoutdev")

@@ -99,7 +99,7 @@ REST = st.lists(
     st.sampled_from([
         (3, {"sec": 1_700_000_000, "usec": 5}), (3, {"sec": 1, "usec": 1_000_000}), (11, 1000),
         (14, 100), (12, 5), (13, 6), (19, 2), (99, b"unknown"), (12, 7), (9, PACKET), (9, b""),
-        (9, PACKET[:37]), (16, bytes(14)), (21, bytes(14)),
+        (9, PACKET[:37]), (9, PACKET[:2] + bytes(2) + PACKET[4:]), (16, bytes(14)), (21, bytes(14)),
     ]),
     max_size=6,
 )  # fmt: skip
@@ -108,7 +108,7 @@ REST = st.lists(
 @settings(deadline=None)
 @given(
     st.sampled_from("<>"), st.sampled_from((2, 10, 7, 3, 5, 0)),
-    st.sampled_from((0x0800, 0x86DD, 0x0806, 0x8100, 0x88CC)),
+    st.sampled_from((0x0800, 0x86DD, 0x0806, 0x8100, 0x88CC, 0)),
     st.lists(st.tuples(HEAD, REST), min_size=1, max_size=5),
 )  # fmt: skip
 def test_attributes_in_any_order_are_decoded_alike(

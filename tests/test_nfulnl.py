@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,114 @@ def test_a_number_above_2_to_the_53_is_text() -> None:
     data = schema.build([{"nla_type": 9, "value": [{"nla_type": 1, "value": 2**60}]}])
     entry = to_dict(nfct.CTA, data, 0, len(data), "<", 0)
     assert entry == {"CTA_COUNTERS_ORIG": {"CTA_COUNTERS_PACKETS": str(2**60)}}
+
+
+def test_padding_in_a_conntrack_entry_is_no_attribute() -> None:
+    """Before each value of 64 bits, where a machine cannot read them unaligned."""
+    from pylog.formats import nfct
+
+    def attribute(number: int, value: bytes = b"") -> bytes:
+        head = (4 + len(value)).to_bytes(2, "little") + number.to_bytes(2, "little")
+        return head + value + bytes(-len(value) % 4)
+
+    eight = (1_700_000_000 * 10**9).to_bytes(8)
+    counters = attribute(5) + attribute(1, bytes(7) + b"\7") + attribute(5) + attribute(2, bytes(8))
+    times = attribute(3) + attribute(1, eight)
+    dccp = attribute(0x8002, attribute(4) + attribute(3, bytes(8)))
+    data = attribute(0x8009, counters) + attribute(0x8014, times) + attribute(0x8004, dccp)
+    data += attribute(3) + attribute(27, eight) + attribute(3, b"\0\0\0\x08")
+    assert nfct.entry(data, 0, len(data), "<", 0) == {
+        "CTA_COUNTERS_ORIG": {"CTA_COUNTERS_PACKETS": 7, "CTA_COUNTERS_BYTES": 0},
+        "CTA_TIMESTAMP": {"CTA_TIMESTAMP_START": "1700000000000000000"},
+        "CTA_PROTOINFO": {"CTA_PROTOINFO_DCCP": {"CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ": 0}},
+        "CTA_TIMESTAMP_EVENT": "1700000000000000000",
+        "CTA_STATUS": ["CONFIRMED"],
+    }
+
+
+def test_the_numbers_of_conntrack_attributes_are_the_kernels() -> None:
+    from pylog.formats import nfct
+
+    header = Path("/usr/include/linux/netfilter/nfnetlink_conntrack.h")
+    if not header.exists():
+        pytest.skip("needs the kernel's headers (linux-libc-dev)")
+    numbers: dict[str, int] = {}
+    for body in re.findall(r"enum \w+ \{(.*?)\};", header.read_text(), re.S):
+        names = re.findall(r"^\s*(\w+)(?:\s*=\s*\w+)?,", re.sub(r"/\*.*?\*/", "", body), re.M)
+        aliases = set(re.findall(r"(\w+)\s*=", body))
+        numbers |= {name: i for i, name in enumerate(n for n in names if n not in aliases)}
+    newer = {"CTA_TIMESTAMP_EVENT"}
+
+    def check(table: Any) -> int:
+        checked = 0
+        for number, (name, kind) in table.items():
+            if name not in newer or name in numbers:
+                assert numbers[name] == number, name
+                checked += 1
+            checked += check(kind) if isinstance(kind, dict) else 0
+        return checked
+
+    assert check(nfct.CTA) > 60
+
+
+# hw_protocol 0: what is logged is said by the family, the link header or the packet
+
+IPV4 = bytes.fromhex(
+    "450000280001000040060000c0000201c6336402ac72232800000001000000005018020000000000"
+)
+IPV6 = bytes.fromhex("600000000008113f20010db800000000000000000000000120010db8000000000000000000000"
+                     "0020035003500080000")  # fmt: skip
+ARP = bytes.fromhex("000108000604000102000000000ac00002010000000000 00c0000202".replace(" ", ""))
+ETHERNET = bytes.fromhex("02000000000b02000000000a")
+
+
+@pytest.mark.parametrize("hw_protocol", [0, None])
+@pytest.mark.parametrize(("family", "hook", "link", "payload", "found"), [
+    (2, 3, None, IPV4, "ipv4"), (10, 3, None, IPV6, "ipv6"), (3, 0, None, ARP, "arp"),
+    (7, 3, None, IPV4, "ipv4"), (7, 3, None, IPV6, "ipv6"), (1, 3, None, IPV4, "ipv4"),
+    (0, 1, None, IPV6, "ipv6"), (5, 0, None, IPV4, "ipv4"),
+    (7, 3, ETHERNET + b"\x08\6", ARP, "arp"), (5, 0, ETHERNET + b"\x86\xdd", IPV6, "ipv6"),
+    (7, 3, ETHERNET + b"\x81\0", b"\0\x64\x08\0" + IPV4, "ipv4"),
+    (5, 1, None, ETHERNET + b"\x08\0" + IPV4, "ipv4"),
+    (5, 1, ETHERNET + b"\x86\xdd", ETHERNET + b"\x86\xdd" + IPV6, "ipv6"),
+    (3, 1, None, ETHERNET + b"\x08\6" + ARP, "arp"),
+    (7, 3, None, b"\x42\x42\x03" + bytes(40), None), (5, 0, None, b"\xff" * 40, None),
+])  # fmt: skip
+def test_a_protocol_of_0_is_not_said(
+    hw_protocol: int | None, family: int, hook: int, link: bytes | None, payload: bytes,
+    found: str | None,
+) -> None:  # fmt: skip
+    if hw_protocol is None and hook == 1 and family in (3, 5):
+        return  # without NFULA_PACKET_HDR the hook is not said either
+    attrs: list[tuple[int, Any]] = [] if link is None else [(21, link)]
+    if hw_protocol is not None:
+        attrs.insert(0, (1, {"hw_protocol": hw_protocol, "hook": hook}))
+    data = nfulnl.log("<", 5, [*attrs, (9, payload)], family=family)
+    for stream in (nfulnl.Stream("<"), nfulnl.Stream(">")):
+        if stream.order == ">":
+            data = nfulnl.log(">", 5, [*attrs, (9, payload)], family=family)
+        data += bytes(-len(data) % 4)
+        records: list[Any] = []
+        for _ in range(3):  # what was seen before is remembered
+            items = [item for item in stream.split(data, True) if isinstance(item, Message)]
+            stream.records(data, items, False, records)
+        record = records[0]
+        assert record.family == found
+        if found is not None and found != "arp":
+            ends = ("192.0.2.1", "198.51.100.2")
+            assert (record.saddr, record.daddr) == (
+                ends if found == "ipv4" else ("2001:db8::1", "2001:db8::2")
+            )
+        for name in ("family", "saddr", "protocol", "payload", "hwheader", "vlan", "extra"):
+            assert len({repr(getattr(record, name)) for record in records}) == 1
+
+
+def test_without_a_payload_only_the_family_is_said() -> None:
+    for family, found in ((2, "ipv4"), (10, "ipv6"), (3, "arp"), (7, None), (5, None)):
+        attrs = [(1, {"hw_protocol": 0, "hook": 3})]
+        data = nfulnl.log("<", 5, attrs, family=family)
+        record = nfulnl.Stream("<").decode(data, Message(0, len(data)))
+        assert isinstance(record, PacketRecord) and record.family == found
 
 
 # The reference and bad bytes

@@ -83,6 +83,67 @@ def test_a_jumbogram_has_the_length_of_its_option() -> None:
     assert headers(data, 0, len(data), ETH_P_IPV6).length == 70040
 
 
+JUMBO = bytes([0xC2, 4]) + (70_000).to_bytes(4)
+
+
+@pytest.mark.parametrize(("options", "length"), [
+    (bytes([17, 1, 1, 0, 1, 0]) + bytes([1, 0]) + JUMBO + bytes([1, 0]), None),  # at 4n
+    (bytes([17, 1, 1, 2, 0, 0]) + bytes([1, 2, 0, 0]) + JUMBO, 70_040),
+    (bytes([17, 0]) + bytes([0xC2, 3]) + (70_000).to_bytes(4), None),
+    (bytes([17, 0]) + bytes([0xC2, 4]) + (65_535).to_bytes(4), None),
+    (bytes([17, 0]) + bytes([0xC2, 4]) + (65_536).to_bytes(4), 65_576),
+    (bytes([17, 0]) + bytes([0xC2, 4]) + (3_900_000_000).to_bytes(4), 3_900_000_040),
+    (bytes([17, 0]) + bytes([0xC2, 200]) + (3_900_000_000).to_bytes(4), None),
+    (bytes([17, 0]) + bytes([1, 0, 0, 0, 0xC2, 4]), None),  # goes on after the header
+    (bytes([44, 0]) + JUMBO + bytes([17, 0, 0, 1]) + bytes(4), None),  # a fragment
+    (bytes([17, 0]) + bytes(6), None),
+])  # fmt: skip
+def test_a_jumbo_length_needs_a_valid_option(options: bytes, length: int | None) -> None:
+    data = ipv6(0, options + UDP, length=0)
+    assert headers(data, 0, len(data), ETH_P_IPV6).length == length
+
+
+def test_a_jumbo_option_counts_only_where_the_header_has_no_length() -> None:
+    hop = bytes([17, 0]) + JUMBO
+    data = ipv6(0, hop + UDP)
+    assert headers(data, 0, len(data), ETH_P_IPV6).length == len(data)
+    destination = ipv6(60, hop + UDP, length=0)  # not in a hop-by-hop header
+    assert headers(destination, 0, len(destination), ETH_P_IPV6).length is None
+
+
+@pytest.mark.parametrize("cut", [0, 1, 12, 16, 20])
+def test_a_length_below_what_was_captured_is_none(cut: int) -> None:
+    four, six = ipv4(6, TCP), ipv6(6, TCP)
+    for stated in (0, 1, 19, 20, 39, 40, 41, 60, 61, 65_535):
+        data = four[:2] + stated.to_bytes(2) + four[4 : len(four) - cut]
+        found = headers(data, 0, len(data), ETH_P_IP).length
+        assert found == (stated if stated >= len(data) else None)
+        data = six[:4] + stated.to_bytes(2) + six[6 : len(six) - cut]
+        found = headers(data, 0, len(data), ETH_P_IPV6).length
+        assert found == (40 + stated if stated and 40 + stated >= len(data) else None)
+
+
+def test_an_empty_packet_of_ipv6_has_the_length_of_its_header() -> None:
+    data = ipv6(59, b"")
+    assert headers(data, 0, 40, ETH_P_IPV6).length == 40
+    assert headers(data + bytes(6), 0, 46, ETH_P_IPV6).length is None  # padding of the link
+
+
+def test_a_header_that_was_cut_tells_no_length_of_0() -> None:
+    for size in range(4, 20):
+        assert headers(ipv4(6, TCP)[:2] + bytes(18), 0, size, ETH_P_IP).length is None
+    for size in range(6, 40):
+        assert headers(ipv6(6, TCP, length=0), 0, size, ETH_P_IPV6).length is None
+
+
+def test_a_quoted_packet_may_be_padded_but_is_as_long_as_its_headers() -> None:
+    quoted = ipv4(17, UDP)
+    for stated, length in ((28, 28), (0, None), (19, None), (1500, 1500)):
+        inner = quoted[:2] + stated.to_bytes(2) + quoted[4:] + bytes(100)  # RFC 4884
+        found = headers(ipv4(1, bytes([3, 1, 0, 0, 0, 32, 0, 0]) + inner), 0, 156, ETH_P_IP)
+        assert found.extra is not None and found.extra["inner"].get("length") == length
+
+
 @pytest.mark.parametrize(
     ("protocol", "body", "extra"),
     [
@@ -191,7 +252,8 @@ def same_as_dissected(record: PacketRecord) -> bool:
         found.setdefault(name, fields)
     if "ipv4" in found and record.family == "ipv4":
         ip = found["ipv4"]
-        assert (record.protocol, record.length) == (ip["protocol"], ip["length"])
+        assert record.protocol == ip["protocol"]
+        assert record.length == packet.believed(ip["length"], len(record.payload or b""))
         assert record.saddr == addresses[ip["src"]] and record.daddr == addresses[ip["dst"]]
     layer4 = ("tcp", "udp", "sctp", "icmp", "icmpv6", "esp")
     first_layer4 = next((name for name, _ in layers if name in layer4), None)

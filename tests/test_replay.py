@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ import pylog
 from pylog import BackendError, DecodeError, PacketRecord
 from pylog.backends import Backend
 from pylog.formats import nfulnl, pcap_blocks
+from pylog.merge import Merged
 
 pytest_plugins = ["pytester"]
 
@@ -182,7 +184,7 @@ def test_pauses_are_those_of_the_recording(
 ) -> None:
     offsets = [0, 1, 1, 61, 3661]
     path = recording(*[START + s * SECOND for s in offsets], kernel=kernel)
-    with pylog.replay(path, speed=speed) as reader:
+    with pylog.replay(path, speed=speed, max_gap=None) as reader:
         came = []
         for record in reader:
             assert isinstance(record, PacketRecord)
@@ -198,6 +200,85 @@ def test_a_clock_that_was_set_back_makes_no_pause(
     with pylog.replay(recording(START, START - 60 * SECOND, START + SECOND)) as reader:
         assert marks(reader) == [0, 1, 2]
     assert clock.slept == pytest.approx([1.0])
+
+
+@pytest.mark.parametrize(("offsets", "came"), [
+    ([0, 1, 1.7e9, 1.7e9 + 1], [0, 1, 61, 62]),  # a clock that was set forward
+    ([0, 1, 1e6, 2, 3], [0, 1, 61, 61, 62]),  # and back again
+    ([0, 1, -3600, -3599, -3598, -3590], [0, 1, 1, 2, 3, 11]),  # set back: the pace goes on
+    ([0, 1, -3600, -3599, 2, 3], [0, 1, 1, 2, 3, 4]),  # and set right
+    ([0, 30, 0.1, 30.1, 0.2, 30.2], [0, 30, 30, 30.1, 30.1, 30.2]),  # two clocks
+    ([0, 1, 0.9, 0.95, 1.1], [0, 1, 1, 1, 1.1]),  # out of order
+    ([0, 100, 1000], [0, 60, 120]),
+])  # fmt: skip
+def test_no_record_is_waited_for_longer_than_a_minute(
+    offsets: list[float], came: list[float], recording: Callable[..., Path], clock: Clock
+) -> None:
+    path = recording(*[START + round(s * SECOND) for s in offsets])
+    with pylog.replay(path) as reader:
+        found = [clock.now - 1000 for _ in reader]
+    assert found == pytest.approx(came)
+
+
+@pytest.mark.parametrize(("max_gap", "came"), [
+    (None, [0, 10, 1010]), (0, [0, 0, 0]), (5, [0, 5, 10]), (1.5, [0, 1.5, 3]), (50, [0, 5, 55]),
+])  # fmt: skip
+def test_the_longest_gap_can_be_chosen(
+    max_gap: float | None, came: list[float], recording: Callable[..., Path], clock: Clock
+) -> None:
+    path = recording(START, START + 10 * SECOND, START + 1010 * SECOND)
+    with pylog.replay(path, max_gap=max_gap, speed=2 if max_gap == 50 else 1) as reader:
+        assert [clock.now - 1000 for _ in reader] == pytest.approx(came)
+
+
+@pytest.mark.parametrize("max_gap", [-1, float("nan"), True, "1"])
+def test_a_gap_that_makes_no_sense_is_refused(max_gap: Any) -> None:
+    with pytest.raises(ValueError, match="but must be 0 or more, or None for no limit"):
+        pylog.replay(FILTER, max_gap=max_gap)
+
+
+def test_shortened_gaps_are_noted_a_few_times(
+    recording: Callable[..., Path], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pylog.replay(recording(*[START + n * 100 * SECOND for n in range(30)])) as reader:
+        assert len(marks(reader)) == 30
+    assert len(caplog.messages) == 10
+    assert "a gap of 100 s in the recording is shortened to 60 s" in caplog.messages[0]
+    assert caplog.messages[-1].endswith("(others are not noted)")
+
+
+def test_asyncio_waits_no_longer_than_the_longest_gap(recording: Callable[..., Path]) -> None:
+    async def read() -> list[int | None]:
+        with pylog.replay(recording(START, START + 3600 * SECOND), max_gap=0.2) as reader:
+            return marks([record async for record in reader])
+
+    begun = time.monotonic()
+    assert asyncio.run(read()) == [0, 1]
+    assert time.monotonic() - begun > 0.19
+
+
+def test_merged_replays_keep_their_pace_and_their_longest_gap(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.pcapng", tmp_path / "b.pcapng"]
+    paths[0].write_bytes(capture(START, START + 3600 * SECOND))
+    paths[1].write_bytes(capture(40 * SECOND, 40 * SECOND + SECOND // 10, START))
+    replays = [pylog.replay(path, max_gap=0.3) for path in paths]
+    with Merged(list(replays), window_s=0.01) as reader:
+        begun, used = time.monotonic(), time.process_time()
+        records = list(reader)
+        took, used = time.monotonic() - begun, time.process_time() - used
+    assert Counter(marks(records)) == {0: 2, 1: 2, 2: 1}
+    assert 0.39 < took < 10 and used < took / 2
+
+
+def test_the_command_takes_the_longest_gap(recording: Callable[..., Path]) -> None:
+    path = recording(START, START + 3600 * SECOND)
+    run = [sys.executable, "-m", "pylog", "replay", str(path), "--max-gap"]
+    done = subprocess.run([*run, "0.1"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 2)
+    assert "a gap of 3600 s in the recording is shortened to 0.1 s" in done.stderr
+    for text in ("-1", "inf", "nan", "long"):
+        done = subprocess.run([*run, text], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and "is no gap: seconds, 0 or more, or none" in done.stderr
 
 
 def test_records_without_a_time_come_with_the_one_before(

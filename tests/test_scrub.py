@@ -913,3 +913,138 @@ def test_any_message_that_decodes_can_be_scrubbed(data: st.DataObject) -> None:
     found = Scrubbing().record(changed)
     assert found.raw is not None and changed.raw is not None
     assert len(found.raw) == len(changed.raw)
+
+
+# Link headers by the type of the link
+
+OUTER = ipv4(47, b"\0\0\x08\0")[:20]
+FRAME = bytes.fromhex("02aabbccddee") + bytes.fromhex("02aabbccddef") + b"\x08\0"
+
+
+@pytest.mark.parametrize(("hwtype", "header", "kept"), [
+    (1, FRAME, FRAME[12:]), (772, FRAME, FRAME[12:]), (None, FRAME, FRAME[12:]),
+    (65534, OUTER[:14], None), (65534, OUTER, None), (512, b"\xff\3\0\x21" + OUTER[:10], None),
+    (801, FRAME, None), (32, FRAME + A + B, None), (0xFFFF, FRAME, None), (None, OUTER[:14], None),
+    (1, FRAME[:12], None), (778, OUTER[:14], None), (776, FRAME, None),
+])  # fmt: skip
+def test_a_link_header_is_scrubbed_by_its_type(
+    hwtype: int | None, header: bytes, kept: bytes | None
+) -> None:
+    attrs: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1})]
+    if hwtype is not None:
+        attrs.append((15, hwtype))
+    for number in (16, 21):
+        message = nfulnl.log("<", 5, [*attrs, (number, header)], family=2)
+        message += bytes(-len(message) % 4)
+        found = attributes(nfulnl.scrub(message, "nfulnl-le", Scrubber()))[number]
+        scrubber = Scrubber()
+        ends = scrubber.mac(FRAME[:6]) + scrubber.mac(FRAME[6:12])
+        assert found == (bytes(len(header)) if kept is None else ends + kept)
+
+
+@pytest.mark.parametrize(("hwtype", "before"), [
+    (768, b""), (776, b""), (776, FRAME), (778, b""), (769, b""), (823, b""),
+])  # fmt: skip
+def test_the_link_header_of_a_tunnel_names_others(hwtype: int, before: bytes) -> None:
+    outer = ipv6(47, b"\0\0\x08\0") if hwtype in (769, 823) else ipv4(47, b"\0\0\x08\0")
+    message = nfulnl.log("<", 5, [(15, hwtype), (16, before + outer)], family=2)
+    message += bytes(-len(message) % 4)
+    scrubber = Scrubber()
+    found = attributes(nfulnl.scrub(message, "nfulnl-le", scrubber))[16]
+    size = len(outer) - 4
+    assert len(found) == len(before + outer) and found[-4:] == outer[-4:]
+    assert found[len(before) :][:4] == outer[:4]
+    ends = A6 + B6 if hwtype in (769, 823) else A + B
+    half = len(ends) // 2
+    others = scrubber.address(ends[:half]) + scrubber.address(ends[half:])
+    assert found[len(before) :][size - len(ends) : size] == others
+
+
+@pytest.mark.parametrize(("hwtype", "address", "kind"), [
+    (None, FRAME[:6], "mac"), (1, FRAME[:6], "mac"), (772, FRAME[:6], "mac"),
+    (778, A, "address"), (768, A, "address"), (65534, A, "zeros"),
+    (65534, b"\xcb\0\x71\5\1\1", "zeros"), (24, bytes(range(1, 9)), "zeros"),
+    (None, A, "zeros"), (1, A, "zeros"), (512, b"\1\2", "zeros"),
+])  # fmt: skip
+def test_a_neighbours_address_is_scrubbed_by_its_type(
+    hwtype: int | None, address: bytes, kind: str
+) -> None:
+    value = {"hw_addrlen": len(address), "hw_addr": address.ljust(8, b"\0")}
+    attrs: list[tuple[int, Any]] = [(8, value)]
+    if hwtype is not None:
+        attrs.append((15, hwtype))
+    message = nfulnl.log("<", 5, attrs, family=2)
+    message += bytes(-len(message) % 4)
+    scrubber = Scrubber()
+    found = attributes(nfulnl.scrub(message, "nfulnl-le", scrubber))[8]
+    new = bytes(len(address)) if kind == "zeros" else getattr(scrubber, kind)(address)
+    assert found == len(address).to_bytes(2) + bytes(2) + new.ljust(8, b"\0")
+
+
+def test_arp_of_tunnels_names_others() -> None:
+    scrubber = Scrubber()
+    found = scrubber.arp(b"\3\x0a\x08\0\4\4\0\1" + A + A + B + B)
+    one, other = scrubber.address(A), scrubber.address(B)
+    assert found[8:] == one + one + other + other
+
+
+# Whatever a record is, it is scrubbed
+
+
+@pytest.mark.parametrize("header", [
+    b"\x40\0\0\x28", b"\x44\0\0\x28", b"\xf5\0\0\x28", b"\0\0\0\0", b"\x55\0\0\x28",
+    b"\x4f\0\0\x28",
+])  # fmt: skip
+@pytest.mark.parametrize("size", [4, 5, 20, 40])
+def test_a_packet_with_a_bad_header_is_scrubbed_and_stays_one(header: bytes, size: int) -> None:
+    packet = (header + b"\x12\x34\0\0\x40\6\0\0" + A + B + SECRET * 2)[:size]
+    found = Scrubber().packet(packet)
+    assert len(found) == size and found[0] >> 4 == packet[0] >> 4
+    for secret in (A, B, SECRET[:8]):
+        assert secret not in found or secret not in packet
+
+
+def test_a_message_that_was_cut_off_is_scrubbed() -> None:
+    packet = ipv4(6, segment(6, SECRET, A + B))
+    hwaddr = {"hw_addrlen": 6, "hw_addr": FRAME[:6] + b"\0\0"}
+    message = nfulnl.log("<", 5, [
+        (1, {"hw_protocol": 0x800, "hook": 1}), (8, hwaddr), (15, 1), (16, FRAME), (9, packet),
+    ], family=2)  # fmt: skip
+    for size in range(20, len(message)):
+        for length in (len(message), size):
+            cut = length.to_bytes(4, "little") + message[4:size]
+            found = nfulnl.scrub(cut, "nfulnl-le", Scrubber())
+            assert len(found) == len(cut) and found[:20] == cut[:20]
+            for secret in (A, B, FRAME[:6], FRAME[6:12], SECRET[:4]):
+                assert secret not in found
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_damage_keeps_addresses_or_ends_scrubbing(data: st.DataObject) -> None:
+    """All records of a damaged dump, as they are read, with their bytes, are scrubbed."""
+    dump = samples.FIXTURES / data.draw(
+        st.sampled_from([*CHANGED, "nflog/hwheader-ip.bin", "ipl/v5-1-2-lp64le-filter.ipf.bin"])
+    )
+    octets = bytearray(dump.read_bytes()[: data.draw(st.integers(200, 3000))])
+    for _ in range(data.draw(st.integers(0, 6))):
+        at = data.draw(st.integers(0, len(octets) - 1))
+        octets[at] = data.draw(st.sampled_from((0, 1, 4, 0x40, 0x45, 0x60, 0xF5, 0xFF)))
+    layout = samples.origins()[samples.name(dump)]["layout"]
+    scrubbing = Scrubbing()
+    with pylog.open(io.BytesIO(bytes(octets)), layout=layout, raw=True) as reader:
+        for record in reader:
+            found = scrubbing.record(record)
+            if isinstance(record, LossRecord):
+                assert found.raw is None
+                continue
+            assert isinstance(found, type(record)) and found.raw and record.raw
+            assert len(found.raw) == len(record.raw)
+            assert found.timestamp_ns == record.timestamp_ns
+            if isinstance(record, PacketRecord) and record.payload:
+                assert isinstance(found, PacketRecord) and found.payload
+                assert (found.family, found.caplen) == (record.family, record.caplen)
+                for text in filter(None, (record.saddr, record.daddr)):
+                    packed = ip_address(text).packed
+                    if told(ip_address(text)) and min(packed[-4:]) > 8:  # else by chance
+                        assert packed not in found.raw

@@ -97,8 +97,12 @@ def nflog_messages(draw: st.DrawFn, order: str) -> bytes:
     family = draw(st.sampled_from((2, 2, 2, 10, 7, 5, 3, 1, 99)))
     payload = draw(st.sampled_from(PAYLOADS))
     ethertype = 0x86DD if payload[0] >> 4 == 6 else 0x800
+    if draw(st.integers(0, 3)) == 0:  # the length in the header: of TSO, BIG TCP, padding...
+        at = 4 if ethertype == 0x86DD else 2
+        stated = draw(st.sampled_from((0, 20, 39, 40, 59, 60, 61, 0xFFFF))).to_bytes(2)
+        payload = payload[:at] + stated + payload[at + 2 :]
     number = st.integers(0, 2**32 - 1)
-    hook = {"hw_protocol": draw(st.sampled_from((ethertype, ethertype, ethertype, 0x806, 0x8100))),
+    hook = {"hw_protocol": draw(st.sampled_from((ethertype, ethertype, 0, 0x806, 0x8100))),
             "hook": draw(st.integers(0, 6))}  # fmt: skip
     time = {"sec": draw(st.integers(0, 2**34)), "usec": draw(st.integers(0, 1_000_001))}
     hwaddr = {

@@ -28,13 +28,13 @@ from pylog.formats.netlink import (
 )
 from pylog.formats.nfulnl import (
     ATTRIBUTES,
-    ETHERTYPES,
     LINK_HEADER_HOOKS,
     NFNL_SUBSYS_ULOG,
     NFULNL_MSG_PACKET,
     READERS,
     Stream,
 )
+from pylog.formats.nfulnl_usual import ETHERTYPES
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import Record, queue_of
@@ -170,7 +170,8 @@ class LogRows(Rows):
         hdr, told = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
-        protocol = np.where(told, hdr["hw_protocol"], default[family])
+        told_protocol = told & (hdr["hw_protocol"] != 0)
+        protocol = np.where(told_protocol, hdr["hw_protocol"], default[family])
         six = protocol == ETH_P_IPV6
         plain &= six | (protocol == ETH_P_IP)
         for number, hook in LINK_HEADER_HOOKS:

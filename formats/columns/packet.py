@@ -21,6 +21,7 @@ from pylog.formats.packet import (
     IPV4,
     IPV6,
     NAMES,
+    NO_NEXT_HEADER,
     SCHEMAS,
     TCP,
     TCP_FLAGS,
@@ -96,7 +97,7 @@ class Packets:
         octets = gather(data, starts, SIZE)
         self._four = octets.view(np.dtype(Plan(IPV4).dtype(SIZE))).ravel()
         self._six = octets.view(np.dtype(Plan(IPV6).dtype(SIZE))).ravel()
-        self._is_six = six
+        self._is_six, self._sizes = six, sizes
         self._any_six = bool(six.any())
         self._swapped = swapped
         at = IPV4.sizeof()
@@ -121,6 +122,7 @@ class Packets:
         """Only these rows are left."""
         self._four, self._six, self._is_six = self._four[rows], self._six[rows], self._is_six[rows]
         self.protocol, self._layer4 = self.protocol[rows], self._layer4[rows]
+        self._sizes = self._sizes[rows]
 
     def _two(self, name: str) -> Array:
         """A field of two bytes in the IPv4 header, which some kernels keep in their own order."""
@@ -143,9 +145,10 @@ class Packets:
         if name == "length":
             length = self._two("length").astype(np.int64)
             if self._any_six:
-                long = self._six["payload_length"].astype(np.int64) + IPV6.sizeof()
-                length = np.where(self._is_six, long, length)
-            return Numbers(length)
+                long = self._six["payload_length"].astype(np.int64)
+                long[(long == 0) & (self.protocol != NO_NEXT_HEADER)] = -IPV6.sizeof()
+                length = np.where(self._is_six, long + IPV6.sizeof(), length)
+            return Numbers(length, length >= self._sizes)  # as packet.believed
         if name in ("sport", "dport"):
             return Numbers(self._field(UDP, name), _protocols().ports[self.protocol])
         if name in ("icmp_type", "icmp_code"):

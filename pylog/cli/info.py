@@ -92,6 +92,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "dropped": json_number(reader.dropped),
         "malformed": reader.malformed,
         "malformed_bytes": lost_bytes,
+        "flaws": dict(reader.flaws),
         "damage": damage,
         "other_messages": reader.other,
         "evidence": detection.evidence,
@@ -102,7 +103,7 @@ def describe(reader: Reader) -> dict[str, Any]:
 
 def _log(record: Record) -> str:
     queue = queue_of(record)
-    return f"group {queue}" if record.source == "nflog" else queue
+    return f"group {queue}" if record.source == "nflog" else queue or record.source
 
 
 def _devices(record: Record) -> list[str]:
@@ -112,9 +113,12 @@ def _devices(record: Record) -> list[str]:
     return [f"#{d}" if isinstance(d, int) else d for d in found if d is not None]
 
 
-def _abi(name: str) -> str:
-    """The ABI of an IPFilter layout, the byte order of another."""
-    return ipl_layouts.named(name).abi.name if name.startswith("ipl-") else name.split("-")[-1]
+def _abi(name: str) -> str | None:
+    """The ABI of an IPFilter layout, the byte order of another that has one."""
+    if name.startswith("ipl-"):
+        return ipl_layouts.named(name).abi.name
+    order = name.split("-")[-1]
+    return order if order in ("le", "be") else None
 
 
 def _ipfilter(name: str) -> dict[str, str] | None:
@@ -150,6 +154,7 @@ def _text(found: dict[str, Any]) -> str:
         ("interfaces", _counted(found["interfaces"])),
         ("lost records", lost),
         ("damage", damage if found["malformed"] else "none"),
+        ("values missing", _counted(found["flaws"])),
         ("other messages", str(found["other_messages"]) if found["other_messages"] else None),
     ]
     lines = [f"{name + ':':16}{escape(value)}" for name, value in rows if value]

@@ -1,7 +1,8 @@
 """Write the records of a recording when they are due, as if they were live.
 
 FILE is a capture (pylog capture, tcpdump -i nflog:5 -w) or a dump. The pace is that of the times at
-which the messages were received, or else of the kernel's.
+which the messages were received, or else of the kernel's; a pause longer than --max-gap is
+shortened, and a clock that was set back takes no time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--speed", type=_speed, default=1.0, metavar="N",
         help="so many times faster, or max for no waiting at all (default: 1)",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-gap", type=_max_gap, default=pylog.Replay.MAX_GAP_S, metavar="SECONDS",
+        help="wait for one record no longer than this; 0 for no waiting at all, none for no limit"
+        f" (default: {pylog.Replay.MAX_GAP_S:g})",
+    )  # fmt: skip
     parser.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     add_output_arguments(parser)
     add_source_arguments(parser)
@@ -39,6 +45,18 @@ def _speed(text: str) -> float | None:
     return speed
 
 
+def _max_gap(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no gap: seconds, 0 or more, or none")
+    return seconds
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
     output_options(arguments)
@@ -48,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         pylog.replay(
             arguments.source,
             speed=arguments.speed,
+            max_gap=arguments.max_gap,
             loop=arguments.loop,
             layout=input_layout(arguments),
             on_error=arguments.on_error,

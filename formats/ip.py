@@ -1,0 +1,146 @@
+"""Captures of IP packets without anything before them: no firewall logged these, a device did.
+
+A packet of these link types is a record without rule, hook or interface. Link type 101 (RAW) and
+its aliases hold either version of IP, told by the first four bits; 228 and 229 hold one. Outside a
+capture packets follow each other, each as long as its header says; that is read only if the layout
+is named, since any bytes may look like it.
+
+Sources: the tcpdump.org link type list; pcap-linktype(7).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pylog.errors import DecodeError
+from pylog.formats import Guess, Item, Message
+from pylog.formats import Stream as BaseStream
+from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, fields, seeming
+from pylog.formats.scrub import Scrubber
+from pylog.record import PacketRecord, Record
+
+LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6 = 101, 228, 229
+DLT_RAW = (12, 14)
+"""What BSD and OpenBSD systems call LINKTYPE_RAW, as some programs write into files."""
+LINKTYPES = (LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6, *DLT_RAW)
+LAYOUT = "raw-ip"
+
+_ETHERTYPES = {LINKTYPE_IPV4: ETH_P_IP, LINKTYPE_IPV6: ETH_P_IPV6}
+_LEAST = {ETH_P_IP: IPV4.sizeof(), ETH_P_IPV6: IPV6.sizeof()}
+"""How many bytes a packet has, at least."""
+
+
+class Stream(BaseStream):
+    """IP packets, those of a capture or one after the other."""
+
+    source = "ip"
+    layout = LAYOUT
+    bare = frozenset(LINKTYPES)
+    needle, needle_size = re.compile(b"[\x45-\x4f\x60-\x6f]"), 1
+
+    def measure(self, data: bytes, pos: int) -> int:
+        ethertype = seeming(data[pos : pos + 1])
+        if not ethertype:
+            raise self.error(pos, "ip_v", data[pos] >> 4, "4 or 6")
+        least = _LEAST[ethertype]
+        if pos + least > len(data):
+            return pos + least
+        at, more = (2, 0) if ethertype == ETH_P_IP else (4, least)
+        size = more + int.from_bytes(data[pos + at : pos + at + 2])
+        if size < least:
+            raise self.error(pos + at, "ip_len", size, f"{least} or more")
+        return pos + size
+
+    def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
+        items.append(Message(start, end, origin))
+
+    def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
+        if start >= len(data):
+            return None
+        ethertype = seeming(data[start : start + 1])
+        return bool(ethertype) and ethertype == _ETHERTYPES.get(linktype, ethertype)
+
+    def complete(self, data: bytes, message: Message) -> bytes:
+        packet = self.raw(data, message)
+        ethertype = seeming(packet)
+        if not ethertype or _length(packet) <= len(packet) or len(packet) < _LEAST[ethertype]:
+            return packet
+        if ethertype == ETH_P_IP:
+            return packet[:2] + len(packet).to_bytes(2) + packet[4:]
+        return packet[:4] + (len(packet) - _LEAST[ethertype]).to_bytes(2) + packet[6:]
+
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+        start, end, origin = message.start, message.end, message.origin
+        payload, extra = data[start:end], dict[str, Any]()
+        linktype = LINKTYPE_RAW if origin is None else origin.linktype
+        ethertype = _ETHERTYPES.get(linktype) or seeming(payload)
+        found = fields(payload, 0, len(payload), ethertype, extra)
+        extra = found[-1]
+        if not ethertype:
+            version = payload[0] >> 4 if payload else 0
+            extra["bad_header"] = f"version {version}"
+        if "bad_header" in extra:
+            self.flawed(start, "IP header", extra["bad_header"], "that of version 4 or 6")
+        return PacketRecord(
+            self.source, self.layout, None if self.live else self.base + start,
+            observed_ns=self.observed_ns if origin is None else origin.observed_ns,
+            **dict(zip(_FIELDS, found[:-1], strict=True)), extra=extra or None,
+            payload=payload or None, raw=payload if raw else None,
+        )  # fmt: skip
+
+
+_names = PacketRecord.__struct_fields__
+_FIELDS = _names[_names.index("family") : _names.index("extra")]
+
+
+def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
+    """There is but one layout."""
+    return LAYOUT
+
+
+def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
+    """The packet as a capture file holds it, in a file of any byte order; and its original length,
+    by the length in its header.
+    """
+    return message, "", max(len(message), _length(message))
+
+
+def _length(packet: bytes) -> int:
+    """The length that the packet's header states; 0 without one."""
+    try:
+        return Stream().measure(packet, 0)
+    except (DecodeError, IndexError):
+        return 0
+
+
+def described(layout: str, queue: str) -> str:
+    """The layout's name as a capture file has to say it."""
+    return layout
+
+
+def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
+    """None: a packet does not say where it came from."""
+    return {}
+
+
+def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
+    """The packet without addresses and payload."""
+    return scrubber.packet(message)
+
+
+def stream(name: str, head: bytes = b"") -> Stream:
+    """The stream of the layout raw-ip; ValueError for another name."""
+    if name != LAYOUT:
+        raise ValueError(f"no layout {name!r}; there is {LAYOUT}")
+    return Stream()
+
+
+def known_layouts() -> list[str]:
+    """The names of all layouts."""
+    return [LAYOUT]
+
+
+def probe(head: bytes, final: bool) -> list[Guess]:
+    """None: outside a capture packets are read only if the layout is named."""
+    return []
