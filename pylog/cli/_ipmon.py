@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
                 break
     for line in printer.report():
         say(line)
-    return stopping.status or int(failed)
+    return stopping.status or int(failed or deliveries.failed)
 
 
 # What is read

@@ -85,6 +85,7 @@ class Deliveries(contextlib.ExitStack):
         self._connect, self._check = connect, check
         self._files: dict[str, Appended] = {}
         self._rules: list[Rule] = []
+        self._unexecuted = 0
         self.callback(self._end)
         try:
             self.use(rules)
@@ -93,13 +94,17 @@ class Deliveries(contextlib.ExitStack):
             raise
 
     def _end(self) -> None:
-        """Close the files; let go of syslog, and tell what it did not take."""
+        """Close the files; deliver what waits for syslog, as far as it takes that."""
         for file in self._files.values():
             file.close()
         if self._syslog is not None:
             self._syslog.close()
-            if self._syslog.dropped:
-                _log.warning("syslog: %d lines could not be delivered", self._syslog.dropped)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was not delivered: to syslog, or to a command of `execute`."""
+        lost = self._syslog is not None and bool(self._syslog.dropped or self._syslog.doubtful)
+        return lost or self._unexecuted > 0
 
     def use(self, rules: Iterable[Rule]) -> None:
         """From now on these are the rules; BackendError when a file of theirs cannot be written."""
@@ -171,7 +176,7 @@ class Deliveries(contextlib.ExitStack):
         elif action.kind == "raw":
             self._file(action.argument).write(entry.raw)
         elif action.kind == "execute":
-            _execute(action.argument, line)
+            self._unexecuted += not _execute(action.argument, line)
         elif action.kind == "syslog" and self._syslog is not None:
             facility, _, level = action.argument.rpartition(".")
             number = LEVELS[level] if level else entry.level
@@ -195,8 +200,10 @@ class Deliveries(contextlib.ExitStack):
         return failures
 
 
-def _execute(command: str, line: bytes) -> None:
+def _execute(command: str, line: bytes) -> bool:
     """Run a shell command with the line on its standard input; what goes wrong is noted.
+
+    Gives back whether it could be run, and ended by itself.
 
     It has a session of its own, which is killed with all that it started when it takes too long.
     """
@@ -208,13 +215,14 @@ def _execute(command: str, line: bytes) -> None:
         )
     except OSError as error:
         _log.warning("execute %r: %s", command, error)
-        return
+        return False
     try:
         process.communicate(line, PATIENCE_S)
     except subprocess.TimeoutExpired:
         _log.warning("execute %r: timed out after %s seconds", command, PATIENCE_S)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return
+        return False
     if process.returncode:
         _log.warning("execute %r: exit status %d", command, process.returncode)
+    return True
