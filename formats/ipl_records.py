@@ -27,7 +27,15 @@ from pylog.formats.packet import (
 )
 from pylog.formats.plan import BYTEORDER, Plan, Unpack
 from pylog.memo import Memo
-from pylog.record import MAX_SECONDS, FlowRecord, PacketRecord, Record, rfc3339, rfc3339_us
+from pylog.record import (
+    MAX_SECONDS,
+    FlowRecord,
+    PacketRecord,
+    Record,
+    json_ready,
+    rfc3339,
+    rfc3339_us,
+)
 
 Decode = Callable[[bytes, Message, bool], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
@@ -189,7 +197,7 @@ def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
             device if direction == 1 else None,
             None, None, None, None, None, None, None, None, None,
         )  # fmt: skip
-        return _Rule(fields, extra)
+        return _Rule(fields, json_ready(extra))
 
     return read, Memo(explain)
 

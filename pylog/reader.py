@@ -13,7 +13,6 @@ that grows.
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -25,6 +24,7 @@ from pylog.detect import UNDECIDED, Detection, detect, known
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Begun, Copied, Damage, Dropped, Interfaces, Item, Message
 from pylog.losses import Losses
+from pylog.notes import notes
 from pylog.record import LossRecord, Record, json_shape
 
 OnError = Literal["resync", "strict"]
@@ -36,8 +36,6 @@ PATIENCE_S = 1.0
 
 LOT = 512
 """How many records are decoded at a time, and given in a batch, at most."""
-
-_log = logging.getLogger("pylog")
 
 
 def deadline_of(timeout: float | None) -> float | None:
@@ -298,7 +296,7 @@ class Reader(Records):
             stream.interface_name = self.backend.interface_name
         if self.backend.live and self._layout is None:
             same = "".join(f", or {name}, which reads them alike" for name in detection.layouts[1:])
-            _log.warning("%s: read as %s%s (%s)", self.backend.name, detection.layouts[0], same,
+            notes.warning("%s: read as %s%s (%s)", self.backend.name, detection.layouts[0], same,
                          "; ".join(detection.evidence))  # fmt: skip
 
     def _receive(self, deadline: float | None) -> bytes:
@@ -692,7 +690,7 @@ class Reader(Records):
             other.damage, other.other = stream.damage, stream.other
             self._stream, self._others = other, self._others[i + 1 :]
             if self.backend.live:
-                _log.warning("%s: read as %s from here on", self.backend.name, other.layout)
+                notes.warning("%s: read as %s from here on", self.backend.name, other.layout)
             return record
         return None
 

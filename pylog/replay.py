@@ -6,7 +6,6 @@ from a file. The pace is that of the recording, by the times of receipt, or else
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from math import inf
@@ -14,10 +13,9 @@ from math import inf
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
 from pylog.formats import Message
+from pylog.notes import notes
 from pylog.reader import OnError, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
-
-_log = logging.getLogger("pylog")
 
 ROUND_S = 1.0
 """How long a round of a loop takes at least, unless nothing is waited for."""
@@ -108,7 +106,7 @@ class Replay(Reader):
                 due = min(due, left)
             if due >= LONG_S and self._noted is not self._held:
                 self._noted = self._held
-                _log.warning("%s: the next record is due in %.3g s", self.backend.name, due)
+                notes.warning("%s: the next record is due in %.3g s", self.backend.name, due)
             self.backend.sleep(due)
         record, self._held, self._held_octets = self._held, None, b""
         if self.backend.closed or self.backend.stopped:

@@ -275,7 +275,9 @@ def test_that_lines_wait_is_reported_once_before_any_is_lost(
         until(lambda: len(receiver.lines) == 3, "the lines")
         to.close()
     (said,) = caplog.messages
-    assert re.fullmatch(rf"syslog at {receiver.where} takes no lines \(.+\): 3 wait, and 50 can", said)
+    assert re.fullmatch(
+        rf"syslog at {receiver.where} takes no lines \(.+\): 3 wait, and 50 can", said
+    )
     assert to.dropped == 0
 
 

@@ -74,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="have the Dask cluster of this scheduler do it"
     )
+    parser.add_argument(
+        "--csv-safe", action="store_true", help="as for pylog read --to csv, when OUT ends in .csv"
+    )
     add_source_arguments(parser)
 
 
@@ -85,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.out} must end in one of {known}, after a name")
     if ending in OUTPUTS and (arguments.kind or arguments.columns):
         raise ValueError(f"--kind and --columns are for {', '.join(TABLES)}")
+    if arguments.csv_safe and ending != ".csv":
+        raise ValueError("--csv-safe is for .csv")
     for source in arguments.source:
         if is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
@@ -220,13 +225,15 @@ def _readable(kind: str) -> list[str]:
 def _to_output(arguments: argparse.Namespace, name: str, path: str) -> int:
     """Write records, one by one."""
     failed = False
+    given = {"csv_safe": True} if arguments.csv_safe else {}
     with open(path, "wb") as stream:
         if arguments.jobs is not None:
             from pylog.cli import _parts  # needs the extra
 
-            done = _parts.to_stream(arguments, name, stream, os.path.dirname(path) or ".")
+            folder = os.path.dirname(path) or "."
+            done = _parts.to_stream(arguments, name, given, stream, folder)
             return int(done.told(arguments.verbose))
-        output = outputs.output(name, stream)
+        output = outputs.output(name, stream, given=given)
         for source in arguments.source:
             with pylog.open(
                 source, layout=arguments.layout, on_error=arguments.on_error,

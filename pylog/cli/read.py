@@ -37,7 +37,7 @@ from pylog.cli._sources import (
 )
 from pylog.errors import BackendError
 from pylog.reader import LOT, Reader, Records
-from pylog.record import Record
+from pylog.record import Record, escape
 from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
@@ -280,7 +280,7 @@ def bar(size: int, name: str, on_terminal: bool) -> Iterator[Callable[[int], Non
         yield lambda at: None
         return
     with tqdm(
-        total=size, unit="B", unit_scale=True, desc=os.path.basename(name), file=sys.stderr
+        total=size, unit="B", unit_scale=True, desc=escape(os.path.basename(name)), file=sys.stderr
     ) as shown:
 
         def move(at: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -17,12 +16,11 @@ from pylog.ipmon.conf import Action, Rule
 from pylog.ipmon.packet import LOG_INFO, LOG_WARNING
 from pylog.ipmon.printer import Entry
 from pylog.ipmon.syslog import FACILITIES, LEVELS, Syslog
+from pylog.notes import notes
 from pylog.record import Record
 
 PATIENCE_S = 10.0
 """How long a command of `execute` may take."""
-
-_log = logging.getLogger("pylog")
 
 
 class Appended:
@@ -214,15 +212,15 @@ def _execute(command: str, line: bytes) -> bool:
             command, shell=True, stdin=subprocess.PIPE, start_new_session=True
         )
     except OSError as error:
-        _log.warning("execute %r: %s", command, error)
+        notes.warning("execute %r: %s", command, error)
         return False
     try:
         process.communicate(line, PATIENCE_S)
     except subprocess.TimeoutExpired:
-        _log.warning("execute %r: timed out after %s seconds", command, PATIENCE_S)
+        notes.warning("execute %r: timed out after %s seconds", command, PATIENCE_S)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return False
     if process.returncode:
-        _log.warning("execute %r: exit status %d", command, process.returncode)
+        notes.warning("execute %r: exit status %d", command, process.returncode)
     return True

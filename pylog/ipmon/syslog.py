@@ -16,7 +16,6 @@ program never read, nobody learns how many they were: a connection that is reset
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import select
@@ -29,6 +28,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from pylog.errors import BackendError
+from pylog.notes import notes
 from pylog.record import escape
 
 FACILITIES = {
@@ -59,8 +59,6 @@ RETRY_S = (0.1, 5.0)
 """The pause before the first new connection, and the longest; it doubles from one to the other."""
 TICK_S = 0.1
 """How often a wait looks for what no system call tells: the end of the connection."""
-
-_log = logging.getLogger("pylog")
 
 
 def facility_number(name: str) -> int:
@@ -196,7 +194,7 @@ class Syslog:
             self._size += sum(map(len, again))
             if error is not None and error.errno != errno.EPIPE:
                 self.doubtful = True
-                _log.warning(
+                notes.warning(
                     "syslog at %s: %s; lines that it had taken and not read are lost, and nobody"
                     " can say how many", self._named(), _told(error),
                 )  # fmt: skip
@@ -247,9 +245,7 @@ class Syslog:
 
     def _wait_for_room(self, size: int) -> bool:
         """Wait until the queue has room for so many bytes; whether it has."""
-        while self._queue and (
-            len(self._queue) >= QUEUE_LINES or self._size + size > QUEUE_SIZE
-        ):
+        while self._queue and (len(self._queue) >= QUEUE_LINES or self._size + size > QUEUE_SIZE):
             left_s = self._moved_s + PATIENCE_S - time.monotonic()
             if left_s <= 0 or self._closing:
                 return False
@@ -364,7 +360,7 @@ class Syslog:
         now_s = time.monotonic()
         if now_s >= self._report_s:
             self._report_s = now_s + REPORT_S
-            _log.warning("%s so far (%s)", self._undelivered(), self._problem or "too long")
+            notes.warning("%s so far (%s)", self._undelivered(), self._problem or "too long")
 
     def _undelivered(self) -> str:
         return f"syslog at {self._named()}: {self.dropped} of {self.made} lines not delivered"
@@ -373,7 +369,7 @@ class Syslog:
         """Say once that nothing is taken, before there is a loss."""
         if not self._stalled and time.monotonic() - self._moved_s >= PATIENCE_S:
             self._stalled = True
-            _log.warning("syslog at %s takes no lines (%s): %d wait, and %d can", self._named(),
+            notes.warning("syslog at %s takes no lines (%s): %d wait, and %d can", self._named(),
                          self._problem, self.waiting, QUEUE_LINES)  # fmt: skip
 
     def _report_in_place(self) -> None:
@@ -441,14 +437,14 @@ class Syslog:
                 self._socket = None
                 self._changed.notify_all()
                 if self.dropped:
-                    _log.warning("%s (%s)", self._undelivered(), self._problem or "too long")
+                    notes.warning("%s (%s)", self._undelivered(), self._problem or "too long")
 
     def _wait_for_confirmation(self) -> None:
         """Wait until the peer's system has confirmed what it was sent; say if it does not."""
         while self._socket is not None and (left := self._sent.lines(self._socket)):
             if self._closed():
                 self.doubtful = True
-                _log.warning("syslog at %s: it has not confirmed the last %d lines",
+                notes.warning("syslog at %s: it has not confirmed the last %d lines",
                              self._named(), left)  # fmt: skip
                 return
             if _has_ended(self._socket):
