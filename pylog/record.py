@@ -261,14 +261,25 @@ EXACT = 2**53
 def json_ready(value: Any) -> Any:
     """A value as JSON can hold it, down to its last part: numbers beyond 2^53 become text, bytes
     hex. Everything that becomes JSON passes here, when it is decoded or when it is written.
+    What has nothing to change is given back as it is.
     """
     if isinstance(value, int):
         return value if -EXACT <= value <= EXACT else str(value)
-    if isinstance(value, dict):
-        return {name: json_ready(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            kind = type(part)  # nearly always one of these
+            if kind is str or (kind is int and -EXACT <= part <= EXACT):
+                continue
+            if json_ready(part) is not part:
+                break
+        else:
+            return value
+        if isinstance(value, dict):
+            return {name: json_ready(part) for name, part in value.items()}
         return [json_ready(part) for part in value]
-    return value.hex() if isinstance(value, bytes) else value
+    return value
 
 
 def json_shape(record: Record) -> Any:
