@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pylog
 from pylog import outputs
 from pylog.cli import say
+from pylog.cli._files import create
 from pylog.cli._sources import (
     Stopping,
     add_source_arguments,
@@ -128,17 +128,17 @@ def beside(out: str, force: bool) -> Iterator[str]:
     path = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
         try:
-            with open(path, "xb"):
-                pass
+            create(path, like=out)
             yield path
             if not os.path.exists(path):
                 return
             check()
-            with contextlib.suppress(FileNotFoundError):
-                os.chmod(path, stat.S_IMODE(os.stat(out).st_mode))
             os.replace(path, out)
         except OSError as error:
-            raise BackendError(f"cannot write {out}: {error.strerror or error}") from error
+            raise BackendError(
+                f"cannot write {out}: {error.strerror or error}; 0 records written, as an"
+                " incomplete file is removed"
+            ) from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)

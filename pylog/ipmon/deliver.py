@@ -24,11 +24,15 @@ PATIENCE_S = 10.0
 
 
 class Appended:
-    """A file that is appended to, and opened again when it has been moved away."""
+    """A file that is appended to, and opened again when it has been moved away.
+
+    records   how many were written to it, since it was opened
+    """
 
     def __init__(self, path: str) -> None:
         """Raises BackendError when it cannot be written."""
         self.path = path
+        self.records = 0
         self._file = self._open()
 
     def _open(self) -> BinaryIO:
@@ -37,20 +41,32 @@ class Appended:
         except OSError as error:
             raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def write(self, data: bytes) -> None:
-        """Append, at once; BackendError."""
+    def write(self, data: bytes, records: int = 1) -> None:
+        """Append, at once, what is so many records; BackendError."""
+        left = memoryview(data)
         try:
-            left = memoryview(data)
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
-            raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
+            self._take_back(len(data) - len(left))
+            plural = "" if self.records == 1 else "s"
+            raise BackendError(
+                f"cannot write {self.path}: {error.strerror}; {self.records} record{plural} written"
+            ) from error
+        self.records += records
+
+    def _take_back(self, size: int) -> None:
+        """Take part of a record off the end, so many bytes, if nobody wrote after them."""
+        with contextlib.suppress(OSError):
+            end = self._file.tell()
+            if size and os.fstat(self._file.fileno()).st_size == end:
+                self._file.truncate(end - size)
 
     def reopen(self) -> None:
         """Go on in the file that now has the path; BackendError, and in the old one, without it."""
         file = self._open()
         self._file.close()
-        self._file = file
+        self._file, self.records = file, 0
 
     def close(self) -> None:
         """Close the file."""
@@ -143,7 +159,7 @@ class Deliveries(contextlib.ExitStack):
         if self._copy is not None:
             self._copy.write(entry.raw)
         if entry.missed:
-            self._say(entry.missed, LOG_WARNING)
+            self._say(entry.missed, LOG_WARNING, records=0)
         matched = self._matching(record, entry) if self._rules else []
         for rule in matched:
             for action in rule.actions:
@@ -158,10 +174,12 @@ class Deliveries(contextlib.ExitStack):
         now_s = time.monotonic()
         return [rule for rule in self._rules if rule.matches(record, now_s)]
 
-    def _say(self, line: str, level: int, dumps: Iterable[str] = ()) -> None:
-        if self._output is not None:
-            self._output.write("".join(f"{text}\n" for text in (line, *dumps))
-                               .encode("utf-8", "surrogateescape"))  # fmt: skip
+    def _say(self, line: str, level: int, dumps: Iterable[str] = (), records: int = 1) -> None:
+        lines = "".join(f"{text}\n" for text in (line, *dumps))
+        if isinstance(self._output, Appended):
+            self._output.write(lines.encode("utf-8", "surrogateescape"), records)
+        elif self._output is not None:
+            self._output.write(lines.encode("utf-8", "surrogateescape"))
         elif self._syslog is not None:
             self._syslog.send(line, level)
             for text in dumps:
