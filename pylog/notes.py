@@ -18,7 +18,7 @@ class _Notes(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
             text = str(msg) % args if args else str(msg)
-            self.logger.log(level, "%s", escape(text), stacklevel=3, **kwargs)
+            self.logger.log(level, "%s", escape(text), stacklevel=2, **kwargs)
 
 
 notes = _Notes(logging.getLogger("pylog"))
