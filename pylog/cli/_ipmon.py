@@ -232,7 +232,8 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
 
     rules = _rules(arguments.conf)
     facility_number(arguments.facility)  # which is to be told before anything is read
-    connect = partial(Syslog, arguments.syslog_to, arguments.facility)
+    live = any(_is_live(source) for source in sources)
+    connect = partial(Syslog, arguments.syslog_to, arguments.facility, live=live)
     written = (arguments.file, arguments.copy, arguments.pid_file)
     for path in written:
         if path is not None:

@@ -5,8 +5,9 @@ The facility is ipmon's -L, unless a rule's `level` names one; the severity is t
 A line is sent at once, without waiting. What the syslog does not take waits in a queue of bounded
 size, and as long as there is a queue a thread sends from it and makes the connection anew. When
 the queue is full, the sender waits as long as the syslog takes lines, but at most `PATIENCE_S`
-after the last one that it took; then lines are dropped and counted. So a stalled syslog costs lines
-and says so; it does not stop the reading. `close` ends within `DRAIN_S`.
+after the last one that it took (longer for what waits by itself, as a file does); then lines are
+dropped and counted. So a stalled syslog costs lines and says so; it does not stop the reading.
+`close` ends within `DRAIN_S`.
 
 A line is delivered when the receiving system has taken it. TCP tells: what the peer's system had
 not confirmed when the connection broke is sent again. Of bytes that a peer's system took and its
@@ -51,6 +52,8 @@ QUEUE_SIZE = 1 << 24
 """What waits at most, in lines and in bytes."""
 PATIENCE_S = 5.0
 """How long a syslog may take nothing before lines are dropped, and before `close` gives up."""
+FILE_PATIENCE_S = 30.0
+"""How long before lines of a file are dropped: it does not overflow meanwhile, as a kernel does."""
 DRAIN_S = 30.0
 """How long `close` takes at most, with a syslog that takes lines slowly."""
 REPORT_S = 10.0
@@ -78,14 +81,23 @@ class Syslog:
               delivered
     """
 
-    def __init__(self, where: str = "", facility: str = "local0", ident: str = "ipmon") -> None:
+    def __init__(
+        self,
+        where: str = "",
+        facility: str = "local0",
+        ident: str = "ipmon",
+        live: bool = True,
+    ) -> None:
         """Connects. `where` is a socket's path, udp:HOST[:PORT] or tcp:HOST[:PORT]; "": /dev/log.
+
+        live   whether the lines are of what is lost when it is not read in time
 
         Raises ValueError for a facility or place that makes no sense, BackendError where nobody
         listens.
         """
         self._facility = facility_number(facility)
         self._ident = ident
+        self._patience_s = PATIENCE_S if live else FILE_PATIENCE_S
         self._host = socket.gethostname() or "-"
         self._form: Callable[[int, str], bytes] = self._local
         self._where = where
@@ -209,7 +221,8 @@ class Syslog:
         the usual.
 
         Waits only while the queue is full, and not longer than `PATIENCE_S` after the syslog took
-        a line. A line for which there is no room then is counted in `dropped`.
+        a line, `FILE_PATIENCE_S` if it is not live. A line for which there is no room then is
+        counted in `dropped`.
         """
         given = self._facility if facility is None else facility
         complete = facility is None and level >> 3 in range(1, 24)
@@ -246,7 +259,7 @@ class Syslog:
     def _wait_for_room(self, size: int) -> bool:
         """Wait until the queue has room for so many bytes; whether it has."""
         while self._queue and (len(self._queue) >= QUEUE_LINES or self._size + size > QUEUE_SIZE):
-            left_s = self._moved_s + PATIENCE_S - time.monotonic()
+            left_s = self._moved_s + self._patience_s - time.monotonic()
             if left_s <= 0 or self._closing:
                 return False
             self._changed.wait(left_s)
