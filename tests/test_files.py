@@ -103,6 +103,23 @@ def test_what_takes_a_files_place_has_its_permissions_all_the_time(
     assert seen == [kept] * 2 and mode(out) == kept and out.stat().st_size
 
 
+def test_a_data_set_that_takes_anothers_place_has_its_permissions(tmp_path: Path) -> None:
+    from pylog.table.dataset import DataSet
+
+    target = tmp_path / "set.parquet"
+    target.mkdir()
+    target.chmod(0o700)
+    with DataSet(str(target), force=True) as made:
+        assert mode(made.folder) == 0o700
+    assert mode(target) == 0o700
+    before = os.umask(0o027)
+    try:
+        with DataSet(str(tmp_path / "new.parquet")) as made:
+            assert mode(made.folder) == 0o750
+    finally:
+        os.umask(before)
+
+
 def test_nobody_may_open_a_file_before_its_permissions_are_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
