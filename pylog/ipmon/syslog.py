@@ -11,7 +11,8 @@ dropped and counted. So a stalled syslog costs lines and says so; it does not st
 
 A line is delivered when the receiving system has taken it. TCP tells: what the peer's system had
 not confirmed when the connection broke is sent again. Of bytes that a peer's system took and its
-program never read, nobody learns how many they were: a connection that is reset is reported.
+program never read, nobody learns how many they were: it is reported that there were some, where a
+stream is reset, or a local syslog is gone that had not read everything when the last line was sent.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ REPORT_S = 10.0
 """How often a growing number of undelivered lines is reported."""
 RETRY_S = (0.1, 5.0)
 """The pause before the first new connection, and the longest; it doubles from one to the other."""
+DATAGRAM = 512
+"""What a datagram takes at least while it waits for its reader: SKB_TRUESIZE() of Linux is more."""
 TICK_S = 0.1
 """How often a wait looks for what no system call tells: the end of the connection."""
 
@@ -77,8 +80,7 @@ class Syslog:
     made      lines given to `send` so far
     dropped   those of them that were not delivered; those that still wait are not among them
     waiting   how many wait
-    doubtful  whether a connection was reset, with which lines may have been lost that count as
-              delivered
+    doubtful  whether a syslog ended with lines unread, which count as delivered
     """
 
     def __init__(
@@ -125,6 +127,8 @@ class Syslog:
         self._at = 0
         """How much of the first message of the queue this connection has taken."""
         self._sent = _Unconfirmed()
+        self._unread = 0
+        """How many lines a local syslog may not have read, when the last one was sent."""
         self._noticed = 0
         """How many of the dropped lines syslog itself was told of."""
         self._thread: threading.Thread | None = None
@@ -205,14 +209,17 @@ class Syslog:
             self._queue.extendleft(reversed(again))
             self._size += sum(map(len, again))
             if error is not None and error.errno != errno.EPIPE:
-                self.doubtful = True
-                notes.warning(
-                    "syslog at %s: %s; lines that it had taken and not read are lost, and nobody"
-                    " can say how many", self._named(), _told(error),
-                )  # fmt: skip
-        self._at = 0
+                self._doubt("lines that it had taken and not read are lost, and nobody can say"
+                            " how many")  # fmt: skip
+        elif self._unread:
+            self._doubt(f"up to {self._unread} lines that it had taken may be lost unread")
+        self._at = self._unread = 0
         self._sent = _Unconfirmed()
         connection.close()
+
+    def _doubt(self, what: str) -> None:
+        self.doubtful = True
+        notes.warning("syslog at %s: %s; %s", self._named(), self._problem, what)
 
     # Sending
 
@@ -309,7 +316,9 @@ class Syslog:
             if not self._unix:
                 self._sent.add(message, connection)
         elif self._unix:
+            size = _unconfirmed_size(connection)  # what is not read, on Linux
             connection.send(message.removesuffix(b"\0"))
+            self._unread = min(self._unread + 1, size // DATAGRAM) + 1 if size else 0
         else:
             try:
                 connection.send(message)
@@ -513,12 +522,14 @@ class _Unconfirmed:
 
 
 def _unconfirmed_size(connection: socket.socket) -> int:
-    """How many bytes of a TCP connection the peer's system has not confirmed; 0 if unknown."""
+    """How many bytes a peer's system has not confirmed (TCP), or its program not read (a local
+    socket), with what the system adds to them; 0 if unknown.
+    """
     try:
         import fcntl
         import termios
 
-        told = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ, tcp(7)
+        told = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ, tcp(7), unix(7)
     except (ImportError, OSError):
         return 0
     size: int = struct.unpack("i", told)[0]
