@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BackendError("standard output is closed")
         status = int(arguments.run(arguments))
         if sys.stdout is not None:
-            sys.stdout.flush()
+            _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
         say(str(error))
@@ -100,13 +100,26 @@ def say(text: str) -> None:
 
 def answer(*lines: str) -> None:
     """Write lines to standard output, for people."""
-    sys.stdout.write("".join(f"{escape(line)}\n" for line in lines))
+    _put("".join(f"{escape(line)}\n" for line in lines))
 
 
 def answer_json(shape: Any) -> None:
     """Write a JSON object to standard output, as a line."""
     text = msgspec.json.encode(json_ready(shape)).decode()
-    sys.stdout.write((escape_json(text) if sys.stdout.isatty() else text) + "\n")
+    _put((escape_json(text) if sys.stdout.isatty() else text) + "\n")
+
+
+def _put(text: str, flush: bool = False) -> None:
+    """Write to standard output; BackendError, but for a pipe that nobody reads."""
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise BackendError(f"cannot write standard output: {error.strerror or error}") from error
 
 
 def stdout() -> BinaryIO:
