@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import socket
 import struct
@@ -36,9 +35,8 @@ from pylog.backends.nflog_proc import STATE_FILE, instances, logger_of, loggers_
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
+from pylog.notes import notes
 from pylog.options import Option
-
-_log = logging.getLogger("pylog")
 
 HELP = "groups of the Linux kernel's NFLOG, 0 to 65535: nflog:GROUP[,GROUP...]"
 
@@ -271,7 +269,7 @@ class Nflog(Backend):
         """Read back what the kernel made of the configuration."""
         found = self._namespace.run(instances)
         if found is None:
-            _log.warning("%s: /proc/%s cannot be read, so the settings were not checked",
+            notes.warning("%s: /proc/%s cannot be read, so the settings were not checked",
                          self.name, STATE_FILE)  # fmt: skip
             return
         options = self._options
@@ -324,7 +322,7 @@ class Nflog(Backend):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, (size + 1) // 2)
         found = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         if tell and found < size:
-            _log.warning(
+            notes.warning(
                 "%s: the receive buffer has %d bytes, not %d: without CAP_NET_ADMIN in the first"
                 " user namespace net.core.rmem_max is the limit", self.name, found, size,
             )  # fmt: skip
@@ -341,7 +339,7 @@ class Nflog(Backend):
         if self._rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
             self._noted = now
             grown = f"; it has {self._rcvbuf} now" if self._rcvbuf > before else ""
-            _log.warning("%s: the %s%s", self.name, self._doubt, grown)
+            notes.warning("%s: the %s%s", self.name, self._doubt, grown)
 
     def _watch_drops(self) -> None:
         """Compare the socket's count of lost datagrams with what it was."""
@@ -378,7 +376,7 @@ class Nflog(Backend):
             if sender[0] == 0:
                 return size
             if not self.foreign:
-                _log.warning("%s: a process (netlink port %d) sends messages to it, which are"
+                notes.warning("%s: a process (netlink port %d) sends messages to it, which are"
                              " thrown away", self.name, sender[0])  # fmt: skip
             self.foreign += 1
 
@@ -391,7 +389,7 @@ class Nflog(Backend):
                 emptied = True
                 break
             if size > LARGEST:
-                _log.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
+                notes.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
                 filled += LARGEST
                 break  # what follows would seem to continue it
             end = filled + size

@@ -293,8 +293,8 @@ class Encoder:
         ):
             value, unknown = names.bits(table, words)
             for word in unknown:
-                if alike and isinstance(word, int):
-                    value |= word
+                if alike and str(word).isdigit():  # text, if it is large
+                    value |= int(word)
                 else:
                     fields.lost[f"{field} {word}"] += 1
             room = 2 ** (8 * fields.size_of(field)) - 1

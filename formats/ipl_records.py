@@ -32,7 +32,7 @@ from pylog.record import (
     FlowRecord,
     PacketRecord,
     Record,
-    json_number,
+    json_ready,
     rfc3339,
     rfc3339_us,
 )
@@ -80,7 +80,7 @@ def _nanoseconds(
         stream.flawed(pos, "ipl_sec", sec, f"at most {MAX_SECONDS} (year 9999)")
     else:
         return sec * 1_000_000_000 + usec * 1000
-    extra |= {"ipl_sec": json_number(sec), "ipl_usec": json_number(usec)}
+    extra |= {"ipl_sec": json_ready(sec), "ipl_usec": json_ready(usec)}
     return None
 
 
@@ -205,7 +205,7 @@ def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
             device if direction == 1 else None,
             None, None, None, None, None, None, None, None, None,
         )  # fmt: skip
-        return _Rule(fields, extra)
+        return _Rule(fields, json_ready(extra))
 
     return read, Memo(explain)
 

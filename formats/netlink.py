@@ -45,7 +45,7 @@ from construct import (
 from pylog.errors import DecodeError
 from pylog.formats.packet import addresses
 from pylog.formats.plan import Plan
-from pylog.record import json_number
+from pylog.record import json_ready
 
 NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 2, 3, 4
 RTM_NEWLINK, RTM_DELLINK, IFLA_IFNAME = 16, 17, 3
@@ -261,7 +261,7 @@ def _fixed(name: str, kind: Any, data: bytes, at: int, stop: int, base: int) -> 
         raise DecodeError(name, f"{stop - at} bytes", f"{plan.size}", base + at)
     if kind is IPV4_ADDRESS or kind is IPV6_ADDRESS:
         return addresses[data[at : at + plan.size]]
-    values = [json_number(v) for v in plan.unpack(data, at)]
+    values = [json_ready(v) for v in plan.unpack(data, at)]
     return dict(zip(plan.names, values, strict=True)) if is_struct else values[0]
 
 

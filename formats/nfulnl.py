@@ -53,7 +53,7 @@ from pylog.formats.nfulnl_usual import (
 )
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.formats.scrub import ARPHRD_ETHER, ARPHRD_LOOPBACK, Scrubber
-from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan, json_number
+from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan, json_ready
 
 NFNL_SUBSYS_ULOG = 4
 NFULNL_MSG_PACKET = NFNL_SUBSYS_ULOG << 8
@@ -537,7 +537,7 @@ class Stream(BaseStream):
         if sec > MAX_SECONDS or usec >= 1_000_000:
             self.flawed(pos, "NFULA_TIMESTAMP", f"{sec} s {usec} us",
                         "a time before the year 10000, and less than 1000000 us")  # fmt: skip
-            extra["NFULA_TIMESTAMP"] = [json_number(sec), json_number(usec)]
+            extra["NFULA_TIMESTAMP"] = [json_ready(sec), json_ready(usec)]
             return None
         return sec * 1_000_000_000 + usec * 1000
 

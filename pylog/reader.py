@@ -14,7 +14,6 @@ that grows.
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -42,6 +41,7 @@ from pylog.formats import (
     Reported,
 )
 from pylog.losses import Losses
+from pylog.notes import notes
 from pylog.record import LossRecord, Record, json_shape, queue_of
 
 OnError = Literal["resync", "strict"]
@@ -55,8 +55,6 @@ PEEK_S = 0.1
 
 LOT = 512
 """How many records are decoded at a time, and given in a batch, at most."""
-
-_log = logging.getLogger("pylog")
 
 
 def deadline_of(timeout: float | None) -> float | None:
@@ -327,7 +325,7 @@ class Reader(Records):
             stream.interface_name = self.backend.interface_name
         if self.backend.live and self._layout is None:
             same = "".join(f", or {name}, which reads them alike" for name in detection.layouts[1:])
-            _log.warning("%s: read as %s%s (%s)", self.backend.name, detection.layouts[0], same,
+            notes.warning("%s: read as %s%s (%s)", self.backend.name, detection.layouts[0], same,
                          "; ".join(detection.evidence))  # fmt: skip
 
     def _receive(self, deadline: float | None) -> bytes:
@@ -785,7 +783,7 @@ class Reader(Records):
             other.damage, other.other = stream.damage, stream.other
             self._stream, self._others = other, self._others[i + 1 :]
             if self.backend.live:
-                _log.warning("%s: read as %s from here on", self.backend.name, other.layout)
+                notes.warning("%s: read as %s from here on", self.backend.name, other.layout)
             return record
         return None
 
@@ -809,7 +807,7 @@ class Reader(Records):
             raise self._error
         self.flaws[error.field] += 1
         if self.flaws[error.field] == 1:
-            _log.warning("%s: %s: the record is read without it (others like it are only counted)",
+            notes.warning("%s: %s: the record is read without it (others like it are only counted)",
                          self.backend.name, error)  # fmt: skip
 
     def _malformed(

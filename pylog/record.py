@@ -216,6 +216,21 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def escape_json(text: str) -> str:
+    """JSON text that is safe on a terminal: the same JSON, with \\u escapes for what is not
+    printable, which JSON has in strings only. It may be one line, without its end.
+    """
+    if text.isprintable():
+        return text
+    units = [c if c.isprintable() else c.encode("utf-16-be", "surrogatepass") for c in text]
+    return "".join(
+        u
+        if isinstance(u, str)
+        else "".join(f"\\u{u[i : i + 2].hex()}" for i in range(0, len(u), 2))
+        for u in units
+    )
+
+
 # The JSON shape: the same fields, with times as text, packet bytes as hex, and no raw bytes.
 
 _put = msgspec.structs.force_setattr
@@ -244,17 +259,32 @@ def rfc3339_us(second: int, microsecond: int) -> str:
     return f"{_seconds[second]}.{_THOUSAND[microsecond // 1000]}{_THOUSAND[microsecond % 1000]}Z"
 
 
-def json_number(value: Any) -> Any:
-    """A number as JSON can hold it: text above 2^53. Bytes become hex, None stays None."""
+EXACT = 2**53
+"""The largest number that every JSON reader holds exactly: many have no integers but doubles."""
+
+
+def json_ready(value: Any) -> Any:
+    """A value as JSON can hold it, down to its last part: numbers beyond 2^53 become text, bytes
+    hex. Everything that becomes JSON passes here, when it is decoded or when it is written.
+    What has nothing to change is given back as it is.
+    """
+    if isinstance(value, int):
+        return value if -EXACT <= value <= EXACT else str(value)
     if isinstance(value, bytes):
         return value.hex()
-    return str(value) if isinstance(value, int) and not -(2**53) <= value <= 2**53 else value
-
-
-def _json_counters(counters: dict[str, int] | None) -> dict[str, int | str] | None:
-    if counters is None:
-        return None
-    return {name: json_number(n) for name, n in counters.items()}
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            kind = type(part)  # nearly always one of these
+            if kind is str or (kind is int and -EXACT <= part <= EXACT):
+                continue
+            if json_ready(part) is not part:
+                break
+        else:
+            return value
+        if isinstance(value, dict):
+            return {name: json_ready(part) for name, part in value.items()}
+        return [json_ready(part) for part in value]
+    return value
 
 
 def json_shape(record: Record) -> Any:
@@ -270,12 +300,14 @@ def json_shape(record: Record) -> Any:
     if type(record) is PacketRecord:
         if type(record.payload) is bytes:
             _put(shape, "payload", record.payload.hex())
+        if record.extra:
+            _put(shape, "extra", json_ready(record.extra))
     elif type(record) is FlowRecord:
-        _put(shape, "packets", _json_counters(record.packets))
-        _put(shape, "bytes", _json_counters(record.bytes))
+        for name in ("packets", "bytes", "extra"):
+            _put(shape, name, json_ready(getattr(record, name)))
     elif type(record) is LossRecord:
         for name in ("count", "size", "offset"):
-            _put(shape, name, json_number(getattr(record, name)))
+            _put(shape, name, json_ready(getattr(record, name)))
     return shape
 
 

@@ -7,7 +7,6 @@ no record is waited for longer than `max_gap` seconds, and a clock that was set 
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from math import inf
@@ -15,10 +14,9 @@ from math import inf
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
 from pylog.formats import Message
+from pylog.notes import notes
 from pylog.reader import OnError, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
-
-_log = logging.getLogger("pylog")
 
 ROUND_S = 1.0
 """How long a round of a loop takes at least, unless nothing is waited for."""
@@ -125,7 +123,7 @@ class Replay(Reader):
         self._shortened += 1
         if self._shortened <= NOTES:
             last = " (others are not noted)" if self._shortened == NOTES else ""
-            _log.warning("%s: a gap of %.6g s in the recording is shortened to %g s%s",
+            notes.warning("%s: a gap of %.6g s in the recording is shortened to %g s%s",
                          self.backend.name, gap_s, self._max_gap_s, last)  # fmt: skip
 
     def read(self, timeout: float | None = None) -> Record | None:
@@ -149,7 +147,7 @@ class Replay(Reader):
                 due = min(due, left)
             if due > LONG_S and self._noted is not self._held:
                 self._noted = self._held
-                _log.warning("%s: the next record is due in %.3g s", self.backend.name, due)
+                notes.warning("%s: the next record is due in %.3g s", self.backend.name, due)
             self.backend.sleep(due)
         record, self._held, self._held_octets = self._held, None, b""
         if self.backend.closed or self.backend.stopped:

@@ -16,15 +16,23 @@ from pylog.errors import BackendUnavailable
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo, options, discover  <-  formats  <-  backends  <-  detect, losses, reader
-#     <-  merge, replay  <-  outputs, testing, cli;  formats  <-  ipmon  <-  outputs, cli
-_BASE = {"pylog.discover", "pylog.errors", "pylog.memo", "pylog.options", "pylog.record"}
+#     record, errors, memo, notes, options, discover  <-  formats  <-  backends  <-  detect, losses,
+#     reader  <-  merge, replay  <-  outputs, testing, cli;  formats  <-  ipmon  <-  outputs, cli
+_BASE = {
+    "pylog.discover",
+    "pylog.errors",
+    "pylog.memo",
+    "pylog.notes",
+    "pylog.options",
+    "pylog.record",
+}
 ALLOWED: dict[str, set[str]] = {
     "pylog.errors": set(),
     "pylog.memo": set(),
     "pylog.discover": set(),
     "pylog.options": set(),
     "pylog.record": {"pylog.memo"},
+    "pylog.notes": {"pylog.record"},
     "pylog.formats": {*_BASE, "pylog.formats"},
     "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},
     "pylog.detect": {*_BASE, "pylog.formats"},

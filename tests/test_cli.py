@@ -238,12 +238,17 @@ def shell(command: str) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(
-    "command",
-    ["PYLOG read {} > /dev/full", "PYLOG info {} > /dev/full", "PYLOG read {} -w /dev/full"],
+    ("command", "file", "count"),
+    [
+        ("PYLOG read {} > /dev/full", "standard output", "; 0 records written"),
+        ("PYLOG info {} > /dev/full", "standard output", ""),
+        ("PYLOG read {} -w /dev/full", "/dev/full", "; 0 records written"),
+    ],
 )
-def test_a_full_disk_is_an_error_of_one_line(command: str) -> None:
+def test_a_full_disk_is_an_error_of_one_line(command: str, file: str, count: str) -> None:
     done = shell(command.format(SEQ))
-    assert done.returncode == 1 and done.stderr == b"pylog: No space left on device\n"
+    said = f"pylog: cannot write {file}: No space left on device{count}\n"
+    assert (done.returncode, done.stderr.decode()) == (1, said)
 
 
 def test_closed_standard_streams_are_named() -> None:

@@ -506,7 +506,9 @@ def test_a_full_disk_is_told(call: Call) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*IPMON, "-f", str(FILTER)], env=GMT, stdin=subprocess.DEVNULL,
                               stdout=full, stderr=subprocess.PIPE, timeout=30)  # fmt: skip
-    assert done.returncode == 1 and done.stderr == b"pylog: No space left on device\n"
+    assert done.returncode == 1 and done.stderr == (
+        b"pylog: cannot write standard output: No space left on device; 0 records written\n"
+    )
 
 
 def test_a_copy_of_nflog_is_a_log_of_ipfilter(tmp_path: Path, call: Call) -> None:
@@ -1203,6 +1205,113 @@ def test_a_syslog_that_was_restarted_is_found_again(
         until(lambda: syslogd.messages, "the second message")
     assert sent_of(syslogd.messages) == wanted[1:2]
     assert netlab.stop(process, signal.SIGTERM) == 143 and content(err) == b""
+
+
+HASTY = """
+import pylog.ipmon.syslog as syslog
+syslog.PATIENCE_S = syslog.FILE_PATIENCE_S = 0.3
+syslog.QUEUE_LINES, syslog.RETRY_S = 20, (0.01, 0.05)
+"""
+LOST = re.compile(rb"pylog: syslog at \S+: (\d+) of (\d+) lines not delivered( so far)? \(.+\)")
+
+
+def drained(socket_: socket.socket) -> list[bytes]:
+    """The datagrams that have come; reports of lost lines are left out."""
+    socket_.setblocking(False)
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            found.append(socket_.recv(1 << 16))
+    return [message for message in found if b"lines before this one were not" not in message]
+
+
+def test_lines_that_a_stalled_syslog_does_not_take_are_counted_and_a_failure(
+    tmp_path: Path, start: Start, err: Path
+) -> None:
+    path, log = str(tmp_path / "sock"), tmp_path / "log"
+    log.write_bytes(UNNUMBERED.read_bytes() * 20)
+    made = len(levels(UNNUMBERED)) * 20
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        process = start("-s", "--syslog-to", path, "-f", log, command=patched(HASTY))
+        assert process.wait(30) == 1
+        found = len(drained(receiver))
+    reports = LOST.findall(content(err))
+    assert reports and all(
+        line.startswith(b"pylog: syslog at") for line in content(err).splitlines()
+    )
+    lost, of, _ = reports[-1]
+    assert int(of) == made == found + int(lost) and found > 5 and not reports[-1][2]
+    assert reports[0][2], "reported while it happens"
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_a_daemon_keeps_lines_for_a_syslog_that_vanishes_and_comes_back(
+    tmp_path: Path, kind: int
+) -> None:
+    path, log, pid_file = tmp_path / "sock", tmp_path / "log", tmp_path / "pid"
+    items, wanted = records(UNNUMBERED), levels(UNNUMBERED)
+    append(log, items[0])
+
+    def lines(syslogd: Syslogd) -> list[tuple[int, str]]:
+        stream = [part for part in syslogd.received.split(b"\0") if part]
+        return sent_of(syslogd.messages or stream)
+
+    with Syslogd(socket.AF_UNIX, kind, str(path)) as first:
+        daemon = Daemon(pid_file, "-s", "--syslog-to", path, "-t", "-f", log)
+        with daemon:
+            until(lambda: len(lines(first)) == 1, "the first line")
+            first.__exit__()
+            path.unlink()
+            append(log, *items[1:])
+            until(lambda: pid_file.exists(), "the daemon")
+            time.sleep(0.5)
+            with Syslogd(socket.AF_UNIX, kind, str(path)) as second:
+                until(lambda: len(lines(second)) >= len(wanted) - 1, "the other lines")
+                os.kill(daemon.pid, signal.SIGTERM)
+                assert daemon.ended(10)
+    assert lines(first) + lines(second) == wanted and not pid_file.exists()
+
+
+def test_a_daemon_reports_lost_lines_to_its_standard_error_and_to_syslog(tmp_path: Path) -> None:
+    path, log, pid_file = str(tmp_path / "sock"), tmp_path / "log", tmp_path / "pid"
+    err = tmp_path / "err"
+    items = records(UNNUMBERED)
+    append(log, *items * 10)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        arguments = ["-D", "-P", pid_file, "-s", "--syslog-to", path, "-t", "-f", log]
+        with err.open("wb") as stream:
+            subprocess.run([*patched(HASTY), *map(str, arguments)], env=GMT, timeout=30, check=True,
+                           stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)  # fmt: skip
+        until(lambda: content(pid_file), "the process id")
+        pid = int(pid_file.read_text())
+        try:
+            until(lambda: LOST.search(content(err)), "the report")
+            found = []
+            receiver.setblocking(False)
+
+            def read() -> bool:
+                with suppress(BlockingIOError):
+                    while True:
+                        found.append(receiver.recv(1 << 16))
+                return undated(text(UNNUMBERED)[-1]).encode() in b"".join(found[-1:])
+
+            reported = LOST.search(content(err))
+            assert reported is not None
+            until(lambda: read() or len(found) > 30, "the lines that waited")
+            append(log, items[-1])
+            until(read, "the line after them")
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: not pid_file.exists(), "its end")
+        until(lambda: b" lines not delivered (" in content(err), "the last report")
+        read()
+    notices = [m for m in found if b"lines before this one were not delivered" in m]
+    lost, of, _ = LOST.findall(content(err))[-1]
+    assert int(of) == len(found) - len(notices) + int(lost) and notices
+    assert all(message.startswith(b"<%d>" % (LOCAL0 | 4)) for message in notices)
+    assert f"{int(lost)} so far" in notices[-1].decode()
 
 
 # Names

@@ -4,6 +4,10 @@
 A command module has `HELP` (one line), `add_arguments(parser)` and `run(arguments) -> exit status`.
 Records and answers go to standard output, everything else to standard error. Exit status: 0; 1 for
 a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is no error.
+
+What a person sees passes through one of four places here, where it is escaped: `say` and the
+handler of loggers write notes, `answer` and `answer_json` answers; `_Parser` has argparse's errors,
+which quote arguments. So no file name and no byte of a log breaks a line or reaches a terminal.
 """
 
 from __future__ import annotations
@@ -16,15 +20,32 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
+
+import msgspec
 
 import pylog
 from pylog import memo
 from pylog.errors import BackendError, DecodeError
+from pylog.record import escape, escape_json, json_ready
 
 DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
 of Linux NFLOG (live groups, netlink dumps, pcap and pcapng captures), from any machine on any
 machine."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are one line, whatever they quote."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escape(message))
+
+
+class _Line(logging.Formatter):
+    """What any library logs, as one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"pylog: {escape(super().format(record))}"
 
 
 class _Version(argparse.Action):
@@ -44,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BackendError("standard output is closed")
         status = int(arguments.run(arguments))
         if sys.stdout is not None:
-            sys.stdout.flush()
+            _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
         say(str(error))
@@ -72,9 +93,33 @@ def say(text: str) -> None:
     """Tell the user something, on standard error; nobody if that is closed or full."""
     if sys.stderr is not None:
         try:
-            print(f"pylog: {text}", file=sys.stderr)
+            print(f"pylog: {escape(text)}", file=sys.stderr)
         except OSError:
             sys.stderr = None  # Python would try again at its exit
+
+
+def answer(*lines: str) -> None:
+    """Write lines to standard output, for people."""
+    _put("".join(f"{escape(line)}\n" for line in lines))
+
+
+def answer_json(shape: Any) -> None:
+    """Write a JSON object to standard output, as a line."""
+    text = msgspec.json.encode(json_ready(shape)).decode()
+    _put((escape_json(text) if sys.stdout.isatty() else text) + "\n")
+
+
+def _put(text: str, flush: bool = False) -> None:
+    """Write to standard output; BackendError, but for a pipe that nobody reads."""
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise BackendError(f"cannot write standard output: {error.strerror or error}") from error
 
 
 def stdout() -> BinaryIO:
@@ -93,10 +138,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     Importing every command and its outputs takes longer than reading a short log.
     """
-    parser = argparse.ArgumentParser(prog="pylog", description=DESCRIPTION)
+    parser = _Parser(prog="pylog", description=DESCRIPTION)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    logging.basicConfig(format="pylog: %(message)s")  # what the library notes, on standard error
+    handler = logging.StreamHandler()  # what is logged goes to standard error
+    handler.setFormatter(_Line())
+    logging.basicConfig(handlers=[handler])
     names = [e.name for e in pkgutil.iter_modules(__path__) if not e.name.startswith("_")]
     chosen = next((argument for argument in argv if not argument.startswith("-")), None)
     for name in argv[:1] if chosen in names and argv[0] == chosen else names:

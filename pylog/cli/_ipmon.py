@@ -19,6 +19,7 @@ from typing import Any
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say, stdout
+from pylog.cli._files import PidFile, Written, check_pid_file
 from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
@@ -36,7 +37,7 @@ from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import LOGS, Printer
 from pylog.ipmon.syslog import Syslog, facility_number
 from pylog.merge import Merged
-from pylog.reader import Reader, Records, deadline_of
+from pylog.reader import LOT, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 
 LOOK_S = 1.0
@@ -64,20 +65,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.flush:
         for path in dict.fromkeys(_files(arguments).values()):
             _flush(path, path in sources)
+    begun = False
+    written = Written("standard output", None, own=False)
     with Stopping() as stopping, _Hangup() as hangup, contextlib.ExitStack() as stack:
         deliveries = stack.enter_context(_deliveries(arguments, list(sources)))
         together = arguments.tail or any(_is_live(path) for path in sources)
         for records in _opened(sources, arguments, together):
             stack.callback(records.close)
-            if arguments.daemon and not stopping.status:
-                _to_background(arguments)
-                arguments.daemon = False
-            if arguments.pid_file:
-                _write_pid(arguments.pid_file, stack)
-                arguments.pid_file = None
+            if not begun:
+                begun = True
+                _begin(arguments, arguments.daemon and not stopping.status, stack)
             stopping.records = records
             greet(records)
-            _copy(records, printer, deliveries, hangup, arguments.conf)
+            with written.told():
+                _copy(records, printer, deliveries, hangup, arguments.conf, written)
             stopping.records = None
             for reader in records.readers():
                 failed |= is_unreadable(reader)
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
                 break
     for line in printer.report():
         say(line)
-    return stopping.status or int(failed)
+    return stopping.status or int(failed or deliveries.failed)
 
 
 # What is read
@@ -231,7 +232,8 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
 
     rules = _rules(arguments.conf)
     facility_number(arguments.facility)  # which is to be told before anything is read
-    connect = partial(Syslog, arguments.syslog_to, arguments.facility)
+    live = any(_is_live(source) for source in sources)
+    connect = partial(Syslog, arguments.syslog_to, arguments.facility, live=live)
     written = (arguments.file, arguments.copy, arguments.pid_file)
     for path in written:
         if path is not None:
@@ -239,7 +241,7 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
     if arguments.pid_file is not None:
         if os.path.realpath(arguments.pid_file) in map(os.path.realpath, filter(None, written[:2])):
             raise ValueError(f"-P names {arguments.pid_file}, which is written to already")
-        _check_holds_pid(arguments.pid_file)
+        check_pid_file(arguments.pid_file)
     copy = Appended(arguments.copy) if arguments.copy is not None else None
     if arguments.syslog:
         return Deliveries(None, connect(), copy, rules, connect, check)
@@ -247,20 +249,6 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
         check_is_no_log(None, logs)
     output = stdout() if arguments.file is None else Appended(arguments.file)
     return Deliveries(output, None, copy, rules, connect, check)
-
-
-def _check_holds_pid(path: str) -> None:
-    """BackendError when a file that is to be removed at the end holds anything but a process id."""
-    if os.path.isfile(path):
-        try:
-            with open(path, "rb") as file:
-                found = file.read(32)
-        except OSError as error:
-            raise BackendError(f"cannot write {path}: {error.strerror}") from error
-        if found.strip() and not found.strip().isdigit():
-            raise BackendError(
-                f"cannot write {path}: it holds no process id; -P names a file for it"
-            )
 
 
 def _rules(path: str | None) -> list[Rule]:
@@ -295,12 +283,20 @@ class _Hangup:
 
 
 def _copy(
-    records: Records, printer: Printer, deliveries: Deliveries, hangup: _Hangup, conf: str | None
+    records: Records,
+    printer: Printer,
+    deliveries: Deliveries,
+    hangup: _Hangup,
+    conf: str | None,
+    written: Written,
 ) -> None:
     """Deliver the records to their end."""
+    unflushed = 0
     while True:
-        if not records.ready:
+        if not records.ready or unflushed >= LOT:
             deliveries.flush()
+            written.more(unflushed)
+            unflushed = 0
         record = None
         with contextlib.suppress(TimeoutError):
             record = records.read(timeout=LOOK_S)
@@ -312,6 +308,7 @@ def _copy(
         entry = None if record is None else printer.entry(record)
         if record is not None and entry is not None:
             deliveries.deliver(record, entry)
+            unflushed += 1
     deliveries.flush()
 
 
@@ -332,35 +329,33 @@ def _fill_standard_descriptors() -> None:
     os.close(descriptor)
 
 
-def _to_background(arguments: argparse.Namespace) -> None:
-    """Go on in a process of one's own without a terminal, unless the text goes to it."""
-    if arguments.file is None and not arguments.syslog:
+def _begin(arguments: argparse.Namespace, daemon: bool, stack: contextlib.ExitStack) -> None:
+    """Go to the background, if that is wanted and can be, and write the process id."""
+    if daemon and arguments.file is None and not arguments.syslog:
         say("-D needs OUTPUT or -s: staying in the foreground")
-        return
-    arguments.pid_file = arguments.pid_file or PID_FILE
-    Appended(arguments.pid_file).close()  # while there is somebody to tell that it cannot be
+        daemon = False
+    path = arguments.pid_file or (PID_FILE if daemon else None)
+    pid_file = None if path is None else PidFile(path)  # while there is somebody to see its error
+    if pid_file is not None:
+        stack.callback(pid_file.remove)  # first: a signal may come at any time
+    if daemon:
+        _to_background(arguments.syslog)
+    if pid_file is not None:
+        pid_file.write()
+
+
+def _to_background(syslog: bool) -> None:
+    """Go on in a process of one's own without a terminal.
+
+    Notes still go to standard error, but with -s only to a file: a terminal or pipe is let go.
+    """
     if sys.stdout is not None:
         sys.stdout.flush()
     if os.fork():
         os._exit(0)
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2) if arguments.syslog else (0, 1):
+    keep = not syslog or stat.S_ISREG(os.fstat(2).st_mode)
+    for descriptor in (0, 1) if keep else (0, 1, 2):
         os.dup2(null, descriptor)
     os.close(null)
-
-
-def _write_pid(path: str, stack: contextlib.ExitStack) -> None:
-    """Write the process id, to be taken away again at the end; BackendError."""
-    told = f"{os.getpid()}\n"
-
-    def remove() -> None:
-        with contextlib.suppress(OSError):
-            if os.path.isfile(path) and Path(path).read_text() == told:
-                os.unlink(path)
-
-    stack.callback(remove)  # first: a signal may come at any time
-    try:
-        Path(path).write_text(told)
-    except OSError as error:
-        raise BackendError(f"cannot write {path}: {error.strerror}") from error

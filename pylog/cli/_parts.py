@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.cli import say
@@ -78,13 +78,23 @@ def to_sink(
     return done
 
 
-def to_stream(arguments: argparse.Namespace, name: str, stream: BinaryIO, folder: str) -> Done:
-    """Have processes write the records as the output of that name does, and put it together."""
+def to_stream(
+    arguments: argparse.Namespace,
+    name: str,
+    given: Mapping[str, Any],
+    stream: BinaryIO,
+    folder: str,
+) -> Done:
+    """Have processes write the records as the output of that name does, and put it together.
+
+    given   the options of the output
+    """
     done = Done()
     with Pool(arguments.jobs, folder) as pool:
         splits = planned(arguments.source, arguments.jobs, arguments.layout, arguments.on_error)
+        work = partial(write_records, name=name, given=given)
         with bar(sum(s.stop - s.start for s in splits), arguments.source[0], False) as move:
-            for split, part, end in pool.folders(splits, partial(write_records, name=name)):
+            for split, part, end in pool.folders(splits, work):
                 with open(os.path.join(part, RECORDS), "rb") as records:
                     if name == "csv" and stream.tell():
                         records.readline()  # the header, of which one is enough
@@ -94,10 +104,10 @@ def to_stream(arguments: argparse.Namespace, name: str, stream: BinaryIO, folder
     return done
 
 
-def write_records(split: Split, folder: str, *, name: str) -> End:
+def write_records(split: Split, folder: str, *, name: str, given: Mapping[str, Any]) -> End:
     """Write the records of a split into a folder, as the output of that name does."""
     with SplitReader(split) as reader, open(os.path.join(folder, RECORDS), "wb") as stream:
-        output = outputs.output(name, stream)
+        output = outputs.output(name, stream, given=given)
         for record in reader.records():
             output.write(record)
         output.close()

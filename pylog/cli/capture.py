@@ -13,18 +13,18 @@ at most its last block.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gzip
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pylog.cli import say, stdout
+from pylog.cli._files import Written
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -103,7 +103,7 @@ class Files:
 
     A file is compressed if its name says so.
 
-    records   how many were written
+    records   how many were written, for certain
     """
 
     def __init__(self, path: str, size: int | None, age_s: float | None, compress: bool) -> None:
@@ -124,7 +124,9 @@ class Files:
         self._raw: BinaryIO | None = None
         self._stream: Any = None
         self._output: pcapng.Output | None = None
+        self._written: Written | None = None
         self._begun = 0.0
+        self._unflushed = 0
         self.records = 0
         self._open()
 
@@ -135,27 +137,35 @@ class Files:
         """
         if self._output is None:
             self._open()
-        assert self._output is not None
-        before = self.records
-        with self._told():
+        assert self._output is not None and self._written is not None
+        records = 0
+        with self._written.told():
             for item in batch:
                 if isinstance(item, Copied):
                     self._output.write_copied(item)
-                    self.records += len(item.packets)
+                    records += len(item.packets)
                 else:
                     self._output.write(item)
-                    self.records += not isinstance(item, LossRecord)
-        return self.records - before
+                    records += not isinstance(item, LossRecord)
+        self._unflushed += records
+        return records
 
     def flush(self) -> None:
         """Bring what was written to the file, and end the file if it is large or old enough."""
-        if self._output is not None and self._raw is not None:
-            with self._told():
+        if self._output is not None and self._raw is not None and self._written is not None:
+            with self._written.told():
                 self._output.flush()
-                self._raw.flush()
+                self._confirm(self._written)
             full = self._size is not None and self._raw.tell() >= self._size
             if full or self.left_s() == 0.0:
                 self.close()
+
+    def _confirm(self, written: Written) -> None:
+        """What was written is on its way to the disk, and counts; OSError."""
+        records, self._unflushed = self._unflushed, 0
+        before = written.records
+        written.more(records)
+        self.records += written.records - before
 
     def left_s(self) -> float | None:
         """How long the file may still be written to; None: for ever."""
@@ -165,29 +175,18 @@ class Files:
 
     def close(self) -> None:
         """End the file, if there is one."""
-        output, stream, raw = self._output, self._stream, self._raw
-        self._output = self._stream = self._raw = None
-        if output is not None and raw is not None:
-            with self._told():
-                try:
+        output, stream, raw, written = self._output, self._stream, self._raw, self._written
+        self._output = self._stream = self._raw = self._written = None
+        if output is not None and raw is not None and written is not None:
+            try:
+                with written.told():
                     output.close()
                     if stream is not raw:
                         stream.close()
-                    raw.flush()
-                finally:
-                    if self._path != "-":
-                        raw.close()
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """What goes wrong with the file, with its name; but for the reader of `pylog ... |`."""
-        try:
-            yield
-        except OSError as error:
-            if self._path == "-":
-                raise
-            text = f"cannot write {self._name}: {error.strerror or error}"
-            raise BackendError(text) from error
+                    self._confirm(written)
+            finally:
+                if self._path != "-":
+                    raw.close()
 
     def _open(self) -> None:
         self._name = self._path
@@ -199,6 +198,8 @@ class Files:
             self._raw = self._create()
         self._stream = self._compress(self._raw)
         self._begun = time.monotonic()
+        name = "standard output" if self._path == "-" else self._name
+        self._written = Written(name, self._raw, own=self._path != "-")
         self._output = pcapng.Output(self._stream)
 
     def _create(self) -> BinaryIO:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pylog
 from pylog import outputs
 from pylog.cli import say
+from pylog.cli._files import create
 from pylog.cli._sources import (
     Stopping,
     add_source_arguments,
@@ -74,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="have the Dask cluster of this scheduler do it"
     )
+    parser.add_argument(
+        "--csv-safe", action="store_true", help="as for pylog read --to csv, when OUT ends in .csv"
+    )
     add_source_arguments(parser)
 
 
@@ -85,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.out} must end in one of {known}, after a name")
     if ending in OUTPUTS and (arguments.kind or arguments.columns):
         raise ValueError(f"--kind and --columns are for {', '.join(TABLES)}")
+    if arguments.csv_safe and ending != ".csv":
+        raise ValueError("--csv-safe is for .csv")
     for source in arguments.source:
         if is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
@@ -123,17 +128,17 @@ def beside(out: str, force: bool) -> Iterator[str]:
     path = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
         try:
-            with open(path, "xb"):
-                pass
+            create(path, like=out)
             yield path
             if not os.path.exists(path):
                 return
             check()
-            with contextlib.suppress(FileNotFoundError):
-                os.chmod(path, stat.S_IMODE(os.stat(out).st_mode))
             os.replace(path, out)
         except OSError as error:
-            raise BackendError(f"cannot write {out}: {error.strerror or error}") from error
+            raise BackendError(
+                f"cannot write {out}: {error.strerror or error}; 0 records written, as an"
+                " incomplete file is removed"
+            ) from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -220,13 +225,15 @@ def _readable(kind: str) -> list[str]:
 def _to_output(arguments: argparse.Namespace, name: str, path: str) -> int:
     """Write records, one by one."""
     failed = False
+    given = {"csv_safe": True} if arguments.csv_safe else {}
     with open(path, "wb") as stream:
         if arguments.jobs is not None:
             from pylog.cli import _parts  # needs the extra
 
-            done = _parts.to_stream(arguments, name, stream, os.path.dirname(path) or ".")
+            folder = os.path.dirname(path) or "."
+            done = _parts.to_stream(arguments, name, given, stream, folder)
             return int(done.told(arguments.verbose))
-        output = outputs.output(name, stream)
+        output = outputs.output(name, stream, given=given)
         for source in arguments.source:
             with pylog.open(
                 source, layout=arguments.layout, on_error=arguments.on_error,

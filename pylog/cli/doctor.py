@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-import msgspec
-
 from pylog import backends
+from pylog.cli import answer, answer_json
 
 HELP = "tell whether live logs can be read here"
 MARKS = {True: "ok", False: "FAILED", None: "note"}
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             status |= check.ok is False
             if arguments.json:
                 shape = {"name": name, "ok": check.ok, "text": check.text}
-                print(msgspec.json.encode(shape).decode())
+                answer_json(shape)
             else:
-                print(f"{MARKS[check.ok]:7} {name}: {check.text}")
+                answer(f"{MARKS[check.ok]:7} {name}: {check.text}")
     return status

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from pylog.cli import pending
+from pylog.cli import answer, pending
 from pylog.cli._sources import opened
 
 HELP = "discard what a log device holds"
@@ -21,5 +21,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog flush`."""
     with opened(arguments, arguments.source) as records:
         for reader in records.readers():
-            print(f"{reader.backend.name}: {reader.flush()} bytes flushed")
+            answer(f"{reader.backend.name}: {reader.flush()} bytes flushed")
     return 0

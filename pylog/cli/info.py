@@ -7,17 +7,15 @@ else would have fitted.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from typing import Any
 
-import msgspec
-
 import pylog
+from pylog.cli import answer, answer_json
 from pylog.cli._sources import add_source_arguments
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
-from pylog.record import LossRecord, PacketRecord, Record, escape, json_number, queue_of, rfc3339
+from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
 
 HELP = "tell what a log is and what is in it"
 
@@ -42,9 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.explain:
             del found["evidence"], found["rivals"]
         if arguments.json:
-            sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+            answer_json(found)
         else:
-            sys.stdout.write("\n" * (i > 0) + _text(found))
+            answer(*[""] * (i > 0), *_text(found))
     return 0
 
 
@@ -89,7 +87,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "first": rfc3339(times[0]) if times else None,
         "last": rfc3339(times[1]) if times else None,
         "interfaces": dict(interfaces.most_common()),
-        "dropped": json_number(reader.dropped),
+        "dropped": reader.dropped,
         "malformed": reader.malformed,
         "malformed_bytes": lost_bytes,
         "flaws": dict(reader.flaws),
@@ -133,7 +131,7 @@ def _ipfilter(name: str) -> dict[str, str] | None:
     }
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: dict[str, Any]) -> list[str]:
     """The description as lines for a person."""
     lost = "cannot be known" if found["dropped"] is None else str(found["dropped"])
     damage = f"{found['malformed']} places, {found['malformed_bytes']} bytes"
@@ -157,7 +155,7 @@ def _text(found: dict[str, Any]) -> str:
         ("values missing", _counted(found["flaws"])),
         ("other messages", str(found["other_messages"]) if found["other_messages"] else None),
     ]
-    lines = [f"{name + ':':16}{escape(value)}" for name, value in rows if value]
+    lines = [f"{name + ':':16}{value}" for name, value in rows if value]
     for place in found["damage"]:
         lines.append(f"    {place['size']} bytes at offset {place['offset']}: {place['reason']}")
     if "evidence" in found:
@@ -169,7 +167,7 @@ def _text(found: dict[str, Any]) -> str:
         if found["rivals"]:
             lines.append("would fit less well (bytes explained, score):")
             lines += [f"    {r['layout']} ({r['bytes']}, {r['score']})" for r in found["rivals"]]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _layouts(found: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from pylog.cli import answer
 from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
 
 HELP = "print how many bytes can be read without waiting"
@@ -26,5 +27,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog pending`."""
     with opened(arguments, arguments.source) as records:
         for reader in records.readers():
-            print(f"{reader.backend.name}: {reader.pending()} bytes pending")
+            answer(f"{reader.backend.name}: {reader.pending()} bytes pending")
     return 0

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.cli import say, stdout
+from pylog.cli._files import Written
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -37,7 +38,7 @@ from pylog.cli._sources import (
 )
 from pylog.errors import BackendError
 from pylog.reader import LOT, Reader, Records
-from pylog.record import Record
+from pylog.record import Record, escape
 from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
@@ -151,6 +152,7 @@ class Copy(contextlib.ExitStack):
         self._stopping = stopping
         self._stream: BinaryIO | None = None
         self._output: outputs.Output | None = None
+        self._file: Written | None = None
         self._scrubbing = Scrubbing() if arguments.scrub else None
         self.left: int | None = arguments.count
         self.written = 0
@@ -176,25 +178,39 @@ class Copy(contextlib.ExitStack):
             self._stream = self.enter_context(_destination(self._arguments, records))
             colour = self._stream.isatty() and "NO_COLOR" not in os.environ
             self._output = outputs.output(self._arguments.to, self._stream, colour, options)
-            self.callback(self._output.close)
-        assert self._output is not None
+            name = self._arguments.write
+            own = name not in (None, "-")
+            self._file = Written(name if own else "standard output", self._stream, own)
+            self.callback(self._close, self._output, self._file)
+        assert self._output is not None and self._file is not None
         self._stopping.records = records
         greet(records)
         try:
             with progress(records, self._stream.isatty()) as move:
-                self._copy(records, self._output, self._stream, move)
+                self._copy(records, self._output, self._stream, self._file, move)
         finally:
             self._stopping.records = None
             if self._arguments.verbose:
-                self._output.flush()
+                with self._file.told():
+                    self._output.flush()
                 for reader in records.readers():
                     say(summary(reader))
         for reader in records.readers():
             if self.left != 0 and is_unreadable(reader):
                 self._failed = True
 
+    @staticmethod
+    def _close(output: outputs.Output, file: Written) -> None:
+        with file.told():
+            output.close()
+
     def _copy(
-        self, records: Records, output: outputs.Output, stream: BinaryIO, progress: Any
+        self,
+        records: Records,
+        output: outputs.Output,
+        stream: BinaryIO,
+        file: Written,
+        progress: Any,
     ) -> None:
         live = not all(reader.backend.regular for reader in records.readers())
         write: Callable[[Iterable[Record]], None] = output.write_batch
@@ -203,7 +219,6 @@ class Copy(contextlib.ExitStack):
             write = output.write_shaped
         while self.left is None or self.left > 0:
             if not records.ready:
-                output.flush()
                 progress()
             try:
                 batch = records.read_batch(LOOK_S if live else None, min(self.left or LOT, LOT))
@@ -215,7 +230,10 @@ class Copy(contextlib.ExitStack):
                 return
             if self._scrubbing is not None:
                 batch = [self._scrubbing.record(record) for record in batch]
-            write(batch)
+            with file.told():
+                write(batch)
+                output.flush()
+                file.more(len(batch))
             self.written += len(batch)
             if self.left is not None:
                 self.left -= len(batch)
@@ -280,7 +298,7 @@ def bar(size: int, name: str, on_terminal: bool) -> Iterator[Callable[[int], Non
         yield lambda at: None
         return
     with tqdm(
-        total=size, unit="B", unit_scale=True, desc=os.path.basename(name), file=sys.stderr
+        total=size, unit="B", unit_scale=True, desc=escape(os.path.basename(name)), file=sys.stderr
     ) as shown:
 
         def move(at: int) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-import msgspec
-
 from pylog import backends
+from pylog.cli import answer, answer_json
 
 HELP = "list the sources that this machine has"
 
@@ -23,8 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 shape = {"source": found.source, "text": found.text,
                          "available": found.problem is None, "problem": found.problem}  # fmt: skip
-                print(msgspec.json.encode(shape).decode())
+                answer_json(shape)
             else:
                 state = "" if found.problem is None else f" - not available: {found.problem}"
-                print(f"{found.source:18} {found.text}{state}")
+                answer(f"{found.source:18} {found.text}{state}")
     return 0

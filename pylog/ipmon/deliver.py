@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -17,20 +16,23 @@ from pylog.ipmon.conf import Action, Rule
 from pylog.ipmon.packet import LOG_INFO, LOG_WARNING
 from pylog.ipmon.printer import Entry
 from pylog.ipmon.syslog import FACILITIES, LEVELS, Syslog
+from pylog.notes import notes
 from pylog.record import Record
 
 PATIENCE_S = 10.0
 """How long a command of `execute` may take."""
 
-_log = logging.getLogger("pylog")
-
 
 class Appended:
-    """A file that is appended to, and opened again when it has been moved away."""
+    """A file that is appended to, and opened again when it has been moved away.
+
+    records   how many were written to it, since it was opened
+    """
 
     def __init__(self, path: str) -> None:
         """Raises BackendError when it cannot be written."""
         self.path = path
+        self.records = 0
         self._file = self._open()
 
     def _open(self) -> BinaryIO:
@@ -39,20 +41,32 @@ class Appended:
         except OSError as error:
             raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def write(self, data: bytes) -> None:
-        """Append, at once; BackendError."""
+    def write(self, data: bytes, records: int = 1) -> None:
+        """Append, at once, what is so many records; BackendError."""
+        left = memoryview(data)
         try:
-            left = memoryview(data)
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
-            raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
+            self._take_back(len(data) - len(left))
+            plural = "" if self.records == 1 else "s"
+            raise BackendError(
+                f"cannot write {self.path}: {error.strerror}; {self.records} record{plural} written"
+            ) from error
+        self.records += records
+
+    def _take_back(self, size: int) -> None:
+        """Take part of a record off the end, so many bytes, if nobody wrote after them."""
+        with contextlib.suppress(OSError):
+            end = self._file.tell()
+            if size and os.fstat(self._file.fileno()).st_size == end:
+                self._file.truncate(end - size)
 
     def reopen(self) -> None:
         """Go on in the file that now has the path; BackendError, and in the old one, without it."""
         file = self._open()
         self._file.close()
-        self._file = file
+        self._file, self.records = file, 0
 
     def close(self) -> None:
         """Close the file."""
@@ -85,6 +99,7 @@ class Deliveries(contextlib.ExitStack):
         self._connect, self._check = connect, check
         self._files: dict[str, Appended] = {}
         self._rules: list[Rule] = []
+        self._unexecuted = 0
         self.callback(self._end)
         try:
             self.use(rules)
@@ -93,13 +108,17 @@ class Deliveries(contextlib.ExitStack):
             raise
 
     def _end(self) -> None:
-        """Close the files; let go of syslog, and tell what it did not take."""
+        """Close the files; deliver what waits for syslog, as far as it takes that."""
         for file in self._files.values():
             file.close()
         if self._syslog is not None:
             self._syslog.close()
-            if self._syslog.dropped:
-                _log.warning("syslog: %d lines could not be delivered", self._syslog.dropped)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was not delivered: to syslog, or to a command of `execute`."""
+        lost = self._syslog is not None and bool(self._syslog.dropped or self._syslog.doubtful)
+        return lost or self._unexecuted > 0
 
     def use(self, rules: Iterable[Rule]) -> None:
         """From now on these are the rules; BackendError when a file of theirs cannot be written."""
@@ -140,7 +159,7 @@ class Deliveries(contextlib.ExitStack):
         if self._copy is not None:
             self._copy.write(entry.raw)
         if entry.missed:
-            self._say(entry.missed, LOG_WARNING)
+            self._say(entry.missed, LOG_WARNING, records=0)
         matched = self._matching(record, entry) if self._rules else []
         for rule in matched:
             for action in rule.actions:
@@ -155,10 +174,12 @@ class Deliveries(contextlib.ExitStack):
         now_s = time.monotonic()
         return [rule for rule in self._rules if rule.matches(record, now_s)]
 
-    def _say(self, line: str, level: int, dumps: Iterable[str] = ()) -> None:
-        if self._output is not None:
-            self._output.write("".join(f"{text}\n" for text in (line, *dumps))
-                               .encode("utf-8", "surrogateescape"))  # fmt: skip
+    def _say(self, line: str, level: int, dumps: Iterable[str] = (), records: int = 1) -> None:
+        lines = "".join(f"{text}\n" for text in (line, *dumps))
+        if isinstance(self._output, Appended):
+            self._output.write(lines.encode("utf-8", "surrogateescape"), records)
+        elif self._output is not None:
+            self._output.write(lines.encode("utf-8", "surrogateescape"))
         elif self._syslog is not None:
             self._syslog.send(line, level)
             for text in dumps:
@@ -171,7 +192,7 @@ class Deliveries(contextlib.ExitStack):
         elif action.kind == "raw":
             self._file(action.argument).write(entry.raw)
         elif action.kind == "execute":
-            _execute(action.argument, line)
+            self._unexecuted += not _execute(action.argument, line)
         elif action.kind == "syslog" and self._syslog is not None:
             facility, _, level = action.argument.rpartition(".")
             number = LEVELS[level] if level else entry.level
@@ -195,8 +216,10 @@ class Deliveries(contextlib.ExitStack):
         return failures
 
 
-def _execute(command: str, line: bytes) -> None:
+def _execute(command: str, line: bytes) -> bool:
     """Run a shell command with the line on its standard input; what goes wrong is noted.
+
+    Gives back whether it could be run, and ended by itself.
 
     It has a session of its own, which is killed with all that it started when it takes too long.
     """
@@ -207,14 +230,15 @@ def _execute(command: str, line: bytes) -> None:
             command, shell=True, stdin=subprocess.PIPE, start_new_session=True
         )
     except OSError as error:
-        _log.warning("execute %r: %s", command, error)
-        return
+        notes.warning("execute %r: %s", command, error)
+        return False
     try:
         process.communicate(line, PATIENCE_S)
     except subprocess.TimeoutExpired:
-        _log.warning("execute %r: timed out after %s seconds", command, PATIENCE_S)
+        notes.warning("execute %r: timed out after %s seconds", command, PATIENCE_S)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return
+        return False
     if process.returncode:
-        _log.warning("execute %r: exit status %d", command, process.returncode)
+        notes.warning("execute %r: exit status %d", command, process.returncode)
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
@@ -18,12 +17,11 @@ from pylog.ipmon import nat, packet, state
 from pylog.ipmon.edition import EDITIONS, Edition, edition_of, is_410, layout_for
 from pylog.ipmon.names import Names
 from pylog.memo import Memo
+from pylog.notes import notes
 from pylog.record import LossRecord, Record, escape
 
 LOGS = {"ipf": "ipf", "nat": "NAT", "state": "state"}
 """What ipmon calls the logs."""
-
-_log = logging.getLogger("pylog")
 
 
 class Entry(NamedTuple):
@@ -149,7 +147,7 @@ class Printer:
             gap = record.seq is not None and record.count is not None
             if not (gap and record.source == "ipl" and self._tells_gaps(record)):
                 self._untold += record.source == "ipl"
-                _log.warning("%s", record.told())
+                notes.warning("%s", record.told())
             return None
         if raw is None:
             raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")

@@ -3,12 +3,16 @@
 Columns are the names of the JSON, of all three kinds of record. Where the JSON has an object or a
 list, the column has its JSON text, but for `vlan` (the ids, joined by a space) and `fragment`
 (id:offset, with a + when more fragments follow).
+
+A row is a line: what is not printable in a cell is escaped as in the text output, \\n, \\x1b,
+\\u202e; in JSON as \\u001b. With `csv_safe` a spreadsheet takes no cell for a formula.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from operator import itemgetter
@@ -18,7 +22,13 @@ import msgspec
 from msgspec.structs import astuple
 
 from pylog import outputs
-from pylog.record import JSON_NAMES, Fragment, Record, json_shape
+from pylog.options import Option
+from pylog.record import JSON_NAMES, Fragment, Record, escape, escape_json, json_shape
+
+OPTIONS = (
+    Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
+           " formula: what begins with = + - @, a tab or CR, and is no number"),
+)  # fmt: skip
 
 COLUMNS = (
     "kind", "source", "layout", "offset", "timestamp", "observed", "seq", "count", "action",
@@ -33,6 +43,12 @@ COLUMNS = (
 _FIELDS = {name: field for field, name in JSON_NAMES.items()}
 _ODD = [COLUMNS.index(n) for n in ("short", "vlan", "fragment", "packets", "bytes", "extra")]
 """The columns whose values are no text or number."""
+_JSON = {COLUMNS.index(n) for n in ("packets", "bytes", "extra")}
+_FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
+"""What makes a cell a formula; the last four are full-width forms of the first."""
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+ROWS = 256
+"""So many rows are written at a time."""
 
 
 @cache
@@ -49,11 +65,10 @@ class Output(outputs.Output):
 
     takes_shapes = True
 
-    def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, colour: bool = False, *, csv_safe: bool = False) -> None:
         self._stream = stream
-        self._text = io.StringIO()
-        self._rows = csv.writer(self._text)
-        self._rows.writerow(COLUMNS)
+        self._safe = csv_safe
+        self._rows: list[list[Any]] = [list(COLUMNS)]
 
     def write(self, record: Record) -> None:
         self.write_shaped((json_shape(record),))
@@ -67,14 +82,19 @@ class Output(outputs.Output):
         for i in _ODD:
             if row[i] is not None:
                 row[i] = _cell(row[i])
-        self._rows.writerow(row)
-        if self._text.tell() > 1 << 16:
+        self._rows.append(row)
+        if len(self._rows) >= ROWS:
             self._write()
 
     def _write(self) -> None:
-        self._stream.write(self._text.getvalue().encode("utf-8", "backslashreplace"))
-        self._text.seek(0)
-        self._text.truncate()
+        rows, self._rows = self._rows, []
+        if self._safe:
+            rows = [[_guarded(cell) for cell in row] for row in rows]
+        text = _lines(rows)
+        # one look at all of them: hardly a row has anything to escape
+        if text.count("\r\n") != len(rows) or not text.replace("\r\n", "").isprintable():
+            text = _lines([[_escaped(i, cell) for i, cell in enumerate(row)] for row in rows])
+        self._stream.write(text.encode())
 
     def flush(self) -> None:
         self._write()
@@ -82,6 +102,25 @@ class Output(outputs.Output):
 
     def close(self) -> None:
         self.flush()
+
+
+def _lines(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _escaped(column: int, cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    return escape_json(cell) if column in _JSON else escape(cell)
+
+
+def _guarded(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
 
 
 def _cell(value: Any) -> Any:

@@ -9,7 +9,6 @@ loses what does not fit whole into what it has read.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from typing import BinaryIO
@@ -18,6 +17,7 @@ from pylog import outputs
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, log_of
 from pylog.formats.ipl_layouts import Layout
+from pylog.notes import notes
 from pylog.options import Option
 from pylog.record import LossRecord, Record
 
@@ -33,8 +33,6 @@ OPTIONS = (
     Option("af_inet6", int, None, "AF_INET6 of the system that is to read it", 1, 255,
            absent="28, and 24 for layouts without fl_unit"),
 )  # fmt: skip
-
-_log = logging.getLogger("pylog")
 
 
 class Output(outputs.Output):
@@ -72,7 +70,7 @@ class Output(outputs.Output):
         told = self._encoder.layout.version.magic_tells_device and self._log is None
         if isinstance(record, LossRecord):
             if record.count is None:
-                _log.warning("%s", record.told())
+                notes.warning("%s", record.told())
         elif not told:
             self._log = self._log or log
             if log != self._log:
@@ -89,7 +87,7 @@ class Output(outputs.Output):
     def close(self) -> None:
         self.flush()
         for line in self._encoder.report():
-            _log.warning("%s", line)
+            notes.warning("%s", line)
 
 
 def _written(name: str) -> Layout:
@@ -120,4 +118,4 @@ def _limit(stream: BinaryIO, size: int) -> None:
 
         fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, size)
     except (ImportError, AttributeError, OSError):
-        _log.info("the pipe keeps its size")
+        notes.info("the pipe keeps its size")

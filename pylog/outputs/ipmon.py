@@ -6,13 +6,13 @@ form. Damaged bytes, of which ipmon says nothing, are told to the logger "pylog"
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, tzinfo
 from typing import BinaryIO
 
 from pylog import outputs
 from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import Printer
+from pylog.notes import notes
 from pylog.options import Option
 from pylog.record import Record
 
@@ -22,9 +22,6 @@ OPTIONS = (
     Option("ipmon_version", str, None, "print as that release of ipmon, as 4.1.13",
            absent="the one of each record's layout"),
 )  # fmt: skip
-
-
-_log = logging.getLogger("pylog")
 
 
 class Output(outputs.Output):
@@ -57,7 +54,7 @@ class Output(outputs.Output):
     def close(self) -> None:
         self.flush()
         for line in self._printer.report():
-            _log.warning("%s", line)
+            notes.warning("%s", line)
 
 
 def zone_of(name: str) -> tzinfo | None:

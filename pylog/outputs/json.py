@@ -1,4 +1,7 @@
-"""JSON lines: one object a record, in the shape that README.md documents."""
+"""JSON lines: one object a record, in the shape that README.md documents.
+
+At a terminal everything that is not printable is a \\u escape, which leaves the JSON the same.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from pylog import outputs
-from pylog.record import Record, json_lines
+from pylog.record import Record, escape_json, json_lines
 
 BATCH = 512
 
@@ -18,6 +21,7 @@ class Output(outputs.Output):
 
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
         self._stream = stream
+        self._terminal = stream.isatty()
         self._records: list[Record] = []
 
     def write(self, record: Record) -> None:
@@ -27,16 +31,21 @@ class Output(outputs.Output):
 
     def write_batch(self, records: Iterable[Record]) -> None:
         self._write()
-        self._stream.write(json_lines(records))
+        self._put(json_lines(records))
 
     def write_shaped(self, shapes: Iterable[Record]) -> None:
         self._write()
-        self._stream.write(json_lines(shapes, shaped=True))
+        self._put(json_lines(shapes, shaped=True))
 
     def _write(self) -> None:
         if self._records:
-            self._stream.write(json_lines(self._records))
+            self._put(json_lines(self._records))
             self._records = []
+
+    def _put(self, lines: bytes) -> None:
+        if self._terminal:
+            lines = "\n".join(map(escape_json, lines.decode().split("\n"))).encode()
+        self._stream.write(lines)
 
     def flush(self) -> None:
         self._write()

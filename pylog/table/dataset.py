@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from contextlib import closing, suppress
@@ -60,8 +61,17 @@ class DataSet:
                 self._remove()
                 self._system.makedirs(self._path)  # where there are such
             else:
-                os.mkdir(self.folder)
+                self._make_folder()
         return self
+
+    def _make_folder(self) -> None:
+        """Make the folder beside, with the permissions of the data set whose place it will take."""
+        mode = None
+        if os.path.isdir(self._target):
+            mode = stat.S_IMODE(os.stat(self._target).st_mode)
+        os.mkdir(self.folder, 0o777 if mode is None else 0o700)
+        if mode is not None:
+            os.chmod(self.folder, mode)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
@@ -102,8 +112,9 @@ def write_part(split: Split, number: int, folder: str, selection: Selection, row
     name = f"part-{number:06}.parquet"
     if not is_url(folder):
         beside = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
-        end = _write(split, beside, selection, rows)
-        os.replace(beside, os.path.join(folder, name))
+        with told("write", os.path.join(folder, name)):
+            end = _write(split, beside, selection, rows)
+            os.replace(beside, os.path.join(folder, name))
         return end
     system, path = system_of(folder)
     with tempfile.TemporaryDirectory() as here:

@@ -21,7 +21,7 @@ import msgspec
 import pyarrow as pa
 
 from pylog.formats.packet import octets
-from pylog.record import LossRecord, Record, Vlan, rfc3339
+from pylog.record import LossRecord, Record, Vlan, json_ready, rfc3339
 
 MAX_NS = 2**63 - 1
 """The last time that a column can hold: 2262-04-11T23:47:16.854775807Z."""
@@ -184,4 +184,4 @@ def _extra(record: Record) -> str | None:
 
 def json_text(extra: dict[str, Any]) -> str:
     """What has no column of its own, as text."""
-    return msgspec.json.encode(extra).decode()
+    return msgspec.json.encode(json_ready(extra)).decode()

@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pylog.record import rfc3339
+from pylog.record import json_ready, rfc3339
 from pylog.table.schemas import TIME
 
 ROW_GROUP = 1 << 16
@@ -145,7 +145,7 @@ def _cells(column: pa.Array) -> list[Any]:
     if column.type == TIME:
         return _each(column.cast(pa.int64()), rfc3339)
     if pa.types.is_nested(column.type):
-        return _each(column, lambda value: msgspec.json.encode(_plain(value)).decode())
+        return _each(column, lambda value: msgspec.json.encode(json_ready(_plain(value))).decode())
     if pa.types.is_uint64(column.type):
         return _each(column, lambda value: value if value < 1 << 63 else str(value))
     found: list[Any] = column.to_pylist()
