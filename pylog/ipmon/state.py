@@ -14,7 +14,6 @@ from pylog.ipmon.nat import signed
 
 _NEW, _EXPIRE = 0, 0xFFFF
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_ESTABLISHED = 4
 
 
 def line(
@@ -26,7 +25,8 @@ def line(
     """
     kind = f["isl_type"]
     word = f"STATE:{edition.state[kind]}" if kind in edition.state else f"Type: {kind}"
-    if kind == _EXPIRE and f["isl_p"] == _TCP and max(f.get("isl_state", b"\0")) > _ESTABLISHED:
+    state = max(f.get("isl_state", b"\0"))
+    if kind == _EXPIRE and f["isl_p"] == _TCP and state > edition.established:
         word = "STATE:CLOSE"
     text = f"{word} {_ends(f, order, edition, names)}"
     if f.get("isl_tag"):
@@ -39,7 +39,7 @@ def _ends(
 ) -> str:
     number, ps = f["isl_p"], f["isl_ps"]
     name = protocol(number) if number else edition.protocol_0
-    width = 16 if f.get("isl_v") == 6 else 4
+    width = 4 if f.get("isl_v", 4) == 4 else 16
     source, destination = (names.host(f[end][:width]) for end in ("isl_src", "isl_dst"))
     if number in (_TCP, _UDP):
         sport, dport = (names.port(int.from_bytes(p), name) for p in (ps[:2], ps[2:]))
@@ -47,7 +47,7 @@ def _ends(
     if number in (_ICMP, _ICMPV6):
         word = "icmp" if number == _ICMP else "icmpv6"
         return f"{source} -> {destination} PR {word} {int.from_bytes(ps[:2], order)}"
-    return f"{source} -> {destination} PR {name}" if edition.directions else ""
+    return f"{source} -> {destination} PR {name}" if edition.all_ends else ""
 
 
 _WAYS = (("Forward", 0, 1), ("Backward", 2, 3))

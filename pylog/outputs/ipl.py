@@ -95,14 +95,11 @@ class Output(outputs.Output):
 def _written(name: str) -> Layout:
     """The layout of a name, if there are systems that write it: others could not be recognised."""
     found = ipl_layouts.named(name)
-    known = list(ipl_layouts.layouts())
-    if found not in known:
-        alike = [
-            other.name
-            for other in known
-            if (other.version, other.abi.base) == (found.version, found.abi.base)
-        ]
-        raise ValueError(f"no system writes {name}; there are {', '.join(alike)}")
+    structure = found.version.structure
+    abis = [other.abi for other in ipl_layouts.layouts() if other.version.structure == structure]
+    if found.abi not in abis:
+        alike = [Layout(found.version, abi).name for abi in abis if abi.base == found.abi.base]
+        raise ValueError(f"no system writes {name}; there are {', '.join(dict.fromkeys(alike))}")
     return found
 
 
