@@ -342,7 +342,7 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
                 event, flow_type = names.NAT_EVENTS_4.get(kind, kind), "nat"
             indev = outdev = b""
         if v not in (4, 6):
-            extra["nl_v"] = v
+            extra.setdefault("nl_v", v)
         width = 4 if v == 4 else 16  # as every ipmon
         address = [addresses[f[f"nl_{e}ip"][:width]] if e else None for e in ends]
         port = [_port(f[f"nl_{e}port"], protocol) if e else None for e in ends]

@@ -34,7 +34,6 @@ NOT_TOLD = {"v34-ilp32le-nat.bin": "3.4.0", "v5-0-6-lp64le-nat.nat.bin": "5.0.6"
 
 MEMORY = {
     "v3435-ilp32le-cut.ipf.bin": "a record that is cut off is printed, with bytes of an older one",
-    "v34-ilp32le-ipf.bin": "TCP flags beyond the logged bytes are those of the next record",
     "v34-lp64be-ipf.bin": "TCP flags beyond the logged bytes are those of the next record",
 }
 """Where ipmon printed memory that was not of the record."""
@@ -107,8 +106,9 @@ def test_the_text_is_ipmons(
     lines = ours.splitlines(), theirs.splitlines()
     differing = [(a, b) for a, b in zip(*lines, strict=False) if a != b]
     assert len(differing) + abs(len(lines[0]) - len(lines[1])) == 1
+    flags = re.compile(rb" -[A-Z]*( \d+ \d+ \d+)?(?= )")
     for a, b in differing:  # the rest of the line is as ipmon has it
-        assert re.sub(rb" -[A-Z]*( \d+ \d+ \d+)?(?= )", b"", b) == a
+        assert flags.sub(b"", b) == flags.sub(b"", a)
 
 
 def test_every_dump_that_ipmon_printed_is_compared() -> None:
@@ -150,7 +150,7 @@ def test_another_release_can_be_asked_for(capfdbinary: pytest.CaptureFixture[byt
     assert b"(frag 4321:1480@1480+)" in new and b" frag +1480@1480" in old
     assert b"missed" in new and b"missed" not in old
     assert main(["ipmon", "--ipmon-version", "6.7", "-f", dump]) == 2
-    assert b"no ipmon '6.7'; there are 3.4.0, " in capfdbinary.readouterr().err
+    assert b"no ipmon '6.7'; there are 3.4.0, ..., 3.4.35; 4.1.0, " in capfdbinary.readouterr().err
 
 
 @functools.cache
@@ -181,7 +181,7 @@ def test_every_log_can_be_printed_as_any_release(release: str) -> None:
 
 def test_releases_are_known_by_their_numbers_and_those_of_layouts() -> None:
     assert list(EDITIONS) == sorted(EDITIONS, key=lambda name: [int(n) for n in name.split(".")])
-    assert edition("master") is EDITIONS["5.1.2"] and edition("4.1.34") is EDITIONS["4.1.35"]
+    assert edition("master") is EDITIONS["5.1.2"] and edition("4.1") is EDITIONS["4.1.25"]
     assert edition("2.x") is EDITIONS["3.4.0"]
 
 

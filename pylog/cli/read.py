@@ -36,12 +36,15 @@ from pylog.cli._sources import (
     summary,
 )
 from pylog.errors import BackendError
+from pylog.ipmon.edition import edition
+from pylog.ipmon.state import as_of
 from pylog.reader import LOT, Reader, Records
 from pylog.record import Record
 from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
 LONG_FILE = 1 << 24
+_RELEASE = "ipmon.ipmon_version"
 LOOK_S = 1.0
 """How often to look, while nothing comes, whether anybody reads what is written."""
 
@@ -99,6 +102,8 @@ def output_options(arguments: argparse.Namespace) -> dict[str, Any]:
             value = getattr(arguments, dest, None)
             if value is None or (name != arguments.to and dest == "layout"):
                 continue
+            if dest == _RELEASE and name != arguments.to:
+                continue  # for others it says how TCP states are named
             if name != arguments.to:
                 flag = option.flag or f"--{option.name.replace('_', '-')}"
                 raise ValueError(f"{flag} is an option of --to {name}")
@@ -152,6 +157,8 @@ class Copy(contextlib.ExitStack):
         self._stream: BinaryIO | None = None
         self._output: outputs.Output | None = None
         self._scrubbing = Scrubbing() if arguments.scrub else None
+        release = getattr(arguments, _RELEASE, None)
+        self._named_as = edition(release) if release and arguments.to != "ipmon" else None
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
@@ -198,7 +205,8 @@ class Copy(contextlib.ExitStack):
     ) -> None:
         live = not all(reader.backend.regular for reader in records.readers())
         write: Callable[[Iterable[Record]], None] = output.write_batch
-        if output.takes_shapes and type(records) is Reader and not self._scrubbing:
+        unchanged = not self._scrubbing and self._named_as is None
+        if output.takes_shapes and type(records) is Reader and unchanged:
             records.shape(output.shows_payload)
             write = output.write_shaped
         while self.left is None or self.left > 0:
@@ -213,6 +221,8 @@ class Copy(contextlib.ExitStack):
                 continue
             if not batch:
                 return
+            if self._named_as is not None:
+                batch = [as_of(record, self._named_as) for record in batch]
             if self._scrubbing is not None:
                 batch = [self._scrubbing.record(record) for record in batch]
             write(batch)

@@ -31,7 +31,7 @@ OPTIONS = (
     Option("tag", TAGS, "mark", "what of NFLOG becomes fl_logtag", flag="--fl-logtag"),
     Option("body", int, BODY, "bytes of an NFLOG packet to keep after its headers", 0, 65535),
     Option("af_inet6", int, None, "AF_INET6 of the system that is to read it", 1, 255,
-           absent="28, and 24 for layouts without fl_unit"),
+           absent="28, and 24 for layouts without fl_unit; what a record of that layout has"),
 )  # fmt: skip
 
 _log = logging.getLogger("pylog")
@@ -52,11 +52,18 @@ class Output(outputs.Output):
         body: int = BODY,
         af_inet6: int | None = None,
     ) -> None:
-        """Raises ValueError for a layout that no system wrote, and for an action there is not."""
+        """Raises ValueError for a layout that no system wrote, and for an action there is not.
+
+        Also for `af_inet6` where the layout has no room for it.
+        """
         name, _, log = layout.partition(":")
         chosen = _written(name)
         if log and log not in chosen.devices:
             raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.devices)}")
+        if af_inet6 is not None and "fl_family" not in chosen.plan("ipf").places:
+            raise ValueError(
+                f"{name} has no fl_family, which --af-inet6 is for: only 5.0.5 and later have it"
+            )
         self._stream = stream
         self._log = log or None
         self._pipe = _is_pipe(stream)
