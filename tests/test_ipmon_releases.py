@@ -23,6 +23,7 @@ from pylog import FlowRecord, LossRecord, PacketRecord
 from pylog.cli import main
 from pylog.formats import Message, ipl, ipl_layouts, ipl_names
 from pylog.formats.ipl_encode import Encoder
+from pylog.formats.scrub import Scrubber
 from pylog.ipmon.edition import EDITIONS, edition
 from pylog.ipmon.printer import Printer
 from pylog.ipmon.state import as_of
@@ -294,6 +295,10 @@ def test_an_address_of_no_known_version_is_shown_as_ipv6(log: str, version: int)
     assert ":" in str(record.saddr)
     entry = Printer(zone=UTC).entry(record)
     assert entry is not None and f" {record.saddr}" in entry.line
+    scrubbed = ipl.scrub(record.raw or b"", layout, Scrubber())
+    other = ipl.stream(layout).decode(scrubbed, Message(0, len(scrubbed)))
+    assert isinstance(other, FlowRecord) and other.family == "ipv6"
+    assert other.saddr is not None and other.saddr != record.saddr
     for target in ("ipl-5.1.2-lp64be", "ipl-5.0.6-lp64le"):
         data = Encoder(target).encode(msgspec.structs.replace(record, raw=None))
         again = ipl.stream(target).decode(data, Message(0, len(data)))
