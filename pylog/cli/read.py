@@ -17,6 +17,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 from pylog import outputs
@@ -36,8 +37,6 @@ from pylog.cli._sources import (
     summary,
 )
 from pylog.errors import BackendError
-from pylog.ipmon.edition import edition
-from pylog.ipmon.state import as_of
 from pylog.reader import LOT, Reader, Records
 from pylog.record import Record
 from pylog.scrub import Scrubbing
@@ -143,6 +142,17 @@ def run(arguments: argparse.Namespace) -> int:
     return copy.exit_status
 
 
+def _naming(arguments: argparse.Namespace) -> Callable[[Record], Record] | None:
+    """What names TCP states as the release does that was given with another output than ipmon's."""
+    release = getattr(arguments, _RELEASE, None)
+    if release is None or arguments.to == "ipmon":
+        return None
+    from pylog.ipmon.edition import edition  # only here: few need them
+    from pylog.ipmon.state import as_of
+
+    return partial(as_of, edition=edition(release))
+
+
 class Copy(contextlib.ExitStack):
     """Writes records to where the arguments say, which is opened for the first of them.
 
@@ -157,8 +167,7 @@ class Copy(contextlib.ExitStack):
         self._stream: BinaryIO | None = None
         self._output: outputs.Output | None = None
         self._scrubbing = Scrubbing() if arguments.scrub else None
-        release = getattr(arguments, _RELEASE, None)
-        self._named_as = edition(release) if release and arguments.to != "ipmon" else None
+        self._naming = _naming(arguments)
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
@@ -205,7 +214,7 @@ class Copy(contextlib.ExitStack):
     ) -> None:
         live = not all(reader.backend.regular for reader in records.readers())
         write: Callable[[Iterable[Record]], None] = output.write_batch
-        unchanged = not self._scrubbing and self._named_as is None
+        unchanged = not self._scrubbing and self._naming is None
         if output.takes_shapes and type(records) is Reader and unchanged:
             records.shape(output.shows_payload)
             write = output.write_shaped
@@ -221,8 +230,8 @@ class Copy(contextlib.ExitStack):
                 continue
             if not batch:
                 return
-            if self._named_as is not None:
-                batch = [as_of(record, self._named_as) for record in batch]
+            if self._naming is not None:
+                batch = [self._naming(record) for record in batch]
             if self._scrubbing is not None:
                 batch = [self._scrubbing.record(record) for record in batch]
             write(batch)
