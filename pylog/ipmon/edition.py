@@ -27,6 +27,9 @@ _ACTIONS_51 = {number: word.upper() for number, word in ipl_names.NAT_EVENTS_5.i
 _STATE_34 = {0: "NEW", 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH", 0xFFFD: "REMOVE"}
 _STATE_41 = {**_STATE_34, 1: "CLONED", 0xFFFC: "INTERMEDIATE", 0xFFFB: "KILLED"}
 
+_FR_INOUT = 0xC000
+"""FR_INQUE and FR_OUTQUE of 4.1: every rule in a kernel has one of them."""
+
 _OLD = " frag {more}{dont}{size}@{offset}"
 _NEW = " (frag {id}:{size}@{offset}{more}{dont})"
 
@@ -151,13 +154,13 @@ def layout_for(edition: Edition) -> Layout:
 def shows_unit(f: Mapping[str, Any]) -> bool:
     """Whether a packet record of 4.1 is from a kernel that keeps an interface's number in fl_unit.
 
-    Then the name lacks it. Later kernels have it in the name and never set fl_unit. A unit 0 where
-    everything that no kernel sets is zero too was written by a program, as pylog does.
+    Then the name lacks it. Later kernels have it in the name and never set fl_unit. A unit 0 counts
+    where something else is set that only kernels set: a pointer, or the direction of the rule.
     """
-    unit, tag = f.get("fl_unit"), f["fl_nattag"]
+    unit = f.get("fl_unit")
     if unit is None or unit >= 0x8000 or not f["fl_ifname"].split(b"\0", 1)[0].isalpha():
         return False
-    return bool(unit or f["ipl_next"] or f["fl_nattag_not"] or (any(tag) and not any(tag[:4])))
+    return bool(unit or f["ipl_next"] or f["fl_flags"] & _FR_INOUT)
 
 
 def edition(release: str) -> Edition:
