@@ -316,7 +316,7 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     plan = kind.plan(records.device_of(message, Message(0, len(message))))
     f = dict(zip(plan.names, plan.unpack(message, 0), strict=True))
     v = f.get("nl_v", f.get("isl_v", 4))
-    width = 16 if (v[0] if isinstance(v, bytes) else v) == 6 else 4
+    width = 4 if (v[0] if isinstance(v, bytes) else v) == 4 else 16
     for name, value in f.items():
         if (name.startswith("nl_") and name.endswith("ip")) or name in ("isl_src", "isl_dst"):
             f[name] = scrubber.address(value[:width])
@@ -466,17 +466,24 @@ def _plausible(record: _Logged) -> bool:
 def _same_records(a: _Trial, b: _Trial) -> bool:
     """Whether two layouts make the same of the bytes, but for the layout's name.
 
-    Versions of one structure may also give the reasons other names: no bytes tell them apart.
+    Versions of one structure may also give the reasons other names, and the TCP states: no bytes
+    tell them apart.
     """
     if len(a.records) != len(b.records):
         return False
-    ignored: dict[str, Any] = {"layout": ""}
-    renamed = a.layout.version.structure == b.layout.version.structure
-    for x, y in zip(a.records, b.records, strict=True):
-        change = ignored | {"reason": None} if renamed and type(x) is PacketRecord else ignored
-        if msgspec.structs.replace(x, **change) != msgspec.structs.replace(y, **change):
-            return False
-    return True
+    first, second = a.layout.version, b.layout.version
+    renamed = first.structure == second.structure
+    states = first.declarations("state") == second.declarations("state")
+
+    def compared(record: _Logged) -> _Logged:
+        change: dict[str, Any] = {"layout": ""}
+        if isinstance(record, PacketRecord):
+            change |= {"reason": None} if renamed else {}
+        elif states and record.extra and "isl_state" in record.extra:
+            change["extra"] = {k: v for k, v in record.extra.items() if k != "isl_state"}
+        return msgspec.structs.replace(record, **change)
+
+    return all(compared(x) == compared(y) for x, y in zip(a.records, b.records, strict=True))
 
 
 def _trials(

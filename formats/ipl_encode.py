@@ -68,8 +68,9 @@ class Encoder:
     group     what fl_group is: "prefix", "group" (the NFLOG group) or "none"
     tag       what fl_logtag is: "mark", "uid", "gid" or "none"
     body      bytes kept after the headers; None: all
-    af_inet6  AF_INET6 of the system that is to read it; None: of FreeBSD, and of NetBSD for
-              layouts without fl_unit
+    af_inet6  AF_INET6 of the system that is to read it, for records of IPFilter too; None: of
+              FreeBSD, and of NetBSD for layouts without fl_unit, but what the record has where its
+              layout stays the same
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Encoder:
         self._group, self._tag, self._body = group, tag, body
         unit = self.layout.abi.unit
         self._af_inet6 = af_inet6 or (_AF_INET6_FREEBSD if unit else _AF_INET6_NETBSD)
+        self._family = self.layout.plan("ipf").places.get("fl_family") if af_inet6 else None
         self._events: dict[str, int] = {}
         self._gaps: dict[str, tuple[int, int]] = {}
         """By log, how many losses there are after its last record, and how many of them are no
@@ -104,7 +106,8 @@ class Encoder:
     def encode(self, record: Record) -> bytes:
         """The record's bytes; b"" if it is refused, or is no record but a loss.
 
-        A record of this very layout that has its raw bytes keeps them.
+        A record of this very layout that has its raw bytes keeps them, but for the `af_inet6` that
+        was asked for.
         """
         if isinstance(record, LossRecord):
             self._skip(record)
@@ -112,7 +115,10 @@ class Encoder:
         if self._gaps:
             self._follow(record)
         if record.raw is not None and record.layout == self.layout.name:
-            return record.raw
+            if self._family is None or record.family != "ipv6" or log_of(record) != "ipf":
+                return record.raw
+            at = self._family.offset
+            return record.raw[:at] + bytes((self._af_inet6,)) + record.raw[at + 1 :]
         log = log_of(record)
         packet = b""
         try:
@@ -220,7 +226,7 @@ class Encoder:
         fields.put("fl_dir", direction, absent=direction if direction <= 2 else None)
         fields.put("fl_loglevel", told.get("fl_loglevel", 0xFFFF), absent=0xFFFF)
         fields.put("fl_logtag", told.get("fl_logtag", 0), absent=0)
-        fields.put_text("fl_nattag", told.get("fl_nattag", ""))
+        self._put_tag(fields, record, told.get("fl_nattag", ""))
         fields.put("fl_uuid", bytes.fromhex(told.get("fl_uuid", "")), absent=b"")
         self._put_reason(fields, record.reason)
         family = self._af_inet6 if v6 else _AF_INET
@@ -286,14 +292,14 @@ class Encoder:
             moved = {f"FI{word[2:]}": word for word in _FOUND_IN_FLAGS}
             flags += [moved[str(word)] for word in lflags if word in moved]
             lflags = [word for word in lflags if word not in moved]
-        alike = source is not None and names.words(source) == self._words
+        numbered = names.words(source) if source is not None else None
         for field, table, words in (
             ("fl_flags", self._words.flags, flags),
             ("fl_lflags", self._words.lflags, lflags),
         ):
             value, unknown = names.bits(table, words)
-            for word in unknown:
-                if alike and str(word).isdigit():  # text, if it is large
+            for word in unknown:  # a number, as text if it is large, means the same where names do
+                if str(word).isdigit() and numbered and table in numbered[:2]:
                     value |= int(word)
                 else:
                     fields.lost[f"{field} {word}"] += 1
@@ -302,6 +308,16 @@ class Encoder:
                 fields.lost[field] += 1
                 value &= room
             fields.put(field, value, absent=0)
+
+    def _put_tag(self, fields: Fields, record: PacketRecord, text: str) -> None:
+        """fl_nattag, also one without text: its first four bytes say whether there is one."""
+        fields.put_text("fl_nattag", text)
+        if text or record.source != "ipl" or record.raw is None:
+            return
+        leaf = ipl_layouts.named(record.layout).plan("ipf").places.get("fl_nattag")
+        tag = b"" if leaf is None else record.raw[leaf.offset : leaf.offset + leaf.size]
+        if any(tag[:4]):
+            fields.put("fl_nattag", tag, absent=b"")
 
     def _put_reason(self, fields: Fields, reason: str | int | None) -> None:
         """fl_breason, of a word or number."""
@@ -326,7 +342,7 @@ class Encoder:
             ("nl_v", 6 if record.family == "ipv6" else 4, 4),
         ):
             told = extra.get(name, value)
-            pair = bytes(told) if isinstance(told, list) else bytes((value, value))
+            pair = bytes(told) if isinstance(told, list) else bytes((told, told))
             one = told if isinstance(told, int) else value
             fields.put(name, pair if fields.size_of(name) == 2 else one, absent=absent)
         self._put_counters(fields, record, "nl", names.NAT_DIRECTIONS)

@@ -118,10 +118,16 @@ class Fields:
         self.put(name, None if rule is None else rule - 1)
 
     def put_interface(self, name: str) -> None:
-        """fl_ifname; before 4.0 fl_unit is the number at its end, where the system has units."""
+        """fl_ifname; before 4.0 fl_unit is the number at its end, where the system has units.
+
+        In 4.x the number may be in either place.
+        """
         stem = name.rstrip("0123456789")
         unit = name[len(stem) :]
-        if self.size_of("fl_unit") and self._layout.version.major < 4:
+        major = self._layout.version.major
+        if self.size_of("fl_unit") and major == 4 and not unit:  # or 0 would be its number
+            self.put("fl_unit", NONE32)
+        if self.size_of("fl_unit") and major < 4:
             most = 0x7FFF if self.size_of("fl_unit") == 4 else 0xFF
             if unit == str(int(unit or -1)) and int(unit) <= most:
                 self.put("fl_unit", int(unit))

@@ -136,6 +136,8 @@ class Version:
 
     releases    the releases of IPFilter that write it
     systems     who shipped them
+    detected    tried on unknown bytes; others, which differ from one of those in names alone, are
+                used only where they are asked for
     """
 
     name: str
@@ -146,11 +148,18 @@ class Version:
     releases: str
     systems: str
     aliases: tuple[str, ...] = ()
+    detected: bool = True
 
     @property
     def structure(self) -> tuple[str, str, str, str]:
         """What the records are made of; versions that share it differ in a few names at most."""
         return self.iplog, self.ipflog, self.natlog, self.ipslog
+
+    def declarations(self, device: str) -> tuple[str, str]:
+        """What a record of a device's log consists of: its head, and its body, "" for no log."""
+        body = {"ipf": _IPFLOG[self.ipflog], "nat": _NATLOG[self.natlog],
+                "state": _IPSLOG[self.ipslog]}  # fmt: skip
+        return _IPLOG[self.iplog], body[device]
 
     @property
     def major(self) -> int:
@@ -175,8 +184,9 @@ VERSIONS = {
         Version("5.1.2", "5.0.6", "5.0.5", "5.0.3", "4.1", "5.1.0 and later", _BSD51,
                 ("5.1", "5.1.0", "5.1.1", "master")),
         Version("5.0.6", "5.0.6", "5.0.5", "5.0.3", "4.1", "5.0.6 to 5.0.7", "", ("5.0.7",)),
-        Version("4.1", "3.3", "4.1", "4.1", "4.1", "4.1.x", _BSD41,
-                ("4.1.0", "4.1.13", "4.1.34", "4.1.35")),
+        Version("4.1", "3.3", "4.1", "4.1", "4.1", "4.1.x", _BSD41, ("4.1.34", "4.1.35")),
+        Version("4.1.0", "3.3", "4.1", "4.1", "4.1", "4.1.0 to 4.1.19", "", ("4.1.13",),
+                detected=False),
         Version("3.4.35", "3.3", "3.4.29", "3.4.0", "3.4.29", "3.4.29 to 3.4.35",
                 "FreeBSD 4 and 5, DragonFly", ("3.4.29",)),
         Version("3.4.0", "3.3", "3.4.0", "3.4.0", "3.4.0", "3.4.0 to 3.4.28",
@@ -367,17 +377,14 @@ class Layout:
 
         A packet record ends with `packet`, of ipl_dsize (2.x: fl_hlen + fl_plen) less the rest.
         """
-        head = _c_struct(_IPLOG[self.version.iplog], self.abi)
-        table = {"ipf": (_IPFLOG, self.version.ipflog), "nat": (_NATLOG, self.version.natlog),
-                 "state": (_IPSLOG, self.version.ipslog)}  # fmt: skip
-        declarations, key = table[device]
-        if not declarations[key]:
+        head, body = self.version.declarations(device)
+        if not body:
             raise ValueError(f"{self.name} has no {device} records")
-        body = _c_struct(declarations[key], self.abi)
-        fields = [*head, *body]
+        first = _c_struct(head, self.abi)
+        fields = [*first, *_c_struct(body, self.abi)]
         if device == "ipf":
             size = sum(field.sizeof() for field in fields)
-            length = this.ipl_dsize - size if head else this.fl_hlen + this.fl_plen
+            length = this.ipl_dsize - size if first else this.fl_hlen + this.fl_plen
             fields.append("packet" / Bytes(length))
         return Struct(*fields)
 
@@ -427,9 +434,9 @@ def named(name: str) -> Layout:
 
 
 def layouts() -> Iterator[Layout]:
-    """Every layout that a system can have written, in order of preference."""
+    """Every layout that is tried on unknown bytes, in order of preference."""
     plain = [ABI(base) for base in _BASES]
-    for version in VERSIONS.values():
+    for version in (version for version in VERSIONS.values() if version.detected):
         solaris = version.name in ("4.1-illumos", "4.1-solaris")
         for abi in plain:
             variants = [replace(abi, ifname=32)] if solaris else [abi]

@@ -160,10 +160,13 @@ STATE_EVENTS = {
     0xFFFC: "intermediate", 0xFFFB: "killed", 0xFFFA: "orphan", 0xFFF9: "unload",
 }  # fmt: skip
 
-_TCP_4_TO_10 = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "LAST_ACK", "FIN_WAIT_2",
-                "TIME_WAIT")  # fmt: skip
-TCP_STATES_3 = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", *_TCP_4_TO_10)
-TCP_STATES_4 = ("LISTEN", "SYN_SENT", "SYN_RECEIVED", "HALF_ESTAB", *_TCP_4_TO_10, "CLOSED")
+# isl_state: 4.1.20 moved CLOSED to the end. illumos and Solaris, which took 4.1.9, never did.
+
+_ESTABLISHED_ON = ("ESTABLISHED", "CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "LAST_ACK", "FIN_WAIT_2",
+                   "TIME_WAIT")  # fmt: skip
+TCP_STATES_3 = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", *_ESTABLISHED_ON)
+TCP_STATES_41 = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", "HALF_ESTAB", *_ESTABLISHED_ON)
+TCP_STATES_4 = ("LISTEN", "SYN_SENT", "SYN_RECEIVED", "HALF_ESTAB", *_ESTABLISHED_ON, "CLOSED")
 
 NAT_DIRECTIONS = ("in", "out")
 STATE_DIRECTIONS = ("forward_in", "forward_out", "backward_in", "backward_out")
@@ -189,7 +192,8 @@ def words(version: Version) -> Words:
         reasons = REASONS_51 if version.name == "5.1.2" else REASONS_50
         return Words("flags 5", "lflags 5", reasons, TCP_STATES_4)
     if version.major == 4:
-        illumos = version.name == "4.1-illumos"
-        return Words("flags 4", "lflags illumos" if illumos else "lflags 4", {}, TCP_STATES_4)
+        lflags = "lflags illumos" if version.name == "4.1-illumos" else "lflags 4"
+        states = TCP_STATES_4 if version.name == "4.1" else TCP_STATES_41
+        return Words("flags 4", lflags, {}, states)
     flags = "flags 3.4.29" if version.ipflog == "3.4.29" else "flags 3"
     return Words(flags, "lflags 3", {}, TCP_STATES_3)

@@ -371,8 +371,8 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
                 event, flow_type = names.NAT_EVENTS_4.get(kind, kind), "nat"
             indev = outdev = b""
         if v not in (4, 6):
-            extra["nl_v"] = v
-        width = 16 if v == 6 else 4
+            extra.setdefault("nl_v", v)
+        width = 4 if v == 4 else 16  # as every ipmon
         address = [addresses[f[f"nl_{e}ip"][:width]] if e else None for e in ends]
         port = [_port(f[f"nl_{e}port"], protocol) if e else None for e in ends]
         if legacy:
@@ -387,7 +387,7 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             event=event, flow_type=flow_type,
             rule=rule + 1 if rule != -1 else None,
             indev=_text[indev] or None, outdev=_text[outdev] or None,
-            family="ipv6" if v == 6 else "ipv4", protocol=protocol,
+            family="ipv4" if v == 4 else "ipv6", protocol=protocol,
             saddr=address[0], daddr=address[1], sport=port[0], dport=port[1],
             nat_saddr=address[2], nat_daddr=address[3], nat_sport=port[2], nat_dport=port[3],
             packets=_counters(packets, directions), bytes=_counters(octets, directions),
@@ -413,7 +413,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         protocol, v, ps = f["isl_p"], f.get("isl_v", 4), f["isl_ps"]
         if v not in (4, 6):
             extra["isl_v"] = v
-        width = 16 if v == 6 else 4
+        width = 4 if v == 4 else 16  # as every ipmon
         sport = dport = icmp_type = None
         if protocol in (6, 17):
             sport, dport = int.from_bytes(ps[:2]), int.from_bytes(ps[2:])
@@ -438,7 +438,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
             event=names.STATE_EVENTS.get(event, event), flow_type="state",
             rule=None if rule is None or rule == NONE32 else rule + 1,
             group=_groups[f.get("isl_group")],
-            family="ipv6" if v == 6 else "ipv4", protocol=protocol,
+            family="ipv4" if v == 4 else "ipv6", protocol=protocol,
             saddr=addresses[f["isl_src"][:width]], daddr=addresses[f["isl_dst"][:width]],
             sport=sport, dport=dport, icmp_type=icmp_type,
             packets=_counters([f["isl_pkts" + k] for k in keys], directions),

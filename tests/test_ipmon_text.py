@@ -33,9 +33,8 @@ NOT_TOLD = {"v34-ilp32le-nat.bin": "3.4.0", "v5-0-6-lp64le-nat.nat.bin": "5.0.6"
 """Dumps whose bytes are those of a later release too, which prints other words."""
 
 MEMORY = {
-    "v3435-ilp32le-cut.ipf.bin": "a record that is cut off is printed, with bytes of an older one",
-    "v34-ilp32le-ipf.bin": "TCP flags beyond the logged bytes are those of the next record",
-    "v34-lp64be-ipf.bin": "TCP flags beyond the logged bytes are those of the next record",
+    "v3435-ilp32le-cut.ipf.txt": "a record that is cut off is printed, with bytes of an older one",
+    "v34-lp64be-ipf.v.txt": "TCP numbers beyond the logged bytes are those of the next record",
 }
 """Where ipmon printed memory that was not of the record."""
 
@@ -101,26 +100,28 @@ def test_the_text_is_ipmons(
         pytest.skip("needs Debian's /etc/services and /etc/networks")
     monkeypatch.setattr(socket, "gethostbyaddr", no_host)
     ours, theirs = printed(capfdbinary, *options), text.read_bytes()
-    if dump_of(text).name not in MEMORY:
+    if text.name not in MEMORY:
         assert ours == theirs
         return
     lines = ours.splitlines(), theirs.splitlines()
     differing = [(a, b) for a, b in zip(*lines, strict=False) if a != b]
     assert len(differing) + abs(len(lines[0]) - len(lines[1])) == 1
+    flags = re.compile(rb" -[A-Z]*( \d+ \d+ \d+)?(?= )")
     for a, b in differing:  # the rest of the line is as ipmon has it
-        assert re.sub(rb" -[A-Z]*( \d+ \d+ \d+)?(?= )", b"", b) == a
+        assert flags.sub(b"", b) == flags.sub(b"", a)
 
 
 def test_every_dump_that_ipmon_printed_is_compared() -> None:
     assert {dump_of(text).exists() for text in TEXTS} == {True}
     assert len(TEXTS) >= 63
-    assert {name for text in TEXTS for name in (dump_of(text).name,)} >= set(NOT_TOLD) | set(MEMORY)
+    assert {dump_of(text).name for text in TEXTS} >= set(NOT_TOLD)
+    assert {text.name for text in TEXTS} >= set(MEMORY)
 
 
 @pytest.mark.parametrize(
     "text",
     [t for t in TEXTS if t.name.count(".") <= 2 and ".all." not in t.name
-     and dump_of(t).name not in MEMORY],
+     and t.name not in MEMORY],
     ids=lambda path: path.name,
 )  # fmt: skip
 def test_read_to_ipmon_gives_the_plain_form_in_utc(
@@ -150,7 +151,7 @@ def test_another_release_can_be_asked_for(capfdbinary: pytest.CaptureFixture[byt
     assert b"(frag 4321:1480@1480+)" in new and b" frag +1480@1480" in old
     assert b"missed" in new and b"missed" not in old
     assert main(["ipmon", "--ipmon-version", "6.7", "-f", dump]) == 2
-    assert b"no ipmon '6.7'; there are 3.4.0, " in capfdbinary.readouterr().err
+    assert b"no ipmon '6.7'; there are 3.4.0, ..., 3.4.35; 4.1.0, " in capfdbinary.readouterr().err
 
 
 @functools.cache
@@ -181,7 +182,7 @@ def test_every_log_can_be_printed_as_any_release(release: str) -> None:
 
 def test_releases_are_known_by_their_numbers_and_those_of_layouts() -> None:
     assert list(EDITIONS) == sorted(EDITIONS, key=lambda name: [int(n) for n in name.split(".")])
-    assert edition("master") is EDITIONS["5.1.2"] and edition("4.1.34") is EDITIONS["4.1.35"]
+    assert edition("master") is EDITIONS["5.1.2"] and edition("4.1") is EDITIONS["4.1.25"]
     assert edition("2.x") is EDITIONS["3.4.0"]
 
 

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-X", dest="header", action="store_true", help="dump the record's head as hex")
     add("--layout", metavar="NAME", help="the layout of what is read, in place of detection")
     add("--ipmon-version", metavar="RELEASE",
-        help="print as that release of ipmon (default: the one of the layout)")  # fmt: skip
+        help="print as that release of ipmon, as 4.1.20 (default: that of the layout)")  # fmt: skip
     add("--netns", metavar="NAME", help="the network namespace of nflog:GROUP")
     add("--syslog-to", metavar="PLACE", default="",
         help="for -s and the configuration, another syslog: a socket's path, udp:HOST[:PORT] or"

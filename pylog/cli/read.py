@@ -17,6 +17,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, BinaryIO
 
 from pylog import outputs
@@ -43,6 +44,7 @@ from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
 LONG_FILE = 1 << 24
+_RELEASE = "ipmon.ipmon_version"
 LOOK_S = 1.0
 """How often to look, while nothing comes, whether anybody reads what is written."""
 
@@ -100,6 +102,8 @@ def output_options(arguments: argparse.Namespace) -> dict[str, Any]:
             value = getattr(arguments, dest, None)
             if value is None or (name != arguments.to and dest == "layout"):
                 continue
+            if dest == _RELEASE and name != arguments.to:
+                continue  # for others it says how TCP states are named
             if name != arguments.to:
                 flag = option.flag or f"--{option.name.replace('_', '-')}"
                 raise ValueError(f"{flag} is an option of --to {name}")
@@ -139,6 +143,17 @@ def run(arguments: argparse.Namespace) -> int:
     return copy.exit_status
 
 
+def _naming(arguments: argparse.Namespace) -> Callable[[Record], Record] | None:
+    """What names TCP states as the release does that was given with another output than ipmon's."""
+    release = getattr(arguments, _RELEASE, None)
+    if release is None or arguments.to == "ipmon":
+        return None
+    from pylog.ipmon.edition import edition  # only here: few need them
+    from pylog.ipmon.state import as_of
+
+    return partial(as_of, edition=edition(release))
+
+
 class Copy(contextlib.ExitStack):
     """Writes records to where the arguments say, which is opened for the first of them.
 
@@ -154,6 +169,7 @@ class Copy(contextlib.ExitStack):
         self._output: outputs.Output | None = None
         self._file: Written | None = None
         self._scrubbing = Scrubbing() if arguments.scrub else None
+        self._naming = _naming(arguments)
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
@@ -214,7 +230,8 @@ class Copy(contextlib.ExitStack):
     ) -> None:
         live = not all(reader.backend.regular for reader in records.readers())
         write: Callable[[Iterable[Record]], None] = output.write_batch
-        if output.takes_shapes and type(records) is Reader and not self._scrubbing:
+        unchanged = not self._scrubbing and self._naming is None
+        if output.takes_shapes and type(records) is Reader and unchanged:
             records.shape(output.shows_payload)
             write = output.write_shaped
         while self.left is None or self.left > 0:
@@ -228,6 +245,8 @@ class Copy(contextlib.ExitStack):
                 continue
             if not batch:
                 return
+            if self._naming is not None:
+                batch = [self._naming(record) for record in batch]
             if self._scrubbing is not None:
                 batch = [self._scrubbing.record(record) for record in batch]
             with file.told():

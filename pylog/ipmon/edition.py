@@ -1,13 +1,15 @@
-"""What the releases of ipmon print differently: one row of facts for each.
+"""What the releases of ipmon print differently, as one table of change points.
 
-Dumps and texts of ipmon 3.4.0, 3.4.29, 3.4.35, 4.1.0, 4.1.13, 4.1.35, 5.0.3, 5.0.6, 5.1.0, 5.1.2
-and of its later master branch were compared; a release between two is as the older of them.
+A row is what a release changed; what is not in it stays as in the row before. So a release between
+two rows prints as the older of them. The rows come from the sources of all releases; the programs
+of 3.4.35, 4.1.0, 4.1.13, 4.1.35, 5.0.3, 5.0.6, 5.1.0 and 5.1.2 were run, and their text compared.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from pylog.formats import ipl_names
 from pylog.formats.ipl_layouts import Layout, named
@@ -18,21 +20,25 @@ REASONS: Mapping[int, str] = {
 }  # fmt: skip
 """fl_breason in ipmon's words, which from 15 on are those of 5.1.0's numbers."""
 
-_NAT_KINDS = {1: "MAP", 2: "RDR", 3: "BIMAP", 4: "MAPBLOCK"}
-_NAT_3 = {1: "MAP", 2: "RDR", 0xFFFF: "EXPIRE"}
-_NAT_34 = {**_NAT_KINDS, 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH"}
-_NAT_4 = {**_NAT_34, 0xFFFD: "CLONE", 0xFFFC: "DESTROY"}
+_NAT_34 = {1: "MAP", 2: "RDR", 3: "BIMAP", 4: "MAPBLOCK", 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH"}
+_NAT_41 = {**_NAT_34, 0xFFFD: "CLONE"}
 _NAT_51 = {number: word.upper() for number, word in ipl_names.NAT_KINDS_5.items()}
-_NAT_50 = {**_NAT_51, 1: "NAT"}
-_STATE_3 = {0: "NEW", 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH", 0xFFFD: "REMOVE"}
-_STATE_4 = {
-    **_STATE_3, 1: "CLONED", 0xFFFC: "INTERMEDIATE", 0xFFFB: "KILLED", 0xFFF9: "UNLOAD",
-}  # fmt: skip
+_ACTIONS_51 = {number: word.upper() for number, word in ipl_names.NAT_EVENTS_5.items()}
+_STATE_34 = {0: "NEW", 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH", 0xFFFD: "REMOVE"}
+_STATE_41 = {**_STATE_34, 1: "CLONED", 0xFFFC: "INTERMEDIATE", 0xFFFB: "KILLED"}
+
+_FR_INOUT = 0xC000
+"""FR_INQUE and FR_OUTQUE of 4.1: every rule in a kernel has one of them."""
+
+_OLD = " frag {more}{dont}{size}@{offset}"
+_NEW = " (frag {id}:{size}@{offset}{more}{dont})"
 
 
 class Edition(NamedTuple):
-    """How one release of ipmon prints.
+    """How ipmon prints from one change point on.
 
+    release      the first release that prints so
+    layout       the version of the records that it came with, see ipl_layouts
     letters_3    one letter for the action, which S replaces and upper case marks as not logged by
                  the rule; from 4.0 on S comes before it
     logbody      the bit of fl_flags that a rule with `log body` has
@@ -42,103 +48,139 @@ class Edition(NamedTuple):
     early        the text of 3.4.0: numbers for ICMP types, ports of every quoted packet, a blank
                  after the length, no words for ICMPv6; it takes ip_len of a little-endian kernel
                  in the wrong byte order
-    fragments    how a fragment's place is told, and within an ICMP error
+    quoted       the byte order in which the length in an ICMP error is read: guessed takes network
+                 order up to 1500, and the machine's above
+    fragments    how a fragment's place is shown, and within an ICMP error
     payload_6    IPv6 lengths are without the header
     walks        IPv6 extension headers are passed over and count as header
-    marks        tags and what the filter found are shown
+    marks        tags and what the filter noticed are shown
     reasons      words for fl_breason
     nat          words for nl_type
+    nat_actions  words for nl_action, from 5.0 on
     nat_protocol the peer's protocol is shown, before 5.0
     nat_gap      what comes before the protocol, from 5.0 on
     state        words for isl_type
+    established  the number of the TCP state above which an expired state is called closed
+    all_ends     states of protocols without ports or types show their addresses too
     directions   counters of each direction
-    missed       gaps in the sequence numbers are told
+    missed       gaps in the sequence numbers are shown
     networks     names of networks are looked up where a host has none
     """
 
-    release: str
-    letters_3: bool
-    logbody: int
-    rules_16: bool
-    units: bool
-    four_letters: bool
-    early: bool
-    fragments: tuple[str, str]
-    payload_6: bool
-    walks: bool
-    marks: bool
-    reasons: Mapping[int, str]
-    nat: Mapping[int, str]
-    nat_protocol: bool
-    nat_gap: str
-    state: Mapping[int, str]
-    directions: bool
-    missed: bool
-    networks: bool
-    protocol_0: str = "ip"
+    release: str = "3.4.0"
+    layout: str = "3.4.0"
+    letters_3: bool = True
+    logbody: int = 0x20
+    rules_16: bool = True
+    units: bool = True
+    four_letters: bool = True
+    early: bool = True
+    quoted: Literal["network", "machine", "guessed"] = "machine"
+    fragments: tuple[str, str] = (_OLD, "")
+    payload_6: bool = True
+    walks: bool = False
+    marks: bool = False
+    reasons: Mapping[int, str] = {}
+    nat: Mapping[int, str] = {1: "MAP", 2: "RDR", 0xFFFF: "EXPIRE"}
+    nat_actions: Mapping[int, str] = {}
+    nat_protocol: bool = False
+    nat_gap: str = ""
+    state: Mapping[int, str] = _STATE_34
+    established: int = 4
+    all_ends: bool = False
+    directions: bool = False
+    missed: bool = False
+    networks: bool = False
+    protocol_0: str = "hopopt"
 
 
-_OLD = " frag {mark}{size}@{offset}"
-_NEW = " (frag {id}:{size}@{offset}{more}{dont})"
-_340 = Edition(
-    "3.4.0", letters_3=True, logbody=0x20, rules_16=True, units=True, four_letters=True, early=True,
-    fragments=(_OLD, ""), payload_6=True, walks=False, marks=False, reasons={}, nat=_NAT_3,
-    nat_protocol=False, nat_gap="", state=_STATE_3, directions=False, missed=False, networks=False,
-    protocol_0="hopopt",
+_CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("3.4.29", {
+        "layout": "3.4.35", "logbody": 0x80000, "rules_16": False, "early": False,
+        "quoted": "network", "fragments": (_OLD, _OLD), "nat": _NAT_34, "protocol_0": "ip",
+    }),
+    ("3.4.35", {"fragments": (_NEW, _NEW), "payload_6": False}),
+    ("4.1.0", {  # which branched off before 3.4.35
+        "layout": "4.1.0", "letters_3": False, "logbody": 0x10000, "four_letters": False,
+        "quoted": "guessed", "fragments": (_OLD, _OLD), "payload_6": True, "marks": True,
+        "nat": _NAT_41, "state": _STATE_41, "established": 5, "directions": True,
+    }),
+    ("4.1.3", {"fragments": (_NEW, _NEW[1:]), "payload_6": False, "all_ends": True}),
+    ("4.1.13", {"units": False}),
+    ("4.1.16", {"state": {**_STATE_41, 0xFFF9: "UNLOAD"}}),
+    ("4.1.20", {"layout": "4.1", "established": 4}),
+    ("4.1.25", {"walks": True, "nat": {**_NAT_41, 0xFFFC: "DESTROY"}, "nat_protocol": True}),
+    ("5.0.0", {
+        "layout": "5.0.0", "nat": {**_NAT_51, 1: "NAT"}, "networks": True,
+        "nat_actions": {n: word for n, word in _ACTIONS_51.items() if word != "PURGE"},
+    }),
+    ("5.0.3", {"layout": "5.0.3"}),
+    ("5.0.5", {"layout": "5.0.5"}),
+    ("5.0.6", {"layout": "5.0.6", "missed": True}),
+    ("5.1.0", {"layout": "5.1.2", "reasons": REASONS}),
+    ("5.1.2", {"nat": _NAT_51, "nat_actions": _ACTIONS_51, "nat_gap": " "}),
 )  # fmt: skip
-_3429 = _340._replace(
-    release="3.4.29", logbody=0x80000, rules_16=False, early=False, fragments=(_OLD, _OLD),
-    nat=_NAT_34, protocol_0="ip",
-)  # fmt: skip
-_3435 = _3429._replace(release="3.4.35", fragments=(_NEW, _NEW))
-_410 = _3429._replace(
-    release="4.1.0", letters_3=False, logbody=0x10000, four_letters=False, marks=True, nat=_NAT_4,
-    state=_STATE_4, directions=True,
-)  # fmt: skip
-_4113 = _410._replace(release="4.1.13", units=False, fragments=(_NEW, _NEW[1:]), payload_6=False)
-_4135 = _4113._replace(release="4.1.35", walks=True, nat_protocol=True)
-_503 = _4135._replace(release="5.0.3", nat=_NAT_50, networks=True)
-_506 = _503._replace(release="5.0.6", missed=True)
-_510 = _506._replace(release="5.1.0", reasons=REASONS)
-_512 = _510._replace(release="5.1.2", nat=_NAT_51, nat_gap=" ")
+_LAST = {(3, 4): 35, (4, 1): 35, (5, 0): 7, (5, 1): 2}
+"""The last release of each series."""
 
-EDITIONS = {
-    row.release: row for row in (_340, _3429, _3435, _410, _4113, _4135, _503, _506, _510, _512)
-}
 
-_OF_VERSION = {
-    "5.1.2": _512, "5.0.6": _506, "5.0.5": _503, "5.0.3": _503, "5.0.0": _503, "4.1": _4135,
-    "4.1-illumos": _4135, "4.1-solaris": _4135, "3.4.35": _3435,
-}  # fmt: skip
+def _editions() -> dict[str, Edition]:
+    row = Edition()
+    rows = {row.release: row}
+    for release, changes in _CHANGES:
+        rows[release] = row = row._replace(release=release, **changes)
+    return rows
+
+
+EDITIONS: Final = _editions()
+"""How ipmon prints, by the release from which on it does; the oldest first."""
+
+_ALIKE = {"4.1-illumos": "4.1", "4.1-solaris": "4.1"}
+"""Versions whose own ipmon was not compared, and that of which they are printed as."""
 
 
 def edition_of(layout: Layout) -> Edition:
-    """The newest release of ipmon that came with a layout; 3.4.0 for all that are older."""
-    return _OF_VERSION.get(layout.version.name, _340)
+    """The newest ipmon that came with a layout; 3.4.0's for all that are older."""
+    version = _ALIKE.get(layout.version.name, layout.version.name)
+    rows = [row for row in EDITIONS.values() if row.layout == version]
+    return rows[-1] if rows else EDITIONS["3.4.0"]
 
 
 def layout_for(edition: Edition) -> Layout:
     """The layout of the IPFilter that an ipmon came with, without what ipmon reads wrongly."""
-    release = "3.4.35" if edition.release == "3.4.29" else edition.release
-    return named(f"ipl-{release}-lp64be" + ("-nounit" if edition.letters_3 else ""))
+    return named(f"ipl-{edition.layout}-lp64be" + ("-nounit" if edition.letters_3 else ""))
 
 
-def is_410(layout: Layout, ifname: bytes, unit: int | None) -> bool:
-    """Whether a packet record is of 4.1.0's time: then the name of an interface lacks its number.
+def shows_unit(f: Mapping[str, Any]) -> bool:
+    """Whether a packet record of 4.1 is from a kernel that keeps an interface's number in fl_unit.
 
-    From 4.1.13 on it has it, and fl_unit is never set.
+    Then the name lacks it. Later kernels have it in the name and never set fl_unit. A unit 0 counts
+    where something else is set that only kernels set: a pointer, or the direction of the rule.
     """
-    name = ifname.split(b"\0", 1)[0]
-    return layout.version.name == "4.1" and unit is not None and unit < 0x8000 and name.isalpha()
+    unit = f.get("fl_unit")
+    if unit is None or unit >= 0x8000 or not f["fl_ifname"].split(b"\0", 1)[0].isalpha():
+        return False
+    return bool(unit or f["ipl_next"] or f["fl_flags"] & _FR_INOUT)
 
 
 def edition(release: str) -> Edition:
-    """The row of a release, "4.1.0" or "master"; ValueError with those that there are."""
-    if release in EDITIONS:
-        return EDITIONS[release]
+    """How a release prints: "4.1.20", "master", or the version of a layout; ValueError."""
+    number = _number(release)
+    if number is not None and number[2] <= _LAST.get(number[:2], -1):
+        return [row for row in EDITIONS.values() if (_number(row.release) or number) <= number][-1]
     try:
         return edition_of(named(f"ipl-{release}-lp64le"))
     except ValueError:
+        series = "; ".join(
+            f"{major}.{minor}.0, ..., {major}.{minor}.{last}"
+            for (major, minor), last in _LAST.items()
+        )
         raise ValueError(
-            f"no ipmon {release!r}; there are {', '.join(EDITIONS)} and the versions of layouts"
+            f"no ipmon {release!r}; there are {series}; master; and the versions of layouts"
         ) from None
+
+
+def _number(release: str) -> tuple[int, int, int] | None:
+    """The three numbers of a release such as "4.1.20", or None."""
+    match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})", release)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None

@@ -2,6 +2,7 @@
 
 3.x, 4.x   @RULE NAT:WORD INSIDE <- -> OUTSIDE [PEER]
 5.x        @RULE NAT:ACTION-TYPE SOURCE <- -> NEW SOURCE [DESTINATION] PROTOCOL
+           @RULE NAT:ACTION-TYPE SOURCE DESTINATION <- -> NEW SOURCE NEW DESTINATION PROTOCOL
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from typing import Any
 from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, protocol
 
-_ACTIONS = {
-    0: "NEW", 1: "CLONE", 0xFFFC: "PURGE", 0xFFFD: "DESTROY", 0xFFFE: "FLUSH", 0xFFFF: "EXPIRE",
-}  # fmt: skip
 _EXPIRE, _FLUSH = 0xFFFF, 0xFFFE
+_SIMPLE = (1, 2, 3, 4)
+"""Kinds of which 5.x shows three ends; of every other number it shows four."""
 
 
 def line(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
@@ -28,15 +28,15 @@ def _line_4(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
     kind = f["nl_type"]
     number = f.get("nl_p", 0)
     name = protocol(number) if number else edition.protocol_0
-    width = 16 if f.get("nl_v") == 6 else 4
+    width = 4 if f.get("nl_v", 4) == 4 else 16
     inside, outside, peer = (
         f"{names.host(f[f'nl_{end}ip'][:width])}"
         f",{names.port(int.from_bytes(f[f'nl_{end}port']), name)}"
         for end in ("in", "out", "orig")
     )
     word = f"NAT:{edition.nat[kind]}" if kind in edition.nat else f"Type: {kind}"
-    told = f" PR {name}" if edition.nat_protocol else ""
-    text = f"{word} {inside} <- -> {outside} [{peer}{told}]"
+    shown = f" PR {name}" if edition.nat_protocol else ""
+    text = f"{word} {inside} <- -> {outside} [{peer}{shown}]"
     return text + (_counters(f) if kind == _EXPIRE else "")
 
 
@@ -46,19 +46,19 @@ def _line_5(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
     number = protocols[0] if isinstance(protocols, bytes) else protocols
     v = versions[0] if isinstance(versions, bytes) else versions
     name = protocol(number) if number else edition.protocol_0
-    width = 16 if v == 6 else 4
+    width = 4 if v == 4 else 16
     osrc, odst, nsrc, ndst = (
         f"{names.host(f[f'nl_{end}ip'][:width])}"
         f",{names.port(int.from_bytes(f[f'nl_{end}port']), name)}"
         for end in ("osrc", "odst", "nsrc", "ndst")
     )
-    word = _ACTIONS.get(action, f"Action({action})")
+    word = edition.nat_actions.get(action, f"Action({action})")
     what = edition.nat.get(kind, f"Type({kind})")
     text = f"NAT:{word}-{what} "
-    if "_" in what:
-        text += f"{osrc} {odst} <- -> {nsrc} {ndst}{edition.nat_gap}{name}"
-    else:
+    if kind in _SIMPLE:
         text += f"{osrc} <- -> {nsrc} [{odst}]{edition.nat_gap}{name}"
+    else:
+        text += f"{osrc} {odst} <- -> {nsrc} {ndst}{edition.nat_gap}{name}"
     return text + (_counters(f) if action in (_EXPIRE, _FLUSH) else "")
 
 

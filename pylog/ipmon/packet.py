@@ -19,6 +19,8 @@ from pylog.ipmon.names import Names, icmp, icmp6, protocol
 LOG_EMERG, LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO = 0, 3, 4, 5, 6
 """Severities of syslog(3)."""
 
+ByteOrder = Literal["little", "big"]
+
 _NONE = 0xFFFFFFFF
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 _QUOTING = frozenset((3, 4, 5, 11, 12))
@@ -33,48 +35,53 @@ _MULTICAST, _BROADCAST, _MBCAST = 0x20, 0x40, 0x80
 
 
 class _Packet:
-    """The logged packet as ipmon sees it: numbers of its headers, as far as they were logged.
+    """The logged packet as ipmon sees it: numbers of its headers.
 
-    swapped   ip_len and ip_off are in little-endian order
+    ipmon does not look how much was logged, and reads on into what lies behind the record. Zeros
+    stand in that place here.
+
+    machine   byte order of the machine that wrote the record
+    swapped   ip_len and ip_off of an IPv4 header are in that order
     """
 
-    def __init__(self, data: bytes, swapped: bool, edition: Edition) -> None:
-        self.data = data
-        self.machine: Literal["little", "big"] = "little" if swapped else "big"
-        order = "big" if edition.early else self.machine
-        self.version = data[0] >> 4 if data else 0
+    def __init__(self, data: bytes, machine: ByteOrder, swapped: bool, edition: Edition) -> None:
+        self._data, self.machine = data, machine
+        order: ByteOrder = machine if swapped else "big"
+        self.version = data[0] >> 4 if data else 4
         self.fragment = self.id = 0
         if self.version == 6:
-            self.source, self.destination = data[8:24], data[24:40]
-            self.header, self.protocol = 40, self._octet(6)
+            self.source, self.destination = self._bytes(8, 16), self._bytes(24, 16)
+            self.header, self.protocol = 40, self._bytes(6, 1)[0]
             self.length = self._number(4) + (0 if edition.payload_6 else 40)
             if edition.walks:
                 self._walk()
         else:
-            self.source, self.destination = data[12:16], data[16:20]
-            self.header, self.protocol = (data[0] & 15) * 4 if data else 0, self._octet(9)
-            self.length, self.fragment = self._number(2, order), self._number(6, self.machine)
-            self.id = self._number(4)
+            self.source, self.destination = self._bytes(12, 4), self._bytes(16, 4)
+            self.header, self.protocol = (self._bytes(0, 1)[0] & 15) * 4, self._bytes(9, 1)[0]
+            self.length = self._number(2, "big" if edition.early else order)
+            self.fragment, self.id = self._number(6, order), self._number(4)
         self.offset = (self.fragment & 0x1FFF) * 8
 
-    def _octet(self, at: int) -> int:
-        return self.data[at] if at < len(self.data) else 0
+    def _bytes(self, at: int, size: int) -> bytes:
+        return self._data[at : at + size].ljust(size, b"\0")
 
-    def _number(self, at: int, order: Literal["little", "big"] = "big") -> int:
-        return int.from_bytes(self.data[at : at + 2], order)
+    def _number(self, at: int, order: ByteOrder = "big") -> int:
+        return int.from_bytes(self._bytes(at, 2), order)
 
     def _walk(self) -> None:
-        """Pass over IPv6 extension headers; a fragment header is the last that counts."""
-        while self.protocol in _EXTENSIONS and self.header + 2 <= len(self.data):
-            self.protocol, units = self.data[self.header : self.header + 2]
+        """Pass over IPv6 extension headers; a fragment header is the last that counts.
+
+        At the end of what was logged it stops, where zeros would be headers without end.
+        """
+        while self.protocol in _EXTENSIONS and self.header < len(self._data):
+            self.protocol, units = self._bytes(self.header, 2)
             self.header += 8 + 8 * units
         if self.protocol == _FRAGMENT:
             self.header += 8
 
     def at(self, offset: int, size: int) -> bytes:
-        """Bytes after the header, or b"" if they were not all logged."""
-        start = self.header + offset
-        return self.data[start : start + size] if start + size <= len(self.data) else b""
+        """Bytes after the header."""
+        return self._bytes(self.header + offset, size)
 
 
 def action(f: Mapping[str, Any], edition: Edition) -> tuple[str, int]:
@@ -107,6 +114,7 @@ def action(f: Mapping[str, Any], edition: Edition) -> tuple[str, int]:
 def line(
     f: Mapping[str, Any],
     data: bytes,
+    machine: ByteOrder,
     swapped: bool,
     edition: Edition,
     names: Names,
@@ -116,9 +124,10 @@ def line(
 
     f         the fields of the record, under their C names
     data      the logged bytes
-    swapped   whether ip_len and ip_off are in little-endian order
+    machine   byte order of the machine that wrote the record
+    swapped   whether ip_len and ip_off are in that order
     """
-    packet = _Packet(data, swapped, edition)
+    packet = _Packet(data, machine, swapped, edition)
     letters, level = action(f, edition)
     loglevel = f.get("fl_loglevel", 0xFFFF)
     words = [
@@ -169,13 +178,13 @@ def _headers(
         names.host(packet.source),
         names.host(packet.destination),
     )
-    number, header, length = packet.protocol, packet.header, packet.length
+    number, header, length = packet.protocol, packet.header & 0xFFFF, packet.length & 0xFFFF
     name = protocol(number) if number else edition.protocol_0
-    ports = packet.at(0, 4) if number in (_TCP, _UDP) and not packet.offset else b""
     if number in (_TCP, _UDP) and not packet.offset:
-        if (short and not edition.early) or not ports:
+        if short and not edition.early:
             yield f"{source} -> {destination} PR {name} len {header} {length}"
             return
+        ports = packet.at(0, 4)
         sport, dport = (names.port(int.from_bytes(p), name) for p in (ports[:2], ports[2:]))
         yield f"{source},{sport} -> {destination},{dport} PR {name} len {header} {length}"
         if edition.early and number == _UDP:
@@ -185,9 +194,9 @@ def _headers(
         return
     ends = f"{source} -> {destination} PR"
     kinds = packet.at(0, 2)
-    if number == _ICMPV6 and packet.version == 6 and not edition.early and kinds:
+    if number == _ICMPV6 and packet.version == 6 and not edition.early:
         yield f"{ends} icmpv6 len {header} {length} icmpv6 {icmp6(*kinds)}"
-    elif number == _ICMP and packet.version == 4 and not packet.offset and kinds:
+    elif number == _ICMP and packet.version == 4 and not packet.offset:
         what = "{}/{}".format(*kinds) if edition.early else icmp(*kinds)
         yield f"{ends} icmp len {header} {length} icmp {what}"
         if kinds[0] in _QUOTING:
@@ -199,10 +208,7 @@ def _headers(
 
 
 def _tcp(packet: _Packet, edition: Edition, verbose: bool) -> Iterator[str]:
-    flags = packet.at(13, 1)
-    if not flags:
-        return
-    letters = TCP_FLAGS[flags[0] & (0x3F if edition.early else 0xFF)]
+    letters = TCP_FLAGS[packet.at(13, 1)[0] & (0x3F if edition.early else 0xFF)]
     yield f" -{letters.strip('-')}"
     if verbose:
         sequence = packet.at(4, 8)
@@ -216,11 +222,9 @@ def _tcp(packet: _Packet, edition: Edition, verbose: bool) -> Iterator[str]:
 def _quoted(packet: _Packet, edition: Edition, names: Names) -> Iterator[str]:
     """What an ICMP error says of the packet that it quotes."""
     inner = packet.at(8, 20)
-    if not inner:
-        return
     size = (inner[0] & 15) * 4
     length = int.from_bytes(inner[2:4])
-    if edition.early or length > 1500:  # logged in the machine's order, it guesses
+    if edition.quoted == "machine" or (edition.quoted == "guessed" and length > 1500):
         length = int.from_bytes(inner[2:4], packet.machine)
     fragment = int.from_bytes(inner[6:8])
     number = inner[9]
@@ -230,14 +234,13 @@ def _quoted(packet: _Packet, edition: Edition, names: Names) -> Iterator[str]:
         names.host(inner[16:20]),
     )
     head = f" for {source}", f" - {destination}"
-    first = packet.at(8 + size, 4)
+    first = packet.at(8 + packet.header, 4)  # as ipmon: as if the outer header were quoted
     offset = fragment & 0x1FFF
     if edition.early or (number in (_TCP, _UDP) and not offset):
         sport, dport = (names.port(int.from_bytes(p), name) for p in (first[:2], first[2:]))
         yield f"{head[0]},{sport}{head[1]},{dport} PR {name} len {size} {length}"
     elif number == _ICMP and not offset:
-        kinds = tuple(first[:2]) or (0, 0)
-        yield f"{head[0]}{head[1]} PR icmp len {size} {length} icmp {kinds[0]}/{kinds[1]}"
+        yield f"{head[0]}{head[1]} PR icmp len {size} {length} icmp {first[0]}/{first[1]}"
     else:
         yield f"{head[0]}{head[1]} PR {name} len {size} ({length})"
         if offset:
@@ -248,8 +251,8 @@ def _place(form: str, ident: int, bits: int, size: int) -> str:
     """Where a fragment lies in its datagram."""
     more, dont = bits & 0x2000, bits & 0x4000
     return form.format(
-        id=ident, size=size & 0xFFFF, offset=(bits & 0x1FFF) * 8, mark="+" if more else "",
-        more="+" if more else "", dont="-" if dont else "",
+        id=ident, size=size & 0xFFFF, offset=(bits & 0x1FFF) * 8, more="+" if more else "",
+        dont="-" if dont else "",
     )  # fmt: skip
 
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode import LAYOUT, Encoder, log_of
-from pylog.formats.ipl_layouts import Layout
+from pylog.formats.ipl_layouts import Layout, Version
 from pylog.formats.ipl_records import split_bits
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.ipmon import nat, packet, state
-from pylog.ipmon.edition import EDITIONS, Edition, edition_of, is_410, layout_for
+from pylog.ipmon.edition import EDITIONS, Edition, edition_of, layout_for, shows_unit
 from pylog.ipmon.names import Names
 from pylog.memo import Memo
 from pylog.notes import notes
@@ -54,6 +54,15 @@ class _Source(NamedTuple):
     layout: Layout
     plan: Plan
     edition: Edition
+
+
+def _is_read_by(version: Version, other: Version, log: str) -> bool:
+    """Whether an ipmon of another version can read a log's records as they are."""
+    same_numbers = version.major == other.major
+    return same_numbers and version.declarations(log) == other.declarations(log)
+
+
+_VERSIONS_41 = ("4.1", "4.1.0")
 
 
 @cache
@@ -131,8 +140,8 @@ class Printer:
         self._header, self._packet, self._body = header, packet, body
         self._expected: dict[str, int] = {}
         self._untold = 0
-        self._later: dict[str, bool] = {}
-        """Layouts of which there was a record from after 4.1.0."""
+        self._unitless: set[str] = set()
+        """Layouts of 4.1 of which there was a record without an interface's number in fl_unit."""
 
     def entry(self, record: Record) -> Entry | None:
         """What to print of a record; None where there is nothing.
@@ -153,11 +162,12 @@ class Printer:
             raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")
         if not raw:
             return None
-        known = ipl_layouts.named(layout)
-        if self._other is None or self._other.layout.version.structure == known.version.structure:
-            return self._entry(layout, log_of(record), raw, raw)
+        log = log_of(record)
+        version = ipl_layouts.named(layout).version
+        if self._other is None or _is_read_by(version, self._other.layout.version, log):
+            return self._entry(layout, log, raw, raw)
         text = self._other.encode(record)
-        return self._entry(self._other.layout.name, log_of(record), text, raw) if text else None
+        return self._entry(self._other.layout.name, log, text, raw) if text else None
 
     def report(self) -> list[str]:
         """What has no text, of other systems' records and of losses, as sentences."""
@@ -185,18 +195,18 @@ class Printer:
         if "fl_bits" in f:  # 2.x
             f["fl_flags"], f["fl_unit"] = split_bits(f["fl_bits"], source.layout.abi.order)
         level, dumps = packet.LOG_INFO, []
-        names = self._names[edition.networks]
+        names, order = self._names[edition.networks], BYTEORDER[source.layout.abi.order]
         if log == "ipf":
-            edition = self._edition or self._packet_edition(source, f)
-            data = raw[plan.size :]
+            if source.layout.version.name in _VERSIONS_41:
+                edition = self._edition_41(layout, f, edition, raw is not own)
             text, level = packet.line(
-                f, data, source.layout.host_order_ip, edition, names, self._verbose
-            )
+                f, raw[plan.size :], order, source.layout.host_order_ip, edition, names,
+                self._verbose,
+            )  # fmt: skip
             dumps = self._dumps(f, raw, plan.size, edition)
         elif log == "nat":
             text = nat.line(f, edition, names)
         else:
-            order = BYTEORDER[source.layout.abi.order]
             text = state.line(f, order, edition, names)
         date, clock = self._time(f["ipl_sec"])
         when = f"{clock}.{f['ipl_usec']:06} "
@@ -204,13 +214,19 @@ class Printer:
         line = date + text if self._dated else text
         return Entry(self._missed(f, log, edition), line, level, dumps, own, text)
 
-    def _packet_edition(self, source: _Source, f: dict[str, Any]) -> Edition:
-        """The edition of a packet record: 4.1.0's as long as all records are of its time."""
-        layout = source.layout
-        if self._later.get(layout.name) or not is_410(layout, f["fl_ifname"], f.get("fl_unit")):
-            self._later[layout.name] = True
-            return source.edition
-        return EDITIONS["4.1.0"]
+    def _edition_41(
+        self, layout: str, f: dict[str, Any], edition: Edition, converted: bool
+    ) -> Edition:
+        """The edition of a packet record of 4.1, which is 4.1.0's where fl_unit was set.
+
+        So it was if each record, so far, has its interface's number there and not in the name.
+        Where it was not, no release shows it.
+        """
+        kept = not converted and shows_unit(f)
+        if kept and layout not in self._unitless:
+            return self._edition or EDITIONS["4.1.0"]
+        self._unitless.add(layout)
+        return edition._replace(units=False)
 
     def _missed(self, f: dict[str, Any], log: str, edition: Edition) -> str:
         number = f.get("ipl_seqnum")

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
+from pylog.formats.ipl_layouts import named
+from pylog.formats.ipl_names import TCP_STATES_4, TCP_STATES_41
 from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, protocol
 from pylog.ipmon.nat import signed
+from pylog.record import FlowRecord, Record
 
 _NEW, _EXPIRE = 0, 0xFFFF
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_ESTABLISHED = 4
 
 
 def line(
@@ -26,7 +30,8 @@ def line(
     """
     kind = f["isl_type"]
     word = f"STATE:{edition.state[kind]}" if kind in edition.state else f"Type: {kind}"
-    if kind == _EXPIRE and f["isl_p"] == _TCP and max(f.get("isl_state", b"\0")) > _ESTABLISHED:
+    state = max(f.get("isl_state", b"\0"))
+    if kind == _EXPIRE and f["isl_p"] == _TCP and state > edition.established:
         word = "STATE:CLOSE"
     text = f"{word} {_ends(f, order, edition, names)}"
     if f.get("isl_tag"):
@@ -39,7 +44,7 @@ def _ends(
 ) -> str:
     number, ps = f["isl_p"], f["isl_ps"]
     name = protocol(number) if number else edition.protocol_0
-    width = 16 if f.get("isl_v") == 6 else 4
+    width = 4 if f.get("isl_v", 4) == 4 else 16
     source, destination = (names.host(f[end][:width]) for end in ("isl_src", "isl_dst"))
     if number in (_TCP, _UDP):
         sport, dport = (names.port(int.from_bytes(p), name) for p in (ps[:2], ps[2:]))
@@ -47,7 +52,7 @@ def _ends(
     if number in (_ICMP, _ICMPV6):
         word = "icmp" if number == _ICMP else "icmpv6"
         return f"{source} -> {destination} PR {word} {int.from_bytes(ps[:2], order)}"
-    return f"{source} -> {destination} PR {name}" if edition.directions else ""
+    return f"{source} -> {destination} PR {name}" if edition.all_ends else ""
 
 
 _WAYS = (("Forward", 0, 1), ("Backward", 2, 3))
@@ -61,3 +66,21 @@ def _counters(f: Mapping[str, Any]) -> str:
         p, b = ([signed(f[f"isl_{what}.{i}"]) for i in (into, out)] for what in ("pkts", "bytes"))
         text += f" {way}: Pkts in {p[0]} Bytes in {b[0]} Pkts out {p[1]} Bytes out {b[1]}"
     return text
+
+
+_RENAMED = dict(zip(TCP_STATES_4, TCP_STATES_41, strict=True))
+
+
+def as_of(record: Record, edition: Edition) -> Record:
+    """The record with TCP states named as in the release that wrote it, where its bytes do not say.
+
+    That is a state record of plain 4.1, whose layout is then that of 4.1.0 to 4.1.19.
+    """
+    extra = (record.extra if isinstance(record, FlowRecord) else None) or {}
+    if "isl_state" not in extra or edition.layout != "4.1.0":
+        return record
+    layout = named(record.layout)
+    if layout.version.name != "4.1":
+        return record
+    extra = extra | {"isl_state": [_RENAMED.get(state, state) for state in extra["isl_state"]]}
+    return replace(record, layout=named(f"ipl-4.1.0-{layout.abi.name}").name, extra=extra)

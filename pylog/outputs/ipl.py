@@ -31,7 +31,7 @@ OPTIONS = (
     Option("tag", TAGS, "mark", "what of NFLOG becomes fl_logtag", flag="--fl-logtag"),
     Option("body", int, BODY, "bytes of an NFLOG packet to keep after its headers", 0, 65535),
     Option("af_inet6", int, None, "AF_INET6 of the system that is to read it", 1, 255,
-           absent="28, and 24 for layouts without fl_unit"),
+           absent="28, and 24 for layouts without fl_unit; what a record of that layout has"),
 )  # fmt: skip
 
 
@@ -50,11 +50,18 @@ class Output(outputs.Output):
         body: int = BODY,
         af_inet6: int | None = None,
     ) -> None:
-        """Raises ValueError for a layout that no system wrote, and for an action there is not."""
+        """Raises ValueError for a layout that no system wrote, and for an action there is not.
+
+        Also for `af_inet6` where the layout has no room for it.
+        """
         name, _, log = layout.partition(":")
         chosen = _written(name)
         if log and log not in chosen.devices:
             raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.devices)}")
+        if af_inet6 is not None and "fl_family" not in chosen.plan("ipf").places:
+            raise ValueError(
+                f"{name} has no fl_family, which --af-inet6 is for: only 5.0.5 and later have it"
+            )
         self._stream = stream
         self._log = log or None
         self._pipe = _is_pipe(stream)
@@ -93,14 +100,11 @@ class Output(outputs.Output):
 def _written(name: str) -> Layout:
     """The layout of a name, if there are systems that write it: others could not be recognised."""
     found = ipl_layouts.named(name)
-    known = list(ipl_layouts.layouts())
-    if found not in known:
-        alike = [
-            other.name
-            for other in known
-            if (other.version, other.abi.base) == (found.version, found.abi.base)
-        ]
-        raise ValueError(f"no system writes {name}; there are {', '.join(alike)}")
+    structure = found.version.structure
+    abis = [other.abi for other in ipl_layouts.layouts() if other.version.structure == structure]
+    if found.abi not in abis:
+        alike = [Layout(found.version, abi).name for abi in abis if abi.base == found.abi.base]
+        raise ValueError(f"no system writes {name}; there are {', '.join(dict.fromkeys(alike))}")
     return found
 
 

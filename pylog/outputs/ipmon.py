@@ -19,8 +19,8 @@ from pylog.record import Record
 RAW = True
 OPTIONS = (
     Option("tz", str, "UTC", "time zone of the times, as Europe/Oslo, or local"),
-    Option("ipmon_version", str, None, "print as that release of ipmon, as 4.1.13",
-           absent="the one of each record's layout"),
+    Option("ipmon_version", str, None, "print as that release of ipmon, as 4.1.20; other outputs"
+           " take from it the names of 4.1's TCP states", absent="the one of each record's layout"),
 )  # fmt: skip
 
 

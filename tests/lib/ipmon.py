@@ -278,7 +278,8 @@ def _says_state(record: FlowRecord, version: str, line: dict[str, Any]) -> dict[
         words |= {"clone": "1", "unload": "65529", "killed": "65531", "intermediate": "65532"}
     word = words.get(str(record.event), str(record.event).upper())
     states = (record.extra or {}).get("isl_state", [])
-    if record.event == "expire" and _closing(states, version):
+    closed_last = version >= "4" and "illumos" not in record.layout
+    if record.event == "expire" and _closing(states, closed_last):
         word = "CLOSE"
     packets = list((record.packets or {}).values())
     octets = list((record.bytes or {}).values())
@@ -294,8 +295,11 @@ def _says_state(record: FlowRecord, version: str, line: dict[str, Any]) -> dict[
             "counters": counters}  # fmt: skip
 
 
-def _closing(states: list[Any], version: str) -> bool:
-    """Whether ipmon calls the end of a TCP state CLOSE: either side is past ESTABLISHED."""
+def _closing(states: list[Any], closed_last: bool) -> bool:
+    """Whether ipmon calls the end of a TCP state CLOSE: either side is past ESTABLISHED.
+
+    closed_last   CLOSED is 11, as since 4.1.20; else 0
+    """
     late = ["CLOSE_WAIT", "FIN_WAIT_1", "CLOSING", "LAST_ACK", "FIN_WAIT_2", "TIME_WAIT"]
-    late += ["CLOSED"] if version >= "4" else []  # 11 there, 0 in 3.x
+    late += ["CLOSED"] if closed_last else []
     return any(isinstance(s, int) or s in late for s in states)
