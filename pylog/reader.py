@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
 from pylog.backends import Backend
-from pylog.detect import UNDECIDED, Detection, detect, known
+from pylog.detect import UNDECIDED, Detection, detect, is_no_log, known
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Begun, Copied, Damage, Dropped, Interfaces, Item, Message
 from pylog.losses import Losses
@@ -277,7 +277,7 @@ class Reader(Records):
                 detection = detect(self._head, final or decided, self._layout)
             except DecodeError as error:
                 self._tried = len(self._head)
-                if final or len(self._head) >= HEAD:
+                if final or len(self._head) >= HEAD or is_no_log(self._head):
                     error.path = self.backend.name
                     if final and self.backend.failure is not None and not self._head:
                         raise self.backend.failure.again(self.backend.name) from error

@@ -115,7 +115,9 @@ def test_what_is_no_log_fails_with_one_line(tmp_path: Path) -> None:
     for command in ("read", "info"):
         done = run(command, tmp_path / "x", status=1)
         assert done.stdout == b"" and len(done.stderr.splitlines()) == 1
-        assert b"IPFilter records" in done.stderr
+        assert b": this is text; " in done.stderr and b"magic" not in done.stderr
+    done = run("read", "-v", tmp_path / "x", status=1)
+    assert b"IPFilter records (the magic" in done.stderr.splitlines()[1]
     assert b"No such file" in run("read", tmp_path / "none", status=1).stderr
 
 

@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="a file, or - (standard input)")
     parser.add_argument("--json", action="store_true", help="one JSON object a source")
     parser.add_argument(
-        "--explain", action="store_true", help="show the evidence and what other layouts would fit"
+        "-v", "--explain", action="store_true",
+        help="show the evidence and what other layouts would fit",
     )
     add_source_arguments(parser)
 
