@@ -202,8 +202,8 @@ def _kind_of(text: str) -> Foreign:
     if votes:
         chosen = min(votes, key=lambda rule: (-votes[rule], rule))
         return Foreign(*LINE_RULES[chosen][1:])
-    for rule, name, advice in DOCUMENT_RULES:
-        if rule.match(text.lstrip()):
+    for pattern, name, advice in DOCUMENT_RULES:
+        if pattern.match(text.lstrip()):
             return Foreign(name, advice)
     for comma in ",;\t":
         counts = {line.count(comma) for line in lines[:10]}

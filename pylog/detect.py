@@ -102,7 +102,9 @@ def no_log(head: bytes, final: bool) -> DecodeError:
     else:
         few = f"{len(head)} bytes that are" if final and len(head) < 64 else "this is"
         found = f"{few} no log that pylog recognizes"
-        advice = "if it is one, name its layout with --layout; pylog info -v shows what was looked for"
+        advice = (
+            "if it is one, name its layout with --layout; pylog info -v shows what was looked for"
+        )
     begins = f"it begins with {head[:16].hex(' ')}; " if head else ""
     details = f"{begins}looked for {_looked_for()}"
     return DecodeError("input", found, "a firewall log", 0, advice=advice, details=details)

@@ -18,13 +18,18 @@ from pylog.record import LossRecord, Record, queue_of
 class Losses:
     """The losses of one source, found record by record.
 
-    dropped   records known to be lost so far; None as long as nothing can tell
-    first     the first number of each log of which no number was known
+    dropped    records known to be lost so far; None as long as nothing can tell
+    uncounted  losses so far of an unknown number of records
+    first      the first number of each log of which no number was known
     """
 
-    def __init__(self, first: Mapping[str, int]) -> None:
-        """`first` has the number that a log's first record has to have, where that is known."""
-        self.dropped: int | None = None
+    def __init__(self, first: Mapping[str, int], numbered: bool = False) -> None:
+        """`first` has the number that a log's first record has to have, where that is known.
+
+        numbered   every record has a number, so that no loss goes unseen
+        """
+        self.dropped: int | None = 0 if numbered else None
+        self.uncounted = 0
         self._expected = Numbers(first)
         self.first: dict[str, int] = {}
         self._told: Dropped | None = None
@@ -87,7 +92,8 @@ class Losses:
 
     def __reduce__(self) -> tuple[Callable[..., Losses], tuple[Any, ...]]:
         """How it is pickled, also in its compiled form."""
-        state = (self._expected, self.first, self.dropped, self._told, self._doubt, self._doubtful)
+        state = (self._expected, self.first, self.dropped, self._told, self._doubt, self._doubtful,
+                 self.uncounted)  # fmt: skip
         return _again, state
 
     def agrees(self, later: Losses) -> bool:
@@ -112,6 +118,7 @@ class Losses:
         for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
         if self._doubt is not None and for_good and self._told is None:
             doubt, self._doubt = self._doubt, None
+            self.uncounted += 1
             return self._loss(record, None, None, doubt.reason)
         told, self._told = self._told, None
         if record.seq is None:
@@ -157,6 +164,7 @@ class Losses:
             self.dropped = (self.dropped or 0) + (item.count or 0)
         else:
             self._doubt = None
+            self.uncounted += 1
         return LossRecord(source=source, layout=layout, offset=item.offset if placed else None,
                           count=item.count, reason=item.reason)  # fmt: skip
 
@@ -185,10 +193,11 @@ def _again(
     told: Dropped | None,
     doubt: Dropped | None,
     doubtful: set[str],
+    uncounted: int = 0,
 ) -> Losses:
     """Losses in a state; what comes next was sent after the doubts."""
     losses = Losses(expected)
-    losses.first, losses.dropped = first, dropped
+    losses.first, losses.dropped, losses.uncounted = first, dropped, uncounted
     losses._told, losses._doubt, losses._doubtful = told, doubt, set(doubtful)
     losses._batch = 1
     return losses

@@ -198,6 +198,7 @@ class Reader(Records):
     replayed    give records as a live source does, without offsets
     detection   what the source was found to be; UNDECIDED of a deferred one until records came
     malformed   stretches of bytes so far that no record could be made of
+    cut_off     where the last record begins, if the input ended within it or within its compression
 
     One thread at a time may read. `close` and `stop` may be called from any thread and from signal
     handlers; both wake a blocked read. After fork() one of the two processes may read on.
@@ -225,13 +226,14 @@ class Reader(Records):
             raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
         self.backend = backend
         self.malformed = 0
+        self.cut_off: int | None = None
         self.detection = UNDECIDED
         self._layout = layout or backend.layout
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
         self._shaped, self._whole = False, True
-        self._losses = Losses(backend.logs)
+        self._losses = Losses(backend.logs, backend.numbered)
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
         self._head = self._data = self._rest = b""
@@ -334,6 +336,11 @@ class Reader(Records):
         as long as the source has told neither: then it cannot be known.
         """
         return self._losses.dropped
+
+    @property
+    def uncounted(self) -> int:
+        """Losses so far of an unknown number of records: what was lost is `dropped` and more."""
+        return self._losses.uncounted
 
     @property
     def received(self) -> int:
@@ -705,17 +712,21 @@ class Reader(Records):
             raise self._error
         at = error.offset if offset is None else offset
         stream = self._stream if origin is None else origin.stream
-        return self._said(
-            LossRecord(
-                source=stream.source,
-                layout=stream.layout or self.layout,
-                offset=None if self._unplaced else at,
-                observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
-                size=size or None,
-                reason=error.reason,
-                raw=self._octets(at, size, origin) if self._raw else None,
-            )
+        loss = LossRecord(
+            source=stream.source,
+            layout=stream.layout or self.layout,
+            offset=None if self._unplaced else at,
+            observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
+            size=size or None,
+            reason=error.reason,
+            raw=self._octets(at, size, origin) if self._raw else None,
         )
+        if loss.cut_off:
+            if self.cut_off is None and not self.backend.live:
+                self.cut_off = at
+        elif not size:
+            self._losses.uncounted += 1
+        return self._said(loss)
 
     def _octets(self, offset: int, size: int, origin: Any) -> bytes | None:
         """The bytes that no record could be made of, as far as they are still at hand."""

@@ -178,7 +178,9 @@ def test_a_capture_of_another_link_type_names_it_and_those_that_are_read(linktyp
         assert re.match(rf"this is a capture of link type {name}; pylog reads .*239", said)
 
 
-@pytest.mark.parametrize("dump", samples.dumps("ipl/*") + samples.dumps("nflog/*"), ids=samples.name)
+@pytest.mark.parametrize(
+    "dump", samples.dumps("ipl/*")[::2] + samples.dumps("nflog/*"), ids=samples.name
+)
 def test_a_file_cut_within_its_first_record_says_what_the_record_needs(dump: Path) -> None:
     data = dump.read_bytes()
     if data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x0a\x0d\x0d\x0a"):  # their headers
@@ -189,7 +191,7 @@ def test_a_file_cut_within_its_first_record_says_what_the_record_needs(dump: Pat
         need = int(offsets[1] or 0) if len(offsets) > 1 else len(data)
     magic = "ipl" not in reader_name(dump) or b"LPI" in data[:16] or b"IPL" in data[:16]
     exact = 0
-    for size in sorted({8, 17, 36, need // 2, need - 1}):
+    for size in sorted({8, 17, min(36, need - 1), need - 1}):
         with pytest.raises(DecodeError) as caught:
             detect(data[:size], True)
         said = str(caught.value)

@@ -31,6 +31,8 @@ from pylog.cli._sources import (
     add_source_arguments,
     end,
     greet,
+    is_unreadable,
+    lost_text,
     opened,
 )
 from pylog.cli.read import count
@@ -125,6 +127,8 @@ class Files:
         self._stream: Any = None
         self._output: pcapng.Output | None = None
         self._begun = 0.0
+        self._names: list[str] = []  # of the first and the last file
+        self._count = 0
         self.records = 0
         self._open()
 
@@ -156,6 +160,14 @@ class Files:
             full = self._size is not None and self._raw.tell() >= self._size
             if full or self.left_s() == 0.0:
                 self.close()
+
+    def written(self) -> str:
+        """What was written, for people."""
+        if self._path == "-":
+            return "written to standard output"
+        if self._count == 1:
+            return f"wrote {self._name}"
+        return f"wrote {self._count} files, {self._names[0]} to {self._names[-1]}"
 
     def left_s(self) -> float | None:
         """How long the file may still be written to; None: for ever."""
@@ -197,6 +209,8 @@ class Files:
             self._raw = stdout()
         else:
             self._raw = self._create()
+        self._names = [*self._names[:1], self._name]
+        self._count += 1
         self._stream = self._compress(self._raw)
         self._begun = time.monotonic()
         self._output = pcapng.Output(self._stream)
@@ -259,8 +273,12 @@ def run(arguments: argparse.Namespace) -> int:
             readers = records.readers()
             name = readers[0].backend.name if len(readers) == 1 else f"{len(readers)} sources"
             told = [reader.dropped for reader in readers if reader.dropped is not None]
-            dropped = sum(told) if told else "cannot be known"
-            say(f"{name}: {files.records} records captured, lost records: {dropped}")
+            lost = lost_text(sum(told) if told else None, sum(r.uncounted for r in readers))
+            say(
+                f"{name}: {files.records} records captured, lost records: {lost}; {files.written()}"
+            )
+            for reader in readers:
+                is_unreadable(reader)
     return stopping.status
 
 

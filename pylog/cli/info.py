@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 import pylog
-from pylog.cli._sources import add_source_arguments
+from pylog.cli._sources import add_source_arguments, ending, lost_text
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, escape, json_number, queue_of, rfc3339
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="a file, or - (standard input)")
     parser.add_argument("--json", action="store_true", help="one JSON object a source")
     parser.add_argument(
-        "-v", "--explain", action="store_true",
+        "-v",
+        "--explain",
+        action="store_true",
         help="show the evidence and what other layouts would fit",
     )
     add_source_arguments(parser)
@@ -40,12 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
             if reader.backend.live:
                 raise ValueError(f"{source} has no end to read to; pylog read -v tells what it is")
             found = describe(reader)
+        end = found.pop("end")
         if not arguments.explain:
             del found["evidence"], found["rivals"]
         if arguments.json:
             sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
         else:
-            sys.stdout.write("\n" * (i > 0) + _text(found))
+            sys.stdout.write("\n" * (i > 0) + _text(found, end))
     return 0
 
 
@@ -91,6 +94,9 @@ def describe(reader: Reader) -> dict[str, Any]:
         "last": rfc3339(times[1]) if times else None,
         "interfaces": dict(interfaces.most_common()),
         "dropped": json_number(reader.dropped),
+        "uncounted": reader.uncounted,
+        "cut_off": reader.cut_off,
+        "end": ending(reader, reader.backend),
         "malformed": reader.malformed,
         "malformed_bytes": lost_bytes,
         "damage": damage,
@@ -130,9 +136,8 @@ def _ipfilter(name: str) -> dict[str, str] | None:
     }
 
 
-def _text(found: dict[str, Any]) -> str:
-    """The description as lines for a person."""
-    lost = "cannot be known" if found["dropped"] is None else str(found["dropped"])
+def _text(found: dict[str, Any], end: str | None) -> str:
+    """The description as lines for a person; `end` says where it is cut off."""
     damage = f"{found['malformed']} places, {found['malformed_bytes']} bytes"
     container = found["container"]
     if found["compression"]:
@@ -149,7 +154,8 @@ def _text(found: dict[str, Any]) -> str:
         ("records", _counted(found["records"]) or "none"),
         ("time", f"{found['first']} to {found['last']}" if found["first"] else "none"),
         ("interfaces", _counted(found["interfaces"])),
-        ("lost records", lost),
+        ("lost records", lost_text(found["dropped"], found["uncounted"])),
+        ("end", end),
         ("damage", damage if found["malformed"] else "none"),
         ("other messages", str(found["other_messages"]) if found["other_messages"] else None),
     ]

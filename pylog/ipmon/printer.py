@@ -131,7 +131,8 @@ class Printer:
         self._time = clock(zone)
         self._dated, self._safe, self._verbose = dated, safe, verbose
         self._header, self._packet, self._body = header, packet, body
-        self._expected: dict[str, int] = {}
+        self._expected: dict[tuple[str, bool], int] = {}
+        """The next number by log, and by whether IPFilter numbered the record or the encoder."""
         self._later: dict[str, bool] = {}
         """Layouts of which there was a record from after 4.1.0."""
 
@@ -154,16 +155,17 @@ class Printer:
             return None
         known = ipl_layouts.named(layout)
         if self._other is None or self._other.layout.version.structure == known.version.structure:
-            return self._entry(layout, log_of(record), raw, raw)
+            return self._entry(record, layout, raw, raw)
         text = self._other.encode(record)
-        return self._entry(self._other.layout.name, log_of(record), text, raw) if text else None
+        return self._entry(record, self._other.layout.name, text, raw) if text else None
 
     def report(self) -> list[str]:
         """What of other systems' records has no text, as sentences."""
         return self._encoder.report() + ([] if self._other is None else self._other.report())
 
-    def _entry(self, layout: str, log: str, raw: bytes, own: bytes) -> Entry:
-        """The entry of a record; `own` are its bytes before they were converted."""
+    def _entry(self, record: Record, layout: str, raw: bytes, own: bytes) -> Entry:
+        """The entry of a record of bytes `raw`; `own` are those before they were converted."""
+        log = log_of(record)
         source = _source(layout, log)
         edition, plan = self._edition or source.edition, source.plan
         f = dict(zip(plan.names, plan.unpack(raw, 0), strict=True))
@@ -188,7 +190,8 @@ class Printer:
         when = f"{clock}.{f['ipl_usec']:06} "
         text = when + (escape(text) if self._safe else text.replace("\n", "\\n"))
         line = date + text if self._dated else text
-        return Entry(self._missed(f, log, edition), line, level, dumps, own, text)
+        numbered = record.source == "ipl" and record.seq is not None
+        return Entry(self._missed(f, log, edition, numbered), line, level, dumps, own, text)
 
     def _packet_edition(self, source: _Source, f: dict[str, Any]) -> Edition:
         """The edition of a packet record: 4.1.0's as long as all records are of its time."""
@@ -198,12 +201,15 @@ class Printer:
             return source.edition
         return EDITIONS["4.1.0"]
 
-    def _missed(self, f: dict[str, Any], log: str, edition: Edition) -> str:
+    def _missed(self, f: dict[str, Any], log: str, edition: Edition, numbered: bool) -> str:
+        """The line about missing records. ipmon expects a first number of 0, and IPFilter begins
+        with 1: where its records are printed, so is that; the encoder's first number is expected.
+        """
         number = f.get("ipl_seqnum")
         if number is None or not edition.missed:
             return ""
-        expected = self._expected.get(log, 0)
-        self._expected[log] = (number + f["ipl_count"]) & 0xFFFFFFFF
+        expected = self._expected.get((log, numbered), 0 if numbered else 1)
+        self._expected[log, numbered] = (number + f["ipl_count"]) & 0xFFFFFFFF
         if number == expected:
             return ""
         missing = (number - expected) & 0xFFFFFFFF

@@ -241,7 +241,9 @@ def _flow(record: FlowRecord) -> Iterator[str]:
 
 
 def _loss(record: LossRecord) -> Iterator[str]:
-    if record.size is not None:
+    if record.cut_off:
+        yield "CUT OFF" if record.offset is None else f"CUT OFF at offset {record.offset}"
+    elif record.size is not None:
         where = "" if record.offset is None else f" at offset {record.offset}"
         yield f"LOST {record.size} bytes{where}"
     else:
