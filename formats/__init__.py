@@ -335,9 +335,9 @@ class Stream(ABC):
 
 
 def cut_off(what: str, need: int, size: int, exact: bool = True) -> str:
-    """A sentence about an input of `size` bytes whose first `what` needs `need` or more."""
+    """A sentence about an input of `size` bytes that ends within `what`, which needs `need`."""
     least = "" if exact else "at least "
-    return f"cut off: the first {what} needs {least}{need} bytes, the file has {size}"
+    return f"cut off: {what} needs {least}{need} bytes, the file has {size}"
 
 
 class Guess(msgspec.Struct):

@@ -3,7 +3,8 @@
 The tables are in the order in which they are tried: magics, which say what a file is with
 certainty, then what has to be computed (tar, UTF-16, one byte over and over), then text. Text is
 named by its lines: of the first ones each is given to the first rule that fits, and the rule with
-most lines wins. In the advice FILE stands for the file's name.
+most lines wins, if the first line or a quarter of them fit any. In the advice FILE stands for the
+file's name.
 """
 
 from __future__ import annotations
@@ -191,15 +192,17 @@ def _is_printable(text: str) -> bool:
     return bool(text.strip()) and len(_CONTROL.findall(text)) * 32 <= len(text)
 
 
+def _rule_of(line: str) -> int | None:
+    """The first of LINE_RULES that a line fits."""
+    return next((i for i, (rule, *_) in enumerate(LINE_RULES) if rule.match(line)), None)
+
+
 def _kind_of(text: str) -> Foreign:
     """What kind of text it is."""
     lines = [line for line in text.splitlines() if line.strip()][:LINES]
-    votes: Counter[int] = Counter()
-    for line in lines:
-        rule = next((i for i, (rule, *_) in enumerate(LINE_RULES) if rule.match(line)), None)
-        if rule is not None:
-            votes[rule] += 1
-    if votes:
+    rules = [_rule_of(line) for line in lines]
+    votes = Counter(rule for rule in rules if rule is not None)
+    if votes and (rules[0] is not None or votes.total() * 4 >= len(lines)):
         chosen = min(votes, key=lambda rule: (-votes[rule], rule))
         return Foreign(*LINE_RULES[chosen][1:])
     for pattern, name, advice in DOCUMENT_RULES:

@@ -515,7 +515,9 @@ def cut(data: bytes) -> str | None:
             elif log.size <= size <= (USUAL_RECORD if device == "ipf" else log.size):
                 stated.append(size)
     need = min(stated + least, default=0)
-    return cut_off("record", need, len(data), exact=not least) if need > len(data) else None
+    return (
+        cut_off("the first record", need, len(data), exact=not least) if need > len(data) else None
+    )
 
 
 def _has_magic(magic: bytes, data: bytes) -> bool:

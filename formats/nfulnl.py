@@ -575,7 +575,7 @@ def cut(data: bytes) -> str | None:
         size = int.from_bytes(data[:4], BYTEORDER[order])
         kind = int.from_bytes(data[4:6], BYTEORDER[order])
         if kind == NFULNL_MSG_PACKET and max(20, len(data) + 1) <= size <= LIMIT:
-            return cut_off("message", size, len(data))
+            return cut_off("the first message", size, len(data))
     return None
 
 

@@ -493,15 +493,15 @@ def known_layouts() -> list[str]:
 def cut(data: bytes) -> str | None:
     """What the bytes lack, if they end within the header of a capture file."""
     if data.startswith(SHB.to_bytes(4)) and len(data) < 12:
-        return cut_off("block (of pcapng)", 28, len(data), exact=False)
+        return cut_off("the first block of pcapng", 28, len(data), exact=False)
     found = container(data[:12])
     if found is None:
         return None
     name, order, _ = found
     if name == "pcap":
-        return cut_off("header (of pcap)", 24, len(data)) if len(data) < 24 else None
+        return cut_off("the header of pcap", 24, len(data)) if len(data) < 24 else None
     _, size = plans(order)["block"].unpack(data, 0)
-    return cut_off("block (of pcapng)", size, len(data)) if len(data) < size else None
+    return cut_off("the first block of pcapng", size, len(data)) if len(data) < size else None
 
 
 def probe(head: bytes, final: bool) -> list[Guess]:
