@@ -103,6 +103,7 @@ class Backend(ABC):
               file that is damaged or cut off
     overrun   set when the system said that it lost something, but not how much: among what is
               received next, or after it; whoever tells it sets it to None
+    numbered  every record has a number
     logs      the logs that may have lost something then, as records name them (queue_of), and the
               number that each one's first record has
     tick_s    how often to ask again where the system does not wake whoever waits
@@ -119,6 +120,7 @@ class Backend(ABC):
     size: int | None = None
     failure: DecodeError | None = None
     overrun: str | None = None
+    numbered = False
     logs: Mapping[str, int] = {}
     tick_s: float | None = None
 
@@ -301,12 +303,28 @@ def named(source: object) -> tuple[str, str] | None:
     return (name, address) if colon and name in modules() else None
 
 
+def check_source(source: object) -> None:
+    """TypeError for what can be no log: it names the type, and never shows the value."""
+    if isinstance(source, str) or hasattr(source, "read"):
+        return
+    if isinstance(source, os.PathLike) and isinstance(os.fspath(source), str):
+        return
+    kind = type(source).__name__
+    in_memory = isinstance(source, bytes | bytearray | memoryview)
+    hint = "; io.BytesIO makes a file object of bytes" if in_memory else ""
+    raise TypeError(
+        f"a log is a path (str or os.PathLike), NAME:ADDRESS or a binary file object, not {kind}"
+        f"{hint}"
+    )
+
+
 def connect(source: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any]) -> list[Backend]:
     """The backends of a source: NAME:ADDRESS, a path, "-" or a binary file object.
 
     Raises ValueError for an address or option that makes no sense, BackendError when the system
     refuses, BackendUnavailable when it has no such source.
     """
+    check_source(source)
     name, address = named(source) or ("capture", source)
     module = _module(name)
     found: list[Backend] = module.connect(address, resolve(name, module.OPTIONS, options))
@@ -314,7 +332,12 @@ def connect(source: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any
 
 
 def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The options for each of several sources: those it has; ValueError for what none has."""
+    """The options for each of several sources: those it has; ValueError for what none has.
+
+    TypeError for what can be no source.
+    """
+    for source in sources:
+        check_source(source)
     names = [(named(source) or ("capture", ""))[0] for source in sources]
     known = [{option.name for option in _module(name).OPTIONS} for name in names]
     for key in options:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
-from pylog.backends import Backend, Check, Found, readable
+from pylog.backends import Backend, Check, Found, check_source, readable
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
 
@@ -89,7 +89,8 @@ class Capture(Backend):
     """
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
-        """Raises BackendError when the file cannot be opened."""
+        """Raises BackendError when the file cannot be opened, TypeError for what is none."""
+        check_source(source)
         self._source = source  # who holds the descriptor: it must not go away
         self._taken = self._given = 0  # as they lie in the source, and decompressed
         self._owned = isinstance(source, str | os.PathLike) and source != "-"
@@ -101,10 +102,8 @@ class Capture(Backend):
                 name, self._raw = "standard input", self._standard_input()
             else:
                 self._raw = self._open(path)
-        elif hasattr(source, "read"):
-            name, self._raw = str(getattr(source, "name", "a file object")), source
         else:
-            raise TypeError(f"a log is a path or a binary file object, not {source!r}")
+            name, self._raw = str(getattr(source, "name", "a file object")), source
         super().__init__(name)
         self.size = self._regular_size() if self._owned or self._raw is not source else None
         self.regular = self._is_regular()
@@ -395,4 +394,4 @@ class _Unpacker:
     def end(self) -> None:
         """The source has ended: EOFError unless a member has, too."""
         if self._decoder is not None:
-            raise EOFError("the file ends within it")
+            raise EOFError("cut off: the file ends within it")

@@ -126,6 +126,7 @@ class Nflog(Backend):
         self.logs = {str(group): 0 for group in groups}
         self.foreign = 0
         self._options = _checked(options)
+        self.numbered = bool(self._options["seq"])
         self._families = _families(self._options["pf_bind"])
         if self._families and 0 not in groups:
             raise ValueError("pf_bind: kernel-made logs come to group 0, which is not asked for")
@@ -236,8 +237,10 @@ class Nflog(Backend):
                 what = f"{owner} listens to it, and a group has one listener"
             else:
                 what = (
-                    "it takes CAP_NET_ADMIN over the network namespace: run as root, or give the"
-                    " capability to Python's program (setcap cap_net_admin+ep)"
+                    "it takes CAP_NET_ADMIN over the network namespace: run as root, as a systemd"
+                    " service with AmbientCapabilities=CAP_NET_ADMIN, or by sudo setpriv --reuid"
+                    " USER --regid GROUP --init-groups --inh-caps +net_admin --ambient-caps"
+                    " +net_admin pylog ..."
                 )
         elif self._options["conntrack"] and problem in (errno.EOPNOTSUPP, ENOTSUPP):
             name = "EOPNOTSUPP" if problem == errno.EOPNOTSUPP else "ENOTSUPP 524"

@@ -4,6 +4,8 @@ A format module gives
 
     Stream      a class, see below: cuts a stream of bytes into messages and decodes each
     probe       (head, final) -> list of Guess: does this look like my format?
+    cut         (all bytes of an input) -> what they lack, if they end within a first message of
+                the format, else None: see `cut_off`
     LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`,
                 and the module captured_layout(packet, link type, offset) -> a layout's name,
                 capture(message, layout) -> (packet, byte order, original length), to write one,
@@ -437,6 +439,12 @@ class Stream(ABC):
         items.append(self.damage)
         self.damage = None
         self._steps = -len(items)
+
+
+def cut_off(what: str, need: int, size: int, exact: bool = True) -> str:
+    """A sentence about an input of `size` bytes that ends within `what`, which needs `need`."""
+    least = "" if exact else "at least "
+    return f"cut off: {what} needs {least}{need} bytes, the file has {size}"
 
 
 class Guess(msgspec.Struct):

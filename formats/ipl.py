@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Dropped, Guess, Item, Message, Numbers, ipl_layouts
+from pylog.formats import Dropped, Guess, Item, Message, Numbers, cut_off, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
@@ -33,6 +33,9 @@ LINKTYPES = (116,)
 
 MAX_RECORD = 0x80000
 """The largest log buffer a kernel can be told to use, and so the largest record (ipl_logsize)."""
+
+USUAL_RECORD = 0x2000
+"""The log buffer that kernels have unless they are told otherwise (IPFILTER_LOGSIZE)."""
 
 FIRST_LOOK = 1 << 14
 """How many bytes every layout is tried on, before the better ones are tried on more."""
@@ -547,3 +550,64 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             )
         )
     return guesses
+
+
+def cut(data: bytes) -> str | None:
+    """What the bytes lack, if they end within a first record.
+
+    Every layout that its magic allows states a size; wrong ones state a time or a counter, so that
+    the smallest plausible one counts. Where the bytes end before the size of some layout, no more
+    is known than the least that a record needs. Without a magic the head must be there, and look
+    like one.
+    """
+    stated: list[int] = []
+    least: list[int] = []
+    for layout in ipl_layouts.layouts():
+        for device, log in _logs(layout).items():
+            if not (_has_magic(log.magic, data) if log.magic else _looks_like_head(log, data)):
+                continue
+            size = _stated_size(log, data)
+            if size is None:
+                least.append(log.size)
+            elif log.size <= size <= (USUAL_RECORD if device == "ipf" else log.size):
+                stated.append(size)
+    need = min(stated + least, default=0)
+    return (
+        cut_off("the first record", need, len(data), exact=not least) if need > len(data) else None
+    )
+
+
+def _has_magic(magic: bytes, data: bytes) -> bool:
+    """Whether the data begins with the magic, or is all of it but a byte."""
+    return data.startswith(magic) or (len(data) == len(magic) - 1 and magic.startswith(data))
+
+
+def _field(log: _Log, data: bytes, name: str) -> int | None:
+    """A number in the head of a first record; None if the data ends before it."""
+    leaf = log.plan.places[name]
+    return log.plan.get(data, name) if leaf.offset + leaf.size <= len(data) else None
+
+
+def _stated_size(log: _Log, data: bytes) -> int | None:
+    """How long a first record is, as its head says; None if the data ends before that."""
+    if "ipl_dsize" in log.plan.places:
+        return _field(log, data, "ipl_dsize")
+    header, rest = _field(log, data, "fl_hlen"), _field(log, data, "fl_plen")
+    return None if header is None or rest is None else log.size + header + rest
+
+
+def _looks_like_head(log: _Log, data: bytes) -> bool:
+    """Whether the data begins as a record without a magic: a time after 1990, a size, a name."""
+    second, fraction = _field(log, data, "ipl_sec"), _field(log, data, "ipl_usec")
+    size = _stated_size(log, data)
+    if second is None or fraction is None or size is None:
+        return False
+    if not 631152000 <= second < 1 << 31 or fraction >= 1_000_000:
+        return False
+    if "ipl_count" in log.plan.places:
+        return 1 <= (_field(log, data, "ipl_count") or 0) < 1 << 16
+    leaf = log.plan.places["fl_ifname"]
+    if len(data) < leaf.offset + leaf.size:
+        return False
+    name = data[leaf.offset : leaf.offset + leaf.size].rstrip(b"\0")
+    return (_field(log, data, "fl_hlen") or 0) >= 20 and name.isalnum() and name.isascii()

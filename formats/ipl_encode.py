@@ -150,6 +150,8 @@ class Encoder:
 
     def _skip(self, loss: LossRecord) -> None:
         """Leave a gap in the numbers, where the layout has them; the next record shows it."""
+        if loss.cut_off:
+            return
         log = log_of(loss)
         numbered = log in self.layout.devices and "ipl_seqnum" in self.layout.plan(log).places
         if loss.count is not None and numbered and 0 <= loss.count < MAXIMUM_GAP:

@@ -21,7 +21,18 @@ from typing import Any
 from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
 from pylog.errors import DecodeError
-from pylog.formats import LIMIT, Copied, Dropped, Guess, Item, Message, Numbers, nfct, packet
+from pylog.formats import (
+    LIMIT,
+    Copied,
+    Dropped,
+    Guess,
+    Item,
+    Message,
+    Numbers,
+    cut_off,
+    nfct,
+    packet,
+)
 from pylog.formats import Stream as BaseStream
 from pylog.formats.netlink import (
     IPV4_ADDRESS,
@@ -738,6 +749,18 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                 )
             )
     return sorted(guesses, key=lambda g: -g.explained)[:1]
+
+
+def cut(data: bytes) -> str | None:
+    """What the bytes lack, if they end within a first log message."""
+    for order in "<>":
+        if len(data) < 6:
+            continue
+        size = int.from_bytes(data[:4], BYTEORDER[order])
+        kind = int.from_bytes(data[4:6], BYTEORDER[order])
+        if kind == NFULNL_MSG_PACKET and max(20, len(data) + 1) <= size <= LIMIT:
+            return cut_off("the first message", size, len(data))
+    return None
 
 
 def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:

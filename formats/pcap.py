@@ -40,6 +40,7 @@ from pylog.formats import (
     Message,
     Numbers,
     Reported,
+    cut_off,
     modules,
 )
 from pylog.formats import Stream as BaseStream
@@ -840,24 +841,40 @@ def known_layouts() -> list[str]:
     return []
 
 
+def cut(data: bytes) -> str | None:
+    """What the bytes lack, if they end within the header of a capture file."""
+    if data.startswith(SHB.to_bytes(4)) and len(data) < 12:
+        return cut_off("the first block of pcapng", 28, len(data), exact=False)
+    magic = magic_of(data[:12])
+    if magic is None:
+        return None
+    if magic.container == "pcap":
+        return cut_off("the header of pcap", 24, len(data)) if len(data) < 24 else None
+    _, size = plans(magic.order)["block"].unpack(data, 0)
+    return cut_off("the first block of pcapng", size, len(data)) if len(data) < size else None
+
+
 def probe(head: bytes, final: bool) -> list[Guess]:
     """Read the first bytes as a capture; DecodeError for one without packets that pylog knows."""
     if magic_of(head[:12]) is None:
         return []
     trial = Stream()
+    if final and cut(head) is not None:
+        return []
     items = trial.split(head, final)
     if not trial.container:
         for item in items:
             if isinstance(item, Damage):
                 raise item.error.again()
-        raise DecodeError("capture file", f"cut off after {len(head)} bytes", "24 and more", 0)
+        return []  # nothing but the beginning of its header
     known = [t for t in trial.linktypes if t in formats_by_linktype()]
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}
     all_foreign = trial.foreign and trial.foreign == trial.linktypes.total()
     if present and (all_foreign or not (known or present.keys() & formats_by_linktype())):
         expected = " or ".join(linktype_text(t) for t in sorted(formats_by_linktype()))
         found = " and ".join(linktype_text(t) for t in sorted(present))
-        raise DecodeError("link type", found, expected, 0)
+        raise DecodeError("link type", f"this is a capture of link type {found}", expected, 0,
+                          advice=f"pylog reads {expected}")  # fmt: skip
     layout, evidence, layouts = None, [], list(trial.layouts)
     rivals: list[tuple[str, int, int]] = []
     unnamed = [i for i in items if isinstance(i, Damage) and i.error.field == "if_description"]

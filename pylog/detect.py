@@ -2,7 +2,9 @@
 
 The answer carries its evidence and what else would fit. Layouts that make the same records of the
 same bytes are one answer; two that differ and explain the bytes equally well are an error that
-lists both, to be settled with a layout name.
+lists both, to be settled with a layout name. An input that is no log is named by what it is, with
+what to do: an input cut off within its first record by the formats themselves (`cut`), anything
+else by `formats.foreign`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Stream, modules
+from pylog.formats import HEAD, Guess, Message, Stream, foreign, modules
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,13 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
     head, final = head[:HEAD], final and len(head) <= HEAD
     if layout is not None:
         return _named(head, final, layout)
-    if not head:
-        raise DecodeError("input", "is empty", "a firewall log (or --layout NAME)", 0)
     guesses = [guess for module in modules().values() for guess in module.probe(head, final)]
     guesses = [g for g in guesses if g.explained * 10 >= len(head) or g.messages >= 3]
     if not guesses:
-        raise DecodeError("input", f"begins with {head[:16].hex(' ')}", _looked_for(), 0)
+        raise no_log(head, final)
+    other = foreign.recognized(head, final)
+    if other is not None and other.certain and not any(_from_start(g, head) for g in guesses):
+        raise no_log(head, final)  # an archive that holds a log as it is
     best = max((guess.explained, guess.score) for guess in guesses)
     top = [guess for guess in guesses if (guess.explained, guess.score) == best]
     if len(top) > 1:
@@ -81,6 +84,47 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
         others + guess.rivals,
         guess.others,
     )
+
+
+def is_no_log(head: bytes) -> bool:
+    """Whether the first bytes of an input say that it is no log, whatever comes after them."""
+    return foreign.recognized(head, False) is not None
+
+
+def no_log(head: bytes, final: bool) -> DecodeError:
+    """The error of an input that is no log: what it is, and what to do."""
+    if not head:
+        found, advice = "the input is empty", "pylog read --follow waits for the first record"
+    elif final and (cut := _cut(head)) is not None:
+        found, advice = cut, "copy it again, or let pylog read --follow wait if it is being written"
+    elif (other := foreign.recognized(head, final)) is not None:
+        found, advice = f"this is {other.name}", other.advice
+    else:
+        few = f"{len(head)} bytes that are" if final and len(head) < 64 else "this is"
+        found = f"{few} no log that pylog recognizes"
+        advice = (
+            "if it is one, name its layout with --layout; pylog info -v shows what was looked for"
+        )
+    begins = f"it begins with {head[:16].hex(' ')}; " if head else ""
+    details = f"{begins}looked for {_looked_for()}"
+    return DecodeError("input", found, "a firewall log", 0, advice=advice, details=details)
+
+
+def _cut(head: bytes) -> str | None:
+    """What is missing of an input that ends within its first record; None if it is no such."""
+    for module in modules().values():
+        cut: str | None = module.cut(head)
+        if cut is not None:
+            return cut
+    return None
+
+
+def _from_start(guess: Guess, head: bytes) -> bool:
+    """Whether the format explains the very first bytes."""
+    if guess.container not in ("raw", "netlink"):
+        return True  # by the magic of its file
+    items = guess.stream().split(head, False)
+    return bool(items) and isinstance(items[0], Message) and items[0].start == 0
 
 
 def known(layout: str) -> Detection:

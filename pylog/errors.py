@@ -14,6 +14,8 @@ class DecodeError(Exception):
     found     what the bytes say
     expected  what the format allows there
     path      the input's name, filled in by the reader
+    advice    what to do, of an input that is no log; its text then has no offset
+    details   how the input was examined, for those who ask (pylog read -v)
     """
 
     def __init__(
@@ -23,20 +25,27 @@ class DecodeError(Exception):
         expected: object,
         offset: int,
         path: str | None = None,
+        advice: str = "",
+        details: str = "",
     ) -> None:
-        super().__init__(field, found, expected, offset, path)
+        super().__init__(field, found, expected, offset, path, advice, details)
         self.field = field
         self.found = found
         self.expected = expected
         self.offset = offset
         self.path = path
+        self.advice = advice
+        self.details = details
 
     def again(self, path: str | None = None) -> DecodeError:
         """The same error anew, to be raised; it may name the input.
 
         What is raised holds the frames it passed, and so must not be what a Damage holds.
         """
-        return DecodeError(self.field, self.found, self.expected, self.offset, path or self.path)
+        return DecodeError(
+            self.field, self.found, self.expected, self.offset, path or self.path, self.advice,
+            self.details,
+        )  # fmt: skip
 
     @property
     def reason(self) -> str:
@@ -45,6 +54,8 @@ class DecodeError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
+        if self.advice:
+            return f"{where}{self.found}; {self.advice}"
         return f"{where}{self.reason} at offset {self.offset}"
 
 

@@ -37,13 +37,18 @@ class _Chains(msgspec.Struct):
 class Losses:
     """The losses of one source, found record by record.
 
-    dropped   records known to be lost so far; None as long as nothing can tell
-    first     the first number of each log of which no number was known
+    dropped    records known to be lost so far; None as long as nothing can tell
+    uncounted  losses so far of an unknown number of records
+    first      the first number of each log of which no number was known
     """
 
-    def __init__(self, first: Mapping[str, int]) -> None:
-        """`first` has the number that a log's first record has to have, where that is known."""
-        self.dropped: int | None = None
+    def __init__(self, first: Mapping[str, int], numbered: bool = False) -> None:
+        """`first` has the number that a log's first record has to have, where that is known.
+
+        numbered   every record has a number, so that no loss goes unseen
+        """
+        self.dropped: int | None = 0 if numbered else None
+        self.uncounted = 0
         self._expected = Numbers(first)
         self.first: dict[str, int] = {}
         self._told: Dropped | None = None
@@ -82,6 +87,7 @@ class Losses:
         """
         loss = item.loss
         if loss.count is None:
+            self.uncounted += loss.size is None
             return
         self._count(item.interface, loss.count)
         if loss.seq is not None and loss.queue is not None and loss.count < 0x80000000:
@@ -126,7 +132,8 @@ class Losses:
 
     def __reduce__(self) -> tuple[Callable[..., Losses], tuple[Any, ...]]:
         """How it is pickled, also in its compiled form."""
-        state = (self._expected, self.first, self.dropped, self._told, self._doubt, self._doubtful)
+        state = (self._expected, self.first, self.dropped, self._told, self._doubt, self._doubtful,
+                 self.uncounted)  # fmt: skip
         return _again, state
 
     def agrees(self, later: Losses) -> bool:
@@ -257,6 +264,7 @@ class Losses:
             self._count(item.interface, item.count or 0)
         else:
             self._doubt = None
+            self.uncounted += 1
         return LossRecord(source=source, layout=layout, offset=item.offset if placed else None,
                           count=item.count, reason=item.reason)  # fmt: skip
 
@@ -265,7 +273,9 @@ class Losses:
         interface: int | None = None,
     ) -> LossRecord:  # fmt: skip
         """`count` records were lost before the record; None: nobody knows how many."""
-        if count is not None:
+        if count is None:
+            self.uncounted += 1
+        else:
             self._count(interface, count)
         whole: Any = record  # its times may be text, in the shape for JSON
         return LossRecord(
@@ -299,10 +309,11 @@ def _again(
     told: Dropped | None,
     doubt: Dropped | None,
     doubtful: set[str],
+    uncounted: int = 0,
 ) -> Losses:
     """Losses in a state; what comes next was sent after the doubts."""
     losses = Losses(expected)
-    losses.first, losses.dropped = first, dropped
+    losses.first, losses.dropped, losses.uncounted = first, dropped, uncounted
     losses._told, losses._doubt, losses._doubtful = told, doubt, set(doubtful)
     losses._batch = 1
     return losses

@@ -77,6 +77,11 @@ class Merged(Records):
         return sum(told) if told else None
 
     @property
+    def uncounted(self) -> int:
+        """Losses so far of an unknown number of records."""
+        return sum(reader.uncounted for reader in self._readers)
+
+    @property
     def ready(self) -> bool:
         if self._waiting and self._held_s() <= 0:
             return True

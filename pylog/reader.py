@@ -25,7 +25,7 @@ import msgspec
 
 from pylog.ahead import REACH, Ahead
 from pylog.backends import Backend
-from pylog.detect import UNDECIDED, Detection, detect, known
+from pylog.detect import UNDECIDED, Detection, detect, is_no_log, known
 from pylog.errors import DecodeError
 from pylog.formats import (
     HEAD,
@@ -222,6 +222,7 @@ class Reader(Records):
     malformed   damaged places so far: stretches of bytes that no record could be made of, and
                 values that records were read without
     flaws       how many values those are, by field
+    cut_off     where the last record begins, if the input ended within it or within its compression
 
     One thread at a time may read. `close` and `stop` may be called from any thread and from signal
     handlers; both wake a blocked read. After fork() one of the two processes may read on.
@@ -250,13 +251,14 @@ class Reader(Records):
         self.backend = backend
         self.malformed = 0
         self.flaws: Counter[str] = Counter()
+        self.cut_off: int | None = None
         self.detection = UNDECIDED
         self._layout = layout or backend.layout
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
         self._shaped, self._whole = False, True
-        self._losses = Losses(backend.logs)
+        self._losses = Losses(backend.logs, backend.numbered)
         self._peek_s = PATIENCE_S
         self._error: DecodeError | None = None
         self._final = self._told_failure = False
@@ -303,7 +305,7 @@ class Reader(Records):
                 detection = detect(self._head, final or decided, self._layout)
             except DecodeError as error:
                 self._tried = len(self._head)
-                if final or len(self._head) >= HEAD:
+                if final or len(self._head) >= HEAD or is_no_log(self._head):
                     error.path = self.backend.name
                     if final and self.backend.failure is not None and not self._head:
                         raise self.backend.failure.again(self.backend.name) from error
@@ -361,6 +363,11 @@ class Reader(Records):
         as long as the source has told neither: then it cannot be known.
         """
         return self._losses.dropped
+
+    @property
+    def uncounted(self) -> int:
+        """Losses so far of an unknown number of records: what was lost is `dropped` and more."""
+        return self._losses.uncounted
 
     @property
     def received(self) -> int:
@@ -819,17 +826,21 @@ class Reader(Records):
             raise self._error
         at = error.offset if offset is None else offset
         stream = self._stream if origin is None else origin.stream
-        return self._said(
-            LossRecord(
-                source=stream.source,
-                layout=stream.layout or self.layout,
-                offset=None if self._unplaced else at,
-                observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
-                size=size or None,
-                reason=error.reason,
-                raw=self._octets(at, size, origin) if self._raw else None,
-            )
+        loss = LossRecord(
+            source=stream.source,
+            layout=stream.layout or self.layout,
+            offset=None if self._unplaced else at,
+            observed_ns=self._stream.observed_ns if origin is None else origin.observed_ns,
+            size=size or None,
+            reason=error.reason,
+            raw=self._octets(at, size, origin) if self._raw else None,
         )
+        if loss.cut_off:
+            if self.cut_off is None and not self.backend.live:
+                self.cut_off = at
+        elif not size:
+            self._losses.uncounted += 1
+        return self._said(loss)
 
     def _octets(self, offset: int, size: int, origin: Any) -> bytes | None:
         """The bytes that no record could be made of, as far as they are still at hand."""

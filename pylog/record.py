@@ -181,8 +181,17 @@ class LossRecord(
     reason: str | None = None
     raw: bytes | None = None
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether it stands for an input that ends within a record, or before its compression
+        does: nothing is lost, the rest is not there yet or was not copied.
+        """
+        return " cut off" in (self.reason or "").partition(",")[0]
+
     def told(self) -> str:
         """What was lost, where and why, for people."""
+        if self.cut_off:
+            return f"{'' if self.offset is None else f'at offset {self.offset}: '}{self.reason}"
         where = "" if self.offset is None else f" at offset {self.offset}"
         why = "" if self.reason is None else f": {self.reason}"
         return f"lost {self.amount()}{where}{why}"

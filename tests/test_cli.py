@@ -96,7 +96,8 @@ def test_strict_stops_and_says_where() -> None:
 
 def test_verbose_ends_in_a_summary() -> None:
     done = run("read", "-v", DAMAGED)
-    read, written = done.stderr.decode().splitlines()
+    read, end, written = done.stderr.decode().splitlines()
+    assert "cut off at offset 10597, within its last record" in end
     assert read == (
         f"pylog: {DAMAGED}: raw, ipl-5.1.2-lp64le: 57 records read, damaged places: 4,"
         " lost records: 3"
@@ -115,7 +116,9 @@ def test_what_is_no_log_fails_with_one_line(tmp_path: Path) -> None:
     for command in ("read", "info"):
         done = run(command, tmp_path / "x", status=1)
         assert done.stdout == b"" and len(done.stderr.splitlines()) == 1
-        assert b"IPFilter records" in done.stderr
+        assert b": this is text; " in done.stderr and b"magic" not in done.stderr
+    done = run("read", "-v", tmp_path / "x", status=1)
+    assert b"IPFilter records (the magic" in done.stderr.splitlines()[1]
     assert b"No such file" in run("read", tmp_path / "none", status=1).stderr
 
 

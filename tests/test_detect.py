@@ -25,8 +25,11 @@ def test_the_answer_has_evidence_and_what_else_would_fit() -> None:
 @pytest.mark.parametrize("size", [1, 3, 100, 1000, 300_000])
 @pytest.mark.parametrize("fill", [b"\0", b"\xff", b"IPLM", b"MLPI", b"text of a log\n"])
 def test_what_is_no_log_is_refused_with_what_was_looked_for(fill: bytes, size: int) -> None:
-    with pytest.raises(DecodeError, match=r"IPFilter records.*ipl_dsize|magic"):
+    with pytest.raises(DecodeError) as caught:
         pylog.open(io.BytesIO((fill * size)[:size]))
+    error = caught.value
+    assert "IPFilter records (the magic" in error.details and error.expected == "a firewall log"
+    assert "\n" not in str(error) and "magic" not in str(error) and error.advice in str(error)
 
 
 def test_an_empty_input_is_no_log_unless_the_layout_is_named() -> None:

@@ -59,6 +59,7 @@ class _Version(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    arguments = argparse.Namespace()
     try:
         arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         if sys.stdout is None and not _writes_elsewhere(arguments):
@@ -69,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except (DecodeError, BackendError, ValueError) as error:
         say(str(error))
+        asked = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
+        if asked and isinstance(error, DecodeError) and error.details:
+            say(error.details)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         return 130

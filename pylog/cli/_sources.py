@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import pylog
 from pylog import backends
+from pylog.backends import Backend
 from pylog.cli import say
 from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
@@ -170,11 +171,19 @@ class Counted(Protocol):
     def dropped(self) -> int | None: ...
 
     @property
+    def uncounted(self) -> int: ...
+
+    @property
+    def cut_off(self) -> int | None: ...
+
+    @property
     def layout(self) -> str: ...
 
 
 def is_unreadable(reader: Reader) -> bool:
-    """Whether nothing of what came could be read, which is told."""
+    """Whether nothing of what came could be read, which is told, as is a log that is cut off."""
+    if (text := ending(reader, reader.backend)) is not None:
+        say(f"{reader.backend.name}: {text}")
     return nothing_read(reader.backend.name, reader)
 
 
@@ -182,8 +191,26 @@ def nothing_read(name: str, counted: Counted) -> bool:
     """Whether nothing of a log could be read, which is told."""
     if not counted.malformed or counted.received:
         return False
-    say(f"{name}: no record could be read as {counted.layout}")
+    if counted.cut_off is None:
+        say(f"{name}: no record could be read as {counted.layout}")
     return True
+
+
+def ending(counted: Counted, backend: Backend | None = None) -> str | None:
+    """Where a log is cut off, and what to do about it; None for one that is not.
+
+    backend   where it was read from, if that is known
+    """
+    if counted.cut_off is None:
+        return None
+    record = "last" if counted.received else "first"
+    text = f"cut off at offset {counted.cut_off}, within its {record} record"
+    compression = getattr(backend, "compression", None)
+    if backend is not None and compression and backend.failure is not None:
+        return f"{text}; the {compression} file is not complete: copy it again"
+    if compression or (backend is not None and (backend.size is None or backend.deferred)):
+        return text
+    return f"{text}; if the file grows, pylog read --follow waits for the rest"
 
 
 class Stopping:
@@ -226,8 +253,15 @@ def summary(reader: Reader) -> str:
 
 def summed_up(name: str, container: str, counted: Counted) -> str:
     """What was read of a log, and what was not, as one line."""
-    dropped = "cannot be known" if counted.dropped is None else f"{counted.dropped}"
     return (
         f"{name}: {container}, {counted.layout}: {counted.received} records read,"
-        f" damaged places: {counted.malformed}, lost records: {dropped}"
+        f" damaged places: {counted.malformed},"
+        f" lost records: {lost_text(counted.dropped, counted.uncounted)}"
     )
+
+
+def lost_text(dropped: int | None, uncounted: int) -> str:
+    """How many records were lost, as far as that is known."""
+    if uncounted:
+        return f"at least {max(dropped or 0, 1)}"
+    return "cannot be known" if dropped is None else f"{dropped}"

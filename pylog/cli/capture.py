@@ -31,6 +31,8 @@ from pylog.cli._sources import (
     add_source_arguments,
     end,
     greet,
+    is_unreadable,
+    lost_text,
     opened,
 )
 from pylog.cli.read import count
@@ -127,6 +129,8 @@ class Files:
         self._written: Written | None = None
         self._begun = 0.0
         self._unflushed = 0
+        self._names: list[str] = []  # of the first and the last file
+        self._count = 0
         self.records = 0
         self._open()
 
@@ -167,6 +171,14 @@ class Files:
         written.more(records)
         self.records += written.records - before
 
+    def written(self) -> str:
+        """What was written, for people."""
+        if self._path == "-":
+            return "written to standard output"
+        if self._count == 1:
+            return f"wrote {self._name}"
+        return f"wrote {self._count} files, {self._names[0]} to {self._names[-1]}"
+
     def left_s(self) -> float | None:
         """How long the file may still be written to; None: for ever."""
         if self._age_s is None or self._output is None:
@@ -196,6 +208,8 @@ class Files:
             self._raw = stdout()
         else:
             self._raw = self._create()
+        self._names = [*self._names[:1], self._name]
+        self._count += 1
         self._stream = self._compress(self._raw)
         self._begun = time.monotonic()
         name = "standard output" if self._path == "-" else self._name
@@ -260,8 +274,12 @@ def run(arguments: argparse.Namespace) -> int:
             readers = records.readers()
             name = readers[0].backend.name if len(readers) == 1 else f"{len(readers)} sources"
             told = [reader.dropped for reader in readers if reader.dropped is not None]
-            dropped = sum(told) if told else "cannot be known"
-            say(f"{name}: {files.records} records captured, lost records: {dropped}")
+            lost = lost_text(sum(told) if told else None, sum(r.uncounted for r in readers))
+            say(
+                f"{name}: {files.records} records captured, lost records: {lost}; {files.written()}"
+            )
+            for reader in readers:
+                is_unreadable(reader)
     return stopping.status
 
 

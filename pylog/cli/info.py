@@ -12,7 +12,7 @@ from typing import Any
 
 import pylog
 from pylog.cli import answer, answer_json
-from pylog.cli._sources import add_source_arguments
+from pylog.cli._sources import add_source_arguments, ending, lost_text
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="a file, or - (standard input)")
     parser.add_argument("--json", action="store_true", help="one JSON object a source")
     parser.add_argument(
-        "--explain", action="store_true", help="show the evidence and what other layouts would fit"
+        "-v",
+        "--explain",
+        action="store_true",
+        help="show the evidence and what other layouts would fit",
     )
     add_source_arguments(parser)
 
@@ -37,12 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
             if reader.backend.live:
                 raise ValueError(f"{source} has no end to read to; pylog read -v tells what it is")
             found = describe(reader)
+        end = found.pop("end")
         if not arguments.explain:
             del found["evidence"], found["rivals"]
         if arguments.json:
             answer_json(found)
         else:
-            answer(*[""] * (i > 0), *_text(found))
+            answer(*[""] * (i > 0), *_text(found, end))
     return 0
 
 
@@ -88,6 +92,9 @@ def describe(reader: Reader) -> dict[str, Any]:
         "last": rfc3339(times[1]) if times else None,
         "interfaces": dict(interfaces.most_common()),
         "dropped": reader.dropped,
+        "uncounted": reader.uncounted,
+        "cut_off": reader.cut_off,
+        "end": ending(reader, reader.backend),
         "malformed": reader.malformed,
         "malformed_bytes": lost_bytes,
         "flaws": dict(reader.flaws),
@@ -131,9 +138,8 @@ def _ipfilter(name: str) -> dict[str, str] | None:
     }
 
 
-def _text(found: dict[str, Any]) -> list[str]:
-    """The description as lines for a person."""
-    lost = "cannot be known" if found["dropped"] is None else str(found["dropped"])
+def _text(found: dict[str, Any], end: str | None) -> list[str]:
+    """The description as lines for a person; `end` says where it is cut off."""
     damage = f"{found['malformed']} places, {found['malformed_bytes']} bytes"
     container = found["container"]
     if found["compression"]:
@@ -150,7 +156,8 @@ def _text(found: dict[str, Any]) -> list[str]:
         ("records", _counted(found["records"]) or "none"),
         ("time", f"{found['first']} to {found['last']}" if found["first"] else "none"),
         ("interfaces", _counted(found["interfaces"])),
-        ("lost records", lost),
+        ("lost records", lost_text(found["dropped"], found["uncounted"])),
+        ("end", end),
         ("damage", damage if found["malformed"] else "none"),
         ("values missing", _counted(found["flaws"])),
         ("other messages", str(found["other_messages"]) if found["other_messages"] else None),

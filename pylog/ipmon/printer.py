@@ -138,7 +138,8 @@ class Printer:
         self._time = clock(zone)
         self._dated, self._safe, self._verbose = dated, safe, verbose
         self._header, self._packet, self._body = header, packet, body
-        self._expected: dict[str, int] = {}
+        self._expected: dict[tuple[str, bool], int] = {}
+        """The next number by log, and by whether IPFilter numbered the record or the encoder."""
         self._untold = 0
         self._unitless: set[str] = set()
         """Layouts of 4.1 of which there was a record without an interface's number in fl_unit."""
@@ -162,12 +163,11 @@ class Printer:
             raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")
         if not raw:
             return None
-        log = log_of(record)
         version = ipl_layouts.named(layout).version
-        if self._other is None or _is_read_by(version, self._other.layout.version, log):
-            return self._entry(layout, log, raw, raw)
+        if self._other is None or _is_read_by(version, self._other.layout.version, log_of(record)):
+            return self._entry(record, layout, raw, raw)
         text = self._other.encode(record)
-        return self._entry(self._other.layout.name, log, text, raw) if text else None
+        return self._entry(record, self._other.layout.name, text, raw) if text else None
 
     def report(self) -> list[str]:
         """What has no text, of other systems' records and of losses, as sentences."""
@@ -186,8 +186,9 @@ class Printer:
         except (ValueError, KeyError):  # a file may name any layout
             return False
 
-    def _entry(self, layout: str, log: str, raw: bytes, own: bytes) -> Entry:
-        """The entry of a record; `own` are its bytes before they were converted."""
+    def _entry(self, record: Record, layout: str, raw: bytes, own: bytes) -> Entry:
+        """The entry of a record of bytes `raw`; `own` are those before they were converted."""
+        log = log_of(record)
         source = _source(layout, log)
         edition, plan = self._edition or source.edition, source.plan
         f = dict(zip(plan.names, plan.unpack(raw, 0), strict=True))
@@ -212,7 +213,8 @@ class Printer:
         when = f"{clock}.{f['ipl_usec']:06} "
         text = when + (escape(text) if self._safe else text.replace("\n", "\\n"))
         line = date + text if self._dated else text
-        return Entry(self._missed(f, log, edition), line, level, dumps, own, text)
+        numbered = record.source == "ipl" and record.seq is not None
+        return Entry(self._missed(f, log, edition, numbered), line, level, dumps, own, text)
 
     def _edition_41(
         self, layout: str, f: dict[str, Any], edition: Edition, converted: bool
@@ -228,12 +230,15 @@ class Printer:
         self._unitless.add(layout)
         return edition._replace(units=False)
 
-    def _missed(self, f: dict[str, Any], log: str, edition: Edition) -> str:
+    def _missed(self, f: dict[str, Any], log: str, edition: Edition, numbered: bool) -> str:
+        """The line about missing records. ipmon expects a first number of 0, and IPFilter begins
+        with 1: where its records are printed, so is that; the encoder's first number is expected.
+        """
         number = f.get("ipl_seqnum")
         if number is None or not edition.missed:
             return ""
-        expected = self._expected.get(log, 0)
-        self._expected[log] = (number + f["ipl_count"]) & 0xFFFFFFFF
+        expected = self._expected.get((log, numbered), 0 if numbered else 1)
+        self._expected[log, numbered] = (number + f["ipl_count"]) & 0xFFFFFFFF
         if number == expected:
             return ""
         missing = (number - expected) & 0xFFFFFFFF

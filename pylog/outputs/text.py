@@ -241,8 +241,12 @@ def _flow(record: FlowRecord) -> Iterator[str]:
 
 
 def _loss(record: LossRecord) -> Iterator[str]:
-    where = "" if record.size is None or record.offset is None else f" at offset {record.offset}"
-    queue = f"group {record.queue}" if record.source == "nflog" else record.queue
-    yield f"LOST {record.amount()}{where}" + (f" of {queue}" if record.queue else "")
+    where = "" if record.offset is None else f" at offset {record.offset}"
+    if record.cut_off:
+        yield f"CUT OFF{where}"
+    else:
+        queue = f"group {record.queue}" if record.source == "nflog" else record.queue
+        place = "" if record.size is None else where
+        yield f"LOST {record.amount()}{place}" + (f" of {queue}" if record.queue else "")
     if record.reason:
         yield f"({record.reason})"

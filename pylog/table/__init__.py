@@ -21,6 +21,7 @@ except ImportError as error:
         "tables need the extra arrow: pip install 'pylog-ipl[arrow]'"
     ) from error
 
+from pylog.backends import check_source
 from pylog.reader import OnError
 from pylog.table.bulk import ROWS, opened
 from pylog.table.schemas import schema
@@ -81,15 +82,18 @@ def read_table(
 
 
 def _several(paths: Source | Sequence[Source]) -> list[Source]:
-    return list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str) else [paths]
+    if isinstance(paths, Sequence) and not isinstance(paths, str | bytes | bytearray | memoryview):
+        return list(paths)
+    return [paths]  # type: ignore[list-item]
 
 
 def _named(paths: Source | Sequence[Source]) -> list[str | os.PathLike[str]]:
     """Paths, to be opened elsewhere; ValueError for a file object."""
     found = []
     for source in _several(paths):
+        check_source(source)
         if not isinstance(source, str | os.PathLike):
-            raise ValueError(f"several processes cannot read {source!r}: name a file")
+            raise ValueError("several processes cannot read a file object: name a file")
         found.append(source)
     return found
 

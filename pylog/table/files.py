@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
+from pylog.backends import check_source
 from pylog.errors import BackendError, BackendUnavailable
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -22,10 +23,13 @@ def files(paths: Paths) -> list[str]:
     no file, BackendUnavailable for a URL when fsspec, or what it needs, is not installed,
     ValueError for standard input.
     """
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
+    some_bytes = isinstance(paths, bytes | bytearray | memoryview)
+    if isinstance(paths, str | os.PathLike) or some_bytes or not isinstance(paths, Iterable):
+        paths = [paths]  # type: ignore[list-item]
     found: list[str] = []
-    for path in [os.fspath(path) for path in paths]:
+    for path in paths:
+        check_source(path)
+        path = os.fspath(path)
         if path == "-":
             raise ValueError("standard input cannot be read by several: name a file")
         some = _remote_files(path) if is_url(path) else _local_files(path)

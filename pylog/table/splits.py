@@ -58,6 +58,8 @@ class Tally:
     received: int = 0
     malformed: int = 0
     dropped: int | None = None
+    uncounted: int = 0
+    cut_off: int | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
@@ -67,6 +69,8 @@ class Tally:
         self.malformed += other.malformed
         if other.dropped is not None:
             self.dropped = (self.dropped or 0) + other.dropped
+        self.uncounted += other.uncounted
+        self.cut_off = other.cut_off
         self.counts += other.counts
 
 
@@ -289,7 +293,7 @@ class SplitReader(Bulk):
         """Where it ended."""
         passed = len(self._split.layouts) - 1 - len(self._others)  # layouts that did not fit
         tally = Tally(self.detection.container, self.layout, self.received, self.malformed,
-                      self.dropped, self.counts)  # fmt: skip
+                      self.dropped, self.uncounted, self.cut_off, self.counts)  # fmt: skip
         return End(self.end, self._split.layouts[max(0, passed) :], self._losses, tally)
 
     def close(self) -> None:

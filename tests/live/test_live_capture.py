@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 
 import netlab
@@ -20,6 +21,7 @@ import pytest
 
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
+from pylog.ipmon.printer import Printer
 
 pytestmark = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
 needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="needs the program tshark")
@@ -149,8 +151,28 @@ def test_sigterm_keeps_what_the_kernel_was_gathering(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert said.decode() == "pylog: nflog:5: 25 records captured, lost records: 0\n"
+    assert said.decode() == f"pylog: nflog:5: 25 records captured, lost records: 0; wrote {path}\n"
     assert len(records_of(path)) == 25 and not namespace.groups()
+
+
+def test_a_capture_without_packets_says_0(namespace: netlab.Namespace, tmp_path: Path) -> None:
+    path = tmp_path / "none.pcapng"
+    process = start(namespace, path, "--duration", "0.1")
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said.decode() == f"pylog: nflog:5: 0 records captured, lost records: 0; wrote {path}\n"
+    assert records_of(path) == []
+
+
+def test_live_records_begin_without_a_claim_of_missed_ones(namespace: netlab.Namespace) -> None:
+    for _ in range(2):  # the group was in use before, the second time
+        with pylog.open("nflog:5", netns=namespace.name, timeout_s=0.05, raw=True) as reader:
+            send(namespace, 3)
+            records = [reader.read(timeout=10) for _ in range(3)]
+            assert [record and record.seq for record in records] == [0, 1, 2]
+            printer = Printer(zone=UTC)
+            entries = [printer.entry(record) for record in records if record is not None]
+            assert [entry and entry.missed for entry in entries] == ["", "", ""]
 
 
 def test_rotated_files_have_all_records_and_stand_for_themselves(

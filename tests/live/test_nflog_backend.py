@@ -197,6 +197,7 @@ def run_without_privilege(code: str) -> subprocess.CompletedProcess[str]:
 def test_without_the_capability_the_error_says_which_it_takes() -> None:
     done = run_without_privilege("pylog.open('nflog:65530')")
     assert "cannot bind NFLOG group 65530: it takes CAP_NET_ADMIN" in done.stderr
+    assert "AmbientCapabilities=CAP_NET_ADMIN" in done.stderr and "setcap" not in done.stderr
 
 
 @needs_lab
