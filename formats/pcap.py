@@ -60,6 +60,13 @@ from pylog.record import MAX_SECONDS, Record
 
 LINKTYPES = ()
 
+MAXIMUM_INTERFACES = 1 << 16
+"""A section has no more interfaces: each is kept, and 20 bytes make one."""
+MAXIMUM_LAYOUTS = 64
+"""No more layouts are read in one file."""
+LONGEST_NAME = 255
+"""So many bytes are kept of the name of an interface and of its description."""
+
 
 class Interface(msgspec.Struct):
     """An interface of a capture: pcap has one, pcapng any number in each section.
@@ -330,14 +337,17 @@ class Stream(BaseStream):
         plan = plans(self.order)["interface"]
         if end - start < plan.size + 4:
             raise self.error(start, "interface block", f"{end - start} bytes", plan.size + 4)
+        if len(self.interfaces) >= MAXIMUM_INTERFACES:
+            raise self.error(start, "interface block", f"number {len(self.interfaces) + 1}",
+                             f"at most {MAXIMUM_INTERFACES} in a section")  # fmt: skip
         _, _, linktype, _, snaplen = plan.unpack(data, start)
         interface = Interface(linktype, snaplen)
         for code, at, stop in self._options(data, start + plan.size, end - 4):
             value = data[at:stop]
             if code == IF_NAME:
-                interface.name = value.decode("utf-8", "backslashreplace")
+                interface.name = value[:LONGEST_NAME].decode("utf-8", "backslashreplace")
             elif code == IF_DESCRIPTION:
-                interface.description = value.decode("utf-8", "backslashreplace")
+                interface.description = value[:LONGEST_NAME].decode("utf-8", "backslashreplace")
             elif code == OPT_COMMENT and (told := note(value)) is not None:
                 interface.observed = not told.unobserved
             elif code == IF_TSRESOL and len(value) == 1:
@@ -444,7 +454,7 @@ class Stream(BaseStream):
         names = [interface.description, self._inner_layout or ""]
         for name in reversed(names) if self._named else names:
             stream = self._inner.get((linktype, name)) if name else None
-            if name and stream is None:
+            if name and stream is None and len(self._inner) < MAXIMUM_LAYOUTS:
                 try:
                     stream = self._inner.setdefault((linktype, name), module.stream(name))
                 except ValueError:  # a description that is no layout, a layout of another format
