@@ -1,8 +1,8 @@
 """Files, pipes and standard input, compressed or not.
 
-The compression is told by the first bytes and undone as a stream, so memory stays flat whatever
-the size. gzip and xz are in Python's library; zstd is there from Python 3.14 on, and before that
-in the extra `zstd`.
+The compression is told by the first bytes and undone as a stream (`backends.unpack`), so memory
+stays flat whatever the size. gzip, xz and bzip2 are in Python's library; zstd is there from Python
+3.14 on, and before that in the extra `zstd`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import os
 import re
 import stat
 import sys
-import zlib
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from pylog.backends import Backend, Check, Found, check_source, readable
+from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, zstd
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
 
@@ -26,21 +25,6 @@ HELP = "a file, a pipe or - for standard input; the word capture: may be left ou
 OPTIONS = (
     Option("follow", bool, False, "at the end of a file wait for more, as tail -f does"),
 )  # fmt: skip
-
-CHUNK = 1 << 18
-"""How many bytes are asked for at a time; a pipe gives what it has."""
-
-MEMORY = 1 << 28
-"""How many bytes undoing xz may take; xz -9 takes 65 MiB."""
-
-_MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-LONGEST_MAGIC = max(len(magic) for magic in _MAGICS)
-"""How many first bytes tell the compression."""
-
-
-def compression(first: bytes) -> str | None:
-    """How an input is compressed that begins so: gzip, xz, zstd or not at all."""
-    return next((name for magic, name in _MAGICS.items() if first.startswith(magic)), None)
 
 
 def connect(
@@ -66,7 +50,7 @@ def _grows(path: str | os.PathLike[str]) -> bool:
 
 def sources() -> list[Found]:
     """What can be read from files here."""
-    packed = ["gzip", "xz"]
+    packed = ["gzip", "xz", "bzip2"]
     with contextlib.suppress(BackendUnavailable):
         zstd()
         packed.append("zstd")
@@ -79,13 +63,13 @@ def checks() -> list[Check]:
         zstd()
     except BackendUnavailable as error:
         return [Check(None, str(error))]
-    return [Check(True, "plain, gzip, xz and zstd files can be read")]
+    return [Check(True, "plain, gzip, xz, bzip2 and zstd files can be read")]
 
 
 class Capture(Backend):
     """Bytes from a path, from "-" (standard input) or from a binary file object.
 
-    compression   gzip, xz, zstd or None
+    compression   gzip, xz, bzip2, zstd or None
     """
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
@@ -110,7 +94,7 @@ class Capture(Backend):
         # bytes may wait inside a buffered reader, which poll does not see: take them out first
         self._buffered = not self.regular and isinstance(self._raw, io.BufferedReader)
         self.compression: str | None = None
-        self._unpacker: _Unpacker | None = None
+        self._unpacker: Unpacker | None = None
         self._first = b""
         try:
             self._begin()
@@ -164,7 +148,7 @@ class Capture(Backend):
             else:
                 self._poll(None)
         self.compression = compression(first)
-        self._unpacker = None if self.compression is None else _Unpacker(self.compression)
+        self._unpacker = None if self.compression is None else Unpacker(self.compression)
         self._first = first
 
     def rewind(self) -> None:
@@ -214,11 +198,14 @@ class Capture(Backend):
                         break  # give what has come
                     data = self._raw_bytes()
                     if data is None:
+                        self._given += size
                         return b"".join(parts) or None
-                    if not data:
+                    if data:
+                        unpacker.feed(data)
+                    else:
                         unpacker.end()
-                        break
-                    unpacker.feed(data)
+                        if not unpacker.more:
+                            break
                 part = unpacker.take()
             except unpacker.errors as error:
                 found = str(error) or type(error).__name__
@@ -324,74 +311,3 @@ def _queued(raw: Any) -> int:
         return int.from_bytes(answer, sys.byteorder)
     except (ImportError, OSError, AttributeError):
         return 0
-
-
-def zstd() -> Any:
-    """The module that knows zstd; BackendUnavailable without it."""
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-    except ImportError as error:
-        raise BackendUnavailable(
-            "zstd needs the extra of that name: pip install 'pylog-ipl[zstd]'"
-        ) from error
-    return zstd
-
-
-class _Unpacker:
-    """Undoes a compression, CHUNK bytes at a time, one compressed member after the other.
-
-    more     whether `take` has something to do without being fed
-    errors   what `take` and `end` raise for damaged data
-    """
-
-    def __init__(self, name: str) -> None:
-        """Raises BackendUnavailable when what undoes it is not installed."""
-        self.errors: tuple[type[Exception], ...] = (EOFError,)
-        if name == "gzip":
-            self._make: Callable[[], Any] = partial(zlib.decompressobj, wbits=31)
-            self.errors += (zlib.error,)
-        elif name == "xz":
-            import lzma
-
-            self._make = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=MEMORY)
-            self.errors += (lzma.LZMAError,)
-        else:
-            self._make = zstd().ZstdDecompressor
-            self.errors += (zstd().ZstdError,)
-        self._decoder: Any = None
-        self._input = b""
-        self.more = False
-
-    def feed(self, data: bytes) -> None:
-        """More compressed bytes."""
-        self._input += data
-        self.more = True
-
-    def take(self) -> bytes:
-        """Up to CHUNK bytes; none when more compressed bytes are needed."""
-        if self._decoder is None:
-            self._input = self._input.lstrip(b"\0")  # members may be padded
-            self.more = bool(self._input)
-            if not self.more:
-                return b""
-            self._decoder = self._make()
-        decoder = self._decoder
-        found: bytes = decoder.decompress(self._input, CHUNK)
-        # zlib gives back what it did not look at, the others keep it
-        self._input = getattr(decoder, "unconsumed_tail", b"")
-        if decoder.eof:
-            self._input, self._decoder = decoder.unused_data, None
-            self.more = bool(self._input)
-        elif hasattr(decoder, "needs_input"):
-            self.more = not decoder.needs_input
-        else:
-            self.more = bool(self._input) or len(found) == CHUNK
-        return found
-
-    def end(self) -> None:
-        """The source has ended: EOFError unless a member has, too."""
-        if self._decoder is not None:
-            raise EOFError("cut off: the file ends within it")

@@ -14,6 +14,10 @@ A format module gives
     stream      (layout name, first bytes) -> Stream, for a layout that is named; ValueError if
                 there is none of that name
     known_layouts   () -> the names of its layouts
+    resumes     optional: () -> Needles of all places where messages of any of its layouts may
+                begin, when those of another layout have ended
+    resume      with it: (data, pos, final, the Stream so far) -> Streams, see `Stream.following`;
+                [] where no other layout begins; None: more data is needed to tell
 
 and is found by its file: `modules()` imports whatever lies in this package and has a `probe`.
 """
@@ -25,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -50,6 +54,8 @@ number is a negative one, or was never a count."""
 
 MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
+LONGEST_NAME = 255
+"""Nor longer ones: Linux allows 15 bytes (IFNAMSIZ)."""
 
 
 class Message(msgspec.Struct, gc=False):
@@ -133,7 +139,7 @@ class Interfaces(msgspec.Struct, gc=False):
         if len(self.known) + len(self.told) > MAXIMUM_INTERFACES:
             self.known.clear()
         for number, name in self.told.items():
-            if name:
+            if name and len(name) <= LONGEST_NAME:
                 self.known[number] = name
             else:
                 self.known.pop(number, None)
@@ -194,6 +200,19 @@ class Copied(msgspec.Struct):
     packets: list[bytes] = []
 
 
+class Needle(NamedTuple):
+    """What a message carries `at` bytes from its start, in at most `size` bytes."""
+
+    pattern: re.Pattern[bytes]
+    at: int
+    size: int
+
+    def find(self, data: bytes, pos: int) -> int:
+        """Where from `pos` on a message may begin first; the data's end for nowhere."""
+        found = self.pattern.search(data, pos + self.at)
+        return len(data) if found is None else found.start() - self.at
+
+
 class Stream(ABC):
     """A stream of messages in one format: `split` finds them, `decode` makes records.
 
@@ -240,6 +259,11 @@ class Stream(ABC):
         """The name of the interface of a number, or the number."""
         self.lenient = False
         """Whether a record may lack a field whose value makes no sense, see `flawed`."""
+        self.changes = False
+        """Whether the messages of another layout may follow: `split` looks for them in damage."""
+        self.following: list[Stream] = []
+        """The streams of another layout that the rest has to be read with. The first is used, the
+        others read the same bytes alike. Then `split` has ended before what is theirs."""
 
     def clone(self) -> Stream:
         """Another stream in the same state, to look ahead with."""
@@ -344,7 +368,7 @@ class Stream(ABC):
             try:
                 if self.damage is not None:
                     pos = self._resync(data, pos, final, items)
-                    if self.damage is not None:
+                    if self.damage is not None or self.following:
                         break
                 pos = self.plain(data, pos, items)
                 if pos == size:
@@ -374,6 +398,13 @@ class Stream(ABC):
         self.used = pos
         self._steps += len(items)
         return items
+
+    def open_damage(self) -> Damage | None:
+        """Damage after the last `split` that goes on, as far as it is certain to be damage."""
+        damage = self.damage
+        if damage is None or damage.offset >= self.base + self.used:
+            return None  # another layout may begin there
+        return Damage(damage.offset, 0, damage.error)
 
     def error(self, pos: int, field: str, found: object, expected: object) -> DecodeError:
         """A DecodeError for the field at `pos` of the data in hand."""
@@ -413,30 +444,49 @@ class Stream(ABC):
     def _resync(self, data: bytes, pos: int, final: bool, items: list[Item]) -> int:
         """The next position where a message plausibly begins, which ends the damage.
 
-        Without one, the position up to which there is certainly none.
+        Without one, the position up to which there is certainly none. A message of another layout
+        may begin where the damage does.
         """
         assert self.damage is not None
-        size = len(data)
-        if self.base + pos <= self.damage.offset:
-            pos += 1
-        while pos < size:
-            found = self.needle.search(data, pos + self.needle_at)
-            if found is None:
-                keep = self.needle_at + self.needle_size - 1
+        size, others = len(data), _resuming()[0] if self.changes else []
+        needles = [Needle(self.needle, self.needle_at, self.needle_size), *others]
+        keep = max(needle.at + needle.size - 1 for needle in needles)
+        nexts = [pos - 1] * len(needles)  # where each is found next; before `pos`: not looked for
+        first = pos + (self.base + pos <= self.damage.offset)
+        while True:
+            for i, needle in enumerate(needles):
+                if nexts[i] < pos:
+                    nexts[i] = needle.find(data, max(pos, first) if i == 0 else pos)
+            at = min(nexts)
+            if at >= size:
                 return size if final else max(pos, size - keep)
-            pos = found.start() - self.needle_at
-            answer = self.begins(data, pos, final)
-            if answer:
-                self._close_damage(pos, items)
-            if answer is not False:
-                return pos
-            pos += 1
-        return size
+            answer = self.begins(data, at, final) if at == nexts[0] else False
+            if answer is False and at in nexts[1:]:
+                following = self._changed(data, at, final)
+                if following is None:
+                    return at
+                self.following = following
+            if answer or self.following:
+                self._close_damage(at, items)
+            if self.following:
+                items.append(Begun())
+            if answer is not False or self.following:
+                return at
+            pos = at + 1
+
+    def _changed(self, data: bytes, pos: int, final: bool) -> list[Stream] | None:
+        """As a format module's `resume`, of all formats."""
+        for resume in _resuming()[1]:
+            found = resume(data, pos, final, self)
+            if found is None or found:
+                return found
+        return []
 
     def _close_damage(self, pos: int, items: list[Item]) -> None:
         assert self.damage is not None
         self.damage.size = self.base + pos - self.damage.offset
-        items.append(self.damage)
+        if self.damage.size:
+            items.append(self.damage)
         self.damage = None
         self._steps = -len(items)
 
@@ -445,6 +495,14 @@ def cut_off(what: str, need: int, size: int, exact: bool = True) -> str:
     """A sentence about an input of `size` bytes that ends within `what`, which needs `need`."""
     least = "" if exact else "at least "
     return f"cut off: {what} needs {least}{need} bytes, the file has {size}"
+
+
+@cache
+def _resuming() -> tuple[list[Needle], list[Callable[..., list[Stream] | None]]]:
+    """The `resumes` and `resume` of all format modules that have them."""
+    formats = [module for module in modules().values() if hasattr(module, "resumes")]
+    needles = [needle for module in formats for needle in module.resumes()]
+    return needles, [module.resume for module in formats]
 
 
 class Guess(msgspec.Struct):

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Dropped, Guess, Item, Message, Numbers, cut_off, ipl_layouts
+from pylog.formats import Dropped, Guess, Item, Message, Needle, Numbers, cut_off, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
@@ -69,16 +69,46 @@ def _needle(layout: Layout, device: str) -> tuple[re.Pattern[bytes], int, int]:
     """What to look for when a record is to be found again: pattern, where in a record, and size.
 
     The magic; without one, the first byte of an IPv4 packet, or the only ipl_dsize there can be.
+    What stands in fields of small numbers must be small, so few places of any bytes are found.
     """
     log = _logs(layout)[device]
+    order, places = layout.abi.order, log.plan.places
     if log.magic:
-        needle = b"LPI" if layout.abi.order == "<" else b"IPL"
-        return re.compile(re.escape(needle)), log.magic.index(needle), len(needle)
+        needle = b"LPI" if order == "<" else b"IPL"
+        at, dsize = log.magic.index(needle), places["ipl_dsize"]
+        after = dsize.offset - at - len(needle)
+        pattern = re.escape(needle) + _after(after, _small(dsize.size, MAX_RECORD, order))
+        return re.compile(pattern, re.S), at, dsize.offset + dsize.size - at
     if device == "ipf":
-        return re.compile(b"[\x45-\x4f]"), log.size, 1
-    leaf = next(leaf for leaf in log.plan.leaves if leaf.name == "ipl_dsize")
-    dsize = log.size.to_bytes(leaf.size, BYTEORDER[layout.abi.order])
-    return re.compile(re.escape(dsize)), leaf.offset, leaf.size
+        before = bytearray(b"." * log.size)
+        fields = {"fl_hlen": rb"[\x14-\x3c]"}
+        for name, most in (("ipl_usec", 999_999), ("ipl_dsize", MAX_RECORD)):
+            if name in places:
+                fields[name] = _small(places[name].size, most, order)
+        pattern, at = b"", 0
+        for name in sorted(fields, key=lambda name: places[name].offset):
+            pattern += _any(places[name].offset - at) + fields[name]
+            at = places[name].offset + places[name].size
+        pattern = rb"[\x45-\x4f](?<=%b%b.)" % (pattern, _any(len(before) - at))
+        return re.compile(pattern, re.S), log.size, 1
+    leaf = places["ipl_dsize"]
+    number = log.size.to_bytes(leaf.size, BYTEORDER[order])
+    return re.compile(re.escape(number)), leaf.offset, leaf.size
+
+
+def _any(size: int) -> bytes:
+    return b".{%d}" % size if size else b""
+
+
+def _after(gap: int, pattern: bytes) -> bytes:
+    """The pattern behind so many bytes, looked at only."""
+    return b"(?=%b%b)" % (_any(gap), pattern)
+
+
+def _small(size: int, most: int, order: str) -> bytes:
+    """The pattern of a number of 4 or 8 bytes that is not much above `most`, below 2^24."""
+    parts = [b"\\x00{%d}" % (size - 3), rb"[\x00-\x%02x]" % (most >> 16), b".."]
+    return b"".join(parts if order == ">" else reversed(parts))
 
 
 class Stream(BaseStream):
@@ -117,6 +147,11 @@ class Stream(BaseStream):
     def name(self) -> str:
         told = self.layout_value.version.magic_tells_device or self.device == "ipf"
         return self.layout if told else f"{self.layout}:{self.device}"
+
+    @property
+    def magics(self) -> list[bytes]:
+        """What its records may begin with."""
+        return list(self._by_magic)
 
     def device_of(self, data: bytes, message: Message) -> str:
         """Which log a record is of: ipf, nat or state."""
@@ -258,6 +293,131 @@ class Stream(BaseStream):
             super().records(data, messages, raw, found, numbers)
         else:
             self._packets(data, messages, raw, found, numbers)
+
+
+# Another layout
+
+
+CHAIN = 3
+"""How many records that follow each other make it sure that those of another layout begin."""
+ENOUGH = 16
+"""How many of them at most tell which one."""
+
+
+class _Frame:
+    """Layouts whose records are found alike, so that one of their streams does it for all.
+
+    places   of the magic and ipl_dsize of each log, and of the packet log's lengths
+    """
+
+    def __init__(self, layout: Layout, device: str) -> None:
+        self.layouts: list[tuple[Layout, str]] = []
+        self.stream = Stream(layout, device)
+        dsize = layout.plan(device).places["ipl_dsize"]
+        self._dsize, self._head = slice(dsize.offset, dsize.offset + dsize.size), dsize.offset + 8
+        self._order = BYTEORDER[layout.abi.order]
+        self._magics = tuple(self.stream.magics)
+        self._magic_size = len(self._magics[0])
+
+    @staticmethod
+    def key(layout: Layout, device: str) -> tuple[Any, ...]:
+        """What layouts have to agree in."""
+        told = layout.version.magic_tells_device
+        found: list[Any] = [layout.abi.order, layout.host_order_ip]
+        for log in layout.devices if told else (device,):
+            plan = layout.plan(log)
+            names = ("ipl_dsize", "fl_hlen", "fl_plen")
+            found += [log, layout.magic(log), plan.size]
+            found += [(plan.places[n].offset, plan.places[n].size)
+                      for n in names if n in plan.places]  # fmt: skip
+        return tuple(found)
+
+    def chain(self, data: bytes, pos: int, final: bool) -> int | None:
+        """Where records end that follow each other from `pos` on; `pos` for too few of them.
+
+        None: more data is needed to tell.
+        """
+        size, count, at = len(data), 0, pos
+        if not data.startswith(self._magics, pos):
+            return pos
+        head = data[pos : pos + self._head]
+        if len(head) < self._head:
+            return pos if final else None
+        following = pos + int.from_bytes(head[self._dsize], self._order)
+        if following + self._magic_size <= size and not data.startswith(self._magics, following):
+            return pos  # the cheapest way to tell
+        while count < ENOUGH:
+            try:
+                end = self.stream.measure(data, at)
+            except DecodeError:
+                return at if count >= CHAIN else pos
+            if end > size:
+                break
+            count, at = count + 1, end
+            if at == size:
+                break
+        if count == ENOUGH:
+            return at
+        if not final:
+            return None
+        return at if count >= CHAIN - 1 or (count and at == size) else pos
+
+
+@cache
+def _frames() -> list[_Frame]:
+    found: dict[tuple[Any, ...], _Frame] = {}
+    for layout in ipl_layouts.layouts():
+        if layout.version.has_magic:
+            told = layout.version.magic_tells_device
+            for device in ("ipf",) if told else layout.devices:
+                frame = found.setdefault(_Frame.key(layout, device), _Frame(layout, device))
+                frame.layouts.append((layout, device))
+    return list(found.values())
+
+
+def resumes() -> list[Needle]:
+    """What any record with a magic carries: three letters, and a small number as ipl_dsize."""
+    sizes: dict[tuple[bytes, int, bytes], set[bytes]] = {}
+    within = 0
+    for frame in _frames():
+        layout = frame.stream.layout_value
+        order, dsize = layout.abi.order, layout.plan(frame.stream.device).places["ipl_dsize"]
+        letters = b"LPI" if order == "<" else b"IPL"
+        for magic in frame.stream.magics:
+            at = magic.index(letters)
+            beside = rb"(?=[MNS])" if order == ">" else rb"(?<=[MNS]LPI)"
+            gap = dsize.offset - at - len(letters)
+            sizes.setdefault((letters, at, beside), set()).add(
+                _any(gap) + _small(dsize.size, MAX_RECORD, order)
+            )
+            within = max(within, dsize.offset + dsize.size - at)
+    return [
+        Needle(re.compile(letters + beside + b"(?=%b)" % b"|".join(sorted(some)), re.S), at, within)
+        for (letters, at, beside), some in sizes.items()
+    ]
+
+
+def resume(data: bytes, pos: int, final: bool, before: BaseStream) -> list[BaseStream] | None:
+    """The streams of the layouts that read the records at `pos` best, and alike.
+
+    Of several that read them as well but differently, one of the machine of `before` is preferred:
+    what wrote both releases is most often the same machine.
+    """
+    trials: list[_Trial] = []
+    for frame in _frames():
+        end = frame.chain(data, pos, final)
+        if end is None:
+            return None
+        if end > pos:
+            records = data[pos:end]
+            tried = [_Trial(layout, device, records, True) for layout, device in frame.layouts]
+            trials += [t for t in tried if t.explained * 2 > len(records)]
+    if not trials:
+        return []
+    rank = max(trial.rank for trial in trials)
+    abi = before.layout_value.abi if isinstance(before, Stream) else None
+    top = sorted((t for t in trials if t.rank == rank), key=lambda t: t.layout.abi != abi)
+    return [Stream(t.layout, t.device) for t in top if _same_records(top[0], t)]
 
 
 # Detection

@@ -28,6 +28,7 @@ from pylog.formats import (
     Guess,
     Item,
     Message,
+    Needle,
     Numbers,
     cut_off,
     nfct,
@@ -186,8 +187,25 @@ def _readers() -> dict[int, tuple[str, int, Any]]:
 
 READERS = _readers()
 
+
+def _head(order: str) -> bytes:
+    """The pattern of nlmsg_len, at most LIMIT or so, and nlmsg_type of a log message."""
+    kind = re.escape(NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[order]))
+    return (rb"..[\x00-\x10]\x00" if order == "<" else rb"\x00[\x00-\x10]..") + kind
+
+
+def _needle(order: str) -> bytes:
+    """The type of a log message, and that before it; the search begins with what is seldom."""
+    return rb"%b(?<=%b)" % (
+        re.escape(NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[order])),
+        _head(order),
+    )
+
+
 PLAUSIBLE = 4
 """So many attributes tell whether a captured packet is a message."""
+MOST_ATTRIBUTES = 32
+"""A message that is found in damage has fewer: each of those there are once, and some to come."""
 UNUSED = 64
 """No attribute will have such a number soon."""
 
@@ -232,8 +250,7 @@ class Stream(BaseStream):
         super().__init__()
         self.order = order
         self.layout = "nfulnl-le" if order == "<" else "nfulnl-be"
-        kind = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[order])
-        self.needle, self.needle_at, self.needle_size = re.compile(re.escape(kind)), 4, 2
+        self.needle, self.needle_at, self.needle_size = re.compile(_needle(order), re.S), 4, 2
         self._header = _nlmsghdr[order]
         self._attribute = nlattr[order]
         self._size_and_kind = CStruct(f"{order}IH").unpack_from
@@ -297,7 +314,7 @@ class Stream(BaseStream):
             return answer
         # two bytes tell little: the attributes must fill the message too; a kernel writes few
         end, at = pos + int(self._header(data, pos)[0]), pos + 20
-        for _ in range(64):
+        for _ in range(MOST_ATTRIBUTES):
             if end - at < 4:
                 return at >= end
             size, _kind = self._attribute(data, at)
@@ -717,6 +734,32 @@ def stream(name: str, head: bytes = b"") -> Stream:
 def known_layouts() -> list[str]:
     """The names of all layouts."""
     return ["nfulnl-le", "nfulnl-be"]
+
+
+CHAIN = 3
+"""How many messages that follow each other make it sure that those of another layout begin."""
+
+
+def resumes() -> list[Needle]:
+    """What a log message carries, in either byte order."""
+    return [Needle(re.compile(_needle(order), re.S), 4, 2) for order in "<>"]
+
+
+def resume(data: bytes, pos: int, final: bool, before: BaseStream) -> list[BaseStream] | None:
+    """The stream of the byte order in which messages follow each other from `pos` on."""
+    for order in "<>":
+        stream, at = Stream(order), pos
+        stream.final = final
+        for count in range(CHAIN):
+            answer = stream.begins(data, at, final)
+            if answer is None:
+                return None
+            if not answer:
+                break
+            at = stream.measure(data, at)
+            if count + 1 == CHAIN or at == len(data):
+                return [stream]
+    return []
 
 
 def probe(head: bytes, final: bool) -> list[Guess]:

@@ -88,6 +88,9 @@ PACKETS = {EPB: "enhanced packet", PB: "packet", SPB: "simple packet"}
 READ = frozenset((SHB, IDB, ISB, *PACKETS))
 """The blocks that are read; any other is stepped over."""
 
+MAXIMUM_LAYOUTS = 64
+"""No more layouts are read in one file."""
+
 PASSED_OVER = frozenset((NRB, 7, 8, 9, 10, 0x101, 0x102, *range(0x201, 0x300), 0xBAD, 0x40000BAD))
 """Registered types of blocks that are not read and may have any size. So may those of local use,
 from LOCAL_USE on. Of any other type a length above MAXIMUM_BLOCK is not believed.
@@ -723,7 +726,7 @@ class Stream(BaseStream):
         names = [interface.description, self._inner_layout or ""]
         for name in reversed(names) if self._named else names:
             stream = self._inner.get((linktype, name)) if name else None
-            if name and stream is None:
+            if name and stream is None and len(self._inner) < MAXIMUM_LAYOUTS:
                 try:
                     stream = self._inner.setdefault((linktype, name), module.stream(name))
                 except ValueError:  # a description that is no layout, a layout of another format

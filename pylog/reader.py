@@ -39,6 +39,7 @@ from pylog.formats import (
     Item,
     Message,
     Reported,
+    Stream,
 )
 from pylog.losses import Losses
 from pylog.notes import notes
@@ -269,7 +270,7 @@ class Reader(Records):
         self._first = 0  # the items before are dealt with
         self._made: list[Record] = []  # of the items from `_first` on, decoded at once, accounted
         self._given = 0  # for; and so many of them were given
-        self._lot = LOT
+        self._lot = self._ahead = LOT  # to decode at a time at most; and as far as that pays
         self._received = self._size = 0  # before those
         if backend.layout is not None and self._layout != backend.layout:
             raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
@@ -318,17 +319,35 @@ class Reader(Records):
 
     def _begin_as(self, detection: Detection) -> None:
         self.detection = detection
-        self._ahead = Ahead()
+        self._numbers_ahead = Ahead()
         self._stream = detection.stream()
         self._others = [make() for make in detection.others]
         for stream in (self._stream, *self._others):
-            stream.live = self._unplaced
-            stream.shaped, stream.whole = self._shaped, self._whole
-            stream.interface_name = self.backend.interface_name
+            self._set_up(stream)
         if self.backend.live and self._layout is None:
             same = "".join(f", or {name}, which reads them alike" for name in detection.layouts[1:])
             notes.warning("%s: read as %s%s (%s)", self.backend.name, detection.layouts[0], same,
                          "; ".join(detection.evidence))  # fmt: skip
+
+    def _set_up(self, stream: Stream) -> None:
+        """Let the stream give records as this reader is to give them."""
+        stream.live = self._unplaced
+        stream.shaped, stream.whole = self._shaped, self._whole
+        stream.interface_name = self.backend.interface_name
+        stream.changes = self._layout is None and not self.backend.live
+
+    def _follow(self) -> bool:
+        """Go on with another layout, if that is what the rest of the data is in."""
+        before = self._stream
+        if not before.following:
+            return False
+        self._stream, *self._others = before.following
+        for stream in (self._stream, *self._others):
+            self._set_up(stream)
+            stream.base, stream.other = before.base + before.used, before.other
+        notes.info("%s: %s from offset %s on", self.backend.name, self._stream.layout,
+                  self._stream.base)  # fmt: skip
+        return True
 
     def _receive(self, deadline: float | None) -> bytes:
         """The next bytes of the source; TimeoutError when none come before the deadline."""
@@ -581,6 +600,9 @@ class Reader(Records):
 
     def _more(self, deadline: float | None) -> bool:
         """Take in more bytes and find the messages in them; False when there are no more."""
+        if self.detection is not UNDECIDED and self._follow():
+            self._find(b"")
+            return True
         if self._final:
             return False
         if self.detection is UNDECIDED:
@@ -597,14 +619,18 @@ class Reader(Records):
         if backend.overrun is not None:
             self._losses.overrun(backend.overrun, backend.logs)
             backend.overrun = None
+        self._find(more)
+        return True
+
+    def _find(self, more: bytes) -> None:
+        """Find the messages in what is left and `more`."""
+        stream = self._stream
         self._data = self._rest + more
         self._drop_items()
-        self._items = stream.split(self._data, self._final or backend.whole)
+        self._items = stream.split(self._data, self._final or self.backend.whole)
         self._rest = self._data[stream.used :]
-        if self._strict and stream.damage is not None:
-            # the damage goes on: do not wait for its end
-            self._items.append(Damage(stream.damage.offset, 0, stream.damage.error))
-        return True
+        if self._strict and (damage := stream.open_damage()) is not None:
+            self._items.append(damage)  # do not wait for its end
 
     def _end(self) -> LossRecord | None:
         """What there is to say at the end of the source: that it did not end well."""
@@ -681,10 +707,12 @@ class Reader(Records):
         """
         numbers = self._losses.numbers()
         if numbers is not None:
+            messages = self._messages(min(self._lot, self._ahead))
             with contextlib.suppress(DecodeError):  # which is told when its turn has come
-                self._stream.records(
-                    self._data, self._messages(self._lot), self._raw, self._made, numbers
-                )
+                self._stream.records(self._data, messages, self._raw, self._made, numbers)
+            # where messages are bad again and again, each lot would be put together for nothing
+            made = len(self._made)
+            self._ahead = LOT if made == len(messages) > 1 else max(2, 2 * made)
             self._losses.follow(numbers)
             if self._made:
                 return None
@@ -725,7 +753,7 @@ class Reader(Records):
         """Whether a log in an interface of a capture has that number in the REACH bytes after
         `pos`, which is in the data.
         """
-        stream, ahead = self._stream, self._ahead
+        stream, ahead = self._stream, self._numbers_ahead
         start, after = stream.base + pos, stream.base + stream.used
         ahead.add(stream, self._data, self._items[self._first :], start + REACH)
         if after < start + REACH:

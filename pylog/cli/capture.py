@@ -251,7 +251,7 @@ def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:
     if suffix == ".gz":
         return lambda raw: gzip.GzipFile(fileobj=raw, mode="wb", filename="")
     if suffix == ".zst":
-        from pylog.backends.capture import zstd
+        from pylog.backends.unpack import zstd
 
         return partial(zstd().ZstdFile, mode="wb")
     return lambda raw: raw

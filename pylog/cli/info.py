@@ -19,6 +19,11 @@ from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
 
 HELP = "tell what a log is and what is in it"
 
+NAMES, MORE = 1000, "and more"
+"""How many names are counted one by one, and what the others are counted as, together."""
+RANGES = 100
+"""How many changes of the layout are listed."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog info`."""
@@ -56,6 +61,7 @@ def describe(reader: Reader) -> dict[str, Any]:
     logs: Counter[str] = Counter()
     interfaces: Counter[str] = Counter()
     layouts: Counter[str] = Counter()
+    ranges: list[dict[str, Any]] = []
     times: list[int] = []
     damage: list[dict[str, Any]] = []
     lost_bytes = 0
@@ -68,10 +74,12 @@ def describe(reader: Reader) -> dict[str, Any]:
                     damage.append({"offset": record.offset, "size": record.size or 0,
                                    "reason": record.reason})  # fmt: skip
             continue
-        layouts[record.layout] += 1
-        logs[_log(record)] += 1
+        _count(layouts, record.layout)
+        _count(logs, _log(record))
         for device in _devices(record):
-            interfaces[device] += 1
+            _count(interfaces, device)
+        if record.offset is not None:
+            _extend(ranges, record.layout, record.offset, record.offset + reader.size)
         time = record.timestamp_ns if record.timestamp_ns is not None else record.observed_ns
         if time is not None:
             times = [min(time, *times), max(time, *times)] if times else [time, time]
@@ -83,6 +91,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "compression": getattr(reader.backend, "compression", None),
         "layout": layout,
         "layouts": list(layouts) or detection.layouts[:1],
+        "ranges": ranges if detection.container in ("raw", "netlink") else [],
         "same": detection.layouts[1:],
         "abi": None if layout is None else _abi(layout),
         "ipfilter": _ipfilter(layout or ""),
@@ -104,6 +113,21 @@ def describe(reader: Reader) -> dict[str, Any]:
         "rivals": [{"layout": name, "bytes": explained, "score": score}
                    for name, explained, score in detection.rivals],
     }  # fmt: skip
+
+
+def _count(counts: Counter[str], name: str) -> None:
+    """Count one more of the name; whoever wrote the log chooses how many names there are."""
+    counts[name if name in counts or len(counts) < NAMES else MORE] += 1
+
+
+def _extend(ranges: list[dict[str, Any]], layout: str, start: int, end: int) -> None:
+    """Let a range of bytes reach to the record, or begin with it if that has another layout."""
+    if ranges and (ranges[-1]["layout"] == layout or len(ranges) == RANGES):
+        ranges[-1]["end"] = end
+        if ranges[-1]["layout"] != layout:
+            ranges[-1]["layout"] = MORE
+    else:
+        ranges.append({"layout": layout, "start": start, "end": end})
 
 
 def _log(record: Record) -> str:
@@ -163,6 +187,9 @@ def _text(found: dict[str, Any], end: str | None) -> list[str]:
         ("other messages", str(found["other_messages"]) if found["other_messages"] else None),
     ]
     lines = [f"{name + ':':16}{value}" for name, value in rows if value]
+    if len(found["ranges"]) > 1:
+        lines.append("layouts by bytes:")
+        lines += [f"    {r['start']} to {r['end']}: {r['layout']}" for r in found["ranges"]]
     for place in found["damage"]:
         lines.append(f"    {place['size']} bytes at offset {place['offset']}: {place['reason']}")
     if "evidence" in found:

@@ -23,7 +23,6 @@ from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
 from pylog.formats import (
     Begun,
-    Damage,
     Interfaces,
     Item,
     Message,
@@ -82,6 +81,7 @@ class Bulk(Reader):
         self._window_at = start
         """Offset in the input of the first byte of the window."""
         self._reach, self._per_row = MAX_WINDOW, 200
+        self._changed = False  # the layout, by the last stretch
         self._columns: tuple[Stream, Columns | None] | None = None
 
     def batches(
@@ -127,8 +127,10 @@ class Bulk(Reader):
                 self.end += used
                 if self._is_done():
                     return
-                if used:
-                    size = STRETCH
+                if used or self._changed:
+                    # within damage the same bytes would be looked at again and again
+                    damaged = self._stream.damage is not None
+                    size = STRETCH if not damaged else size if used * 2 > size else size * 2
                 elif pos + size < len(self._window):
                     size *= 2
                 else:
@@ -299,9 +301,12 @@ class Bulk(Reader):
         self._window_at = self.end - pos
         self._drop_items()
         items = stream.split(self._data, self._final and pos + size >= len(self._window))
-        if self._strict and stream.damage is not None:
-            items.append(Damage(stream.damage.offset, 0, stream.damage.error))
+        if self._strict and (damage := stream.open_damage()) is not None:
+            items.append(damage)
         later = None
+        if stream.following and self._stop is not None and stream.base + stream.used >= self._stop:
+            stream.following = []  # whoever reads on there finds it, too
+            del items[-1:]  # Begun
         if self._stop is not None:  # the reader looks ahead: it is not to see what comes then
             for i, item in enumerate(items):
                 if offset_of(item, self.end) >= self._stop:
@@ -316,8 +321,11 @@ class Bulk(Reader):
                 kind = KINDS[type(record)]
                 self.counts[kind] += 1
                 lot.setdefault(kind, []).append(record)
+        self._changed = later is None and self._follow()
+        if self._changed:
+            return stream.used
         if later is not None:
-            stream.damage = None  # it comes later still
+            stream.damage, stream.following = None, []  # they come later still
             return later - self.end
         damage = self._stream.damage
         if self._stop is not None and damage is not None and damage.offset >= self._stop:

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 
 from pylog.backends import capture
+from pylog.backends.unpack import compression
 from pylog.detect import detect, known
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
@@ -153,7 +154,7 @@ def _cut(split: Split, n: int) -> list[Split]:
     """The splits of a file, of about equal size; the file itself if it cannot be cut."""
     with opened(split.path) as file:
         head = file.read(HEAD)
-        if capture.compression(head) is not None:
+        if compression(head) is not None:
             return [split]
         try:
             detection = detect(head, len(head) < HEAD, split.layout)  # as a Reader does
@@ -291,10 +292,10 @@ class SplitReader(Bulk):
 
     def ended(self) -> End:
         """Where it ended."""
-        passed = len(self._split.layouts) - 1 - len(self._others)  # layouts that did not fit
+        layouts = tuple(stream.name for stream in (self._stream, *self._others))
         tally = Tally(self.detection.container, self.layout, self.received, self.malformed,
                       self.dropped, self.uncounted, self.cut_off, self.counts)  # fmt: skip
-        return End(self.end, self._split.layouts[max(0, passed) :], self._losses, tally)
+        return End(self.end, layouts, self._losses, tally)
 
     def close(self) -> None:
         super().close()
@@ -352,6 +353,7 @@ def _joined(
     """The end of a split that was begun by a guess: if that was wrong, it is begun again."""
     assert right.losses is not None
     same = (right.start, right.layouts) == (guess.start, guess.layouts)
+    same &= set(end.layouts) <= set(right.layouts)  # where another begins, the numbers do, too
     if same and right.losses.agrees(end.losses):
         return replace(end, losses=right.losses.then(end.losses))
     return submit(number, right).result()

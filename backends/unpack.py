@@ -1,0 +1,233 @@
+"""Compressed streams: gzip, xz, bzip2 and zstd, undone a piece at a time.
+
+What was decompressed before an error is given, to the last byte, and it is the same however the
+compressed bytes came. The libraries discard what they made in the call that finds the error, so
+that call is made again from a state that is kept: zlib copies its own, for the others the
+compressed bytes of a member are kept, as long as they are few.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from pylog.errors import BackendUnavailable
+
+CHUNK = 1 << 18
+"""How many bytes are given at a time at most."""
+
+MEMORY = 80 << 20
+"""How many bytes undoing xz may take; xz -9 takes 65 MiB."""
+
+WINDOW_LOG = 26
+"""The largest window of zstd, 64 MiB: all but `--ultra -22` and `--long` are within it."""
+
+KEPT = 1 << 22
+"""How many compressed bytes of a member are kept at most."""
+PIECE, STEP = 16, 64
+"""A longer member is fed so many bytes at a time, and gives so many: less is lost at an error."""
+
+_MAGICS = {
+    "gzip": rb"\x1f\x8b",
+    "xz": rb"\xfd7zXZ\x00",
+    "bzip2": rb"BZh[1-9](?:1A|\x17r)",
+    "zstd": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # the other is a frame to be skipped
+}
+LONGEST_MAGIC = 6
+"""How many first bytes tell the compression."""
+
+
+def compression(first: bytes) -> str | None:
+    """How an input is compressed that begins so: gzip, xz, bzip2, zstd or not at all."""
+    return next((name for name, magic in _MAGICS.items() if re.match(magic, first)), None)
+
+
+def zstd() -> Any:
+    """The module that knows zstd; BackendUnavailable without it."""
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError as error:
+        raise BackendUnavailable(
+            "zstd needs the extra of that name: pip install 'pylog-ipl[zstd]'"
+        ) from error
+    return zstd
+
+
+class Unpacker:
+    """Undoes a compression, CHUNK bytes at a time, one compressed member after the other.
+
+    more     whether `take` has something to do without being fed
+    errors   what `take` raises for damaged data, when all before the damage was given
+    """
+
+    def __init__(self, name: str) -> None:
+        """Raises BackendUnavailable when what undoes it is not installed."""
+        self.errors: tuple[type[Exception], ...] = (EOFError,)
+        if name == "gzip":
+            import zlib
+
+            self._make: Callable[[], Any] = partial(zlib.decompressobj, wbits=31)
+            self.errors += (zlib.error,)
+        elif name == "xz":
+            import lzma
+
+            self._make = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=MEMORY)
+            self.errors += (lzma.LZMAError,)
+        elif name == "bzip2":
+            import bz2
+
+            self._make = bz2.BZ2Decompressor
+            self.errors += (OSError,)
+        else:
+            module = zstd()
+            limit = {module.DecompressionParameter.window_log_max: WINDOW_LOG}
+            self._make = partial(module.ZstdDecompressor, options=limit)
+            self.errors += (module.ZstdError,)
+        self._copies = name == "gzip"
+        self._decoder: Any = None
+        self._input, self._at = b"", 0  # the compressed bytes, and how many of them are fed
+        self._ended = False
+        self._error: Exception | None = None
+        self._kept: list[bytes] = []  # what the member was fed, while that is not much
+        self._fed = self._made = 0  # of the member: bytes in, and out
+        self._remade, self._extra = 0, bytearray()
+        self.more = False
+
+    def feed(self, data: bytes) -> None:
+        """More compressed bytes."""
+        self._input, self._at = self._input[self._at :] + data, 0
+        self.more = True
+
+    def end(self) -> None:
+        """The source has ended; unless a member has, too, `take` raises EOFError in the end."""
+        self._ended, self.more = True, self._decoder is not None or self._error is not None
+
+    def take(self) -> bytes:
+        """Up to CHUNK bytes; none when more compressed bytes are needed, or at an error."""
+        if self._error is not None:
+            raise self._error
+        if self._decoder is None:
+            self._input, self._at = self._input[self._at :].lstrip(b"\0"), 0  # members are padded
+            self.more = bool(self._input)
+            if not self.more:
+                return b""
+            self._decoder = self._make()
+            self._kept, self._fed, self._made = [], 0, 0
+        found = self._take_copying() if self._copies else self._take_keeping()
+        if self._error is not None:
+            self.more = True
+        elif self._decoder is None:  # another member may follow
+            self.more = self._at < len(self._input)
+        elif self._ended and not self.more:
+            self._error, self.more = EOFError("cut off: the file ends within it"), True
+        return found
+
+    def _take_copying(self) -> bytes:
+        decoder, before, data = self._decoder, self._decoder.copy(), self._input[self._at :]
+        try:
+            found: bytes = decoder.decompress(data, CHUNK)
+        except self.errors as error:
+            self._error = error
+            return _up_to_error(before, data, self.errors)
+        self._input, self._at = decoder.unconsumed_tail, 0
+        self.more = bool(self._input) or len(found) == CHUNK
+        self._at_end()
+        return found
+
+    def _take_keeping(self) -> bytes:
+        decoder, parts, size = self._decoder, list[bytes](), 0
+        try:
+            while size < CHUNK and not decoder.eof:
+                data = self._piece() if decoder.needs_input else b""
+                if not data and decoder.needs_input:
+                    break
+                step = STEP if self._fed > KEPT else CHUNK - size
+                found = decoder.decompress(data, step)
+                parts.append(found)
+                size += len(found)
+                self._made += len(found)
+        except self.errors as error:
+            self._error = error
+            if self._kept:
+                parts.append(self._again())
+        self.more = size >= CHUNK
+        self._at_end()
+        return b"".join(parts)
+
+    def _piece(self) -> bytes:
+        """What the member is fed next, the same however the bytes came beyond what is kept."""
+        left, here = KEPT - self._fed, len(self._input) - self._at
+        if left <= 0:
+            self._kept, left = [], PIECE
+            if here < PIECE and not self._ended:
+                return b""
+        piece = self._input[self._at : self._at + left]
+        self._at += len(piece)
+        self._fed += len(piece)
+        if self._fed <= KEPT and piece:
+            self._kept.append(piece)
+        return piece
+
+    def _at_end(self) -> None:
+        """Let go of the decoder if the member has ended: another one may follow."""
+        if self._decoder.eof:
+            self._input = self._decoder.unused_data + self._input[self._at :]
+            self._decoder, self._at = None, 0
+
+    def _again(self) -> bytes:
+        """What the member has beyond that which was made of it, up to the error.
+
+        All but the bytes fed last were dealt with; of those, the byte is found that is in error.
+        """
+        *before, last = self._kept
+        decoder = self._fresh(before)
+        for at in range(len(last)):
+            try:
+                for _ in _parts(decoder, last[at : at + 1], CHUNK):
+                    pass
+            except self.errors:
+                break
+        decoder = self._fresh([*before, last[:at]])
+        found, skip = bytearray(), self._made - self._remade
+        try:
+            for part in _parts(decoder, last[at : at + 1], 1):
+                found += part
+        except self.errors:
+            pass
+        return bytes(self._extra + found[max(0, skip) :])
+
+    def _fresh(self, pieces: list[bytes]) -> Any:
+        """A decoder that has dealt with the pieces; what is new of what it made is `_extra`."""
+        decoder, self._remade, self._extra = self._make(), 0, bytearray()
+        for part in _parts(decoder, b"".join(pieces), CHUNK):
+            self._remade += len(part)
+            self._extra += part[max(0, len(part) - max(0, self._remade - self._made)) :]
+        return decoder
+
+
+def _parts(decoder: Any, data: bytes, size: int) -> Iterator[bytes]:
+    """What the data gives, so many bytes at a time at most."""
+    yield decoder.decompress(data, size)
+    while not (decoder.needs_input or decoder.eof):
+        yield decoder.decompress(b"", size)
+
+
+def _up_to_error(decoder: Any, data: bytes, errors: tuple[type[Exception], ...]) -> bytes:
+    """What zlib makes of the data up to an error: first in pieces, then byte by byte."""
+    found = bytearray()
+    for size in (1024, 1):
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        for piece in pieces:
+            before = decoder.copy() if size > 1 else decoder
+            try:
+                found += decoder.decompress(piece)
+            except errors:
+                decoder, data = before, piece
+                break
+    return bytes(found)
