@@ -227,14 +227,21 @@ def _plan(schema: Any) -> tuple[Plan, bool]:
 
 
 def to_dict(
-    table: Table, data: bytes, start: int, end: int, order: str, base: int
+    table: Table,
+    data: bytes,
+    start: int,
+    end: int,
+    order: str,
+    base: int,
+    flaws: list[DecodeError] | None = None,
 ) -> dict[str, Any]:
     """Attributes as a JSON-ready mapping under the kernel's names.
 
     Numbers stay numbers (text above 2^53), addresses and strings become text, other bytes hex;
     nested attributes nested mappings. An attribute that the table lacks, or that comes again, is
     kept in "unknown" as [number, hex]; padding is not, which is an empty attribute also where a
-    number is due. Raises DecodeError for lengths that do not fit.
+    number is due. Raises DecodeError for lengths that do not fit; with a list of `flaws` only for
+    those of these attributes themselves: others are kept in "unknown" and added to the list.
     """
     found: dict[str, Any] = {}
     for number, at, stop in scan(data, start, end, order, base):
@@ -242,16 +249,22 @@ def to_dict(
         fixed = kind is not None and not isinstance(kind, dict) and kind not in (TEXT, OCTETS)
         if kind is PADDING or (at == stop and fixed):
             continue
-        if kind is None or name in found:
+        try:
+            if kind is None or name in found:
+                found.setdefault("unknown", []).append([number, data[at:stop].hex()])
+            elif isinstance(kind, dict):
+                found[name] = to_dict(kind, data, at, stop, order, base, flaws)
+            elif kind is TEXT:
+                found[name] = text(data[at:stop])
+            elif kind is OCTETS:
+                found[name] = data[at:stop].hex()
+            else:
+                found[name] = _fixed(name, kind, data, at, stop, base)
+        except DecodeError as error:
+            if flaws is None:
+                raise
+            flaws.append(error)
             found.setdefault("unknown", []).append([number, data[at:stop].hex()])
-        elif isinstance(kind, dict):
-            found[name] = to_dict(kind, data, at, stop, order, base)
-        elif kind is TEXT:
-            found[name] = text(data[at:stop])
-        elif kind is OCTETS:
-            found[name] = data[at:stop].hex()
-        else:
-            found[name] = _fixed(name, kind, data, at, stop, base)
     return found
 
 

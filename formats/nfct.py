@@ -11,6 +11,7 @@ from typing import Any
 
 from construct import Int8ub, Int16ub, Int32sb, Int32ub, Int64ub, Struct
 
+from pylog.errors import DecodeError
 from pylog.formats.netlink import (
     IPV4_ADDRESS,
     IPV6_ADDRESS,
@@ -128,13 +129,21 @@ INFO = {0: "ESTABLISHED", 1: "RELATED", 2: "NEW", 3: "ESTABLISHED_REPLY", 4: "RE
 """enum ip_conntrack_info, the value of NFULA_CT_INFO."""
 
 
-def entry(data: bytes, start: int, end: int, order: str, base: int) -> dict[str, Any]:
-    """A conntrack entry as a JSON-ready mapping under the kernel's names; DecodeError.
+def entry(
+    data: bytes,
+    start: int,
+    end: int,
+    order: str,
+    base: int,
+    flaws: list[DecodeError] | None = None,
+) -> dict[str, Any]:
+    """A conntrack entry as a JSON-ready mapping under the kernel's names.
 
+    Raises DecodeError, and adds to `flaws`, as netlink.to_dict.
     CTA_STATUS is a list of the IPS_ names (and one number for bits without a name); the states of
     TCP and SCTP are names.
     """
-    found = to_dict(CTA, data, start, end, order, base)
+    found = to_dict(CTA, data, start, end, order, base, flaws)
     if "CTA_STATUS" in found:
         status = found["CTA_STATUS"]
         bits: list[str | int] = [n for i, n in enumerate(_STATUS) if status >> i & 1]

@@ -517,11 +517,15 @@ class Stream(BaseStream):
         if seq_global is not None:
             extra["NFULA_SEQ_GLOBAL"] = seq_global[0]
         if ct is not None:
+            flaws: list[DecodeError] = []
             try:
-                extra["NFULA_CT"] = nfct.entry(ct, 0, len(ct), self.order, self.base + start)
+                entry = nfct.entry(ct, 0, len(ct), self.order, self.base + start, flaws)
+                extra["NFULA_CT"] = entry
             except DecodeError as error:
-                self.flawed(start, error.field, error.found, error.expected)
+                flaws.append(error)
                 unknown.append((NFULA_CT, ct))
+            for flaw in flaws:
+                self.flawed(start, flaw.field, flaw.found, flaw.expected)
         if ct_info is not None:
             extra["NFULA_CT_INFO"] = nfct.INFO.get(ct_info[0], ct_info[0])
         if unknown:
@@ -572,12 +576,15 @@ class Stream(BaseStream):
     def _vlan(
         self, nested: bytes, at: int, extra: dict[str, Any], unknown: list[tuple[int, bytes]]
     ) -> tuple[Vlan, ...]:
+        flaws: list[DecodeError] = []
+        found: dict[str, Any] = {}
         try:
-            found = to_dict(_VLAN, nested, 0, len(nested), self.order, self.base + at)
+            found = to_dict(_VLAN, nested, 0, len(nested), self.order, self.base + at, flaws)
         except DecodeError as error:
-            self.flawed(at, error.field, error.found, error.expected)
+            flaws.append(error)
             unknown.append((NFULA_VLAN, nested))
-            return ()
+        for flaw in flaws:
+            self.flawed(at, flaw.field, flaw.found, flaw.expected)
         if "unknown" in found:
             extra["NFULA_VLAN"] = found["unknown"]
         if "NFULA_VLAN_TCI" not in found:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import NamedTuple
 
 from pylog.backends import readable
@@ -67,8 +67,13 @@ class Merged(Records):
 
     @property
     def malformed(self) -> int:
-        """Stretches of bytes so far that no record could be made of."""
+        """Damaged places so far, see Reader."""
         return sum(reader.malformed for reader in self._readers)
+
+    @property
+    def flaws(self) -> Counter[str]:
+        """How many values records were read without so far, by field."""
+        return sum((reader.flaws for reader in self._readers), Counter())
 
     @property
     def dropped(self) -> int | None:

@@ -270,7 +270,7 @@ class Reader(Records):
         self._first = 0  # the items before are dealt with
         self._made: list[Record] = []  # of the items from `_first` on, decoded at once, accounted
         self._given = 0  # for; and so many of them were given
-        self._lot = self._ahead = LOT  # to decode at a time at most; and as far as that pays
+        self._lot = self._ahead = LOT  # the latter is less where errors were met
         self._received = self._size = 0  # before those
         if backend.layout is not None and self._layout != backend.layout:
             raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
@@ -705,19 +705,21 @@ class Reader(Records):
 
         message   the first of it
         """
-        numbers = self._losses.numbers()
+        numbers, met = self._losses.numbers(), None
         if numbers is not None:
-            messages = self._messages(min(self._lot, self._ahead))
-            with contextlib.suppress(DecodeError):  # which is told when its turn has come
-                self._stream.records(self._data, messages, self._raw, self._made, numbers)
-            # where messages are bad again and again, each lot would be put together for nothing
-            made = len(self._made)
-            self._ahead = LOT if made == len(messages) > 1 else max(2, 2 * made)
+            ahead = self._messages(min(self._lot, self._ahead))
+            try:
+                self._stream.records(self._data, ahead, self._raw, self._made, numbers)
+            except DecodeError as error:  # which is told when its turn has come
+                met = error
+            self._ahead = min(LOT, 2 * self._ahead) if met is None else 1
             self._losses.follow(numbers)
             if self._made:
                 return None
         flaw = None
         try:
+            if met is not None:
+                raise met
             record = self._stream.record(self._data, message, self._raw)
         except DecodeError as error:
             other = self._decode_otherwise(message)
