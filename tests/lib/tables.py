@@ -36,7 +36,7 @@ def value(record: Any, name: str) -> Any:
         return time_ns if time_ns is None or time_ns < 1 << 63 else None
     if name.endswith("_text"):
         return getattr(record, name.removesuffix("_text"))
-    found = getattr(record, name)
+    found = getattr(record, name, None)  # a loss has no extra of its own
     if name == "extra":
         decoded = json.loads(pylog.to_json(record))
         late = [
