@@ -219,7 +219,10 @@ def test_the_packet_log_is_left_when_others_are_turned_off() -> None:
         (["-f", "/no/such/file"], "cannot open /no/such/file: No such file or directory"),
         (["-f", str(FILTER), "-N", "/no/such/file"], "cannot open /no/such/file"),
         (["-f", str(IPL)], f"{IPL} is a directory; name a file in it"),
-        (["-f", str(samples.FIXTURES / "ORIGINS.md")], "ORIGINS.md: input begins with"),
+        (
+            ["-f", str(samples.FIXTURES / "ORIGINS.md")],
+            "ORIGINS.md: this is text; pylog reads the binary log",
+        ),
         (["-f", str(FILTER), "/no/such/dir/out"], "cannot write /no/such/dir/out: No such file"),
         (["-f", str(FILTER), "-B", str(IPL)], f"cannot write {IPL}: Is a directory"),
         (["-f", str(FILTER), "-C", "/no/such/conf"], "cannot read /no/such/conf: No such file"),
@@ -515,7 +518,8 @@ def test_a_copy_of_nflog_is_a_log_of_ipfilter(tmp_path: Path, call: Call) -> Non
     copy = tmp_path / "copy"
     first = call("-f", SEQ, "-B", copy)
     assert first.returncode == 0
-    assert call("-f", copy).stdout == first.stdout
+    # ipmon expects 0 first, and IPFilter, as this copy, begins with 1
+    assert call("-f", copy).stdout == b"missed 1 ipf log entries: 0 1\n" + first.stdout
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:

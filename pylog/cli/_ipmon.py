@@ -191,7 +191,7 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
         reader = _LogReader(backend, layout=arguments.layout, raw=True)
     except DecodeError as error:
         backend.close()
-        if error.found == "is empty":
+        if str(error.found).endswith("is empty"):
             return None
         raise
     except BaseException:
