@@ -92,11 +92,12 @@ MAXIMUM_LAYOUTS = 64
 """No more layouts are read in one file."""
 
 PASSED_OVER = frozenset((NRB, 7, 8, 9, 10, 0x101, 0x102, *range(0x201, 0x300), 0xBAD, 0x40000BAD))
-"""Registered types of blocks that are not read and may have any size. So may those of local use,
-from LOCAL_USE on. Of any other type a length above MAXIMUM_BLOCK is not believed.
+"""Registered types of blocks that are not read and may have any size. So may those in LOCAL_USE. Of
+any other type a length above MAXIMUM_BLOCK is not believed: half of all random numbers are types of
+local use, and damage must not hide what follows it.
 """
 
-LOCAL_USE = 0x80000000
+LOCAL_USE = range(0x80000000, 0x80010000)
 
 DROPS = {ISB_IFDROP: "isb_ifdrop", ISB_OSDROP: "isb_osdrop"}
 """The counts of an interface's statistics that are losses."""
@@ -251,7 +252,7 @@ class Stream(BaseStream):
                                  f"{BYTE_ORDER_MAGIC:#x}")  # fmt: skip
             order = magic.order
         kind, size = plans(order)["block"].unpack(data, pos)
-        is_long = kind in PASSED_OVER or kind >= LOCAL_USE
+        is_long = kind in PASSED_OVER or kind in LOCAL_USE
         most = 0xFFFFFFFF if is_long else MAXIMUM_BLOCK
         if not 12 <= size <= most:
             raise self.error(pos + 4, "block length", size, f"12 to {most}")
@@ -768,6 +769,11 @@ class Stream(BaseStream):
     def raw(self, data: bytes, message: Message) -> bytes:
         inner: BaseStream = message.origin.stream
         return inner.raw(data, message)
+
+    def complete(self, data: bytes, message: Message) -> bytes:
+        inner: BaseStream = message.origin.stream
+        inner.base = self.base
+        return inner.complete(data, message)
 
 
 _decoder = attrgetter("origin.stream", "origin.interface")

@@ -5,18 +5,23 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
+import sys
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import samples
+import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pylog
-from pylog import LossRecord, outputs
+from pylog import LossRecord, PacketRecord, outputs
+from pylog.ahead import REACH
 from pylog.formats import ipl, nfulnl, pcap_blocks
 from pylog.record import queue_of
 
@@ -131,6 +136,347 @@ def pcap(log: Log, linktype: int, snaplen: int | None, magic: int) -> bytes:
             data += struct.pack("<IHBx", 2, 0x800, 4)
         data += kept
     return data
+
+
+NFULNL = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"in ")], family=2)[16:]
+SECTION = pcap_blocks.section_block()
+INTERFACE = pcap_blocks.interface_block(239)
+PACKET = pcap_blocks.packet_block(NFULNL, START)
+
+
+def numbered(seq: int, time_ns: int = START, interface: int = 0) -> bytes:
+    """A block with a packet of a sequence number."""
+    head: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1}), (12, seq)]
+    packet = nfulnl.log("<", 7, head, family=2)[16:]
+    return pcap_blocks.packet_block(packet, time_ns, interface)
+
+
+def kinds(records: list[pylog.Record]) -> str:
+    """p for each packet, l for each loss."""
+    return "".join("l" if isinstance(record, LossRecord) else "p" for record in records)
+
+
+def lengths(data: bytes) -> list[tuple[int, int]]:
+    """Captured and original length of each packet of a pcapng file that was written here."""
+    found, at, (plan, kind) = [], 0, (pcap_blocks.plans("<")["enhanced packet"], pcap_blocks.EPB)
+    while at < len(data):
+        number, size = struct.unpack_from("<II", data, at)
+        if number == kind:
+            *_, caplen, length = plan.unpack(data, at)
+            found.append((caplen, length))
+        at += size
+    return found
+
+
+# Cut by a snap length
+
+
+def test_a_packet_cut_by_the_snap_length_keeps_its_original_length(tmp_path: Path) -> None:
+    source = CAPTURES / "snaplen-128.pcap"
+    records, _ = read(source.read_bytes())
+    assert lengths(write(records)) == [(128, 280)] * 4
+    for command in (
+        ["read", "--to", "pcapng", "-w", "a.pcapng"],
+        ["read", "--to", "pcapng", "--scrub", "-w", "b.pcapng"],
+        ["replay", "--speed", "max", "--to", "pcapng", "-w", "c.pcapng"],
+    ):
+        target = tmp_path / command[-1]
+        run = subprocess.run(
+            [sys.executable, "-m", "pylog", *command[:-1], target, source], capture_output=True
+        )
+        assert run.returncode == 0, run.stderr
+        assert lengths(target.read_bytes()) == [(128, 280)] * 4, command
+
+
+def test_read_bytes_gives_messages_that_are_complete_in_themselves() -> None:
+    source = CAPTURES / "snaplen-128.pcap"
+    with pylog.open(source) as reader:
+        octets = reader.read_bytes(1 << 16)
+    whole, _ = read(source.read_bytes())
+    again, reader = read(octets)
+    assert kinds(again) == "pppp" and reader.malformed == 0
+    for first, second in zip(whole, again, strict=True):
+        assert isinstance(first, PacketRecord) and isinstance(second, PacketRecord)
+        for name in ("length", "caplen", "payload", "timestamp_ns", "prefix", "saddr", "dport"):
+            assert getattr(first, name) == getattr(second, name)
+
+
+@pytest.mark.parametrize("snaplen", [40, 100, 130, 170, 200])
+@pytest.mark.parametrize("name", ["v5-1-2-lp64le-filter.ipf.bin", "v3435-lp64le-filter.ipf.bin"])
+def test_records_of_ipl_that_were_cut_are_read_as_far_as_they_go(name: str, snaplen: int) -> None:
+    (log,) = logs(samples.FIXTURES / "ipl" / name)
+    whole, _ = read(pcapng([log], [None]))
+    some, reader = read(pcapng([log], [snaplen]))
+    for first, second, packet in zip(whole, some, log.packets, strict=True):
+        if not isinstance(second, PacketRecord):
+            continue  # not even its head is there
+        assert isinstance(first, PacketRecord)
+        assert (first.timestamp_ns, first.rule, first.indev) == (
+            second.timestamp_ns, second.rule, second.indev,
+        )  # fmt: skip
+        assert second.raw == packet[:snaplen]
+        assert (first.payload or b"").startswith(second.payload or b"")
+    if snaplen >= 170:
+        assert "l" not in kinds(some)
+    assert reader.received + reader.malformed == len(log.packets)
+
+
+def test_what_a_snap_length_leaves_of_a_datagram_is_reported() -> None:
+    message = link_header(253, "<", NFULNL) + NFULNL
+    datagram = message + message[16:] * 3
+    data = SECTION + pcap_blocks.interface_block(253)
+    data += pcap_blocks.packet_block(
+        datagram[: len(message)], START, length=len(datagram)
+    ) + pcap_blocks.packet_block(message, START)
+    records, _ = read(data)
+    assert kinds(records) == "plp"
+    assert losses(records)[0].reason == (
+        f"{3 * (len(message) - 16)} bytes of the datagram were not captured"
+    )
+
+
+# Numbers of several machines
+
+
+def test_merged_captures_of_two_hosts_report_no_loss() -> None:
+    records, reader = read((CAPTURES / "mergecap-two-hosts.pcapng").read_bytes())
+    assert kinds(records) == "p" * 10 and reader.dropped == 0
+
+
+def test_logs_that_alternate_in_one_interface_are_reported_once_and_not_counted() -> None:
+    records, reader = read((CAPTURES / "mixed.pcap").read_bytes())
+    assert kinds(records) == "pl" + "p" * 9 and reader.dropped == 0
+    (mixed,) = losses(records)
+    assert mixed.count is None and "mixed" in (mixed.reason or "")
+
+
+@pytest.mark.parametrize("turns", [(1, 1), (3, 1), (50, 7), (200, 1), (1, 400)])
+def test_how_often_each_host_logs_makes_no_difference(turns: tuple[int, int]) -> None:
+    numbers, data = [100, 90_000], SECTION + INTERFACE
+    for _ in range(4):
+        for host in (0, 1):
+            for _ in range(turns[host]):
+                data += numbered(numbers[host])
+                numbers[host] += 1
+    records, reader = read(data)
+    assert [loss.count for loss in losses(records)] == [None] and reader.dropped == 0
+
+
+def test_a_loss_within_one_log_is_still_counted() -> None:
+    data = SECTION + INTERFACE * 2
+    for seq in (1, 2, 5, 6):
+        data += numbered(seq, interface=0) + numbered(seq + 70, interface=1)
+    records, reader = read(data)
+    assert [loss.count for loss in losses(records)] == [2, 2] and reader.dropped == 4
+
+
+def test_a_count_that_was_invented_between_two_logs_is_taken_back() -> None:
+    """The first log goes on too late for the loss not to be reported."""
+    data = SECTION + INTERFACE + numbered(1)
+    data += b"".join(numbered(5000 + i) for i in range(REACH // len(numbered(1)) + 10))
+    data += numbered(2)
+    records, reader = read(data)
+    assert [loss.count for loss in losses(records)] == [4998, None] and reader.dropped == 0
+
+
+@pytest.mark.parametrize("size", [100, 1000, 70_000])
+def test_a_pipe_gives_the_same_as_a_file(size: int) -> None:
+    numbers, data = [100, 90_000], SECTION + INTERFACE
+    for _ in range(300):
+        for host in (0, 1, 1):
+            data += numbered(numbers[host])
+            numbers[host] += 1
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pylog", "read", "--to", "json", "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    out, _ = process.communicate(data)
+    expected = pylog.json_lines(read(data)[0])
+    assert out == expected
+    with pylog.open(Slow(data, size)) as reader:  # type: ignore[arg-type]
+        assert pylog.json_lines(reader) == expected
+
+
+class Slow(io.RawIOBase):
+    """A source that gives a few bytes at a time."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data, self._size = io.BytesIO(data), size
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._data.read(self._size)
+
+
+# Blocks and interfaces of pcapng
+
+
+def test_a_block_with_an_intact_frame_is_stepped_over_whatever_it_holds() -> None:
+    bad = bytearray(PACKET)
+    bad[20:24] = b"\xff\xff\xff\x00"  # a captured length beyond the block
+    options = PACKET[:-4] + b"\4\0\xff\x00" + PACKET[-4:]
+    broken = bytearray(options)
+    broken[4:8] = broken[-4:] = len(options).to_bytes(4, "little")
+    records, reader = read(SECTION + INTERFACE + PACKET + bad + PACKET + broken + PACKET)
+    assert kinds(records) == "plpplp" and reader.malformed == 2
+    damage = losses(records)
+    assert damage[0].size == len(bad) and damage[1].size == 4
+
+
+def test_a_refused_interface_keeps_its_number() -> None:
+    refused = bytearray(pcap_blocks.interface_block(239))
+    refused[18] = 99  # an option that is longer than the block
+    data = SECTION + refused + INTERFACE
+    data += pcap_blocks.packet_block(NFULNL, START, 0) + pcap_blocks.packet_block(NFULNL, START, 1)
+    records, _ = read(data)
+    assert kinds(records) == "llp"
+    assert "interface 0, which was refused" in (losses(records)[1].reason or "")
+    assert records[-1].observed_ns == START
+
+
+@pytest.mark.parametrize("at", [4, 6, -4, -2])
+def test_a_lost_interface_keeps_its_number(at: int) -> None:
+    lost = bytearray(pcap_blocks.interface_block(239))
+    lost[at] ^= 0x7F
+    slow = bytearray(pcap_blocks.interface_block(239))
+    slow[slow.index(b"\x09", 16)] = 9
+    data = SECTION + bytes(lost) + bytes(slow)
+    data += pcap_blocks.packet_block(NFULNL, START, 0) + pcap_blocks.packet_block(NFULNL, START, 1)
+    records, _ = read(data)
+    assert kinds(records) == "llp" and records[-1].observed_ns == START
+
+
+def test_interfaces_after_damage_of_unknown_kind_are_not_believed() -> None:
+    """What was there may have been an interface: then the numbers after it have shifted."""
+    data = SECTION + INTERFACE + PACKET + b"\xee" * 44 + INTERFACE
+    data += pcap_blocks.packet_block(NFULNL, START, 1) + PACKET
+    records, _ = read(data)
+    assert kinds(records) == "pllp"
+
+
+def test_times_of_any_resolution_are_read() -> None:
+    for resolution in (0, 6, 9, 18, 63, 100, 127, 0x80, 0x8A, 0xBF, 0xC0, 0xFF):
+        block = bytearray(INTERFACE)
+        block[block.index(b"\x09\0\x01\0") + 4] = resolution
+        units = (2 if resolution & 0x80 else 10) ** (resolution & 0x7F)
+        ticks = 5 * units if 5 * units < 1 << 64 else (1 << 64) - 1
+        (record,), _ = read(SECTION + bytes(block) + pcap_blocks.packet_block(NFULNL, ticks))
+        assert record.observed_ns == ticks * 10**9 // units
+
+
+def test_sections_of_another_major_version_are_refused() -> None:
+    other = bytearray(SECTION)
+    other[12] = 2
+    with pytest.raises(pylog.DecodeError, match="version_major 2"):
+        read(bytes(other) + INTERFACE + PACKET)
+    good = SECTION + INTERFACE + PACKET
+    records, _ = read(good + bytes(other) + INTERFACE + PACKET + good)
+    assert kinds(records) == "plp"
+    assert losses(records)[0].size == len(other + INTERFACE + PACKET)
+
+
+def test_lengths_that_leave_out_the_padding_are_accepted() -> None:
+    packet = nfulnl.log("<", 7, [(9, b"E" * 22)], family=2)[16:-2]
+    block = bytearray(pcap_blocks.packet_block(packet, START))
+    block[4:8] = block[-4:] = (len(block) - 2).to_bytes(4, "little")
+    records, reader = read(SECTION + INTERFACE + block * 3 + PACKET)
+    assert kinds(records) == "pppp" and reader.malformed == 0
+
+
+@pytest.mark.parametrize("kind", [4, 10, 0xBAD, 0x40000BAD, 0x80000001])
+@pytest.mark.parametrize("size", [40, 17 << 20])
+def test_blocks_that_are_not_read_have_any_size_and_are_not_kept(kind: int, size: int) -> None:
+    frame = struct.pack("<II", kind, size)
+    data = SECTION + INTERFACE + PACKET
+    data += frame + bytes(size - 12) + frame[4:] + PACKET
+    most = 0
+
+    class Counted(Slow):
+        def read(self, size: int = -1) -> bytes:
+            nonlocal most
+            most = max([most, *(len(reader._rest) for reader in held)])
+            return super().read(size)
+
+    held: list[pylog.Reader] = []
+    with pylog.open(Counted(data, 1 << 16), layout="nfulnl-le") as reader:  # type: ignore[arg-type]
+        held.append(reader)
+        assert kinds(list(reader)) == "pp" and reader.malformed == 0
+    assert most < 1 << 17
+    for cut_at in (len(data) - len(PACKET) - 2, len(data) - len(PACKET) - size // 2):
+        assert kinds(read(data[:cut_at])[0]) == "pl"
+
+
+def test_what_interfaces_dropped_in_all_is_one_loss_after_their_last_packet() -> None:
+    def statistics(ifdrop: int, osdrop: int, interface: int = 0) -> bytes:
+        body = struct.pack("<III", interface, 0, 0)
+        for code, count in ((5, ifdrop), (7, osdrop)):
+            body += struct.pack("<HHQ", code, 8, count)
+        size = len(body) + 16
+        return struct.pack("<II", 5, size) + body + bytes(4) + struct.pack("<I", size)
+
+    data = SECTION + INTERFACE + PACKET + statistics(1, 0) + PACKET + statistics(3, 4)
+    records, reader = read(data)
+    assert kinds(records) == "ppl" and reader.dropped == 7 and losses(records)[0].count == 7
+    records, reader = read(data + SECTION + INTERFACE + PACKET + statistics(2, 0))
+    assert kinds(records) == "pplpl" and reader.dropped == 9
+    # a gap in the numbers, and a count in a block, tell of the same losses
+    data = SECTION + INTERFACE + numbered(1) + numbered(4) + statistics(2, 3)
+    records, reader = read(data)
+    assert [loss.count for loss in losses(records)] == [2, 3] and reader.dropped == 5
+    data = SECTION + INTERFACE + pcap_blocks.packet_block(NFULNL, START, dropped=5)
+    assert [r.count for r in losses(read(data + statistics(5, 0))[0])] == [5]
+
+
+# Other link types and files one after the other
+
+
+@pytest.mark.parametrize("linktype", [113, 276])
+def test_cooked_captures_of_other_devices_are_refused(linktype: int) -> None:
+    order = ">HH10xH" if linktype == 113 else ">H6xH10x"
+    numbers = (0, 1, 0x800) if linktype == 113 else (0x800, 1)
+    packet = struct.pack(order, *numbers) + bytes(60)
+    data = pcap_blocks.pcap_header(linktype) + pcap_blocks.pcap_packet(packet, START) * 3
+    with pytest.raises(pylog.DecodeError, match=f"{linktype}"):
+        read(data)
+
+
+def test_any_files_may_follow_each_other() -> None:
+    (log,) = logs(samples.FIXTURES / "nflog/damaged.bin")[:1]
+    parts = [pcapng([log], [None])]
+    parts += [pcap(log, 239, None, magic) for magic in pcap_blocks.PCAP_MAGICS]
+    parts += [pcap(log, linktype, None, pcap_blocks.MAGIC_USEC) for linktype in (113, 253, 276)]
+    count = len(log.packets)
+    for first in parts:
+        for second in parts:
+            records, reader = read(first + second)
+            assert reader.received == 2 * count and reader.malformed == 0 and not losses(records)
+
+
+@pytest.mark.parametrize("dump", sorted(CAPTURES.glob("*.pcap*")), ids=samples.name)
+def test_tables_of_captures_have_the_rows_of_a_reader(dump: Path) -> None:
+    packets, others = tables.streamed(dump.read_bytes()), dump.read_bytes()
+    for kind in ("packet", "loss"):
+        table = pylog.read_table(io.BytesIO(others), kind=kind)
+        assert tables.plain(table) == tables.rows(packets, kind, table.column_names)
+
+
+def test_tables_of_merged_captures_have_the_rows_of_a_reader() -> None:
+    numbers, data = [100, 90_000], SECTION + INTERFACE * 2
+    for turn in range(600):
+        host = turn // 40 % 2
+        skipped = 5 * (turn == 300)
+        numbers[host] += skipped
+        data += numbered(numbers[host], interface=host)
+        numbers[host] += 1
+    data = data + data.replace(struct.pack("<I", 1), struct.pack("<I", 1))
+    for kind in ("packet", "loss"):
+        table = pylog.read_table(io.BytesIO(data), kind=kind)
+        assert tables.plain(table) == tables.rows(tables.streamed(data), kind, table.column_names)
+
+
+# Any of it, by chance
 
 
 SNAPLENS = (None, None, 600, 128, 96, 64, 40, 24)
