@@ -200,6 +200,10 @@ class Copied(msgspec.Struct):
     packets: list[bytes] = []
 
 
+TRIES, RETRY = 3, 256
+"""So many places in damage are tried in all layouts, then one in so many bytes: that takes long."""
+
+
 class Needle(NamedTuple):
     """What a message carries `at` bytes from its start, in at most `size` bytes."""
 
@@ -261,6 +265,7 @@ class Stream(ABC):
         """Whether a record may lack a field whose value makes no sense, see `flawed`."""
         self.changes = False
         """Whether the messages of another layout may follow: `split` looks for them in damage."""
+        self._failed = self._retry = 0  # places in damage where none begin; where to look again
         self.following: list[Stream] = []
         """The streams of another layout that the rest has to be read with. The first is used, the
         others read the same bytes alike. Then `split` has ended before what is theirs."""
@@ -448,24 +453,36 @@ class Stream(ABC):
         may begin where the damage does.
         """
         assert self.damage is not None
-        size, others = len(data), _resuming()[0] if self.changes else []
-        needles = [Needle(self.needle, self.needle_at, self.needle_size), *others]
-        keep = max(needle.at + needle.size - 1 for needle in needles)
+        size, others = len(data), _resuming() if self.changes else []
+        own = Needle(self.needle, self.needle_at, self.needle_size)
+        needles = [own, *(needle for needle, _ in others)]
+        keep = max(needle.at + needle.size for needle in needles) - 1
         nexts = [pos - 1] * len(needles)  # where each is found next; before `pos`: not looked for
         first = pos + (self.base + pos <= self.damage.offset)
         while True:
             for i, needle in enumerate(needles):
                 if nexts[i] < pos:
-                    nexts[i] = needle.find(data, max(pos, first) if i == 0 else pos)
+                    nexts[i] = needle.find(
+                        data, max(pos, first if i == 0 else self._retry - self.base)
+                    )
             at = min(nexts)
-            if at >= size:
-                return size if final else max(pos, size - keep)
+            if final and at >= size:
+                return size
+            if not final and at >= size - keep:  # of another needle there may be too little yet
+                return max(pos, size - keep)
             answer = self.begins(data, at, final) if at == nexts[0] else False
             if answer is False and at in nexts[1:]:
-                following = self._changed(data, at, final)
-                if following is None:
+                ways = {
+                    way for place, (_, way) in zip(nexts[1:], others, strict=True) if place == at
+                }
+                answers = [way(data, at, final, self) for way in ways]
+                if None in answers:
                     return at
-                self.following = following
+                self.following = next(filter(None, answers), [])
+                self._failed += 1
+                if self._failed >= TRIES:
+                    self._retry = self.base + at + RETRY
+                    nexts[1:] = [-1 if n < size else n for n in nexts[1:]]  # anew, from there on
             if answer or self.following:
                 self._close_damage(at, items)
             if self.following:
@@ -474,20 +491,12 @@ class Stream(ABC):
                 return at
             pos = at + 1
 
-    def _changed(self, data: bytes, pos: int, final: bool) -> list[Stream] | None:
-        """As a format module's `resume`, of all formats."""
-        for resume in _resuming()[1]:
-            found = resume(data, pos, final, self)
-            if found is None or found:
-                return found
-        return []
-
     def _close_damage(self, pos: int, items: list[Item]) -> None:
         assert self.damage is not None
         self.damage.size = self.base + pos - self.damage.offset
         if self.damage.size:
             items.append(self.damage)
-        self.damage = None
+        self.damage, self._failed, self._retry = None, 0, 0
         self._steps = -len(items)
 
 
@@ -498,11 +507,14 @@ def cut_off(what: str, need: int, size: int, exact: bool = True) -> str:
 
 
 @cache
-def _resuming() -> tuple[list[Needle], list[Callable[..., list[Stream] | None]]]:
-    """The `resumes` and `resume` of all format modules that have them."""
-    formats = [module for module in modules().values() if hasattr(module, "resumes")]
-    needles = [needle for module in formats for needle in module.resumes()]
-    return needles, [module.resume for module in formats]
+def _resuming() -> list[tuple[Needle, Callable[..., list[Stream] | None]]]:
+    """The `resumes` of all format modules that have them, each with the module's `resume`."""
+    return [
+        (needle, module.resume)
+        for module in modules().values()
+        if hasattr(module, "resumes")
+        for needle in module.resumes()
+    ]
 
 
 class Guess(msgspec.Struct):

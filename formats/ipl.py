@@ -153,6 +153,11 @@ class Stream(BaseStream):
         """What its records may begin with."""
         return list(self._by_magic)
 
+    @property
+    def logs(self) -> list[str]:
+        """The log that each of the magics is of."""
+        return list(self._by_magic.values())
+
     def device_of(self, data: bytes, message: Message) -> str:
         """Which log a record is of: ipf, nat or state."""
         start = message.start
@@ -316,6 +321,15 @@ class _Frame:
         dsize = layout.plan(device).places["ipl_dsize"]
         self._dsize, self._head = slice(dsize.offset, dsize.offset + dsize.size), dsize.offset + 8
         self._order = BYTEORDER[layout.abi.order]
+        self._sizes = {
+            self.stream.magics[i]: (
+                layout.plan(log).size,
+                [layout.plan(log).places[name].offset for name in ("fl_hlen", "fl_plen")]
+                if log == "ipf"
+                else [],
+            )
+            for i, log in enumerate(self.stream.logs)
+        }
         self._magics = tuple(self.stream.magics)
         self._magic_size = len(self._magics[0])
 
@@ -343,7 +357,15 @@ class _Frame:
         head = data[pos : pos + self._head]
         if len(head) < self._head:
             return pos if final else None
-        following = pos + int.from_bytes(head[self._dsize], self._order)
+        dsize = int.from_bytes(head[self._dsize], self._order)
+        following = pos + dsize
+        fixed, lengths = self._sizes[head[: self._magic_size]]
+        if pos + fixed <= size:
+            rest = dsize - fixed
+            for offset in lengths:
+                rest -= data[pos + offset]
+            if rest < 0 or rest & 0xFF or (rest and not lengths):
+                return pos
         if following + self._magic_size <= size and not data.startswith(self._magics, following):
             return pos  # the cheapest way to tell
         while count < ENOUGH:
@@ -375,6 +397,19 @@ def _frames() -> list[_Frame]:
     return list(found.values())
 
 
+@cache
+def _jumps() -> dict[tuple[bytes, int, int, int], list[_Frame]]:
+    """The frames by the letters of the magic and their place, and by that of ipl_dsize."""
+    found: dict[tuple[bytes, int, int, int], list[_Frame]] = {}
+    for frame in _frames():
+        layout, device = frame.stream.layout_value, frame.stream.device
+        letters = b"LPI" if layout.abi.order == "<" else b"IPL"
+        at, dsize = layout.magic(device).index(letters), layout.plan(device).places["ipl_dsize"]
+        key = letters, at, dsize.offset, dsize.offset + dsize.size
+        found.setdefault(key, []).append(frame)
+    return found
+
+
 def resumes() -> list[Needle]:
     """What any record with a magic carries: three letters, and a small number as ipl_dsize."""
     sizes: dict[tuple[bytes, int, bytes], set[bytes]] = {}
@@ -404,7 +439,19 @@ def resume(data: bytes, pos: int, final: bool, before: BaseStream) -> list[BaseS
     what wrote both releases is most often the same machine.
     """
     trials: list[_Trial] = []
-    for frame in _frames():
+    size, likely = len(data), list[_Frame]()
+    for (letters, at, start, stop), frames in _jumps().items():
+        if not data.startswith(letters, pos + at):
+            continue
+        if pos + stop > size:
+            if not final:
+                return None
+            continue
+        order: Any = "little" if letters == b"LPI" else "big"
+        following = pos + at + int.from_bytes(data[pos + start : pos + stop], order)
+        if following + 3 > size or data.startswith(letters, following):
+            likely += frames
+    for frame in likely:
         end = frame.chain(data, pos, final)
         if end is None:
             return None

@@ -175,7 +175,7 @@ def _ipv6_text(address: bytes) -> str:
     return f"{':'.join(words[:best])}::{':'.join(words[best + best_length :])}"
 
 
-addresses: Final = Memo(_address_text, 65536)
+addresses: Final = Memo(_address_text, 65536, 1 << 24)
 """addresses[b] is the text of an IPv4 (4 bytes) or IPv6 (16 bytes) address."""
 
 
@@ -185,7 +185,7 @@ def _address_bytes(text: str) -> bytes:
     return ip_address(text).packed
 
 
-octets = Memo(_address_bytes, 65536)
+octets = Memo(_address_bytes, 65536, 1 << 24)
 """octets[text] is the address again; ValueError for what is none."""
 
 

@@ -62,7 +62,7 @@ def open(
     Live sources are "nflog:GROUP[,GROUP...]" (Linux) and "ipl:DEVICE" (BSD, Solaris, illumos;
     "ipl:" is the system's default device); "./nflog:5" is a file of that name. A file may hold raw
     IPFilter records, netlink messages of NFLOG, pcap or pcapng, each also compressed with gzip,
-    xz or zstd; what it is is found out from its first bytes.
+    xz, bzip2 or zstd; what it is is found out from its first bytes.
 
     layout     "ipl-5.1.2-lp64le" and the like, in place of detection
     on_error   "resync": damage becomes a LossRecord and reading goes on; "strict": DecodeError

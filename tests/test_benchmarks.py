@@ -27,7 +27,7 @@ def rows(topic: str) -> dict[str, list[str]]:
     return {name: rest for name, *rest in cells}
 
 
-@pytest.mark.parametrize("topic", ["start", "decode"])
+@pytest.mark.parametrize("topic", ["start", "decode", "bounds"])
 def test_what_needs_nothing_else_has_figures_in_every_row(topic: str) -> None:
     found = rows(topic)
     assert len(found) >= 5

@@ -18,8 +18,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import msgspec
+
 from pylog.formats import Message, Stream
-from pylog.record import Record
+from pylog.record import PacketRecord, Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +69,7 @@ class Asked(dict[bytes, Record]):
     """The records that `decode` made of messages, by what was asked of them.
 
     It forgets everything when it holds MAXIMUM: whoever sends packets may choose what is asked.
+    Payloads are not kept: they are in the data, and may be long.
     """
 
     def record(self, key: bytes, stream: Stream, data: bytes, message: Message) -> Record:
@@ -75,7 +78,10 @@ class Asked(dict[bytes, Record]):
         if record is None:
             if len(self) >= MAXIMUM:
                 self.clear()
-            record = self[key] = stream.decode(data, message)
+            record = stream.decode(data, message)
+            if isinstance(record, PacketRecord) and record.payload is not None:
+                record = msgspec.structs.replace(record, payload=None)
+            self[key] = record
         return record
 
 

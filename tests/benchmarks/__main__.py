@@ -22,6 +22,7 @@ TOPICS = {
     "bulk": "bulk.table",
     "live": "live.table",
     "loss": "live.overload",
+    "bounds": "bounds.table",
 }
 """Which function makes the table of each topic."""
 
