@@ -141,6 +141,11 @@ def known_layouts() -> list[str]:
     return [LAYOUT]
 
 
+def cut(data: bytes) -> str | None:
+    """None: outside a capture packets are read only if the layout is named."""
+    return None
+
+
 def probe(head: bytes, final: bool) -> list[Guess]:
     """None: outside a capture packets are read only if the layout is named."""
     return []
