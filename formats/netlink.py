@@ -111,7 +111,11 @@ def attributes(table: Table, order: str) -> Construct[Any, Any]:
     """The construct schema of a run of attributes: a list of {nla_type, value}.
 
     An attribute that the table lacks has bytes as its value. The last attribute must be padded.
+    A schema is made once for each table, which is a constant of its module.
     """
+    made = _made.get((id(table), order))
+    if made is not None and made[0] is table:
+        return made[1]
     u16 = Int16ul if order == "<" else Int16ub
     values = {
         number: attributes(kind, order) if isinstance(kind, dict) else kind
@@ -122,7 +126,12 @@ def attributes(table: Table, order: str) -> Construct[Any, Any]:
         "value" / Switch(lambda this: this.nla_type & NLA_TYPE_MASK, values, default=GreedyBytes),
     )
     one = Aligned(4, Prefixed(u16, attribute, includelength=True))
-    return FocusedSeq("found", "found" / GreedyRange(one), Terminated)
+    schema: Construct[Any, Any] = FocusedSeq("found", "found" / GreedyRange(one), Terminated)
+    _made[id(table), order] = table, schema
+    return schema
+
+
+_made: dict[tuple[int, str], tuple[Table, Construct[Any, Any]]] = {}
 
 
 def message(table: Table, order: str) -> Struct:
