@@ -4,8 +4,8 @@
 messages in them: NFLOG 239, NETLINK 253 (or Linux cooked, 113 and 276), IPFILTER 116. A pcapng
 interface of IPFILTER names the layout of its records in if_description. Losses are epb_dropcount
 and, in all, what an interface's statistics say. Packets of other link types and unknown blocks are
-counted in `other`. The blocks themselves are in `formats.pcap_blocks`, the interfaces in
-`formats.pcap_interfaces`.
+counted in `other`. The blocks are in `formats.pcap_blocks`, interfaces in `formats.pcap_interfaces`,
+and what damage is searched for in `formats.pcap_damage`.
 
 A block of pcapng whose length stands at both its ends is stepped over whatever it holds: its
 content costs itself alone. A file may follow another one, where a packet or block could begin.
@@ -13,7 +13,6 @@ content costs itself alone. A file may follow another one, where a packet or blo
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from copy import copy
@@ -52,16 +51,15 @@ from pylog.formats.pcap_blocks import (
     ISB,
     ISB_IFDROP,
     ISB_OSDROP,
+    LOCAL_USE,
     MAGICS,
     MAXIMUM_BLOCK,
     MAXIMUM_OCTETS,
-    MAXIMUM_SNAPLEN,
-    NRB,
     OCTETS,
     OPT_COMMENT,
-    OPT_END,
-    PACKET_OPTIONS,
-    PB,
+    PACKETS,
+    PASSED_OVER,
+    READ,
     SHB,
     SPB,
     Magic,
@@ -70,6 +68,14 @@ from pylog.formats.pcap_blocks import (
     magic_of,
     note,
     plans,
+)
+from pylog.formats.pcap_damage import (
+    FILES,
+    PACKET_NEEDLE,
+    block_needle,
+    file_at,
+    is_cut,
+    packet_needle,
 )
 from pylog.formats.pcap_interfaces import (
     MAXIMUM,
@@ -84,20 +90,8 @@ from pylog.record import Record
 
 LINKTYPES = ()
 
-PACKETS = {EPB: "enhanced packet", PB: "packet", SPB: "simple packet"}
-READ = frozenset((SHB, IDB, ISB, *PACKETS))
-"""The blocks that are read; any other is stepped over."""
-
 MAXIMUM_LAYOUTS = 64
 """No more layouts are read in one file."""
-
-PASSED_OVER = frozenset((NRB, 7, 8, 9, 10, 0x101, 0x102, *range(0x201, 0x300), 0xBAD, 0x40000BAD))
-"""Registered types of blocks that are not read and may have any size. So may those in LOCAL_USE. Of
-any other type a length above MAXIMUM_BLOCK is not believed: half of all random numbers are types of
-local use, and damage must not hide what follows it.
-"""
-
-LOCAL_USE = range(0x80000000, 0x80010000)
 
 DROPS = {ISB_IFDROP: "isb_ifdrop", ISB_OSDROP: "isb_osdrop"}
 """The counts of an interface's statistics that are losses."""
@@ -179,7 +173,7 @@ class Stream(BaseStream):
         if not self.container or data[pos : pos + 4] in MAGICS:
             if pos + MAGIC_SIZE > len(data):
                 return pos + MAGIC_SIZE
-            magic = _file_at(data, pos)
+            magic = file_at(data, pos)
             if magic is not None:
                 is_pcap = magic.container == "pcap"
                 return pos + MAGIC_SIZE if is_pcap else self._measure_block(data, pos)
@@ -211,10 +205,10 @@ class Stream(BaseStream):
             *_, snaplen, network = plans(order)["pcap"].unpack(data, pos)
             interface = Interface(self._declared, network & 0xFFFF, snaplen, units=magic.units)
             self._declare(interface)
-            self.needle = _packet_needle(interface, order, packet.size)
+            self.needle = packet_needle(interface, order, packet.size)
             self.needle_size = packet.size + PACKET_NEEDLE
         else:
-            self.needle, self.needle_size = _needle(order), 4
+            self.needle, self.needle_size = block_needle(order), 4
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
         size = self._packet_size
@@ -222,7 +216,7 @@ class Stream(BaseStream):
             return pos + size
         _, fraction, caplen, *_ = self._packet(data, pos)
         interface = self.interfaces[0]
-        limit = self.longest(interface)
+        limit = interface.longest
         if caplen > limit:
             raise self.error(pos + 8, "caplen", caplen, f"at most {limit}")
         if not caplen and not any(data[pos : pos + size]):
@@ -235,11 +229,6 @@ class Stream(BaseStream):
                     pos + 4, "fraction of a second", fraction, f"below {interface.units}"
                 )
         return end
-
-    @staticmethod
-    def longest(interface: Interface) -> int:
-        """How many bytes a packet of pcap may have."""
-        return min(max(interface.snaplen & 0x7FFFFFFF, MAXIMUM_SNAPLEN), MAXIMUM_BLOCK)
 
     def _measure_block(self, data: bytes, pos: int) -> int:
         if pos + 12 > len(data):
@@ -299,24 +288,11 @@ class Stream(BaseStream):
                 return True
             _, _, caplen, length, *_ = self._packet(data, pos)
             return bool(caplen <= length)
-        plan = plans(self.order)["enhanced packet"]
-        if pos + plan.size > len(data):
-            return True
-        kind, size, _, _, _, caplen, length = plan.unpack(data, pos)
-        at, end = pos + plan.size + (caplen + 3 & ~3), pos + size
-        if kind not in (EPB, PB) or caplen > length or at + 4 > end:
-            return False
-        option = plans(self.order)["option"]
-        while at + option.size <= len(data) and at + 4 < end:
-            code, size = option.unpack(data, at)
-            if code not in PACKET_OPTIONS or (code == OPT_END and at + 8 != end):
-                return False
-            at += option.size + (size + 3 & ~3)
-        return bool(at + 4 <= end)
+        return is_cut(data, pos, self.order)
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
         if data[pos : pos + 4] in MAGICS and (
-            pos + MAGIC_SIZE > len(data) or _file_at(data, pos) is not None
+            pos + MAGIC_SIZE > len(data) or file_at(data, pos) is not None
         ):
             return self._begins_file(data, pos, final)
         if self._is_pcap:
@@ -349,7 +325,7 @@ class Stream(BaseStream):
         if pos + head > size:
             return False if final else None
         _, _, caplen, length, *_ = self._packet(data, pos)
-        start, limit = pos + head, self.longest(interface)
+        start, limit = pos + head, interface.longest
         end = start + caplen
         if not 0 < caplen <= length or caplen > limit:
             return False
@@ -432,7 +408,7 @@ class Stream(BaseStream):
     def _plain_packets(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take packets of pcap."""
         (interface,), unpack, head = self.interfaces, self._packet, self._packet_size
-        limit, units, last = self.longest(interface), interface.units, len(data) - head
+        limit, units, last = interface.longest, interface.units, len(data) - head
         while pos <= last:
             sec, fraction, caplen, length, *_ = unpack(data, pos)
             at = pos + head
@@ -446,7 +422,7 @@ class Stream(BaseStream):
         return pos
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
-        if data[start : start + 4] in MAGICS and (magic := _file_at(data, start)) is not None:
+        if data[start : start + 4] in MAGICS and (magic := file_at(data, start)) is not None:
             self._accept_beginning(magic, data, start, items)
             return
         if self._is_pcap:
@@ -487,7 +463,7 @@ class Stream(BaseStream):
             major = plans(magic.order)["section"].unpack(data, start)[3]
             if major != 1:
                 self._end_section(items)
-                self.interfaces, self.needle, self.needle_size = [], _FILES, 4
+                self.interfaces, self.needle, self.needle_size = [], FILES, 4
                 raise self.error(start + 12, "version_major", major, 1)
         if self.container:
             self._end_section(items)
@@ -778,60 +754,6 @@ class Stream(BaseStream):
 
 _decoder = attrgetter("origin.stream", "origin.interface")
 """What has to be the same for messages to be decoded together."""
-
-
-def _file_at(data: bytes, pos: int) -> Magic | None:
-    """What the file is that begins at `pos`, where MAGIC_SIZE bytes are; None if none does."""
-    magic = magic_of(data[pos : pos + 12])
-    if magic is not None and magic.container == "pcap":
-        major = plans(magic.order)["pcap"].unpack(data, pos)[1]
-        return magic if major == 2 else None
-    return magic
-
-
-PACKET_NEEDLE = 16
-"""How many bytes of a packet the needle of pcap looks at, beside its head."""
-_ATTRIBUTE = (
-    rb"(?:[\x04-\xff]\x00|.[\x01-\xff])[\x00-\x3f][\x00\x40\x80]"
-    rb"|(?:\x00[\x04-\xff]|[\x01-\xff].)[\x00\x40\x80][\x00-\x3f]"
-)
-"""The head of an attribute in either byte order: a length of 4 or more, a low number."""
-_SLL = rb"\x00[\x00-\x07].{12}\x00[\x00-\x1f]"
-"""struct sockaddr_ll, less its address."""
-_BODIES = {
-    239: rb"[\x00-\x0c]\x00..(?:%b)" % _ATTRIBUTE,  # nfgenmsg before it
-    113: _SLL,
-    253: _SLL,
-}
-"""How a packet of pcap begins, by link type."""
-_MAGICS = b"|".join(re.escape(magic) for magic in sorted(MAGICS))
-_FILES = re.compile(_MAGICS)
-
-
-def _small(most: int, order: str) -> bytes:
-    """The pattern of a 32-bit number up to `most`, as far as its two upper bytes tell."""
-    upper, second = most >> 24, 0xFF if most >> 24 else most >> 16
-    first = rb"[\x00-\x%02x]" % upper
-    return (
-        first + rb"[\x00-\x%02x].." % second
-        if order == ">"
-        else (rb"..[\x00-\x%02x]" % second + first)
-    )
-
-
-def _packet_needle(interface: Interface, order: str, head: int) -> re.Pattern[bytes]:
-    """What a packet of pcap looks like: small numbers, and a packet of its link type; or a file."""
-    fraction, caplen = _small(interface.units - 1, order), _small(Stream.longest(interface), order)
-    body = rb".{%d}%b" % (head - 16, _BODIES.get(interface.linktype, b""))
-    packet = rb"....%b(?!\x00{4})%b....%b" % (fraction, caplen, body)
-    return re.compile(rb"%b|%b" % (packet, _MAGICS), re.S)
-
-
-@cache
-def _needle(order: str) -> re.Pattern[bytes]:
-    """What a block or file can be found by after damage: the types of the blocks that are read."""
-    kinds = (kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ))
-    return re.compile(b"|".join((*map(re.escape, kinds), _MAGICS)))
 
 
 @cache

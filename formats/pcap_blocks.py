@@ -45,6 +45,18 @@ MAXIMUM_SNAPLEN = 262144
 MAXIMUM_BLOCK = 1 << 24
 
 SHB, IDB, PB, SPB, NRB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
+PACKETS = {EPB: "enhanced packet", PB: "packet", SPB: "simple packet"}
+READ = frozenset((SHB, IDB, ISB, *PACKETS))
+"""The blocks that are read; any other is stepped over."""
+
+PASSED_OVER = frozenset((NRB, 7, 8, 9, 10, 0x101, 0x102, *range(0x201, 0x300), 0xBAD, 0x40000BAD))
+"""Registered types of blocks that are not read and may have any size. So may those in LOCAL_USE. Of
+any other type a length above MAXIMUM_BLOCK is not believed: half of all random numbers are types of
+local use, and damage must not hide what follows it.
+"""
+
+LOCAL_USE = range(0x80000000, 0x80010000)
+
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
 OPT_END, OPT_COMMENT, IF_NAME, IF_DESCRIPTION = 0, 1, 2, 3
 IF_TSRESOL, IF_TSOFFSET, EPB_DROPCOUNT = 9, 14, 4

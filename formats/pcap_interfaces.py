@@ -17,6 +17,8 @@ from pylog.formats.pcap_blocks import (
     IF_DESCRIPTION,
     IF_TSOFFSET,
     IF_TSRESOL,
+    MAXIMUM_BLOCK,
+    MAXIMUM_SNAPLEN,
     OPT_COMMENT,
     OPT_END,
     note,
@@ -61,6 +63,11 @@ class Interface(msgspec.Struct):
     claimed: int = 0
     reported: int = 0
     refused: str = ""
+
+    @property
+    def longest(self) -> int:
+        """How many bytes a packet of pcap may have."""
+        return min(max(self.snaplen & 0x7FFFFFFF, MAXIMUM_SNAPLEN), MAXIMUM_BLOCK)
 
     def observed_ns(self, ticks: int | None) -> int | None:
         """When a packet was received; None: unknown, or a time that no record can have."""

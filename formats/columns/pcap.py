@@ -251,7 +251,7 @@ def _packets(
     magics = np.array(
         [int.from_bytes(magic, BYTEORDER[stream.order]) for magic in MAGICS], np.uint32
     )
-    longest, last = stream.longest(interface), len(data) - AHEAD
+    longest, last = interface.longest, len(data) - AHEAD
     order = nfulnl.byte_order(data[pos + head.itemsize : pos + head.itemsize + LEAST])
     begun = nlattr_head(order).build(PACKET_HDR)
     begun_at = head.itemsize + Plan(NFGENMSG).size

@@ -1,0 +1,99 @@
+"""What damaged capture files are searched for: the next packet, block or file.
+
+A block of pcapng has a type to search for, and its length at both ends confirms it. A packet of
+pcap has neither: small numbers in its head stand for it, and the way in which packets of its link
+type begin. The patterns find candidates at the speed of `re`; formats.pcap checks these few.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from pylog.formats.pcap_blocks import (
+    EPB,
+    MAGICS,
+    OPT_END,
+    PACKET_OPTIONS,
+    PB,
+    READ,
+    Magic,
+    magic_of,
+    plans,
+)
+from pylog.formats.pcap_interfaces import Interface
+from pylog.formats.plan import BYTEORDER
+
+
+def file_at(data: bytes, pos: int) -> Magic | None:
+    """What the file is that begins at `pos`, where MAGIC_SIZE bytes are; None if none does."""
+    magic = magic_of(data[pos : pos + 12])
+    if magic is not None and magic.container == "pcap":
+        major = plans(magic.order)["pcap"].unpack(data, pos)[1]
+        return magic if major == 2 else None
+    return magic
+
+
+PACKET_NEEDLE = 16
+"""How many bytes of a packet the needle of pcap looks at, beside its head."""
+_ATTRIBUTE = (
+    rb"(?:[\x04-\xff]\x00|.[\x01-\xff])[\x00-\x3f][\x00\x40\x80]"
+    rb"|(?:\x00[\x04-\xff]|[\x01-\xff].)[\x00\x40\x80][\x00-\x3f]"
+)
+"""The head of an attribute in either byte order: a length of 4 or more, a low number."""
+_SLL = rb"\x00[\x00-\x07].{12}\x00[\x00-\x1f]"
+"""struct sockaddr_ll, less its address."""
+_BODIES = {
+    239: rb"[\x00-\x0c]\x00..(?:%b)" % _ATTRIBUTE,  # nfgenmsg before it
+    113: _SLL,
+    253: _SLL,
+}
+"""How a packet of pcap begins, by link type."""
+_MAGICS = b"|".join(re.escape(magic) for magic in sorted(MAGICS))
+FILES = re.compile(_MAGICS)
+
+
+def _small(most: int, order: str) -> bytes:
+    """The pattern of a 32-bit number up to `most`, as far as its two upper bytes tell."""
+    upper, second = most >> 24, 0xFF if most >> 24 else most >> 16
+    first = rb"[\x00-\x%02x]" % upper
+    return (
+        first + rb"[\x00-\x%02x].." % second
+        if order == ">"
+        else (rb"..[\x00-\x%02x]" % second + first)
+    )
+
+
+def packet_needle(interface: Interface, order: str, head: int) -> re.Pattern[bytes]:
+    """What a packet of pcap looks like: small numbers, and a packet of its link type; or a file."""
+    fraction, caplen = _small(interface.units - 1, order), _small(interface.longest, order)
+    body = rb".{%d}%b" % (head - 16, _BODIES.get(interface.linktype, b""))
+    packet = rb"....%b(?!\x00{4})%b....%b" % (fraction, caplen, body)
+    return re.compile(rb"%b|%b" % (packet, _MAGICS), re.S)
+
+
+@cache
+def block_needle(order: str) -> re.Pattern[bytes]:
+    """What a block or file can be found by after damage: the types of the blocks that are read."""
+    kinds = (kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ))
+    return re.compile(b"|".join((*map(re.escape, kinds), _MAGICS)))
+
+
+def is_cut(data: bytes, pos: int, order: str) -> bool:
+    """As Stream.is_cut, for the block of pcapng at `pos`.
+
+    It has room for the packet, and what follows the packet are options.
+    """
+    plan, option = plans(order)["enhanced packet"], plans(order)["option"]
+    if pos + plan.size > len(data):
+        return True
+    kind, size, _, _, _, caplen, length = plan.unpack(data, pos)
+    at, end = pos + plan.size + (caplen + 3 & ~3), pos + size
+    if kind not in (EPB, PB) or caplen > length or at + 4 > end:
+        return False
+    while at + option.size <= len(data) and at + 4 < end:
+        code, size = option.unpack(data, at)
+        if code not in PACKET_OPTIONS or (code == OPT_END and at + 8 != end):
+            return False
+        at += option.size + (size + 3 & ~3)
+    return bool(at + 4 <= end)
