@@ -154,7 +154,7 @@ def link_addresses(record: PacketRecord) -> set[bytes]:
              for text in [record.hwaddr or "", *texts(record.extra or {})]
              if MAC.fullmatch(text)}  # fmt: skip
     header = bytes.fromhex(record.hwheader or "")
-    if len(header) >= 14:
+    if len(header) >= 14 and record.hwtype in (None, 1, 772):
         found |= {header[:6], header[6:12]}
     return {mac for mac in found if any(mac) and not mac[0] & 1}
 
