@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 import pylog
-from pylog.cli._sources import add_source_arguments, ending, lost_text
+from pylog.cli._sources import add_source_arguments, lost_text
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, escape, json_number, queue_of, rfc3339
@@ -96,7 +96,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "dropped": json_number(reader.dropped),
         "uncounted": reader.uncounted,
         "cut_off": reader.cut_off,
-        "end": ending(reader, reader.backend),
+        "end": reader.ending,
         "malformed": reader.malformed,
         "malformed_bytes": lost_bytes,
         "damage": damage,

@@ -59,7 +59,7 @@ class Tally:
     malformed: int = 0
     dropped: int | None = None
     uncounted: int = 0
-    cut_off: int | None = None
+    ending: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
@@ -70,7 +70,7 @@ class Tally:
         if other.dropped is not None:
             self.dropped = (self.dropped or 0) + other.dropped
         self.uncounted += other.uncounted
-        self.cut_off = other.cut_off
+        self.ending = other.ending
         self.counts += other.counts
 
 
@@ -293,7 +293,7 @@ class SplitReader(Bulk):
         """Where it ended."""
         passed = len(self._split.layouts) - 1 - len(self._others)  # layouts that did not fit
         tally = Tally(self.detection.container, self.layout, self.received, self.malformed,
-                      self.dropped, self.uncounted, self.cut_off, self.counts)  # fmt: skip
+                      self.dropped, self.uncounted, self.ending, self.counts)  # fmt: skip
         return End(self.end, self._split.layouts[max(0, passed) :], self._losses, tally)
 
     def close(self) -> None:
