@@ -4,7 +4,7 @@
 messages in them: NFLOG 239, NETLINK 253 (or Linux cooked, 113 and 276), IPFILTER 116. A pcapng
 interface of IPFILTER names the layout of its records in if_description. Losses are epb_dropcount
 and, in all, what an interface's statistics say. Packets of other link types and unknown blocks are
-counted in `other`. The blocks are in `formats.pcap_blocks`, interfaces in `formats.pcap_interfaces`,
+counted in `other`. Blocks are in `formats.pcap_blocks`, interfaces in `formats.pcap_interfaces`,
 and what damage is searched for in `formats.pcap_damage`.
 
 A block of pcapng whose length stands at both its ends is stepped over whatever it holds: its

@@ -384,6 +384,21 @@ class Reader(Records):
         return self._losses.dropped
 
     @property
+    def ending(self) -> str | None:
+        """Where the input is cut off, and what to do, for people; None if it is not cut off."""
+        if self.cut_off is None:
+            return None
+        record = "last" if self.received else "first"
+        text = f"cut off at offset {self.cut_off}, within its {record} record"
+        backend = self.backend
+        compression = getattr(backend, "compression", None)
+        if compression and backend.failure is not None:
+            return f"{text}; the {compression} file is not complete: copy it again"
+        if compression or backend.size is None or backend.deferred:  # it cannot be followed, or is
+            return text
+        return f"{text}; if the file grows, pylog read --follow waits for the rest"
+
+    @property
     def uncounted(self) -> int:
         """Losses so far of an unknown number of records: what was lost is `dropped` and more."""
         return self._losses.uncounted

@@ -16,7 +16,7 @@ import samples
 import pylog
 from pylog import LossRecord
 from pylog.cli import main
-from pylog.cli._sources import ending, lost_text
+from pylog.cli._sources import lost_text
 from pylog.formats import Dropped
 from pylog.ipmon.printer import Printer
 from pylog.losses import Losses
@@ -76,7 +76,7 @@ def test_splits_know_of_the_cut(tmp_path: Path, capfdbinary: Said) -> None:
     path = tmp_path / "grow"
     path.write_bytes(CUTS["netlink"].read_bytes()[:-30])
     ends = [splits.scan(split) for split in splits.settle(splits.plan(path, 3))]
-    assert [end.tally.cut_off is None for end in ends] == [True, True, False]
+    assert [end.tally.ending is None for end in ends] == [True, True, False]
     assert main(["convert", "--jobs", "2", str(path), str(tmp_path / "o.csv")]) == 0
     assert b"within its last record; if the file grows" in capfdbinary.readouterr().err
 
@@ -102,7 +102,7 @@ def test_a_cut_compressed_log_is_a_cut_too(tmp_path: Path, capfdbinary: Said) ->
 def test_a_pipe_that_is_cut_off_cannot_be_followed() -> None:
     with pylog.open(io.BytesIO(FILTER.read_bytes()[:-30])) as reader:
         list(reader)
-    assert str(ending(reader, reader.backend)).endswith("within its last record")
+    assert str(reader.ending).endswith("within its last record")
 
 
 def test_a_capture_cut_within_its_first_packet_says_so(tmp_path: Path, capfdbinary: Said) -> None:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.cli import say
-from pylog.cli._sources import ending, nothing_read, summed_up
+from pylog.cli._sources import nothing_read, summed_up
 from pylog.cli.read import bar
 from pylog.table.files import files, size
 from pylog.table.parallel import Pool, planned, read_batches, write_batches
@@ -52,13 +52,14 @@ class Done:
 
     def told(self, verbose: bool) -> bool:
         """Tell what there is to tell of the logs; whether nothing of one could be read."""
-        if verbose:
-            for name, tally in self._tallies.items():
-                say(summed_up(name, tally.container, tally))
+        unreadable = False
         for name, tally in self._tallies.items():
-            if (text := ending(tally)) is not None:
-                say(f"{name}: {text}")
-        return any([nothing_read(name, tally) for name, tally in self._tallies.items()])
+            if verbose:
+                say(summed_up(name, tally.container, tally))
+            if tally.ending is not None:
+                say(f"{name}: {tally.ending}")
+            unreadable |= nothing_read(name, tally)
+        return unreadable
 
 
 def to_sink(

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import pylog
 from pylog import backends
-from pylog.backends import Backend
 from pylog.cli import say
 from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
@@ -174,7 +173,7 @@ class Counted(Protocol):
     def uncounted(self) -> int: ...
 
     @property
-    def cut_off(self) -> int | None: ...
+    def ending(self) -> str | None: ...
 
     @property
     def layout(self) -> str: ...
@@ -182,8 +181,8 @@ class Counted(Protocol):
 
 def is_unreadable(reader: Reader) -> bool:
     """Whether nothing of what came could be read, which is told, as is a log that is cut off."""
-    if (text := ending(reader, reader.backend)) is not None:
-        say(f"{reader.backend.name}: {text}")
+    if reader.ending is not None:
+        say(f"{reader.backend.name}: {reader.ending}")
     return nothing_read(reader.backend.name, reader)
 
 
@@ -191,26 +190,9 @@ def nothing_read(name: str, counted: Counted) -> bool:
     """Whether nothing of a log could be read, which is told."""
     if not counted.malformed or counted.received:
         return False
-    if counted.cut_off is None:
+    if counted.ending is None:
         say(f"{name}: no record could be read as {counted.layout}")
     return True
-
-
-def ending(counted: Counted, backend: Backend | None = None) -> str | None:
-    """Where a log is cut off, and what to do about it; None for one that is not.
-
-    backend   where it was read from, if that is known
-    """
-    if counted.cut_off is None:
-        return None
-    record = "last" if counted.received else "first"
-    text = f"cut off at offset {counted.cut_off}, within its {record} record"
-    compression = getattr(backend, "compression", None)
-    if backend is not None and compression and backend.failure is not None:
-        return f"{text}; the {compression} file is not complete: copy it again"
-    if compression or (backend is not None and (backend.size is None or backend.deferred)):
-        return text
-    return f"{text}; if the file grows, pylog read --follow waits for the rest"
 
 
 class Stopping:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pylog
 from pylog.cli import answer, answer_json
-from pylog.cli._sources import add_source_arguments, ending, lost_text
+from pylog.cli._sources import add_source_arguments, lost_text
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
@@ -103,7 +103,7 @@ def describe(reader: Reader) -> dict[str, Any]:
         "dropped": reader.dropped,
         "uncounted": reader.uncounted,
         "cut_off": reader.cut_off,
-        "end": ending(reader, reader.backend),
+        "end": reader.ending,
         "malformed": reader.malformed,
         "malformed_bytes": lost_bytes,
         "flaws": dict(reader.flaws),

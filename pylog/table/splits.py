@@ -60,7 +60,7 @@ class Tally:
     malformed: int = 0
     dropped: int | None = None
     uncounted: int = 0
-    cut_off: int | None = None
+    ending: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
@@ -71,7 +71,7 @@ class Tally:
         if other.dropped is not None:
             self.dropped = (self.dropped or 0) + other.dropped
         self.uncounted += other.uncounted
-        self.cut_off = other.cut_off
+        self.ending = other.ending
         self.counts += other.counts
 
 
@@ -294,7 +294,7 @@ class SplitReader(Bulk):
         """Where it ended."""
         layouts = tuple(stream.name for stream in (self._stream, *self._others))
         tally = Tally(self.detection.container, self.layout, self.received, self.malformed,
-                      self.dropped, self.uncounted, self.cut_off, self.counts)  # fmt: skip
+                      self.dropped, self.uncounted, self.ending, self.counts)  # fmt: skip
         return End(self.end, layouts, self._losses, tally)
 
     def close(self) -> None:
