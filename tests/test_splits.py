@@ -307,5 +307,5 @@ def test_what_is_not_there_is_told(path: str) -> None:
 
 def test_an_input_that_is_no_log_is_named(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"no log" * 100)
-    with pytest.raises(DecodeError, match="text: input begins with"):
+    with pytest.raises(DecodeError, match="text: this is text; "):
         plan(tmp_path, 4)
