@@ -2,9 +2,9 @@
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
 messages of NFLOG, pcap or pcapng with link type NFLOG, NETLINK or IPFILTER; each also compressed
-with gzip, xz, bzip2 or zstd. Or it is live: nflog:GROUP[,GROUP...] on Linux, ipl:[DEVICE,...] on BSD,
-Solaris and illumos. Files are read one after the other, with --merge in the order of time; so is
-everything as soon as a live source is among it.
+with gzip, xz, bzip2 or zstd. Or it is live: nflog:GROUP[,GROUP...] on Linux, ipl:[DEVICE,...] on
+BSD, Solaris and illumos. Files are read one after the other, with --merge in the order of time; so
+is everything as soon as a live source is among it.
 """
 
 from __future__ import annotations
