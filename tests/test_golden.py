@@ -51,10 +51,12 @@ class Trickle(io.RawIOBase):
     ids=samples.name,
 )
 def test_records_do_not_depend_on_how_the_bytes_arrive(dump: Path, size: int) -> None:
-    layout = samples.origins()[samples.name(dump)]["layout"]
+    layout: str | None = samples.origins()[samples.name(dump)]["layout"]
     with pylog.open(dump) as reader:
         if reader.detection.container in ("raw", "netlink"):
             layout = reader.detection.layouts[0]
+        if len({record.layout for record in reader}) > 1:
+            layout = None  # a named layout is not changed
     source = Trickle(dump.read_bytes(), size)
     with pylog.open(source, layout=layout) as reader:  # type: ignore[arg-type]
         assert pylog.json_lines(reader) == samples.golden(dump)

@@ -168,7 +168,7 @@ def test_every_way_to_read_a_damaged_file_gives_the_same(name: str, tmp_path: Pa
             with pylog.open(path) as reader:
                 records = list(reader)
         except DecodeError as error:  # a changed block of bzip2 is all changed
-            assert name == "bzip2"
+            assert name == "bzip2" or unpacked(bad, 61) == (b"", True)
             with pytest.raises(DecodeError, match=re.escape(error.reason)):
                 pylog.open(Pieces(bad, 61))  # type: ignore[arg-type]
             with pytest.raises(DecodeError, match=re.escape(error.reason)):
