@@ -56,6 +56,8 @@ MAXIMUM_INTERFACES = 4096
 """No more names of interfaces are kept than this."""
 LONGEST_NAME = 255
 """Nor longer ones: Linux allows 15 bytes (IFNAMSIZ)."""
+NAME_COST, MAXIMUM_NAMES = 100, 1 << 22
+"""What a name takes beside its characters, and what all names of a section may take, in characters."""
 
 
 class Message(msgspec.Struct, gc=False):
@@ -129,13 +131,17 @@ class Interfaces(msgspec.Struct, gc=False):
     """From here on `known` is to have the names `told`, by the numbers of the interfaces.
 
     None takes a name away.
+    forgotten   other names that are taken away before, see NamesKept
     """
 
     known: dict[int, str]
     told: dict[int, str | None]
+    forgotten: list[dict[int, str]] = []
 
     def learn(self) -> None:
         """Let it be so; how many can be known at a time is bounded."""
+        for names in self.forgotten:
+            names.clear()
         if len(self.known) + len(self.told) > MAXIMUM_INTERFACES:
             self.known.clear()
         for number, name in self.told.items():
@@ -143,6 +149,28 @@ class Interfaces(msgspec.Struct, gc=False):
                 self.known[number] = name
             else:
                 self.known.pop(number, None)
+
+
+class NamesKept:
+    """Bounds what the names in all interfaces of a capture's section take together.
+
+    Whoever writes a capture counts as its reader does, so both forget names at the same place.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def add(
+        self, told: dict[int, str | None], known: Iterable[dict[int, str]]
+    ) -> list[dict[int, str]]:
+        """Count more names; the `known` ones that are to be forgotten before they are learned."""
+        names = [name for name in told.values() if name and len(name) <= LONGEST_NAME]
+        size = sum(len(name) + NAME_COST for name in names)
+        self._size += size
+        if self._size <= MAXIMUM_NAMES:
+            return []
+        self._size = size
+        return list(known)
 
 
 class Begun(msgspec.Struct, gc=False):

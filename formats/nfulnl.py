@@ -160,6 +160,7 @@ _BATCH_END = 20
 """Bytes of the NLMSG_DONE that ends a batch: nlmsghdr and nfgenmsg."""
 
 _nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
+_make_nlmsghdr = {order: Plan(nlmsghdr(order)).pack_values for order in "<>"}
 _nlmsg_len = {order: Plan(nlmsghdr(order)).reader(("nlmsg_len",)) for order in "<>"}
 _nfgenmsg = Plan(NFGENMSG).unpack
 _link_headers = {
@@ -415,8 +416,8 @@ class Stream(BaseStream):
         body, origin = data[message.start : message.end], message.origin
         cut = 0 if origin is None else origin.cut
         if origin is not None and origin.linktype == LINKTYPE_NFLOG:
-            head = {"nlmsg_len": 16 + len(body) + cut, "nlmsg_type": NFULNL_MSG_PACKET}
-            body = nlmsghdr(self.order).build(head) + body
+            size = 16 + len(body) + cut
+            body = _make_nlmsghdr[self.order](size, NFULNL_MSG_PACKET, 0, 0, 0) + body
         elif cut:
             cut = self._header(data, message.start)[0] - len(body)
         return body if cut > 0 else body + bytes(-len(body) % 4)

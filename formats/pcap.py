@@ -37,6 +37,7 @@ from pylog.formats import (
     Interfaces,
     Item,
     Message,
+    NamesKept,
     Numbers,
     Reported,
     cut_off,
@@ -70,6 +71,7 @@ from pylog.formats.pcap_blocks import (
     plans,
 )
 from pylog.formats.pcap_damage import (
+    FILE_NEEDLE,
     FILES,
     PACKET_NEEDLE,
     block_needle,
@@ -127,6 +129,7 @@ class Stream(BaseStream):
         """The first bytes of the damage, as many as a block's head has; the last ones so far."""
         self.skipping: tuple[int, int, bytes] | None = None
         """Of a long block that is not read: its offset, its end, and its last bytes so far."""
+        self._names = NamesKept()
         self._inner_layout = inner_layout
         self._named = named
         self._inner: dict[tuple[int, str], BaseStream] = {}
@@ -134,11 +137,9 @@ class Stream(BaseStream):
     def clone(self) -> Stream:
         """Another stream, in the same state, to look ahead with."""
         other = copy(self)
-        other.interfaces = [
-            msgspec.structs.replace(interface, names=dict(interface.names))
-            for interface in self.interfaces
-        ]
+        other.interfaces = [copy(interface) for interface in self.interfaces]
         other.linktypes, other._inner = Counter(), dict(self._inner)
+        other._names = copy(self._names)
         return other
 
     @property
@@ -198,7 +199,7 @@ class Stream(BaseStream):
         order = magic.order
         self.container, self.head, self.order = magic.container, magic.head, order
         self._header = plans(order)["block"].unpack
-        self._unsure, self.interfaces = False, []
+        self._unsure, self.interfaces, self._names = False, [], NamesKept()
         if self._is_pcap:
             packet = plans(order)[magic.head]
             self._packet, self._packet_size = packet.unpack, packet.size
@@ -208,7 +209,7 @@ class Stream(BaseStream):
             self.needle = packet_needle(interface, order, packet.size)
             self.needle_size = packet.size + PACKET_NEEDLE
         else:
-            self.needle, self.needle_size = block_needle(order), 4
+            self.needle, self.needle_size = block_needle(order), FILE_NEEDLE
 
     def _measure_packet(self, data: bytes, pos: int) -> int:
         size = self._packet_size
@@ -463,7 +464,7 @@ class Stream(BaseStream):
             major = plans(magic.order)["section"].unpack(data, start)[3]
             if major != 1:
                 self._end_section(items)
-                self.interfaces, self.needle, self.needle_size = [], FILES, 4
+                self.interfaces, self.needle, self.needle_size = [], FILES, FILE_NEEDLE
                 raise self.error(start + 12, "version_major", major, 1)
         if self.container:
             self._end_section(items)
@@ -606,7 +607,9 @@ class Stream(BaseStream):
                     if found is None:
                         continue
                     if found.interfaces:
-                        items.append(Interfaces(interface.names, found.interfaces))
+                        kept = (other.names for other in self.interfaces)
+                        forgotten = self._names.add(found.interfaces, kept)
+                        items.append(Interfaces(interface.names, found.interfaces, forgotten))
                     if found.lost is None:
                         observed_ns = found.observed if found.observed is not None else observed_ns
                     elif found.source is None:

@@ -11,12 +11,16 @@ import re
 from functools import cache
 
 from pylog.formats.pcap_blocks import (
+    BYTE_ORDER_MAGIC as BOM,
+)
+from pylog.formats.pcap_blocks import (
     EPB,
-    MAGICS,
     OPT_END,
     PACKET_OPTIONS,
     PB,
+    PCAP_MAGICS,
     READ,
+    SHB,
     Magic,
     magic_of,
     plans,
@@ -49,8 +53,13 @@ _BODIES = {
     253: _SLL,
 }
 """How a packet of pcap begins, by link type."""
-_MAGICS = b"|".join(re.escape(magic) for magic in sorted(MAGICS))
-FILES = re.compile(_MAGICS)
+_MAGICS = b"|".join(
+    [re.escape(magic.to_bytes(4, order)) + (2).to_bytes(2, order)
+     for magic in PCAP_MAGICS for order in BYTEORDER.values()]
+    + [SHB.to_bytes(4) + b"....(?:%b|%b)" % (BOM.to_bytes(4, "little"), BOM.to_bytes(4))]
+)  # fmt: skip
+FILES, FILE_NEEDLE = re.compile(_MAGICS, re.S), 12
+"""How a file begins: its magic and its version, or the byte-order magic; and how long that is."""
 
 
 def _small(most: int, order: str) -> bytes:
@@ -74,9 +83,15 @@ def packet_needle(interface: Interface, order: str, head: int) -> re.Pattern[byt
 
 @cache
 def block_needle(order: str) -> re.Pattern[bytes]:
-    """What a block or file can be found by after damage: the types of the blocks that are read."""
-    kinds = (kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ))
-    return re.compile(b"|".join((*map(re.escape, kinds), _MAGICS)))
+    """What a block or file can be found by after damage, FILE_NEEDLE bytes of it: the types of the
+    blocks that are read, with a length that they can have.
+    """
+    kinds = (kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ - {SHB}))
+    length = rb"(?![\x00-\x0b]\x00{3})...[\x00\x01]"  # 12 to MAXIMUM_BLOCK, and some more
+    if order == ">":
+        length = rb"(?!\x00{3}[\x00-\x0b])[\x00\x01]..."
+    blocks = b"(?:%b)%b" % (b"|".join(map(re.escape, kinds)), length)
+    return re.compile(b"%b|%b" % (blocks, _MAGICS), re.S)
 
 
 def is_cut(data: bytes, pos: int, order: str) -> bool:

@@ -2,8 +2,9 @@
 
 A jump in a log's numbers is a loss, or another machine's log that was merged into the same
 interface. Only what follows can tell: if the first log goes on, its records were not lost. So at a
-jump the next REACH bytes are read ahead; each message is decoded for that once at most. Where the
-bytes come from makes no difference, so a file, a pipe and a table give the same answer.
+jump the next REACH bytes are read ahead, by a copy of the stream that stays ahead: each byte is split
+and each message decoded once for it, at most. Where the bytes come from makes no difference, so a
+file, a pipe and a table give the same answer.
 """
 
 from __future__ import annotations
@@ -22,34 +23,59 @@ MOST = 1 << 16
 
 
 class Ahead:
-    """The offsets of the numbers that were seen ahead, by interface and log."""
+    """The offsets of the numbers that were seen ahead, by interface and log.
+
+    seen     offset in the input of the last message that was looked at
+    """
 
     def __init__(self) -> None:
-        self._last: dict[tuple[int, str, int], int] = {}
-        self._seen = -1
-        """Offset in the input up to which messages were looked at."""
+        self._offsets: dict[tuple[int, str, int], list[int]] = {}
+        self._count = 0
+        self.seen = -1
+        self._scout: Stream | None = None
+        self._position = -1  # offset in the input of what it is to be given next
+        self._rest = b""  # of what it was given, not split yet
 
-    def add(self, stream: Stream, data: bytes, items: Iterable[Item], end: int) -> None:
-        """Look at the messages that begin before `end`, an offset in the input.
-
-        items   what the last `split` of the data gave
+    def reached(self, stream: Stream) -> int:
+        """Offset in the input of the first byte that was not split ahead; never within what the
+        stream has split itself.
         """
+        after = stream.base + stream.used
+        if self._scout is None or self._position < after:
+            self._scout, self._rest, self._position = stream.clone(), b"", after
+        return self._position
+
+    def feed(self, more: bytes, final: bool) -> None:
+        """Split what comes after `reached`."""
+        assert self._scout is not None
+        data = self._rest + more
+        self._position += len(more)
+        items = self._scout.split(data, final)
+        self._rest = data[self._scout.used :]
+        self.add(self._scout, data, items)
+
+    def add(self, stream: Stream, data: bytes, items: Iterable[Item]) -> None:
+        """Look at messages that were not looked at yet; `items` are of the data, in order."""
         for item in items:
-            if not isinstance(item, Message) or stream.base + item.start <= self._seen:
+            if not isinstance(item, Message) or stream.base + item.start <= self.seen:
                 continue
-            if stream.base + item.start >= end:
-                break
-            self._seen = stream.base + item.start
+            self.seen = stream.base + item.start
             try:
                 record = stream.decode(data, item)
             except DecodeError:
                 continue
             if record.seq is not None:
                 key = item.origin.interface, queue_of(record), record.seq
-                self._last[key] = self._seen
+                self._offsets.setdefault(key, []).append(self.seen)
+                self._count += 1
 
     def has(self, interface: int, log: str, seq: int, start: int) -> bool:
-        """Whether a number was seen at or after `start`."""
-        if len(self._last) > MOST:
-            self._last = {key: at for key, at in self._last.items() if at >= start}
-        return self._last.get((interface, log, seq), -1) >= start
+        """Whether a number was seen in the REACH bytes from `start` on."""
+        if self._count > MOST:
+            self._offsets = {
+                key: late for key, offsets in self._offsets.items()
+                if (late := [at for at in offsets if at >= start])
+            }  # fmt: skip
+            self._count = sum(map(len, self._offsets.values()))
+        offsets = self._offsets.get((interface, log, seq), ())
+        return any(start <= at < start + REACH for at in offsets)

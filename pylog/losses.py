@@ -87,7 +87,7 @@ class Losses:
         """
         loss = item.loss
         if loss.count is None:
-            self.uncounted += loss.size is None
+            self.uncounted += loss.size is None and loss.reason != MIXED
             return
         self._count(item.interface, loss.count)
         if loss.seq is not None and loss.queue is not None and loss.count < 0x80000000:
@@ -118,6 +118,8 @@ class Losses:
 
     def follow(self, numbers: Numbers) -> None:
         """Records have come in order, and `numbers` are to come next."""
+        if numbers is self._expected:  # they are here already
+            return
         self._expected |= numbers
         for interface, own in numbers.by_interface.items():
             self._expected.of(interface).update(own)
@@ -273,10 +275,10 @@ class Losses:
         interface: int | None = None,
     ) -> LossRecord:  # fmt: skip
         """`count` records were lost before the record; None: nobody knows how many."""
-        if count is None:
-            self.uncounted += 1
-        else:
+        if count is not None:
             self._count(interface, count)
+        elif reason != MIXED:  # it hides losses, but is none
+            self.uncounted += 1
         whole: Any = record  # its times may be text, in the shape for JSON
         return LossRecord(
             source=record.source,

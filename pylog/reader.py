@@ -268,9 +268,10 @@ class Reader(Records):
         self._patience: float | None = None
         self._items: list[Item] = []
         self._first = 0  # the items before are dealt with
+        self._looked_at = 0  # and those before this one looked at ahead
         self._made: list[Record] = []  # of the items from `_first` on, decoded at once, accounted
         self._given = 0  # for; and so many of them were given
-        self._lot = self._ahead = LOT  # the latter is less where errors were met
+        self._lot = self._ahead = LOT  # the latter is less where errors or gaps come often
         self._received = self._size = 0  # before those
         if backend.layout is not None and self._layout != backend.layout:
             raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
@@ -727,7 +728,12 @@ class Reader(Records):
                 self._stream.records(self._data, ahead, self._raw, self._made, numbers)
             except DecodeError as error:  # which is told when its turn has come
                 met = error
-            self._ahead = min(LOT, 2 * self._ahead) if met is None else 1
+            # where errors or gaps come often, a large lot would be gathered for nothing
+            made = len(self._made)
+            if met is not None or made < len(ahead):
+                self._ahead = max(1 if met is not None else 8, 2 * made)
+            else:
+                self._ahead = min(LOT, 2 * self._ahead)
             self._losses.follow(numbers)
             if self._made:
                 return None
@@ -771,12 +777,15 @@ class Reader(Records):
         `pos`, which is in the data.
         """
         stream, ahead = self._stream, self._numbers_ahead
-        start, after = stream.base + pos, stream.base + stream.used
-        ahead.add(stream, self._data, self._items[self._first :], start + REACH)
-        if after < start + REACH:
-            more, final = self._peek(start + REACH - after)
-            clone = stream.clone()
-            ahead.add(clone, more, clone.split(more, final), start + REACH)
+        start, limit = stream.base + pos, stream.base + pos + REACH
+        self._looked_at = max(self._looked_at, self._first)
+        while self._looked_at < len(self._items) and ahead.seen < limit:
+            ahead.add(stream, self._data, self._items[self._looked_at : self._looked_at + LOT])
+            self._looked_at += LOT
+        if (reached := ahead.reached(stream)) < limit:
+            after = stream.base + stream.used
+            more, final = self._peek(limit + REACH - after)
+            ahead.feed(more[reached - after :], final)
         return ahead.has(interface, log, seq, start)
 
     def _peek(self, size: int) -> tuple[bytes, bool]:
@@ -817,7 +826,7 @@ class Reader(Records):
     def _drop_items(self) -> None:
         """Let go of all items."""
         self._settle()
-        self._items, self._first = [], 0
+        self._items, self._first, self._looked_at = [], 0, 0
 
     def _decode_otherwise(self, message: Message) -> Record | None:
         """The record as another layout reads it that agreed on all that detection saw.

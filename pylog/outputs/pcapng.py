@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import pylog
 from pylog import outputs
-from pylog.formats import MAXIMUM_COUNT, Copied, Interfaces, modules
+from pylog.formats import MAXIMUM_COUNT, Copied, Interfaces, NamesKept, modules
 from pylog.formats.pcap_blocks import (
     Note,
     interface_block,
@@ -55,8 +55,8 @@ LOSSES = 64
 """So many losses are kept for the next packet at most, and what they take in bytes is bounded."""
 
 
-MOST_CHAINS = 64
-"""So many logs of one name can be interfaces of their own."""
+MOST_CHAINS, MOST_INTERFACES = 64, 4096
+"""So many interfaces of one log are in a section at most, and so many in all."""
 
 
 @dataclass
@@ -83,6 +83,7 @@ class Output(outputs.Output):
         self._stream = stream
         self._machine = machine
         self._interfaces: list[_Interface] = []
+        self._names = NamesKept()
         self._logs: dict[tuple[str, str, bool], list[_Interface]] = {}
         """The interfaces of each log, the last used one at the end."""
         self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
@@ -243,8 +244,11 @@ class Output(outputs.Output):
                 interfaces.remove(interface)
                 break
         else:
-            if len(interfaces) == MOST_CHAINS:
-                return interfaces[-1]
+            if len(interfaces) == MOST_CHAINS or len(self._interfaces) == MOST_INTERFACES:
+                # in a new section all numbers begin anew
+                self._end_section()
+                self._add(self._section())
+                return self._interface(record, observed)
             module = _formats()[record.source]
             block = interface_block(
                 module.LINKTYPES[0],
@@ -270,7 +274,8 @@ class Output(outputs.Output):
             if interface.names.get(number) != name:
                 found[number] = name
         if found:
-            Interfaces(interface.names, found).learn()  # as whoever reads the file will
+            forgotten = self._names.add(found, (other.names for other in self._interfaces))
+            Interfaces(interface.names, found, forgotten).learn()  # as whoever reads the file will
             self._told.clear()
         return found
 
@@ -298,7 +303,7 @@ class Output(outputs.Output):
             self._write_losses()
         for interface in self._interfaces:
             self._add(self._statistics(interface))
-        self._interfaces = []
+        self._interfaces, self._names = [], NamesKept()
         self._logs = {}
         self._told.clear()
 
