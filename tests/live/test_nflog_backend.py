@@ -253,6 +253,16 @@ def test_what_the_kernel_refuses_becomes_a_sentence(
 
 
 @needs_lab
+def test_the_capability_is_read_from_what_is_in_effect() -> None:
+    code = "from pylog.backends.nflog_proc import has_capability; print(has_capability())"
+    done = run_without_privilege(code)
+    assert done.stdout == "False\n"
+    status = Path("/proc/self/status").read_text()
+    effective = int(re.findall(r"CapEff:\s*(\w+)", status)[0], 16)
+    assert nflog_proc.has_capability() == bool(effective & 1 << netlab.CAP_NET_ADMIN)
+
+
+@needs_lab
 def test_without_pyroute2_a_namespace_gives_the_error_that_any_group_gives(
     namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
