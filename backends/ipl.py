@@ -109,12 +109,15 @@ def _is_device(path: str) -> bool:
         return stat.S_ISCHR(os.stat(path).st_mode)
     except FileNotFoundError as error:
         there = [device for device in DEVICES if os.path.exists(device)]
-        hint = f"there is {' and '.join(there)}" if there else (
-            f"IPFilter is not loaded, or {sys.platform} has none"
-        )  # fmt: skip
+        hint = f"there is {' and '.join(there)}" if there else _absence()
         raise BackendUnavailable(f"there is no {path}: {hint}") from error
     except OSError as error:
         raise BackendError(f"cannot open {path}: {error.strerror}") from error
+
+
+def _absence() -> str:
+    """Why this system has no device of IPFilter."""
+    return "Linux has no IPFilter" if sys.platform == "linux" else "IPFilter is not loaded"
 
 
 class Device(Backend):
@@ -255,6 +258,4 @@ def checks() -> list[Check]:
             except BackendError as error:
                 found.append(Check(False, str(error)))
     default = _ioctls(sys.platform).device
-    return found or [
-        Check(False, f"there is no {default}: IPFilter is not loaded, or {sys.platform} has none")
-    ]
+    return found or [Check(False, f"there is no {default}: {_absence()}")]

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from pylog.errors import BackendError
+from pylog.errors import BackendError, BackendUnavailable
 
 T = TypeVar("T")
+
+NEEDED = "NFLOG needs Linux and the package pyroute2"
 
 
 class Namespace:
@@ -47,13 +49,15 @@ class Namespace:
                 return call()
             except OSError as error:
                 raise BackendError(f"NFLOG: {error.strerror}") from error
+        try:
+            from pyroute2 import netns
+        except ImportError as error:
+            raise BackendUnavailable(NEEDED) from error
         number = self._file.fileno()
         results: list[T] = []
         errors: list[BaseException] = []
 
         def run() -> None:
-            from pyroute2 import netns
-
             try:
                 netns.setns(number)
                 results.append(call())

@@ -30,8 +30,15 @@ from typing import Any
 
 from pylog.backends import HOST_ORDER, Backend, Check, Found
 from pylog.backends.links import Links
-from pylog.backends.netns import Namespace
-from pylog.backends.nflog_proc import STATE_FILE, instances, logger_of, loggers_file, owner_text
+from pylog.backends.netns import NEEDED, Namespace
+from pylog.backends.nflog_proc import (
+    STATE_FILE,
+    has_capability,
+    instances,
+    logger_of,
+    loggers_file,
+    owner_text,
+)
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nfulnl
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
@@ -235,6 +242,8 @@ class Nflog(Backend):
             owner = self._namespace.run(lambda: self._other_listener(group))
             if owner is not None:
                 what = f"{owner} listens to it, and a group has one listener"
+            elif group is not None and has_capability() and not self._instances_known():
+                what = "another process listens to it (only root can see which); use another group"
             else:
                 what = (
                     "it takes CAP_NET_ADMIN over the network namespace: run as root, as a systemd"
@@ -441,7 +450,7 @@ def _socket() -> socket.socket:
     try:
         from pyroute2.netns import create_socket
     except ImportError as error:
-        raise BackendUnavailable("NFLOG needs Linux and the package pyroute2") from error
+        raise BackendUnavailable(NEEDED) from error
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     try:
         made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, nfulnl.NETLINK_NETFILTER)
@@ -515,7 +524,12 @@ def checks() -> list[Check]:
     except BackendError as error:
         found.append(Check(False, str(error)))
     if known is None:
-        found.append(Check(None, f"/proc/{STATE_FILE} cannot be read: no nfnetlink_log?"))
+        why = (
+            " (Permission denied): only root can, so groups in use are not listed"
+            if Path(f"/proc/{STATE_FILE}").exists()
+            else ": no nfnetlink_log?"
+        )
+        found.append(Check(None, f"/proc/{STATE_FILE} cannot be read{why}"))
     for instance in known or ():
         owner = owner_text(instance.portid)
         queued = f"{instance.queued} records queued"

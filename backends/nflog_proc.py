@@ -14,6 +14,9 @@ from pylog.formats.nfulnl import NETLINK_NETFILTER
 
 STATE_FILE = "net/netfilter/nfnetlink_log"
 
+CAP_NET_ADMIN = 12
+"""Its bit in a set of capabilities, linux/capability.h."""
+
 
 class Instance(NamedTuple):
     """A line of /proc/net/netfilter/nfnetlink_log: a group that somebody listens to."""
@@ -35,6 +38,16 @@ def instances() -> list[Instance] | None:
         return None
     rows = [tuple(map(int, line.split())) for line in text.splitlines()]
     return [Instance(*row[:7]) for row in rows if len(row) >= 7]
+
+
+def has_capability() -> bool:
+    """Whether CAP_NET_ADMIN is in effect for the process."""
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    sets = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return bool(int(sets.get("CapEff", "0"), 16) >> CAP_NET_ADMIN & 1)
 
 
 def owner_text(portid: int) -> str:

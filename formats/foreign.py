@@ -21,19 +21,24 @@ SAMPLE = 1 << 14
 LINES = 100
 """How many lines of text are looked at."""
 
-ENOUGH, LEAST = 64, 10
+ENOUGH, LEAST = 64, 3
 """With so many bytes what looks like text is text, whatever follows, or if nothing follows."""
+
+REPEATED = 10
+"""So many equal bytes, if nothing follows, are worth naming."""
 
 
 class Foreign(NamedTuple):
     """What a file is, with its article, and what to do.
 
     certain   it begins with a magic: records that are found inside do not make it a log
+    verb      what joins the name to the file in a sentence, with its subject
     """
 
     name: str
     advice: str
     certain: bool = False
+    verb: str = "this is"
 
 
 _UNPACK = "unpack it first: {} | pylog read -"
@@ -149,9 +154,11 @@ def recognized(head: bytes, final: bool) -> Foreign | None:
         return Foreign("a tar archive", _UNPACK.format("tar -xOf FILE"), True)
     if len(head) < (LEAST if final else ENOUGH):
         return None
-    if (final or len(head) >= HEAD) and head.count(head[:1]) == len(head):
-        what = "zeros" if head[0] == 0 else f"bytes {head[:1].hex()}"
-        return Foreign(f"nothing but {what}", "it was not written, or not copied: copy it again")
+    complete = final or len(head) >= HEAD
+    if complete and len(head) >= REPEATED and head.count(head[:1]) == len(head):
+        what = "zero bytes" if head[0] == 0 else f"bytes {head[:1].hex()}"
+        return Foreign(f"only {what}: it was never written or the copy failed", "copy it again",
+                       verb="the file holds")  # fmt: skip
     text, name = _text_of(head[:SAMPLE])
     if text is None:
         return None

@@ -66,9 +66,11 @@ from pylog.formats.pcap_blocks import (
     Magic,
     Note,
     linktype_text,
+    linktypes_text,
     magic_of,
     note,
     plans,
+    refused_text,
 )
 from pylog.formats.pcap_damage import (
     FILE_NEEDLE,
@@ -805,8 +807,8 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}
     all_foreign = trial.foreign and trial.foreign == trial.linktypes.total()
     if present and (all_foreign or not (known or present.keys() & formats_by_linktype())):
-        expected = " or ".join(linktype_text(t) for t in sorted(formats_by_linktype()))
-        found = " and ".join(linktype_text(t) for t in sorted(present))
+        expected = linktypes_text(formats_by_linktype())
+        found = " and ".join(refused_text(t) for t in sorted(present))
         raise DecodeError("link type", f"this is a capture of link type {found}", expected, 0,
                           advice=f"pylog reads {expected}")  # fmt: skip
     layout, evidence, layouts = None, [], list(trial.layouts)

@@ -34,6 +34,9 @@ LINKTYPE_NAMES = {
     228: "IPV4", 229: "IPV6", 239: "NFLOG", 253: "NETLINK", 276: "LINUX_SLL2",
 }  # fmt: skip
 
+COOKED = (113, 276)
+"""Linux cooked captures: pylog reads those of nlmon, which hold netlink messages."""
+
 MAGIC_USEC, MAGIC_NSEC, MAGIC_MODIFIED = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 PCAP_MAGICS = {
     MAGIC_USEC: ("pcap packet", 10**6),
@@ -289,6 +292,25 @@ def linktype_text(linktype: int) -> str:
     """A link type's number and name, as "239 (NFLOG)"."""
     name = LINKTYPE_NAMES.get(linktype)
     return f"{linktype} ({name})" if name else str(linktype)
+
+
+def linktypes_text(linktypes: Iterable[int]) -> str:
+    """The link types that pylog reads, by name, as "link types 12, 14, 101 (RAW), 239 (NFLOG)"."""
+    numbers: dict[str, list[str]] = {}
+    for linktype in sorted(linktypes):
+        name = "LINUX_SLL of nlmon" if linktype in COOKED else LINKTYPE_NAMES[linktype]
+        numbers.setdefault(name, []).append(str(linktype))
+    return "link types " + ", ".join(
+        f"{(' and ' if len(found) == 2 else ', ').join(found)} ({name})"
+        for name, found in numbers.items()
+    )
+
+
+def refused_text(linktype: int) -> str:
+    """As `linktype_text`, of a capture in which pylog reads nothing."""
+    if linktype in COOKED:
+        return f"{linktype} (LINUX_SLL without netlink messages)"
+    return linktype_text(linktype)
 
 
 # Writing

@@ -98,10 +98,10 @@ def no_log(head: bytes, final: bool) -> DecodeError:
     elif final and (cut := _cut(head)) is not None:
         found, advice = cut, "copy it again, or let pylog read --follow wait if it is being written"
     elif (other := foreign.recognized(head, final)) is not None:
-        found, advice = f"this is {other.name}", other.advice
+        found, advice = f"{other.verb} {other.name}", other.advice
     else:
         few = f"{len(head)} bytes that are" if final and len(head) < 64 else "this is"
-        found = f"{few} no log that pylog recognizes"
+        found = f"{few} not a log that pylog recognizes"
         advice = (
             "if it is one, name its layout with --layout; pylog info -v shows what was looked for"
         )

@@ -14,8 +14,10 @@ class DecodeError(Exception):
     found     what the bytes say
     expected  what the format allows there
     path      the input's name, filled in by the reader
-    advice    what to do, of an input that is no log; its text then has no offset
-    details   how the input was examined, for those who ask (pylog read -v)
+    advice    what to do, of an input that is no log
+    details   how an input that is no log was examined, for those who ask (pylog read -v)
+
+    With advice or details the text is what was found and the advice, without an offset.
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class DecodeError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
-        if self.advice:
-            return f"{where}{self.found}; {self.advice}"
+        if self.advice or self.details:
+            return f"{where}{self.found}" + (f"; {self.advice}" if self.advice else "")
         return f"{where}{self.reason} at offset {self.offset}"
 
 

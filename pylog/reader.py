@@ -309,6 +309,8 @@ class Reader(Records):
                 self._tried = len(self._head)
                 if final or len(self._head) >= HEAD or is_no_log(self._head):
                     error.path = self.backend.name
+                    if not self._head and not self._may_grow:
+                        error.advice = ""
                     if final and self.backend.failure is not None and not self._head:
                         raise self.backend.failure.again(self.backend.name) from error
                     raise
@@ -385,6 +387,13 @@ class Reader(Records):
         return self._losses.dropped
 
     @property
+    def _may_grow(self) -> bool:
+        """Whether the input is a file that could be followed, and is not."""
+        backend = self.backend
+        packed = getattr(backend, "compression", None) is not None
+        return not packed and backend.size is not None and not backend.deferred
+
+    @property
     def ending(self) -> str | None:
         """Where the input is cut off, and what to do, for people; None if it is not cut off."""
         if self.cut_off is None:
@@ -395,7 +404,7 @@ class Reader(Records):
         compression = getattr(backend, "compression", None)
         if compression and backend.failure is not None:
             return f"{text}; the {compression} file is not complete: copy it again"
-        if compression or backend.size is None or backend.deferred:  # it cannot be followed, or is
+        if not self._may_grow:
             return text
         return f"{text}; if the file grows, pylog read --follow waits for the rest"
 

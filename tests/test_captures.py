@@ -438,7 +438,8 @@ def test_cooked_captures_of_other_devices_are_refused(linktype: int) -> None:
     numbers = (0, 1, 0x800) if linktype == 113 else (0x800, 1)
     packet = struct.pack(order, *numbers) + bytes(60)
     data = pcap_blocks.pcap_header(linktype) + pcap_blocks.pcap_packet(packet, START) * 3
-    with pytest.raises(pylog.DecodeError, match=f"{linktype}"):
+    named = rf"link type {linktype} \(LINUX_SLL without netlink messages\); "
+    with pytest.raises(pylog.DecodeError, match=named):
         read(data)
 
 

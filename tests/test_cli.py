@@ -290,3 +290,32 @@ def test_csv_has_a_column_for_every_json_name() -> None:
         for line in samples.golden(dump).splitlines():
             names |= json.loads(line).keys()
     assert names <= set(COLUMNS)
+
+
+def test_a_capture_without_packets_is_named_and_its_losses_are_not_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pylog.cli import main
+    from pylog.formats.pcap_blocks import interface_block, pcap_header, section_block
+
+    log = tmp_path / "log"
+    for data in (pcap_header(239), section_block() + interface_block(239)):
+        log.write_bytes(data)
+        assert main(["read", str(log)]) == 0
+        assert capsys.readouterr() == ("", f"pylog: {log}: no packet in it\n")
+        assert main(["capture", "-w", str(tmp_path / "out"), str(log)]) == 0
+        said = capsys.readouterr().err
+        assert "0 records captured, lost records: cannot be known" in said
+        assert f"pylog: {log}: no packet in it\n" in said
+        assert main(["info", str(log)]) == 0
+        assert "lost records:   cannot be known\n" in capsys.readouterr().out
+        (tmp_path / "out").unlink()
+
+
+def test_one_damaged_place_is_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pylog.cli import main
+
+    log = tmp_path / "log"
+    log.write_bytes((samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin").read_bytes()[:-8])
+    assert main(["info", str(log)]) == 0
+    assert "damage:         1 place, " in capsys.readouterr().out

@@ -195,7 +195,7 @@ def hang_up(process: Process) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the device of that system")
 def test_without_ipfilter_and_options_it_is_said_what_to_name() -> None:
     said = failed(ipmon(), 1)
-    assert said.startswith("pylog: there is no /dev/ipl: IPFilter is not loaded")
+    assert said.startswith("pylog: there is no /dev/ipl: Linux has no IPFilter")
     assert "-f, -N and -S name files, -f also nflog:GROUP" in said
 
 

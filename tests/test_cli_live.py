@@ -179,10 +179,10 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["read", "nflog"], "what is no file is nflog:GROUP or ipl:DEVICE"),
-        (["read", "foo:5"], "what is no file is nflog:GROUP or ipl:DEVICE"),
+        (["read", "nflog"], "a live source is written nflog:GROUP or ipl:DEVICE"),
+        (["read", "foo:5"], "a live source is written nflog:GROUP or ipl:DEVICE"),
         (["read", "ipl:/dev/null"], "it is no log device of IPFilter"),
-        (["read", "ipl:"], "there is no /dev/ipl: IPFilter is not loaded"),
+        (["read", "ipl:"], "there is no /dev/ipl: Linux has no IPFilter"),
         (["info", "ipl:/dev/null"], "has no end to read to"),
         (["doctor", "foo"], "'foo' is none of capture, ipl, nflog"),
         (["read", str(FILTER), "--qthresh", "5"], "no source here has an option qthresh"),

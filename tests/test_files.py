@@ -262,6 +262,13 @@ def test_the_count_of_a_capture_is_what_the_disk_holds(
     assert total > 0
 
 
+def test_a_conversion_that_made_no_file_says_only_why(tmp_path: Path) -> None:
+    out = tmp_path / "missing" / "out.jsonl"
+    done = run("convert", samples.FIXTURES / "nflog/seq.bin", out)
+    assert done.returncode == 1
+    assert done.stderr.decode() == f"pylog: cannot write {out}: No such file or directory\n"
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_conversion_to_a_full_disk_leaves_nothing(small: Path, long: Path, ending: str) -> None:
     out = small / f"out{ending}"

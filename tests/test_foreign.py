@@ -29,7 +29,8 @@ def error_of(data: bytes) -> str:
     """What is said of a file of those bytes."""
     with pytest.raises(DecodeError) as caught:
         pylog.open(io.BytesIO(data))
-    assert "\n" not in str(caught.value) and caught.value.advice
+    assert "\n" not in str(caught.value)
+    assert caught.value.advice or caught.value.details
     return str(caught.value).partition(": ")[2]
 
 
@@ -157,10 +158,32 @@ def test_an_sqlite_database_is_named(tmp_path: Path) -> None:
 
 
 def test_zeros_and_nothing_are_named() -> None:
-    assert error_of(bytes(5000)).startswith("this is nothing but zeros; ")
-    assert error_of(b"\xff" * 70000).startswith("this is nothing but bytes ff; ")
-    assert error_of(b"").startswith("the input is empty; ")
-    assert error_of(gzip.compress(b"")).startswith("the input is empty; ")
+    never = "it was never written or the copy failed; copy it again"
+    assert error_of(bytes(5000)) == f"the file holds only zero bytes: {never}"
+    assert error_of(b"\xff" * 70000) == f"the file holds only bytes ff: {never}"
+    assert error_of(b"") == error_of(gzip.compress(b"")) == "the input is empty"
+
+
+def test_only_an_empty_file_is_said_to_be_one_that_can_be_followed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"")
+    with pytest.raises(DecodeError) as caught:
+        pylog.open(path)
+    waits = "pylog read --follow waits for the first record"
+    assert str(caught.value) == f"{path}: the input is empty; {waits}"
+    path.write_bytes(gzip.compress(b""))
+    with pytest.raises(DecodeError) as caught:
+        pylog.open(path)
+    assert str(caught.value) == f"{path}: the input is empty"
+
+
+@pytest.mark.parametrize("data", [b"abc", b"hi\n", b"ok, no"])
+def test_a_few_bytes_of_text_are_named_as_text(data: bytes) -> None:
+    assert error_of(data) == "this is text; pylog reads the binary log of a firewall"
+
+
+def test_a_few_bytes_of_nothing_recognized_are_not_a_log() -> None:
+    assert error_of(b"\xfe\x01\x80\x02").startswith("4 bytes that are not a log that pylog")
 
 
 @pytest.mark.parametrize("linktype", [1, 117])

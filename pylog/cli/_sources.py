@@ -183,6 +183,10 @@ def is_unreadable(reader: Reader) -> bool:
     """Whether nothing of what came could be read, which is told, as is a log that is cut off."""
     if reader.ending is not None:
         say(f"{reader.backend.name}: {reader.ending}")
+    detection = reader.detection
+    in_capture = detection.container in ("pcap", "pcapng")
+    if in_capture and not (reader.received or reader.malformed or detection.layouts):
+        say(f"{reader.backend.name}: no packet in it")
     return nothing_read(reader.backend.name, reader)
 
 

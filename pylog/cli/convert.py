@@ -129,6 +129,9 @@ def beside(out: str, force: bool) -> Iterator[str]:
     try:
         try:
             create(path, like=out)
+        except OSError as error:
+            raise BackendError(f"cannot write {out}: {error.strerror or error}") from error
+        try:
             yield path
             if not os.path.exists(path):
                 return

@@ -164,7 +164,8 @@ def _ipfilter(name: str) -> dict[str, str] | None:
 
 def _text(found: dict[str, Any], end: str | None) -> list[str]:
     """The description as lines for a person; `end` says where it is cut off."""
-    damage = f"{found['malformed']} places, {found['malformed_bytes']} bytes"
+    places = "1 place" if found["malformed"] == 1 else f"{found['malformed']} places"
+    damage = f"{places}, {found['malformed_bytes']} bytes"
     container = found["container"]
     if found["compression"]:
         container += f", compressed with {found['compression']}"

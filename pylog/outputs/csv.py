@@ -27,7 +27,7 @@ from pylog.record import JSON_NAMES, Fragment, Record, escape, escape_json, json
 
 OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
-           " formula: what begins with = + - @, a tab or CR, and is no number"),
+           " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
 )  # fmt: skip
 
 COLUMNS = (

@@ -18,7 +18,7 @@ import netlab
 import pytest
 
 import pylog
-from pylog import BackendError, LossRecord, PacketRecord
+from pylog import BackendError, BackendUnavailable, LossRecord, PacketRecord
 from pylog.backends import nflog, nflog_proc
 from pylog.formats import nfulnl
 
@@ -236,7 +236,7 @@ def test_conntrack_is_given_or_its_lack_is_named(namespace: netlab.Namespace) ->
     [
         (errno.EINVAL, "this kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"),
         (524, "does not know the command (ENOTSUPP 524)"),
-        (errno.EPERM, "it takes CAP_NET_ADMIN"),
+        (errno.EPERM, "another process listens to it (only root can see which); use another group"),
         (errno.ENOMEM, "Cannot allocate memory (errno 12)"),
     ],
 )
@@ -250,6 +250,37 @@ def test_what_the_kernel_refuses_becomes_a_sentence(
     assert str(caught.value).startswith("cannot bind NFLOG group 5: ")
     assert said in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
+
+
+@needs_lab
+def test_the_capability_is_read_from_what_is_in_effect() -> None:
+    code = "from pylog.backends.nflog_proc import has_capability; print(has_capability())"
+    done = run_without_privilege(code)
+    assert done.stdout == "False\n"
+    status = Path("/proc/self/status").read_text()
+    effective = int(re.findall(r"CapEff:\s*(\w+)", status)[0], 16)
+    assert nflog_proc.has_capability() == bool(effective & 1 << netlab.CAP_NET_ADMIN)
+
+
+@needs_lab
+def test_without_pyroute2_a_namespace_gives_the_error_that_any_group_gives(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pyroute2", "pyroute2.netns"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for netns in (None, namespace.name):
+        with pytest.raises(BackendUnavailable, match="needs Linux and the package pyroute2"):
+            pylog.open("nflog:5", netns=netns)
+
+
+@needs_lab
+def test_doctor_says_that_only_root_can_list_the_groups_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nflog, "instances", lambda: None)
+    remarks = [check.text for check in nflog.checks()]
+    why = "(Permission denied): only root can, so groups in use are not listed"
+    assert any(why in remark for remark in remarks)
 
 
 @needs_lab
