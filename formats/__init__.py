@@ -57,7 +57,7 @@ MAXIMUM_INTERFACES = 4096
 LONGEST_NAME = 255
 """Nor longer ones: Linux allows 15 bytes (IFNAMSIZ)."""
 NAME_COST, MAXIMUM_NAMES = 100, 1 << 22
-"""What a name takes beside its characters, and what all names of a section may take, in characters."""
+"""What a name takes beside its characters; and all names of a section together, in characters."""
 
 
 class Message(msgspec.Struct, gc=False):

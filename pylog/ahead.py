@@ -2,9 +2,9 @@
 
 A jump in a log's numbers is a loss, or another machine's log that was merged into the same
 interface. Only what follows can tell: if the first log goes on, its records were not lost. So at a
-jump the next REACH bytes are read ahead, by a copy of the stream that stays ahead: each byte is split
-and each message decoded once for it, at most. Where the bytes come from makes no difference, so a
-file, a pipe and a table give the same answer.
+jump the next REACH bytes are read ahead, by a copy of the stream that stays ahead of it. Each byte
+is split, and each message decoded, at most once for that. Where the bytes come from makes no
+difference: a file, a pipe and a table give the same answer.
 """
 
 from __future__ import annotations
