@@ -298,6 +298,11 @@ class Stream(ABC):
         """The streams of another layout that the rest has to be read with. The first is used, the
         others read the same bytes alike. Then `split` has ended before what is theirs."""
 
+    @property
+    def magics(self) -> list[bytes]:
+        """What messages begin with, each with one of these; none if they have no magic."""
+        return []
+
     def clone(self) -> Stream:
         """Another stream in the same state, to look ahead with."""
         raise TypeError(f"{self.source} is not looked ahead in")

@@ -208,7 +208,9 @@ class Stream(BaseStream):
             *_, snaplen, network = plans(order)["pcap"].unpack(data, pos)
             interface = Interface(self._declared, network & 0xFFFF, snaplen, units=magic.units)
             self._declare(interface)
-            self.needle = packet_needle(interface, order, packet.size)
+            module = formats_by_linktype().get(interface.linktype)
+            inner = None if module is None else self.named_stream(module, interface)
+            self.needle = packet_needle(interface, order, packet.size, inner)
             self.needle_size = packet.size + PACKET_NEEDLE
         else:
             self.needle, self.needle_size = block_needle(order), FILE_NEEDLE

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from pylog.formats import Stream
 from pylog.formats.pcap_blocks import (
     BYTE_ORDER_MAGIC as BOM,
 )
@@ -45,8 +46,8 @@ _ATTRIBUTE = (
     rb"|(?:\x00[\x04-\xff]|[\x01-\xff].)[\x00\x40\x80][\x00-\x3f]"
 )
 """The head of an attribute in either byte order: a length of 4 or more, a low number."""
-_SLL = rb"\x00[\x00-\x07].{12}\x00[\x00-\x1f]"
-"""struct sockaddr_ll, less its address."""
+_SLL = rb"\x00[\x00-\x07]\x03\x38.{10}\x00[\x00-\x1f]"
+"""struct sockaddr_ll of ARPHRD_NETLINK, less its address."""
 _BODIES = {
     239: rb"[\x00-\x0c]\x00..(?:%b)" % _ATTRIBUTE,  # nfgenmsg before it
     113: _SLL,
@@ -73,10 +74,17 @@ def _small(most: int, order: str) -> bytes:
     )
 
 
-def packet_needle(interface: Interface, order: str, head: int) -> re.Pattern[bytes]:
-    """What a packet of pcap looks like: small numbers, and a packet of its link type; or a file."""
+def packet_needle(
+    interface: Interface, order: str, head: int, stream: Stream | None
+) -> re.Pattern[bytes]:
+    """What a packet of pcap looks like: small numbers, and a packet of its link type; or a file.
+
+    stream   of the packets' format, if their layout is known
+    """
     fraction, caplen = _small(interface.units - 1, order), _small(interface.longest, order)
-    body = rb".{%d}%b" % (head - 16, _BODIES.get(interface.linktype, b""))
+    magics = [] if stream is None else stream.magics
+    default = b"(?:%b)" % b"|".join(map(re.escape, magics))
+    body = rb".{%d}%b" % (head - 16, _BODIES.get(interface.linktype, default))
     packet = rb"....%b(?!\x00{4})%b....%b" % (fraction, caplen, body)
     return re.compile(rb"%b|%b" % (packet, _MAGICS), re.S)
 
