@@ -23,7 +23,7 @@ from construct import (
     Struct,
 )
 
-from pylog.formats import MAXIMUM_COUNT
+from pylog.formats import LONGEST_NAME, MAXIMUM_COUNT
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS, LossRecord
 
@@ -76,7 +76,7 @@ MAXIMUM_TICKS = 2**64 - 1
 """The last time of a block, in nanoseconds since 1970: 2554-07-21T23:34:33.709551615Z."""
 MAXIMUM_OPTION = 2**16 - 1
 """How many bytes the value of an option can have."""
-MAXIMUM_NAME, MAXIMUM_REASON, NAMES, OCTETS = 512, 6000, 20, 8000
+MAXIMUM_NAME, MAXIMUM_REASON, NAMES, OCTETS = LONGEST_NAME, 6000, 20, 8000
 """How much a note holds: characters of a name and of a reason, names, and bytes of damage. JSON
 makes at most 6 bytes of a character, so that a note fits into an option."""
 MAXIMUM_OCTETS = 1 << 18
@@ -196,12 +196,16 @@ def loss_notes(loss: LossRecord, interface: int | None = None) -> Iterator[Note]
 
 
 def name_notes(names: dict[int, str | None]) -> Iterator[Note]:
-    """The notes of interfaces' names, as many as it takes; what is too long is shortened."""
+    """The notes of interfaces' names, which `short_name` made; as many as it takes."""
     numbers = list(names)
     for at in range(0, len(numbers), NAMES):
         some = {number: names[number] for number in numbers[at : at + NAMES]}
-        yield Note(interfaces={number: None if name is None else _shortened(name, MAXIMUM_NAME)
-                               for number, name in some.items()})  # fmt: skip
+        yield Note(interfaces=some)
+
+
+def short_name(name: str) -> str:
+    """A name as a note holds it."""
+    return _shortened(name, MAXIMUM_NAME)
 
 
 def _shortened(text: str, most: int) -> str:

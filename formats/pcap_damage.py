@@ -57,7 +57,8 @@ _BODIES = {
 _MAGICS = b"|".join(
     [re.escape(magic.to_bytes(4, order)) + (2).to_bytes(2, order)
      for magic in PCAP_MAGICS for order in BYTEORDER.values()]
-    + [SHB.to_bytes(4) + b"....(?:%b|%b)" % (BOM.to_bytes(4, "little"), BOM.to_bytes(4))]
+    + [re.escape(SHB.to_bytes(4)) + b"...." + re.escape(BOM.to_bytes(4, order))
+       for order in BYTEORDER.values()]
 )  # fmt: skip
 FILES, FILE_NEEDLE = re.compile(_MAGICS, re.S), 12
 """How a file begins: its magic and its version, or the byte-order magic; and how long that is."""

@@ -36,6 +36,7 @@ from pylog.formats.pcap_blocks import (
     packet_block,
     packet_blocks,
     section_block,
+    short_name,
     statistics_block,
     ticks,
 )
@@ -270,7 +271,7 @@ class Output(outputs.Output):
         found: dict[int, str | None] = {}
         for field_name, number in sorted(numbers.items()):
             value = getattr(record, field_name)
-            name = value if isinstance(value, str) else None
+            name = short_name(value) if isinstance(value, str) else None
             if interface.names.get(number) != name:
                 found[number] = name
         if found:
