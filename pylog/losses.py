@@ -9,9 +9,8 @@ has settled it, or the end has come.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from pylog.formats import MAXIMUM_COUNT, Dropped, DroppedInAll, Numbers, Reported
 from pylog.record import LossRecord, Record, queue_of
@@ -23,14 +22,15 @@ MOST_CHAINS = 64
 """So many numbers of a log are remembered at which a chain of numbers was left."""
 
 
-class _Chains(msgspec.Struct):
+@dataclass
+class _Chains:
     """Where the numbers of one log in one interface of a capture were left, and how.
 
     left    the number that was to come next there -> how many records were then reported lost
     mixed   whether several chains alternate: then no number can tell of a loss
     """
 
-    left: dict[int, int] = {}
+    left: dict[int, int] = field(default_factory=dict)
     mixed: bool = False
 
 
