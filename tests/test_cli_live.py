@@ -57,10 +57,11 @@ def test_a_file_that_may_not_grow_holds_whole_blocks(tmp_path: Path) -> None:
                           capture_output=True, text=True, timeout=60)  # fmt: skip
     assert done.returncode == 1 and f"cannot write {path}: File too large" in done.stderr
     assert "records captured" in done.stderr
-    assert path.stat().st_size == 100_000
-    found = records(path)
-    packets = [record for record in found if isinstance(record, pylog.PacketRecord)]
+    assert 50_000 < path.stat().st_size <= 100_000
+    packets = records(path)
+    assert all(isinstance(record, pylog.PacketRecord) for record in packets)
     assert [record.seq for record in packets] == list(range(len(packets))) and len(packets) > 100
+    assert f"{len(packets)} records captured" in done.stderr
 
 
 def test_the_reader_of_a_fifo_that_goes_away_is_an_error(tmp_path: Path) -> None:

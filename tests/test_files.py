@@ -69,7 +69,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize(
     ("ending", "umask"),
-    zip(ENDINGS, [0o077, 0o027, 0o002, 0o077, 0o027, 0o077, 0o007], strict=True),
+    list(zip(ENDINGS, [0o077, 0o027, 0o002, 0o077, 0o027, 0o077, 0o007], strict=True)),
 )
 def test_a_file_has_its_permissions_before_there_is_a_byte_in_it(
     tmp_path: Path, seen: list[int], ending: str, umask: int

@@ -129,14 +129,18 @@ def test_a_device_gives_the_records_that_its_dump_has(
         whole = [r for r in reader if not isinstance(r, LossRecord) and queue_of(r) == log]
     raw = records_of(path, layout, log)
     assert len(raw) == len(whole) > 0
+    # a state log alone does not tell that its TCP states have illumos' numbers
+    named = layout if log == "state" and "illumos" in layout else None
     with Device(layout, log, size=EVERYTHING) as device, caplog.at_level(logging.WARNING, "pylog"):
         for record in raw:
             assert device.keep(record)
-        with device.open() as reader:
+        with device.open(layout=named) as reader:
             reader.stop()
             live = list(reader)
     assert [shape(record) for record in live] == [shape(record) for record in whole]
     assert all(r.offset is None and r.observed_ns is not None for r in live)
+    if named is not None:
+        return
     # one log alone may have several names, and the whole dump's is one of them
     names = [name.partition(":")[0] for name in reader.detection.layouts]
     assert {record.layout for record in whole} <= set(names)

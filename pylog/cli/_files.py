@@ -49,11 +49,14 @@ class Written:
     records   how many are in it
     """
 
-    def __init__(self, name: str, stream: BinaryIO | None, own: bool) -> None:
+    def __init__(
+        self, name: str, stream: BinaryIO | None, own: bool, *, keep_pipe: bool = False
+    ) -> None:
         """`own`: the file is the command's, which may cut it back; else it is standard output.
 
-        Without a stream the caller flushes.
+        Without a stream the caller flushes. `keep_pipe`: a FIFO that nobody reads is an error.
         """
+        self._keep_pipe = keep_pipe
         self._name, self._stream = name, stream
         self.records = 0
         self._failed = False
@@ -85,9 +88,9 @@ class Written:
         """
         try:
             yield
-        except BrokenPipeError:
-            raise
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and not self._keep_pipe:
+                raise
             self._give_up()
             least = "" if self._size is not None or not self.records else "at least "
             raise BackendError(

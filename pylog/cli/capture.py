@@ -100,6 +100,10 @@ def _seconds(text: str) -> float:
     return _scaled(text, TIMES, "time")
 
 
+SURE = 128
+"""After so many records what was written is brought to the file, and counts."""
+
+
 class Files:
     """The file that is being written, and those after it; BackendError when that cannot be done.
 
@@ -142,7 +146,7 @@ class Files:
         if self._output is None:
             self._open()
         assert self._output is not None and self._written is not None
-        records = 0
+        records = counted = 0
         with self._written.told():
             for item in batch:
                 if isinstance(item, Copied):
@@ -151,7 +155,12 @@ class Files:
                 else:
                     self._output.write(item)
                     records += not isinstance(item, LossRecord)
-        self._unflushed += records
+                if records - counted >= SURE:  # a disk that fills up costs no more than these
+                    self._unflushed += records - counted
+                    counted = records
+                    self._output.flush()
+                    self._confirm(self._written)
+        self._unflushed += records - counted
         return records
 
     def flush(self) -> None:
@@ -213,7 +222,8 @@ class Files:
         self._stream = self._compress(self._raw)
         self._begun = time.monotonic()
         name = "standard output" if self._path == "-" else self._name
-        self._written = Written(name, self._raw, own=self._path != "-")
+        own = self._path != "-"
+        self._written = Written(name, self._raw, own, keep_pipe=own)
         self._output = pcapng.Output(self._stream)
 
     def _create(self) -> BinaryIO:
