@@ -79,7 +79,7 @@ def test_damage_ends_strict_reading_as_it_does_in_one_process(temporary: Path) -
 @pytest.mark.parametrize(("paths", "jobs", "told"), [
     (NFLOG, 0, "0 jobs, but there must be at least 1"),
     ("-", 2, "standard input cannot be read by several"),
-    (io.BytesIO(), 2, "several processes cannot read <_io.BytesIO"),
+    (io.BytesIO(), 2, "several processes cannot read a file object"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(paths: Any, jobs: int, told: str) -> None:
     with pytest.raises(ValueError, match=told):

@@ -72,10 +72,12 @@ def test_packets_of_every_link_type_are_records(
 
 def test_a_packet_of_another_version_is_a_record_and_reported() -> None:
     with pylog.open(io.BytesIO(pcap(101, [FOUR[0], b"\xf5" + FOUR[0][1:], b"", SIX[0]]))) as reader:
-        records = list(reader)
-    assert [record.family for record in records] == ["ipv4", None, None, "ipv6"]  # type: ignore[union-attr]
-    assert records[1].extra == {"bad_header": "version 15"}  # type: ignore[union-attr]
-    assert reader.malformed == 2
+        first, odd, loss, last = list(reader)
+    assert isinstance(first, PacketRecord) and first.family == "ipv4"
+    assert isinstance(odd, PacketRecord) and odd.family is None
+    assert odd.extra == {"bad_header": "version 15"} and reader.malformed == 1
+    assert loss.reason == "nothing was captured of a packet of 0 bytes"  # type: ignore[union-attr]
+    assert isinstance(last, PacketRecord) and last.family == "ipv6"
     (record,) = read(pcap(228, [SIX[0]]))
     assert isinstance(record, PacketRecord) and record.family == "ipv4" and record.extra
 
