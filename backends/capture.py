@@ -1,6 +1,6 @@
 """Files, pipes and standard input, compressed or not.
 
-The compression is told by the first bytes and undone as a stream (`backends.unpack`), so memory
+The first bytes show the compression, which is undone as a stream (`backends.unpack`), so memory
 stays flat whatever the size. gzip, xz and bzip2 are in Python's library; zstd is there from Python
 3.14 on, and before that in the extra `zstd`.
 """

@@ -91,7 +91,7 @@ class Flaw(msgspec.Struct, gc=False):
 
 
 class Dropped(msgspec.Struct, gc=False):
-    """It is said that `count` records (None: unknown) were lost before what follows at `offset`.
+    """A report that `count` records (None: unknown) were lost before what follows at `offset`.
 
     interface   of a capture: Interface.number of formats.pcap_interfaces
     """

@@ -1,9 +1,9 @@
 """Captures of IP packets without anything before them: no firewall logged these, a device did.
 
 A packet of these link types is a record without rule, hook or interface. Link type 101 (RAW) and
-its aliases hold either version of IP, told by the first four bits; 228 and 229 hold one. Outside a
-capture packets follow each other, each as long as its header says; that is read only if the layout
-is named, since any bytes may look like it.
+its aliases hold either version of IP, which the first four bits show; 228 and 229 hold one. Outside
+a capture packets follow each other, each as long as its header says; that is read only if the
+layout is named, since any bytes may look like it.
 
 Sources: the tcpdump.org link type list; pcap-linktype(7).
 """

@@ -35,7 +35,7 @@ MAX_RECORD = 0x80000
 """The largest log buffer a kernel can be told to use, and so the largest record (ipl_logsize)."""
 
 USUAL_RECORD = 0x2000
-"""The log buffer that kernels have unless they are told otherwise (IPFILTER_LOGSIZE)."""
+"""The log buffer that kernels have by default (IPFILTER_LOGSIZE)."""
 
 FIRST_LOOK = 1 << 14
 """How many bytes every layout is tried on, before the better ones are tried on more."""

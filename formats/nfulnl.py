@@ -851,21 +851,21 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     for kind, start, stop in places:
         if kind in ATTRIBUTES and kind not in first and stop - start >= READERS[kind][1]:
             first[kind] = start, stop
-    said = {kind: message[start:stop] for kind, (start, stop) in first.items()}
+    attributes = {kind: message[start:stop] for kind, (start, stop) in first.items()}
     for kind, (start, stop) in first.items():
-        out[start:stop] = _scrubbed(kind, said, message[16], order, scrubber)
+        out[start:stop] = _scrubbed(kind, attributes, message[16], order, scrubber)
     return bytes(out)
 
 
 def _scrubbed(
-    kind: int, said: dict[int, bytes], family: int, order: str, scrubber: Scrubber
+    kind: int, attributes: dict[int, bytes], family: int, order: str, scrubber: Scrubber
 ) -> bytes:
-    """The value of an attribute, whose number is `kind`; `said` are those of the message."""
-    value = said[kind]
-    hwtype = int.from_bytes(said[NFULA_HWTYPE][:2]) if NFULA_HWTYPE in said else None
-    protocol = int.from_bytes(said.get(NFULA_PACKET_HDR, b"")[:2])
+    """The value of an attribute, whose number is `kind`; `attributes` are those of the message."""
+    value = attributes[kind]
+    hwtype = int.from_bytes(attributes[NFULA_HWTYPE][:2]) if NFULA_HWTYPE in attributes else None
+    protocol = int.from_bytes(attributes.get(NFULA_PACKET_HDR, b"")[:2])
     if kind == NFULA_PAYLOAD:
-        return _scrubbed_payload(said, family, scrubber)
+        return _scrubbed_payload(attributes, family, scrubber)
     if kind == NFULA_HWADDR:
         length = min(int.from_bytes(value[:2]), 8)
         address = scrubber.link_address(value[4 : 4 + length], hwtype)
@@ -879,14 +879,18 @@ def _scrubbed(
     return _scrubbed_addresses(ATTRIBUTES[kind], value, order, scrubber)
 
 
-def _scrubbed_payload(said: dict[int, bytes], family: int, scrubber: Scrubber) -> bytes:
+def _scrubbed_payload(attributes: dict[int, bytes], family: int, scrubber: Scrubber) -> bytes:
     """The payload; it begins with Ethernet's header, VLAN tags or the network header."""
-    values = {n: READERS[n][2](said[n], 0) for n in (NFULA_PACKET_HDR, NFULA_HWTYPE) if n in said}
+    values = {
+        n: READERS[n][2](attributes[n], 0)
+        for n in (NFULA_PACKET_HDR, NFULA_HWTYPE)
+        if n in attributes
+    }
     hw_protocol, hook = values.get(NFULA_PACKET_HDR, (0, None))
-    payload = said[NFULA_PAYLOAD]
+    payload = attributes[NFULA_PAYLOAD]
     ethernet, _, network, ethertype = _opened(
         family, hook, hw_protocol or ETHERTYPES.get(family, 0), payload,
-        values.get(NFULA_HWTYPE), said.get(NFULA_HWHEADER), said.get(NFULA_L2HDR),
+        values.get(NFULA_HWTYPE), attributes.get(NFULA_HWHEADER), attributes.get(NFULA_L2HDR),
     )  # fmt: skip
     head = scrubber.link_header(payload[:ethernet]) + payload[ethernet:network]
     data = payload[network:]

@@ -735,7 +735,7 @@ class Reader(Records):
             ahead = self._messages(min(self._lot, self._ahead))
             try:
                 self._stream.records(self._data, ahead, self._raw, self._made, numbers)
-            except DecodeError as error:  # which is told when its turn has come
+            except DecodeError as error:  # reported when its turn has come
                 met = error
             # where errors or gaps come often, a large lot would be gathered for nothing
             made = len(self._made)

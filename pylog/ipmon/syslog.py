@@ -130,7 +130,7 @@ class Syslog:
         self._unread = 0
         """How many lines a local syslog may not have read, when the last one was sent."""
         self._noticed = 0
-        """How many of the dropped lines syslog itself was told of."""
+        """How many of the dropped lines were reported to syslog itself."""
         self._thread: threading.Thread | None = None
         self._closing = self._ended = False
         self._closed_s = 0.0
