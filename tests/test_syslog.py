@@ -25,6 +25,9 @@ from pylog.ipmon.syslog import Syslog
 
 INFO = 6
 KINDS = ("datagram", "stream", "udp", "tcp")
+
+WAITING = ("datagram", "stream", "tcp")
+"""Those whose sender waits while nobody reads: UDP never does."""
 NOTICE = re.compile(r"(\d+) lines before this one were not delivered, (\d+) so far")
 LINE = re.compile(r"(?:<\d+>.*?(?:ipmon\[\d+\]:|ipmon \d+ - -)) (.*)", re.S)
 
@@ -166,11 +169,10 @@ def test_a_syslog_that_reads_gets_every_line_in_order(receiver: Receiver) -> Non
     assert (to.made, to.dropped, to.doubtful) == (2000, 0, False)
 
 
+@pytest.mark.parametrize("receiver", WAITING, indirect=True)
 def test_what_a_stalled_syslog_does_not_take_waits_for_it(
     receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if receiver.kind == "udp":
-        pytest.skip("UDP never waits")
     line = "x" * 4000
     to = Syslog(receiver.where)
     sent = 0
@@ -183,12 +185,11 @@ def test_what_a_stalled_syslog_does_not_take_waits_for_it(
     assert (to.dropped, caplog.messages) == (0, [])
 
 
+@pytest.mark.parametrize("receiver", WAITING, indirect=True)
 @pytest.mark.usefixtures("hasty")
 def test_a_stalled_syslog_costs_lines_which_are_counted_and_reported(
     receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if receiver.kind == "udp":
-        pytest.skip("UDP never waits")
     monkeypatch.setattr(syslog, "REPORT_S", 0.0)
     if receiver.kind in ("stream", "tcp"):  # their buffers are large
         numbers = (f"{n} {'x' * 60_000}" for n in itertools.count())
@@ -359,8 +360,9 @@ def test_a_slow_syslog_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert receiver.numbers() == list(range(400)) and to.dropped == 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ["stalled", "gone"])
+@pytest.mark.parametrize(
+    ("kind", "how"), [*((kind, "stalled") for kind in WAITING), *((kind, "gone") for kind in KINDS)]
+)
 @pytest.mark.usefixtures("hasty")
 def test_close_ends_soon_and_counts_what_it_left(
     tmp_path: Path, kind: str, how: str, caplog: pytest.LogCaptureFixture
@@ -371,8 +373,6 @@ def test_close_ends_soon_and_counts_what_it_left(
         receiver.end()
         for number in range(20):
             to.send(f"{number}", INFO)
-    elif kind == "udp":
-        pytest.skip("UDP never waits")
     else:
         while to.waiting < 20:
             to.send("x" * 60_000, INFO)

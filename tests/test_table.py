@@ -325,6 +325,10 @@ MESSAGE = nfulnl.log("<", 5, [
     (1, {"hw_protocol": 0x800, "hook": 1}), (10, b"drop \0"), (4, 2), (12, 9), (9, PLAIN),
 ], family=2)  # fmt: skip
 
+UNNUMBERED = nfulnl.log("<", 5, [
+    (1, {"hw_protocol": 0x800, "hook": 1}), (10, b"drop \0"), (4, 2), (9, PLAIN),
+], family=2)  # fmt: skip
+
 
 @pytest.mark.parametrize("order", "<>")
 def test_every_byte_of_a_captured_packet_is_heeded(order: str) -> None:
@@ -405,10 +409,10 @@ def test_an_interface_has_the_name_that_the_log_gave_it_at_that_time() -> None:
 def test_captures_are_read_many_packets_at_a_time(capture: str) -> None:
     if capture == "pcap":
         data = pcap_blocks.pcap_header(239)
-        data += pcap_blocks.pcap_packet(MESSAGE[16:], 2**60) * 5000
+        data += pcap_blocks.pcap_packet(UNNUMBERED[16:], 2**60) * 5000
     else:
         data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
-        data += pcap_blocks.packet_block(MESSAGE[16:], 2**60) * 5000
+        data += pcap_blocks.packet_block(UNNUMBERED[16:], 2**60) * 5000
     seen = []
     split = pcap.Stream.split
 

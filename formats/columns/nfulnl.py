@@ -161,6 +161,7 @@ class LogRows(Rows):
         usual    those of which it is known already that they are not plain are False
         """
         self._columns, self._data, self._array = columns, data, np.frombuffer(data, np.uint8)
+        self._base = columns.stream.base  # which looking ahead may change before columns are made
         array, heads = self._array, gather(self._array, bodies, columns.genmsg)
         self.starts, self.ends, self._heads = starts, ends, heads
         self._table, self._words, strange = self._walk(bodies + columns.genmsg.itemsize)
@@ -283,7 +284,7 @@ class LogRows(Rows):
         if name == "timestamp_ns":
             return Numbers(self._times, self._stamped)
         if name == "offset":
-            return Numbers(self.starts[self._rows] + stream.base)
+            return Numbers(self.starts[self._rows] + self._base)
         if name in ("source", "layout"):
             return Repeated(np.zeros(len(self._rows), np.intp), [getattr(stream, name)])
         if name == "caplen":
