@@ -1,14 +1,60 @@
-"""In CI nothing is skipped: whatever a test needs is to be installed there."""
+"""One seed for all that is random; in CI no test is skipped; live tests do not disturb each other.
+
+In CI a skip is a failure where it happens, with its reason, since pytest-xdist reports no modules
+that were skipped: whatever a test needs is to be installed there.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import TypeVar
 
+import effort
+import hypothesis
 import pytest
 
+Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
+LIVE = Path(__file__).parent / "live"
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
-        reporter.write_line("tests were skipped, which must not be in CI", red=True)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "xdist_group(name): tests for one worker of pytest-xdist")
+    hypothesis.settings.load_profile("effort")
+
+
+def pytest_report_header() -> str:
+    return f"PYLOG_EFFORT={effort.EFFORT:g} PYLOG_SEED={effort.SEED}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.stats.get("failed") or terminalreporter.stats.get("error"):
+        terminalreporter.write_line(f"the same again: {pytest_report_header()}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            hypothesis.seed(effort.SEED)(item.obj)  # type: ignore[attr-defined]
+        if LIVE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("live"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return refused((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return refused((yield))
+
+
+def refused(report: Report) -> Report:
+    """A skip as the failure that it is in CI."""
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which must not be in CI: {report.longrepr}"
+    return report

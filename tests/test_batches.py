@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import effort
 import msgspec
 import pytest
 import samples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
@@ -75,9 +76,9 @@ def test_usual_messages_are_decoded_like_all_others(dump: Path, raw: bool) -> No
 def test_changed_messages_are_decoded_alike(dump: Path) -> None:
     """The heads of the good messages are known by then, and nearly fit."""
     data = dump.read_bytes()[:20_000]
-    usual, once, change = nfulnl.Stream("<"), Once("<"), random.Random(dump.name)
+    usual, once, change = nfulnl.Stream("<"), Once("<"), effort.chance(dump.name)
     decoded(usual, data)
-    for _ in range(300):
+    for _ in range(effort.number(300)):
         octets = bytearray(data[: change.randrange(1, len(data))])
         for _ in range(change.randrange(1, 4)):
             octets[change.randrange(len(octets))] = change.choice((0, 1, 4, 8, 9, 12, 255))
@@ -105,7 +106,6 @@ REST = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from("<>"), st.sampled_from((2, 10, 7, 3, 5, 0)),
     st.sampled_from((0x0800, 0x86DD, 0x0806, 0x8100, 0x88CC, 0)),
@@ -311,7 +311,7 @@ def test_a_batch_of_none_is_the_callers_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["ipl/damaged.bin", "nflog/seq.bin"])
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", effort.sample(range(30), least=3))
 def test_all_ways_of_reading_may_alternate(name: str, seed: int) -> None:
     """The records are those of the file, whoever takes them, and all are counted as they go."""
     choose = random.Random(seed)

@@ -12,11 +12,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import effort
 import msgspec
 import pytest
 import samples
 import tables
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
@@ -506,7 +507,7 @@ def capture(seed: int) -> bytes:
     return bytes(damaged)
 
 
-@settings(max_examples=40, deadline=None)
+@effort.examples(40)
 @given(st.integers(0, 2**32 - 1))
 def test_what_is_known_of_a_capture_survives_the_way_out_and_back(seed: int) -> None:
     try:

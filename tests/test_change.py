@@ -10,11 +10,12 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import effort
 import parts
 import pytest
 import samples
 import tables
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
@@ -171,7 +172,7 @@ def test_a_pipe_and_other_ways_give_what_a_file_gives(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@effort.examples(25)
 def test_the_layouts_do_not_depend_on_how_the_bytes_are_cut(data: st.DataObject) -> None:
     chosen = [data.draw(st.sampled_from(sorted(PARTS))) for _ in range(3)]
     dump = b"".join(PARTS[name][: data.draw(st.integers(300, 4000))] for name in chosen)

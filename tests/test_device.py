@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import effort
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from samples import FIXTURES
 
@@ -680,7 +681,7 @@ def test_descriptors_are_all_closed_again() -> None:
 # Everything together
 
 
-@settings(deadline=None, max_examples=200)
+@effort.examples(200)
 @given(
     layout=st.sampled_from([FILTER, FILTER_BE]),
     fold=st.booleans(),

@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import effort
 import pytest
 import samples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pylog import DecodeError, FlowRecord, PacketRecord, to_json
@@ -100,7 +101,7 @@ def plan_of(of: Layout, device: str) -> Plan:
 
 
 @pytest.mark.parametrize(("of", "device"), LAYOUTS, ids=lambda x: getattr(x, "name", x))
-@settings(max_examples=3, deadline=None)
+@effort.examples(3)
 @given(data=st.data())
 def test_parse_of_build_is_the_same_and_the_plan_agrees(
     of: Layout, device: str, data: st.DataObject
@@ -215,22 +216,22 @@ def windows(name: str) -> list[tuple[bytes, int, int]]:
 @pytest.mark.parametrize("name", SMALL)
 def test_every_prefix_gives_records_and_tells_what_is_missing(name: str) -> None:
     stream = stream_of(samples.FIXTURES / name)
-    for window, start, end in windows(name):
-        for cut in range(start, end):
-            check_against_reference(stream, window[:cut])
+    cuts = ((window, cut) for window, start, end in windows(name) for cut in range(start, end))
+    for window, cut in effort.sample(cuts):
+        check_against_reference(stream, window[:cut])
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_changed_byte_gives_records_or_damage(name: str) -> None:
     stream = stream_of(samples.FIXTURES / name)
-    for window, start, end in windows(name):
-        for at in range(start, end):
-            changed = bytearray(window)
-            changed[at] ^= (0x01, 0x80, 0xFF)[at % 3]
-            check_against_reference(stream, bytes(changed))
+    places = ((window, at) for window, start, end in windows(name) for at in range(start, end))
+    for window, at in effort.sample(places):
+        changed = bytearray(window)
+        changed[at] ^= (0x01, 0x80, 0xFF)[at % 3]
+        check_against_reference(stream, bytes(changed))
 
 
-@settings(max_examples=150, deadline=None)
+@effort.examples(150)
 @given(st.data())
 def test_any_bytes_give_records_or_damage(data: st.DataObject) -> None:
     of, device = data.draw(st.sampled_from(LAYOUTS))

@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import effort
 import msgspec
 import pytest
 import samples
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pylog
@@ -1199,7 +1200,7 @@ def check_any(encoder: Encoder, record: Logged) -> None:
     pylog.to_json(found)
 
 
-@settings(max_examples=400, deadline=None)
+@effort.examples(400)
 @given(any_packets(), st.sampled_from(LAYOUTS), st.sampled_from([None, 0, 128]))
 @example(nflog(payload=b"\x45"), ipl_layouts.named("ipl-2.x-lp64le"), 128)
 @example(nflog(family="ipv6", payload=b"\x60" + bytes(39)), ipl_layouts.named(NEWEST), 128)
@@ -1209,7 +1210,7 @@ def test_any_packet_has_bytes_that_decode_or_is_refused(
     check_any(Encoder(layout, body=body), record)
 
 
-@settings(max_examples=400, deadline=None)
+@effort.examples(400)
 @given(any_flows(), st.sampled_from(LAYOUTS))
 def test_any_flow_has_bytes_that_decode_or_is_refused(record: FlowRecord, layout: Layout) -> None:
     check_any(Encoder(layout), record)

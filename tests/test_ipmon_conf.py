@@ -10,11 +10,12 @@ import socket
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import effort
 import ipmon
 import msgspec
 import pytest
 import samples
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pylog
@@ -175,7 +176,7 @@ def bits(text: str) -> str:
 ADDRESSES = st.ip_addresses().map(str)
 
 
-@settings(deadline=None, max_examples=300)
+@effort.examples(300)
 @given(st.data(), ADDRESSES, st.sampled_from(["srcip", "dstip"]))
 def test_a_prefix_is_for_the_addresses_that_begin_with_it(
     data: st.DataObject, prefix: str, name: str
@@ -553,7 +554,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=400)
+@effort.examples(400)
 @given(st.text() | st.lists(st.sampled_from(WORDS)).map("".join))
 @example("match { srcport = a\0b ; } do { nothing ; } ;")
 @example("match { srcport = \udcff ; } do { nothing ; } ;")
@@ -713,7 +714,7 @@ def stated(found: Rule) -> Stated:
     )
 
 
-@settings(deadline=None, max_examples=150)
+@effort.examples(150)
 @given(configurations())
 def test_what_was_written_is_what_is_parsed(written: Written) -> None:
     found = parse(written.text)
@@ -721,7 +722,7 @@ def test_what_was_written_is_what_is_parsed(written: Written) -> None:
     assert [rule.line for rule in found] == written.lines
 
 
-@settings(deadline=None, max_examples=60)
+@effort.examples(60)
 @given(configurations(), st.data())
 def test_a_beginning_of_a_configuration_has_its_first_rules(
     written: Written, data: st.DataObject
@@ -750,11 +751,12 @@ def test_every_beginning_of_a_configuration_is_rules_or_an_error() -> None:
 def test_every_change_of_one_character_is_rules_or_an_error(change: str) -> None:
     letters = "" if change == "left out" else '{}(),;="#$/:.\n \t0x\0\xa0²٣\udcff'
     refused = 0
-    for at in range(len(WHOLE)):
+    places = effort.sample(range(len(WHOLE)))
+    for at in places:
         tail = WHOLE[at if change == "put in" else at + 1 :]
         for letter in letters or [""]:
             refused += outcome(WHOLE[:at] + letter + tail) is None
-    assert refused > 50
+    assert refused > len(places) // 8
 
 
 # Any record
@@ -794,7 +796,7 @@ def test_no_rule_raises_on_any_record() -> None:
     assert len(kinds()) > 300 and {r.source for r in kinds()} == {"ipl", "nflog"}
 
 
-@settings(deadline=None, max_examples=80)
+@effort.examples(80)
 @given(configurations(), st.lists(st.integers(0, 10**6), min_size=5, max_size=5))
 def test_no_random_rule_raises_on_a_record(written: Written, numbers: list[int]) -> None:
     for found in parse(written.text):

@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import effort
 import msgspec
 import pytest
 import samples
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 import pylog
@@ -325,7 +326,7 @@ ICMP_ERROR = bytes.fromhex(
 )
 
 
-@pytest.mark.parametrize("size", range(1, len(ICMP_ERROR)))
+@pytest.mark.parametrize("size", effort.sample(range(1, len(ICMP_ERROR))))
 def test_what_was_not_logged_is_printed_as_zeros(size: int) -> None:
     padded = headers_of(len(ICMP_ERROR), ICMP_ERROR[:size].ljust(len(ICMP_ERROR), b"\0"))
     entries = [Printer(zone=UTC).entry(r) for r in (headers_of(size, ICMP_ERROR), padded)]
@@ -333,7 +334,7 @@ def test_what_was_not_logged_is_printed_as_zeros(size: int) -> None:
     assert entries[0].line == entries[1].line
 
 
-@settings(max_examples=150, deadline=None, phases=[Phase.generate])
+@effort.examples(150, phases=[Phase.generate])
 @given(
     st.sampled_from(list(EDITIONS)),
     st.integers(1, 80),

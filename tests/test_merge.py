@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import effort
 import pytest
 import samples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
@@ -103,7 +104,7 @@ def test_files_that_are_in_order_give_one_that_is() -> None:
         max_size=4,
     )
 )
-@settings(max_examples=60, deadline=None)
+@effort.examples(60)
 def test_every_record_comes_once_and_in_its_sources_order(sources: list[list[int | None]]) -> None:
     files = []
     for i, times in enumerate(sources):

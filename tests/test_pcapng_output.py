@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import io
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import effort
 import msgspec
 import pytest
 import samples
@@ -228,8 +228,8 @@ def test_a_file_cut_anywhere_has_all_its_whole_packets(dump: Path) -> None:
     records = read(dump)[:60]
     data = write(records)
     ends = [end for kind, _, end in blocks(data) if kind == EPB]
-    last = range(ends[-2], ends[-1])
-    anywhere = random.Random(1).sample(range(ends[0], len(data)), 60)
+    last = effort.sample(range(ends[-2], ends[-1]))
+    anywhere = effort.chance().sample(range(ends[0], len(data)), effort.number(60))
     for cut in (*last, *anywhere):
         whole = sum(end <= cut for end in ends)
         options = {} if cut % 10 == 0 else {"layout": records[0].layout}  # which is faster

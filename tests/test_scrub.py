@@ -11,10 +11,11 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import effort
 import msgspec
 import pytest
 import samples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
@@ -859,7 +860,7 @@ def test_every_address_of_a_conntrack_entry_is_known_to_be_one() -> None:
 # Anything at all
 
 
-@settings(max_examples=300, deadline=None)
+@effort.examples(300)
 @given(st.binary(max_size=200))
 def test_any_bytes_keep_their_length(data: bytes) -> None:
     scrubber = Scrubber()
@@ -877,7 +878,7 @@ BEGINNINGS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@effort.examples(600)
 @given(st.sampled_from(BEGINNINGS), st.integers(1, 200), st.binary(max_size=120))
 def test_any_packet_keeps_its_length(head: bytes, kind: int, rest: bytes) -> None:
     for data in (head + rest, head + bytes((kind,)) + rest, (head + rest)[:kind]):
@@ -894,7 +895,7 @@ CHANGED = ["nflog/conntrack.bin", "nflog/batch.bin", "ipl/v5-1-2-lp64le-nat.all.
            "ipl/v34-ilp32le-state.bin"]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@effort.examples(400)
 @given(st.data())
 def test_any_message_that_decodes_can_be_scrubbed(data: st.DataObject) -> None:
     record = data.draw(st.sampled_from(read(data.draw(st.sampled_from(CHANGED)))))
@@ -1020,7 +1021,7 @@ def test_a_message_that_was_cut_off_is_scrubbed() -> None:
                 assert secret not in found
 
 
-@settings(max_examples=300, deadline=None)
+@effort.examples(300)
 @given(st.data())
 def test_no_damage_keeps_addresses_or_ends_scrubbing(data: st.DataObject) -> None:
     """All records of a damaged dump, as they are read, with their bytes, are scrubbed."""

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import effort
 import pytest
 import samples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow")
@@ -249,7 +250,7 @@ def pieces() -> st.SearchStrategy[bytes]:
     return st.one_of(plain, numbers, noise, within.map(lambda dump: parts.carrying(dump[:65000])))
 
 
-@settings(max_examples=60, deadline=None)
+@effort.examples(60)
 @given(st.lists(pieces(), min_size=1, max_size=12), st.integers(2, 30), st.integers(1, 9))
 def test_whatever_the_bytes_splits_give_the_rows_of_one_process(
     tmp_path_factory: pytest.TempPathFactory, some: list[bytes], n: int, ahead: int

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import effort
 import pytest
 import samples
 import tables
@@ -81,8 +82,8 @@ def unpacked(packed: bytes, size: int) -> tuple[bytes, bool]:
 
 def damaged(packed: bytes, seed: int) -> Iterator[bytes]:
     """The bytes cut off, or with one of them changed, at places all over them."""
-    chosen = random.Random(seed)
-    for _ in range(12):
+    chosen = effort.chance("damaged", seed)
+    for _ in range(effort.number(12, least=2)):
         yield packed[: chosen.randrange(12, len(packed))]
         at = chosen.randrange(12, len(packed))
         yield packed[:at] + bytes((packed[at] ^ (1 << chosen.randrange(8)),)) + packed[at + 1 :]
