@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import effort
+import inprocess
 import msgspec
 import pytest
 import samples
@@ -176,17 +177,15 @@ def test_a_packet_cut_by_the_snap_length_keeps_its_original_length(tmp_path: Pat
     source = CAPTURES / "snaplen-128.pcap"
     records, _ = read(source.read_bytes())
     assert lengths(write(records)) == [(128, 280)] * 4
-    for command in (
+    for arguments in (
         ["read", "--to", "pcapng", "-w", "a.pcapng"],
         ["read", "--to", "pcapng", "--scrub", "-w", "b.pcapng"],
         ["replay", "--speed", "max", "--to", "pcapng", "-w", "c.pcapng"],
     ):
-        target = tmp_path / command[-1]
-        run = subprocess.run(
-            [sys.executable, "-m", "pylog", *command[:-1], target, source], capture_output=True
-        )
-        assert run.returncode == 0, run.stderr
-        assert lengths(target.read_bytes()) == [(128, 280)] * 4, command
+        target = tmp_path / arguments[-1]
+        done = inprocess.run(*arguments[:-1], target, source)
+        assert done.returncode == 0, done.stderr
+        assert lengths(target.read_bytes()) == [(128, 280)] * 4, arguments
 
 
 def test_read_bytes_gives_messages_that_are_complete_in_themselves() -> None:

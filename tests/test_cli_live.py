@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import inprocess
 import netlab
 import pytest
 import samples
@@ -24,12 +25,18 @@ PYLOG = [sys.executable, "-m", "pylog"]
 needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
 
 
-def run(*arguments: str | Path, shell_tail: str = "") -> subprocess.CompletedProcess[str]:
-    """pylog with arguments; `shell_tail` are redirections of a shell."""
-    command = [*PYLOG, *map(str, arguments)]
-    if shell_tail:
-        command = ["sh", "-c", f'exec "$@" {shell_tail}', "sh", *command]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """What pylog with arguments does, in this process."""
+    done = inprocess.run(*arguments)
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def process(*arguments: str | Path, redirected: str = "") -> subprocess.CompletedProcess[str]:
+    """What a process of pylog does, with redirections of a shell."""
+    line = ["sh", "-c", f'exec "$@" {redirected}', "sh", *PYLOG, *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60)
 
 
 def records(path: Path) -> list[pylog.Record]:
@@ -68,7 +75,7 @@ def test_the_reader_of_a_fifo_that_goes_away_is_an_error(tmp_path: Path) -> None
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with subprocess.Popen(["head", "-c", "1000", str(fifo)], stdout=subprocess.DEVNULL):
-        done = run("capture", SEQ, SEQ, "-w", fifo)
+        done = process("capture", SEQ, SEQ, "-w", fifo)
     assert done.returncode == 1 and "Broken pipe" in done.stderr
 
 
@@ -77,7 +84,7 @@ def test_a_slow_fifo_gets_every_byte(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     script = f"exec 3<{fifo}; sleep 1; cat <&3 >{out}"
     with subprocess.Popen(["sh", "-c", script]) as reader:
-        done = run("capture", SEQ, "-w", fifo)
+        done = process("capture", SEQ, "-w", fifo)
         assert reader.wait(30) == 0
     assert done.returncode == 0
     assert [r.seq for r in records(out)] == [r.seq for r in records(SEQ)]
@@ -120,11 +127,11 @@ def test_a_flag_for_compression_takes_no_source_for_its_value(tmp_path: Path) ->
 
 def test_closed_standard_streams_do_not_spoil_the_output(tmp_path: Path) -> None:
     path = tmp_path / "out.pcapng"
-    done = run("capture", FILTER, "-w", "-", shell_tail=f"2>&- >{path}")
+    done = process("capture", FILTER, "-w", "-", redirected=f"2>&- >{path}")
     assert done.returncode == 0 and len(records(path)) == 61
-    done = run("capture", FILTER, "-w", tmp_path / "closed.pcapng", shell_tail=">&-")
+    done = process("capture", FILTER, "-w", tmp_path / "closed.pcapng", redirected=">&-")
     assert done.returncode == 0 and len(records(tmp_path / "closed.pcapng")) == 61
-    done = run("read", "-v", "--to", "json", FILTER, shell_tail="2>&-")
+    done = process("read", "-v", "--to", "json", FILTER, redirected="2>&-")
     assert done.stdout.encode() == samples.golden(FILTER)
 
 
@@ -137,8 +144,8 @@ def test_a_signal_ends_the_wait_for_a_later_source(
 ) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    command = [*PYLOG, "read", "--to", "json", str(FILTER), str(fifo)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    line = [*PYLOG, "read", "--to", "json", str(FILTER), str(fifo)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         read = b"".join(process.stdout.readline() for _ in range(61))
         assert read == samples.golden(FILTER)
@@ -166,7 +173,7 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
         namespace.sender("127.0.0.1", 9, count=0)
         netlab.until(lambda: namespace.counted()[0] > 1000, "the sender")
         begun = time.monotonic()
-        done = run("capture", "nflog:5", "--netns", namespace.name, "--duration", "1",
+        done = process("capture", "nflog:5", "--netns", namespace.name, "--duration", "1",
                    "--rcvbuf", "1000000", "--rcvbuf-max", "1000000",
                    "-w", tmp_path / "flood.pcapng")  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -252,7 +259,9 @@ def test_a_log_is_never_written_over_by_what_is_read_of_it(
 
 def test_a_dead_standard_error_ends_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    done = run("read", "-v", "--to", "json", FILTER, FILTER, "-w", out, shell_tail="2>/dev/full")
+    done = process(
+        "read", "-v", "--to", "json", FILTER, FILTER, "-w", out, redirected="2>/dev/full"
+    )
     assert done.returncode == 0
     assert out.read_bytes() == samples.golden(FILTER) * 2
 
@@ -267,9 +276,9 @@ def test_a_capture_of_several_counts_what_it_wrote(tmp_path: Path) -> None:
 def test_the_end_of_the_reader_of_the_output_ends_a_quiet_source() -> None:
     with netlab.Namespace() as namespace:
         namespace.log_udp(9, 5)
-        command = [*PYLOG, "read", "nflog:5", "--netns", namespace.name, "--latency"]
+        line = [*PYLOG, "read", "nflog:5", "--netns", namespace.name, "--latency"]
         with (
-            subprocess.Popen(command, stdout=subprocess.PIPE) as process,
+            subprocess.Popen(line, stdout=subprocess.PIPE) as process,
             subprocess.Popen(["head", "-n", "1"], stdin=process.stdout) as head,
         ):
             assert process.stdout is not None
@@ -285,8 +294,8 @@ def test_the_end_of_the_reader_of_the_output_ends_a_quiet_source() -> None:
 def test_whoever_waits_at_a_terminal_is_told_so() -> None:
     with netlab.Namespace() as namespace:
         ours, theirs = pty.openpty()
-        command = [*PYLOG, "read", "nflog:5", "--netns", namespace.name]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        line = [*PYLOG, "read", "nflog:5", "--netns", namespace.name]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=theirs) as process:
             said = os.read(ours, 1000).decode()
             assert said.strip() == "pylog: waiting for records of nflog:5; Ctrl-C ends"
             process.send_signal(signal.SIGINT)
@@ -301,8 +310,8 @@ def test_a_live_group_and_a_dump_are_read_as_one() -> None:
         namespace.log_udp(9, 5)
         sources = ["nflog:5", f"ipl:{FILTER}", "--layout", "ipl-5.1.2-lp64le"]
         options = ["--netns", namespace.name, "--latency", "--to", "json", "-n", "62"]
-        command = [*PYLOG, "read", *sources, *options]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        line = [*PYLOG, "read", *sources, *options]
+        with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             dump = b"".join(process.stdout.readline() for _ in range(61))
             assert dump == samples.golden(FILTER)  # all of it is older than what comes now

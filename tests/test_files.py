@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import inprocess
 import pytest
 import samples
 
@@ -31,10 +32,11 @@ needs_full = pytest.mark.skipif(not FULL, reason="there is no /dev/full")
 
 
 def run(*arguments: object, umask: int = 0o022) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "pylog", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, timeout=60, umask=umask)
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done
+    before = os.umask(umask)
+    try:
+        return inprocess.run(*arguments)
+    finally:
+        os.umask(before)
 
 
 def mode(path: Path | str) -> int:
@@ -163,9 +165,9 @@ def test_a_full_disk_is_reported_with_the_file_and_the_count(to: str) -> None:
     said = "pylog: cannot write {}: No space left on device; 0 records written\n"
     done = run("read", "--to", to, "-w", "/dev/full", FILTER)
     assert (done.returncode, done.stderr.decode()) == (1, said.format("/dev/full"))
-    command = [sys.executable, "-m", "pylog", "read", "--to", to, str(FILTER)]
+    process = [sys.executable, "-m", "pylog", "read", "--to", to, str(FILTER)]
     with open("/dev/full", "wb") as full:
-        there = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        there = subprocess.run(process, stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert (there.returncode, there.stderr.decode()) == (1, said.format("standard output"))
 
 
@@ -179,8 +181,8 @@ def test_a_full_disk_under_a_capture_or_ipmon_is_reported_as_well(tmp_path: Path
         done = run("ipmon", "-f", FILTER, *options)
         assert (done.returncode, done.stderr) == (1, b"pylog: " + said)
     with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "pylog", "ipmon", "-f", str(FILTER)]
-        there = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        process = [sys.executable, "-m", "pylog", "ipmon", "-f", str(FILTER)]
+        there = subprocess.run(process, stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert there.returncode == 1
     assert there.stderr == b"pylog: " + said.replace(b"/dev/full", b"standard output")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import samples
+from inprocess import run
 
 import pylog
 from pylog import outputs
@@ -22,12 +23,6 @@ FILTER = IPL / "v5-1-2-lp64le-filter.ipf.bin"
 MIXED = IPL / "v4-1-35-ilp32be-nat.all.bin"
 SEQ = samples.FIXTURES / "nflog/seq.bin"
 PYLOG = [sys.executable, "-m", "pylog"]
-
-
-def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [*PYLOG, *map(str, arguments)], input=stdin, capture_output=True, timeout=60
-    )
 
 
 def records(path: Path, layout: str | None = None) -> list[pylog.Record]:

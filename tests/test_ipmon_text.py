@@ -8,13 +8,13 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
 
 import effort
+import inprocess
 import pytest
 import samples
 
@@ -204,13 +204,10 @@ def test_gaps_are_told_from_the_first_number_on(
     assert lines.index(missed[1]) == 3
 
 
-def test_damage_is_told_beside_the_text(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pylog", "read", "--to", "ipmon", str(IPL / "damaged.bin")],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert "lost 168 bytes at offset 336: ipl_dsize 0, but expected 168" in done.stderr
-    assert all(re.match(r"\d\d/\d\d/\d{4} |missed ", line) for line in done.stdout.splitlines())
+def test_damage_is_told_beside_the_text() -> None:
+    done = inprocess.run("read", "--to", "ipmon", IPL / "damaged.bin")
+    assert b"lost 168 bytes at offset 336: ipl_dsize 0, but expected 168" in done.stderr
+    assert all(re.match(rb"\d\d/\d\d/\d{4} |missed ", line) for line in done.stdout.splitlines())
 
 
 def test_records_of_linux_are_printed_in_the_newest_form(

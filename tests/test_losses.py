@@ -7,13 +7,12 @@ import io
 import json
 import random
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import effort
+import inprocess
 import msgspec
 import pytest
 import samples
@@ -344,9 +343,7 @@ def test_no_way_into_a_capture_makes_a_record_of_damage(
 
 def run(*arguments: str) -> str:
     """What a command writes to standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pylog", *arguments], capture_output=True, timeout=60
-    )
+    done = inprocess.run(*arguments)
     assert done.returncode == 0, done.stderr.decode()
     return done.stderr.decode()
 

@@ -7,7 +7,6 @@ import gzip
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import inprocess
 import msgspec
 import pytest
 import samples
@@ -272,13 +272,12 @@ def test_merged_replays_keep_their_pace_and_their_longest_gap(tmp_path: Path) ->
 
 def test_the_command_takes_the_longest_gap(recording: Callable[..., Path]) -> None:
     path = recording(START, START + 3600 * SECOND)
-    run = [sys.executable, "-m", "pylog", "replay", str(path), "--max-gap"]
-    done = subprocess.run([*run, "0.1"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout.count("\n")) == (0, 2)
-    assert "a gap of 3600 s in the recording is shortened to 0.1 s" in done.stderr
+    done = run("replay", path, "--max-gap", "0.1")
+    assert done.stdout.count(b"\n") == 2
+    assert b"a gap of 3600 s in the recording is shortened to 0.1 s" in done.stderr
     for text in ("-1", "inf", "nan", "long"):
-        done = subprocess.run([*run, text], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 2 and "is no gap: seconds, 0 or more, or none" in done.stderr
+        done = run("replay", path, "--max-gap", text, status=2)
+        assert b"is no gap: seconds, 0 or more, or none" in done.stderr
 
 
 def test_records_without_a_time_come_with_the_one_before(
@@ -375,11 +374,10 @@ def test_read_bytes_and_flush_take_the_record_that_was_not_due(
 # The command, and the fixtures for pytest
 
 
-def run(*arguments: object, status: int = 0, stdin: bytes | None = None) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "pylog", *map(str, arguments)],
-        capture_output=True, input=stdin, timeout=60,
-    )  # fmt: skip
+def run(
+    *arguments: object, status: int = 0, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    done = inprocess.run(*arguments, stdin=stdin)
     assert done.returncode == status, done.stderr.decode()
     return done
 
