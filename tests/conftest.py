@@ -1,11 +1,14 @@
 """One seed for all that is random; in CI no test is skipped; live tests do not disturb each other.
 
+Below effort 1 what IPFilter's layouts make of the first bytes of a log is remembered: hundreds of
+tests open the same few fixtures, and to try all layouts takes longer than to read one.
 In CI a skip is a failure where it happens, with its reason, since pytest-xdist reports no modules
 that were skipped: whatever a test needs is to be installed there.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -15,6 +18,8 @@ import effort
 import hypothesis
 import pytest
 
+from pylog.formats import ipl
+
 Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 LIVE = Path(__file__).parent / "live"
 
@@ -22,6 +27,8 @@ LIVE = Path(__file__).parent / "live"
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests for one worker of pytest-xdist")
     hypothesis.settings.load_profile("effort")
+    if effort.EFFORT < 1:
+        ipl.probe = functools.lru_cache(maxsize=256)(ipl.probe)
 
 
 def pytest_report_header() -> str:

@@ -65,8 +65,11 @@ def message(mark: int, *attrs: tuple[int, Any], group: int = 7) -> bytes:
 def named(*rows: tuple[int, dict[int, str]], group: int = 7) -> list[pylog.Record]:
     """Records of messages with that indev, received while interfaces had those names."""
     found = []
+    streams: dict[int, nfulnl.Stream] = {}
     for mark, (index, names) in enumerate(rows):
-        stream = nfulnl.Stream("<")
+        if id(names) not in streams:
+            streams[id(names)] = nfulnl.Stream("<")
+        stream = streams[id(names)]
         stream.live, stream.observed_ns = True, START + mark
         stream.interface_name = lambda index, names=names: names.get(index, index)  # type: ignore[misc]
         data = message(mark, (4, index), (6, index + 1), group=group)
@@ -193,7 +196,8 @@ def test_losses_after_the_last_packet_come_back(count: int | None) -> None:
 
 
 def many(count: int) -> list[tuple[int, dict[int, str]]]:
-    return [(i * 2, {i * 2: f"if{i}", i * 2 + 1: f"port{i}"}) for i in range(count)]
+    names = {n: f"port{n // 2}" if n % 2 else f"if{n // 2}" for n in range(2 * count)}
+    return [(i * 2, names) for i in range(count)]
 
 
 ETH, WLAN = {3: "eth0", 4: "br0"}, {3: "wlan0"}
