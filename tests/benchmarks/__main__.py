@@ -48,7 +48,7 @@ def main() -> None:
     from pylog import memo
 
     form = "pure" if memo.__file__.endswith(".py") else "compiled"
-    scale = Scale(rounds=1, records=2_000, seconds=0.5) if arguments.quick else Scale()
+    scale = Scale(rounds=1, records=500, seconds=0.5, starts=1) if arguments.quick else Scale()
     if arguments.rounds:
         scale = Scale(arguments.rounds, scale.records, scale.seconds)
     print(f"pylog, {form}; {platform.python_implementation()} {platform.python_version()},"

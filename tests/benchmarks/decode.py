@@ -92,7 +92,7 @@ def table(scale: Scale) -> Table:
             first = f"{title}: construct"
             if name in inputs.RAW:
                 rows.append(Row(first))
-                some = inputs.log(name, Path(folder), SOME, distinct)
+                some = inputs.log(name, Path(folder), min(SOME, scale.records), distinct)
                 work[first] = partial(cpu_us, partial(construct, name), some)
             for stage, run in STAGES.items():
                 below = JSON_US[name.split("-")[0]] if stage == "read --to json" else None

@@ -47,11 +47,13 @@ class Scale:
     rounds    turns of each contender
     records   in a file
     seconds   that packets are sent for
+    starts    of a program in each turn, of which the fastest counts
     """
 
     rounds: int = 5
     records: int = 50_000
     seconds: float = 4.0
+    starts: int = 5
 
 
 @dataclass

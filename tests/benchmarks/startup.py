@@ -13,25 +13,25 @@ from pathlib import Path
 import inputs
 from measure import Row, Scale, Table, interleaved
 
-RUNS = 5
-"""In each round, of which the fastest counts: other processes only add to the time."""
 
+def wall_ms(runs: int, *arguments: str) -> float:
+    """Milliseconds from the start of Python to its end, of the fastest of some runs.
 
-def wall_ms(*arguments: str) -> float:
-    """Milliseconds from the start of Python to its end."""
+    Other processes only add to the time.
+    """
     took = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         begun = time.perf_counter()
         subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
         took.append(time.perf_counter() - begun)
     return min(took) * 1000
 
 
-def import_ms() -> float:
+def import_ms(runs: int) -> float:
     """Milliseconds that `import pylog` takes, all that it imports included."""
     command = [sys.executable, "-X", "importtime", "-c", "import pylog"]
     took = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
         match = re.search(r"\| +(\d+) \| pylog$", told, re.MULTILINE)
         assert match, told
@@ -43,14 +43,14 @@ def table(scale: Scale) -> Table:
     """Python alone, the import, the help, and finding out what short logs are and reading them."""
     with tempfile.TemporaryDirectory() as folder:
         work = {
-            "python -c pass": partial(wall_ms, "-c", "pass"),
-            "import pylog": import_ms,
-            "pylog --help": partial(wall_ms, "-m", "pylog", "--help"),
+            "python -c pass": partial(wall_ms, scale.starts, "-c", "pass"),
+            "import pylog": partial(import_ms, scale.starts),
+            "pylog --help": partial(wall_ms, scale.starts, "-m", "pylog", "--help"),
         }
         for name in (inputs.IPL_LAYOUTS[0], inputs.NFLOG_LAYOUT):
             path = inputs.log(name, Path(folder), inputs.FEW).path
             title = f"pylog read, {inputs.FEW} of {name}"
-            work[title] = partial(wall_ms, "-m", "pylog", "read", str(path))
+            work[title] = partial(wall_ms, scale.starts, "-m", "pylog", "read", str(path))
         found, _ = interleaved(work, scale.rounds)
     below = {"import pylog": 80.0, "pylog --help": 150.0}
     rows = [Row(name, values, below=below.get(name)) for name, values in found.items()]
