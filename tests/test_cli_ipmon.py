@@ -19,8 +19,9 @@ from contextlib import ExitStack, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
+import inprocess
 import netlab
 import pytest
 import samples
@@ -28,7 +29,6 @@ from fusedev import FIONREAD, SIOCIPFFB, Mount
 from netlab import until
 
 import pylog
-from pylog.cli import main
 from pylog.ipmon.syslog import SOCKETS
 
 IPL = samples.FIXTURES / "ipl"
@@ -54,45 +54,16 @@ needs_fuse = pytest.mark.skipif(
 Process = subprocess.Popen[bytes]
 Start = Callable[..., Process]
 Done = subprocess.CompletedProcess[bytes]
-Call = Callable[..., Done]
 
 
-def ipmon(
-    *arguments: str | Path, env: dict[str, str] | None = None, stdin: Path | None = None
-) -> Done:
-    with open(stdin or os.devnull, "rb") as given:
-        return subprocess.run([*IPMON, *map(str, arguments)], env=env or GMT, stdin=given,
-                              capture_output=True, timeout=30)  # fmt: skip
-
-
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Iterator[Call]:
-    """As `ipmon`, in this process: takes less time."""
-    monkeypatch.setenv("TZ", "GMT")
+def ipmon(*arguments: object, zone: str = "GMT", stdin: Path = Path(os.devnull)) -> Done:
+    """What the command does, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        done = inprocess.run("ipmon", *arguments, stdin=stdin)
     time.tzset()
-
-    def too_long(number: int, frame: FrameType | None) -> None:
-        raise AssertionError("not within 30 s")
-
-    def called(*arguments: str | Path) -> Done:
-        given = ["ipmon", *map(str, arguments)]
-        before = signal.signal(signal.SIGALRM, too_long)
-        signal.alarm(30)
-        try:
-            status = main(given)
-        except SystemExit as error:
-            status = int(error.code or 0)
-        finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, before)
-        found = capfdbinary.readouterr()
-        return subprocess.CompletedProcess(given, status, found.out, found.err)
-
-    yield called
-    monkeypatch.undo()
-    time.tzset()
+    return done
 
 
 def patched(patch: str) -> list[str]:
@@ -232,8 +203,8 @@ def test_the_packet_log_is_left_when_others_are_turned_off() -> None:
         (["-f", str(FILTER), "one", "two"], "unrecognized arguments: two"),
     ],
 )
-def test_wrong_usage_is_told_in_a_sentence(call: Call, arguments: list[str], said: str) -> None:
-    assert said in failed(call(*arguments), 1, 2)
+def test_wrong_usage_is_told_in_a_sentence(arguments: list[str], said: str) -> None:
+    assert said in failed(ipmon(*arguments), 1, 2)
 
 
 @pytest.mark.skipif(
@@ -247,8 +218,8 @@ def test_without_a_syslog_it_is_said_where_it_was_looked_for() -> None:
 
 
 @pytest.mark.parametrize("option", ["-h", "-?"])
-def test_help_is_shown(call: Call, option: str) -> None:
-    done = call(option)
+def test_help_is_shown(option: str) -> None:
+    done = ipmon(option)
     assert done.returncode == 0 and not done.stderr
     assert done.stdout.startswith(b"usage: pylog ipmon ")
     assert b"read the packet log from there" in done.stdout
@@ -278,10 +249,10 @@ def test_help_is_shown(call: Call, option: str) -> None:
         ("-f /dev/null -N M", "nat"),
     ],
 )
-def test_options_choose_the_logs(tmp_path: Path, call: Call, options: str, logs: str) -> None:
+def test_options_choose_the_logs(tmp_path: Path, options: str, logs: str) -> None:
     mixed = tmp_path / "mixed"
     mixed.write_bytes(NAT.read_bytes() + STATE.read_bytes())
-    done = call(*(part.replace("M", str(mixed)) for part in options.split()))
+    done = ipmon(*(part.replace("M", str(mixed)) for part in options.split()))
     assert done.returncode == 0
     lines = [line for line in text(NAT) + text(STATE) if not line.startswith(b"missed")]
     wanted = [line for log in logs.split() for line in lines if log_of(line) == log]
@@ -309,19 +280,19 @@ def test_standard_input_holds_one_log_or_several(dump: Path, options: str, logs:
         assert [line for line in found if log_of(line) == log] == of_log
 
 
-def test_a_record_of_nflog_is_one_of_the_packet_log(call: Call) -> None:
-    packets = call("-f", SEQ).stdout
+def test_a_record_of_nflog_is_one_of_the_packet_log() -> None:
+    packets = ipmon("-f", SEQ).stdout
     assert packets.count(b"\n") > 100
-    assert call("-N", SEQ, "-S", SEQ).stdout == b""
-    assert call("-f", SEQ, "-N", SEQ, "-S", SEQ).stdout == packets
+    assert ipmon("-N", SEQ, "-S", SEQ).stdout == b""
+    assert ipmon("-f", SEQ, "-N", SEQ, "-S", SEQ).stdout == packets
 
 
 @pytest.mark.parametrize("options", ["-f E", "-a -f E -N E -S E", "-f E -N /dev/null"])
-def test_nothing_is_printed_of_what_is_empty(tmp_path: Path, call: Call, options: str) -> None:
+def test_nothing_is_printed_of_what_is_empty(tmp_path: Path, options: str) -> None:
     empty = tmp_path / "empty"
     empty.touch()
     for file in (str(empty), "/dev/null"):
-        done = call(*(part.replace("E", file) for part in options.split()))
+        done = ipmon(*(part.replace("E", file) for part in options.split()))
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
@@ -352,20 +323,20 @@ def test_nothing_is_printed_of_an_empty_standard_input(options: str) -> None:
         ("v34-ilp32le-nat", "--ipmon-version 3.4.0 -N F"),
     ],
 )
-def test_the_text_is_that_of_the_release(call: Call, name: str, options: str) -> None:
+def test_the_text_is_that_of_the_release(name: str, options: str) -> None:
     dump = IPL / f"{name}.bin"
-    done = call(*(part.replace("F", str(dump)) if part == "F" else part
+    done = ipmon(*(part.replace("F", str(dump)) if part == "F" else part
                    for part in options.split()))  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.splitlines(True) == text(dump)
 
 
-def test_another_release_prints_other_words(call: Call) -> None:
-    named = call("-N", NAT, "--ipmon-version", "5.0.6").stdout
+def test_another_release_prints_other_words() -> None:
+    named = ipmon("-N", NAT, "--ipmon-version", "5.0.6").stdout
     later = [line for line in text(NAT) if log_of(line) == "nat"]
     assert b"NEW-NAT" in named and b"NEW-NAT" not in b"".join(later)
     assert named.count(b"\n") == len(later)
-    unnumbered = call("-f", FILTER, "--ipmon-version", "4.1.35").stdout
+    unnumbered = ipmon("-f", FILTER, "--ipmon-version", "4.1.35").stdout
     assert unnumbered.splitlines(True) == text(FILTER)[1:]
 
 
@@ -379,24 +350,24 @@ def test_times_are_those_of_the_zone() -> None:
         moment = datetime.strptime(line[:19].decode(), form) + east
         return moment.strftime(form).encode() + line[19:]
 
-    done = ipmon("-f", FILTER, env={**GMT, "TZ": "IST-5:30"})
+    done = ipmon("-f", FILTER, zone="IST-5:30")
     assert done.stdout.splitlines(True) == [moved(line) for line in text(FILTER)]
 
 
-def test_options_may_be_joined_and_stand_anywhere(tmp_path: Path, call: Call) -> None:
-    apart = call("-v", "-x", "-X", "-f", FILTER)
+def test_options_may_be_joined_and_stand_anywhere(tmp_path: Path) -> None:
+    apart = ipmon("-v", "-x", "-X", "-f", FILTER)
     assert apart.returncode == 0
     for arguments in (["-vxX", "-f", FILTER], [f"-Xvxf{FILTER}"], ["-f", FILTER, "-xXv"]):
-        assert call(*arguments).stdout == apart.stdout
+        assert ipmon(*arguments).stdout == apart.stdout
     target = tmp_path / "out"
     for arguments in ([target, "-vxXf", FILTER], ["-v", target, "-xX", "-f", FILTER],
                       ["-f", FILTER, "-xvX", target]):  # fmt: skip
-        done = call(*arguments)
+        done = ipmon(*arguments)
         assert (done.returncode, done.stdout) == (0, b"")
         assert target.read_bytes() == apart.stdout
         target.unlink()
     lines = [line for line in text(NAT) if log_of(line) != "state"]
-    assert call("-ap", "-f", NAT, "-N", NAT, "-S", NAT).stdout.splitlines(True) == lines
+    assert ipmon("-ap", "-f", NAT, "-N", NAT, "-S", NAT).stdout.splitlines(True) == lines
 
 
 def bytes_of(dump: list[bytes]) -> bytes:
@@ -410,9 +381,9 @@ def bytes_of(dump: list[bytes]) -> bytes:
     return data
 
 
-def test_hex_dumps_hold_the_record(call: Call) -> None:
+def test_hex_dumps_hold_the_record() -> None:
     dated = re.compile(rb"\d\d/\d\d/\d{4} |missed ")
-    found = {option: call(option, "-f", FILTER).stdout.splitlines(True)
+    found = {option: ipmon(option, "-f", FILTER).stdout.splitlines(True)
              for option in ("-X", "-x", "-Xx")}  # fmt: skip
     for lines in found.values():
         assert [line for line in lines if dated.match(line)] == text(FILTER)
@@ -432,8 +403,8 @@ def test_hex_dumps_hold_the_record(call: Call) -> None:
         assert record.startswith(head + packet) and record[len(head + packet) :].strip(b"\0") == b""
 
 
-def test_v_shows_sequence_numbers_and_windows(call: Call) -> None:
-    lines, whole = call("-v", "-f", FILTER).stdout.splitlines(True), records(FILTER)
+def test_v_shows_sequence_numbers_and_windows() -> None:
+    lines, whole = ipmon("-v", "-f", FILTER).stdout.splitlines(True), records(FILTER)
     for plain, verbose in zip(text(FILTER), lines, strict=True):
         flags = re.search(rb" PR tcp len \d+ \d+ -[A-Z]*", plain)
         if flags is None:
@@ -450,11 +421,11 @@ def test_v_shows_sequence_numbers_and_windows(call: Call) -> None:
 # Where it goes
 
 
-def test_output_is_appended_to(tmp_path: Path, call: Call) -> None:
+def test_output_is_appended_to(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.write_bytes(b"before\n")
     for _ in range(2):
-        assert call("-f", FILTER, target).stdout == b""
+        assert ipmon("-f", FILTER, target).stdout == b""
     assert target.read_bytes().splitlines(True) == [b"before\n", *text(FILTER), *text(FILTER)]
 
 
@@ -466,15 +437,15 @@ def test_output_is_written_though_standard_output_is_closed(tmp_path: Path) -> N
     assert target.read_bytes().splitlines(True) == text(FILTER)
 
 
-def test_copies_of_records_are_appended_and_can_be_read_again(tmp_path: Path, call: Call) -> None:
+def test_copies_of_records_are_appended_and_can_be_read_again(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    first = call("-B", copy, "-a", "-f", NAT, "-N", NAT, "-S", NAT)
+    first = ipmon("-B", copy, "-a", "-f", NAT, "-N", NAT, "-S", NAT)
     assert first.stdout.splitlines(True) == text(NAT)
     kept = copy.read_bytes()
     assert sorted(records(NAT)) == sorted(records_in(copy))
-    again = call("-f", copy, "-N", copy, "-S", copy)
+    again = ipmon("-f", copy, "-N", copy, "-S", copy)
     assert again.stdout == first.stdout
-    call("-B", copy, "-f", FILTER)
+    ipmon("-B", copy, "-f", FILTER)
     assert copy.read_bytes() == kept + FILTER.read_bytes()
 
 
@@ -502,9 +473,9 @@ def test_a_log_is_never_appended_to_by_what_is_read_of_it(tmp_path: Path, option
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_is_told(call: Call) -> None:
+def test_a_full_disk_is_told() -> None:
     for options in (["/dev/full"], ["-B", "/dev/full"]):
-        said = failed(call("-f", FILTER, *options), 1)
+        said = failed(ipmon("-f", FILTER, *options), 1)
         assert "cannot write /dev/full: No space left on device" in said
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*IPMON, "-f", str(FILTER)], env=GMT, stdin=subprocess.DEVNULL,
@@ -514,12 +485,12 @@ def test_a_full_disk_is_told(call: Call) -> None:
     )
 
 
-def test_a_copy_of_nflog_is_a_log_of_ipfilter(tmp_path: Path, call: Call) -> None:
+def test_a_copy_of_nflog_is_a_log_of_ipfilter(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    first = call("-f", SEQ, "-B", copy)
+    first = ipmon("-f", SEQ, "-B", copy)
     assert first.returncode == 0
     # ipmon expects 0 first, and IPFilter, as this copy, begins with 1
-    assert call("-f", copy).stdout == b"missed 1 ipf log entries: 0 1\n" + first.stdout
+    assert ipmon("-f", copy).stdout == b"missed 1 ipf log entries: 0 1\n" + first.stdout
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
@@ -575,8 +546,8 @@ def test_a_name_with_a_line_break_forges_no_line(tmp_path: Path) -> None:
     assert done.stdout == text(UNNUMBERED)[0].replace(b"fxp0", rb"a\nbc")
 
 
-def test_a_log_of_which_nothing_can_be_read_is_a_failure(call: Call) -> None:
-    done = call("--layout", "ipl-3.4.0-lp64le", "-f", FILTER)
+def test_a_log_of_which_nothing_can_be_read_is_a_failure() -> None:
+    done = ipmon("--layout", "ipl-3.4.0-lp64le", "-f", FILTER)
     assert "no record could be read as ipl-3.4.0-lp64le" in failed(done, 1)
 
 
@@ -841,12 +812,10 @@ def test_rules_say_where_records_go(tmp_path: Path) -> None:
         ("match { type = ipf; } do { syslog", "end of file, but expected ';'"),
     ],
 )
-def test_a_wrong_configuration_is_told_with_its_line(
-    tmp_path: Path, call: Call, conf: str, said: str
-) -> None:
+def test_a_wrong_configuration_is_told_with_its_line(tmp_path: Path, conf: str, said: str) -> None:
     path = tmp_path / "ipmon.conf"
     path.write_text(conf)
-    done = call("-C", path, "-f", FILTER)
+    done = ipmon("-C", path, "-f", FILTER)
     assert said in failed(done, 1, 2) and str(path) in done.stderr.decode()
     assert not done.stdout
 
@@ -968,26 +937,26 @@ def test_a_device_as_the_pid_file_stays_one(tmp_path: Path) -> None:
     assert Path("/dev/null").is_char_device()
 
 
-def test_the_pid_file_takes_the_place_of_nothing_else(tmp_path: Path, call: Call) -> None:
+def test_the_pid_file_takes_the_place_of_nothing_else(tmp_path: Path) -> None:
     conf, target, old = tmp_path / "conf", tmp_path / "out", tmp_path / "pid"
     conf.write_text("match { direction = in; } do { nothing; };\n")
-    done = call("-P", conf, "-C", conf, "-f", FILTER)
+    done = ipmon("-P", conf, "-C", conf, "-f", FILTER)
     assert f"cannot write {conf}: it holds no process id" in failed(done, 1) and conf.exists()
-    done = call("-P", target, "-f", FILTER, target)
+    done = ipmon("-P", target, "-f", FILTER, target)
     assert f"-P names {target}, which is written to already" in failed(done, 2)
     assert not target.exists()
     old.write_text("4711\n")
-    assert call("-P", old, "-f", FILTER, target).returncode == 0 and not old.exists()
+    assert ipmon("-P", old, "-f", FILTER, target).returncode == 0 and not old.exists()
 
 
 @pytest.mark.skipif(Path("/dev/ipl").exists(), reason="IPFilter is loaded")
-def test_a_forgotten_f_is_pointed_out(tmp_path: Path, call: Call) -> None:
-    said = failed(call(FILTER), 1)
+def test_a_forgotten_f_is_pointed_out(tmp_path: Path) -> None:
+    said = failed(ipmon(FILTER), 1)
     assert f"{FILTER} without -f is where the text goes" in said
 
 
-def test_a_pid_file_that_cannot_be_written_is_told(call: Call) -> None:
-    done = call("-P", "/no/such/dir/pid", "-f", FILTER)
+def test_a_pid_file_that_cannot_be_written_is_told() -> None:
+    done = ipmon("-P", "/no/such/dir/pid", "-f", FILTER)
     assert "cannot write /no/such/dir/pid: No such file or directory" in failed(done, 1)
 
 
@@ -1089,10 +1058,10 @@ def test_lines_go_to_a_unix_socket_with_the_level_of_the_rule_or_action(
     assert {priority & 7 for priority, _ in wanted} >= {4, 5}
 
 
-def test_no_priority_is_sent_that_syslog_does_not_have(tmp_path: Path, call: Call) -> None:
+def test_no_priority_is_sent_that_syslog_does_not_have(tmp_path: Path) -> None:
     path = str(tmp_path / "log")
     with Syslogd(socket.AF_UNIX, socket.SOCK_DGRAM, path) as syslogd:
-        assert call("-s", "--syslog-to", path, "-f", BITS).returncode == 0
+        assert ipmon("-s", "--syslog-to", path, "-f", BITS).returncode == 0
         wanted = levels(BITS)
         until(lambda: len(syslogd.messages) >= len(wanted), "the messages")
     found = sent_of(syslogd.messages)
@@ -1104,10 +1073,10 @@ def test_no_priority_is_sent_that_syslog_does_not_have(tmp_path: Path, call: Cal
 
 
 @pytest.mark.parametrize(("facility", "number"), [("daemon", 3), ("local7", 23), ("security", 4)])
-def test_the_facility_can_be_chosen(tmp_path: Path, call: Call, facility: str, number: int) -> None:
+def test_the_facility_can_be_chosen(tmp_path: Path, facility: str, number: int) -> None:
     path = str(tmp_path / "log")
     with Syslogd(socket.AF_UNIX, socket.SOCK_DGRAM, path) as syslogd:
-        assert call("-sL", facility, "--syslog-to", path, "-f", FILTER).returncode == 0
+        assert ipmon("-sL", facility, "--syslog-to", path, "-f", FILTER).returncode == 0
         wanted = levels(FILTER)
         until(lambda: len(syslogd.messages) >= len(wanted), "the messages")
     moved = [(number << 3 | p & 7 if p >> 3 == 16 else p, line) for p, line in wanted]
@@ -1485,9 +1454,9 @@ def test_flushing_a_device_tells_how_much_it_was(
     assert netlab.stop(process, signal.SIGTERM) == 143
 
 
-def test_there_is_nothing_to_flush_in_a_file(call: Call) -> None:
+def test_there_is_nothing_to_flush_in_a_file() -> None:
     before = FILTER.read_bytes()
-    done = call("-F", "-f", FILTER)
+    done = ipmon("-F", "-f", FILTER)
     assert done.returncode == 0 and done.stdout.splitlines(True) == text(FILTER)
     assert b"nothing to flush" in done.stderr and FILTER.read_bytes() == before
 
@@ -1530,5 +1499,7 @@ def test_pings_of_a_live_group_are_printed() -> None:
 
 
 def test_a_daemon_that_cannot_write_its_process_id_is_told_at_once(tmp_path: Path) -> None:
-    said = failed(ipmon("-D", "-P", tmp_path / "none/pid", "-tf", FILTER, tmp_path / "out"), 1)
+    files = [tmp_path / "none/pid", "-tf", FILTER, tmp_path / "out"]
+    command = [*IPMON, "-D", "-P", *map(str, files)]
+    said = failed(subprocess.run(command, capture_output=True, timeout=30), 1)
     assert f"cannot write {tmp_path / 'none/pid'}: No such file or directory" in said

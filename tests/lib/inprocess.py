@@ -12,18 +12,23 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
 
 from pylog.cli import main
 
 
-def run(*arguments: object, stdin: bytes = b"") -> CompletedProcess[bytes]:
-    """The exit status of a command line and what it printed."""
+def run(*arguments: object, stdin: bytes | Path = b"") -> CompletedProcess[bytes]:
+    """The exit status of a command line and what it printed; a path is standard input itself."""
     line = [str(argument) for argument in arguments]
-    (given, to_give), (printed, out), (said, error) = (os.pipe() for _ in range(3))
+    (printed, out), (said, error) = os.pipe(), os.pipe()
     with ThreadPoolExecutor(3) as threads:
-        threads.submit(_write, to_give, stdin)
+        if isinstance(stdin, Path):
+            given = os.open(stdin, os.O_RDONLY)
+        else:
+            given, to_give = os.pipe()
+            threads.submit(_write, to_give, stdin)
         found = [threads.submit(_read, descriptor) for descriptor in (printed, said)]
         with _streams(given, out, error), _own_logging():
             try:
