@@ -13,17 +13,16 @@ that grows.
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
 import msgspec
 
 from pylog.ahead import REACH, Ahead
+from pylog.aio import AsyncRecords
 from pylog.backends import Backend
 from pylog.detect import UNDECIDED, Detection, detect, is_no_log, known
 from pylog.errors import DecodeError
@@ -83,7 +82,7 @@ def interface_of(message: Message) -> int | None:
     return None if message.origin is None else message.origin.interface
 
 
-class Records(ABC):
+class Records(AsyncRecords):
     """Records to be read one after the other, waiting for each: what readers have in common."""
 
     @abstractmethod
@@ -126,9 +125,8 @@ class Records(ABC):
     def readers(self) -> list[Reader]:
         """The reader of each source."""
 
-    def _awaited(self) -> list[Reader]:
-        """The readers that may still have something to read."""
-        return self.readers()
+    def awaited(self) -> list[Backend]:
+        return [reader.backend for reader in self.readers()]
 
     @property
     def ready(self) -> bool:
@@ -160,53 +158,6 @@ class Records(ABC):
         if record is None:
             raise StopIteration
         return record
-
-    def __aiter__(self) -> AsyncIterator[Record]:
-        return self
-
-    async def __anext__(self) -> Record:
-        import asyncio  # as long an import as the rest of pylog
-
-        while True:
-            if not self.ready:
-                await asyncio.sleep(0)  # let others run, once for every lot of records
-            try:
-                record = self.read(timeout=0)
-            except TimeoutError:
-                await self._readable()
-                continue
-            if record is None:
-                raise StopAsyncIteration
-            return record
-
-    async def _readable(self) -> None:
-        """Wait, without holding up the event loop, until there may be a record."""
-        import asyncio
-
-        due = self.due_s()
-        if sys.platform == "win32":  # whose event loop does not wait for pipes
-            await asyncio.sleep(0.05 if due is None else min(0.05, due))
-            return
-        loop = asyncio.get_running_loop()
-        woken = loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        with contextlib.ExitStack() as stack:
-            for reader in self._awaited():
-                if reader.backend.use.idle:
-                    raise RuntimeError(f"{reader.backend.name} is being read already")
-                stack.enter_context(reader.backend.use)
-                if reader.backend.closed:  # meanwhile
-                    return
-                reader.backend.use.idle = True
-                for descriptor in reader.backend.wait_descriptors():
-                    loop.add_reader(descriptor, wake)
-                    stack.callback(loop.remove_reader, descriptor)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken, due)
 
     def __enter__(self) -> Self:
         return self
