@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from typing import NamedTuple
 
-from pylog.backends import readable
+from pylog.backends import Backend, readable
 from pylog.errors import BackendError, DecodeError
 from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
@@ -57,8 +57,8 @@ class Merged(Records):
     def readers(self) -> list[Reader]:
         return self._readers
 
-    def _awaited(self) -> list[Reader]:
-        return [self._readers[i] for i in self._open]
+    def awaited(self) -> list[Backend]:
+        return [self._readers[i].backend for i in self._open]
 
     @property
     def received(self) -> int:
@@ -94,7 +94,7 @@ class Merged(Records):
         return bool(self._open) and all(at_hand)
 
     def due_s(self) -> float | None:
-        ticks = [reader.due_s() for reader in self._awaited()]  # that of a replay is its own
+        ticks = [self._readers[i].due_s() for i in self._open]  # that of a replay is its own
         ticks.append(self._held_s() if self._waiting else None)
         return min((tick for tick in ticks if tick is not None), default=None)
 
@@ -197,8 +197,7 @@ class Merged(Records):
             due = left if due is None else min(due, left)
         with contextlib.ExitStack() as stack:
             descriptors = []
-            for reader in self._awaited():
-                backend = reader.backend
+            for backend in self.awaited():
                 stack.enter_context(backend.use)
                 if backend.closed:  # meanwhile
                     return

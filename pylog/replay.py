@@ -13,7 +13,6 @@ from math import inf
 
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
-from pylog.formats import Message
 from pylog.notes import notes
 from pylog.reader import OnError, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
@@ -133,9 +132,7 @@ class Replay(Reader):
             if self._held is not None and self._speed is not None:
                 self._due = self._due_at(self._held, self._speed)
             if self._held is not None and not isinstance(self._held, LossRecord):
-                item = self._items[self._next - 1]
-                assert isinstance(item, Message)
-                self._held_octets = self._stream.raw(self._data, item)
+                self._held_octets = self.decoder.last_message()
         while not (self.backend.closed or self.backend.stopped):
             due = self.due_s()
             if due is None or due <= 0:
@@ -186,10 +183,8 @@ class Replay(Reader):
         self._before = self.received
         self.rounds += 1
         self._recording.rewind()
-        self._begin_as(self.detection)
-        self._final = self._told_failure = False
-        self._head = self._rest = b""
-        self._drop_items()
+        self.input.restart()
+        self.decoder.begin(self.detection)
+        self.decoder.losses.restart()
         self._last_ns = None
-        self._losses.restart()
         return super().read(timeout)

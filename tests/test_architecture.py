@@ -16,8 +16,9 @@ from pylog.errors import BackendUnavailable
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo, notes, options, discover  <-  formats  <-  backends  <-  detect, losses,
-#     reader  <-  merge, replay  <-  outputs, testing, cli;  formats  <-  ipmon  <-  outputs, cli
+#     record, errors, memo, notes, options, discover  <-  formats  <-  detect, losses, ahead  <-
+#     decoder, backends  <-  input, aio  <-  reader  <-  merge, replay, table  <-  outputs, testing,
+#     cli;  formats  <-  ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -38,22 +39,26 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.detect": {*_BASE, "pylog.formats"},
     "pylog.losses": {*_BASE, "pylog.formats"},
     "pylog.ahead": {*_BASE, "pylog.formats"},
-    "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.ahead", "pylog.detect",
-                     "pylog.losses"},
+    "pylog.aio": {*_BASE, "pylog.backends"},
+    "pylog.decoder": {*_BASE, "pylog.formats", "pylog.ahead", "pylog.detect", "pylog.losses"},
+    "pylog.input": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect"},
+    "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.aio", "pylog.decoder",
+                     "pylog.detect", "pylog.input", "pylog.losses"},
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
-    "pylog.replay": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader"},
+    "pylog.replay": {*_BASE, "pylog.backends", "pylog.reader"},
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
     "pylog": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader", "pylog.merge",
               "pylog.replay", "pylog.table"},
-    "pylog.table": {*_BASE, "pylog.formats", "pylog.backends", "pylog.detect", "pylog.losses",
-                    "pylog.reader", "pylog.table"},
+    "pylog.table": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect",
+                    "pylog.losses", "pylog.reader", "pylog.table"},
     "pylog.dask": {*_BASE, "pylog.reader", "pylog.table"},
     "pylog.spark": {*_BASE, "pylog.reader", "pylog.table"},
     "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.ipmon", "pylog.outputs"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
                       "pylog.replay", "pylog.testing"},
-    "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
+    "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.decoder",
+                  "pylog.input", "pylog.reader",
                   "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
                   "pylog.dask", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},

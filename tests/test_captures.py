@@ -396,7 +396,7 @@ def test_blocks_that_are_not_read_have_any_size_and_are_not_kept(kind: int, size
     class Counted(Slow):
         def read(self, size: int = -1) -> bytes:
             nonlocal most
-            most = max([most, *(len(reader._rest) for reader in held)])
+            most = max([most, *(reader.decoder.incomplete for reader in held)])
             return super().read(size)
 
     held: list[pylog.Reader] = []

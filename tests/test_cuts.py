@@ -77,7 +77,7 @@ def raw(dump: Path) -> tuple[bytes, str | None]:
     data = dump.read_bytes()
     with pylog.open(dump) as reader:
         layout = reader.layout
-        device = "" if reader.detection.container != "raw" else reader._stream.name
+        device = "" if reader.detection.container != "raw" else reader.decoder.stream.name
     if dump.suffix != ".bin":
         return data[:MOST], None
     return data[:MOST], device or layout

@@ -154,7 +154,7 @@ def test_a_device_gives_the_records_that_its_dump_has(
 def test_one_record_is_enough_to_tell_a_layout_that_has_a_magic(
     path: Path, record: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pylog.reader.PATIENCE_S", 0.0)
+    monkeypatch.setattr("pylog.input.PATIENCE_S", 0.0)
     layout = samples.origins()[samples.name(path)]["layout"]
     with Device(layout) as device, device.open() as reader:
         device.keep(records_of(path, layout)[record])

@@ -381,8 +381,8 @@ def test_the_layout_is_looked_for_a_few_times_only(monkeypatch: pytest.MonkeyPat
         calls.append(len(head))
         return real(head, final, layout)
 
-    monkeypatch.setattr("pylog.reader.detect", counted)
-    monkeypatch.setattr("pylog.reader.PATIENCE_S", 0.0)
+    monkeypatch.setattr("pylog.input.detect", counted)
+    monkeypatch.setattr("pylog.input.PATIENCE_S", 0.0)
     monkeypatch.setattr("pylog.backends.capture.Capture.wait", lambda self, timeout: False)
     source = io.BufferedReader(io.BytesIO(b"no log at all " * 1000))
     monkeypatch.setattr("pylog.backends.capture.CHUNK", 100)

@@ -29,6 +29,7 @@ from pylog.cli._sources import (
     paths_of,
 )
 from pylog.cli.ipmon import PID_FILE
+from pylog.decoder import LOT
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats.ipl_encode import LAYOUT, Encoder, log_of
 from pylog.ipmon.conf import ConfError, Rule, parse
@@ -37,7 +38,7 @@ from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import LOGS, Printer
 from pylog.ipmon.syslog import Syslog, facility_number
 from pylog.merge import Merged
-from pylog.reader import LOT, Reader, Records, deadline_of
+from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 
 LOOK_S = 1.0

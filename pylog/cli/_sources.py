@@ -18,7 +18,7 @@ from pylog.cli import say
 from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
 from pylog.options import Option
-from pylog.reader import Reader, Records
+from pylog.reader import OpenLog, Records
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,8 +163,11 @@ def greet(records: Records) -> None:
 class Counted(Protocol):
     """What counts what was read: a Reader, and the Tally of a log that was read in parts."""
 
-    received: int
-    malformed: int
+    @property
+    def received(self) -> int: ...
+
+    @property
+    def malformed(self) -> int: ...
 
     @property
     def dropped(self) -> int | None: ...
@@ -179,7 +182,7 @@ class Counted(Protocol):
     def layout(self) -> str: ...
 
 
-def is_unreadable(reader: Reader) -> bool:
+def is_unreadable(reader: OpenLog) -> bool:
     """Whether nothing of what came could be read, which is told, as is a log that is cut off."""
     if reader.ending is not None:
         say(f"{reader.backend.name}: {reader.ending}")
@@ -232,7 +235,7 @@ class Stopping:
         end(self.records)
 
 
-def summary(reader: Reader) -> str:
+def summary(reader: OpenLog) -> str:
     """What was read of a source, and what was not, as one line."""
     return summed_up(reader.backend.name, reader.detection.container, reader)
 

@@ -38,8 +38,9 @@ from pylog.cli._sources import (
 from pylog.cli.read import count
 from pylog.errors import BackendError
 from pylog.formats import Copied
+from pylog.input import left_s
 from pylog.outputs import pcapng
-from pylog.reader import Records, left_s
+from pylog.reader import Records
 from pylog.record import LossRecord, Record
 
 HELP = "write live messages to pcapng files"

@@ -36,7 +36,7 @@ from pylog.cli._sources import (
 )
 from pylog.cli.read import progress
 from pylog.errors import BackendError
-from pylog.reader import Reader
+from pylog.reader import OpenLog
 
 if TYPE_CHECKING:  # these need the extra
     from pylog.table.select import Selection
@@ -187,7 +187,7 @@ def _to_sink(
     failed = False
     for source in arguments.source:
         with opened(source, layout=arguments.layout, on_error=arguments.on_error) as bulk:
-            with progress(bulk, False) as move:
+            with progress([bulk.backend], False) as move:
                 for kind, batch in bulk.batches(selections):
                     sink.write(kind, batch)
                     move()
@@ -242,7 +242,7 @@ def _to_output(arguments: argparse.Namespace, name: str, path: str) -> int:
                 source, layout=arguments.layout, on_error=arguments.on_error,
                 raw=outputs.needs_raw(name),
             ) as reader:  # fmt: skip
-                with progress(reader, False) as move:
+                with progress([reader.backend], False) as move:
                     for number, record in enumerate(reader):
                         output.write(record)
                         if number % LOT == 0:
@@ -252,7 +252,7 @@ def _to_output(arguments: argparse.Namespace, name: str, path: str) -> int:
     return int(failed)
 
 
-def _told(reader: Reader, verbose: bool) -> bool:
+def _told(reader: OpenLog, verbose: bool) -> bool:
     """Tell what there is to tell of a log at its end; whether nothing of it could be read."""
     if verbose:
         say(summary(reader))

@@ -16,11 +16,12 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
 from pylog import outputs
+from pylog.backends import Backend
 from pylog.cli import say, stdout
 from pylog.cli._files import Written
 from pylog.cli._sources import (
@@ -37,8 +38,9 @@ from pylog.cli._sources import (
     paths_of,
     summary,
 )
+from pylog.decoder import LOT
 from pylog.errors import BackendError
-from pylog.reader import LOT, Reader, Records
+from pylog.reader import Reader, Records
 from pylog.record import Record, escape
 from pylog.scrub import Scrubbing
 
@@ -202,7 +204,8 @@ class Copy(contextlib.ExitStack):
         self._stopping.records = records
         greet(records)
         try:
-            with progress(records, self._stream.isatty()) as move:
+            backends = [reader.backend for reader in records.readers()]
+            with progress(backends, self._stream.isatty()) as move:
                 self._copy(records, self._output, self._stream, self._file, move)
         finally:
             self._stopping.records = None
@@ -287,15 +290,14 @@ def _destination(arguments: argparse.Namespace, records: Records) -> Iterator[Bi
 
 
 @contextlib.contextmanager
-def progress(records: Records, on_terminal: bool) -> Iterator[Any]:
+def progress(backends: Sequence[Backend], on_terminal: bool) -> Iterator[Any]:
     """A function that moves the progress bar, if there is to be one, see `bar`."""
-    found = [reader.backend for reader in records.readers()]
-    sizes = [backend.size for backend in found if backend.size is not None]
-    size = sum(sizes) if len(sizes) == len(found) else 0
-    with bar(size, found[0].name, on_terminal) as move:
+    sizes = [backend.size for backend in backends if backend.size is not None]
+    size = sum(sizes) if len(sizes) == len(backends) else 0
+    with bar(size, backends[0].name, on_terminal) as move:
 
         def move_on() -> None:
-            move(sum(backend.position() for backend in found))
+            move(sum(backend.position() for backend in backends))
 
         yield move_on
         move_on()

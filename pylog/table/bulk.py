@@ -2,8 +2,8 @@
 
 A window of some MiB moves over the input. Where messages follow each other as they should, the
 format's `columns` module (see pylog.formats.columns) reads them all at once; whatever is odd, the
-reader's own code reads, a stretch of the input at a time, and single odd messages between plain
-ones one by one. Which of the two reads a message makes no difference to what is read.
+Decoder reads as it does for a Reader, a stretch of the input at a time, and single odd messages
+between plain ones one by one. Which of the two reads a message makes no difference to what is read.
 """
 
 from __future__ import annotations
@@ -20,17 +20,13 @@ import pyarrow as pa
 from pylog import backends
 from pylog.backends import Backend
 from pylog.backends.capture import Capture
+from pylog.decoder import interface_of
+from pylog.detect import Detection
 from pylog.errors import DecodeError
-from pylog.formats import (
-    Begun,
-    Interfaces,
-    Item,
-    Message,
-    Stream,
-    columns,
-)
+from pylog.formats import Stream, columns
 from pylog.formats.columns import Columns, Numbers, Rows
-from pylog.reader import OnError, Reader, interface_of
+from pylog.losses import Losses
+from pylog.reader import OnError, OpenLog
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
 from pylog.table.arrays import batch_of
 from pylog.table.schemas import batch
@@ -43,7 +39,7 @@ MIN_WINDOW, MAX_WINDOW = 1 << 20, 1 << 24
 """How many bytes of the input are at hand."""
 
 STRETCH = 1 << 16
-"""How many bytes are read in the reader's own way before the faster one is tried again."""
+"""How many bytes the Decoder reads before the faster way is tried again."""
 
 KINDS: dict[type[Record], str] = {PacketRecord: "packet", FlowRecord: "flow", LossRecord: "loss"}
 
@@ -51,8 +47,8 @@ Lot = dict[str, Any]
 """Records that follow each other, by kind: a list of them, or a batch."""
 
 
-class Bulk(Reader):
-    """A Reader that gives its records in Arrow batches, by `batches` alone.
+class Bulk(OpenLog):
+    """Gives the records of a log in Arrow batches, or one by one: `batches` or `records`, once.
 
     counts   records so far, by kind
     end      where in the input the first message begins that was not dealt with
@@ -66,22 +62,27 @@ class Bulk(Reader):
         on_error: OnError = "resync",
         start: int = 0,
         stop: int | None = None,
+        losses: Losses | None = None,
+        detection: Detection | None = None,
     ) -> None:
-        """As a Reader; but of a part of the input only, if `start` and `stop` say so.
+        """As an OpenLog; but of a part of the input only, if `start` and `stop` say so.
 
         start   offset in the input of what the backend gives first: a message must begin there
         stop    offset in the input: the first message at or after it, and all that follow, are
                 not read. Of damage that reaches beyond it everything is read.
         """
-        super().__init__(backend, layout=layout, on_error=on_error)
+        super().__init__(
+            backend, layout=layout, on_error=on_error, losses=losses, detection=detection
+        )
+        self.decoder.stop = stop
+        self.decoder.peek = self._peek
         self.counts: Counter[str] = Counter()
         self.end = start
-        self._stop = stop
         self._window = b""
         self._window_at = start
         """Offset in the input of the first byte of the window."""
+        self._final = False  # whether the window reaches to the input's end
         self._reach, self._per_row = MAX_WINDOW, 200
-        self._changed = False  # the layout, by the last stretch
         self._columns: tuple[Stream, Columns | None] | None = None
 
     def batches(
@@ -89,8 +90,7 @@ class Bulk(Reader):
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
         """The batches of the kinds that are wanted, each in its order, of about `rows` rows.
 
-        To be called once. Damage ends strict reading with a DecodeError, after the batches of what
-        came before it.
+        Damage ends strict reading with a DecodeError, after the batches of what came before it.
         """
         gathered = {kind: _Gathered(selection, rows) for kind, selection in wanted.items()}
         error = None
@@ -127,9 +127,9 @@ class Bulk(Reader):
                 self.end += used
                 if self._is_done():
                     return
-                if used or self._changed:
+                if used:
                     # within damage the same bytes would be looked at again and again
-                    damaged = self._stream.damage is not None
+                    damaged = self.decoder.stream.damage is not None
                     size = STRETCH if not damaged else size if used * 2 > size else size * 2
                 elif pos + size < len(self._window):
                     size *= 2
@@ -137,9 +137,25 @@ class Bulk(Reader):
                     break
             self._window = self._window[pos:]
         yield from self._rest_of_stream()
-        while (loss := self._end()) is not None:
-            self.counts["loss"] += 1
-            yield {"loss": [loss]}
+        while (loss := self.input.end()) is not None:
+            yield {"loss": [self._counted(loss)]}
+
+    def records(self) -> Iterator[Record]:
+        """The records in their order, of all kinds."""
+        self.decoder.seek(self.end)
+        while not self._is_done() and not self.input.final:
+            more = self.input.take(None)
+            self._window, self._window_at = more, self.decoder.position
+            self.decoder.feed(more, not more)
+            while (record := self.decoder.next()) is not None:
+                yield self._counted(record)
+            self.end = self.decoder.position
+        while not self._is_done() and (loss := self.input.end()) is not None:
+            yield self._counted(loss)
+
+    def _counted(self, record: Record) -> Record:
+        self.counts[KINDS[type(record)]] += 1
+        return record
 
     def _rest_of_stream(self) -> Iterator[Lot]:
         """What there is to report at the end of the input, though no byte is left."""
@@ -155,11 +171,11 @@ class Bulk(Reader):
             whole = self.backend.read_at(self.end, enough + len(self._window))
             if whole is not None:  # read once more, what is left is not copied
                 self._final = len(whole) <= len(self._window)
-                self._window, self._head = whole, b""
+                self._window, self.input.head = whole, b""
                 return bool(whole)
         parts, size = [self._window], 0
         while size < enough and not self._final:
-            more, self._head = self._head or self._receive(None), b""
+            more = self.input.take(None)
             parts.append(more)
             size += len(more)
             self._final = not more
@@ -171,19 +187,19 @@ class Bulk(Reader):
 
         None are read while there is something else to tell first.
         """
-        if self._stream.damage is not None or self._losses.any_told:
+        decoder, stream, window = self.decoder, self.decoder.stream, self._window
+        if stream.damage is not None or decoder.losses.any_told:
             return 0
-        stream, window = self._stream, self._window
         if self._columns is None or self._columns[0] is not stream:
             self._columns = stream, columns.of(stream)
         reads = self._columns[1]
         if reads is None:
             return 0
-        stream.base, stream.used = self.end - pos, 0
-        self._window_at = stream.base
+        self._window_at = self.end - pos
+        decoder.seek(self._window_at)
         stop = min(len(window), pos + self._reach)
-        if self._stop is not None:
-            stop = min(stop, self._stop - stream.base)
+        if decoder.stop is not None:
+            stop = min(stop, decoder.stop - self._window_at)
         rows = reads.read(window, pos, stop)
         odd: list[Record] = []
         for i in [] if rows is None else rows.odd.tolist():
@@ -196,7 +212,6 @@ class Bulk(Reader):
         if rows is None or len(rows.odd) == len(rows.starts):
             self._reach = STRETCH  # so it may be again soon
             return 0
-        self._data = window
         lot["loss"] = self._account(rows, odd)
         self._keep(lot, rows, odd, wanted)
         used = rows.after - pos
@@ -210,7 +225,7 @@ class Bulk(Reader):
     ) -> None:
         """Put the messages into the lot: the plain ones, and the others between them."""
         count = len(rows.starts)
-        self.received += count
+        self.decoder.received += count
         packets = [i for i, record in enumerate(odd) if type(record) is PacketRecord]
         lot["flow"] = [record for record in odd if type(record) is FlowRecord]
         self.counts["flow"] += len(lot["flow"])
@@ -261,81 +276,52 @@ class Bulk(Reader):
                 asked += [(int(of_it[i + 1]), name, int(following[of_it[i]])) for i in gaps]
                 last.append((name, int(following[of_it[-1]])))
         lost: list[LossRecord] = []
+        decoder, stream = self.decoder, self.decoder.stream
         for i, (interface, queue), before in sorted(asked, key=itemgetter(0)):
             if before is not None:
-                self._losses.passed(queue, before, interface)
+                decoder.losses.passed(queue, before, interface)
             message = rows.message(i)
-            self._stream.used = message.end  # where looking ahead begins
-            record = records.get(i) or self._stream.decode(self._window, message)
-            while (loss := self._lost_before(record, message)) is not None:
+            stream.used = message.end  # where looking ahead begins
+            record = records.get(i) or stream.decode(self._window, message)
+            while (loss := decoder.lost_before(record, message)) is not None:
                 lost.append(loss)
         for (interface, queue), after in last:
-            self._losses.passed(queue, after, interface)
-        self._stream.used = 0
+            decoder.losses.passed(queue, after, interface)
+        stream.used = 0
         return lost
 
-    def _peek(self, size: int) -> tuple[bytes, bool]:
-        """As Reader._peek: in the window, and beyond it."""
-        stream = self._stream
-        at = stream.base + stream.used
-        found = self._window[at - self._window_at : at - self._window_at + size]
-        final = self._final
-        if len(found) < size and not final and isinstance(self.backend, Capture):
-            more = self.backend.read_at(at, size)
+    def _peek(self, offset: int, size: int) -> tuple[bytes, bool]:
+        """As decoder.Peek: in the window, and beyond it."""
+        at, final = offset - self._window_at, self._final or self.input.final
+        there = self._window[at : at + size]
+        if len(there) < size and not final and isinstance(self.backend, Capture):
+            more = self.backend.read_at(offset, size)
             if more is not None:
                 return more, len(more) < size
-        while len(found) + len(self._head) < size and not final:
-            more = self.backend.receive()
-            self._head += more
-            final = not more
-        return found + self._head, final
+        if len(there) < size and not final:
+            more, final = self.input.peek(offset + len(there), size - len(there))
+            there += more
+        return there, final
 
     def _stretch(self, lot: Lot, pos: int, size: int) -> int:
-        """Read window[pos : pos + size] as a Reader does; how many bytes of it are dealt with.
+        """Let the Decoder read window[pos : pos + size]; how many bytes of it are dealt with.
 
-        None may be: then no message is whole in so few bytes.
+        None may be: then no message is complete in so few bytes.
         """
-        stream = self._stream
-        self._data = self._window[pos : pos + size]
-        stream.base, stream.used = self.end, 0
+        decoder = self.decoder
         self._window_at = self.end - pos
-        self._drop_items()
-        items = stream.split(self._data, self._final and pos + size >= len(self._window))
-        if self._strict and (damage := stream.open_damage()) is not None:
-            items.append(damage)
-        later = None
-        if stream.following and self._stop is not None and stream.base + stream.used >= self._stop:
-            stream.following = []  # whoever reads on there finds it, too
-            del items[-1:]  # Begun
-        if self._stop is not None:  # the reader looks ahead: it is not to see what comes then
-            for i, item in enumerate(items):
-                if offset_of(item, self.end) >= self._stop:
-                    later = offset_of(item, self.end)
-                    del items[i:]
-                    break
-        self._items = items
-        while self._next < len(items):
-            item = items[self._next]
-            record = self._decode(item) if type(item) is Message else self._note(item)
-            if record is not None:
-                kind = KINDS[type(record)]
-                self.counts[kind] += 1
-                lot.setdefault(kind, []).append(record)
-        self._changed = later is None and self._follow()
-        if self._changed:
-            return stream.used
-        if later is not None:
-            stream.damage, stream.following = None, []  # they come later still
-            return later - self.end
-        damage = self._stream.damage
-        if self._stop is not None and damage is not None and damage.offset >= self._stop:
-            self._stream.damage = None
-            return damage.offset - self.end
-        return self._stream.used
+        decoder.seek(self.end)
+        decoder.feed(
+            self._window[pos : pos + size], self._final and pos + size >= len(self._window)
+        )
+        while (record := decoder.next()) is not None:
+            lot.setdefault(KINDS[type(record)], []).append(self._counted(record))
+        return decoder.position - self.end
 
     def _is_done(self) -> bool:
         """Whether `stop` is reached; damage that began before it must have found its end."""
-        return self._stop is not None and self.end >= self._stop and self._stream.damage is None
+        decoder = self.decoder
+        return decoder.stop is not None and self.end >= decoder.stop and not decoder.stream.damage
 
 
 def opened(
@@ -354,13 +340,6 @@ def opened(
     except BaseException:
         backend.close()
         raise
-
-
-def offset_of(item: Item, base: int) -> int:
-    """Where in the input an item is; `base` is the offset of the data that it was found in."""
-    if isinstance(item, Message):
-        return base + item.start
-    return base if isinstance(item, Begun | Interfaces) else item.offset
 
 
 class _Gathered:

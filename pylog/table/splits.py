@@ -15,25 +15,24 @@ process, losses at the cuts included, whatever the bytes.
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
 import pyarrow as pa
 
 from pylog.backends import capture
 from pylog.backends.unpack import compression
-from pylog.detect import detect, known
+from pylog.detect import Detection, detect, known
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
 from pylog.losses import Losses
 from pylog.reader import OnError
 from pylog.record import Record
-from pylog.table.bulk import KINDS, ROWS, Bulk, offset_of
+from pylog.table.bulk import ROWS, Bulk
 from pylog.table.files import Paths, files, is_url, opened, size
 from pylog.table.select import Selection
 
@@ -237,69 +236,56 @@ def scan(split: Split) -> End:
         return part.ended()
 
 
-class SplitReader(Bulk):
+class SplitReader:
     """Reads a split, by `records` or by `batches`."""
 
     def __init__(self, split: Split) -> None:
-        self._split = split
         with ExitStack() as stack:
             path = split.path
             file = stack.enter_context(opened(path)) if is_url(path) else path
             backend = capture.Part(file, split.start) if split.layouts else capture.Capture(file)
             stack.callback(backend.close)
             backend.name = path
-            super().__init__(
-                backend, layout=split.layout, on_error=split.on_error,
-                start=split.start, stop=None if split.last else split.stop,
-            )  # fmt: skip
+            self._bulk = Bulk(
+                backend,
+                layout=split.layout,
+                on_error=split.on_error,
+                start=split.start,
+                stop=None if split.last else split.stop,
+                losses=None if split.losses is None else split.losses.resumed(),
+                detection=_detection(split.layouts) if split.layouts else None,
+            )
             self._files = stack.pop_all()
-        if split.losses is not None:
-            self._losses = split.losses.resumed()
-
-    def _begin(self, deadline: float | None) -> None:
-        """What the bytes are, the split says; that of a whole file is found out."""
-        if not self._split.layouts:
-            super()._begin(deadline)
-            return
-        first, *others = (known(name) for name in self._split.layouts)
-        self._begin_as(replace(first, layouts=list(self._split.layouts),
-                               others=[other.stream for other in others]))  # fmt: skip
 
     def records(self) -> Iterator[Record]:
-        """The records in their order, of all kinds; in place of `batches`."""
-        stop = sys.maxsize if self._stop is None else self._stop
-        self._stream.base = self.end
-        while self._more(None):
-            base = self._stream.base
-            while self._next < len(self._items):
-                item = self._items[self._next]
-                self.end = offset_of(item, base)
-                if self.end >= stop:
-                    return
-                record = self._decode(item) if type(item) is Message else self._note(item)
-                if record is not None:
-                    yield self._counted(record)
-            damage = self._stream.damage  # of that which begins before `stop` the end is awaited
-            self.end = base + self._stream.used if damage is None else damage.offset
-            if self.end >= stop:
-                return
-        while (loss := self._end()) is not None:
-            yield self._counted(loss)
+        """As of a Bulk."""
+        return self._bulk.records()
 
-    def _counted(self, record: Record) -> Record:
-        self.counts[KINDS[type(record)]] += 1
-        return record
+    def batches(
+        self, wanted: Mapping[str, Selection], rows: int = ROWS
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """As of a Bulk."""
+        return self._bulk.batches(wanted, rows)
 
     def ended(self) -> End:
         """Where it ended."""
-        layouts = tuple(stream.name for stream in (self._stream, *self._others))
-        tally = Tally(self.detection.container, self.layout, self.received, self.malformed,
-                      self.dropped, self.uncounted, self.ending, self.counts)  # fmt: skip
-        return End(self.end, layouts, self._losses, tally)
+        bulk, decoder = self._bulk, self._bulk.decoder
+        layouts = tuple(stream.name for stream in (decoder.stream, *decoder.others))
+        tally = Tally(bulk.detection.container, bulk.layout, bulk.received, bulk.malformed,
+                      bulk.dropped, bulk.uncounted, bulk.ending, bulk.counts)  # fmt: skip
+        return End(bulk.end, layouts, decoder.losses, tally)
 
-    def close(self) -> None:
-        super().close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._files.close()
+
+
+def _detection(layouts: Sequence[str]) -> Detection:
+    """The detection of bytes that all these layouts explain."""
+    first, *others = (known(name) for name in layouts)
+    return replace(first, layouts=list(layouts), others=[other.stream for other in others])
 
 
 # Splits in their order

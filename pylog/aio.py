@@ -1,0 +1,91 @@
+"""`async for record in records`: the same reading, without holding up an event loop.
+
+The coroutine reads with a timeout of 0. When nothing is there, it lets the event loop watch the
+descriptors that a blocking read would wait on, and reads again once one of them is readable or
+something is due. So there is one way to read, and no thread. asyncio is imported where it is used,
+since that takes as long as importing the rest of pylog.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from pylog.record import Record
+
+if TYPE_CHECKING:
+    from pylog.backends import Backend
+
+POLL_S = 0.05
+"""How often to look on Windows, whose event loop does not watch pipes."""
+
+
+class AsyncRecords(ABC):
+    """An asynchronous iterator over records that can be read without waiting."""
+
+    @abstractmethod
+    def read(self, timeout: float | None = None) -> Record | None:
+        """The next record; None at the end. TimeoutError when none comes in time."""
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether the next record is here already, so that reading it waits for nothing."""
+
+    @abstractmethod
+    def due_s(self) -> float | None:
+        """In how many seconds to read again, whatever the descriptors say; None: only they say."""
+
+    @abstractmethod
+    def awaited(self) -> list[Backend]:
+        """The backends that may still have something to read."""
+
+    def __aiter__(self) -> AsyncIterator[Record]:
+        return self
+
+    async def __anext__(self) -> Record:
+        import asyncio
+
+        while True:
+            if not self.ready:
+                await asyncio.sleep(0)  # let others run, once for every lot of records
+            try:
+                record = self.read(timeout=0)
+            except TimeoutError:
+                await self._readable()
+                continue
+            if record is None:
+                raise StopAsyncIteration
+            return record
+
+    async def _readable(self) -> None:
+        """Wait until there may be a record."""
+        import asyncio
+
+        due = self.due_s()
+        if sys.platform == "win32":
+            await asyncio.sleep(POLL_S if due is None else min(POLL_S, due))
+            return
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        with contextlib.ExitStack() as stack:
+            for backend in self.awaited():
+                if backend.use.idle:
+                    raise RuntimeError(f"{backend.name} is being read already")
+                stack.enter_context(backend.use)
+                if backend.closed:  # meanwhile
+                    return
+                backend.use.idle = True
+                for descriptor in backend.wait_descriptors():
+                    loop.add_reader(descriptor, wake)
+                    stack.callback(loop.remove_reader, descriptor)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken, due)

@@ -1,0 +1,168 @@
+"""The input: the bytes of a backend on their way to a decoder, and what they are.
+
+A file is recognized by its first HEAD bytes. A pipe or a log that grows may take its time for so
+many: after PATIENCE_S seconds what has come is enough, if it is recognized. What was received
+before, or to look ahead at a jump in the numbers, waits in `head` until the decoder is fed; nothing
+is received twice.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pylog.backends import Backend
+from pylog.decoder import Decoder
+from pylog.detect import detect, is_no_log
+from pylog.errors import DecodeError
+from pylog.formats import HEAD
+from pylog.notes import notes
+from pylog.record import LossRecord
+
+PATIENCE_S = 1.0
+"""How many seconds a source may take for its first HEAD bytes, before what it gave has to do."""
+
+PEEK_S = 0.1
+"""How many seconds at a time a pipe is waited for, to look at what comes next."""
+
+
+def left_s(deadline: float | None) -> float | None:
+    """How many seconds there are until a deadline; 0 after it, None without one."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+class Input:
+    """Receives for a decoder. Deadlines are times of the monotonic clock.
+
+    head    bytes that were received, but that the decoder was not fed
+    final   whether the end was received
+    taken   how many bytes `take` gave so far
+    """
+
+    def __init__(self, backend: Backend, decoder: Decoder, layout: str | None) -> None:
+        """
+        layout   the layout's name, in place of detection
+        """
+        self._backend, self._decoder, self._layout = backend, decoder, layout
+        self.restart()
+        self.taken = 0
+        self._tried = 0  # so many bytes were not recognized
+        self._patience: float | None = None
+        self._peek_s = PATIENCE_S
+
+    def restart(self) -> None:
+        """The backend is at its start, or there again."""
+        self.head = b""
+        self.final = self._failure_given = False
+
+    def detect(self, deadline: float | None) -> bool:
+        """Find out what the first bytes are; False if a deferred backend ended before any came.
+
+        HEAD bytes are waited for, but not for long: a log may grow slowly.
+        Raises TimeoutError at the deadline; what has come is kept then.
+        """
+        backend = self._backend
+        if not self.head:
+            self.head = self._receive(deadline)
+        more = self.head
+        if self._patience is None:
+            self._patience = time.monotonic() + PATIENCE_S
+        while True:
+            final = not more
+            if final and backend.deferred and not self.head:
+                self.final = True
+                return False
+            decided = backend.deferred and self._layout is not None
+            if not final and len(self.head) < HEAD and not decided:
+                left = max(0.0, self._patience - time.monotonic())
+                # twice as much is to come before it is worth another look
+                if len(self.head) < 2 * self._tried or (left and self._wait(left, deadline)):
+                    more = self._receive(deadline)
+                    self.head += more
+                    continue
+            try:
+                detection = detect(self.head, final or decided, self._layout)
+            except DecodeError as error:
+                self._tried = len(self.head)
+                if final or len(self.head) >= HEAD or is_no_log(self.head):
+                    raise self._unrecognized(error, final) from None
+                more = self._receive(deadline)
+                self.head += more
+                continue
+            self._decoder.begin(detection)
+            if backend.live and self._layout is None:
+                same = "".join(f", or {name}, which reads them alike"
+                               for name in detection.layouts[1:])  # fmt: skip
+                notes.warning("%s: read as %s%s (%s)", backend.name, detection.layouts[0], same,
+                             "; ".join(detection.evidence))  # fmt: skip
+            return True
+
+    def _unrecognized(self, error: DecodeError, final: bool) -> DecodeError:
+        """The error of an input that is no log, or of which nothing could be decompressed."""
+        backend = self._backend
+        error.path = backend.name
+        if not self.head and not self.may_grow:
+            error.advice = ""
+        if final and backend.failure is not None and not self.head:
+            return backend.failure.again(backend.name)
+        return error
+
+    def take(self, deadline: float | None) -> bytes:
+        """The bytes to feed next, waiting for them; b"" at the end. TimeoutError."""
+        more, self.head = self.head or self._receive(deadline), b""
+        self.final = not more
+        self.taken += len(more)
+        return more
+
+    def _receive(self, deadline: float | None) -> bytes:
+        """The next bytes of the backend; TimeoutError when none come before the deadline."""
+        left = left_s(deadline)
+        if left is not None and not self._backend.wait(left):
+            raise TimeoutError(f"{self._backend.name}: no record came in time")
+        return self._backend.receive()
+
+    def _wait(self, timeout_s: float, deadline: float | None) -> bool:
+        """As the backend's wait, but TimeoutError at the deadline if that comes first."""
+        left = left_s(deadline)
+        if left is not None and left < timeout_s:
+            if not self._backend.wait(left):
+                raise TimeoutError(f"{self._backend.name}: no record came in time")
+            return True
+        return self._backend.wait(timeout_s)
+
+    def peek(self, offset: int, size: int) -> tuple[bytes, bool]:
+        """As decoder.Peek: what the decoder is fed next is at the offset.
+
+        Of a source that may be slow, what comes in a moment; in all it waits for PATIENCE_S.
+        """
+        final = self.final
+        while not final and len(self.head) < size:
+            if not self._backend.regular:
+                begun = time.monotonic()
+                there = self._backend.wait(min(PEEK_S, self._peek_s))
+                self._peek_s -= time.monotonic() - begun
+                if not there:
+                    break
+            more = self._backend.receive()
+            self.head += more
+            final = not more
+        return self.head, final
+
+    def end(self) -> LossRecord | None:
+        """What there is to report at the end, one loss at a call: also that it ended badly."""
+        if self._backend.closed:
+            return None
+        loss = self._decoder.end()
+        if loss is not None:
+            return loss
+        failure = self._backend.failure
+        if failure is None or self._failure_given:
+            return None
+        self._failure_given = True
+        return self._decoder.failed(failure)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether it is a file that could be followed, and is not."""
+        backend = self._backend
+        packed = getattr(backend, "compression", None) is not None
+        return not packed and backend.size is not None and not backend.deferred
