@@ -44,10 +44,13 @@ from construct import (
 
 from pylog.errors import DecodeError
 from pylog.formats.packet import addresses
-from pylog.formats.plan import Plan
+from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import json_ready
 
 NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 2, 3, 4
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_ULOG, NFNL_SUBSYS_NFTABLES = 1, 4, 10
+"""Of NETLINK_NETFILTER: the upper byte of nlmsg_type."""
 RTM_NEWLINK, RTM_DELLINK, IFLA_IFNAME = 16, 17, 3
 NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK = 0x1, 0x2, 0x4
 NLA_TYPE_MASK = 0x3FFF
@@ -162,6 +165,13 @@ def build(
     head = {"nlmsg_len": 20 + len(body), "nlmsg_type": nlmsg_type, "nlmsg_flags": flags,
             "nlmsg_seq": seq, "nlmsg_pid": pid}  # fmt: skip
     return nlmsghdr(order).build(head) + genmsg + body
+
+
+def numbered(message: bytes, order: str, flags: int, seq: int) -> bytes:
+    """A message with those nlmsg_flags and that nlmsg_seq."""
+    byteorder = BYTEORDER[order]
+    head = flags.to_bytes(2, byteorder) + (seq & 0xFFFFFFFF).to_bytes(4, byteorder)
+    return message[:6] + head + message[12:]
 
 
 def verdict(data: bytes, order: str) -> tuple[int, int] | None:

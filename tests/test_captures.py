@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
 from pylog.ahead import REACH
-from pylog.formats import ipl, nfulnl, pcap_blocks
+from pylog.formats import ipl, netlink, nfulnl, pcap_blocks
 from pylog.record import queue_of
 
 START = 1_700_000_000 * 10**9
@@ -92,7 +92,7 @@ def link_header(linktype: int, order: str, packet: bytes) -> bytes:
     """What stands before nfgenmsg in a packet of that link type."""
     if linktype == nfulnl.LINKTYPE_NFLOG:
         return b""
-    hatype, protocol = nfulnl.ARPHRD_NETLINK, nfulnl.NETLINK_NETFILTER
+    hatype, protocol = nfulnl.ARPHRD_NETLINK, netlink.NETLINK_NETFILTER
     head = struct.pack(">HH10xH", 4, hatype, protocol)
     if linktype == nfulnl.LINKTYPE_LINUX_SLL2:
         head = struct.pack(">H6xH10x", protocol, hatype)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 
-from pylog.formats import ipl_layouts, nfulnl
+from pylog.formats import ipl_layouts, netlink, nfulnl
 from pylog.formats.ipl_encode import Encoder
 from pylog.formats.packet import swapped
 from pylog.formats.pcap_blocks import (
@@ -128,7 +128,7 @@ def _body(linktype: int, order: str) -> tuple[str, bytes]:
     message = nflog_message(order)
     if linktype == NFLOG:
         return name, message[16:]
-    cooked = {"sll_pkttype": 0, "sll_hatype": 824, "sll_protocol": nfulnl.NETLINK_NETFILTER}
+    cooked = {"sll_pkttype": 0, "sll_hatype": 824, "sll_protocol": netlink.NETLINK_NETFILTER}
     return name, nfulnl.LINK_HEADER.build(cooked) + message
 
 
