@@ -37,10 +37,11 @@ from pylog.backends.nflog_proc import (
     owner_text,
 )
 from pylog.errors import BackendError
-from pylog.formats import nfulnl
+from pylog.formats import nfulnl_attributes as nfulnl
 from pylog.notes import notes
 from pylog.options import Option
 
+NAME = "nflog"
 HELP = "groups of the Linux kernel's NFLOG, 0 to 65535: nflog:GROUP[,GROUP...]"
 
 COPY_MODES = {

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import builders
 import netlab
 import pytest
 
 import pylog
 from pylog import BackendError, BackendUnavailable, LossRecord, PacketRecord
 from pylog.backends import netlink_socket, nflog, nflog_proc
-from pylog.formats import netlink, nfulnl
+from pylog.formats import netlink, nfulnl_attributes
 
 needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
 PORT = 9
@@ -305,7 +306,7 @@ def test_a_kernel_that_took_something_else_is_found_out(
 def test_a_kernel_that_does_not_answer_is_not_waited_for(
     namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nfulnl, "config", lambda *_, **__: bytes(4))
+    monkeypatch.setattr(nfulnl_attributes, "config", lambda *_, **__: bytes(4))
     with pytest.raises(BackendError, match="the kernel did not answer to binding group 5"):
         pylog.open("nflog:5", netns=namespace.name)
 
@@ -427,7 +428,7 @@ def test_what_is_not_from_the_kernel_is_thrown_away(namespace: netlab.Namespace)
     namespace.log_udp(PORT, 5)
     with pylog.open("nflog:5", netns=namespace.name, latency=True) as reader:
         assert isinstance(reader.backend, nflog.Nflog)
-        forged = nfulnl.log("<", 5, [(10, b"forged\0")])
+        forged = builders.log("<", 5, [(10, b"forged\0")])
         liar = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETLINK_NETFILTER)
         liar.sendto(forged, (reader.backend.portid, 0))
         namespace.udp("127.0.0.1", PORT)
