@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Hashable, Iterable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -25,7 +25,12 @@ def collect(package: str, path: Iterable[str], has: str) -> list[ModuleType]:
 
 def check(module: object, contract: type) -> None:
     """ValueError for a module without a name that a typing.Protocol has."""
-    names = [*contract.__annotations__, *(n for n in vars(contract) if not n.startswith("_"))]
+    names = [
+        name
+        for part in contract.__mro__
+        if part not in (Protocol, Generic, object)
+        for name in (*part.__annotations__, *(n for n in vars(part) if not n.startswith("_")))
+    ]
     missing = [name for name in dict.fromkeys(names) if not hasattr(module, name)]
     if missing:
         raise ValueError(f"{label(module)} lacks {', '.join(missing)}, see {contract.__qualname__}"
