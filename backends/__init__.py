@@ -1,22 +1,22 @@
 """Backends: where the bytes of a log come from. I/O only, one module a source.
 
 A backend understands no byte of a log; it gives them in the order in which they came, and owns the
-system calls and their errors. A backend module gives
+system calls and their errors. A backend module gives (BackendModule below)
 
+    NAME       what the command line calls it; no other module has it
     HELP       one line: what it reads
     OPTIONS    its options, a tuple of Option
     connect    (address, options) -> list of Backend, one for each log that the address names
     sources    () -> list of Found: what of it this machine has
     checks     () -> list of Check: whether it would work here
 
-and is found by its file: a source is NAME:ADDRESS, NAME being the module's; whatever has no such
-name before a colon is a path, which `capture` reads.
+and is found by its file (`modules`). A source is NAME:ADDRESS; whatever has no such name before a
+colon is a path, which the module `capture` reads.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import select
 import socket
@@ -26,12 +26,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
-from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from pylog import discover
 from pylog.errors import DecodeError
-from pylog.options import resolve
+from pylog.options import Option, resolve
 
 HOST_ORDER = "<" if sys.byteorder == "little" else ">"
 """The byte order of this machine, in which its kernel writes."""
@@ -289,10 +288,27 @@ def readable(descriptors: Sequence[int], timeout_s: float | None) -> set[int]:
     return {descriptor for descriptor, _ in poller.poll(timeout)}
 
 
+class BackendModule(Protocol):
+    """What a backend module gives."""
+
+    NAME: str
+    HELP: str
+    OPTIONS: tuple[Option, ...]
+
+    def connect(self, address: Any, options: Mapping[str, Any]) -> list[Backend]: ...
+
+    def sources(self) -> list[Found]: ...
+
+    def checks(self) -> list[Check]: ...
+
+
 @cache
-def modules() -> dict[str, ModuleType]:
-    """The backend modules by name, found in this package."""
-    return discover.modules(__name__, __path__, "connect")
+def modules() -> dict[str, BackendModule]:
+    """The backend modules by NAME; ValueError when one is incomplete, or two have one name."""
+    found: list[Any] = discover.collect(__name__, __path__, "connect")
+    for module in found:
+        discover.check(module, BackendModule)
+    return discover.claimed("source name", ((module.NAME, module) for module in found))
 
 
 def named(source: object) -> tuple[str, str] | None:
@@ -327,8 +343,7 @@ def connect(source: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any
     check_source(source)
     name, address = named(source) or ("capture", source)
     module = _module(name)
-    found: list[Backend] = module.connect(address, resolve(name, module.OPTIONS, options))
-    return found
+    return module.connect(address, resolve(name, module.OPTIONS, options))
 
 
 def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -346,5 +361,9 @@ def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[s
     return [{key: v for key, v in options.items() if key in own} for own in known]
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{name}")
+def _module(name: str) -> BackendModule:
+    if name == "capture":  # files need no other backend to be imported
+        from pylog.backends import capture
+
+        return capture
+    return modules()[name]

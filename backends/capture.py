@@ -21,8 +21,9 @@ from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, z
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
 
+NAME = "capture"
 HELP = "a file, a pipe or - for standard input; the word capture: may be left out"
-OPTIONS = (
+OPTIONS: tuple[Option, ...] = (
     Option("follow", bool, False, "at the end of a file wait for more, as tail -f does"),
 )  # fmt: skip
 

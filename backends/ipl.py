@@ -25,6 +25,7 @@ from pylog.backends.capture import Capture
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.options import Option
 
+NAME = "ipl"
 HELP = (
     "log devices of BSD's or Solaris' IPFilter: ipl: (the default one) or ipl:DEVICE[,DEVICE...];"
     " a file in place of a device is read as one"

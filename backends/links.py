@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
 import struct
 
 from pylog.backends import HOST_ORDER
+from pylog.backends.netlink_socket import open_socket
 from pylog.backends.netns import Namespace
-from pylog.formats.netlink import links
+from pylog.formats.netlink import NETLINK_ROUTE, links
 from pylog.memo import Memo
 
-NETLINK_ROUTE, RTMGRP_LINK = 0, 1
+RTMGRP_LINK = 1
 SIOCGIFNAME = 0x8910
 LARGEST = 1 << 16
 """More bytes than a message about an interface has."""
@@ -31,7 +31,7 @@ class Links:
         """Raises BackendError."""
         self.names: Memo[int, str | int] = Memo(self._ask, LIMIT)
         self._namespace = namespace
-        self._socket = namespace.run(_listener)
+        self._socket = namespace.run(lambda: open_socket(NETLINK_ROUTE, RTMGRP_LINK))
         self._learn(namespace.run(_names))
 
     def watch(self) -> None:
@@ -69,18 +69,6 @@ class Links:
     def close(self) -> None:
         """Listen no more."""
         self._socket.close()
-
-
-def _listener() -> socket.socket:
-    from pyroute2.netns import create_socket
-
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, NETLINK_ROUTE)
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.close)
-        made.bind((0, RTMGRP_LINK))
-        stack.pop_all()
-    return made
 
 
 def _names() -> dict[int, str]:

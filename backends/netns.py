@@ -12,7 +12,7 @@ from pylog.errors import BackendError, BackendUnavailable
 
 T = TypeVar("T")
 
-NEEDED = "NFLOG needs Linux and the package pyroute2"
+NEEDED = "reading netlink needs Linux and the package pyroute2"
 
 
 class Namespace:
@@ -48,7 +48,7 @@ class Namespace:
             try:
                 return call()
             except OSError as error:
-                raise BackendError(f"NFLOG: {error.strerror}") from error
+                raise BackendError(f"netlink: {error.strerror}") from error
         try:
             from pyroute2 import netns
         except ImportError as error:

@@ -1,17 +1,11 @@
 """NFLOG: log messages of the running Linux kernel, over a netlink socket.
 
-One socket carries all groups of a source. Everything is asked for in one acknowledged message a
-group, and what can be read back is read back: the kernel takes much that makes no sense without a
-word. `_recv` owns recv and its errors; `_collect` takes what is there, many datagrams at a time,
-into one buffer. Data and acks share the socket, so what comes while an ack is awaited is kept.
+One socket carries all groups of a source. Every setting of a group is sent in one acknowledged
+message, and what can be read back is compared: the kernel silently accepts settings that make no
+sense. A loss is seen in the sequence numbers of the messages, exactly and by group, and in the
+socket's count of dropped datagrams (`netlink_socket`).
 
-NETLINK_NO_ENOBUFS is set: with it a full buffer costs the datagrams that do not fit and no more,
-without it everything until the buffer is empty. The loss is seen in the sequence numbers of the
-messages (exact, by group) and in the socket's own count of datagrams, which also lets the buffer
-grow.
-
-Sources: net/netfilter/nfnetlink_log.c, net/netlink/af_netlink.c, netlink(7), socket(7), and runs
-on Linux 6.18.
+Sources: net/netfilter/nfnetlink_log.c and runs on Linux 6.18.
 """
 
 from __future__ import annotations
@@ -19,18 +13,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
-import struct
 import sys
-import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pylog.backends import HOST_ORDER, Backend, Check, Found
-from pylog.backends.links import Links
-from pylog.backends.netns import NEEDED, Namespace
+from pylog.backends.netlink_socket import (
+    MAXIMUM_BUFFER,
+    NEEDS_CAPABILITY,
+    NETNS,
+    RCVBUF,
+    RCVBUF_MAX,
+    buffer_limit,
+)
+from pylog.backends.netlink_source import NetlinkSource
 from pylog.backends.nflog_proc import (
     STATE_FILE,
     has_capability,
@@ -39,12 +36,12 @@ from pylog.backends.nflog_proc import (
     loggers_file,
     owner_text,
 )
-from pylog.errors import BackendError, BackendUnavailable
-from pylog.formats import nfulnl
-from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, verdict
+from pylog.errors import BackendError
+from pylog.formats import nfulnl_attributes as nfulnl
 from pylog.notes import notes
 from pylog.options import Option
 
+NAME = "nflog"
 HELP = "groups of the Linux kernel's NFLOG, 0 to 65535: nflog:GROUP[,GROUP...]"
 
 COPY_MODES = {
@@ -58,11 +55,8 @@ FAMILIES = {"ipv4": 2, "ipv6": 10, "arp": 3, "netdev": 5, "bridge": 7}
 MAXIMUM_RANGE = 0xFFFF - 4
 """NFULNL_COPY_RANGE_MAX: what fits in an attribute."""
 
-MAXIMUM_BUFFER = 64 << 20
-
 OPTIONS = (
-    Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
-           absent="that of pylog"),
+    NETNS,
     Option("copy_mode", tuple(COPY_MODES), "packet",
            "what to copy of each packet: none and meta leave out the payload"),
     Option("copy_range", int, MAXIMUM_RANGE, "bytes to copy of each packet at most",
@@ -72,10 +66,8 @@ OPTIONS = (
     Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
            " 0.01, 0 being the next timer tick", 0, 3600, "--timeout"),
     Option("nlbufsiz", int, 65536, "bytes of the kernel's buffer to gather in", 8192, 131072),
-    Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
-           " them, with its own overhead", 4608, 1 << 30),
-    Option("rcvbuf_max", int, MAXIMUM_BUFFER,
-           "bytes up to which the receive buffer grows when it overruns", 4608, 1 << 30),
+    RCVBUF,
+    RCVBUF_MAX,
     Option("seq", bool, True, "number the records of each group, to count losses"),
     Option("seq_global", bool, False, "number the records of all groups"),
     Option("conntrack", bool, False, "add the conntrack entry to each record"),
@@ -87,17 +79,8 @@ OPTIONS = (
            sets={"nlbufsiz": 131072, "timeout_s": 1.0, "rcvbuf": MAXIMUM_BUFFER}),
 )  # fmt: skip
 
-LARGEST = 1 << 18
-"""A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and what its allocation has left."""
-BUFFER = 4 * LARGEST
-
-SOL_NETLINK, NETLINK_NO_ENOBUFS = 270, 5
-SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
-SK_MEMINFO_DROPS = 8
 ENOTSUPP = 524
 """The kernel's own, which it was not to show: no such command."""
-
-NOTE_INTERVAL_S = 10.0
 
 
 def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
@@ -115,45 +98,25 @@ def groups_of(address: str) -> list[int]:
     return list(dict.fromkeys(groups))
 
 
-class Nflog(Backend):
-    """The log messages of one or more groups.
+class Nflog(NetlinkSource):
+    """The log messages of one or more groups."""
 
-    portid   the socket's address, by which the kernel knows who owns a group
-    foreign  datagrams so far that were not from the kernel, and were thrown away
-    """
-
-    live = deferred = True
-    whole = True
     layout = "nfulnl-le" if HOST_ORDER == "<" else "nfulnl-be"
 
     def __init__(self, groups: list[int], options: Mapping[str, Any]) -> None:
         """Binds the groups. Raises ValueError, BackendError, BackendUnavailable."""
-        super().__init__("nflog:" + ",".join(map(str, groups)))
         self.groups = groups
         self.logs = {str(group): 0 for group in groups}
-        self.foreign = 0
         self._options = _checked(options)
         self.numbered = bool(self._options["seq"])
         self._families = _families(self._options["pf_bind"])
         if self._families and 0 not in groups:
             raise ValueError("pf_bind: kernel-made logs come to group 0, which is not asked for")
-        self._namespace = Namespace(self._options["netns"])
-        self._seq = self._drops = 0
-        self._noted = -NOTE_INTERVAL_S
-        self._doubt: str | None = None
-        self._bound: list[int] = []
+        self._groups: list[int] = []  # bound
         self._loggers: dict[int, str] = {}  # before pf_bind
-        self._backlog: deque[bytes] = deque()
-        self._view = memoryview(bytearray(BUFFER))
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._namespace.close)
-            self._socket = self._namespace.run(_socket)
-            stack.callback(self._socket.close)
-            self._links = Links(self._namespace)
-            stack.pop_all()
+        super().__init__("nflog:" + ",".join(map(str, groups)), self._options)
+        self._bound = True
         try:
-            self.portid: int = self._socket.getsockname()[0]
-            self._rcvbuf = self._set_buffer(self._options["rcvbuf"], tell=True)
             for group in groups:
                 self._bind(group)
             for family in self._families:
@@ -174,7 +137,7 @@ class Nflog(Backend):
             | options["conntrack"] * nfulnl.NFULNL_CFG_F_CONNTRACK
         )
         mode = {"copy_range": options["copy_range"], "copy_mode": COPY_MODES[options["copy_mode"]]}
-        problem = self._ask(
+        problem = self._request(
             group,
             NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_BIND,
             NFULA_CFG_MODE=mode,
@@ -187,48 +150,22 @@ class Nflog(Backend):
             raise BackendError(f"{self.name}: the kernel did not answer to binding group {group}")
         if problem:
             raise self._refusal(f"bind NFLOG group {group}", problem, group)
-        self._bound.append(group)
+        self._groups.append(group)
 
     def _bind_family(self, family: int) -> None:
         self._loggers[family] = self._namespace.run(lambda: logger_of(family))
-        self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
-        problem = self._ask(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_BIND)
+        self._request(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
+        problem = self._request(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_BIND)
         if problem:
             raise self._refusal(f"bind family {family} to NFLOG", problem, None)
 
-    def _ask(self, group: int, family: int = 0, **attrs: Any) -> int | None:
-        """Send a config message; the errno it is acknowledged with, 0 for none.
+    def _request(self, group: int, family: int = 0, **attrs: Any) -> int | None:
+        """Send a config message; the errno it is acknowledged with, 0 for none, None: no answer."""
+        return self._socket.request(nfulnl.config(HOST_ORDER, group, attrs, family=family))
 
-        The kernel is done with it, and has put its answer behind what is in the receive buffer,
-        when sending returns. None: the answer found no room there.
-        """
-        there = self._collect()  # makes room
-        if there is not None:
-            self._backlog.append(there)
-        problem = self._tell(group, family, NLM_F_ACK, **attrs)
-        if problem:
-            return problem
-        view, left = memoryview(bytearray(LARGEST)), self._rcvbuf
-        while left > 0 and (size := self._recv(view)) is not None:
-            left -= size
-            data = bytes(view[: min(size, LARGEST)])
-            answer = verdict(data, HOST_ORDER)
-            if answer is None:
-                self._backlog.append(data)
-            elif answer[0] == self._seq:
-                return answer[1]
-        return None
-
-    def _tell(self, group: int, family: int, flags: int, **attrs: Any) -> int:
-        """Send a config message; the errno of that, 0 for none."""
-        self._seq += 1
-        message = nfulnl.config(HOST_ORDER, group, attrs, family=family, seq=self._seq,
-                                flags=NLM_F_REQUEST | flags)  # fmt: skip
-        try:
-            self._socket.send(message)
-        except OSError as error:
-            return error.errno or errno.EIO
-        return 0
+    def _send(self, group: int, family: int = 0, **attrs: Any) -> None:
+        """Send a config message of which nobody reads the answer."""
+        self._socket.send(nfulnl.config(HOST_ORDER, group, attrs, family=family))
 
     def _listens(self, group: int) -> bool:
         """Whether the group is bound to this socket, by the kernel's state file."""
@@ -245,12 +182,7 @@ class Nflog(Backend):
             elif group is not None and has_capability() and not self._instances_known():
                 what = "another process listens to it (only root can see which); use another group"
             else:
-                what = (
-                    "it takes CAP_NET_ADMIN over the network namespace: run as root, as a systemd"
-                    " service with AmbientCapabilities=CAP_NET_ADMIN, or by sudo setpriv --reuid"
-                    " USER --regid GROUP --init-groups --inh-caps +net_admin --ambient-caps"
-                    " +net_admin pylog ..."
-                )
+                what = NEEDS_CAPABILITY
         elif self._options["conntrack"] and problem in (errno.EOPNOTSUPP, ENOTSUPP):
             name = "EOPNOTSUPP" if problem == errno.EOPNOTSUPP else "ENOTSUPP 524"
             what = (
@@ -305,167 +237,23 @@ class Nflog(Backend):
 
     def _unbind(self) -> None:
         """Give the groups back; the kernel sends what it has gathered before it acknowledges."""
-        bound, self._bound = self._bound, []
-        if os.getpid() == self._owner:  # not after fork(): the groups are still the parent's
-            for group in bound:
-                if self.closed:  # nobody reads the answer
-                    self._tell(group, 0, 0, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
-                else:
-                    self._ask(group, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
-            for family, logger in self._loggers.items():
-                with contextlib.suppress(BackendError, OSError):
-                    self._give_back(family, logger)
-        self._loggers = {}
+        if os.getpid() != self._owner:  # after fork(): the groups are still the parent's
+            return
+        for group in self._groups:
+            if self.closed:  # nobody reads the answer
+                self._send(group, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
+            else:
+                self._request(group, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
+        for family, logger in self._loggers.items():
+            with contextlib.suppress(BackendError, OSError):
+                self._give_back(family, logger)
 
     def _give_back(self, family: int, logger: str) -> None:
         """Let kernel-made logs go where they went before."""
         if logger == "NONE":
-            self._tell(0, family, 0, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
+            self._send(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
         else:
             self._namespace.run(lambda: loggers_file(family).write_text(logger, encoding="ascii"))
-
-    # The receive buffer
-
-    def _set_buffer(self, size: int, tell: bool = False) -> int:
-        """Ask for a receive buffer of that size; return the size it has then."""
-        try:  # the kernel doubles what it is told
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, (size + 1) // 2)
-        except PermissionError:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, (size + 1) // 2)
-        found = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        if tell and found < size:
-            notes.warning(
-                "%s: the receive buffer has %d bytes, not %d: without CAP_NET_ADMIN in the first"
-                " user namespace net.core.rmem_max is the limit", self.name, found, size,
-            )  # fmt: skip
-        return found
-
-    def _overran(self, lost: int | None) -> None:
-        """Datagrams were lost for want of room: say so, and make more room."""
-        before, limit = self._rcvbuf, self._options["rcvbuf_max"]
-        if before < limit:
-            self._rcvbuf = self._set_buffer(min(2 * before, limit))
-        what = "ENOBUFS" if lost is None else f"{lost} datagrams lost"
-        self._doubt = f"receive buffer of {before} bytes overran: {what}"
-        now = time.monotonic()
-        if self._rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
-            self._noted = now
-            grown = f"; it has {self._rcvbuf} now" if self._rcvbuf > before else ""
-            notes.warning("%s: the %s%s", self.name, self._doubt, grown)
-
-    def _watch_drops(self) -> None:
-        """Compare the socket's count of lost datagrams with what it was."""
-        try:
-            memory = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
-        except OSError:  # before Linux 4.12
-            return
-        drops = struct.unpack("9I", memory)[SK_MEMINFO_DROPS]
-        if drops != self._drops:
-            lost, self._drops = (drops - self._drops) & 0xFFFFFFFF, drops
-            self._overran(lost)
-
-    # Receiving
-
-    def _recv(self, view: memoryview) -> int | None:
-        """The size of the next datagram, which lies in `view` then; None when there is none.
-
-        The size may be larger than the view: the rest of the datagram is gone then.
-        """
-        while True:
-            try:
-                size, sender = self._socket.recvfrom_into(
-                    view, 0, socket.MSG_DONTWAIT | socket.MSG_TRUNC
-                )
-            except BlockingIOError:
-                return None
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise BackendError(
-                        f"cannot receive from {self.name}: {error.strerror}"
-                    ) from error
-                self._overran(None)
-                continue
-            if sender[0] == 0:
-                return size
-            if not self.foreign:
-                notes.warning("%s: a process (netlink port %d) sends messages to it, which are"
-                             " thrown away", self.name, sender[0])  # fmt: skip
-            self.foreign += 1
-
-    def _collect(self) -> bytes | None:
-        """The datagrams that are there, up to BUFFER bytes of them; None when there are none."""
-        view, filled, emptied = self._view, 0, False
-        while len(view) - filled >= LARGEST:
-            size = self._recv(view[filled : filled + LARGEST])
-            if size is None:
-                emptied = True
-                break
-            if size > LARGEST:
-                notes.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
-                filled += LARGEST
-                break  # what follows would seem to continue it
-            end = filled + size
-            filled = (end + 3) & ~3
-            view[end:filled] = bytes(filled - end)
-        self._watch_drops()
-        self.overrun = self._doubt or self.overrun
-        if emptied:  # what comes later was sent after the loss
-            self._doubt = None
-        return bytes(view[:filled]) if filled else None
-
-    def _receive(self) -> bytes | None:
-        self._links.watch()
-        if self.stopped and self._bound:
-            self._unbind()
-        return self._backlog.popleft() if self._backlog else self._collect()
-
-    def _descriptors(self) -> list[int]:
-        return [self._socket.fileno(), self._links.fileno()]
-
-    def _pending(self) -> int:
-        """Takes the datagrams in to count them; as many as the receive buffer holds at most."""
-        held = sum(map(len, self._backlog))
-        while held < self._rcvbuf and (data := self._collect()) is not None:
-            self._backlog.append(data)
-            held += len(data)
-        return held
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def _release(self) -> None:
-        if self._bound or self._loggers:
-            self._unbind()
-        self._socket.close()
-        self._links.close()
-        self._namespace.close()
-
-    def interface_name(self, index: int) -> str | int:
-        """The interface's name in the namespace; the last one known of one that is gone."""
-        return self._links.names[index]
-
-
-def _socket() -> socket.socket:
-    """A netfilter socket in the thread's namespace."""
-    try:
-        from pyroute2.netns import create_socket
-    except ImportError as error:
-        raise BackendUnavailable(NEEDED) from error
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    try:
-        made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, nfulnl.NETLINK_NETFILTER)
-    except OSError as error:
-        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-            raise
-        text = f"this kernel has no netfilter netlink ({error.strerror})"
-        raise BackendUnavailable(text) from error
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.close)
-        made.bind((0, 0))
-        with contextlib.suppress(OSError):  # before Linux 2.6.30
-            made.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
-        stack.pop_all()
-    return made
 
 
 # Options
@@ -480,10 +268,7 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     steps = options["timeout_s"] * 100
     if abs(steps - round(steps)) > 1e-6:
         raise ValueError(f"timeout_s is {options['timeout_s']}, but the kernel counts in 0.01 s")
-    size, limit = options["rcvbuf"], options["rcvbuf_max"]
-    if limit < size and limit != MAXIMUM_BUFFER:
-        raise ValueError(f"rcvbuf_max is {limit}, but must be rcvbuf, {size}, or more")
-    return {**options, "rcvbuf_max": max(size, limit)}
+    return {**options, "rcvbuf_max": buffer_limit(options)}
 
 
 def _families(text: str | None) -> list[int]:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from pylog.formats.nfulnl import NETLINK_NETFILTER
+from pylog.formats.netlink import NETLINK_NETFILTER
 
 STATE_FILE = "net/netfilter/nfnetlink_log"
 

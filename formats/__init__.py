@@ -1,25 +1,18 @@
 """Formats: what the bytes of a log mean. One module a format, no I/O, no clock, no host constants.
 
-A format module gives
+What generic code uses of a format module is written in the protocols at the end of this module:
+Format for every format, CapturedFormat for one whose messages capture files hold, NetlinkFormat for
+one that shares the link types of netlink with others. `registry` finds the modules by their files,
+and refuses one that is incomplete or claims what another one claims.
 
-    Stream      a class, see below: cuts a stream of bytes into messages and decodes each
-    probe       (head, final) -> list of Guess: does this look like my format?
-    cut         (all bytes of an input) -> what they lack, if they end within a first message of
-                the format, else None: see `cut_off`
-    LINKTYPES   the pcap link types whose packets hold its messages; then its Stream has `captured`,
-                and the module captured_layout(packet, link type, offset) -> a layout's name,
-                capture(message, layout) -> (packet, byte order, original length), to write one,
-                described(layout, queue) -> the layout's name as a capture file has to say it, and
-                interface_numbers(message, layout) -> {name in the record: number}
-    stream      (layout name, first bytes) -> Stream, for a layout that is named; ValueError if
-                there is none of that name
-    known_layouts   () -> the names of its layouts
-    resumes     optional: () -> Needles of all places where messages of any of its layouts may
-                begin, when those of another layout have ended
-    resume      with it: (data, pos, final, the Stream so far) -> Streams, see `Stream.following`;
-                [] where no other layout begins; None: more data is needed to tell
+A format may also have a function for captures, and two for what follows damage:
 
-and is found by its file: `modules()` imports whatever lies in this package and has a `probe`.
+    captured_stream     the Stream of packets whose layout is named, if it is not that of `stream`
+
+    resumes             () -> Needles of all places where messages of any of its layouts may begin,
+                        when those of another layout have ended
+    resume              (data, pos, final, the Stream so far) -> Streams, see `Stream.following`; []
+                        where no other layout begins; None: more data is needed to tell
 """
 
 from __future__ import annotations
@@ -28,14 +21,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from pylog import discover
 from pylog.errors import DecodeError
 from pylog.record import LossRecord, PacketRecord, Record, json_shape, queue_of
+
+if TYPE_CHECKING:
+    from pylog.formats.netlink_stream import NetlinkStream
+    from pylog.formats.scrub import Scrubber
 
 HEAD = 1 << 16
 """How many of an input's first bytes are looked at to tell what it is."""
@@ -255,6 +250,8 @@ class Stream(ABC):
 
     source = ""
     layout = ""
+    container = "raw"
+    """What an input is in which the messages just follow each other: raw or netlink."""
     needle = re.compile(b"", re.S)
     """What every message carries `needle_at` bytes from its start, in at most `needle_size`."""
     needle_at = 0
@@ -308,6 +305,11 @@ class Stream(ABC):
         raise TypeError(f"{self.source} is not looked ahead in")
 
     @property
+    def layouts(self) -> list[str]:
+        """The layouts of the messages so far; a container holds those of several."""
+        return [self.layout]
+
+    @property
     def name(self) -> str:
         """The layout's name from which the module's `stream` makes the same again."""
         return self.layout
@@ -338,6 +340,9 @@ class Stream(ABC):
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
+        if origin.linktype in self.bare:
+            items.append(Message(start, end, origin))
+            return
         raise TypeError(f"{self.source} has no link type in capture files")
 
     def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
@@ -542,9 +547,12 @@ def cut_off(what: str, need: int, size: int, exact: bool = True) -> str:
 @cache
 def _resuming() -> list[tuple[Needle, Callable[..., list[Stream] | None]]]:
     """The `resumes` of all format modules that have them, each with the module's `resume`."""
+    from pylog.formats.registry import registered  # which imports this module
+
+    every: Iterable[Any] = registered().by_name.values()
     return [
         (needle, module.resume)
-        for module in modules().values()
+        for module in every
         if hasattr(module, "resumes")
         for needle in module.resumes()
     ]
@@ -575,7 +583,61 @@ class Guess(msgspec.Struct):
     others: list[Callable[[], Stream]] = []
 
 
-@cache
-def modules() -> dict[str, ModuleType]:
-    """The format modules by name, found in this package."""
-    return discover.modules(__name__, __path__, "probe")
+class Format(Protocol):
+    """What every format module gives.
+
+    NAME            what it is called; no other format has it
+    LINKTYPES       the pcap link types whose packets are its own, that to write first
+    LOOKED_FOR      how its messages are recognized, for an input that is no log; "" to be silent
+    Stream          the class that cuts bytes into messages and decodes each
+    probe           (first bytes, whether these are all): does this look like my format?
+    cut             what an input lacks that ends within a first message, see `cut_off`; else None
+    stream          the Stream of a layout that is named; ValueError if there is none of that name
+    known_layouts   the names of its layouts
+    """
+
+    NAME: str
+    LINKTYPES: tuple[int, ...]
+    LOOKED_FOR: str
+    Stream: Any
+
+    def probe(self, head: bytes, final: bool) -> list[Guess]: ...
+
+    def cut(self, data: bytes) -> str | None: ...
+
+    def stream(self, name: str, head: bytes = b"") -> Stream: ...
+
+    def known_layouts(self) -> list[str]: ...
+
+
+class CapturedFormat(Format, Protocol):
+    """What a format gives whose messages capture files hold; its Stream then has `captured`.
+
+    captured_layout     (packet, link type, offset) -> the layout's name
+    capture             a message of `Stream.raw` -> packet, byte order, original length
+    described           the layout's name as a capture file has to say it
+    interface_numbers   the numbers of the interfaces in a message, by the record's names
+    scrub               a message of `Stream.raw` without addresses and payload
+    """
+
+    def captured_layout(self, packet: bytes, linktype: int, offset: int) -> str: ...
+
+    def capture(self, message: bytes, layout: str) -> tuple[bytes, str, int]: ...
+
+    def described(self, layout: str, queue: str) -> str: ...
+
+    def interface_numbers(self, message: bytes, layout: str) -> dict[str, int]: ...
+
+    def scrub(self, message: bytes, layout: str, scrubber: Scrubber) -> bytes: ...
+
+
+class NetlinkFormat(CapturedFormat, Protocol):
+    """What a format of netlink messages gives: captures hold them beside those of others.
+
+    Its Stream is a NetlinkStream that is made of a byte order, and its layouts are Layouts.
+
+    SUBSYSTEM   of NETLINK_NETFILTER: the upper byte of nlmsg_type
+    """
+
+    SUBSYSTEM: int
+    Stream: Callable[[str], NetlinkStream]

@@ -14,17 +14,19 @@ import re
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Item, Message
+from pylog.formats import Guess, Message
 from pylog.formats import Stream as BaseStream
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, fields, seeming
 from pylog.formats.scrub import Scrubber
 from pylog.record import PacketRecord, Record
 
+NAME = "ip"
 LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6 = 101, 228, 229
 DLT_RAW = (12, 14)
 """What BSD and OpenBSD systems call LINKTYPE_RAW, as some programs write into files."""
-LINKTYPES = (LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6, *DLT_RAW)
+LINKTYPES: tuple[int, ...] = (LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6, *DLT_RAW)
 LAYOUT = "raw-ip"
+LOOKED_FOR = ""
 
 _ETHERTYPES = {LINKTYPE_IPV4: ETH_P_IP, LINKTYPE_IPV6: ETH_P_IPV6}
 _LEAST = {ETH_P_IP: IPV4.sizeof(), ETH_P_IPV6: IPV6.sizeof()}
@@ -51,9 +53,6 @@ class Stream(BaseStream):
         if size < least:
             raise self.error(pos + at, "ip_len", size, f"{least} or more")
         return pos + size
-
-    def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
-        items.append(Message(start, end, origin))
 
     def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
         if start >= len(data):

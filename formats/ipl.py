@@ -28,8 +28,14 @@ from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.formats.scrub import Scrubber
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
-LINKTYPES = (116,)
+NAME = "ipl"
+LINKTYPES: tuple[int, ...] = (116,)
 """LINKTYPE_IPFILTER: whole records, with the layout's name in the interface description."""
+
+LOOKED_FOR = (
+    "IPFilter records (the magic IPLM in either byte order and a chain of ipl_dsize; without a"
+    " magic, three records of 2.x or 3.1 in a chain)"
+)
 
 MAX_RECORD = 0x80000
 """The largest log buffer a kernel can be told to use, and so the largest record (ipl_logsize)."""

@@ -23,7 +23,6 @@ from construct import (
     Aligned,
     Bytes,
     Construct,
-    ConstructError,
     Default,
     FocusedSeq,
     GreedyBytes,
@@ -44,10 +43,16 @@ from construct import (
 
 from pylog.errors import DecodeError
 from pylog.formats.packet import addresses
-from pylog.formats.plan import Plan
+from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import json_ready
 
+LINKTYPE_NETLINK, LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2 = 253, 113, 276
+ARPHRD_NETLINK = 824
+
 NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 2, 3, 4
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
+NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_ULOG, NFNL_SUBSYS_NFTABLES = 1, 4, 10
+"""Of NETLINK_NETFILTER: the upper byte of nlmsg_type."""
 RTM_NEWLINK, RTM_DELLINK, IFLA_IFNAME = 16, 17, 3
 NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK = 0x1, 0x2, 0x4
 NLA_TYPE_MASK = 0x3FFF
@@ -61,6 +66,21 @@ PADDING = Bytes(0)
 """An empty attribute before one of 64 bits, where a machine needs it aligned (nla_align_64bit)."""
 
 Table = dict[int, tuple[str, Any]]
+
+
+LINK_HEADER = Struct(
+    "sll_pkttype" / Int16ub, "sll_hatype" / Int16ub, "unused" / Default(Bytes(10), bytes(10)),
+    "sll_protocol" / Int16ub,
+)  # fmt: skip
+"""What stands before the messages in LINKTYPE_NETLINK; sll_protocol is the netlink family.
+
+Linux cooked captures (LINKTYPE_LINUX_SLL) of nlmon have the same, with ARPHRD_NETLINK.
+"""
+LINK_HEADER_2 = Struct(
+    "sll_protocol" / Int16ub, "_pad" / Default(Bytes(6), bytes(6)), "sll_hatype" / Int16ub,
+    "_pad" / Default(Bytes(10), bytes(10)),
+)  # fmt: skip
+"""As LINK_HEADER, in LINKTYPE_LINUX_SLL2."""
 
 
 @cache
@@ -134,16 +154,6 @@ def attributes(table: Table, order: str) -> Construct[Any, Any]:
 _made: dict[tuple[int, str], tuple[Table, Construct[Any, Any]]] = {}
 
 
-def message(table: Table, order: str) -> Struct:
-    """The construct schema of a whole message of a netfilter subsystem."""
-    return Struct(
-        "nlmsghdr" / nlmsghdr(order),
-        "nfgenmsg" / NFGENMSG,
-        "attributes" / attributes(table, order),
-        Terminated,
-    )
-
-
 def build(
     table: Table,
     order: str,
@@ -162,6 +172,13 @@ def build(
     head = {"nlmsg_len": 20 + len(body), "nlmsg_type": nlmsg_type, "nlmsg_flags": flags,
             "nlmsg_seq": seq, "nlmsg_pid": pid}  # fmt: skip
     return nlmsghdr(order).build(head) + genmsg + body
+
+
+def numbered(message: bytes, order: str, flags: int, seq: int) -> bytes:
+    """A message with those nlmsg_flags and that nlmsg_seq."""
+    byteorder = BYTEORDER[order]
+    head = flags.to_bytes(2, byteorder) + (seq & 0xFFFFFFFF).to_bytes(4, byteorder)
+    return message[:6] + head + message[12:]
 
 
 def verdict(data: bytes, order: str) -> tuple[int, int] | None:
@@ -191,14 +208,6 @@ def links(data: bytes, order: str) -> dict[int, str]:
                     found[index] = text(data[at:stop])
         pos += align(size)
     return found
-
-
-def parse(schema: Construct[Any, Any], data: bytes, what: str = "message") -> Any:
-    """construct's parse with its errors as DecodeError; the slow, reference way to read."""
-    try:
-        return schema.parse(data + bytes(-len(data) % 4))
-    except ConstructError as error:
-        raise DecodeError(what, str(error).splitlines()[0], "a whole message", 0) from error
 
 
 def align(size: int) -> int:

@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from copy import copy
-from functools import cache, partial
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from struct import Struct as CStruct
-from types import ModuleType
 
 import msgspec
 
@@ -29,6 +28,7 @@ from pylog.formats import (
     HEAD,
     MAXIMUM_COUNT,
     Begun,
+    CapturedFormat,
     Damage,
     Dropped,
     DroppedInAll,
@@ -41,7 +41,6 @@ from pylog.formats import (
     Numbers,
     Reported,
     cut_off,
-    modules,
 )
 from pylog.formats import Stream as BaseStream
 from pylog.formats.pcap_blocks import (
@@ -90,9 +89,12 @@ from pylog.formats.pcap_interfaces import (
     read_interface,
 )
 from pylog.formats.plan import BYTEORDER
+from pylog.formats.registry import registered
 from pylog.record import Record
 
-LINKTYPES = ()
+NAME = "pcap"
+LINKTYPES: tuple[int, ...] = ()
+LOOKED_FOR = "pcap or pcapng (their magic)"
 
 MAXIMUM_LAYOUTS = 64
 """No more layouts are read in one file."""
@@ -123,6 +125,8 @@ class Stream(BaseStream):
         """Of the section; a packet names its own by the place in this list."""
         self.linktypes: Counter[int] = Counter()
         """How many packets there were of each link type."""
+        self.undetermined: set[int] = set()
+        """Link types of packets whose layout nothing tells, so that they were damage."""
         self._declared = 0
         """How many interfaces there were in the file."""
         self._unsure = False
@@ -147,7 +151,8 @@ class Stream(BaseStream):
     @property
     def layouts(self) -> list[str]:
         """The layouts of the messages so far."""
-        return list(dict.fromkeys(stream.layout for stream in self._inner.values()))
+        layouts = [layout for stream in self._inner.values() for layout in stream.layouts]
+        return list(dict.fromkeys(layouts))
 
     # Framing
 
@@ -208,7 +213,7 @@ class Stream(BaseStream):
             *_, snaplen, network = plans(order)["pcap"].unpack(data, pos)
             interface = Interface(self._declared, network & 0xFFFF, snaplen, units=magic.units)
             self._declare(interface)
-            module = formats_by_linktype().get(interface.linktype)
+            module = registered().by_linktype.get(interface.linktype)
             inner = None if module is None else self.named_stream(module, interface)
             self.needle = packet_needle(interface, order, packet.size, inner)
             self.needle_size = packet.size + PACKET_NEEDLE
@@ -307,7 +312,7 @@ class Stream(BaseStream):
     def _is_packet(self, data: bytes, start: int, end: int) -> bool:
         """Whether data[start:end] decodes as a packet of pcap; of unknown link types all do."""
         linktype, items = self.interfaces[0].linktype, list[Item]()
-        module = formats_by_linktype().get(linktype)
+        module = registered().by_linktype.get(linktype)
         if module is None:
             return True
         try:
@@ -338,7 +343,7 @@ class Stream(BaseStream):
             _, fraction, caplen, *_ = self._packet(data, end)
             if caplen > limit or fraction >= interface.units:
                 return False
-        module = formats_by_linktype().get(interface.linktype)
+        module = registered().by_linktype.get(interface.linktype)
         if module is not None:
             try:
                 stream = interface.stream or self.inner_stream(
@@ -560,7 +565,7 @@ class Stream(BaseStream):
                 continue
             offset, ifdrop, osdrop = interface.dropped
             interface.dropped = None
-            module = formats_by_linktype().get(interface.linktype)
+            module = registered().by_linktype.get(interface.linktype)
             if ifdrop + osdrop and module is not None:
                 layouts = [s for (linktype, _), s in self._inner.items()
                            if linktype == interface.linktype]  # fmt: skip
@@ -620,7 +625,7 @@ class Stream(BaseStream):
                         items.append(Dropped(self.base + start, None, found.lost, interface.number))
         except DecodeError as wrong:  # the packet itself is there
             error = wrong
-        if lost and interface.linktype in formats_by_linktype():
+        if lost and interface.linktype in registered().by_linktype:
             # pylog writes notes for itself and the count for others: it covers what notes report
             interface.claimed += lost
             lost = interface.claimed - interface.reported
@@ -644,7 +649,7 @@ class Stream(BaseStream):
         """Take the packet data[start:end], of `length` bytes before it was captured."""
         linktype = interface.linktype
         self.linktypes[linktype] += 1
-        module = formats_by_linktype().get(linktype)
+        module = registered().by_linktype.get(linktype)
         if module is None:
             self.other += 1
             return
@@ -684,23 +689,27 @@ class Stream(BaseStream):
         items: list[Item],
     ) -> None:  # fmt: skip
         """Report a value of which the next message goes without, if the packet holds one."""
-        if interface.linktype in formats_by_linktype():
+        if interface.linktype in registered().by_linktype:
             items.append(Flaw(self.base + pos, self.error(pos, field, found, expected)))
 
     def inner_stream(
-        self, module: ModuleType, data: bytes, start: int, end: int, interface: Interface
+        self, module: CapturedFormat, data: bytes, start: int, end: int, interface: Interface
     ) -> BaseStream:
         """The stream of the packet's format: as the interface names it, or as its bytes tell."""
         named = self.named_stream(module, interface)
         if named is not None:
             return named
         linktype = interface.linktype
-        name = module.captured_layout(data[start:end], linktype, self.base + start)
+        try:
+            name = module.captured_layout(data[start:end], linktype, self.base + start)
+        except DecodeError:
+            self.undetermined.add(linktype)
+            raise
         if (linktype, name) not in self._inner:
             self._inner[linktype, name] = module.stream(name)
         return self._inner[linktype, name]
 
-    def named_stream(self, module: ModuleType, interface: Interface) -> BaseStream | None:
+    def named_stream(self, module: CapturedFormat, interface: Interface) -> BaseStream | None:
         """The stream of the packets' format as the interface names it, or else the user."""
         if interface.stream is not None:
             return interface.stream
@@ -712,7 +721,8 @@ class Stream(BaseStream):
             stream = self._inner.get((linktype, name)) if name else None
             if name and stream is None and len(self._inner) < MAXIMUM_LAYOUTS:
                 try:
-                    stream = self._inner.setdefault((linktype, name), module.stream(name))
+                    make = getattr(module, "captured_stream", module.stream)
+                    stream = self._inner.setdefault((linktype, name), make(name))
                 except ValueError:  # a description that is no layout, a layout of another format
                     continue
             if stream is not None:
@@ -763,12 +773,6 @@ _decoder = attrgetter("origin.stream", "origin.interface")
 """What has to be the same for messages to be decoded together."""
 
 
-@cache
-def formats_by_linktype() -> dict[int, ModuleType]:
-    """The format module of each link type that pylog can decode."""
-    return {linktype: module for module in modules().values() for linktype in module.LINKTYPES}
-
-
 def stream(name: str, head: bytes = b"") -> Stream:
     """A capture's layouts are those of its packets: it has none to be named; ValueError."""
     raise ValueError(f"no layout {name!r} of a capture file itself")
@@ -805,11 +809,11 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             if isinstance(item, Damage):
                 raise item.error.again()
         return []  # nothing but the beginning of its header
-    known = [t for t in trial.linktypes if t in formats_by_linktype()]
+    known = [t for t in trial.linktypes if t in registered().by_linktype]
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}
     all_foreign = trial.foreign and trial.foreign == trial.linktypes.total()
-    if present and (all_foreign or not (known or present.keys() & formats_by_linktype())):
-        expected = linktypes_text(formats_by_linktype())
+    if present and (all_foreign or not (known or present.keys() & registered().by_linktype)):
+        expected = linktypes_text(registered().by_linktype)
         found = " and ".join(refused_text(t) for t in sorted(present))
         raise DecodeError("link type", f"this is a capture of link type {found}", expected, 0,
                           advice=f"pylog reads {expected}")  # fmt: skip
@@ -818,7 +822,8 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     unnamed = [i for i in items if isinstance(i, Damage) and i.error.field == "if_description"]
     if unnamed:
         joined = b"".join(head[d.offset : d.offset + d.size] for d in unnamed)
-        guesses = formats_by_linktype()[116].probe(joined, True)
+        modules = {registered().by_linktype[linktype].NAME for linktype in trial.undetermined}
+        guesses = [g for n in sorted(modules) for g in registered().by_name[n].probe(joined, True)]
         if len(guesses) > 1:
             raise DecodeError("layout", " or ".join(g.layouts[0] for g in guesses),
                               "one; name it with --layout", 0)  # fmt: skip

@@ -320,27 +320,6 @@ def refused_text(linktype: int) -> str:
 # Writing
 
 
-def pcap_header(
-    linktype: int, *, snaplen: int = MAXIMUM_SNAPLEN, order: str = "<", nanoseconds: bool = True
-) -> bytes:
-    """The head of a pcap file."""
-    return schemas(order)["pcap"].build(
-        {"magic": MAGIC_NSEC if nanoseconds else MAGIC_USEC, "major": 2, "minor": 4, "thiszone": 0,
-         "sigfigs": 0, "snaplen": snaplen, "network": linktype}
-    )  # fmt: skip
-
-
-def pcap_packet(
-    data: bytes, observed_ns: int, *, length: int | None = None, order: str = "<",
-    nanoseconds: bool = True,
-) -> bytes:  # fmt: skip
-    """A packet of a pcap file; `length` is the one before it was cut, if it was."""
-    second, fraction = divmod(observed_ns, 10**9)
-    head = {"sec": second, "fraction": fraction if nanoseconds else fraction // 1000,
-            "caplen": len(data), "len": len(data) if length is None else length}  # fmt: skip
-    return plans(order)["pcap packet"].pack(head) + data
-
-
 def ticks(time_ns: int) -> int:
     """The nearest time that a block can hold, in nanoseconds since 1970."""
     return min(max(time_ns, 0), MAXIMUM_TICKS)

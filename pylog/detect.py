@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Guess, Message, Stream, foreign, modules
+from pylog.formats import HEAD, Guess, Message, Stream, foreign
+from pylog.formats.registry import linktypes, registered
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
     head, final = head[:HEAD], final and len(head) <= HEAD
     if layout is not None:
         return _named(head, final, layout)
-    guesses = [guess for module in modules().values() for guess in module.probe(head, final)]
+    guesses = [
+        guess for module in registered().by_name.values() for guess in module.probe(head, final)
+    ]
     guesses = [g for g in guesses if g.explained * 10 >= len(head) or g.messages >= 3]
     if not guesses:
         raise no_log(head, final)
@@ -112,8 +115,8 @@ def no_log(head: bytes, final: bool) -> DecodeError:
 
 def _cut(head: bytes) -> str | None:
     """What is missing of an input that ends within its first record; None if it is no such."""
-    for module in modules().values():
-        cut: str | None = module.cut(head)
+    for module in registered().by_name.values():
+        cut = module.cut(head)
         if cut is not None:
             return cut
     return None
@@ -121,7 +124,7 @@ def _cut(head: bytes) -> str | None:
 
 def _from_start(guess: Guess, head: bytes) -> bool:
     """Whether the format explains the very first bytes."""
-    if guess.container not in ("raw", "netlink"):
+    if guess.container in ("pcap", "pcapng"):
         return True  # by the magic of its file
     items = guess.stream().split(head, False)
     return bool(items) and isinstance(items[0], Message) and items[0].start == 0
@@ -129,14 +132,13 @@ def _from_start(guess: Guess, head: bytes) -> bool:
 
 def known(layout: str) -> Detection:
     """The detection of bytes that the source says have that layout."""
-    for module in modules().values():
+    for module in registered().by_name.values():
         try:
             stream: Stream = module.stream(layout)
         except ValueError:
             continue
         make: Callable[[], Stream] = partial(module.stream, layout)
-        container = "netlink" if stream.source == "nflog" else "raw"
-        return Detection(container, [stream.layout], make, ["said by the source"])
+        return Detection(stream.container, [stream.layout], make, ["said by the source"])
     raise ValueError(f"no layout {layout!r}")
 
 
@@ -145,7 +147,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
     from pylog.formats import pcap, pcap_blocks  # only here: construct takes long to import
 
     problems = {}
-    for name, module in modules().items():
+    for name, module in registered().by_name.items():
         try:
             stream: Stream = module.stream(layout, head)
         except ValueError as error:
@@ -156,19 +158,18 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         if early and (len(head) < 12 or (kind is None and not stream.split(head, False))):
             raise DecodeError("input", f"{len(head)} bytes", "a whole message", 0)
         if kind is None:
-            where = "netlink" if stream.source == "nflog" else "raw"
             make: Callable[[], Stream] = partial(module.stream, layout, head)
-            return Detection(where, [stream.layout], make, ["named by the user"])
+            return Detection(stream.container, [stream.layout], make, ["named by the user"])
         capture = pcap.Stream(layout, named=True)
         capture.split(head, final)
         there = set(capture.linktypes)
-        if there and not there & set(module.LINKTYPES):
+        if there and not there & set(linktypes(module)):
             types = " and ".join(pcap_blocks.linktype_text(t) for t in sorted(there))
             raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
         make = partial(pcap.Stream, layout, named=True)
         return Detection(kind.container, [stream.layout], make, ["named by the user"])
-    known = {module.known_layouts()[0].split("-")[0]: name
-             for name, module in modules().items() if module.known_layouts()}  # fmt: skip
+    formats = registered().by_name.items()
+    known = {m.known_layouts()[0].split("-")[0]: name for name, m in formats if m.known_layouts()}
     family = layout.split("-")[0]
     if family in known:
         raise ValueError(problems[known[family]])
@@ -176,8 +177,4 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
 
 
 def _looked_for() -> str:
-    return (
-        "pcap or pcapng (their magic), netlink messages of NFLOG (a chain of nlmsghdr with"
-        " attributes that fill them), or IPFilter records (the magic IPLM in either byte order and"
-        " a chain of ipl_dsize; without a magic, three records of 2.x or 3.1 in a chain)"
-    )
+    return "; ".join(filter(None, (m.LOOKED_FOR for m in registered().by_name.values())))

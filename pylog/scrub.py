@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import msgspec
 
 from pylog.detect import known
-from pylog.formats import Message, Stream, modules
-from pylog.formats.nfulnl import LINKTYPE_NETLINK
+from pylog.formats import Message, Stream
+from pylog.formats.netlink import LINKTYPE_NETLINK
 from pylog.formats.pcap_interfaces import Origin
+from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
 from pylog.record import LossRecord, PacketRecord, Record, queue_of
 
@@ -20,15 +19,12 @@ class Scrubbing:
     def __init__(self) -> None:
         self._scrubber = Scrubber()
         self._streams: dict[str, Stream] = {}
-        self._formats: dict[str, ModuleType] = {
-            module.Stream.source: module for module in modules().values() if module.LINKTYPES
-        }
 
     def record(self, record: Record) -> Record:
         """The record that the scrubbed message decodes to. Bytes that were damaged are left out."""
         if isinstance(record, LossRecord):
             return msgspec.structs.replace(record, raw=None)
-        module = self._formats[record.source]
+        module = registered().by_source[record.source]
         layout = module.described(record.layout, queue_of(record))
         if record.raw is None:
             raise ValueError(

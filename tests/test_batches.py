@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import msgspec
 import pytest
@@ -115,7 +116,7 @@ def test_attributes_in_any_order_are_decoded_alike(
     order: str, family: int, ethertype: int, messages: list[tuple[Any, Any]]
 ) -> None:
     first = (1, {"hw_protocol": ethertype, "hook": 1})
-    built = [nfulnl.log(order, 5, [first, *a, *b], family=family) for a, b in messages]
+    built = [builders.log(order, 5, [first, *a, *b], family=family) for a, b in messages]
     data = b"".join(m + bytes(-len(m) % 4) for m in built) * 2
     assert decoded(nfulnl.Stream(order), data) == decoded(Once(order), data)
 
@@ -124,7 +125,7 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
     stream = nfulnl.Stream("<")
     for n in range(10_000):
         head = [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, b"%d\0" % n), (2, n)]
-        message = nfulnl.log("<", 5, [*head, (9, PACKET)], family=2)
+        message = builders.log("<", 5, [*head, (9, PACKET)], family=2)
         message += bytes(-len(message) % 4)
         assert len(decoded(stream, message)) == 1
     usual = stream._usual
@@ -174,7 +175,7 @@ def test_a_head_that_begins_like_a_shorter_one_is_remembered_too() -> None:
         nfulnl.Stream("<"),
         [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, b"drop\0\0\0\0")],
     )
-    short, long = (nfulnl.log("<", 5, [*head, *more, (12, 1), (9, PACKET)], family=2)
+    short, long = (builders.log("<", 5, [*head, *more, (12, 1), (9, PACKET)], family=2)
                    for more in ([], [(4, 2), (2, 7)]))  # fmt: skip
     assert len(decoded(stream, short + long + short + long)) == 4
     assert len(stream._usual._heads) == 2
@@ -202,7 +203,7 @@ def test_a_capture_of_copies_is_one_of_records(dump: Path, monkeypatch: pytest.M
 def message(*attrs: tuple[int, Any], longer: int = 0) -> bytes:
     """A message of group 5 with some attributes before its payload; `longer` by some zeros."""
     head = (1, {"hw_protocol": 0x0800, "hook": 1})
-    built = bytearray(nfulnl.log("<", 5, [head, *attrs, (9, PACKET)], family=2))
+    built = bytearray(builders.log("<", 5, [head, *attrs, (9, PACKET)], family=2))
     built[:4] = (len(built) + longer).to_bytes(4, "little")
     return bytes(built) + bytes(longer) + bytes(-(len(built) + longer) % 4)
 
@@ -264,7 +265,7 @@ def test_a_log_that_may_have_lost_something_does_not_hold_up_the_others() -> Non
 
     def record(group: int, seq: int) -> Record:
         head = (1, {"hw_protocol": 0x0800, "hook": 1})
-        data = nfulnl.log("<", group, [head, (12, seq), (9, PACKET)], family=2)
+        data = builders.log("<", group, [head, (12, seq), (9, PACKET)], family=2)
         (message,) = stream.split(data, True)
         assert isinstance(message, Message)
         return stream.decode(data, message)

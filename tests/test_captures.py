@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import inprocess
 import msgspec
@@ -24,7 +25,8 @@ from hypothesis import strategies as st
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
 from pylog.ahead import REACH
-from pylog.formats import ipl, nfulnl, pcap_blocks
+from pylog.formats import ipl, netlink, nfulnl, nfulnl_attributes, pcap_blocks
+from pylog.formats.registry import linktypes
 from pylog.record import queue_of
 
 START = 1_700_000_000 * 10**9
@@ -94,11 +96,11 @@ def link_header(linktype: int, order: str, packet: bytes) -> bytes:
     """What stands before nfgenmsg in a packet of that link type."""
     if linktype == nfulnl.LINKTYPE_NFLOG:
         return b""
-    hatype, protocol = nfulnl.ARPHRD_NETLINK, nfulnl.NETLINK_NETFILTER
+    hatype, protocol = netlink.ARPHRD_NETLINK, netlink.NETLINK_NETFILTER
     head = struct.pack(">HH10xH", 4, hatype, protocol)
-    if linktype == nfulnl.LINKTYPE_LINUX_SLL2:
+    if linktype == netlink.LINKTYPE_LINUX_SLL2:
         head = struct.pack(">H6xH10x", protocol, hatype)
-    kind = nfulnl.NFULNL_MSG_PACKET
+    kind = nfulnl_attributes.NFULNL_MSG_PACKET
     return head + struct.pack(order + "IHHII", 16 + len(packet), kind, 0, 0, 0)
 
 
@@ -140,7 +142,7 @@ def pcap(log: Log, linktype: int, snaplen: int | None, magic: int) -> bytes:
     return data
 
 
-NFULNL = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"in ")], family=2)[16:]
+NFULNL = builders.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"in ")], family=2)[16:]
 SECTION = pcap_blocks.section_block()
 INTERFACE = pcap_blocks.interface_block(239)
 PACKET = pcap_blocks.packet_block(NFULNL, START)
@@ -149,7 +151,7 @@ PACKET = pcap_blocks.packet_block(NFULNL, START)
 def numbered(seq: int, time_ns: int = START, interface: int = 0) -> bytes:
     """A block with a packet of a sequence number."""
     head: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1}), (12, seq)]
-    packet = nfulnl.log("<", 7, head, family=2)[16:]
+    packet = builders.log("<", 7, head, family=2)[16:]
     return pcap_blocks.packet_block(packet, time_ns, interface)
 
 
@@ -378,7 +380,7 @@ def test_sections_of_another_major_version_are_refused() -> None:
 
 
 def test_lengths_that_leave_out_the_padding_are_accepted() -> None:
-    packet = nfulnl.log("<", 7, [(9, b"E" * 22)], family=2)[16:-2]
+    packet = builders.log("<", 7, [(9, b"E" * 22)], family=2)[16:-2]
     block = bytearray(pcap_blocks.packet_block(packet, START))
     block[4:8] = block[-4:] = (len(block) - 2).to_bytes(4, "little")
     records, reader = read(SECTION + INTERFACE + block * 3 + PACKET)
@@ -437,7 +439,7 @@ def test_cooked_captures_of_other_devices_are_refused(linktype: int) -> None:
     order = ">HH10xH" if linktype == 113 else ">H6xH10x"
     numbers = (0, 1, 0x800) if linktype == 113 else (0x800, 1)
     packet = struct.pack(order, *numbers) + bytes(60)
-    data = pcap_blocks.pcap_header(linktype) + pcap_blocks.pcap_packet(packet, START) * 3
+    data = builders.pcap_header(linktype) + builders.pcap_packet(packet, START) * 3
     named = rf"link type {linktype} \(LINUX_SLL without netlink messages\); "
     with pytest.raises(pylog.DecodeError, match=named):
         read(data)
@@ -497,7 +499,7 @@ def capture(seed: int) -> bytes:
             data += pcapng(parts, [chance.choice(SNAPLENS) for _ in parts], order)
         else:
             log = chance.choice(logs(chance.choice(NFLOG)))
-            linktype = chance.choice(nfulnl.LINKTYPES)
+            linktype = chance.choice(linktypes(nfulnl))
             magic = chance.choice(sorted(pcap_blocks.PCAP_MAGICS))
             data += pcap(log, linktype, chance.choice(SNAPLENS), magic)
     damaged = bytearray(data)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import builders
 import effort
 import parts
 import pytest
@@ -38,7 +39,7 @@ IPL = {
 }
 PARTS = {name: (samples.FIXTURES / path).read_bytes() for name, path in IPL.items()}
 PARTS["nflog"] = (samples.FIXTURES / "nflog/seq.bin").read_bytes()[:12000]
-ORDERED = nfulnl.log(">", 7, [(1, {"hw_protocol": 0x0800, "hook": 1}), (2, 9)], family=2)
+ORDERED = builders.log(">", 7, [(1, {"hw_protocol": 0x0800, "hook": 1}), (2, 9)], family=2)
 PARTS["nflog be"] = ORDERED * 40
 
 

@@ -293,8 +293,10 @@ def test_csv_has_a_column_for_every_json_name() -> None:
 def test_a_capture_without_packets_is_named_and_its_losses_are_not_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from builders import pcap_header
+
     from pylog.cli import main
-    from pylog.formats.pcap_blocks import interface_block, pcap_header, section_block
+    from pylog.formats.pcap_blocks import interface_block, section_block
 
     log = tmp_path / "log"
     for data in (pcap_header(239), section_block() + interface_block(239)):

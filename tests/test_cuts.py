@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import pytest
 import samples
@@ -15,7 +16,7 @@ import samples
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
 from pylog.errors import DecodeError
-from pylog.formats import nfulnl, pcap_blocks
+from pylog.formats import pcap_blocks
 
 CUTS = 4
 """How many cuts of an input are tried at effort 1."""
@@ -86,13 +87,13 @@ def raw(dump: Path) -> tuple[bytes, str | None]:
 def as_pcap(order: str, nanoseconds: bool) -> bytes:
     """Messages of NFLOG as a pcap file of one byte order, theirs and the file's."""
     attributes: list[tuple[int, Any]]
-    out = pcap_blocks.pcap_header(239, order=order, nanoseconds=nanoseconds)
+    out = builders.pcap_header(239, order=order, nanoseconds=nanoseconds)
     for i, record in enumerate(read(_seq.read_bytes()[:20_000], None)):
         if isinstance(record, PacketRecord):
             attributes = [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"p" * (i % 9) + b"\0")]
             attributes += [(9, record.payload or b""), (12, i)]
-            message = nfulnl.log(order, i % 3, attributes, family=2)[16:]
-            out += pcap_blocks.pcap_packet(message, 1_700_000_000 * 10**9 + i * 10**6 + i,
+            message = builders.log(order, i % 3, attributes, family=2)[16:]
+            out += builders.pcap_packet(message, 1_700_000_000 * 10**9 + i * 10**6 + i,
                                            order=order, nanoseconds=nanoseconds)  # fmt: skip
     return out
 
@@ -155,7 +156,7 @@ def test_records_after_a_wrong_length_of_a_netlink_message_are_read(order: str) 
         [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"p" * (2 + i % 7) + b"\0"), (12, i)]
         for i in range(9)
     ]
-    messages = [nfulnl.log(order, 5, row, family=2) for row in rows]
+    messages = [builders.log(order, 5, row, family=2) for row in rows]
     at = len(messages[0]) + (2 if order == "<" else 1)
     after_a_wrong_length(b"".join(messages), at, 1, f"nfulnl-{'le' if order == '<' else 'be'}")
 
@@ -169,10 +170,10 @@ def test_records_after_a_wrong_length_of_a_block_in_pcapng_are_read() -> None:
 
 
 def test_a_packet_within_the_packet_that_is_cut_is_not_read() -> None:
-    inner = pcap_blocks.pcap_packet(nfulnl.log("<", 6, [(12, 3)], family=8)[16:], 5 * 10**9)
-    message = nfulnl.log("<", 5, [(1, {"hw_protocol": 0, "hook": 1}), (9, inner * 9)], family=2)
-    packets = [pcap_blocks.pcap_packet(message[16:], 10**18 + i) for i in range(2)]
-    data = pcap_blocks.pcap_header(239) + b"".join(packets)
+    inner = builders.pcap_packet(builders.log("<", 6, [(12, 3)], family=8)[16:], 5 * 10**9)
+    message = builders.log("<", 5, [(1, {"hw_protocol": 0, "hook": 1}), (9, inner * 9)], family=2)
+    packets = [builders.pcap_packet(message[16:], 10**18 + i) for i in range(2)]
+    data = builders.pcap_header(239) + b"".join(packets)
     for cut in range(1, len(packets[1])):
         found = read(data[:-cut], None)
         assert len(records(found)) == 1 and isinstance(found[-1], LossRecord)

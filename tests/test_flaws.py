@@ -7,14 +7,16 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import builders
 import pytest
+from builders import pcap_header
 
 import pylog
 from pylog import DecodeError, FlowRecord, LossRecord, PacketRecord, outputs
-from pylog.formats import ipl_layouts, nfulnl
+from pylog.formats import ipl_layouts
 from pylog.formats.ipl_fields import Fields
 from pylog.formats.packet import ETH_P_IP
-from pylog.formats.pcap_blocks import interface_block, packet_block, pcap_header, section_block
+from pylog.formats.pcap_blocks import interface_block, packet_block, section_block
 from pylog.table import read_table
 
 HDR = (1, {"hw_protocol": ETH_P_IP, "hook": 1})
@@ -25,7 +27,7 @@ SECONDS = 1_700_000_000
 
 
 def nflog(attributes: list[tuple[int, object]]) -> bytes:
-    return nfulnl.log("<", 5, [HDR, *attributes, (9, PACKET)])
+    return builders.log("<", 5, [HDR, *attributes, (9, PACKET)])
 
 
 def stamped(sec: int, usec: int) -> bytes:

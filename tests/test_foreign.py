@@ -188,7 +188,9 @@ def test_a_few_bytes_of_nothing_recognized_are_not_a_log() -> None:
 
 @pytest.mark.parametrize("linktype", [1, 117])
 def test_a_capture_of_another_link_type_names_it_and_those_that_are_read(linktype: int) -> None:
-    from pylog.formats.pcap_blocks import interface_block, pcap_header, pcap_packet, section_block
+    from builders import pcap_header, pcap_packet
+
+    from pylog.formats.pcap_blocks import interface_block, section_block
 
     name = {1: r"1 \(ETHERNET\)", 117: r"117 \(PFLOG\)"}[linktype]
     packets = pcap_packet(bytes(60), 0)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import inprocess
 import msgspec
@@ -163,7 +164,7 @@ def test_a_report_cannot_hide_a_gap_in_the_numbers() -> None:
 def test_losses_in_a_capture_of_an_older_release_are_read() -> None:
     data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
     comment = pcap_blocks.Note(lost="no buffer space").comment()
-    packet = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1})], family=2)[16:]
+    packet = builders.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1})], family=2)[16:]
     for comments, dropped in (([], 0), ([comment], 3)):
         data += pcap_blocks.packet_block(packet, START, comments=comments, dropped=dropped)
     last = pcap_blocks.Note(lost="told by the capture file", count=5).comment()
@@ -177,7 +178,7 @@ def test_losses_in_a_capture_of_an_older_release_are_read() -> None:
 
 def test_another_programs_count_of_losses_is_added_to_what_notes_say() -> None:
     note = next(iter(pcap_blocks.loss_notes(SHAPES[0], 0))).comment()
-    packet = nfulnl.log("<", 10, [(1, {"hw_protocol": 0x800, "hook": 1})], family=2)[16:]
+    packet = builders.log("<", 10, [(1, {"hw_protocol": 0x800, "hook": 1})], family=2)[16:]
     data = pcap_blocks.section_block() + pcap_blocks.interface_block(239, name="nflog:10")
     data += pcap_blocks.packet_block(packet, START, comments=[note], dropped=5)
     data += pcap_blocks.packet_block(packet, START, comments=[note], dropped=8)
@@ -193,9 +194,9 @@ def claiming(*comments: bytes, dropped: int = 0) -> bytes:
     data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
     attributes: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1})]
     for seq in (0, 500):
-        packet = nfulnl.log("<", 5, [*attributes, (12, seq)], family=2)[16:]
+        packet = builders.log("<", 5, [*attributes, (12, seq)], family=2)[16:]
         data += pcap_blocks.packet_block(packet, START)
-    packet = nfulnl.log("<", 5, [*attributes, (12, 501)], family=2)[16:]
+    packet = builders.log("<", 5, [*attributes, (12, 501)], family=2)[16:]
     block = pcap_blocks.packet_block(packet, START, comments=comments, dropped=1)
     count = pcap_blocks.EPB_DROPCOUNT.to_bytes(2, "little") + b"\x08\0"
     data += block.replace(count + (1).to_bytes(8, "little"), count + dropped.to_bytes(8, "little"))
@@ -251,7 +252,7 @@ def test_notes_of_any_length_are_written_within_an_options_64_kib() -> None:
         stream.live, stream.observed_ns = True, START + mark
         stream.interface_name = lambda index, name=name: f"{index}{name}"  # type: ignore[misc]
         devices: list[tuple[int, Any]] = [(n, n) for n in (4, 5, 6, 7)]
-        data = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), *devices], family=2)
+        data = builders.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), *devices], family=2)
         (item,) = stream.split(data, True)
         records.append(stream.decode(data, item, raw=True))  # type: ignore[arg-type]
     long = [LossRecord("nflog", "nfulnl-le", reason="\x02" * 70_000, queue="q" * 70_000, count=1),
@@ -284,7 +285,7 @@ def test_a_time_that_a_block_cannot_hold_comes_back(time_ns: int) -> None:
 def test_a_kernels_time_after_2554_is_kept_and_noted() -> None:
     attributes: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1})]
     stamp = (3, {"sec": 18446744075, "usec": 999_999})
-    records = read(nfulnl.log("<", 5, [*attributes, stamp], family=2))
+    records = read(builders.log("<", 5, [*attributes, stamp], family=2))
     data = write(records)
     assert placeless(read(data)) == placeless(records)
     assert b'pylog {"timestamp":18446744075999999000}' in data
@@ -308,11 +309,13 @@ def cut_nflog() -> bytes:
 
 def cut_pcap() -> bytes:
     """Packets, the last cut within what could be a packet of 4 bytes."""
-    data = pcap_blocks.pcap_header(239)
-    inner = pcap_blocks.pcap_packet(b"\x02\0\0\x06", START)
+    data = builders.pcap_header(239)
+    inner = builders.pcap_packet(b"\x02\0\0\x06", START)
     for body in (b"a" * 8, inner * 4 + b"b" * 200):
-        message = nfulnl.log("<", 12, [(1, {"hw_protocol": 0x800, "hook": 1}), (9, body)], family=2)
-        data += pcap_blocks.pcap_packet(message[16:], START)
+        message = builders.log(
+            "<", 12, [(1, {"hw_protocol": 0x800, "hook": 1}), (9, body)], family=2
+        )
+        data += builders.pcap_packet(message[16:], START)
     return data[:-200]
 
 

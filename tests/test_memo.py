@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import builders
 import pytest
 
 import pylog
 from pylog.cli import info
-from pylog.formats import nfulnl
 from pylog.formats.pcap_blocks import interface_block, packet_block, section_block
 from pylog.memo import Memo, weight
 
@@ -52,13 +52,13 @@ def long_prefixes() -> Iterator[bytes]:
     """Messages, each with a prefix of 60 kB of its own."""
     for number in range(500):
         prefix = b"%d" % number + b"\xff" * 60_000  # four characters each
-        yield nfulnl.log("<", 5, [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, prefix)])
+        yield builders.log("<", 5, [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, prefix)])
 
 
 def long_payloads() -> Iterator[bytes]:
     for number in range(1500):
         attributes = [(1, {"hw_protocol": 0x0800, "hook": 1}), (2, 9), (5, number)]
-        yield nfulnl.log("<", 5, [*attributes, (9, b"\x45" + bytes(50_000))])
+        yield builders.log("<", 5, [*attributes, (9, b"\x45" + bytes(50_000))])
 
 
 def interfaces() -> Iterator[bytes]:
@@ -67,13 +67,13 @@ def interfaces() -> Iterator[bytes]:
     yield interface_block(239, name="x" * 60_000) * 2000
     for _ in range(20):
         yield interface_block(239) * 10_000
-    yield packet_block(nfulnl.log("<", 5, [(2, 9)])[16:], 10**18)
+    yield packet_block(builders.log("<", 5, [(2, 9)])[16:], 10**18)
 
 
 def names() -> Iterator[bytes]:
     """Notes of many long names of interfaces."""
     yield section_block() + interface_block(239)
-    packet = nfulnl.log("<", 5, [(4, 1)])[16:]
+    packet = builders.log("<", 5, [(4, 1)])[16:]
     for number in range(3000):
         comment = b'pylog {"interfaces":{"%d":"%s"}}' % (number, b"y" * 60_000)
         yield packet_block(packet, 10**18, comments=[comment])
@@ -107,7 +107,7 @@ def test_a_small_file_that_unpacks_to_much_takes_little_memory(
 
 
 def test_info_counts_many_names_together_and_exactly() -> None:
-    data = b"".join(nfulnl.log("<", n, [(4, n + 1)]) for n in range(1500))
+    data = b"".join(builders.log("<", n, [(4, n + 1)]) for n in range(1500))
     with pylog.open(io.BytesIO(data)) as reader:
         found = info.describe(reader)
     for counts in (found["interfaces"], found["logs"]):

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import pytest
 import samples
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import BackendError, DecodeError, PacketRecord
-from pylog.formats import Message, ipl, nfulnl
+from pylog.formats import Message, ipl
 from pylog.merge import Merged
 from pylog.testing import Device
 
@@ -44,7 +45,7 @@ def message(second: int | None, mark: int) -> bytes:
     attrs: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1}), (2, mark)]
     if second is not None:
         attrs.append((3, {"sec": second, "usec": 0}))
-    return nfulnl.log("<", 7, attrs, family=2)
+    return builders.log("<", 7, attrs, family=2)
 
 
 def effective(records: list[pylog.Record]) -> list[tuple[int, pylog.Record]]:

@@ -7,22 +7,23 @@ import re
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import pytest
 import samples
+from builders import parse
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
 from pylog import DecodeError, PacketRecord, to_json
-from pylog.formats import Damage, Message, nfulnl
+from pylog.formats import Damage, Message, nfulnl, nfulnl_attributes
 from pylog.formats.netlink import (
     NLMSG_DONE,
     NLMSG_ERROR,
     attributes,
     nlmsgerr,
     nlmsghdr,
-    parse,
     to_dict,
 )
 
@@ -50,15 +51,15 @@ ORDERS = st.sampled_from("<>")
 
 @given(ORDERS, U16, U8, ATTRS)
 def test_parse_of_build_is_the_same(order: str, group: int, family: int, attrs: Any) -> None:
-    data = nfulnl.log(order, group, attrs, family=family, seq=9)
-    message = nfulnl.log_message(order).parse(data)
+    data = builders.log(order, group, attrs, family=family, seq=9)
+    message = builders.log_message(order).parse(data)
     assert message.nlmsghdr.nlmsg_len == len(data) and message.nlmsghdr.nlmsg_seq == 9
     assert (message.nfgenmsg.res_id, message.nfgenmsg.nfgen_family) == (group, family)
     assert len(message.attributes) == len(attrs)
     for attribute, (number, value) in zip(message.attributes, attrs, strict=True):
         assert attribute.nla_type == number
         assert same(attribute.value, value)
-    assert nfulnl.log_message(order).build(message) == data
+    assert builders.log_message(order).build(message) == data
 
 
 def same(parsed: Any, value: Any) -> bool:
@@ -82,21 +83,21 @@ CONFIG_VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @given(ORDERS, U16, st.fixed_dictionaries({}, optional=CONFIG_VALUES))
 def test_config_messages_are_built_and_parsed(order: str, group: int, attrs: Any) -> None:
-    data = nfulnl.config(order, group, attrs, flags=5, seq=3)
-    message = nfulnl.config_message(order).parse(data)
+    data = nfulnl_attributes.config(order, group, attrs, flags=5, seq=3)
+    message = builders.config_message(order).parse(data)
     assert message.nlmsghdr.nlmsg_type == 0x0401 and message.nlmsghdr.nlmsg_flags == 5
-    names = [nfulnl.CONFIG[a.nla_type][0] for a in message.attributes]
+    names = [nfulnl_attributes.CONFIG[a.nla_type][0] for a in message.attributes]
     assert names == list(attrs)
     assert all(same(a.value, v) for a, v in zip(message.attributes, attrs.values(), strict=True))
 
 
 def test_a_bind_message_has_the_bytes_that_the_kernel_expects() -> None:
     attrs = {
-        "NFULA_CFG_CMD": nfulnl.NFULNL_CFG_CMD_BIND,
-        "NFULA_CFG_MODE": {"copy_range": 128, "copy_mode": nfulnl.NFULNL_COPY_PACKET},
-        "NFULA_CFG_FLAGS": nfulnl.NFULNL_CFG_F_SEQ,
+        "NFULA_CFG_CMD": nfulnl_attributes.NFULNL_CFG_CMD_BIND,
+        "NFULA_CFG_MODE": {"copy_range": 128, "copy_mode": nfulnl_attributes.NFULNL_COPY_PACKET},
+        "NFULA_CFG_FLAGS": nfulnl_attributes.NFULNL_CFG_F_SEQ,
     }
-    assert nfulnl.config("<", 5, attrs, flags=5, seq=1).hex(" ", 4) == (
+    assert nfulnl_attributes.config("<", 5, attrs, flags=5, seq=1).hex(" ", 4) == (
         "30000000 01040500 01000000 00000000 00000005 05000100 01000000"
         " 0a000200 00000080 02000000 06000600 00010000"
     )
@@ -118,8 +119,13 @@ def records(data: bytes, order: str = "<") -> list[PacketRecord]:
 
 
 def log(order: str = "<", **attrs: Any) -> bytes:
-    numbers = {name.removeprefix("NFULA_").lower(): n for n, (name, _) in nfulnl.ATTRIBUTES.items()}
-    return nfulnl.log(order, 5, [(numbers[name], value) for name, value in attrs.items()], family=2)
+    numbers = {
+        name.removeprefix("NFULA_").lower(): n
+        for n, (name, _) in nfulnl_attributes.ATTRIBUTES.items()
+    }
+    return builders.log(
+        order, 5, [(numbers[name], value) for name, value in attrs.items()], family=2
+    )
 
 
 HDR = {"hw_protocol": 0x800, "hook": 1}
@@ -139,7 +145,7 @@ def test_done_error_and_config_messages_are_no_records(order: str) -> None:
     ack = nlmsghdr(order).build({"nlmsg_len": 36, "nlmsg_type": NLMSG_ERROR}) + nlmsgerr(
         order
     ).build({"error": -1, "msg": {"nlmsg_len": 28, "nlmsg_type": 0x401}})
-    config = nfulnl.config(order, 5, {"NFULA_CFG_CMD": 1})
+    config = nfulnl_attributes.config(order, 5, {"NFULA_CFG_CMD": 1})
     one = log(order, packet_hdr=HDR)
     stream, items = stream_of(one + one + done + ack + config + one, order)
     assert len(items) == 3 and stream.other == 3
@@ -164,7 +170,7 @@ def test_lengths_that_are_no_multiple_of_4(size: int) -> None:
 
 def test_unknown_and_repeated_attributes_are_kept() -> None:
     attrs = [(1, HDR), (77, b"\1\2"), (2, 5), (2, 6), (0x4000 | 2, 7)]
-    (record,) = records(nfulnl.log("<", 5, attrs, family=2))
+    (record,) = records(builders.log("<", 5, attrs, family=2))
     assert record.mark == 5
     assert record.extra and record.extra["unknown"] == [
         [77, "0102"], [2, "00000006"], [2, "00000007"],
@@ -172,7 +178,7 @@ def test_unknown_and_repeated_attributes_are_kept() -> None:
 
 
 def test_unknown_hooks_and_families_stay_numbers() -> None:
-    (record,) = records(nfulnl.log("<", 5, [(1, {"hw_protocol": 0x88B5, "hook": 9})], family=44))
+    (record,) = records(builders.log("<", 5, [(1, {"hw_protocol": 0x88B5, "hook": 9})], family=44))
     assert (record.hook, record.direction, record.family) == (9, None, 0x88B5)
 
 
@@ -299,10 +305,10 @@ def test_a_protocol_of_0_is_not_said(
     attrs: list[tuple[int, Any]] = [] if link is None else [(21, link)]
     if hw_protocol is not None:
         attrs.insert(0, (1, {"hw_protocol": hw_protocol, "hook": hook}))
-    data = nfulnl.log("<", 5, [*attrs, (9, payload)], family=family)
+    data = builders.log("<", 5, [*attrs, (9, payload)], family=family)
     for stream in (nfulnl.Stream("<"), nfulnl.Stream(">")):
         if stream.order == ">":
-            data = nfulnl.log(">", 5, [*attrs, (9, payload)], family=family)
+            data = builders.log(">", 5, [*attrs, (9, payload)], family=family)
         data += bytes(-len(data) % 4)
         records: list[Any] = []
         for _ in range(3):  # what was seen before is remembered
@@ -322,7 +328,7 @@ def test_a_protocol_of_0_is_not_said(
 def test_without_a_payload_only_the_family_is_said() -> None:
     for family, found in ((2, "ipv4"), (10, "ipv6"), (3, "arp"), (7, None), (5, None)):
         attrs = [(1, {"hw_protocol": 0, "hook": 3})]
-        data = nfulnl.log("<", 5, attrs, family=family)
+        data = builders.log("<", 5, attrs, family=family)
         record = nfulnl.Stream("<").decode(data, Message(0, len(data)))
         assert isinstance(record, PacketRecord) and record.family == found
 
@@ -340,7 +346,7 @@ def check_against_reference(data: bytes) -> None:
         raw = data[item.start : item.end]
         covered += len(raw)
         try:
-            reference = parse(nfulnl.log_message("<"), raw)
+            reference = parse(builders.log_message("<"), raw)
         except DecodeError:
             reference = None
         try:
@@ -400,7 +406,7 @@ def test_any_bytes_give_records_or_damage(junk: bytes, order: str) -> None:
 def test_real_messages_are_built_again_byte_for_byte(dump: Path) -> None:
     data = dump.read_bytes()
     stream = nfulnl.Stream("<")
-    schema = nfulnl.log_message("<")
+    schema = builders.log_message("<")
     for item in stream.split(data, True):
         if isinstance(item, Message):
             raw = data[item.start : item.end]

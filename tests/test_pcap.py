@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import hostile
 import pytest
@@ -20,10 +21,12 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import DecodeError, LossRecord, PacketRecord
-from pylog.formats import Message, nfulnl, pcap, pcap_blocks
+from pylog.formats import Message, netlink, nfulnl_attributes, pcap, pcap_blocks
 
 TIME = 1700000000_123456789
-NFLOG = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"hi "), (2, 9)], family=2)
+NFLOG = builders.log(
+    "<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (10, b"hi "), (2, 9)], family=2
+)
 needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="needs the program tshark")
 
 
@@ -35,9 +38,9 @@ def read(data: bytes, **options: Any) -> list[Any]:
 @pytest.mark.parametrize("nanoseconds", [True, False])
 @pytest.mark.parametrize("order", "<>")
 def test_pcap_is_read_as_it_was_written(order: str, nanoseconds: bool) -> None:
-    data = pcap_blocks.pcap_header(239, order=order, nanoseconds=nanoseconds)
+    data = builders.pcap_header(239, order=order, nanoseconds=nanoseconds)
     for i in range(3):
-        data += pcap_blocks.pcap_packet(NFLOG[16:], TIME + i, order=order, nanoseconds=nanoseconds)
+        data += builders.pcap_packet(NFLOG[16:], TIME + i, order=order, nanoseconds=nanoseconds)
     records = read(data)
     assert [r.mark for r in records] == [9, 9, 9]
     exact = TIME + 2 if nanoseconds else TIME // 1000 * 1000
@@ -70,15 +73,15 @@ def test_sections_of_both_byte_orders_follow_each_other() -> None:
 
 
 def test_nflog_packets_of_the_other_byte_order_are_told_by_themselves() -> None:
-    big = nfulnl.log(">", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (2, 9)], family=2)
-    data = pcap_blocks.pcap_header(239) + pcap_blocks.pcap_packet(NFLOG[16:], TIME)
-    records = read(data + pcap_blocks.pcap_packet(big[16:], TIME))
+    big = builders.log(">", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (2, 9)], family=2)
+    data = builders.pcap_header(239) + builders.pcap_packet(NFLOG[16:], TIME)
+    records = read(data + builders.pcap_packet(big[16:], TIME))
     assert [(r.layout, r.mark) for r in records] == [("nfulnl-le", 9), ("nfulnl-be", 9)]
 
 
 def test_losses_are_told_once_where_sequence_numbers_tell_them_too() -> None:
     def numbered(seq: int) -> bytes:
-        return nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (12, seq)])[16:]
+        return builders.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (12, seq)])[16:]
 
     data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
     data += pcap_blocks.packet_block(numbered(1), TIME) + pcap_blocks.packet_block(
@@ -117,23 +120,25 @@ def test_ipl_records_in_pcapng(description: str) -> None:
 def test_read_bytes_of_a_capture_gives_messages_as_the_kernel_does() -> None:
     with pylog.open(io.BytesIO(ipl_capture(""))) as reader:
         assert reader.read_bytes(1 << 20) == IPL.read_bytes()
-    data = pcap_blocks.pcap_header(239) + pcap_blocks.pcap_packet(NFLOG[16:], TIME) * 2
+    data = builders.pcap_header(239) + builders.pcap_packet(NFLOG[16:], TIME) * 2
     with pylog.open(io.BytesIO(data)) as reader:
         assert read(reader.read_bytes(1000))[1].mark == 9
 
 
 def link_header(protocol: int) -> bytes:
-    return nfulnl.LINK_HEADER.build({"sll_pkttype": 4, "sll_hatype": 824, "sll_protocol": protocol})
+    return netlink.LINK_HEADER.build(
+        {"sll_pkttype": 4, "sll_hatype": 824, "sll_protocol": protocol}
+    )
 
 
 @pytest.mark.parametrize("order", "<>")
 def test_nlmon_captures_hold_whole_messages_among_others(order: str) -> None:
-    log = nfulnl.log(order, 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (2, 9)])
-    data = pcap_blocks.pcap_header(253, order=order)
-    data += pcap_blocks.pcap_packet(link_header(0) + log, TIME, order=order)  # rtnetlink: not ours
-    data += pcap_blocks.pcap_packet(link_header(12) + log + log, TIME, order=order)
-    data += pcap_blocks.pcap_packet(
-        link_header(12) + nfulnl.config(order, 7, {}), TIME, order=order
+    log = builders.log(order, 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (2, 9)])
+    data = builders.pcap_header(253, order=order)
+    data += builders.pcap_packet(link_header(0) + log, TIME, order=order)  # rtnetlink: not ours
+    data += builders.pcap_packet(link_header(12) + log + log, TIME, order=order)
+    data += builders.pcap_packet(
+        link_header(12) + nfulnl_attributes.config(order, 7, {}), TIME, order=order
     )
     with pylog.open(io.BytesIO(data)) as reader:
         assert [r.mark for r in reader if isinstance(r, PacketRecord)] == [9, 9]
@@ -142,10 +147,10 @@ def test_nlmon_captures_hold_whole_messages_among_others(order: str) -> None:
 
 def test_a_message_cut_by_the_snaplen_gives_what_is_there() -> None:
     payload = bytes.fromhex("4500003c00004000400600000a0000010a000002") + bytes(40)
-    message = nfulnl.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (9, payload)], family=2)
+    message = builders.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), (9, payload)], family=2)
     message = message[16:]
     for keep in range(len(message) - 1, 12, -1):
-        data = pcap_blocks.pcap_header(239) + pcap_blocks.pcap_packet(
+        data = builders.pcap_header(239) + builders.pcap_packet(
             message[:keep], TIME, length=len(message)
         )
         (record,) = read(data)
@@ -156,7 +161,7 @@ def test_a_message_cut_by_the_snaplen_gives_what_is_there() -> None:
 
 @pytest.mark.parametrize("linktype", [1, 113, 127, 9999])
 def test_other_link_types_are_named_in_the_error(linktype: int) -> None:
-    data = pcap_blocks.pcap_header(linktype) + pcap_blocks.pcap_packet(bytes(60), TIME)
+    data = builders.pcap_header(linktype) + builders.pcap_packet(bytes(60), TIME)
     with pytest.raises(DecodeError) as caught:
         read(data)
     text = str(caught.value)
@@ -194,9 +199,9 @@ def test_a_damaged_block_costs_one_packet(damage: Any) -> None:
 
 
 def test_a_damaged_pcap_packet_costs_no_more_than_two() -> None:
-    parts = [pcap_blocks.pcap_packet(NFLOG[16:], TIME + i * 10**9) for i in range(9)]
+    parts = [builders.pcap_packet(NFLOG[16:], TIME + i * 10**9) for i in range(9)]
     parts[3] = parts[3][:8] + b"\xff\xff\xff\x7f" + parts[3][12:]
-    records = read(pcap_blocks.pcap_header(239) + b"".join(parts))
+    records = read(builders.pcap_header(239) + b"".join(parts))
     assert sum(isinstance(r, LossRecord) for r in records) == 1
     assert sum(isinstance(r, PacketRecord) for r in records) >= 7
 
@@ -234,10 +239,10 @@ def test_tshark_reads_what_pylog_writes(tmp_path: Path) -> None:
         NFLOG[16:], TIME + 5
     )
     (tmp_path / "a.pcapng").write_bytes(data)
-    old = pcap_blocks.pcap_header(239, order=">", nanoseconds=False)
-    (tmp_path / "b.pcap").write_bytes(old + pcap_blocks.pcap_packet(NFLOG[16:], TIME, order=">",
+    old = builders.pcap_header(239, order=">", nanoseconds=False)
+    (tmp_path / "b.pcap").write_bytes(old + builders.pcap_packet(NFLOG[16:], TIME, order=">",
                                                            nanoseconds=False))  # fmt: skip
-    netlink = pcap_blocks.pcap_header(253) + pcap_blocks.pcap_packet(link_header(12) + NFLOG, TIME)
+    netlink = builders.pcap_header(253) + builders.pcap_packet(link_header(12) + NFLOG, TIME)
     (tmp_path / "c.pcap").write_bytes(netlink)
 
     def fields(name: str, *wanted: str) -> list[str]:
@@ -355,7 +360,7 @@ def test_every_drop_count_is_told_whatever_follows_it() -> None:
 
 
 def test_info_of_a_capture_without_packets(tmp_path: Path) -> None:
-    with pylog.open(io.BytesIO(pcap_blocks.pcap_header(239))) as reader:
+    with pylog.open(io.BytesIO(builders.pcap_header(239))) as reader:
         assert list(reader) == [] and reader.layout == "pcap"
 
 
@@ -390,7 +395,7 @@ def test_a_packet_that_claims_much_costs_no_more_than_others() -> None:
     """A snaplen in the head allows packets of 16 MiB: none of them is decoded to be found."""
     attributes = struct.pack("<HH", 4, 9) * 2
     packet = struct.pack("<IIII", 1, 1, 1 << 20, 1 << 20) + b"\2\0\0\5" + attributes
-    data = pcap_blocks.pcap_header(239, snaplen=1 << 24, nanoseconds=False) + b"\xff" * 16
+    data = builders.pcap_header(239, snaplen=1 << 24, nanoseconds=False) + b"\xff" * 16
     data += packet * (300_000 // len(packet))
     before = time.process_time()
     with pylog.open(io.BytesIO(data), layout="nfulnl-le") as reader:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import inprocess
 import msgspec
@@ -59,7 +60,7 @@ def shape(record: pylog.Record) -> Any:
 
 def message(mark: int, *attrs: tuple[int, Any], group: int = 7) -> bytes:
     head: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1}), (2, mark)]
-    return nfulnl.log("<", group, [*head, *attrs], family=2)
+    return builders.log("<", group, [*head, *attrs], family=2)
 
 
 def named(*rows: tuple[int, dict[int, str]], group: int = 7) -> list[pylog.Record]:
@@ -427,7 +428,7 @@ def test_packets_of_the_other_byte_order_are_in_a_section_of_theirs(tmp_path: Pa
         (10, b"big\0"),
         (9, (little[2].payload if isinstance(little[2], PacketRecord) else b"") or b""),
     ]
-    big = read(nfulnl.log(">", 7, attributes, family=2) * 3)
+    big = read(builders.log(">", 7, attributes, family=2) * 3)
     assert [r.layout for r in big] == ["nfulnl-be"] * 3
     path = tmp_path / "both.pcapng"
     path.write_bytes(write([*little, *big]))

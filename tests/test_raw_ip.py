@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import samples
 import tables
+from builders import pcap_header, pcap_packet
 
 import pylog
 from pylog import DecodeError, PacketRecord, outputs
@@ -17,8 +18,6 @@ from pylog.formats import ip
 from pylog.formats.pcap_blocks import (
     interface_block,
     packet_block,
-    pcap_header,
-    pcap_packet,
     section_block,
 )
 from pylog.scrub import Scrubbing

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import builders
 import inprocess
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ import samples
 import pylog
 from pylog import BackendError, DecodeError, PacketRecord
 from pylog.backends import Backend
-from pylog.formats import nfulnl, pcap_blocks
+from pylog.formats import pcap_blocks
 from pylog.merge import Merged
 
 pytest_plugins = ["pytester"]
@@ -45,7 +46,7 @@ def capture(*times: int | None, kernel: bool = False) -> bytes:
         attrs: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1}), (2, mark)]
         if kernel and told is not None:
             attrs.append((3, {"sec": told // SECOND, "usec": told % SECOND // 1000}))
-        message = nfulnl.log("<", 7, attrs, family=2)
+        message = builders.log("<", 7, attrs, family=2)
         data += pcap_blocks.packet_block(message[16:], told or 0)
     return data
 

@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+import builders
 import effort
 import msgspec
 import pytest
@@ -808,7 +809,7 @@ def test_conntrack_entries_name_others_and_say_the_same() -> None:
 def test_attributes_that_nobody_knows_become_zeros() -> None:
     secret = b"who is it"
     head: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1})]
-    message = nfulnl.log("<", 5, [*head, (10, b"drop \0"), (99, secret)], family=2)
+    message = builders.log("<", 5, [*head, (10, b"drop \0"), (99, secret)], family=2)
     message += bytes(-len(message) % 4)
     found = nfulnl.scrub(message, "nfulnl-le", Scrubber())
     assert len(found) == len(message) and secret not in found
@@ -820,7 +821,7 @@ def test_attributes_that_nobody_knows_become_zeros() -> None:
 def test_what_a_message_says_twice_is_scrubbed_twice() -> None:
     head: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1})]
     first, second = ipv4(17, segment(17, b"", A + B)), ipv4(17, segment(17, SECRET, A + B))
-    message = nfulnl.log("<", 5, [*head, (9, first), (9, second)], family=2)
+    message = builders.log("<", 5, [*head, (9, first), (9, second)], family=2)
     message += bytes(-len(message) % 4)
     found = nfulnl.scrub(message, "nfulnl-le", Scrubber())
     assert len(found) == len(message) and not windows(found) & windows(SECRET)
@@ -936,7 +937,7 @@ def test_a_link_header_is_scrubbed_by_its_type(
     if hwtype is not None:
         attrs.append((15, hwtype))
     for number in (16, 21):
-        message = nfulnl.log("<", 5, [*attrs, (number, header)], family=2)
+        message = builders.log("<", 5, [*attrs, (number, header)], family=2)
         message += bytes(-len(message) % 4)
         found = attributes(nfulnl.scrub(message, "nfulnl-le", Scrubber()))[number]
         scrubber = Scrubber()
@@ -949,7 +950,7 @@ def test_a_link_header_is_scrubbed_by_its_type(
 ])  # fmt: skip
 def test_the_link_header_of_a_tunnel_names_others(hwtype: int, before: bytes) -> None:
     outer = ipv6(47, b"\0\0\x08\0") if hwtype in (769, 823) else ipv4(47, b"\0\0\x08\0")
-    message = nfulnl.log("<", 5, [(15, hwtype), (16, before + outer)], family=2)
+    message = builders.log("<", 5, [(15, hwtype), (16, before + outer)], family=2)
     message += bytes(-len(message) % 4)
     scrubber = Scrubber()
     found = attributes(nfulnl.scrub(message, "nfulnl-le", scrubber))[16]
@@ -975,7 +976,7 @@ def test_a_neighbours_address_is_scrubbed_by_its_type(
     attrs: list[tuple[int, Any]] = [(8, value)]
     if hwtype is not None:
         attrs.append((15, hwtype))
-    message = nfulnl.log("<", 5, attrs, family=2)
+    message = builders.log("<", 5, attrs, family=2)
     message += bytes(-len(message) % 4)
     scrubber = Scrubber()
     found = attributes(nfulnl.scrub(message, "nfulnl-le", scrubber))[8]
@@ -1009,7 +1010,7 @@ def test_a_packet_with_a_bad_header_is_scrubbed_and_stays_one(header: bytes, siz
 def test_a_message_that_was_cut_off_is_scrubbed() -> None:
     packet = ipv4(6, segment(6, SECRET, A + B))
     hwaddr = {"hw_addrlen": 6, "hw_addr": FRAME[:6] + b"\0\0"}
-    message = nfulnl.log("<", 5, [
+    message = builders.log("<", 5, [
         (1, {"hw_protocol": 0x800, "hook": 1}), (8, hwaddr), (15, 1), (16, FRAME), (9, packet),
     ], family=2)  # fmt: skip
     for size in range(20, len(message)):

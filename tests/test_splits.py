@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
+import builders
 import effort
 import pytest
 import samples
@@ -22,7 +23,7 @@ import tables
 
 import pylog
 from pylog.errors import BackendError, DecodeError
-from pylog.formats import HEAD, ipl, netlink, nfulnl
+from pylog.formats import HEAD, ipl, netlink
 from pylog.table.files import files
 from pylog.table.splits import End, Split, in_order, plan, scan, settle
 
@@ -124,7 +125,7 @@ def test_what_is_lost_at_a_cut_is_told_once(tmp_path: Path) -> None:
 
 def test_a_log_that_has_nothing_in_a_split_goes_on_in_the_next(tmp_path: Path) -> None:
     def log(group: int, seq: int) -> bytes:
-        return nfulnl.log("<", group, [(parts.NFULA_SEQ, seq), (parts.NFULA_PAYLOAD, b"E")])
+        return builders.log("<", group, [(parts.NFULA_SEQ, seq), (parts.NFULA_PAYLOAD, b"E")])
 
     path = tmp_path / "groups.bin"
     often = [log(1, n) for n in range(3000)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import builders
 import effort
 import pytest
 import samples
@@ -27,7 +28,7 @@ import tables
 
 import pylog
 from pylog.backends import capture
-from pylog.formats import Message, ipl, nfulnl, pcap, pcap_blocks
+from pylog.formats import Message, ipl, pcap, pcap_blocks
 from pylog.formats.columns import arrays
 from pylog.formats.columns import pcap as pcap_columns
 from pylog.formats.netlink import nlmsghdr
@@ -126,7 +127,7 @@ def nflog_messages(draw: st.DrawFn, order: str) -> bytes:
     chosen = [(n, value) for n, value in attributes if n not in left_out]
     if draw(st.integers(0, 19)) == 0:
         chosen.append(draw(st.sampled_from(chosen + attributes)))  # one that comes again
-    return nfulnl.log(order, draw(st.integers(5, 6)), chosen, family=family)
+    return builders.log(order, draw(st.integers(5, 6)), chosen, family=family)
 
 
 @effort.examples(200)
@@ -165,7 +166,7 @@ def test_every_byte_of_a_record_is_heeded(name: str) -> None:
 @pytest.mark.parametrize("order", "<>")
 def test_every_byte_of_a_message_is_heeded(order: str) -> None:
     hwaddr = {"hw_addrlen": 6, "hw_addr": b"\2\0\0\0\0\1\0\0"}
-    good = nfulnl.log(order, 5, [
+    good = builders.log(order, 5, [
         (1, {"hw_protocol": 0x800, "hook": 1}), (10, b"drop \0"), (4, 2), (2, 7), (8, hwaddr),
         (15, 1), (17, 14), (16, b"abcdefghijklmn"), (3, {"sec": 1700000000, "usec": 5}), (11, 0),
         (12, 9), (9, PLAIN),
@@ -292,7 +293,7 @@ def pcaps(draw: st.DrawFn) -> bytes:
     """A pcap of NFLOG messages, as some program may write it, or nearly so."""
     order, nanoseconds = draw(st.sampled_from("<>")), draw(st.booleans())
     linktype = draw(st.sampled_from((239, 239, 239, 253, 1)))
-    parts = [pcap_blocks.pcap_header(linktype, order=order, nanoseconds=nanoseconds)]
+    parts = [builders.pcap_header(linktype, order=order, nanoseconds=nanoseconds)]
     sender = draw(st.sampled_from("<>"))
     times = st.one_of(st.integers(2**60, 2**60 + 5), st.just(2**32 * 10**9 - 1))
     for what, message, time_ns in repeated(draw, nflog_messages(sender), times):
@@ -303,7 +304,7 @@ def pcaps(draw: st.DrawFn) -> bytes:
             message = draw(nflog_messages("<>"[sender == "<"]))
         elif what == 2:
             message = message[: draw(st.integers(16, 40))]
-        parts.append(pcap_blocks.pcap_packet(
+        parts.append(builders.pcap_packet(
             message[16:], time_ns, length=length, order=order, nanoseconds=nanoseconds
         ))  # fmt: skip
     return b"".join(parts)
@@ -322,19 +323,19 @@ def test_a_table_of_any_capture_has_the_rows_that_a_reader_gives(data: st.DataOb
         agree_or_refuse(capture, layout)
 
 
-MESSAGE = nfulnl.log("<", 5, [
+MESSAGE = builders.log("<", 5, [
     (1, {"hw_protocol": 0x800, "hook": 1}), (10, b"drop \0"), (4, 2), (12, 9), (9, PLAIN),
 ], family=2)  # fmt: skip
 
-UNNUMBERED = nfulnl.log("<", 5, [
+UNNUMBERED = builders.log("<", 5, [
     (1, {"hw_protocol": 0x800, "hook": 1}), (10, b"drop \0"), (4, 2), (9, PLAIN),
 ], family=2)  # fmt: skip
 
 
 @pytest.mark.parametrize("order", "<>")
 def test_every_byte_of_a_captured_packet_is_heeded(order: str) -> None:
-    good = pcap_blocks.pcap_packet(MESSAGE[16:], 2**60, order=order)
-    data = pcap_blocks.pcap_header(239, order=order) + good * 20
+    good = builders.pcap_packet(MESSAGE[16:], 2**60, order=order)
+    data = builders.pcap_header(239, order=order) + good * 20
     with small_pieces():
         agree(data + b"".join(good + variant + good * 2 for variant in changed(good)))
 
@@ -374,7 +375,7 @@ def test_each_packet_of_an_interface_without_a_layout_tells_its_own_byte_order()
 
 
 @pytest.mark.parametrize(("begun", "packet"), [
-    (pcap_blocks.pcap_header(239), pcap_blocks.pcap_packet(MESSAGE[16:], 2**60)),
+    (builders.pcap_header(239), builders.pcap_packet(MESSAGE[16:], 2**60)),
     (pcap_blocks.section_block() + pcap_blocks.interface_block(239),
      pcap_blocks.packet_block(MESSAGE[16:], 2**60)),
 ], ids=["pcap", "pcapng"])  # fmt: skip
@@ -385,9 +386,9 @@ def test_a_capture_may_end_within_a_packet(begun: bytes, packet: bytes) -> None:
 
 
 def test_no_packet_of_pcap_is_longer_than_a_reader_believes() -> None:
-    good = pcap_blocks.pcap_packet(MESSAGE[16:], 2**60) * 1000
+    good = builders.pcap_packet(MESSAGE[16:], 2**60) * 1000
     long = MESSAGE[16:] + (b"\x60\xea\x4d\x00" + bytes(59996)) * 5
-    agree(pcap_blocks.pcap_header(239) + good + pcap_blocks.pcap_packet(long, 2**60) + good)
+    agree(builders.pcap_header(239) + good + builders.pcap_packet(long, 2**60) + good)
 
 
 def test_an_interface_has_the_name_that_the_log_gave_it_at_that_time() -> None:
@@ -409,8 +410,8 @@ def test_an_interface_has_the_name_that_the_log_gave_it_at_that_time() -> None:
 @pytest.mark.parametrize("capture", ["pcap", "pcapng"])
 def test_captures_are_read_many_packets_at_a_time(capture: str) -> None:
     if capture == "pcap":
-        data = pcap_blocks.pcap_header(239)
-        data += pcap_blocks.pcap_packet(UNNUMBERED[16:], 2**60) * 5000
+        data = builders.pcap_header(239)
+        data += builders.pcap_packet(UNNUMBERED[16:], 2**60) * 5000
     else:
         data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
         data += pcap_blocks.packet_block(UNNUMBERED[16:], 2**60) * 5000
@@ -429,8 +430,9 @@ def test_captures_are_read_many_packets_at_a_time(capture: str) -> None:
 def test_an_attribute_of_zeros_is_another_thing_than_none() -> None:
     optional = [(2, 0), (4, 0), (5, 0), (6, 0), (7, 0), (10, b""), (11, 0), (13, 0), (15, 0),
                 (16, b""), (17, 0)]  # fmt: skip
+    head = (1, {"hw_protocol": 0x800, "hook": 0})
     agree(b"".join(
-        nfulnl.log("<", 0, [(1, {"hw_protocol": 0x800, "hook": 0}), *chosen, (9, PLAIN)], family=2)
+        builders.log("<", 0, [head, *chosen, (9, PLAIN)], family=2)
         for n in range(3)
         for chosen in itertools.combinations(optional, n)
     ), "nfulnl-le")  # fmt: skip
@@ -440,7 +442,7 @@ def test_losses_are_told_of_each_log_by_its_numbers() -> None:
     numbers = [(5, 2**32 - 2), (6, 7), (5, 2**32 - 1), (5, 0), (6, 8), (5, 1), (6, 11), (5, 5),
                (5, 4), (6, None), (6, 12), (7, 3), (7, 3), (5, 5), (6, 2**31 + 20)]  # fmt: skip
     data = b"".join(
-        nfulnl.log("<", group, [
+        builders.log("<", group, [
             (1, {"hw_protocol": 0x800, "hook": 1}),
             *([] if seq is None else [(12, seq)]),
             (9, PLAIN),
@@ -467,7 +469,7 @@ def test_a_log_within_a_logged_packet_is_not_read() -> None:
     log = (plan.pack(head) + packet + inner) * 3
     with small_pieces():
         agree(log, layout.layout)
-    nested = nfulnl.log(
+    nested = builders.log(
         "<",
         5,
         [
@@ -477,7 +479,7 @@ def test_a_log_within_a_logged_packet_is_not_read() -> None:
                 9,
                 PAYLOADS[-1]
                 + b"".join(
-                    nfulnl.log(
+                    builders.log(
                         "<", 5, [(1, {"hw_protocol": 0x800, "hook": 1}), (12, n), (9, PAYLOADS[n])]
                     )
                     for n in range(60)

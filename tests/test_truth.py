@@ -12,15 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import builders
 import ipmon
 import pytest
 import samples
 import ulogd
+from builders import parse
 
 import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord
-from pylog.formats import nfulnl, nfulnl_usual, pcap_blocks
-from pylog.formats.netlink import parse
+from pylog.formats import nfulnl_usual
 from pylog.formats.packet import FAMILIES, dissect
 
 WITH_TEXT = [dump for dump in samples.dumps("ipl/*") if dump.with_suffix(".txt").exists()]
@@ -279,11 +280,11 @@ def test_the_packets_that_tshark_misreads_in_nflog_it_reads_alike_as_ethernet(
     with pylog.open(SEQ, raw=True) as reader:
         records = [r for r in reader if isinstance(r, PacketRecord) and from_ethernet(r)]
     assert len(records) == 92
-    capture = pcap_blocks.pcap_header(1)
+    capture = builders.pcap_header(1)
     for record in records:
-        attributes = parse(nfulnl.log_message("<"), record.raw or b"").attributes
+        attributes = parse(builders.log_message("<"), record.raw or b"").attributes
         frame = next(a.value for a in attributes if a.nla_type == nfulnl_usual.NFULA_PAYLOAD)
-        capture += pcap_blocks.pcap_packet(frame, 0)
+        capture += builders.pcap_packet(frame, 0)
     (tmp_path / "frames.pcap").write_bytes(capture)
     names = [
         "ip.src", "ip.dst", "ip.proto", "ip.len", "ipv6.src", "ipv6.dst", "ipv6.plen", "eth.src",

@@ -21,19 +21,15 @@ from pylog.formats.columns.ipl import MAX_SECOND
 from pylog.formats.columns.packet import SIZE, Packets
 from pylog.formats.netlink import (
     NFGENMSG,
+    NFNL_SUBSYS_ULOG,
     NLA_TYPE_MASK,
     NLMSG_OVERRUN,
     nlattr_head,
     nlmsghdr,
 )
-from pylog.formats.nfulnl import (
-    ATTRIBUTES,
-    LINK_HEADER_HOOKS,
-    NFNL_SUBSYS_ULOG,
-    NFULNL_MSG_PACKET,
-    READERS,
-    Stream,
-)
+from pylog.formats.nfulnl import Stream
+from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS
+from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
 from pylog.formats.nfulnl_usual import ETHERTYPES
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import BYTEORDER, Plan

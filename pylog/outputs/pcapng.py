@@ -21,13 +21,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from types import ModuleType
 from typing import BinaryIO
 
 import pylog
 from pylog import outputs
-from pylog.formats import MAXIMUM_COUNT, Copied, Interfaces, NamesKept, modules
+from pylog.formats import MAXIMUM_COUNT, Copied, Interfaces, NamesKept
 from pylog.formats.pcap_blocks import (
     Note,
     interface_block,
@@ -40,6 +38,7 @@ from pylog.formats.pcap_blocks import (
     statistics_block,
     ticks,
 )
+from pylog.formats.registry import linktypes, registered
 from pylog.memo import Bounded
 from pylog.options import Option
 from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
@@ -122,7 +121,7 @@ class Output(outputs.Output):
             raise ValueError(
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
-        module = _formats().get(record.source)
+        module = registered().by_source.get(record.source)
         if module is not None:
             packet, order, length = module.capture(raw, record.layout)
             is_packet = isinstance(record, PacketRecord)
@@ -165,7 +164,7 @@ class Output(outputs.Output):
         """Keep the notes of a loss for the next packet."""
         self._told.clear()
         interface = None
-        if loss.count and loss.queue is not None and loss.source in _formats():
+        if loss.count and loss.queue is not None and loss.source in registered().by_source:
             with contextlib.suppress(ValueError):  # of a layout that there is not
                 interface = self._interface(loss, loss.observed_ns is not None)
                 interface.lost = min(interface.lost + loss.count, MAXIMUM_COUNT)
@@ -181,7 +180,7 @@ class Output(outputs.Output):
     def _write_losses(self) -> None:
         """Write the notes that are kept with the statistics of an interface, any will do."""
         if not self._interfaces:
-            block = interface_block(next(iter(_formats().values())).LINKTYPES[0], order=self._order)
+            block = interface_block(next(iter(registered().by_linktype)), order=self._order)
             self._interfaces.append(_Interface(0))
             self._add(block)
         self._add(self._statistics(self._interfaces[0], self._losses))
@@ -250,9 +249,9 @@ class Output(outputs.Output):
                 self._end_section()
                 self._add(self._section())
                 return self._interface(record, observed)
-            module = _formats()[record.source]
+            module = registered().by_source[record.source]
             block = interface_block(
-                module.LINKTYPES[0],
+                linktypes(module)[0],
                 name=f"{record.source}:{queue}",
                 description=module.described(record.layout, queue),
                 comment=b"" if observed else Note(unobserved=True).comment(),
@@ -316,9 +315,3 @@ class Output(outputs.Output):
 def _following(record: Record) -> int | None:
     """The sequence number after the record, or after those that were lost."""
     return None if record.seq is None else (record.seq + (record.count or 1)) & 0xFFFFFFFF
-
-
-@cache
-def _formats() -> dict[str, ModuleType]:
-    """The format module of the records of each source; a capture file has no messages itself."""
-    return {module.Stream.source: module for module in modules().values() if module.LINKTYPES}

@@ -15,14 +15,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import builders
 import inputs
+from builders import parse
 from measure import Row, Scale, Table, cpu_us, interleaved, scratch
 
 import pylog
 from pylog.cli import main
 from pylog.detect import detect
-from pylog.formats import HEAD, Message, Stream, ipl_layouts, nfulnl
-from pylog.formats.netlink import parse
+from pylog.formats import HEAD, Message, Stream, ipl_layouts
 
 SOME = 2000
 """Records that construct reads, which takes long."""
@@ -54,7 +55,7 @@ def construct(layout: str, path: Path) -> None:
     """Of raw messages: a capture's own blocks are not in the schema."""
     data, _, messages = split(layout, path)
     if layout == inputs.NFLOG_LAYOUT:
-        parsed = partial(parse, nfulnl.log_message("<"))
+        parsed = partial(parse, builders.log_message("<"))
     else:
         parsed = ipl_layouts.named(layout).schema("ipf").parse
     for message in messages:

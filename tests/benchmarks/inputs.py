@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import builders
+from builders import pcap_header, pcap_packet
 from measure import Log
 from traffic import packets
 
@@ -21,8 +23,6 @@ from pylog.formats.packet import swapped
 from pylog.formats.pcap_blocks import (
     interface_block,
     packet_block,
-    pcap_header,
-    pcap_packet,
     section_block,
 )
 from pylog.record import PacketRecord
@@ -124,7 +124,7 @@ def nflog(traffic: Iterable[bytes]) -> Messages:
             [(1, _hook(1)), (10, b"in-drop \0"), (4, 3), *head, *time, *tail],
             [(1, _hook(3)), (10, b"out \0"), (5, 3), (2, 7), (11, 33), (14, 33), *tail],
         )  # fmt: skip
-        return [Template(nfulnl.log("<", 5, rule, family=2), packet, [">QQ"], ">I")
+        return [Template(builders.log("<", 5, rule, family=2), packet, [">QQ"], ">I")
                 for rule in rules]  # fmt: skip
 
     return _filled(templates, traffic)

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 
-from pylog.formats import ipl_layouts, nfulnl
+import builders
+from builders import pcap_header, pcap_packet
+
+from pylog.formats import ipl_layouts, netlink, nfulnl_attributes
 from pylog.formats.ipl_encode import Encoder
 from pylog.formats.packet import swapped
 from pylog.formats.pcap_blocks import (
     interface_block,
     packet_block,
-    pcap_header,
-    pcap_packet,
     section_block,
 )
 from pylog.formats.plan import BYTEORDER
@@ -58,7 +59,7 @@ def nflog_message(order: str, size: int = len(PACKET)) -> bytes:
         (4, 2),
         (9, PACKET.ljust(size, b"\0")),
     ]
-    return nfulnl.log(order, 5, attributes, family=2)
+    return builders.log(order, 5, attributes, family=2)
 
 
 def ipl_record(name: str) -> bytes:
@@ -76,8 +77,8 @@ def ipl_record(name: str) -> bytes:
 def _netlink(order: str) -> Log:
     name = "nfulnl-le" if order == "<" else "nfulnl-be"
     message = nflog_message(order)
-    least = nfulnl.log(order, 5, [], family=2)
-    kind = struct.pack(order + "H", nfulnl.NFULNL_MSG_PACKET)
+    least = builders.log(order, 5, [], family=2)
+    kind = struct.pack(order + "H", nfulnl_attributes.NFULNL_MSG_PACKET)
     return Log(name, message * 8, message, least, (kind, struct.pack(order + "IH", 20, 0x400)))
 
 
@@ -128,8 +129,8 @@ def _body(linktype: int, order: str) -> tuple[str, bytes]:
     message = nflog_message(order)
     if linktype == NFLOG:
         return name, message[16:]
-    cooked = {"sll_pkttype": 0, "sll_hatype": 824, "sll_protocol": nfulnl.NETLINK_NETFILTER}
-    return name, nfulnl.LINK_HEADER.build(cooked) + message
+    cooked = {"sll_pkttype": 0, "sll_hatype": 824, "sll_protocol": netlink.NETLINK_NETFILTER}
+    return name, netlink.LINK_HEADER.build(cooked) + message
 
 
 IPL = tuple(

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import builders
 import pyarrow as pa
 import samples
 import tables
@@ -98,12 +99,12 @@ def messages(data: bytes, stream: Stream) -> list[bytes]:
 
 def numbered(numbers: list[int]) -> bytes:
     """NFLOG messages with these sequence numbers."""
-    return b"".join(nfulnl.log("<", 5, [(NFULA_SEQ, n), (NFULA_PAYLOAD, b"E")]) for n in numbers)
+    return b"".join(builders.log("<", 5, [(NFULA_SEQ, n), (NFULA_PAYLOAD, b"E")]) for n in numbers)
 
 
 def carrying(dump: bytes) -> bytes:
     """An NFLOG message of a packet whose payload is a dump."""
-    message = nfulnl.log("<", 5, [(NFULA_PAYLOAD, dump)])
+    message = builders.log("<", 5, [(NFULA_PAYLOAD, dump)])
     return message + bytes(-len(message) % 4)
 
 

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import builders
 import netlab
 import pytest
 
 import pylog
 from pylog import BackendError, BackendUnavailable, LossRecord, PacketRecord
-from pylog.backends import nflog, nflog_proc
-from pylog.formats import nfulnl
+from pylog.backends import netlink_socket, nflog, nflog_proc
+from pylog.formats import netlink, nfulnl_attributes
 
 needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
 PORT = 9
@@ -243,7 +244,7 @@ def test_conntrack_is_given_or_its_lack_is_named(namespace: netlab.Namespace) ->
 def test_what_the_kernel_refuses_becomes_a_sentence(
     namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, problem: int, said: str
 ) -> None:
-    monkeypatch.setattr(nflog.Nflog, "_ask", lambda *_, **__: problem)
+    monkeypatch.setattr(nflog.Nflog, "_request", lambda *_, **__: problem)
     monkeypatch.setattr(nflog, "instances", lambda: None)
     with pytest.raises(BackendError) as caught:
         pylog.open("nflog:5", netns=namespace.name)
@@ -305,7 +306,7 @@ def test_a_kernel_that_took_something_else_is_found_out(
 def test_a_kernel_that_does_not_answer_is_not_waited_for(
     namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nfulnl, "config", lambda *_, **__: bytes(4))
+    monkeypatch.setattr(nfulnl_attributes, "config", lambda *_, **__: bytes(4))
     with pytest.raises(BackendError, match="the kernel did not answer to binding group 5"):
         pylog.open("nflog:5", netns=namespace.name)
 
@@ -324,7 +325,8 @@ def test_an_overrun_is_noted_lets_the_buffer_grow_and_ends_nothing(
                     rcvbuf_max=32768) as reader:  # fmt: skip
         assert isinstance(reader.backend, nflog.Nflog)
         if not silent:
-            reader.backend._socket.setsockopt(nflog.SOL_NETLINK, nflog.NETLINK_NO_ENOBUFS, 0)
+            own = reader.backend._socket._socket
+            own.setsockopt(netlink_socket.SOL_NETLINK, netlink_socket.NETLINK_NO_ENOBUFS, 0)
         records: list[pylog.Record | None] = []
         for _ in range(2):
             flood(namespace, 300)
@@ -337,7 +339,7 @@ def test_an_overrun_is_noted_lets_the_buffer_grow_and_ends_nothing(
             records.append(reader.read(timeout=5))
         assert total(records) == 601 == namespace.counted()[0]
         assert reader.received + (reader.dropped or 0) == 601 and (reader.dropped or 0) > 200
-        size = reader.backend._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        size = reader.backend._socket._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         assert size == 32768
     notes = [r.message for r in caplog.records if r.levelno == logging.WARNING]
     assert "receive buffer of 16384 bytes overran" in notes[0]
@@ -407,7 +409,7 @@ def test_a_datagram_that_is_cut_is_told_and_reading_goes_on(
 ) -> None:
     namespace.log_udp(PORT, 5)
     with pylog.open("nflog:5", netns=namespace.name, latency=True) as reader:
-        monkeypatch.setattr(nflog, "LARGEST", 512)
+        monkeypatch.setattr(netlink_socket, "LARGEST", 512)
         namespace.udp("127.0.0.1", PORT, b"short")
         namespace.udp("127.0.0.1", PORT, b"x" * 1000)
         namespace.udp("127.0.0.1", PORT, b"short again")
@@ -426,8 +428,8 @@ def test_what_is_not_from_the_kernel_is_thrown_away(namespace: netlab.Namespace)
     namespace.log_udp(PORT, 5)
     with pylog.open("nflog:5", netns=namespace.name, latency=True) as reader:
         assert isinstance(reader.backend, nflog.Nflog)
-        forged = nfulnl.log("<", 5, [(10, b"forged\0")])
-        liar = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, nfulnl.NETLINK_NETFILTER)
+        forged = builders.log("<", 5, [(10, b"forged\0")])
+        liar = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETLINK_NETFILTER)
         liar.sendto(forged, (reader.backend.portid, 0))
         namespace.udp("127.0.0.1", PORT)
         record = reader.read(timeout=5)

@@ -1,0 +1,304 @@
+"""A netlink socket of Linux that survives overruns, in a network namespace of choice.
+
+Every netlink source reads through a NetlinkSocket. `_recv` owns recv and its errors; `collect`
+takes what has arrived, many datagrams at a time, into one buffer. Data and answers share the
+socket, so datagrams that arrive while an answer is awaited are kept and given first.
+
+NETLINK_NO_ENOBUFS is set: with it a full buffer costs the datagrams that do not fit and no more,
+without it everything until the buffer is empty. The socket's own count of dropped datagrams
+(SO_MEMINFO) shows the loss; it is reported in `overrun` and lets the buffer grow.
+
+Sources: net/netlink/af_netlink.c, netlink(7), socket(7), and runs on Linux 6.18.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pylog.backends import HOST_ORDER
+from pylog.backends.netns import NEEDED, Namespace
+from pylog.errors import BackendError, BackendUnavailable
+from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, numbered, verdict
+from pylog.notes import notes
+from pylog.options import Option
+
+PROTOCOLS = {0: "route", 12: "netfilter"}
+"""NETLINK_ROUTE and NETLINK_NETFILTER, as people call them."""
+
+LARGEST = 1 << 18
+"""A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and what its allocation has left."""
+BUFFER = 4 * LARGEST
+
+MAXIMUM_BUFFER = 64 << 20
+
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_NO_ENOBUFS = 270, 1, 5
+SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
+SK_MEMINFO_DROPS = 8
+
+NOTE_INTERVAL_S = 10.0
+
+NEEDS_CAPABILITY = (
+    "it takes CAP_NET_ADMIN over the network namespace: run as root, as a systemd"
+    " service with AmbientCapabilities=CAP_NET_ADMIN, or by sudo setpriv --reuid"
+    " USER --regid GROUP --init-groups --inh-caps +net_admin --ambient-caps"
+    " +net_admin pylog ..."
+)
+"""What to do about EPERM."""
+
+NETNS = Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
+               absent="that of pylog")  # fmt: skip
+RCVBUF = Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
+                " them, with its own overhead", 4608, 1 << 30)  # fmt: skip
+RCVBUF_MAX = Option("rcvbuf_max", int, MAXIMUM_BUFFER,
+                    "bytes up to which the receive buffer grows when it overruns", 4608,
+                    1 << 30)  # fmt: skip
+
+
+def buffer_limit(options: Mapping[str, Any]) -> int:
+    """How large the receive buffer may grow by the options RCVBUF and RCVBUF_MAX; ValueError."""
+    size, limit = int(options["rcvbuf"]), int(options["rcvbuf_max"])
+    if limit < size and limit != MAXIMUM_BUFFER:
+        raise ValueError(f"rcvbuf_max is {limit}, but must be rcvbuf, {size}, or more")
+    return max(size, limit)
+
+
+class NetlinkSocket:
+    """A netlink socket; datagrams that are not from the kernel are discarded.
+
+    portid   its address, by which the kernel knows who owns what is bound to it
+    rcvbuf   bytes of the receive buffer now, as the kernel counts them
+    foreign  datagrams so far that were not from the kernel
+    overrun  set when datagrams were lost for want of room: among those received next, or after
+             them; whoever reports it sets it to None
+    """
+
+    def __init__(
+        self,
+        name: str,
+        namespace: Namespace,
+        protocol: int,
+        *,
+        groups: Iterable[int] = (),
+        rcvbuf: int = RCVBUF.default,
+        rcvbuf_max: int = MAXIMUM_BUFFER,
+    ) -> None:
+        """Opens the socket in the namespace.
+
+        name        of the source, for messages
+        protocol    NETLINK_NETFILTER, NETLINK_ROUTE...
+        groups      multicast groups to join, e.g. NFNLGRP_CONNTRACK_NEW
+        rcvbuf      bytes of the receive buffer; it grows up to rcvbuf_max when it overruns
+
+        Raises BackendError, BackendUnavailable.
+        """
+        self.name = name
+        self.foreign = 0
+        self.overrun: str | None = None
+        self._limit = rcvbuf_max
+        self._seq = self._drops = 0
+        self._noted = -NOTE_INTERVAL_S
+        self._doubt: str | None = None
+        self._backlog: deque[bytes] = deque()
+        self._view = memoryview(bytearray(BUFFER))
+        self._socket = namespace.run(lambda: open_socket(protocol))
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._socket.close)
+            with contextlib.suppress(OSError):  # before Linux 2.6.30
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
+            self.portid: int = self._socket.getsockname()[0]
+            self.rcvbuf = self._set_buffer(rcvbuf)
+            if self.rcvbuf < rcvbuf:
+                notes.warning(
+                    "%s: the receive buffer has %d bytes, not %d: without CAP_NET_ADMIN in the"
+                    " first user namespace net.core.rmem_max is the limit",
+                    name, self.rcvbuf, rcvbuf,
+                )  # fmt: skip
+            for group in groups:
+                self._join(protocol, group)
+            stack.pop_all()
+
+    def _join(self, protocol: int, group: int) -> None:
+        try:
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            what = f"multicast group {group} of {PROTOCOLS.get(protocol, protocol)} netlink"
+            why = NEEDS_CAPABILITY if error.errno == errno.EPERM else error.strerror
+            raise BackendError(f"{self.name}: cannot join {what}: {why}") from error
+
+    # Requests
+
+    def send(self, message: bytes, flags: int = 0) -> int:
+        """Send a message as a request with a number of its own; the errno of that, 0 for none.
+
+        flags   NLM_F_* beside NLM_F_REQUEST
+        """
+        self._seq += 1
+        try:
+            self._socket.send(numbered(message, HOST_ORDER, NLM_F_REQUEST | flags, self._seq))
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def request(self, message: bytes) -> int | None:
+        """Send a message; the errno it is acknowledged with, 0 for none.
+
+        The kernel has done it, and has put its answer behind what is in the receive buffer, when
+        sending returns. None: there was no room for the answer.
+        """
+        there = self.collect()  # makes room
+        if there is not None:
+            self._backlog.append(there)
+        problem = self.send(message, NLM_F_ACK)
+        if problem:
+            return problem
+        view, left = memoryview(bytearray(LARGEST)), self.rcvbuf
+        while left > 0 and (size := self._recv(view)) is not None:
+            left -= size
+            data = bytes(view[: min(size, LARGEST)])
+            answer = verdict(data, HOST_ORDER)
+            if answer is None:
+                self._backlog.append(data)
+            elif answer[0] == self._seq:
+                return answer[1]
+        return None
+
+    # Receiving
+
+    def receive(self) -> bytes | None:
+        """Datagrams that have arrived, each padded to 4 bytes; None when there are none."""
+        return self._backlog.popleft() if self._backlog else self.collect()
+
+    def pending(self) -> int:
+        """How many bytes have arrived, of as many datagrams as the receive buffer holds at most.
+
+        They are taken in to count them, and kept.
+        """
+        held = sum(map(len, self._backlog))
+        while held < self.rcvbuf and (data := self.collect()) is not None:
+            self._backlog.append(data)
+            held += len(data)
+        return held
+
+    def collect(self) -> bytes | None:
+        """As `receive`, but from the kernel alone, up to BUFFER bytes."""
+        view, filled, emptied = self._view, 0, False
+        while len(view) - filled >= LARGEST:
+            size = self._recv(view[filled : filled + LARGEST])
+            if size is None:
+                emptied = True
+                break
+            if size > LARGEST:
+                notes.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
+                filled += LARGEST
+                break  # what follows would seem to continue it
+            end = filled + size
+            filled = (end + 3) & ~3
+            view[end:filled] = bytes(filled - end)
+        self._watch_drops()
+        self.overrun = self._doubt or self.overrun
+        if emptied:  # what comes later was sent after the loss
+            self._doubt = None
+        return bytes(view[:filled]) if filled else None
+
+    def _recv(self, view: memoryview) -> int | None:
+        """The size of the next datagram, which is in `view` then; None when there is none.
+
+        The size may be larger than the view: the rest of the datagram is lost then.
+        """
+        while True:
+            try:
+                size, sender = self._socket.recvfrom_into(
+                    view, 0, socket.MSG_DONTWAIT | socket.MSG_TRUNC
+                )
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise BackendError(
+                        f"cannot receive from {self.name}: {error.strerror}"
+                    ) from error
+                self._overran(None)
+                continue
+            if sender[0] == 0:
+                return size
+            if not self.foreign:
+                notes.warning("%s: a process (netlink port %d) sends messages to it, which are"
+                             " thrown away", self.name, sender[0])  # fmt: skip
+            self.foreign += 1
+
+    # The receive buffer
+
+    def _set_buffer(self, size: int) -> int:
+        """Ask for a receive buffer of that size; the size it has then."""
+        try:  # the kernel doubles what it is given
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, (size + 1) // 2)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, (size + 1) // 2)
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    def _overran(self, lost: int | None) -> None:
+        """Datagrams were lost for want of room: report it, and make more room."""
+        before = self.rcvbuf
+        if before < self._limit:
+            self.rcvbuf = self._set_buffer(min(2 * before, self._limit))
+        what = "ENOBUFS" if lost is None else f"{lost} datagrams lost"
+        self._doubt = f"receive buffer of {before} bytes overran: {what}"
+        now = time.monotonic()
+        if self.rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
+            self._noted = now
+            grown = f"; it has {self.rcvbuf} now" if self.rcvbuf > before else ""
+            notes.warning("%s: the %s%s", self.name, self._doubt, grown)
+
+    def _watch_drops(self) -> None:
+        """Compare the socket's count of dropped datagrams with what it was."""
+        try:
+            memory = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
+        except OSError:  # before Linux 4.12
+            return
+        drops = struct.unpack("9I", memory)[SK_MEMINFO_DROPS]
+        if drops != self._drops:
+            lost, self._drops = (drops - self._drops) & 0xFFFFFFFF, drops
+            self._overran(lost)
+
+    # Its end
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when a datagram has arrived."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket; what it has bound or joined ends with it."""
+        self._socket.close()
+
+
+def open_socket(protocol: int, groups: int = 0) -> socket.socket:
+    """A netlink socket in the thread's namespace, bound to an address that the kernel chooses.
+
+    groups   the first 32 multicast groups as a mask (RTMGRP_*)
+    """
+    try:
+        from pyroute2.netns import create_socket
+    except ImportError as error:
+        raise BackendUnavailable(NEEDED) from error
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    try:
+        made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, protocol)
+    except OSError as error:
+        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+            raise
+        what = PROTOCOLS.get(protocol, f"{protocol}")
+        text = f"this kernel has no {what} netlink ({os.strerror(error.errno)})"
+        raise BackendUnavailable(text) from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.close)
+        made.bind((0, groups))
+        stack.pop_all()
+    return made

@@ -1,0 +1,105 @@
+"""What every netlink source is: a NetlinkSocket, its namespace, and the names of the interfaces.
+
+A source of its own is a subclass of NetlinkSource. Where the kernel multicasts its messages
+(nftables, conntrack), `groups` names the multicast groups and there is nothing else to write;
+where it must be configured (NFLOG), the subclass sends requests and overrides `_unbind`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pylog.backends import Backend
+from pylog.backends.links import Links
+from pylog.backends.netlink_socket import NETNS, RCVBUF, RCVBUF_MAX, NetlinkSocket, buffer_limit
+from pylog.backends.netns import Namespace
+from pylog.formats.netlink import NETLINK_NETFILTER
+
+OPTIONS = (NETNS, RCVBUF, RCVBUF_MAX)
+"""Those of every netlink source."""
+
+
+class NetlinkSource(Backend):
+    """The messages of a netlink socket.
+
+    portid   the socket's address, by which the kernel knows who owns what is bound to it
+    foreign  datagrams so far that were not from the kernel, and were discarded
+    """
+
+    live = deferred = True
+    whole = True
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        *,
+        groups: Iterable[int] = (),
+        protocol: int = NETLINK_NETFILTER,
+    ) -> None:
+        """Opens the socket as the OPTIONS say, and joins multicast groups.
+
+        Raises ValueError, BackendError, BackendUnavailable.
+        """
+        super().__init__(name)
+        limit = buffer_limit(options)
+        self._bound = False
+        self._namespace = Namespace(options["netns"])
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._namespace.close)
+            self._socket = NetlinkSocket(
+                name, self._namespace, protocol,
+                groups=groups, rcvbuf=options["rcvbuf"], rcvbuf_max=limit,
+            )  # fmt: skip
+            stack.callback(self._socket.close)
+            self._links = Links(self._namespace)
+            stack.pop_all()
+        self.portid = self._socket.portid
+
+    @property
+    def foreign(self) -> int:
+        """Datagrams so far that were not from the kernel."""
+        return self._socket.foreign
+
+    def _unbind(self) -> None:
+        """Undo what was configured; called once, when the source is stopped or closed."""
+
+    def _end(self) -> None:
+        if self._bound:
+            self._bound = False
+            self._unbind()
+
+    def _receive(self) -> bytes | None:
+        self._links.watch()
+        if self.stopped:
+            self._end()
+        data = self._socket.receive()
+        self._report_overrun()
+        return data
+
+    def _pending(self) -> int:
+        pending = self._socket.pending()
+        self._report_overrun()
+        return pending
+
+    def _report_overrun(self) -> None:
+        if self._socket.overrun is not None:
+            self.overrun, self._socket.overrun = self._socket.overrun, None
+
+    def _descriptors(self) -> list[int]:
+        return [self._socket.fileno(), self._links.fileno()]
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def _release(self) -> None:
+        self._end()
+        self._socket.close()
+        self._links.close()
+        self._namespace.close()
+
+    def interface_name(self, index: int) -> str | int:
+        """The interface's name in the namespace; the last known name of one that is gone."""
+        return self._links.names[index]

@@ -1,0 +1,263 @@
+"""Netlink messages of several subsystems in one dump or capture: each goes to its own format.
+
+Captures of nlmon (link type 253, or a Linux cooked capture) hold the messages of every netlink
+source of a machine, and so does a dump of a socket that has joined several multicast groups. This
+format frames them, and the format that has registered the subsystem (nlmsg_type >> 8) decodes. A
+message of a subsystem that no format reads is counted in `other`.
+
+In a capture a 16-byte link header comes before the messages of a datagram: that of ARPHRD_NETLINK,
+whose sll_protocol is the netlink family. Another family's packets are counted in `other`, too.
+
+Sources: the tcpdump.org link type pages, linux/netfilter/nfnetlink.h, drivers/net/nlmon.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from pylog.errors import DecodeError
+from pylog.formats import Dropped, Guess, Item, Message, NetlinkFormat, Numbers
+from pylog.formats import netlink_stream as framing
+from pylog.formats.netlink import (
+    ARPHRD_NETLINK,
+    LINK_HEADER,
+    LINK_HEADER_2,
+    LINKTYPE_LINUX_SLL,
+    LINKTYPE_LINUX_SLL2,
+    LINKTYPE_NETLINK,
+    NETLINK_NETFILTER,
+    align,
+)
+from pylog.formats.netlink_stream import NetlinkStream, name_of, order_of
+from pylog.formats.pcap_interfaces import Origin
+from pylog.formats.plan import Plan
+from pylog.formats.registry import registered
+from pylog.formats.scrub import Scrubber
+from pylog.record import Record
+
+NAME = "netlink"
+LINKTYPES: tuple[int, ...] = (LINKTYPE_NETLINK, LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2)
+LOOKED_FOR = ""
+
+SUBSYSTEMS = frozenset(range(16))
+"""Those that the kernel has, NFNL_SUBSYS_COUNT being 13, and some to come."""
+
+_BATCH_END = 20
+"""Bytes of the NLMSG_DONE that ends a batch: nlmsghdr and nfgenmsg."""
+
+_link_headers = {
+    linktype: (Plan(schema).size, Plan(schema).reader(("sll_hatype", "sll_protocol")))
+    for linktype, schema in (
+        (LINKTYPE_NETLINK, LINK_HEADER),
+        (LINKTYPE_LINUX_SLL, LINK_HEADER),
+        (LINKTYPE_LINUX_SLL2, LINK_HEADER_2),
+    )
+}
+
+
+class Stream(NetlinkStream):
+    """Netlink messages of all formats, or of some of them.
+
+    source, layout   of the format, where there is only one
+    """
+
+    source = "netlink"
+
+    def __init__(self, order: str, formats: Iterable[NetlinkFormat] | None = None) -> None:
+        if formats is None:
+            formats = registered().by_subsystem.values()
+        self._formats = list(formats)
+        self._streams = {module.SUBSYSTEM: module.Stream(order) for module in self._formats}
+        streams = list(self._streams.values())
+        self.types = frozenset().union(*(stream.types for stream in streams))
+        super().__init__(order)
+        self.subsystems = SUBSYSTEMS
+        only = streams[0] if len(streams) == 1 else None
+        self.layout = name_of("netlink", order) if only is None else only.layout
+        self.source = self.source if only is None else only.source
+        self.noun = self.noun if only is None else only.noun
+        self._seen: dict[str, None] = {}
+
+    @property
+    def layouts(self) -> list[str]:
+        return list(self._seen) or [self.layout]
+
+    # Captures
+
+    def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
+        size, read = _link_headers[origin.linktype]
+        if end - start < size:
+            raise self.error(start, "link header", f"{end - start} bytes", size)
+        hatype, protocol = read(data, start)
+        if hatype != ARPHRD_NETLINK and origin.linktype != LINKTYPE_NETLINK:
+            self.foreign += 1
+            return
+        if protocol != NETLINK_NETFILTER:
+            self.other += 1
+            return
+        start += size
+        while start < end:
+            if end - start < 16:
+                if origin.cut:
+                    break
+                raise self.error(start, "nlmsghdr", f"{end - start} bytes left", "16")
+            size, kind, *_ = self._header(data, start)
+            if size < 16 or (start + size > end and not origin.cut):
+                raise self.error(start, "nlmsg_len", size, f"16 to {end - start}")
+            if kind in self.types:
+                stream = self._streams[kind >> 8]
+                self._seen[stream.layout] = None
+                items.append(Message(start, min(end, start + size), _of(origin, stream)))
+            else:
+                self.other += 1
+            start += align(size)
+        if end + origin.cut - start > _BATCH_END:  # more than what ends a batch
+            reason = f"{end + origin.cut - start} bytes of the datagram were not captured"
+            items.append(Dropped(self.base + end, None, reason))
+
+    def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
+        size, read = _link_headers[linktype]
+        at = start + size
+        if at + 16 > end:
+            return False
+        if at + 16 > len(data):
+            return None
+        hatype, protocol = read(data, start)
+        if protocol != NETLINK_NETFILTER or (
+            hatype != ARPHRD_NETLINK and linktype != LINKTYPE_NETLINK
+        ):
+            return True  # of another netlink family
+        size, kind, *_ = self._header(data, at)
+        if size < 16 or at + size > end + 3:
+            return False
+        if kind not in self.types:
+            return True
+        return self._streams[kind >> 8].plausible_attributes(data, at + 20, at + size)
+
+    # Dumps
+
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+        return self._stream_of(self._subsystem(data, message)).decode(data, message, raw)
+
+    def records(
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record],
+        numbers: Numbers | None = None,
+    ) -> None:
+        subsystem: Callable[[Message], int] = partial(self._subsystem, data)
+        for number, alike in groupby(messages, subsystem):
+            run, before = list(alike), len(found)
+            self._stream_of(number).records(data, run, raw, found, numbers)
+            if len(found) < before + len(run):
+                return
+
+    def _subsystem(self, data: bytes, message: Message) -> int:
+        return self._size_and_kind(data, message.start)[1] >> 8  # type: ignore[no-any-return]
+
+    def _stream_of(self, subsystem: int) -> NetlinkStream:
+        """The stream of a subsystem's messages, set up to decode them."""
+        inner = self._streams[subsystem]
+        inner.base, inner.live, inner.observed_ns = self.base, self.live, self.observed_ns
+        inner.shaped, inner.whole, inner.lenient = self.shaped, self.whole, self.lenient
+        inner.interface_name = self.interface_name
+        return inner
+
+
+def _of(origin: Any, stream: NetlinkStream) -> Origin:
+    """Where a message was captured that another stream decodes."""
+    return Origin(origin.linktype, stream, origin.interface, origin.names, origin.observed_ns,
+                  origin.cut)  # fmt: skip
+
+
+def stream(name: str, head: bytes = b"") -> Stream:
+    """The stream of netlink-le or netlink-be; ValueError for another name."""
+    if name not in known_layouts():
+        raise ValueError(f"no layout {name!r}; there are {' and '.join(known_layouts())}")
+    return Stream(order_of(name))
+
+
+def captured_stream(name: str) -> Stream:
+    """As `stream`; a layout of a netlink format stands for that format alone."""
+    for module in registered().by_subsystem.values():
+        if name in module.known_layouts():
+            return Stream(order_of(name), [module])
+    return stream(name)
+
+
+def known_layouts() -> list[str]:
+    """The names of all layouts."""
+    return [name_of("netlink", order) for order in "<>"]
+
+
+def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
+    """The layout of a packet of a capture file: nlmsg_len is the smaller of the two readings."""
+    at = _link_headers[linktype][0]
+    size = packet[at : at + 4]
+    order = "<" if int.from_bytes(size, "little") <= int.from_bytes(size) else ">"
+    return name_of("netlink", order)
+
+
+capture = framing.capture
+described = framing.described
+
+
+def _format_of(message: bytes, layout: str) -> NetlinkFormat:
+    """The format of a message of `Stream.raw`."""
+    whole = Stream(order_of(layout))
+    return registered().by_subsystem[whole._subsystem(message, Message(0, len(message)))]
+
+
+def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
+    """As the format of the message says."""
+    return _format_of(message, layout).interface_numbers(message, layout)
+
+
+def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
+    """As the format of the message does it."""
+    return _format_of(message, layout).scrub(message, layout, scrubber)
+
+
+def cut(data: bytes) -> str | None:
+    """None: the format of the first message tells."""
+    return None
+
+
+def probe(head: bytes, final: bool) -> list[Guess]:
+    """Both byte orders, for a dump that has messages of more than one format."""
+    guesses: list[Guess] = []
+    formats = registered().by_subsystem
+    for order in "<>" if len(formats) > 1 else "":
+        trial, found, explained = Stream(order), dict[int, int](), 0
+        trial.lenient = True
+        for item in trial.split(head, final):
+            if isinstance(item, Message):
+                try:
+                    trial.decode(head, item)
+                except DecodeError:
+                    continue
+                number = trial._subsystem(head, item)
+                found[number] = found.get(number, 0) + 1
+                explained += align(item.end - item.start)
+        if len(found) > 1:
+            explained = min(len(head), explained + 20 * trial.other)
+            counts = [f"{count} of {formats[n].NAME}" for n, count in sorted(found.items())]
+            guesses.append(
+                Guess(
+                    stream=partial(Stream, order),
+                    container=trial.container,
+                    layouts=[name_of("netlink", order)],
+                    messages=sum(found.values()),
+                    explained=explained,
+                    evidence=[
+                        f"messages whose attributes fill them exactly, {' and '.join(counts)}, over"
+                        f" {explained} of {len(head)} bytes"
+                    ],
+                )
+            )
+    return sorted(guesses, key=lambda g: -g.explained)[:1]

@@ -1,0 +1,347 @@
+"""Netlink messages as a stream: the framing that every netlink format shares.
+
+Messages follow each other, each as long as its nlmsghdr says and padded to 4 bytes. A NetlinkStream
+steps from one to the next, counts those without a record (NLMSG_DONE, acks, configuration) in
+`other`, and finds its way out of damage by the message types that it knows. A format of a netlink
+subsystem is a subclass with a table of those types and a `decode`, and `Layouts` for the rest.
+
+A datagram of one record has no NLMSG_DONE and none has NLM_F_MULTI: the messages are just walked.
+
+Sources: linux/netlink.h, linux/netfilter/nfnetlink.h, the tcpdump.org link type pages; what the
+kernel really sends was recorded on Linux 6.18.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from struct import Struct as CStruct
+from types import MappingProxyType
+
+from pylog.errors import DecodeError
+from pylog.formats import LIMIT, Dropped, Guess, Item, Message, Needle, Stream, cut_off
+from pylog.formats.netlink import (
+    ARPHRD_NETLINK,
+    LINK_HEADER,
+    NETLINK_NETFILTER,
+    NLA_TYPE_MASK,
+    NLMSG_DONE,
+    NLMSG_OVERRUN,
+    align,
+    nlattr,
+    nlattr_head,
+    nlmsghdr,
+)
+from pylog.formats.plan import BYTEORDER, Plan
+
+PLAUSIBLE = 4
+"""So many attributes tell whether a captured packet is a message."""
+MOST_ATTRIBUTES = 32
+"""A message that is found in damage has fewer: each of those there are once, and some to come."""
+UNUSED = 64
+"""No attribute will have such a number soon."""
+
+CHAIN = 3
+"""How many messages that follow each other make it sure that those of another layout begin."""
+
+unpack_nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
+
+
+def _types(order: str, types: frozenset[int]) -> bytes:
+    """The pattern of an nlmsg_type."""
+    words = [re.escape(kind.to_bytes(2, BYTEORDER[order])) for kind in sorted(types)]
+    return words[0] if len(words) == 1 else b"(?:%b)" % b"|".join(words)
+
+
+def _needle(order: str, types: frozenset[int]) -> bytes:
+    """The type of a message with a record, and nlmsg_len before it, at most LIMIT or so.
+
+    The search begins with what is seldom.
+    """
+    length = rb"..[\x00-\x10]\x00" if order == "<" else rb"\x00[\x00-\x10].."
+    return rb"%b(?<=%b%b)" % (_types(order, types), length, _types(order, types))
+
+
+class NetlinkStream(Stream):
+    """Netlink messages in the byte order of the machine that received them.
+
+    order       < or >
+    types       the nlmsg_types that carry a record; the upper byte is the subsystem
+    subsystems  whose messages may be among them; 0 are control messages
+    noun        what a message with a record is called in errors and evidence
+    sizes       how many bytes the value of an attribute has at least, by its number
+    cuttable    the attribute whose value tells its own length, so that a part of it is of use
+    """
+
+    container = "netlink"
+    types: frozenset[int] = frozenset()
+    noun = "message"
+    sizes: Mapping[int, int] = MappingProxyType({})
+    cuttable: int | None = None
+
+    def __init__(self, order: str) -> None:
+        super().__init__()
+        self.order = order
+        self.subsystems = frozenset((0, *(kind >> 8 for kind in self.types)))
+        self.needle = re.compile(_needle(order, self.types), re.S)
+        self.needle_at, self.needle_size = 4, 2
+        self._header = unpack_nlmsghdr[order]
+        self._attribute = nlattr[order]
+        self._size_and_kind = CStruct(f"{order}IH").unpack_from
+
+    def measure(self, data: bytes, pos: int) -> int:
+        if pos + 16 > len(data):
+            return pos + 16
+        size, kind, _, _, _ = self._header(data, pos)
+        if kind >> 8 not in self.subsystems or (kind < 0x100 and kind > NLMSG_OVERRUN):
+            known = ", ".join(f"{kind:#06x}" for kind in sorted(self.types))
+            raise self.error(pos, "nlmsg_type", f"{kind:#06x}",
+                             f"{known} (a {self.noun}) or a control message")  # fmt: skip
+        if not 16 <= size <= LIMIT or (kind >> 8 and size < 20) or kind == 0:
+            raise self.error(pos, "nlmsg_len", size, f"16 (a {self.noun}: 20) to {LIMIT}")
+        return self._after(data, pos + size) if size & 3 else pos + int(size)
+
+    def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
+        last, read, add, types = len(data) - 20, self._size_and_kind, items.append, self.types
+        while pos <= last:
+            size, kind = read(data, pos)
+            end = pos + size
+            if kind not in types or size & 3 or not 20 <= size <= LIMIT or end > last + 20:
+                break
+            add(Message(pos, end))
+            pos = end
+        return pos
+
+    def _after(self, data: bytes, end: int) -> int:
+        """Where the message after one of odd length begins: padded, or a datagram begun anew."""
+        padded = align(end)
+        if end > len(data):
+            return end
+        if padded + 20 > len(data):
+            return min(padded, len(data)) if self.final else padded + 20
+        for pos in (padded, end):
+            size, kind, *_ = self._header(data, pos)
+            if (kind in self.types or kind == NLMSG_DONE) and size >= 16:
+                return pos
+        return padded
+
+    def is_cut(self, data: bytes, pos: int) -> bool:
+        """As Stream.is_cut: the attributes fill what is there, and none has the number 0.
+
+        Behind the end of a message of which only the length is wrong, the next one's nlmsg_len
+        stands where an attribute would begin: as nla_type 0, or as nla_len 0.
+        """
+        at = pos + 20
+        if len(data) < at or self._size_and_kind(data, pos)[1] not in self.types:
+            return True
+        end = pos + int(self._size_and_kind(data, pos)[0])
+        while at + 4 <= len(data):
+            size, kind = self._attribute(data, at)
+            if size < 4 or at + size > end or not kind & NLA_TYPE_MASK:
+                return False
+            at += align(size)
+        return True
+
+    def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
+        if pos + 24 <= len(data):  # the cheapest way to tell
+            size, kind = self._size_and_kind(data, pos)
+            if kind in self.types and size >= 24:
+                first, _ = self._attribute(data, pos + 20)
+                if size > LIMIT or not 4 <= first <= size - 20:
+                    return False
+        answer = super().begins(data, pos, final)
+        if not answer:
+            return answer
+        # two bytes tell little: the attributes must fill the message too; a kernel writes few
+        end, at = pos + int(self._header(data, pos)[0]), pos + 20
+        for _ in range(MOST_ATTRIBUTES):
+            if end - at < 4:
+                return at >= end
+            size, _kind = self._attribute(data, at)
+            if size < 4 or at + size > end:
+                return False
+            at += align(size)
+        return False
+
+    def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
+        size, kind, *_ = self._header(data, start)
+        if kind in self.types:
+            items.append(Message(start, start + size))
+        elif kind == NLMSG_OVERRUN:
+            items.append(Dropped(self.base + start, None, "NLMSG_OVERRUN"))
+        else:
+            self.other += 1
+
+    def plausible_attributes(self, data: bytes, at: int, end: int) -> bool | None:
+        """Whether data[at:end] begins as the attributes of a message do; a few steps tell.
+
+        `end` may lie beyond the data; None: more data is needed to tell.
+        """
+        seen: set[int] = set()
+        for _ in range(PLAUSIBLE):
+            if end - at < 4:
+                return bool(seen)
+            if at + 4 > len(data):
+                return None
+            size, kind = self._attribute(data, at)
+            kind &= NLA_TYPE_MASK
+            least = self.sizes.get(kind, 0)
+            if size < 4 or size - 4 < least or kind in seen or not 0 < kind < UNUSED:
+                return False
+            if at + size > end:  # so may a packet that was cut end
+                return bool(kind == self.cuttable)
+            seen.add(kind)
+            at += align(size)
+        return True
+
+    def raw(self, data: bytes, message: Message) -> bytes:
+        """The netlink message, padded to 4 bytes.
+
+        One that was cut off by the capture is not padded: nlmsg_len is its length before that.
+        """
+        body, origin = data[message.start : message.end], message.origin
+        missing = 0
+        if origin is not None and origin.cut:
+            missing = self._header(data, message.start)[0] - len(body)
+        return body if missing > 0 else body + bytes(-len(body) % 4)
+
+    def complete(self, data: bytes, message: Message) -> bytes:
+        raw = self.raw(data, message)
+        if message.origin is None or not message.origin.cut:
+            return raw
+        return self._completed(raw)
+
+    def _completed(self, message: bytes) -> bytes:
+        """A message of `raw` that a capture cut off, with the lengths of what is left of it."""
+        pos = 20
+        while len(message) - pos >= 4:
+            size, kind = self._attribute(message, pos)
+            if size < 4:
+                break
+            if pos + size > len(message):
+                if kind & NLA_TYPE_MASK == self.cuttable:
+                    left = {"nla_len": len(message) - pos, "nla_type": kind}
+                    head = nlattr_head(self.order).build(left)
+                    message = message[:pos] + head + message[pos + 4 :]
+                    pos = len(message)
+                break
+            pos += align(size)
+        message = message[:pos]
+        head = len(message).to_bytes(4, BYTEORDER[self.order])
+        return head + message[4:] + bytes(-len(message) % 4)
+
+
+class Layouts:
+    """What a netlink format gives beside its Stream: its layouts are PREFIX-le and PREFIX-be."""
+
+    def __init__(self, prefix: str, make: Callable[[str], NetlinkStream]) -> None:
+        """`make` makes the Stream of a byte order."""
+        self._make = make
+        self._orders = {name_of(prefix, order): order for order in "<>"}
+        self._measuring = cache(make)  # one takes as long to make as to measure 1,000 messages
+
+    def stream(self, name: str, head: bytes = b"") -> NetlinkStream:
+        """The stream of a layout name; ValueError for another."""
+        if name not in self._orders:
+            raise ValueError(f"no layout {name!r}; there are {' and '.join(self._orders)}")
+        return self._make(self._orders[name])
+
+    def known_layouts(self) -> list[str]:
+        """The names of all layouts."""
+        return list(self._orders)
+
+    def resumes(self) -> list[Needle]:
+        """What a message carries, in either byte order."""
+        streams = [self._measuring(order) for order in "<>"]
+        return [Needle(s.needle, s.needle_at, s.needle_size) for s in streams]
+
+    def resume(self, data: bytes, pos: int, final: bool, before: Stream) -> list[Stream] | None:
+        """The stream of the byte order in which messages follow each other from `pos` on."""
+        for order in "<>":
+            stream, at = self._measuring(order), pos
+            kind = int.from_bytes(data[pos + 4 : pos + 6], BYTEORDER[order])
+            if kind not in stream.types:
+                continue
+            stream.final = final
+            for count in range(CHAIN):
+                answer = stream.begins(data, at, final)
+                if answer is None:
+                    return None
+                if not answer:
+                    break
+                at = stream.measure(data, at)
+                if count + 1 == CHAIN or at == len(data):
+                    return [self._make(order)]
+        return []
+
+    def probe(self, head: bytes, final: bool) -> list[Guess]:
+        """Try both byte orders on the first bytes of an input."""
+        guesses = []
+        for name, order in self._orders.items():
+            trial, messages, explained = self._make(order), 0, 0
+            trial.lenient = True
+            for item in trial.split(head, final):
+                if isinstance(item, Message):
+                    try:
+                        trial.decode(head, item)
+                    except DecodeError:
+                        continue
+                    messages += 1
+                    explained += align(item.end - item.start)
+            if messages:
+                explained = min(len(head), explained + 20 * trial.other)
+                guesses.append(
+                    Guess(
+                        stream=partial(self._make, order),
+                        container=trial.container,
+                        layouts=[name],
+                        messages=messages,
+                        explained=explained,
+                        evidence=[
+                            f"{messages} {trial.noun}s whose attributes fill them exactly, over"
+                            f" {explained} of {len(head)} bytes"
+                        ],
+                    )
+                )
+        return sorted(guesses, key=lambda g: -g.explained)[:1]
+
+    def cut(self, data: bytes) -> str | None:
+        """What the bytes lack, if they end within a first message."""
+        if len(data) < 6:
+            return None
+        for order in "<>":
+            size = int.from_bytes(data[:4], BYTEORDER[order])
+            kind = int.from_bytes(data[4:6], BYTEORDER[order])
+            if kind in self._measuring(order).types and max(20, len(data) + 1) <= size <= LIMIT:
+                return cut_off("the first message", size, len(data))
+        return None
+
+
+def name_of(prefix: str, order: str) -> str:
+    """The name of a layout in a byte order."""
+    return f"{prefix}-{'le' if order == '<' else 'be'}"
+
+
+def order_of(layout: str) -> str:
+    """The byte order in a layout's name."""
+    return "<" if layout.endswith("-le") else ">"
+
+
+def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
+    """The packet of LINKTYPE_NETLINK as which a capture file holds a message of `Stream.raw`, its
+    byte order and its original length.
+    """
+    order = order_of(layout)
+    head = LINK_HEADER.build(
+        {"sll_pkttype": 0, "sll_hatype": ARPHRD_NETLINK, "sll_protocol": NETLINK_NETFILTER}
+    )
+    packet, length = head + message, 0
+    if len(message) >= 16:
+        length = unpack_nlmsghdr[order](message, 0)[0]
+    return packet, order, max(len(packet), len(head) + length)
+
+
+def described(layout: str, queue: str) -> str:
+    """The layout's name as a capture file has to say it."""
+    return layout

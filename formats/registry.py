@@ -1,0 +1,70 @@
+"""Which formats there are, and which of them reads what.
+
+A format is found by its name, by the link type of a capture's packets, by the netlink subsystem of
+a message, or by the source of a record. Link types of netlink (253 and Linux cooked captures) hold
+messages of every netlink format: `formats.netlink_mixed` owns them and hands each message to the
+format of its subsystem. Where two formats claim the same, that is an error that names both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from pylog import discover, formats
+from pylog.formats import CapturedFormat, Format, NetlinkFormat
+
+
+class Registry:
+    """The formats by what they claim; ValueError for a clash, or a format that is incomplete.
+
+    by_name        NAME -> format
+    by_linktype    pcap link type -> the format of its packets
+    by_subsystem   subsystem of NETLINK_NETFILTER -> the format of its messages
+    by_source      Stream.source -> the format of its records, where capture files hold them
+    """
+
+    def __init__(self, found: Iterable[Any]) -> None:
+        every = list(found)
+        for module in every:
+            discover.check(module, _contract(module))
+        captured: list[CapturedFormat] = [m for m in every if _contract(m) is not Format]
+        netlink: list[NetlinkFormat] = [m for m in every if _contract(m) is NetlinkFormat]
+        self.by_name: dict[str, Format] = discover.claimed(
+            "format name", ((module.NAME, module) for module in every)
+        )
+        self.by_linktype: dict[int, CapturedFormat] = discover.claimed(
+            "link type",
+            ((linktype, module) for module in captured for linktype in module.LINKTYPES),
+        )
+        self.by_subsystem: dict[int, NetlinkFormat] = discover.claimed(
+            "netlink subsystem", ((module.SUBSYSTEM, module) for module in netlink)
+        )
+        self.by_source: dict[str, CapturedFormat] = discover.claimed(
+            "source", ((module.Stream.source, module) for module in captured)
+        )
+
+
+def _contract(module: Any) -> type:
+    """What a format has to give: more if capture files hold its messages."""
+    if hasattr(module, "SUBSYSTEM"):
+        return NetlinkFormat
+    return CapturedFormat if getattr(module, "LINKTYPES", ()) else Format
+
+
+def linktypes(module: Format) -> tuple[int, ...]:
+    """The link types of captures that may hold the format's messages, that to write first."""
+    shared = registered().by_name["netlink"].LINKTYPES if hasattr(module, "SUBSYSTEM") else ()
+    return (*module.LINKTYPES, *shared)
+
+
+def collect() -> list[Any]:
+    """All format modules."""
+    return list(discover.collect(formats.__name__, formats.__path__, "probe"))
+
+
+@cache
+def registered() -> Registry:
+    """The registry of all format modules."""
+    return Registry(collect())
