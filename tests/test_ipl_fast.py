@@ -23,6 +23,8 @@ ETHERTYPES = {4: ETH_P_IP, 6: ETH_P_IPV6}
 PROTOCOLS = (6, 17, 1, 2, 58, 132)
 FRAGMENTS = (0, 0x4000, 0x8000, 0x2000, 0x2001, 0x0001, 0x1000, 0x1FFF, 0x3FFF)
 """flags_offset: the fast branch takes the first three alone."""
+LENGTHS = (None, 0, 47, 49, 1500)
+"""What ip_len says: right, none, too few bytes, more than were kept."""
 LAYER4 = bytes.fromhex("0b003039000000010000000050120000000000000102030405060708")
 """A port of 0x0b00, which is type 11 and code 0 of ICMP."""
 
@@ -107,7 +109,7 @@ def test_packets_of_every_layout_are_decoded_as_the_reference_does(abi: str) -> 
         stream, chance = lenient(layout), random.Random(layout.name)
         for protocol in PROTOCOLS:
             for bits in FRAGMENTS:
-                good = packet(0x45, protocol, bits, None, LAYER4)
+                good = packet(0x45, protocol, bits, chance.choice(LENGTHS), LAYER4)
                 if layout.host_order_ip:
                     good = swapped(good)
                 data = record_of(layout, good)
