@@ -16,6 +16,7 @@ from typing import Any
 from pylog.errors import DecodeError
 from pylog.formats import Guess, Message
 from pylog.formats import Stream as BaseStream
+from pylog.formats.ip_header import stated_length
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, fields, seeming
 from pylog.formats.scrub import Scrubber
 from pylog.record import PacketRecord, Record
@@ -48,9 +49,9 @@ class Stream(BaseStream):
         least = _LEAST[ethertype]
         if pos + least > len(data):
             return pos + least
-        at, more = (2, 0) if ethertype == ETH_P_IP else (4, least)
-        size = more + int.from_bytes(data[pos + at : pos + at + 2])
+        size = stated_length(data, pos)
         if size < least:
+            at = 2 if ethertype == ETH_P_IP else 4
             raise self.error(pos + at, "ip_len", size, f"{least} or more")
         return pos + size
 

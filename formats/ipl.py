@@ -21,6 +21,8 @@ from pylog.errors import DecodeError
 from pylog.formats import Dropped, Guess, Item, Message, Needle, Numbers, cut_off, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats import ipl_names as names
+from pylog.formats.ip_header import stated_length
+from pylog.formats.ip_numbers import ICMP, ICMPV6
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import flows, packets
 from pylog.formats.packet import swapped
@@ -280,9 +282,7 @@ class Stream(BaseStream):
         """The length that the IP header at `at` states; the largest one if it is not there."""
         if at + 6 > len(data):
             return MAX_RECORD
-        if data[at] >> 4 == 6:
-            return 40 + int.from_bytes(data[at + 4 : at + 6])
-        return int.from_bytes(data[at + 2 : at + 4], "little" if self._swapped else "big")
+        return stated_length(data, at, "little" if self._swapped else "big")
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         device = self.device_of(data, message)
@@ -545,8 +545,8 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
         elif name in ("ipl_next", "fl_nattag_not"):
             f[name] = 0
     if f.get("fl_unit", 0) >= 0x8000:
-        f["fl_unit"] = 0xFFFFFFFF
-    if f.get("isl_p") in (1, 58):
+        f["fl_unit"] = names.NONE32
+    if f.get("isl_p") in (ICMP, ICMPV6):
         f["isl_ps"] = f["isl_ps"][:2]
     packet = message[plan.size :]
     if kind.host_order_ip and packet[:1] and packet[0] >> 4 == 4:

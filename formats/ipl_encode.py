@@ -28,8 +28,19 @@ from typing import Any
 
 from pylog.formats import ipl_layouts
 from pylog.formats import ipl_names as names
-from pylog.formats.ipl_fields import NONE32, Fields, Impossible
+from pylog.formats.ip_header import ipv4, stated_length
+from pylog.formats.ip_numbers import (
+    EXTENSIONS_OF_IPFILTER,
+    FRAGMENT,
+    ICMP,
+    ICMP_ERRORS,
+    ICMPV6,
+    TCP,
+    UDP,
+)
+from pylog.formats.ipl_fields import Fields, Impossible
 from pylog.formats.ipl_layouts import Layout
+from pylog.formats.ipl_names import NONE32
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
@@ -49,9 +60,6 @@ BODY = 128
 MAXIMUM_GAP = 2**31
 """So many numbers cannot be missing: they would look as if they were counted anew."""
 
-_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_IPV6_EXTENSIONS, _IPV6_FRAGMENT = frozenset((0, 43, 60, 135)), 44
-_ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
 _AF_INET, _AF_INET6_FREEBSD, _AF_INET6_NETBSD = 2, 28, 24
 
 
@@ -246,7 +254,7 @@ class Encoder:
         if headers < 20 and not self.layout.version.has_magic:
             raise Impossible(f"packets without a whole header, by {self.layout.version.name}")
         # 2.x has no length but fl_plen; others need that of the packet where fl_plen is too small
-        stated = _stated(payload) if fields.size_of("ipl_dsize") else 0
+        stated = stated_length(payload) if fields.size_of("ipl_dsize") else 0
         if fields.size_of("fl_plen") == 1 and most > max(headers + 0xFF, stated):
             fields.lost["packet"] += 1
             most = headers + 0xFF
@@ -262,7 +270,7 @@ class Encoder:
         found = {
             "FI_FRAG": record.fragment is not None,
             "FI_SHORT": record.cut is not None,  # or ipmon reads beyond what there is
-            "FI_TCPUDP": record.protocol in (_TCP, _UDP),
+            "FI_TCPUDP": record.protocol in (TCP, UDP),
         }
         word = "_".join(prefix.split())
         named = self.layout.version.major >= 4  # before, groups are numbers
@@ -475,34 +483,25 @@ def _number(table: Mapping[int, str | None], word: str | int | None) -> int | No
     return next((number for number, known in table.items() if known == word), None)
 
 
-def _stated(payload: bytes) -> int:
-    """The length that a packet's IP header states."""
-    if payload[0] >> 4 == 6:
-        return 40 + int.from_bytes(payload[4:6])
-    return int.from_bytes(payload[2:4])
-
-
 def header_size(payload: bytes) -> int:
     """How many bytes of an IP packet ip_log.c takes for headers (fl_hlen)."""
-    following = payload[9:10] if payload[0] >> 4 == 4 else payload[6:7]
-    protocol = following[0] if following else 0
     if payload[0] >> 4 == 4:
-        size = (payload[0] & 15) * 4
-        later = int.from_bytes(payload[6:8]) & 0x1FFF
+        head = ipv4(payload)
+        size, protocol, later = head.size, head.protocol, head.fragment & 0x1FFF
     else:
-        size, later = 40, 0
-        while protocol in _IPV6_EXTENSIONS and size + 2 <= len(payload):
+        size, protocol, later = 40, sum(payload[6:7]), 0
+        while protocol in EXTENSIONS_OF_IPFILTER and size + 2 <= len(payload):
             protocol, units = payload[size : size + 2]
             size += 8 + 8 * units
-        if protocol == _IPV6_FRAGMENT and size + 8 <= len(payload):
+        if protocol == FRAGMENT and size + 8 <= len(payload):
             later = int.from_bytes(payload[size + 2 : size + 4]) & 0xFFF8
             protocol = payload[size]
             size += 8
     kind = payload[size] if size < len(payload) else 0
     after = {
-        _TCP: 20,
-        _UDP: 8,
-        _ICMP: 36 if kind in _ICMP_ERRORS else 28,
-        _ICMPV6: 16 if kind < 128 else 8,
+        TCP: 20,
+        UDP: 8,
+        ICMP: 36 if kind in ICMP_ERRORS else 28,
+        ICMPV6: 16 if kind < 128 else 8,
     }
     return min(len(payload), size + (0 if later else after.get(protocol, 0)))

@@ -10,16 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pylog.formats.ipl_layouts import Layout
+from pylog.formats.ipl_names import NONE32
 from pylog.formats.packet import octets
 from pylog.formats.plan import Leaf
 
 
 class Impossible(Exception):
     """A layout cannot hold a record."""
-
-
-NONE32 = 0xFFFFFFFF
-"""No rule, no group; and a unit that was never written."""
 
 
 class Fields:

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from pylog.formats.ipl_layouts import Version
 
+NONE32 = 0xFFFFFFFF
+"""What stands for none in fields of 32 bits: no rule, no group, no unit."""
+
 FAMILIES = {2: "ipv4", **dict.fromkeys((10, 24, 26, 28, 30), "ipv6")}
 """fl_family: AF_INET is the same everywhere; AF_INET6 is that of Linux, of NetBSD and OpenBSD, of
 illumos, of FreeBSD, or of Darwin."""
@@ -144,9 +147,12 @@ REASONS_50: dict[int, str | None] = dict(enumerate(_REASONS)) | {
 # nl_type of 5.x
 
 NAT_KINDS = {1: "map", 2: "rdr", 3: "bimap", 4: "mapblock"}
-NAT_EVENTS_4 = {0xFFFF: "expire", 0xFFFE: "flush", 0xFFFD: "clone", 0xFFFC: "destroy"}
+NL_EXPIRE, NL_FLUSH = 0xFFFF, 0xFFFE
+"""Of all versions."""
+NAT_EVENTS_4 = {NL_EXPIRE: "expire", NL_FLUSH: "flush", 0xFFFD: "clone", 0xFFFC: "destroy"}
 NAT_EVENTS_5 = {
-    0: "new", 1: "clone", 0xFFFC: "purge", 0xFFFD: "destroy", 0xFFFE: "flush", 0xFFFF: "expire",
+    0: "new", 1: "clone", 0xFFFC: "purge", 0xFFFD: "destroy", NL_FLUSH: "flush",
+    NL_EXPIRE: "expire",
 }  # fmt: skip
 NAT_KINDS_5 = NAT_KINDS | {
     prefix | kind: f"{word}_{NAT_KINDS[kind]}"
@@ -155,9 +161,10 @@ NAT_KINDS_5 = NAT_KINDS | {
 }
 """With NAT_REWRITE 8, NAT_ENCAP 0x10 and NAT_DIVERTUDP 0x20, in ipmon's short words."""
 
+ISL_NEW, ISL_EXPIRE = 0, 0xFFFF
 STATE_EVENTS = {
-    0: "new", 1: "clone", 2: "statechange", 0xFFFF: "expire", 0xFFFE: "flush", 0xFFFD: "remove",
-    0xFFFC: "intermediate", 0xFFFB: "killed", 0xFFFA: "orphan", 0xFFF9: "unload",
+    ISL_NEW: "new", 1: "clone", 2: "statechange", ISL_EXPIRE: "expire", 0xFFFE: "flush",
+    0xFFFD: "remove", 0xFFFC: "intermediate", 0xFFFB: "killed", 0xFFFA: "orphan", 0xFFF9: "unload",
 }  # fmt: skip
 
 # isl_state: 4.1.20 moved CLOSED to the end. illumos and Solaris, which took 4.1.9, never did.

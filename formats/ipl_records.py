@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from pylog.formats import Message, Numbers, Stream
 from pylog.formats import ipl_names as names
+from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.ipl_layouts import Layout
+from pylog.formats.ipl_names import NONE32
 from pylog.formats.packet import (
     ETH_P_IP,
     ETH_P_IPV6,
-    ICMP_ERRORS,
     TCP_FLAGS,
     USUAL,
     addresses,
@@ -44,7 +45,6 @@ DecodeMany = Callable[[bytes, Iterable[Message], bool, list[Record], Numbers | N
 Stream.records.
 """
 
-NONE32 = 0xFFFFFFFF
 _OWN_FIELDS = ("ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec")
 """What each packet record has for itself."""
 RULE_FIELDS = (

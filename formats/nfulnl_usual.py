@@ -24,13 +24,13 @@ import msgspec
 from construct import Int32ub, Renamed, Struct
 
 from pylog.formats import Copied, Message, Numbers, Stream
+from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.netlink import Table, align, scan
 from pylog.formats.packet import (
     ETH_P_ARP,
     ETH_P_IP,
     ETH_P_IPV6,
     FAMILIES,
-    ICMP_ERRORS,
     IPV4_TCP,
     TCP_FLAGS,
     USUAL,

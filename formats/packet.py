@@ -20,6 +20,15 @@ from typing import Any, Final, NamedTuple
 
 from construct import Bytes, Int8ub, Int16ub, Int32ub, Struct
 
+from pylog.formats import ip_numbers
+from pylog.formats.ip_numbers import (
+    EXTENSIONS,
+    FRAGMENT,
+    HOP_BY_HOP,
+    ICMP6_ERRORS,
+    ICMP_ERRORS,
+    NO_NEXT_HEADER,
+)
 from pylog.formats.plan import Plan
 from pylog.memo import Memo
 from pylog.record import Fragment, Vlan
@@ -100,10 +109,6 @@ ETH_P_IPV6: Final = 0x86DD
 ETH_P_8021Q, ETH_P_8021AD = 0x8100, 0x88A8
 FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp"}
 
-ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))  # RFC 792: they quote the packet that caused them
-ICMP6_ERRORS = frozenset((1, 2, 3, 4))  # RFC 4443
-_EXTENSIONS = frozenset((0, 43, 60, 135, 139, 140))  # hop-by-hop, routing, destination, mobility...
-_HOP_BY_HOP, _FRAGMENT, NO_NEXT_HEADER = 0, 44, 59
 _JUMBO = 0xC2  # RFC 2675, in a hop-by-hop header
 
 
@@ -299,17 +304,17 @@ def _ipv6_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
         return Headers("ipv6", extra={"bad_header": f"version {first >> 28}"})
     length: int | None = 40 + payload_length
     if payload_length == 0 and protocol != NO_NEXT_HEADER:
-        length = _jumbo_length(data, start + 40, end) if protocol == _HOP_BY_HOP else None
+        length = _jumbo_length(data, start + 40, end) if protocol == HOP_BY_HOP else None
     length = believed(length, 40 if depth else end - start)
     after, fragment, cut = start + 40, None, None
     for _ in range(64):  # a chain cannot be longer than the bytes, and no sane one is this long
-        if protocol in _EXTENSIONS:
+        if protocol in EXTENSIONS:
             if after + 2 > end:
                 cut = "ipv6 extension"
                 break
             following, units = _extension.unpack(data, after)
             size = 8 + units * 8
-        elif protocol == _FRAGMENT:
+        elif protocol == FRAGMENT:
             if after + 8 > end:
                 cut = "ipv6 fragment"
                 break
@@ -472,15 +477,15 @@ def _gre_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
 
 
 _LAYER4 = {
-    1: _icmp_headers,
-    6: _tcp_headers,
-    17: _udp_headers,
-    47: _gre_headers,
-    50: _esp_headers,
-    51: _ah_headers,
-    58: _icmp6_headers,
-    132: _sctp_headers,
-    136: _udp_headers,  # UDP-Lite: the same ports
+    ip_numbers.ICMP: _icmp_headers,
+    ip_numbers.TCP: _tcp_headers,
+    ip_numbers.UDP: _udp_headers,
+    ip_numbers.GRE: _gre_headers,
+    ip_numbers.ESP: _esp_headers,
+    ip_numbers.AH: _ah_headers,
+    ip_numbers.ICMPV6: _icmp6_headers,
+    ip_numbers.SCTP: _sctp_headers,
+    ip_numbers.UDPLITE: _udp_headers,  # the same ports
 }
 
 
@@ -539,10 +544,11 @@ SCHEMAS: dict[str, Any] = {
     "icmpv6": ICMP, "ah": AH, "esp": ESP, "gre": GRE,
 }  # fmt: skip
 _LAYER3 = {**FAMILIES, ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}
-NAMES = {
-    1: "icmp", 6: "tcp", 17: "udp", 44: "ipv6 fragment", 47: "gre", 50: "esp", 51: "ah",
-    58: "icmpv6", 132: "sctp", 136: "udp", **dict.fromkeys(_EXTENSIONS, "ipv6 extension"),
+NAMES = {number: ip_numbers.PROTOCOL_NAMES[number] for number in _LAYER4} | {
+    ip_numbers.ICMPV6: "icmpv6", ip_numbers.UDPLITE: "udp", FRAGMENT: "ipv6 fragment",
+    **dict.fromkeys(EXTENSIONS, "ipv6 extension"),
 }  # fmt: skip
+"""The schema of the header of a protocol, by its name in SCHEMAS."""
 
 
 def _size(name: str, fields: dict[str, Any]) -> int:

@@ -19,19 +19,37 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pylog.formats.ip_header import ipv4
+from pylog.formats.ip_numbers import (
+    AH,
+    DESTINATION_OPTIONS,
+    ESP,
+    EXTENSIONS,
+    FRAGMENT,
+    GRE,
+    HOP_BY_HOP,
+    ICMP,
+    ICMP6_ERRORS,
+    ICMP_ERRORS,
+    ICMPV6,
+    IPV6,
+    ROUTING,
+    SCTP,
+    TCP,
+    UDP,
+    UDPLITE,
+)
+
 LIMIT = 1 << 20
 """How many addresses, and how many payloads, are told apart."""
 
 DEPTH = 8
 """How many packets within packets are looked into."""
 
-_ICMP, _TCP, _UDP, _IPV6, _GRE, _ESP, _AH, _ICMPV6, _SCTP = 1, 6, 17, 41, 47, 50, 51, 58, 132
-_EXTENSIONS, _ROUTING, _FRAGMENT = frozenset((0, 43, 60, 135, 139, 140)), 43, 44
-_OPTIONS6 = frozenset((0, 60))
+_OPTIONS6 = frozenset((HOP_BY_HOP, DESTINATION_OPTIONS))
 """IPv6 extension headers of options: hop-by-hop and destination."""
-_CHECKSUM_AT = {_TCP: 16, _UDP: 6, 136: 6, _ICMP: 2, _ICMPV6: 2}
-_HEADER = {_TCP: 20, _UDP: 8, 136: 8, _GRE: 4, _ESP: 8, _AH: 12, _SCTP: 12}
-_ICMP_ERRORS, _ICMP6_ERRORS = frozenset((3, 4, 5, 11, 12)), frozenset((1, 2, 3, 4))
+_CHECKSUM_AT = {TCP: 16, UDP: 6, UDPLITE: 6, ICMP: 2, ICMPV6: 2}
+_HEADER = {TCP: 20, UDP: 8, UDPLITE: 8, GRE: 4, ESP: 8, AH: 12, SCTP: 12}
 _ADDRESS_OPTIONS = {7: (3, 4), 131: (3, 4), 137: (3, 4), 68: (4, 8)}
 """IPv4 options with addresses (record route, source routes, timestamp): where the first is, and how
 far the next."""
@@ -155,15 +173,16 @@ class Scrubber:
         return bytes(out)
 
     def _ipv4(self, data: bytes, depth: int) -> bytes:
-        size = min((data[0] & 15) * 4, len(data))
+        head = ipv4(data)
+        size = min(head.size, len(data))
         header = bytearray(data[:size])
         for at in (12, 16):
             header[at : at + 4] = self.address(data[at : at + 4])
         self._options(header)
         header[10:12] = _changed(data[10:12], data[:size], bytes(header))
-        later = int.from_bytes(data[6:8]) & 0x1FFF
+        later = head.fragment & 0x1FFF
         ends = data[12:20], bytes(header[12:20])
-        return bytes(header) + self._layer4(data[9], data[size:], ends, bool(later), depth)
+        return bytes(header) + self._layer4(head.protocol, data[size:], ends, bool(later), depth)
 
     def _options(self, header: bytearray) -> None:
         """IPv4 options: other addresses, and zeros for the data of unknown ones."""
@@ -196,18 +215,18 @@ class Scrubber:
         for at in (8, 24):
             header[at : at + 16] = self.address(data[at : at + 16])
         protocol, at, later = data[6], 40, False
-        while (protocol in _EXTENSIONS or protocol == _FRAGMENT) and at + 8 <= len(data):
-            if protocol == _FRAGMENT:
+        while (protocol in EXTENSIONS or protocol == FRAGMENT) and at + 8 <= len(data):
+            if protocol == FRAGMENT:
                 size, later = 8, bool(int.from_bytes(data[at + 2 : at + 4]) & 0xFFF8)
             else:
                 size = 8 + 8 * data[at + 1]
             part = bytearray(data[at : at + size])
-            if protocol == _ROUTING:
+            if protocol == ROUTING:
                 for place in range(8, len(part), 16):
                     part[place : place + 16] = self.address(bytes(part[place : place + 16]))
             elif protocol in _OPTIONS6:
                 self._options6(part)
-            elif protocol != _FRAGMENT:  # of mobility and of hosts' identities
+            elif protocol != FRAGMENT:  # of mobility and of hosts' identities
                 part[4:] = bytes(len(part[4:]))
             header += part
             protocol, at = data[at], at + size
@@ -220,38 +239,38 @@ class Scrubber:
         """What follows the IP headers; `ends` are the addresses before and now."""
         if later:
             return self.payload(data)
-        if protocol in (4, _IPV6):
+        if protocol in (4, IPV6):
             return self.packet(data, depth=depth + 1)
         special: dict[int, Callable[[bytes, int], bytes]] = {
-            _ICMP: self._icmp,
-            _ICMPV6: self._icmp6,
+            ICMP: self._icmp,
+            ICMPV6: self._icmp6,
         }
         if protocol in special:
             out = special[protocol](data, depth)
         else:
             size = _HEADER.get(protocol, 0)
-            if protocol == _TCP and len(data) > 12:
+            if protocol == TCP and len(data) > 12:
                 size = max(size, (data[12] >> 4) * 4)
             header = bytearray(data[:size])
-            if protocol == _TCP:
+            if protocol == TCP:
                 for kind, start, end in _options(header, 20):
                     if kind not in _HARMLESS_TCP:
                         header[start + 2 : end] = bytes(end - start - 2)
             out = bytes(header) + self.payload(data[size:])
-        if protocol == _SCTP:
+        if protocol == SCTP:
             return out[:8] + bytes(len(out[8:12])) + out[12:]
         at = _CHECKSUM_AT.get(protocol)
-        if at is None or at + 2 > len(data) or (protocol == _UDP and not any(data[6:8])):
+        if at is None or at + 2 > len(data) or (protocol == UDP and not any(data[6:8])):
             return out
-        pseudo = ends if protocol != _ICMP else (b"", b"")
+        pseudo = ends if protocol != ICMP else (b"", b"")
         checksum = _changed(data[at : at + 2], pseudo[0] + data, pseudo[1] + out)
-        if protocol == _UDP and not any(checksum):
+        if protocol == UDP and not any(checksum):
             checksum = b"\xff\xff"
         return out[:at] + checksum + out[at + 2 :]
 
     def _icmp(self, data: bytes, depth: int) -> bytes:
         kind = data[0] if data else 0
-        if kind in _ICMP_ERRORS:
+        if kind in ICMP_ERRORS:
             rest = self.address(data[4:8]) if kind == 5 else data[4:8]
             return data[:4] + rest + self.packet(data[8:], depth=depth + 1)
         if kind == 9:  # router advertisement: addresses and preferences
@@ -263,7 +282,7 @@ class Scrubber:
 
     def _icmp6(self, data: bytes, depth: int) -> bytes:
         kind = data[0] if data else 0
-        if kind in _ICMP6_ERRORS:
+        if kind in ICMP6_ERRORS:
             return data[:8] + self.packet(data[8:], depth=depth + 1)
         if 130 <= kind <= 137:
             return self._neighbour(kind, data)

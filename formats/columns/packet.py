@@ -14,14 +14,12 @@ import numpy as np
 
 from pylog.formats.columns import Array, Column, Numbers, Octets, Repeated
 from pylog.formats.columns.arrays import gather
+from pylog.formats.ip_numbers import ICMP6_ERRORS, ICMP_ERRORS, NO_NEXT_HEADER
 from pylog.formats.packet import (
     ICMP,
-    ICMP6_ERRORS,
-    ICMP_ERRORS,
     IPV4,
     IPV6,
     NAMES,
-    NO_NEXT_HEADER,
     SCHEMAS,
     TCP,
     TCP_FLAGS,

@@ -20,10 +20,18 @@ REASONS: Mapping[int, str] = {
 }  # fmt: skip
 """fl_breason in ipmon's words, which from 15 on are those of 5.1.0's numbers."""
 
-_NAT_34 = {1: "MAP", 2: "RDR", 3: "BIMAP", 4: "MAPBLOCK", 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH"}
-_NAT_41 = {**_NAT_34, 0xFFFD: "CLONE"}
-_NAT_51 = {number: word.upper() for number, word in ipl_names.NAT_KINDS_5.items()}
-_ACTIONS_51 = {number: word.upper() for number, word in ipl_names.NAT_EVENTS_5.items()}
+
+def _upper(words: Mapping[int, str], *but: int) -> dict[int, str]:
+    """The words as ipmon writes them, without those of some numbers."""
+    return {number: word.upper() for number, word in words.items() if number not in but}
+
+
+_NL_CLONE_4, _NL_DESTROY_4 = 0xFFFD, 0xFFFC
+_NAT_34 = _upper(ipl_names.NAT_KINDS | ipl_names.NAT_EVENTS_4, _NL_CLONE_4, _NL_DESTROY_4)
+_NAT_41 = _upper(ipl_names.NAT_KINDS | ipl_names.NAT_EVENTS_4, _NL_DESTROY_4)
+_NAT_4125 = _upper(ipl_names.NAT_KINDS | ipl_names.NAT_EVENTS_4)
+_NAT_51 = _upper(ipl_names.NAT_KINDS_5)
+_ACTIONS_51 = _upper(ipl_names.NAT_EVENTS_5)
 _STATE_34 = {0: "NEW", 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH", 0xFFFD: "REMOVE"}
 _STATE_41 = {**_STATE_34, 1: "CLONED", 0xFFFC: "INTERMEDIATE", 0xFFFB: "KILLED"}
 
@@ -109,7 +117,7 @@ _CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("4.1.13", {"units": False}),
     ("4.1.16", {"state": {**_STATE_41, 0xFFF9: "UNLOAD"}}),
     ("4.1.20", {"layout": "4.1", "established": 4}),
-    ("4.1.25", {"walks": True, "nat": {**_NAT_41, 0xFFFC: "DESTROY"}, "nat_protocol": True}),
+    ("4.1.25", {"walks": True, "nat": _NAT_4125, "nat_protocol": True}),
     ("5.0.0", {
         "layout": "5.0.0", "nat": {**_NAT_51, 1: "NAT"}, "networks": True,
         "nat_actions": {n: word for n, word in _ACTIONS_51.items() if word != "PURGE"},

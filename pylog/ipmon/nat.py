@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pylog.formats.ipl_names import NAT_KINDS, NL_EXPIRE, NL_FLUSH
 from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, protocol
 
-_EXPIRE, _FLUSH = 0xFFFF, 0xFFFE
-_SIMPLE = (1, 2, 3, 4)
+_SIMPLE = tuple(NAT_KINDS)
 """Kinds of which 5.x shows three ends; of every other number it shows four."""
 
 
@@ -37,7 +37,7 @@ def _line_4(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
     word = f"NAT:{edition.nat[kind]}" if kind in edition.nat else f"Type: {kind}"
     shown = f" PR {name}" if edition.nat_protocol else ""
     text = f"{word} {inside} <- -> {outside} [{peer}{shown}]"
-    return text + (_counters(f) if kind == _EXPIRE else "")
+    return text + (_counters(f) if kind == NL_EXPIRE else "")
 
 
 def _line_5(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
@@ -59,7 +59,7 @@ def _line_5(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
         text += f"{osrc} <- -> {nsrc} [{odst}]{edition.nat_gap}{name}"
     else:
         text += f"{osrc} {odst} <- -> {nsrc} {ndst}{edition.nat_gap}{name}"
-    return text + (_counters(f) if action in (_EXPIRE, _FLUSH) else "")
+    return text + (_counters(f) if action in (NL_EXPIRE, NL_FLUSH) else "")
 
 
 def _counters(f: Mapping[str, Any]) -> str:

@@ -12,7 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from pylog.formats.ip_header import ipv4
+from pylog.formats.ip_numbers import (
+    EXTENSIONS_OF_IPMON,
+    FRAGMENT,
+    ICMP,
+    ICMP_ERRORS,
+    ICMPV6,
+    TCP,
+    UDP,
+)
+from pylog.formats.ipl_names import NONE32
 from pylog.formats.packet import TCP_FLAGS
+from pylog.formats.packet import swapped as in_network_order
 from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, icmp, icmp6, protocol
 
@@ -21,11 +33,6 @@ LOG_EMERG, LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO = 0, 3, 4, 5, 6
 
 ByteOrder = Literal["little", "big"]
 
-_NONE = 0xFFFFFFFF
-_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_QUOTING = frozenset((3, 4, 5, 11, 12))
-_EXTENSIONS = frozenset((0, 43, 51, 60, 135))
-_FRAGMENT = 44
 _MARKS = (
     (0x8000, "low-ttl"), (0x800, "OOW"), (0x400, "bad"), (0x10, "NAT"), (0x200, "bad-NAT"),
     (0x4000, "bad-src"), (0x20, "multicast"), (0x40, "broadcast"),
@@ -46,37 +53,36 @@ class _Packet:
 
     def __init__(self, data: bytes, machine: ByteOrder, swapped: bool, edition: Edition) -> None:
         self._data, self.machine = data, machine
-        order: ByteOrder = machine if swapped else "big"
         self.version = data[0] >> 4 if data else 4
         self.fragment = self.id = 0
         if self.version == 6:
             self.source, self.destination = self._bytes(8, 16), self._bytes(24, 16)
             self.header, self.protocol = 40, self._bytes(6, 1)[0]
-            self.length = self._number(4) + (0 if edition.payload_6 else 40)
+            self.length = int.from_bytes(self._bytes(4, 2)) + (0 if edition.payload_6 else 40)
             if edition.walks:
                 self._walk()
         else:
-            self.source, self.destination = self._bytes(12, 4), self._bytes(16, 4)
-            self.header, self.protocol = (self._bytes(0, 1)[0] & 15) * 4, self._bytes(9, 1)[0]
-            self.length = self._number(2, "big" if edition.early else order)
-            self.fragment, self.id = self._number(6, order), self._number(4)
+            logged = self._bytes(0, 20)
+            written = ipv4(logged)
+            head = ipv4(in_network_order(logged)) if swapped and machine == "little" else written
+            self.source, self.destination = head.source, head.destination
+            self.header, self.protocol = head.size, head.protocol
+            self.length = written.length if edition.early else head.length
+            self.fragment, self.id = head.fragment, head.id
         self.offset = (self.fragment & 0x1FFF) * 8
 
     def _bytes(self, at: int, size: int) -> bytes:
         return self._data[at : at + size].ljust(size, b"\0")
-
-    def _number(self, at: int, order: ByteOrder = "big") -> int:
-        return int.from_bytes(self._bytes(at, 2), order)
 
     def _walk(self) -> None:
         """Pass over IPv6 extension headers; a fragment header is the last that counts.
 
         At the end of what was logged it stops, where zeros would be headers without end.
         """
-        while self.protocol in _EXTENSIONS and self.header < len(self._data):
+        while self.protocol in EXTENSIONS_OF_IPMON and self.header < len(self._data):
             self.protocol, units = self._bytes(self.header, 2)
             self.header += 8 + 8 * units
-        if self.protocol == _FRAGMENT:
+        if self.protocol == FRAGMENT:
             self.header += 8
 
     def at(self, offset: int, size: int) -> bytes:
@@ -155,19 +161,19 @@ def _interface(f: Mapping[str, Any], edition: Edition) -> str:
 
 
 def _group(f: Mapping[str, Any], edition: Edition) -> str:
-    group = f.get("fl_group", _NONE)
+    group = f.get("fl_group", NONE32)
     if edition.rules_16:
         return str(group & 0xFFFF)
     if isinstance(group, bytes):
         return "-1" if group[:2] == b"\xff\0" else text_of(group) or "0"
-    return "-1" if group == _NONE else str(group)
+    return "-1" if group == NONE32 else str(group)
 
 
 def _rule(f: Mapping[str, Any], edition: Edition) -> str:
     rule = f["fl_rule"]
     if edition.rules_16:
         return str((rule + 1) & 0xFFFF)
-    return "-1" if rule == _NONE else str((rule + 1) & _NONE)
+    return "-1" if rule == NONE32 else str((rule + 1) & NONE32)
 
 
 def _headers(
@@ -180,26 +186,26 @@ def _headers(
     )
     number, header, length = packet.protocol, packet.header & 0xFFFF, packet.length & 0xFFFF
     name = protocol(number) if number else edition.protocol_0
-    if number in (_TCP, _UDP) and not packet.offset:
+    if number in (TCP, UDP) and not packet.offset:
         if short and not edition.early:
             yield f"{source} -> {destination} PR {name} len {header} {length}"
             return
         ports = packet.at(0, 4)
         sport, dport = (names.port(int.from_bytes(p), name) for p in (ports[:2], ports[2:]))
         yield f"{source},{sport} -> {destination},{dport} PR {name} len {header} {length}"
-        if edition.early and number == _UDP:
+        if edition.early and number == UDP:
             yield " "
-        if number == _TCP:
+        if number == TCP:
             yield from _tcp(packet, edition, verbose)
         return
     ends = f"{source} -> {destination} PR"
     kinds = packet.at(0, 2)
-    if number == _ICMPV6 and packet.version == 6 and not edition.early:
+    if number == ICMPV6 and packet.version == 6 and not edition.early:
         yield f"{ends} icmpv6 len {header} {length} icmpv6 {icmp6(*kinds)}"
-    elif number == _ICMP and packet.version == 4 and not packet.offset:
+    elif number == ICMP and packet.version == 4 and not packet.offset:
         what = "{}/{}".format(*kinds) if edition.early else icmp(*kinds)
         yield f"{ends} icmp len {header} {length} icmp {what}"
-        if kinds[0] in _QUOTING:
+        if kinds[0] in ICMP_ERRORS:
             yield from _quoted(packet, edition, names)
     else:
         yield f"{ends} {name} len {header} ({length})"
@@ -221,30 +227,28 @@ def _tcp(packet: _Packet, edition: Edition, verbose: bool) -> Iterator[str]:
 
 def _quoted(packet: _Packet, edition: Edition, names: Names) -> Iterator[str]:
     """What an ICMP error says of the packet that it quotes."""
-    inner = packet.at(8, 20)
-    size = (inner[0] & 15) * 4
-    length = int.from_bytes(inner[2:4])
+    quoted = packet.at(8, 20)
+    inner = ipv4(quoted)
+    size, length, fragment, number = inner.size, inner.length, inner.fragment, inner.protocol
     if edition.quoted == "machine" or (edition.quoted == "guessed" and length > 1500):
-        length = int.from_bytes(inner[2:4], packet.machine)
-    fragment = int.from_bytes(inner[6:8])
-    number = inner[9]
+        length = int.from_bytes(quoted[2:4], packet.machine)
     name = protocol(number) if number else edition.protocol_0
     source, destination = (
-        names.host(inner[12:16]),
-        names.host(inner[16:20]),
+        names.host(inner.source),
+        names.host(inner.destination),
     )
     head = f" for {source}", f" - {destination}"
     first = packet.at(8 + packet.header, 4)  # as ipmon: as if the outer header were quoted
     offset = fragment & 0x1FFF
-    if edition.early or (number in (_TCP, _UDP) and not offset):
+    if edition.early or (number in (TCP, UDP) and not offset):
         sport, dport = (names.port(int.from_bytes(p), name) for p in (first[:2], first[2:]))
         yield f"{head[0]},{sport}{head[1]},{dport} PR {name} len {size} {length}"
-    elif number == _ICMP and not offset:
+    elif number == ICMP and not offset:
         yield f"{head[0]}{head[1]} PR icmp len {size} {length} icmp {first[0]}/{first[1]}"
     else:
         yield f"{head[0]}{head[1]} PR {name} len {size} ({length})"
         if offset:
-            yield _place(edition.fragments[1], int.from_bytes(inner[4:6]), fragment, length - size)
+            yield _place(edition.fragments[1], inner.id, fragment, length - size)
 
 
 def _place(form: str, ident: int, bits: int, size: int) -> str:

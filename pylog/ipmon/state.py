@@ -10,15 +10,13 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
+from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
 from pylog.formats.ipl_layouts import named
-from pylog.formats.ipl_names import TCP_STATES_4, TCP_STATES_41
+from pylog.formats.ipl_names import ISL_EXPIRE, ISL_NEW, TCP_STATES_4, TCP_STATES_41
 from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, protocol
 from pylog.ipmon.nat import signed
 from pylog.record import FlowRecord, Record
-
-_NEW, _EXPIRE = 0, 0xFFFF
-_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 
 
 def line(
@@ -31,12 +29,12 @@ def line(
     kind = f["isl_type"]
     word = f"STATE:{edition.state[kind]}" if kind in edition.state else f"Type: {kind}"
     state = max(f.get("isl_state", b"\0"))
-    if kind == _EXPIRE and f["isl_p"] == _TCP and state > edition.established:
+    if kind == ISL_EXPIRE and f["isl_p"] == TCP and state > edition.established:
         word = "STATE:CLOSE"
     text = f"{word} {_ends(f, order, edition, names)}"
     if f.get("isl_tag"):
         text += f" tag {f['isl_tag']}"
-    return text + ("" if kind == _NEW else _counters(f))
+    return text + ("" if kind == ISL_NEW else _counters(f))
 
 
 def _ends(
@@ -46,11 +44,11 @@ def _ends(
     name = protocol(number) if number else edition.protocol_0
     width = 4 if f.get("isl_v", 4) == 4 else 16
     source, destination = (names.host(f[end][:width]) for end in ("isl_src", "isl_dst"))
-    if number in (_TCP, _UDP):
+    if number in (TCP, UDP):
         sport, dport = (names.port(int.from_bytes(p), name) for p in (ps[:2], ps[2:]))
         return f"{source},{sport} -> {destination},{dport} PR {name}"
-    if number in (_ICMP, _ICMPV6):
-        word = "icmp" if number == _ICMP else "icmpv6"
+    if number in (ICMP, ICMPV6):
+        word = "icmp" if number == ICMP else "icmpv6"
         return f"{source} -> {destination} PR {word} {int.from_bytes(ps[:2], order)}"
     return f"{source} -> {destination} PR {name}" if edition.all_ends else ""
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from msgspec.structs import astuple
 
 from pylog import outputs
+from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.memo import Memo
 from pylog.record import (
     FlowRecord,
@@ -26,12 +27,7 @@ from pylog.record import (
     rfc3339,
 )
 
-PROTOCOLS = {
-    0: "hopopt", 1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 41: "ipv6", 43: "ipv6-route",
-    44: "ipv6-frag", 46: "rsvp", 47: "gre", 50: "esp", 51: "ah", 58: "icmpv6", 59: "ipv6-nonxt",
-    60: "ipv6-opts", 88: "eigrp", 89: "ospf", 94: "ipip", 103: "pim", 108: "ipcomp", 112: "vrrp",
-    115: "l2tp", 132: "sctp", 136: "udplite", 137: "mpls-in-ip",
-}  # fmt: skip
+PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
 """Names of common IP protocols (IANA); others are shown by number."""
 
 _COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}

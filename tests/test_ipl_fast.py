@@ -1,0 +1,140 @@
+"""ipl_records' fast branch against a second opinion: construct's parse and packet.fields alone."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+import hostile
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pylog.formats import Message, ipl, ipl_layouts
+from pylog.formats.ipl_layouts import Layout
+from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, fields, swapped
+from pylog.record import MAX_SECONDS, PacketRecord, Record
+
+LAYOUTS = list(ipl_layouts.layouts())
+_names = PacketRecord.__struct_fields__
+PACKET = _names[_names.index("family") : _names.index("extra")]
+ETHERTYPES = {4: ETH_P_IP, 6: ETH_P_IPV6}
+
+PROTOCOLS = (6, 17, 1, 2, 58, 132)
+FRAGMENTS = (0, 0x4000, 0x8000, 0x2000, 0x2001, 0x0001, 0x1000, 0x1FFF, 0x3FFF)
+"""flags_offset: the fast branch takes the first three alone."""
+LENGTHS = (None, 0, 47, 49, 1500)
+"""What ip_len says: right, none, too few bytes, more than were kept."""
+LAYER4 = bytes.fromhex("0b003039000000010000000050120000000000000102030405060708")
+"""A port of 0x0b00, which is type 11 and code 0 of ICMP."""
+
+
+def packet(version: int, protocol: int, bits: int, length: int | None, layer4: bytes) -> bytes:
+    """An IPv4 packet; its length is right unless another one is given."""
+    length = 20 + len(layer4) if length is None else length
+    return bytes((version, 0)) + length.to_bytes(2) + b"\x12\x34" + bits.to_bytes(2) + bytes(
+        (64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2)
+    ) + layer4  # fmt: skip
+
+
+@cache
+def template(name: str) -> bytes:
+    return hostile.ipl_record(name)
+
+
+def record_of(layout: Layout, content: bytes) -> bytes:
+    """A record of a packet, whose bytes are as the layout's kernel keeps them."""
+    plan = layout.plan("ipf")
+    head = bytearray(template(layout.name)[: plan.size])
+    hlen = min(20, len(content))
+    for name, value in (("ipl_dsize", plan.size + len(content)), ("fl_hlen", hlen),
+                        ("fl_plen", len(content) - hlen)):  # fmt: skip
+        if name in plan.places:
+            plan.set(head, name, value)
+    return bytes(head) + content
+
+
+def check(stream: ipl.Stream, data: bytes) -> PacketRecord:
+    """That the record in the data is what the reference makes of it; the record."""
+    layout = stream.layout_value
+    parsed = layout.schema("ipf").parse(data)
+    found: list[Record] = []
+    stream.records(data, [Message(0, len(data))], True, found)
+    (record,) = found
+    assert isinstance(record, PacketRecord)
+    payload = bytes(parsed.packet)
+    version = payload[0] >> 4 if payload else 0
+    if version == 4 and layout.host_order_ip:
+        payload = swapped(payload)
+    *expected, extra = fields(payload, 0, len(payload), ETHERTYPES.get(version, 0), {})
+    told = [getattr(record, name) for name in PACKET]
+    given = record.extra or {}
+    own = {k: v for k, v in given.items() if not k.startswith(("fl_", "ipl_"))}
+    if version not in ETHERTYPES:  # fl_family tells the family then
+        expected[0] = told[0]
+        extra = {"bad_header": f"version {version}"}
+    assert told == expected and own == extra
+    sane = parsed.ipl_usec < 1_000_000 and parsed.ipl_sec <= MAX_SECONDS
+    time = parsed.ipl_sec * 10**9 + parsed.ipl_usec * 1000 if sane else None
+    assert record.timestamp_ns == time and ("ipl_sec" in given) == (not sane)
+    assert record.count == (parsed.get("ipl_count") or None)
+    assert record.seq == parsed.get("ipl_seqnum")
+    assert (record.payload, record.raw) == (payload, data)
+    return record
+
+
+def changeable(layout: Layout, data: bytes) -> list[int]:
+    """The places of the bytes that may change: not the magic and the lengths, which find a record.
+
+    Those of the packet come twice.
+    """
+    plan = layout.plan("ipf")
+    kept = set(range(len(layout.magic("ipf"))))
+    for name in ("ipl_magic", "ipl_dsize", "fl_hlen", "fl_plen"):
+        if name in plan.places:
+            leaf = plan.places[name]
+            kept |= set(range(leaf.offset, leaf.offset + leaf.size))
+    return [*(set(range(len(data))) - kept), *range(plan.size, len(data))]
+
+
+def lenient(layout: Layout) -> ipl.Stream:
+    stream = ipl.Stream(layout)
+    stream.lenient = True
+    return stream
+
+
+@pytest.mark.parametrize("abi", sorted({layout.abi.name for layout in LAYOUTS}))
+def test_packets_of_every_layout_are_decoded_as_the_reference_does(abi: str) -> None:
+    for layout in (layout for layout in LAYOUTS if layout.abi.name == abi):
+        stream, chance = lenient(layout), random.Random(layout.name)
+        for protocol in PROTOCOLS:
+            for bits in FRAGMENTS:
+                good = packet(0x45, protocol, bits, chance.choice(LENGTHS), LAYER4)
+                if layout.host_order_ip:
+                    good = swapped(good)
+                data = record_of(layout, good)
+                record = check(stream, data)
+                assert (record.fragment is None) == (not bits & 0x3FFF)
+                check(stream, record_of(layout, good[: chance.randrange(len(good))]))
+                changed = bytearray(data)
+                changed[chance.choice(changeable(layout, data))] ^= chance.choice((1, 15, 128, 255))
+                check(stream, bytes(changed))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(LAYOUTS), st.sampled_from((0x45, 0x46, 0x4F, 0x44, 0x60, 0x05)),
+    st.sampled_from(PROTOCOLS) | st.integers(0, 255),
+    st.sampled_from(FRAGMENTS) | st.integers(0, 0xFFFF),
+    st.none() | st.integers(0, 0xFFFF), st.binary(max_size=40), st.none() | st.integers(0, 60),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), max_size=3),
+)  # fmt: skip
+def test_any_packet_is_decoded_as_the_reference_does(
+    layout: Layout, version: int, protocol: int, bits: int, length: int | None, layer4: bytes,
+    cut: int | None, changes: list[tuple[int, int]],
+) -> None:  # fmt: skip
+    data = bytearray(record_of(layout, packet(version, protocol, bits, length, layer4)[:cut]))
+    places = changeable(layout, bytes(data))
+    for at, octet in changes:
+        data[places[at % len(places)]] ^= octet
+    check(lenient(layout), bytes(data))
