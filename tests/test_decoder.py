@@ -43,8 +43,10 @@ def fed(decoder: Decoder, pieces: Iterable[bytes]) -> Iterator[Record]:
     """The records and losses of a log that comes in pieces."""
     for piece in [*pieces, b""]:
         decoder.feed(piece, final=not piece)
-        yield from iter(decoder.next, None)
-    yield from iter(decoder.end, None)
+        while (record := decoder.next()) is not None:
+            yield record
+    while (loss := decoder.end()) is not None:
+        yield loss
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
