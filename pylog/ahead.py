@@ -9,7 +9,7 @@ difference: a file, a pipe and a table give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pylog.errors import DecodeError
 from pylog.formats import Item, Message, Stream
@@ -20,6 +20,11 @@ REACH = 1 << 18
 
 MOST = 1 << 16
 """How many numbers are kept before old ones are dropped."""
+
+Peek = Callable[[int, int], tuple[bytes, bool]]
+"""(offset, size) -> the bytes of the input from that offset on, which is where those end that were
+fed, and whether they reach its end. They may be more than `size`, or fewer if no more come now.
+"""
 
 
 class Ahead:
@@ -36,18 +41,20 @@ class Ahead:
         self._position = -1  # offset in the input of what it is to be given next
         self._rest = b""  # of what it was given, not split yet
 
-    def reached(self, stream: Stream) -> int:
-        """Offset in the input of the first byte that was not split ahead; never within what the
-        stream has split itself.
+    def look(self, stream: Stream, rest: bytes, final: bool, peek: Peek | None, limit: int) -> None:
+        """Look at what comes after the last `split` of the stream, up to the offset `limit`.
+
+        rest    of the bytes that were fed, those that are not split
+        final   whether they are the last ones
         """
         after = stream.base + stream.used
         if self._scout is None or self._position < after:
             self._scout, self._rest, self._position = stream.clone(), b"", after
-        return self._position
-
-    def feed(self, more: bytes, final: bool) -> None:
-        """Split what comes after `reached`."""
-        assert self._scout is not None
+        if self._position >= limit:
+            return
+        fed = after + len(rest)
+        more, final = (b"", final) if peek is None else peek(fed, limit + REACH - fed)
+        more = (rest + more)[self._position - after :]
         data = self._rest + more
         self._position += len(more)
         items = self._scout.split(data, final)

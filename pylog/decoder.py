@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from pylog.ahead import REACH, Ahead
+from pylog.ahead import REACH, Ahead, Peek
 from pylog.detect import UNDECIDED, Detection
 from pylog.errors import DecodeError
 from pylog.formats import (
@@ -42,11 +42,6 @@ from pylog.record import LossRecord, Record, json_shape, queue_of
 
 LOT = 512
 """How many records are decoded at a time, at most."""
-
-Peek = Callable[[int, int], tuple[bytes, bool]]
-"""(offset, size) -> the bytes of the input from that offset on, where `feed` will go on, and
-whether they reach its end. They may be more than `size`, and fewer if no more can be had now.
-"""
 
 
 def interface_of(message: Message) -> int | None:
@@ -540,19 +535,13 @@ class Decoder:
         `pos`, which is in the data.
         """
         stream, ahead = self.stream, self._numbers_ahead
-        start, limit = stream.base + pos, stream.base + pos + REACH
+        limit = stream.base + pos + REACH
         self._looked_at = max(self._looked_at, self._first)
         while self._looked_at < len(self._items) and ahead.seen < limit:
             ahead.add(stream, self._data, self._items[self._looked_at : self._looked_at + LOT])
             self._looked_at += LOT
-        if (reached := ahead.reached(stream)) < limit:
-            after = stream.base + stream.used
-            fed = after + len(self._rest)
-            more, final = b"", self._final
-            if self.peek is not None:
-                more, final = self.peek(fed, limit + REACH - fed)
-            ahead.feed((self._rest + more)[reached - after :], final)
-        return ahead.has(interface, log, seq, start)
+        ahead.look(stream, self._rest, self._final, self.peek, limit)
+        return ahead.has(interface, log, seq, limit - REACH)
 
     # Damage
 

@@ -130,7 +130,7 @@ class Input:
         return self._backend.wait(timeout_s)
 
     def peek(self, offset: int, size: int) -> tuple[bytes, bool]:
-        """As decoder.Peek: what the decoder is fed next is at the offset.
+        """As ahead.Peek: what the decoder is fed next is at the offset.
 
         Of a source that may be slow, what comes in a moment; in all it waits for PATIENCE_S.
         """

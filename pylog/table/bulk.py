@@ -291,7 +291,7 @@ class Bulk(OpenLog):
         return lost
 
     def _peek(self, offset: int, size: int) -> tuple[bytes, bool]:
-        """As decoder.Peek: in the window, and beyond it."""
+        """As ahead.Peek: in the window, and beyond it."""
         at, final = offset - self._window_at, self._final or self.input.final
         there = self._window[at : at + size]
         if len(there) < size and not final and isinstance(self.backend, Capture):
