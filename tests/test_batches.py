@@ -426,7 +426,7 @@ def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
     assert 0 < len(rules) < len(records)
 
 
-@pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
+@pytest.mark.parametrize("dump", effort.sample(samples.dumps()), ids=samples.name)
 @pytest.mark.parametrize("name", SHAPED)
 def test_shaped_records_are_written_like_all_others(name: str, dump: Path) -> None:
     streams = io.BytesIO(), io.BytesIO()

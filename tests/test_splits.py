@@ -32,7 +32,7 @@ NFLOG = samples.FIXTURES / "nflog/seq.bin"
 NAMED = {name: row["layout"] for name, row in samples.origins().items()}
 
 
-@pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
+@pytest.mark.parametrize("dump", effort.sample(samples.dumps()), ids=samples.name)
 def test_splits_give_the_rows_of_one_process(dump: Path) -> None:
     rows = {kind: parts.whole(dump, kind) for kind in parts.KINDS}
     for n in (2, 7, 40):
@@ -42,7 +42,7 @@ def test_splits_give_the_rows_of_one_process(dump: Path) -> None:
             assert parts.decoded(splits, kind).rows == rows[kind], (n, kind)
 
 
-@pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
+@pytest.mark.parametrize("dump", effort.sample(samples.dumps()), ids=samples.name)
 def test_splits_give_the_records_of_one_process(dump: Path) -> None:
     expected = tables.streamed(dump.read_bytes())
     for n in (2, 7, 40):
