@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, notes, options, discover  <-  formats  <-  backends  <-  detect, losses,
-#     reader  <-  merge, replay  <-  outputs, testing, cli;  formats  <-  ipmon  <-  outputs, cli
+#     reader  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-
+#     outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -49,13 +50,15 @@ ALLOWED: dict[str, set[str]] = {
                     "pylog.reader", "pylog.table"},
     "pylog.dask": {*_BASE, "pylog.reader", "pylog.table"},
     "pylog.spark": {*_BASE, "pylog.reader", "pylog.table"},
-    "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon"},
-    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.ipmon", "pylog.outputs"},
+    "pylog.transports": {*_BASE, "pylog.transports"},
+    "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon", "pylog.transports"},
+    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.ipmon", "pylog.outputs",
+                      "pylog.transports"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
                       "pylog.replay", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
                   "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
-                  "pylog.dask", "pylog.cli"},
+                  "pylog.dask", "pylog.transports", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
 }  # fmt: skip
 FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",

@@ -18,10 +18,10 @@ import samples
 
 import pylog
 from pylog import BackendError
-from pylog.cli import _files, convert
-from pylog.cli._files import PidFile, Written
+from pylog.cli import convert
+from pylog.cli._pid_file import PidFile
 from pylog.formats.ipl_encode import LAYOUT
-from pylog.ipmon.deliver import Appended
+from pylog.transports.files import Appended, Written, create
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 SEQ = samples.FIXTURES / "nflog/seq.bin"
@@ -132,7 +132,7 @@ def test_nobody_may_open_a_file_before_its_permissions_are_set(
         made.append((mode(path), wanted))
 
     monkeypatch.setattr(os, "chmod", chmod)
-    _files.create(str(tmp_path / "new"), like=str(old))
+    create(str(tmp_path / "new"), like=str(old))
     assert made == [(0o600, 0o640)]
 
 

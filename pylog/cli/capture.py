@@ -20,11 +20,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from pylog.cli import say, stdout
-from pylog.cli._files import Written
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -41,6 +39,7 @@ from pylog.formats import Copied
 from pylog.outputs import pcapng
 from pylog.reader import Records, left_s
 from pylog.record import LossRecord, Record
+from pylog.transports.files import Numbered, Written
 
 HELP = "write live messages to pcapng files"
 
@@ -126,7 +125,8 @@ class Files:
             suffix = SUFFIXES[0]
             path = path if special else path + suffix
         self._compress = _compressor(suffix)
-        self._path, self._number = path, 0
+        self._path = path
+        self._files = Numbered(path, SUFFIXES, single=not self._numbered)
         self._raw: BinaryIO | None = None
         self._stream: Any = None
         self._output: pcapng.Output | None = None
@@ -216,7 +216,7 @@ class Files:
                 raise ValueError("pcapng is not for a terminal: name a file with -w")
             self._raw = stdout()
         else:
-            self._raw = self._create()
+            self._raw, self._name = self._files.create()
         self._names = [*self._names[:1], self._name]
         self._count += 1
         self._stream = self._compress(self._raw)
@@ -225,35 +225,6 @@ class Files:
         own = self._path != "-"
         self._written = Written(name, self._raw, own, keep_pipe=own)
         self._output = pcapng.Output(self._stream)
-
-    def _create(self) -> BinaryIO:
-        """The next file; one that exists is never overwritten, but for a device or FIFO."""
-        while True:
-            path = self._name = self._next_path()
-            special = os.path.exists(path) and not os.path.isfile(path)
-            try:
-                return open(path, "wb") if special else open(path, "xb")
-            except FileExistsError as error:
-                if self._numbered:
-                    continue
-                raise BackendError(f"cannot write {path}: it exists; remove it first, or name"
-                                   " another file") from error  # fmt: skip
-            except OSError as error:
-                raise BackendError(f"cannot write {path}: {error.strerror}") from error
-
-    def _next_path(self) -> str:
-        if not self._numbered:
-            return self._path
-        path = Path(self._path)
-        packed = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
-        stem, suffix = os.path.splitext(path.name.removesuffix(packed))
-        suffix += packed
-        if not self._number:
-            pattern = re.compile(re.escape(stem) + r"-(\d{5,})" + re.escape(suffix))
-            there = [int(m[1]) for p in path.parent.glob("*") if (m := pattern.fullmatch(p.name))]
-            self._number = max(there, default=0)
-        self._number += 1
-        return str(path.with_name(f"{stem}-{self._number:05}{suffix}"))
 
 
 def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:

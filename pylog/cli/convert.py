@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import pylog
 from pylog import outputs
 from pylog.cli import say
-from pylog.cli._files import create
 from pylog.cli._sources import (
     Stopping,
     add_source_arguments,
@@ -37,6 +36,7 @@ from pylog.cli._sources import (
 from pylog.cli.read import progress
 from pylog.errors import BackendError
 from pylog.reader import Reader
+from pylog.transports.files import create
 
 if TYPE_CHECKING:  # these need the extra
     from pylog.table.select import Selection

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.cli import say, stdout
-from pylog.cli._files import Written
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -41,6 +40,7 @@ from pylog.errors import BackendError
 from pylog.reader import LOT, Reader, Records
 from pylog.record import Record, escape
 from pylog.scrub import Scrubbing
+from pylog.transports.files import Written
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
 LONG_FILE = 1 << 24
