@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import samples
@@ -48,22 +49,17 @@ def mode(path: Path | str) -> int:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The modes of the file beside OUT, at each time that records are written to it."""
     found: list[int] = []
-    watched = ("_to_table", "_to_output")
+    before = convert._write
 
-    def spied(name: str) -> None:
-        before = getattr(convert, name)
+    def spy(*arguments: Any) -> bool:
+        path = arguments[-1]
+        found.append(mode(path))
+        assert os.path.getsize(path) == 0
+        failed = before(*arguments)
+        found.append(mode(path))
+        return failed
 
-        def spy(arguments: object, ending: str, path: str) -> int:
-            found.append(mode(path))
-            assert os.path.getsize(path) == 0
-            status: int = before(arguments, ending, path)
-            found.append(mode(path))
-            return status
-
-        monkeypatch.setattr(convert, name, spy)
-
-    for name in watched:
-        spied(name)
+    monkeypatch.setattr(convert, "_write", spy)
     yield found
 
 

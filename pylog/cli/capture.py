@@ -22,7 +22,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
+from pylog.batch import Batch
 from pylog.cli import say, stdout
+from pylog.cli._outputs import count
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -33,10 +35,9 @@ from pylog.cli._sources import (
     lost_text,
     opened,
 )
-from pylog.cli.read import count
 from pylog.errors import BackendError
 from pylog.formats import Copied
-from pylog.outputs import pcapng
+from pylog.outputs import Target, pcapng
 from pylog.reader import Records, left_s
 from pylog.record import LossRecord, Record
 from pylog.transports.files import Numbered, Written
@@ -153,7 +154,7 @@ class Files:
                     self._output.write_copied(item)
                     records += len(item.packets)
                 else:
-                    self._output.write(item)
+                    self._output.write(Batch([item]))
                     records += not isinstance(item, LossRecord)
                 if records - counted >= SURE:  # a disk that fills up costs no more than these
                     self._unflushed += records - counted
@@ -224,7 +225,7 @@ class Files:
         name = "standard output" if self._path == "-" else self._name
         own = self._path != "-"
         self._written = Written(name, self._raw, own, keep_pipe=own)
-        self._output = pcapng.Output(self._stream)
+        self._output = pcapng.Output(Target(self._stream))
 
 
 def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:

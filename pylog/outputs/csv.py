@@ -13,18 +13,21 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cache
 from operator import itemgetter
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.options import Option
 from pylog.record import JSON_NAMES, Fragment, Record, escape, escape_json, json_shape
 
+NAME = "csv"
+ENDINGS = (".csv",)
 OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
@@ -65,15 +68,15 @@ class Output(outputs.Output):
 
     takes_shapes = True
 
-    def __init__(self, stream: BinaryIO, colour: bool = False, *, csv_safe: bool = False) -> None:
-        self._stream = stream
+    def __init__(self, target: outputs.Target, *, csv_safe: bool = False) -> None:
+        self._stream = target.stream
         self._safe = csv_safe
-        self._rows: list[list[Any]] = [list(COLUMNS)]
+        self._rows: list[list[Any]] = [] if target.appending else [list(COLUMNS)]
 
-    def write(self, record: Record) -> None:
-        self.write_shaped((json_shape(record),))
+    def write(self, batch: Batch) -> None:
+        self.write_shaped([json_shape(record) for record in batch.records()])
 
-    def write_shaped(self, shapes: Iterable[Record]) -> None:
+    def write_shaped(self, shapes: Sequence[Record]) -> None:
         for shape in shapes:
             self._write_row(shape)
 

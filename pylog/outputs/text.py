@@ -8,13 +8,14 @@ everything else that is not printable are escaped: prefixes and names come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 from msgspec.structs import astuple
 
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.record import (
     FlowRecord,
@@ -25,6 +26,8 @@ from pylog.record import (
     escape,
     rfc3339,
 )
+
+NAME = "text"
 
 PROTOCOLS = {
     0: "hopopt", 1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 41: "ipv6", 43: "ipv6-route",
@@ -44,16 +47,13 @@ class Output(outputs.Output):
     takes_shapes = True
     shows_payload = False
 
-    def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
-        self._stream = stream
-        self._colour = colour
+    def __init__(self, target: outputs.Target) -> None:
+        self._stream = target.stream
+        self._colour = target.colour
 
-    def write(self, record: Record) -> None:
-        self.write_batch((record,))
-
-    def write_batch(self, records: Iterable[Record]) -> None:
+    def write(self, batch: Batch) -> None:
         colour = self._colour
-        lines = "\n".join([*[line(record, colour) for record in records], ""])
+        lines = "\n".join([*[line(record, colour) for record in batch.records()], ""])
         self._stream.write(lines.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
