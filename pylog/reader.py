@@ -250,6 +250,14 @@ class OpenLog:
             return text
         return f"{text}; if the file grows, pylog read --follow waits for the rest"
 
+    def readers(self) -> Sequence[OpenLog]:
+        """This log, as each of those that are read together."""
+        return [self]
+
+    def stop(self) -> None:
+        """Ask for the end: what the source has is still given, then reading ends."""
+        self.backend.stop()
+
     def close(self) -> None:
         """Let go of the source; a second call does nothing. A read that waits gives None."""
         self.backend.close()

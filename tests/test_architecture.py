@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, notes, options, discover  <-  formats  <-  detect, losses, ahead  <-
 #     decoder, backends  <-  input, aio  <-  reader  <-  merge, replay, table  <-  outputs, testing,
-#     cli;  formats  <-  ipmon  <-  outputs, cli
+#     cli;  formats, transports  <-  ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -51,16 +51,20 @@ ALLOWED: dict[str, set[str]] = {
               "pylog.replay", "pylog.table"},
     "pylog.table": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect",
                     "pylog.losses", "pylog.reader", "pylog.table"},
-    "pylog.dask": {*_BASE, "pylog.reader", "pylog.table"},
+    "pylog.table.dataset": {*_BASE, "pylog.batch", "pylog.outputs", "pylog.table"},
+    "pylog.dask": {*_BASE, "pylog.reader", "pylog.table", "pylog.table.dataset"},
     "pylog.spark": {*_BASE, "pylog.reader", "pylog.table"},
-    "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon"},
-    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.ipmon", "pylog.outputs"},
+    "pylog.transports": {*_BASE, "pylog.transports"},
+    "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon", "pylog.transports"},
+    "pylog.batch": {*_BASE, "pylog.table"},
+    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.batch", "pylog.ipmon",
+                      "pylog.outputs", "pylog.table", "pylog.transports"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
                       "pylog.replay", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.decoder",
                   "pylog.input", "pylog.reader",
                   "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
-                  "pylog.dask", "pylog.cli"},
+                  "pylog.dask", "pylog.transports", "pylog.batch", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
 }  # fmt: skip
 FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",

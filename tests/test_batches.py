@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import random
@@ -19,11 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
+from pylog import outputs
+from pylog.batch import Batch
 from pylog.errors import DecodeError
 from pylog.formats import Copied, Message, Numbers, Stream, ipl, nfulnl
 from pylog.losses import Losses
 from pylog.memo import Memo
-from pylog.outputs import names, output, pcapng
+from pylog.outputs import Target, pcapng
 from pylog.record import PacketRecord, Record, json_shape, rfc3339
 
 NFLOG = samples.FIXTURES / "nflog"
@@ -187,14 +190,14 @@ def test_a_capture_of_copies_is_one_of_records(dump: Path, monkeypatch: pytest.M
     files = []
     for copies in (False, True):
         stream = io.BytesIO()
-        out = pcapng.Output(stream, machine=False)
+        out = pcapng.Output(Target(stream), machine=False)
         with as_live(dump) as reader:
             while batch := reader.read_copies(limit=7) if copies else reader.read_batch(limit=7):
                 for item in batch:
                     if isinstance(item, Copied):
                         out.write_copied(item)
                     else:
-                        out.write(item)
+                        out.write(Batch([item]))
         out.close()
         files.append(stream.getvalue())
     assert files[0] == files[1]
@@ -364,24 +367,22 @@ def test_a_merged_reader_and_a_replay_give_batches_too() -> None:
 # Writing
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", outputs.names())
 @pytest.mark.parametrize("dump", ["ipl/damaged.bin", "nflog/seq.bin"])
-def test_a_batch_is_written_like_its_records(name: str, dump: str) -> None:
+def test_a_batch_is_written_like_its_records(name: str, dump: str, tmp_path: Path) -> None:
     with pylog.open(samples.FIXTURES / dump, raw=True) as reader:
         records = list(reader)
     given_options = {"machine": False} if name == "pcapng" else {}
-    one, many = io.BytesIO(), io.BytesIO()
-    single = output(name, one, given=given_options)
-    for record in records:
-        single.write(record)
-    single.close()
-    batches = output(name, many, given=given_options)
-    batches.write(records[0])
-    batches.write_batch(records[1:5])
-    batches.write_batch([])
-    batches.write_batch(records[5:])
-    batches.close()
-    assert one.getvalue() == many.getvalue()
+    paths = tmp_path / "one", tmp_path / "many"
+    single = [[record] for record in records]
+    several = [records[:1], records[1:5], [], records[5:]]
+    for path, batches in zip(paths, (single, several), strict=True):
+        with path.open("wb") as stream:
+            output = outputs.open(name, Target(stream, str(path)), given_options)
+            for batch in batches:
+                output.write(Batch(batch))
+            output.close()
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_the_shape_for_json_is_a_copy() -> None:
@@ -430,18 +431,22 @@ def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
 @pytest.mark.parametrize("name", SHAPED)
 def test_shaped_records_are_written_like_all_others(name: str, dump: Path) -> None:
     streams = io.BytesIO(), io.BytesIO()
-    plain, shaped = (output(name, stream) for stream in streams)
+    plain, shaped = (outputs.open(name, Target(stream)) for stream in streams)
     with pylog.open(dump) as records, pylog.open(dump) as shapes:
         shapes.shape(shaped.shows_payload)
         while batch := shapes.read_batch():
             assert not any(isinstance(record.timestamp_ns, int) for record in batch)
             shaped.write_shaped(batch)
         while batch := records.read_batch():
-            plain.write_batch(batch)
+            plain.write(Batch(batch))
     plain.close()
     shaped.close()
     assert streams[0].getvalue() == streams[1].getvalue()
 
 
 def test_the_outputs_that_take_shapes_are_these() -> None:
-    assert [name for name in names() if output(name, io.BytesIO()).takes_shapes] == SHAPED
+    assert [
+        name
+        for name in outputs.names()
+        if importlib.import_module(f"pylog.outputs.{name}").Output.takes_shapes
+    ] == SHAPED

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
 from pylog.ahead import REACH
+from pylog.batch import Batch
 from pylog.formats import ipl, netlink, nfulnl, nfulnl_attributes, pcap_blocks
 from pylog.formats.registry import linktypes
 from pylog.record import queue_of
@@ -43,9 +44,9 @@ def read(data: bytes) -> tuple[list[pylog.Record], pylog.Reader]:
 
 def write(records: list[pylog.Record]) -> bytes:
     stream = io.BytesIO()
-    output = outputs.output("pcapng", stream)
+    output = outputs.open("pcapng", outputs.Target(stream))
     for record in records:
-        output.write(record)
+        output.write(Batch([record]))
     output.close()
     return stream.getvalue()
 

@@ -29,7 +29,7 @@ from fusedev import FIONREAD, SIOCIPFFB, Mount
 from netlab import until
 
 import pylog
-from pylog.ipmon.syslog import SOCKETS
+from pylog.transports.syslog import SOCKETS
 
 IPL = samples.FIXTURES / "ipl"
 FILTER = IPL / "v5-1-2-lp64le-filter.ipf.bin"
@@ -1181,9 +1181,9 @@ def test_a_syslog_that_was_restarted_is_found_again(
 
 
 HASTY = """
-import pylog.ipmon.syslog as syslog
-syslog.PATIENCE_S = syslog.FILE_PATIENCE_S = 0.3
-syslog.QUEUE_LINES, syslog.RETRY_S = 20, (0.01, 0.05)
+import pylog.transports.sender as sender
+sender.PATIENCE_S = sender.FILE_PATIENCE_S = 0.3
+sender.QUEUE_LINES, sender.RETRY_S = 20, (0.01, 0.05)
 """
 LOST = re.compile(rb"pylog: syslog at \S+: (\d+) of (\d+) lines not delivered( so far)? \(.+\)")
 

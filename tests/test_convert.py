@@ -90,16 +90,18 @@ def test_several_logs_become_one_file(tmp_path: Path) -> None:
     assert same(pq.read_table(tmp_path / "a.parquet"), pylog.read_table([NAT, NFLOG]))
 
 
-def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    convert(NAT, tmp_path / "a.parquet")
-    assert capsys.readouterr().err == (
-        "pylog: 24 flow records left out: --kind flow writes those\n"
-    )
+def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for command in (["convert"], ["convert", "--jobs", "1"], ["read", "--to", "parquet", "-w"]):
+        out, dump = str(tmp_path / f"{len(command)}.parquet"), str(NAT)
+        order = [dump, out] if command[0] == "convert" else [out, dump]
+        assert main([*command, *order]) == 0
+        assert caplog.messages == ["24 flow records left out: --kind flow writes those"]
+        caplog.clear()
 
 
 @pytest.mark.parametrize(("arguments", "told", "status"), [
-    (["a.xml"], "a.xml must end in one of .parquet, .arrow, .sqlite, .jsonl", 2),
-    (["a.csv", "--columns", "dport"], "--kind and --columns are for .parquet, .arrow, .sqlite", 2),
+    (["a.xml"], "a.xml must end in one of .arrow, .csv, .ipl, .jsonl, .parquet, .pcapng", 2),
+    (["a.csv", "--columns", "dport"], "--columns is an option of .arrow, .parquet, .sqlite", 2),
     (["a.sqlite", "--columns", "dport"], "--columns is for one kind of record", 2),
     (["a.parquet", "--columns", "port"], "no column 'port' of packet records", 2),
     (["there.parquet"], "there.parquet: it exists; --force replaces it", 1),

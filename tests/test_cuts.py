@@ -15,6 +15,7 @@ import samples
 
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
+from pylog.batch import Batch
 from pylog.errors import DecodeError
 from pylog.formats import pcap_blocks
 
@@ -100,9 +101,9 @@ def as_pcap(order: str, nanoseconds: bool) -> bytes:
 
 def as_pcapng(dump: Path) -> bytes:
     stream = io.BytesIO()
-    output = outputs.output("pcapng", stream)
+    output = outputs.open("pcapng", outputs.Target(stream))
     with pylog.open(io.BytesIO(raw(dump)[0]), raw=True, layout=raw(dump)[1]) as reader:
-        output.write_batch(reader)
+        output.write(Batch(list(reader)))
     output.close()
     return stream.getvalue()
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import builders
 import pytest
 import samples
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ import pylog
 from pylog.decoder import Decoder
 from pylog.detect import detect, known
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, nfulnl
+from pylog.formats import HEAD
 from pylog.record import LossRecord, PacketRecord, Record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,7 +132,7 @@ def test_strict_decoding_ends_with_the_place_and_what_was_expected() -> None:
 def test_a_gap_is_a_loss_before_the_record_that_shows_it() -> None:
     decoder = Decoder(known("nfulnl-le"), layout="nfulnl-le")
     for number in (7, 8, 12):
-        decoder.feed(nfulnl.log("<", 5, [(12, number), (9, b"E")]))
+        decoder.feed(builders.log("<", 5, [(12, number), (9, b"E")]))
         if number == 12:
             loss = decoder.next()
             assert isinstance(loss, LossRecord) and (loss.count, loss.seq) == (3, 9)
@@ -142,7 +143,7 @@ def test_a_gap_is_a_loss_before_the_record_that_shows_it() -> None:
 
 def test_bytes_of_now_have_the_time_of_receipt_and_no_offset() -> None:
     decoder = Decoder(known("nfulnl-le"), live=True, placed=False)
-    decoder.feed(nfulnl.log("<", 5, [(9, b"E")]), observed_ns=17)
+    decoder.feed(builders.log("<", 5, [(9, b"E")]), observed_ns=17)
     record = decoder.next()
     assert record is not None and (record.observed_ns, record.offset) == (17, None)
 

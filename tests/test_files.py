@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import inprocess
 import pytest
@@ -19,10 +20,10 @@ import samples
 
 import pylog
 from pylog import BackendError
-from pylog.cli import _files, convert
-from pylog.cli._files import PidFile, Written
+from pylog.cli import convert
+from pylog.cli._pid_file import PidFile
 from pylog.formats.ipl_encode import LAYOUT
-from pylog.ipmon.deliver import Appended
+from pylog.transports.files import Appended, Written, create
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 SEQ = samples.FIXTURES / "nflog/seq.bin"
@@ -50,22 +51,17 @@ def mode(path: Path | str) -> int:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The modes of the file beside OUT, at each time that records are written to it."""
     found: list[int] = []
-    watched = ("_to_table", "_to_output")
+    before = convert._write
 
-    def spied(name: str) -> None:
-        before = getattr(convert, name)
+    def spy(*arguments: Any) -> bool:
+        path = arguments[-1]
+        found.append(mode(path))
+        assert os.path.getsize(path) == 0
+        failed = before(*arguments)
+        found.append(mode(path))
+        return failed
 
-        def spy(arguments: object, ending: str, path: str) -> int:
-            found.append(mode(path))
-            assert os.path.getsize(path) == 0
-            status: int = before(arguments, ending, path)
-            found.append(mode(path))
-            return status
-
-        monkeypatch.setattr(convert, name, spy)
-
-    for name in watched:
-        spied(name)
+    monkeypatch.setattr(convert, "_write", spy)
     yield found
 
 
@@ -134,7 +130,7 @@ def test_nobody_may_open_a_file_before_its_permissions_are_set(
         made.append((mode(path), wanted))
 
     monkeypatch.setattr(os, "chmod", chmod)
-    _files.create(str(tmp_path / "new"), like=str(old))
+    create(str(tmp_path / "new"), like=str(old))
     assert made == [(0o600, 0o640)]
 
 

@@ -13,6 +13,7 @@ from builders import pcap_header
 
 import pylog
 from pylog import DecodeError, FlowRecord, LossRecord, PacketRecord, outputs
+from pylog.batch import Batch
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_fields import Fields
 from pylog.formats.packet import ETH_P_IP
@@ -220,8 +221,8 @@ def test_tables_and_pcapng_hold_what_a_reader_gives(name: str, tmp_path: Path) -
     assert table.column(times.removesuffix("_ns")).cast("int64").to_pylist() == wanted
     copy = tmp_path / "copy.pcapng"
     with copy.open("wb") as file:
-        output = outputs.output("pcapng", file)
-        output.write_batch(records)
+        output = outputs.open("pcapng", outputs.Target(file))
+        output.write(Batch(records))
         output.close()
     again, second = read(copy.read_bytes())
     assert [getattr(record, times) for record in again] == wanted

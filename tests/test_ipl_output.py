@@ -149,12 +149,12 @@ def test_options_are_those_of_the_output_that_is_asked_for() -> None:
         assert done.returncode == 2 and told in done.stderr.decode(), options
         assert not done.stdout
     with pytest.raises(ValueError, match="no output 'iplog'"):
-        outputs.options("iplog")
+        outputs.description("iplog")
 
 
 def test_binary_records_are_not_for_a_terminal() -> None:
-    assert outputs.is_binary("ipl") and outputs.is_binary("pcapng")
-    assert outputs.needs_raw("ipmon") and not outputs.is_binary("ipmon")
+    assert outputs.description("ipl").binary and outputs.description("pcapng").binary
+    assert outputs.description("ipmon").raw and not outputs.description("ipmon").binary
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ import pylog
 from pylog import FlowRecord, PacketRecord, Record
 from pylog.ipmon.conf import Action, ConfError, Rule, parse
 from pylog.ipmon.names import PROTOCOLS
-from pylog.ipmon.syslog import FACILITIES, LEVELS
 from pylog.record import to_json
+from pylog.transports.syslog import FACILITIES, LEVELS
 
 
 @functools.cache

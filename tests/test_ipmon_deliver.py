@@ -24,12 +24,14 @@ import samples
 
 import pylog
 from pylog import BackendError, LossRecord, Record
-from pylog.ipmon import deliver, syslog
+from pylog.ipmon import deliver
 from pylog.ipmon.conf import parse
-from pylog.ipmon.deliver import Appended, Deliveries
+from pylog.ipmon.deliver import Deliveries
 from pylog.ipmon.printer import Entry, Printer
-from pylog.ipmon.syslog import FACILITIES, LEVELS, Syslog
 from pylog.record import to_json
+from pylog.transports import sender, syslog
+from pylog.transports.files import Appended
+from pylog.transports.syslog import FACILITIES, LEVELS, Syslog
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 BITS = samples.FIXTURES / "ipl/v5-1-2-lp64le-bits.ipf.bin"
@@ -772,7 +774,7 @@ def test_a_rule_for_syslog_connects_as_it_is_told_and_once(place: str) -> None:
 def test_the_lines_that_syslog_did_not_take_are_told_at_the_end(
     place: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(sender, "PATIENCE_S", 0.1)
     with datagrams(place):
         to = Syslog(place)
     with caplog.at_level(logging.WARNING, "pylog"), Deliveries(None, to) as deliveries:

@@ -20,6 +20,7 @@ import samples
 
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
+from pylog.batch import Batch
 from pylog.formats import nfulnl, pcap_blocks
 from pylog.record import json_shape
 from pylog.scrub import Scrubbing
@@ -55,8 +56,8 @@ def read(source: Any, **options: Any) -> list[pylog.Record]:
 
 def write(records: Iterable[pylog.Record], name: str = "pcapng", **options: Any) -> bytes:
     stream = io.BytesIO()
-    output = outputs.output(name, stream, given=options)
-    output.write_batch(records)
+    output = outputs.open(name, outputs.Target(stream), options)
+    output.write(Batch(list(records)))
     output.close()
     return stream.getvalue()
 

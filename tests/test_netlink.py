@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import DecodeError, LossRecord, backends, discover, formats
+from pylog.batch import Batch
 from pylog.detect import detect
 from pylog.formats import Message, ipl, netlink_stream, nfulnl, registry
 from pylog.formats.netlink import (
@@ -191,13 +192,13 @@ def test_a_named_layout_reads_that_format_alone(with_toy: None) -> None:
 
 
 def test_a_capture_that_was_written_again_has_the_messages_of_both(with_toy: None) -> None:
-    from pylog.outputs import pcapng
+    from pylog.outputs import Target, pcapng
 
     messages = [message("<", kind, n) for n, kind in enumerate(("nflog", "toy", "nflog"))]
     records, _ = read(capture("<", messages))
     stream = io.BytesIO()
-    output = pcapng.Output(stream, machine=False)
-    output.write_batch(records)
+    output = pcapng.Output(Target(stream), machine=False)
+    output.write(Batch(records))
     output.close()
     again, _ = read(stream.getvalue())
     assert sorted(told(again)) == sorted(told(records))

@@ -23,6 +23,7 @@ import samples
 
 import pylog
 from pylog import DecodeError, LossRecord, PacketRecord, outputs
+from pylog.batch import Batch
 from pylog.formats import MAXIMUM_INTERFACES, Message, nfulnl, pcap_blocks
 
 START = 1_700_000_000 * 10**9
@@ -38,9 +39,9 @@ OLD_FLOWS = [
 
 def write(records: Iterable[pylog.Record]) -> bytes:
     stream = io.BytesIO()
-    output = outputs.output("pcapng", stream)
+    output = outputs.open("pcapng", outputs.Target(stream))
     for record in records:
-        output.write(record)
+        output.write(Batch([record]))
     output.close()
     return stream.getvalue()
 

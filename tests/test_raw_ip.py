@@ -13,6 +13,7 @@ from builders import pcap_header, pcap_packet
 
 import pylog
 from pylog import DecodeError, PacketRecord, outputs
+from pylog.batch import Batch
 from pylog.cli import main
 from pylog.formats import ip
 from pylog.formats.pcap_blocks import (
@@ -100,8 +101,8 @@ def test_records_go_through_pcapng_and_come_back() -> None:
     with pylog.open(RAW, raw=True) as reader:
         records = list(reader)
     written = io.BytesIO()
-    output = outputs.output("pcapng", written)
-    output.write_batch(records)
+    output = outputs.open("pcapng", outputs.Target(written))
+    output.write(Batch(records))
     output.close()
     again = read(written.getvalue(), raw=True)
 

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord, outputs
+from pylog.batch import Batch
 from pylog.cli import main
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode import Encoder
@@ -244,8 +245,8 @@ def test_escaping_again_changes_nothing(text: str) -> None:
 def rows(records: list[Any], **options: Any) -> tuple[list[str], list[dict[str, str]]]:
     """The lines of a CSV, and its rows taken apart."""
     stream = io.BytesIO()
-    output = outputs.output("csv", stream, given=options)
-    output.write_batch(records)
+    output = outputs.open("csv", outputs.Target(stream), options)
+    output.write(Batch(records))
     output.close()
     text = stream.getvalue().decode()
     assert text.endswith("\r\n")

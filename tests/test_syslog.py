@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from netlab import until
 
-from pylog.ipmon import syslog
-from pylog.ipmon.syslog import Syslog
+from pylog.transports import sender
+from pylog.transports.syslog import Syslog
 
 INFO = 6
 KINDS = ("datagram", "stream", "udp", "tcp")
@@ -151,10 +151,10 @@ def receiver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Receive
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Little patience, so that the tests take little time."""
-    monkeypatch.setattr(syslog, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(syslog, "DRAIN_S", 2.0)
-    monkeypatch.setattr(syslog, "RETRY_S", (0.01, 0.05))
-    monkeypatch.setattr(syslog, "QUEUE_LINES", 50)
+    monkeypatch.setattr(sender, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(sender, "DRAIN_S", 2.0)
+    monkeypatch.setattr(sender, "RETRY_S", (0.01, 0.05))
+    monkeypatch.setattr(sender, "QUEUE_LINES", 50)
 
 
 def test_a_syslog_that_reads_gets_every_line_in_order(receiver: Receiver) -> None:
@@ -190,7 +190,7 @@ def test_what_a_stalled_syslog_does_not_take_waits_for_it(
 def test_a_stalled_syslog_costs_lines_which_are_counted_and_reported(
     receiver: Receiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "REPORT_S", 0.0)
+    monkeypatch.setattr(sender, "REPORT_S", 0.0)
     if receiver.kind in ("stream", "tcp"):  # their buffers are large
         numbers = (f"{n} {'x' * 60_000}" for n in itertools.count())
     else:
@@ -318,15 +318,15 @@ def test_every_line_is_delivered_or_counted_whatever_the_syslog_does(receiver: R
 def test_the_queue_is_bounded_in_lines_and_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(syslog, "QUEUE_SIZE", 100_000)
+    monkeypatch.setattr(sender, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(sender, "QUEUE_SIZE", 100_000)
     receiver = Receiver("datagram", str(tmp_path / "log"))
     to = Syslog(receiver.where)
     while to.dropped < 10:
         to.send("x" * 10_000, INFO)
     assert to.waiting < 11
-    monkeypatch.setattr(syslog, "QUEUE_SIZE", 1 << 30)
-    monkeypatch.setattr(syslog, "QUEUE_LINES", 30)
+    monkeypatch.setattr(sender, "QUEUE_SIZE", 1 << 30)
+    monkeypatch.setattr(sender, "QUEUE_LINES", 30)
     while to.dropped < 20:
         to.send("x", INFO)
     assert 25 < to.waiting <= 30
@@ -336,8 +336,8 @@ def test_the_queue_is_bounded_in_lines_and_in_bytes(
 
 
 def test_a_slow_syslog_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syslog, "PATIENCE_S", 0.5)
-    monkeypatch.setattr(syslog, "QUEUE_LINES", 10)
+    monkeypatch.setattr(sender, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(sender, "QUEUE_LINES", 10)
     receiver = Receiver("datagram", str(tmp_path / "log"))
     to = Syslog(receiver.where)
     stop = threading.Event()
@@ -393,7 +393,7 @@ def test_close_ends_soon_and_counts_what_it_left(
 def test_close_is_bounded_with_a_syslog_that_is_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "DRAIN_S", 0.5)
+    monkeypatch.setattr(sender, "DRAIN_S", 0.5)
     receiver = Receiver("datagram", str(tmp_path / "log"))
     to = Syslog(receiver.where)
     while to.waiting < 50:
@@ -420,7 +420,7 @@ def test_close_is_bounded_with_a_syslog_that_is_slow(
 def test_a_connection_that_is_reset_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(syslog, "RETRY_S", (0.01, 0.05))
+    monkeypatch.setattr(sender, "RETRY_S", (0.01, 0.05))
     with socket.create_server(("127.0.0.1", 0)) as server:
         to = Syslog(f"tcp:127.0.0.1:{server.getsockname()[1]}")
         peer, _ = server.accept()
@@ -473,8 +473,8 @@ def test_a_line_that_is_too_long_costs_itself_only(tmp_path: Path) -> None:
 
 
 def test_no_thread_is_left(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(syslog, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(syslog, "RETRY_S", (0.01, 0.05))
+    monkeypatch.setattr(sender, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(sender, "RETRY_S", (0.01, 0.05))
     before = threading.active_count()
     to = Syslog(receiver.where)
     to.send("1", INFO)

@@ -28,11 +28,12 @@ import tables
 
 import pylog
 from pylog.backends import capture
+from pylog.batch import Batch
 from pylog.formats import Message, ipl, pcap, pcap_blocks
 from pylog.formats.columns import arrays
 from pylog.formats.columns import pcap as pcap_columns
 from pylog.formats.netlink import nlmsghdr
-from pylog.outputs import pcapng
+from pylog.outputs import Target, pcapng
 from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
 from pylog.table.schemas import TEXTS
@@ -190,10 +191,10 @@ def agree_or_refuse(data: bytes, layout: str | None) -> None:
 def captured(dump: Path) -> bytes:
     """The messages of a raw dump as `pylog capture` writes them."""
     file = io.BytesIO()
-    output = pcapng.Output(file, machine=False)
+    output = pcapng.Output(Target(file), machine=False)
     with pylog.open(dump, raw=True) as reader:
         for record in reader:
-            output.write(record)
+            output.write(Batch([record]))
     output.close()
     return file.getvalue()
 

@@ -19,7 +19,7 @@ from typing import Any
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say, stdout
-from pylog.cli._files import PidFile, Written, check_pid_file
+from pylog.cli._pid_file import PidFile, check_pid_file
 from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
@@ -33,13 +33,14 @@ from pylog.decoder import LOT
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats.ipl_encode import LAYOUT, Encoder, log_of
 from pylog.ipmon.conf import ConfError, Rule, parse
-from pylog.ipmon.deliver import Appended, Deliveries
+from pylog.ipmon.deliver import Deliveries
 from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import LOGS, Printer
-from pylog.ipmon.syslog import Syslog, facility_number
 from pylog.merge import Merged
 from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
+from pylog.transports.files import Appended, Written
+from pylog.transports.syslog import Syslog, facility_number
 
 LOOK_S = 1.0
 """How often to look, while nothing comes, whether SIGHUP came."""

@@ -6,21 +6,24 @@ Here the logs may also be directories, globs and fsspec URLs.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.cli import say
+from pylog.cli._outputs import bar
 from pylog.cli._sources import nothing_read, summed_up
-from pylog.cli.read import bar
+from pylog.decoder import LOT
+from pylog.outputs._columns import ColumnsOutput, report_left_out, wanted
 from pylog.table.files import files, size
-from pylog.table.parallel import Pool, planned, read_batches, write_batches
+from pylog.table.parallel import Pool, Work, planned, read_batches, write_batches
 from pylog.table.select import Selection
-from pylog.table.sinks import Sink
 from pylog.table.splits import End, Split, SplitReader, Tally
 
 RECORDS = "records"
@@ -62,67 +65,69 @@ class Done:
         return unreadable
 
 
-def to_sink(
-    arguments: argparse.Namespace, selections: Mapping[str, Selection], sink: Sink, folder: str
-) -> Done:
-    """Have processes decode the logs, and write the columns to the sink.
-
-    folder   where the processes' files are to be
-    """
-    done = Done()
-    with Pool(arguments.jobs, folder) as pool:
-        splits = planned(arguments.source, arguments.jobs, arguments.layout, arguments.on_error)
-        work = partial(write_batches, selections=selections)
-        with bar(sum(s.stop - s.start for s in splits), arguments.source[0], False) as move:
-            for split, part, end in pool.folders(splits, work):
-                for kind, batch in read_batches(part, selections):
-                    sink.write(kind, batch)
-                done.add(split, end)
-                move(done.size)
-    return done
-
-
-def to_stream(
+def to_output(
     arguments: argparse.Namespace,
     name: str,
-    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    output: outputs.Output,
     stream: BinaryIO,
     folder: str,
 ) -> Done:
-    """Have processes write the records as the output of that name does, and put it together.
+    """Have processes decode the logs, and write what they give to the output of that name.
 
-    given   the options of the output
+    stream   the one of the output, to which the parts of one that takes records are copied
+    folder   where the processes' files are to be
     """
+    if isinstance(output, ColumnsOutput):
+        return _to_columns(arguments, output, folder)
+    output.flush()  # what stands before the records
+    work = partial(write_records, name=name, options=options)
     done = Done()
-    with Pool(arguments.jobs, folder) as pool:
-        splits = planned(arguments.source, arguments.jobs, arguments.layout, arguments.on_error)
-        work = partial(write_records, name=name, given=given)
-        with bar(sum(s.stop - s.start for s in splits), arguments.source[0], False) as move:
-            for split, part, end in pool.folders(splits, work):
-                with open(os.path.join(part, RECORDS), "rb") as records:
-                    if name == "csv" and stream.tell():
-                        records.readline()  # the header, of which one is enough
-                    shutil.copyfileobj(records, stream, 1 << 20)
-                done.add(split, end)
-                move(done.size)
+    for part in _parts(arguments, work, folder, done):
+        with open(os.path.join(part, RECORDS), "rb") as records:
+            shutil.copyfileobj(records, stream, 1 << 20)
     return done
 
 
-def write_records(split: Split, folder: str, *, name: str, given: Mapping[str, Any]) -> End:
-    """Write the records of a split into a folder, as the output of that name does."""
+def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: str) -> Done:
+    selections = {kind: Selection(kind, names) for kind, names in output.wanted.items()}
+    done = Done()
+    for part in _parts(arguments, partial(write_batches, selections=selections), folder, done):
+        for kind, columns in read_batches(part, selections):
+            output.write(Batch.of_columns({kind: columns}))
+    output.leave_out(done.counts)
+    return done
+
+
+def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -> Iterator[str]:
+    """The folders of what `work` makes of the splits of the logs, in their order."""
+    with Pool(arguments.jobs, folder) as pool:
+        splits = planned(arguments.source, arguments.jobs, arguments.layout, arguments.on_error)
+        with bar(sum(s.stop - s.start for s in splits), arguments.source[0], False) as move:
+            for split, part, end in pool.folders(splits, work):
+                yield part
+                done.add(split, end)
+                move(done.size)
+
+
+def write_records(split: Split, folder: str, *, name: str, options: Mapping[str, Any]) -> End:
+    """Write the records of a split into a folder, as the output of that name goes on."""
     with SplitReader(split) as reader, open(os.path.join(folder, RECORDS), "wb") as stream:
-        output = outputs.output(name, stream, given=given)
-        for record in reader.records():
-            output.write(record)
+        output = outputs.open(name, outputs.Target(stream, appending=True), options)
+        records = reader.records()
+        while some := list(itertools.islice(records, LOT)):
+            output.write(Batch(some))
         output.close()
         return reader.ended()
 
 
-def to_data_set(arguments: argparse.Namespace) -> Done:
+def to_data_set(
+    arguments: argparse.Namespace, kind: str | None = None, columns: str | None = None
+) -> Done:
     """Have a Dask cluster write the records of a kind as one Parquet data set."""
     from pylog import dask  # needs the extra
 
-    columns = None if arguments.columns is None else arguments.columns.split(",")
+    kind, names = wanted(kind, columns)
     done = Done()
     whole = sum(map(size, files(arguments.source)))
     with dask.connected(arguments.dask) as client, bar(whole, arguments.out, False) as move:
@@ -132,8 +137,8 @@ def to_data_set(arguments: argparse.Namespace) -> Done:
             move(done.size)
 
         dask.write(
-            client, arguments.source, arguments.out, kind=arguments.kind or "packet",
-            columns=columns, layout=arguments.layout, on_error=arguments.on_error,
-            force=arguments.force, done=add,
+            client, arguments.source, arguments.out, kind=kind, columns=names,
+            layout=arguments.layout, on_error=arguments.on_error, force=arguments.force, done=add,
         )  # fmt: skip
+    report_left_out(done.counts, (kind,))
     return done

@@ -20,6 +20,9 @@ from pylog.merge import WINDOW_S
 from pylog.options import Option
 from pylog.reader import OpenLog, Records
 
+AnyLog = Records | OpenLog
+"""What a command reads: records one after the other, or a log in bulk."""
+
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """What every command that reads a log takes."""
@@ -110,7 +113,7 @@ def paths_of(sources: str | Sequence[str]) -> list[str]:
     return [path for path in found if os.path.exists(path)]
 
 
-def descriptors_of(records: Records) -> list[int]:
+def descriptors_of(records: AnyLog) -> list[int]:
     """The descriptors of the files that are being read."""
     found = []
     for reader in records.readers():
@@ -144,7 +147,7 @@ def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = Fa
     return readers[0] if len(readers) == 1 else merged
 
 
-def end(records: Records) -> None:
+def end(records: AnyLog) -> None:
     """End the reading: what a live source has is still read, a file is left where it is."""
     for reader in records.readers():
         if reader.backend.live:
@@ -153,7 +156,7 @@ def end(records: Records) -> None:
             reader.close()
 
 
-def greet(records: Records) -> None:
+def greet(records: AnyLog) -> None:
     """Tell whoever sits at a terminal that records are waited for."""
     names = [reader.backend.name for reader in records.readers() if reader.backend.live]
     if names and sys.stderr is not None and sys.stderr.isatty():
@@ -212,7 +215,7 @@ class Stopping:
     """
 
     def __init__(self) -> None:
-        self.records: Records | None = None
+        self.records: AnyLog | None = None
         self.status = 0
         self._before: dict[int, Any] = {}
 

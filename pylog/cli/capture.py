@@ -20,11 +20,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from pylog.batch import Batch
 from pylog.cli import say, stdout
-from pylog.cli._files import Written
+from pylog.cli._outputs import count
 from pylog.cli._sources import (
     Stopping,
     add_live_arguments,
@@ -35,13 +35,13 @@ from pylog.cli._sources import (
     lost_text,
     opened,
 )
-from pylog.cli.read import count
 from pylog.errors import BackendError
 from pylog.formats import Copied
 from pylog.input import left_s
-from pylog.outputs import pcapng
+from pylog.outputs import Target, pcapng
 from pylog.reader import Records
 from pylog.record import LossRecord, Record
+from pylog.transports.files import Numbered, Written
 
 HELP = "write live messages to pcapng files"
 
@@ -127,7 +127,8 @@ class Files:
             suffix = SUFFIXES[0]
             path = path if special else path + suffix
         self._compress = _compressor(suffix)
-        self._path, self._number = path, 0
+        self._path = path
+        self._files = Numbered(path, SUFFIXES, single=not self._numbered)
         self._raw: BinaryIO | None = None
         self._stream: Any = None
         self._output: pcapng.Output | None = None
@@ -154,7 +155,7 @@ class Files:
                     self._output.write_copied(item)
                     records += len(item.packets)
                 else:
-                    self._output.write(item)
+                    self._output.write(Batch([item]))
                     records += not isinstance(item, LossRecord)
                 if records - counted >= SURE:  # a disk that fills up costs no more than these
                     self._unflushed += records - counted
@@ -217,7 +218,7 @@ class Files:
                 raise ValueError("pcapng is not for a terminal: name a file with -w")
             self._raw = stdout()
         else:
-            self._raw = self._create()
+            self._raw, self._name = self._files.create()
         self._names = [*self._names[:1], self._name]
         self._count += 1
         self._stream = self._compress(self._raw)
@@ -225,36 +226,7 @@ class Files:
         name = "standard output" if self._path == "-" else self._name
         own = self._path != "-"
         self._written = Written(name, self._raw, own, keep_pipe=own)
-        self._output = pcapng.Output(self._stream)
-
-    def _create(self) -> BinaryIO:
-        """The next file; one that exists is never overwritten, but for a device or FIFO."""
-        while True:
-            path = self._name = self._next_path()
-            special = os.path.exists(path) and not os.path.isfile(path)
-            try:
-                return open(path, "wb") if special else open(path, "xb")
-            except FileExistsError as error:
-                if self._numbered:
-                    continue
-                raise BackendError(f"cannot write {path}: it exists; remove it first, or name"
-                                   " another file") from error  # fmt: skip
-            except OSError as error:
-                raise BackendError(f"cannot write {path}: {error.strerror}") from error
-
-    def _next_path(self) -> str:
-        if not self._numbered:
-            return self._path
-        path = Path(self._path)
-        packed = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
-        stem, suffix = os.path.splitext(path.name.removesuffix(packed))
-        suffix += packed
-        if not self._number:
-            pattern = re.compile(re.escape(stem) + r"-(\d{5,})" + re.escape(suffix))
-            there = [int(m[1]) for p in path.parent.glob("*") if (m := pattern.fullmatch(p.name))]
-            self._number = max(there, default=0)
-        self._number += 1
-        return str(path.with_name(f"{stem}-{self._number:05}{suffix}"))
+        self._output = pcapng.Output(Target(self._stream))
 
 
 def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:

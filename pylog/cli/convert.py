@@ -1,13 +1,13 @@
 """Convert logs to a file for other programs: Parquet, Arrow, SQLite, JSON lines, CSV, pcapng, ipl.
 
-The ending of OUT tells what it is to be: .parquet, .arrow, .sqlite, .jsonl, .csv, .pcapng or .ipl.
-A Parquet or Arrow file holds one kind of record, packets unless --kind says otherwise; how many
-others there were is told. The first three need the extra arrow.
+The ending of OUT says what it is to be; --help lists the endings. A Parquet or Arrow file holds one
+kind of record, packets unless --kind says otherwise; how many others there were is reported. The
+first three need the extra arrow.
 
 OUT is written beside its place under another name, and gets its name when it is whole: whoever
 finds it finds all of it, and an interrupted conversion leaves nothing.
 
-With --jobs several processes decode (all endings but .pcapng and .ipl), with --dask a cluster does,
+With --jobs several processes decode (not for .pcapng and .ipl), with --dask a cluster does,
 and OUT is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. IN
 may then also be a directory, a glob or an fsspec URL, and there is no difference in the records.
 """
@@ -17,14 +17,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import pylog
 from pylog import outputs
 from pylog.cli import say
-from pylog.cli._files import create
+from pylog.cli._outputs import add_output_options, copy, output_options
 from pylog.cli._sources import (
     Stopping,
     add_source_arguments,
@@ -34,35 +33,19 @@ from pylog.cli._sources import (
     paths_of,
     summary,
 )
-from pylog.cli.read import progress
 from pylog.errors import BackendError
 from pylog.reader import OpenLog
-
-if TYPE_CHECKING:  # these need the extra
-    from pylog.table.select import Selection
-    from pylog.table.sinks import Sink
+from pylog.transports.files import create
 
 HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"
-
-TABLES = (".parquet", ".arrow", ".sqlite")
-OUTPUTS = {".jsonl": "json", ".csv": "csv", ".pcapng": "pcapng", ".ipl": "ipl"}
-KINDS = ("packet", "flow", "loss")
-LOT = 4096
-"""After so many records the progress bar is moved."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog convert`."""
     parser.add_argument("source", nargs="+", metavar="IN", help="a file, or - for standard input")
-    parser.add_argument("out", metavar="OUT", help="the file to write, with one of the endings")
     parser.add_argument(
-        "--kind", choices=KINDS,
-        help="which records (default: packet; .sqlite: all, a table each; else always all)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--columns", metavar="NAME,NAME...",
-        help="which columns of the kind, also saddr_text and the like (default: all)",
-    )  # fmt: skip
+        "out", metavar="OUT", help=f"the file to write, ending in {', '.join(outputs.endings())}"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument(
         "-v", "--verbose", action="store_true",
@@ -74,38 +57,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="have the Dask cluster of this scheduler do it"
     )
-    parser.add_argument(
-        "--csv-safe", action="store_true", help="as for pylog read --to csv, when OUT ends in .csv"
-    )
     add_source_arguments(parser)
+    add_output_options(parser, outputs.endings().values(), _ending)
+
+
+def _ending(name: str) -> str:
+    """The ending of files of an output."""
+    return " or ".join(outputs.description(name).endings)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog convert`."""
+    endings = outputs.endings()
     ending = os.path.splitext(arguments.out)[1]
-    if ending not in (*TABLES, *OUTPUTS):
-        known = ", ".join((*TABLES, *OUTPUTS))
-        raise ValueError(f"{arguments.out} must end in one of {known}, after a name")
-    if ending in OUTPUTS and (arguments.kind or arguments.columns):
-        raise ValueError(f"--kind and --columns are for {', '.join(TABLES)}")
-    if arguments.csv_safe and ending != ".csv":
-        raise ValueError("--csv-safe is for .csv")
+    if ending not in endings:
+        raise ValueError(f"{arguments.out} must end in one of {', '.join(endings)}, after a name")
+    name = endings[ending]
+    options = output_options(arguments, name, _ending)
     for source in arguments.source:
         if is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
     check_is_no_log(arguments.out, paths_of(arguments.source))
     if arguments.dask is not None:
-        return _to_data_set(arguments, ending)
-    if arguments.jobs is not None and ending in (".pcapng", ".ipl"):
+        return _to_data_set(arguments, name, options)
+    if arguments.jobs is not None and outputs.description(name).raw:
         raise ValueError(f"--jobs is not for {ending}, whose records depend on those before")
     with Stopping(), beside(arguments.out, arguments.force) as path:
-        if ending in TABLES:
-            status = _to_table(arguments, ending, path)
-        else:
-            status = _to_output(arguments, OUTPUTS[ending], path)
-        if status:  # of a log nothing could be read: what there is does not become OUT
+        with open(path, "wb") as stream:
+            failed = _write(arguments, name, options, stream, path)
+        if failed:  # of a log nothing could be read: what there is does not become OUT
             os.unlink(path)
-    return status
+    return int(failed)
 
 
 @contextlib.contextmanager
@@ -147,113 +129,48 @@ def beside(out: str, force: bool) -> Iterator[str]:
             os.unlink(path)
 
 
-def _to_table(arguments: argparse.Namespace, ending: str, path: str) -> int:
-    """Write columns, by batches."""
-    from pylog.table import sinks  # needs the extra
-    from pylog.table.select import Selection
-
-    make: Any = {".parquet": sinks.Parquet, ".arrow": sinks.Arrow, ".sqlite": sinks.SQLite}[ending]
-    columns = None if arguments.columns is None else arguments.columns.split(",")
-    if ending == ".sqlite":
-        if columns and arguments.kind is None:
-            raise ValueError("--columns is for one kind of record: name it with --kind")
-        kinds = KINDS if arguments.kind is None else (arguments.kind,)
-        selections = {kind: Selection(kind, columns or _readable(kind)) for kind in kinds}
-    else:
-        kind = arguments.kind or "packet"
-        selections = {kind: Selection(kind, columns)}
-    sink: Sink = make(path, {kind: s.result for kind, s in selections.items()})
+def _write(
+    arguments: argparse.Namespace, name: str, options: dict[str, Any], stream: BinaryIO, path: str
+) -> bool:
+    """Write the records to a file; whether a log was unreadable."""
+    failed = False
+    output = outputs.open(name, outputs.Target(stream, path), options)
     try:
-        if arguments.jobs is None:
-            counts, failed = _to_sink(arguments, selections, sink)
-        else:
-            from pylog.cli import _parts  # needs the extra
-
-            done = _parts.to_sink(arguments, selections, sink, os.path.dirname(path) or ".")
-            counts, failed = done.counts, done.told(arguments.verbose)
-    finally:
-        sink.close()
-    _tell_left_out(counts, selections)
-    return int(failed)
-
-
-def _to_sink(
-    arguments: argparse.Namespace, selections: Mapping[str, Selection], sink: Sink
-) -> tuple[Counter[str], bool]:
-    """Write columns to the sink: how many records there were, and if a log was unreadable."""
-    from pylog.table.bulk import opened
-
-    counts: Counter[str] = Counter()
-    failed = False
-    for source in arguments.source:
-        with opened(source, layout=arguments.layout, on_error=arguments.on_error) as bulk:
-            with progress([bulk.backend], False) as move:
-                for kind, batch in bulk.batches(selections):
-                    sink.write(kind, batch)
-                    move()
-            counts += bulk.counts
-            failed |= _told(bulk, arguments.verbose)
-    return counts, failed
-
-
-def _to_data_set(arguments: argparse.Namespace, ending: str) -> int:
-    """Have a cluster write a Parquet data set."""
-    if ending != ".parquet" or arguments.jobs is not None:
-        raise ValueError("--dask writes a data set, OUT.parquet, by processes of its own")
-    from pylog.cli import _parts  # needs the extra
-
-    with Stopping():
-        done = _parts.to_data_set(arguments)
-    failed = done.told(arguments.verbose)
-    _tell_left_out(done.counts, (arguments.kind or "packet",))
-    return int(failed)
-
-
-def _tell_left_out(counts: Mapping[str, int], kinds: Iterable[str]) -> None:
-    """Tell how many records were of other kinds."""
-    for kind in KINDS:
-        if counts[kind] and kind not in kinds:
-            records = "record" if counts[kind] == 1 else "records"
-            say(f"{counts[kind]} {kind} {records} left out: --kind {kind} writes those")
-
-
-def _readable(kind: str) -> list[str]:
-    """The columns of a kind, with addresses as text."""
-    from pylog.table.schemas import TEXTS, schema
-
-    texts = {of: name for name, of in TEXTS[kind].items()}
-    return [texts.get(name, name) for name in schema(kind).names]
-
-
-def _to_output(arguments: argparse.Namespace, name: str, path: str) -> int:
-    """Write records, one by one."""
-    failed = False
-    given = {"csv_safe": True} if arguments.csv_safe else {}
-    with open(path, "wb") as stream:
         if arguments.jobs is not None:
             from pylog.cli import _parts  # needs the extra
 
             folder = os.path.dirname(path) or "."
-            done = _parts.to_stream(arguments, name, given, stream, folder)
-            return int(done.told(arguments.verbose))
-        output = outputs.output(name, stream, given=given)
+            done = _parts.to_output(arguments, name, options, output, stream, folder)
+            return done.told(arguments.verbose)
         for source in arguments.source:
-            with pylog.open(
-                source, layout=arguments.layout, on_error=arguments.on_error,
-                raw=outputs.needs_raw(name),
-            ) as reader:  # fmt: skip
-                with progress([reader.backend], False) as move:
-                    for number, record in enumerate(reader):
-                        output.write(record)
-                        if number % LOT == 0:
-                            move()
-                failed |= _told(reader, arguments.verbose)
+            with _opened(arguments, source, name) as reader:
+                copy(reader, output)
+                if arguments.verbose:
+                    say(summary(reader))
+                failed |= is_unreadable(reader)
+    finally:
         output.close()
-    return int(failed)
+    return failed
 
 
-def _told(reader: OpenLog, verbose: bool) -> bool:
-    """Tell what there is to tell of a log at its end; whether nothing of it could be read."""
-    if verbose:
-        say(summary(reader))
-    return is_unreadable(reader)
+def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
+    """A reader of a file, in bulk if the output is faster with columns."""
+    if outputs.description(name).columns:
+        from pylog.table import bulk  # needs the extra, as the output does
+
+        return bulk.opened(source, layout=arguments.layout, on_error=arguments.on_error)
+    return pylog.open(
+        source, layout=arguments.layout, on_error=arguments.on_error,
+        raw=outputs.description(name).raw,
+    )  # fmt: skip
+
+
+def _to_data_set(arguments: argparse.Namespace, name: str, options: dict[str, Any]) -> int:
+    """Have a cluster write a Parquet data set."""
+    if name != "parquet" or arguments.jobs is not None:
+        raise ValueError("--dask writes a data set, OUT.parquet, by processes of its own")
+    from pylog.cli import _parts  # needs the extra
+
+    with Stopping():
+        done = _parts.to_data_set(arguments, **options)
+    return int(done.told(arguments.verbose))

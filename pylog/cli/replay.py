@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 import pylog
+from pylog.cli._outputs import Copy, add_output_arguments, needs_raw, read_options
 from pylog.cli._sources import Stopping, add_source_arguments, input_layout
-from pylog.cli.read import Copy, add_output_arguments, needs_raw, output_options
 
 HELP = "write the records of a recording at its own pace"
 
@@ -59,7 +59,7 @@ def _max_gap(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
-    output_options(arguments)
+    read_options(arguments)
     with (
         Stopping() as stopping,
         Copy(arguments, stopping) as copy,

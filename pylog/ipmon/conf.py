@@ -33,8 +33,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
 from pylog.ipmon.names import PROTOCOLS
-from pylog.ipmon.syslog import FACILITIES, LEVELS
 from pylog.record import PacketRecord, Record, queue_of
+from pylog.transports.syslog import FACILITIES, LEVELS
 
 RESULTS = ("pass", "block", "nomatch", "log")
 TYPES = ("ipf", "nat", "state")

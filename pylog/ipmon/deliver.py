@@ -15,62 +15,13 @@ from pylog.formats.ipl_encode import LAYOUT
 from pylog.ipmon.conf import Action, Rule
 from pylog.ipmon.packet import LOG_INFO, LOG_WARNING
 from pylog.ipmon.printer import Entry
-from pylog.ipmon.syslog import FACILITIES, LEVELS, Syslog
 from pylog.notes import notes
 from pylog.record import Record
+from pylog.transports.files import Appended
+from pylog.transports.syslog import FACILITIES, LEVELS, Syslog
 
 PATIENCE_S = 10.0
 """How long a command of `execute` may take."""
-
-
-class Appended:
-    """A file that is appended to, and opened again when it has been moved away.
-
-    records   how many were written to it, since it was opened
-    """
-
-    def __init__(self, path: str) -> None:
-        """Raises BackendError when it cannot be written."""
-        self.path = path
-        self.records = 0
-        self._file = self._open()
-
-    def _open(self) -> BinaryIO:
-        try:
-            return open(self.path, "ab", buffering=0)
-        except OSError as error:
-            raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
-
-    def write(self, data: bytes, records: int = 1) -> None:
-        """Append, at once, what is so many records; BackendError."""
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[self._file.write(left) :]
-        except OSError as error:
-            self._take_back(len(data) - len(left))
-            plural = "" if self.records == 1 else "s"
-            raise BackendError(
-                f"cannot write {self.path}: {error.strerror}; {self.records} record{plural} written"
-            ) from error
-        self.records += records
-
-    def _take_back(self, size: int) -> None:
-        """Take part of a record off the end, so many bytes, if nobody wrote after them."""
-        with contextlib.suppress(OSError):
-            end = self._file.tell()
-            if size and os.fstat(self._file.fileno()).st_size == end:
-                self._file.truncate(end - size)
-
-    def reopen(self) -> None:
-        """Go on in the file that now has the path; BackendError, and in the old one, without it."""
-        file = self._open()
-        self._file.close()
-        self._file, self.records = file, 0
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 class Deliveries(contextlib.ExitStack):

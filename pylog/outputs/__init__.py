@@ -1,22 +1,74 @@
 """Outputs: what records are written as. One module an output, found by its name.
 
-An output module has a class `Output(stream, colour, **options)`, an outputs.Output that writes
-bytes to a binary file object and leaves it open. The module may say `RAW = True`:
-then it takes records that were read with raw=True; `BINARY = True`: it is not for a terminal; and
-`OPTIONS`, a tuple of Option.
+An output module has `NAME`; a class `Output(target, **options)`, an outputs.Output that writes to
+the target and leaves its stream open; and, where they differ from a `Description`'s defaults, the
+constants of the same names in capitals: `ENDINGS`, `OPTIONS`, `BINARY`, `RAW`... A module whose
+options can be wrong in a way that an Option cannot say has a function `check(**options)` that
+raises ValueError.
+
+Options are checked without making an output: nothing is opened, connected or written by `check`.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from pylog import discover
+from pylog.batch import Batch
 from pylog.options import Option, resolve
 from pylog.record import Record
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an output module says of its output.
+
+    name        by which it is found
+    endings     of files that hold it: (".jsonl",)
+    options     its options
+    binary      whether it is not for a terminal
+    raw         whether it needs records with their raw bytes
+    appends     whether a file of it may grow: it is complete after each flush, and what is written
+                later may follow; else it is complete when it is closed
+    needs_path  whether it needs a regular file with a path
+    columns     whether it is faster with columns than with records
+    extra       the extra of the package that it needs
+    """
+
+    name: str
+    endings: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    binary: bool = False
+    raw: bool = False
+    appends: bool = True
+    needs_path: bool = False
+    columns: bool = False
+    extra: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an output writes.
+
+    stream     a binary file object, open for writing
+    path       that of the file, where there is one
+    colour     mark actions and losses with terminal colours, where the output is for people
+    appending  whether there is something of the same output before what is written
+    """
+
+    stream: BinaryIO
+    path: str | None = None
+    colour: bool = False
+    appending: bool = False
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.stream.isatty()
 
 
 class Output(ABC):
@@ -24,71 +76,78 @@ class Output(ABC):
 
     takes_shapes    whether it has a use for `write_shaped`
     shows_payload   whether it does something with the payload of records
+    wanted          by kind, the columns that it takes from a batch of columns; None: it takes
+                    records
     """
 
     takes_shapes = False
     shows_payload = True
+    wanted: Mapping[str, Sequence[str]] | None = None
 
     @abstractmethod
-    def write(self, record: Record) -> None:
-        """Take a record; it may be kept until `flush`."""
+    def write(self, batch: Batch) -> None:
+        """Take records; they may be kept until `flush`, or `close` if it does not append."""
 
-    def write_batch(self, records: Iterable[Record]) -> None:
-        """Take records as `write` does, for some outputs much faster."""
-        for record in records:
-            self.write(record)
-
-    def write_shaped(self, shapes: Iterable[Record]) -> None:
-        """As `write_batch`, for records from a Reader that was told to `shape` them."""
-        self.write_batch(shapes)
+    def write_shaped(self, shapes: Sequence[Record]) -> None:
+        """As `write`, for records from a Reader that was told to `shape` them."""
+        self.write(Batch(shapes))
 
     @abstractmethod
     def flush(self) -> None:
-        """Write what was kept, and flush the file object."""
+        """Write what was kept, as far as the form allows, and flush the file object."""
 
     @abstractmethod
     def close(self) -> None:
         """Write what is left to write. The file object stays open."""
 
 
+@cache
+def _modules() -> dict[str, ModuleType]:
+    found = discover.collect(__name__, __path__, "NAME")
+    claims = sorted(((module.NAME, module) for module in found), key=lambda claim: claim[0])
+    return discover.claimed("output name", claims)
+
+
 def names() -> list[str]:
-    """The outputs there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The names of all outputs."""
+    return list(_modules())
 
 
-def needs_raw(name: str) -> bool:
-    """Whether the output of that name takes records with their raw bytes only."""
-    return getattr(_module(name), "RAW", False)
+def endings() -> dict[str, str]:
+    """The output of each ending of a file."""
+    return {ending: name for name in names() for ending in description(name).endings}
 
 
-def is_binary(name: str) -> bool:
-    """Whether what the output of that name writes is not for a terminal."""
-    return getattr(_module(name), "BINARY", False)
+@cache
+def description(name: str) -> Description:
+    """What the output of a name is like; ValueError for a name that does not exist."""
+    module = _module(name)
+    declared = {field.name: field.name.upper() for field in fields(Description)}
+    return Description(**{n: getattr(module, c) for n, c in declared.items() if hasattr(module, c)})
 
 
-def options(name: str) -> tuple[Option, ...]:
-    """The options of the output of that name."""
-    return getattr(_module(name), "OPTIONS", ())
+def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All options of an output, with the defaults of those that are not given.
 
-
-def output(
-    name: str,
-    stream: BinaryIO,
-    colour: bool = False,
-    given: Mapping[str, Any] | None = None,
-) -> Output:
-    """The output of a name, writing to `stream`.
-
-    colour   mark actions and losses with terminal colours, where the output is for people
-    given    its options
-    Raises ValueError for an output or option that there is not, or that makes no sense.
+    Raises ValueError for an output or option that does not exist, or that makes no sense.
     """
-    settings = resolve(name, options(name), given or {})
-    made: Output = _module(name).Output(stream, colour, **settings)
+    settings = resolve(name, description(name).options, options or {})
+    more = getattr(_module(name), "check", None)
+    if more is not None:
+        more(**settings)
+    return settings
+
+
+def open(name: str, target: Target, options: Mapping[str, Any] | None = None) -> Output:
+    """The output of a name, writing to the target; ValueError as from `check`."""
+    settings = check(name, options)
+    if target.path is None and description(name).needs_path:
+        raise ValueError(f"{name} needs a file: name one")
+    made: Output = _module(name).Output(target, **settings)
     return made
 
 
 def _module(name: str) -> ModuleType:
-    if name not in names():
+    if name not in _modules():
         raise ValueError(f"no output {name!r}; there are {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return _modules()[name]

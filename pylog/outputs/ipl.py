@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, log_of
 from pylog.formats.ipl_layouts import Layout
@@ -21,6 +22,8 @@ from pylog.notes import notes
 from pylog.options import Option
 from pylog.record import LossRecord, Record
 
+NAME = "ipl"
+ENDINGS = (".ipl",)
 RAW = BINARY = True
 OPTIONS = (
     Option("layout", str, LAYOUT, "the layout to write, before 4.0 also with :nat or :state",
@@ -35,44 +38,43 @@ OPTIONS = (
 )  # fmt: skip
 
 
+def check(*, layout: str, **settings: Any) -> None:
+    """ValueError for a layout that no system wrote, and for an action that does not exist.
+
+    Also for `af_inet6` where the layout has no room for it.
+    """
+    _encoder(layout, settings)
+
+
+def _encoder(layout: str, settings: dict[str, Any]) -> Encoder:
+    name, _, log = layout.partition(":")
+    chosen = _written(name)
+    if log and log not in chosen.devices:
+        raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.devices)}")
+    if settings.get("af_inet6") is not None and "fl_family" not in chosen.plan("ipf").places:
+        raise ValueError(
+            f"{name} has no fl_family, which --af-inet6 is for: only 5.0.5 and later have it"
+        )
+    return Encoder(chosen, **settings)
+
+
 class Output(outputs.Output):
     """Writes records that were read with raw=True as records of one layout."""
 
-    def __init__(
-        self,
-        stream: BinaryIO,
-        colour: bool = False,
-        *,
-        layout: str = LAYOUT,
-        actions: dict[str, str] | None = None,
-        group: str = "prefix",
-        tag: str = "mark",
-        body: int = BODY,
-        af_inet6: int | None = None,
-    ) -> None:
-        """Raises ValueError for a layout that no system wrote, and for an action there is not.
-
-        Also for `af_inet6` where the layout has no room for it.
-        """
-        name, _, log = layout.partition(":")
-        chosen = _written(name)
-        if log and log not in chosen.devices:
-            raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.devices)}")
-        if af_inet6 is not None and "fl_family" not in chosen.plan("ipf").places:
-            raise ValueError(
-                f"{name} has no fl_family, which --af-inet6 is for: only 5.0.5 and later have it"
-            )
-        self._stream = stream
-        self._log = log or None
-        self._pipe = _is_pipe(stream)
-        self._encoder = Encoder(
-            chosen, actions=actions, group=group, tag=tag, body=body, af_inet6=af_inet6
-        )
+    def __init__(self, target: outputs.Target, *, layout: str = LAYOUT, **settings: Any) -> None:
+        self._stream = target.stream
+        self._log = layout.partition(":")[2] or None
+        self._pipe = _is_pipe(self._stream)
+        self._encoder = _encoder(layout, settings)
         if self._pipe:
             numbered = self._encoder.layout.version.iplog == "5.0.6"
-            _limit(stream, 32768 if numbered else 8192)
+            _limit(self._stream, 32768 if numbered else 8192)
 
-    def write(self, record: Record) -> None:
+    def write(self, batch: Batch) -> None:
+        for record in batch.records():
+            self._write(record)
+
+    def _write(self, record: Record) -> None:
         log = log_of(record)
         told = self._encoder.layout.version.magic_tells_device and self._log is None
         if isinstance(record, LossRecord):

@@ -7,15 +7,15 @@ form. Damaged bytes, of which ipmon says nothing, are told to the logger "pylog"
 from __future__ import annotations
 
 from datetime import UTC, tzinfo
-from typing import BinaryIO
 
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import Printer
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.record import Record
 
+NAME = "ipmon"
 RAW = True
 OPTIONS = (
     Option("tz", str, "UTC", "time zone of the times, as Europe/Oslo, or local"),
@@ -24,29 +24,31 @@ OPTIONS = (
 )  # fmt: skip
 
 
+def check(*, tz: str, ipmon_version: str | None) -> None:
+    """ValueError for a zone or release that does not exist."""
+    zone_of(tz)
+    if ipmon_version:
+        edition(ipmon_version)
+
+
 class Output(outputs.Output):
     """Writes records that were read with raw=True as ipmon's lines."""
 
     def __init__(
-        self,
-        stream: BinaryIO,
-        colour: bool = False,
-        *,
-        tz: str = "UTC",
-        ipmon_version: str | None = None,
+        self, target: outputs.Target, *, tz: str = "UTC", ipmon_version: str | None = None
     ) -> None:
-        """Raises ValueError for a zone or release that there is not."""
-        self._stream = stream
+        self._stream = target.stream
         self._printer = Printer(
             edition=edition(ipmon_version) if ipmon_version else None,
             zone=zone_of(tz),
-            safe=stream.isatty(),
+            safe=target.is_terminal,
         )
 
-    def write(self, record: Record) -> None:
-        entry = self._printer.entry(record)
-        if entry is not None:
-            self._stream.write(entry.text())
+    def write(self, batch: Batch) -> None:
+        for record in batch.records():
+            entry = self._printer.entry(record)
+            if entry is not None:
+                self._stream.write(entry.text())
 
     def flush(self) -> None:
         self._stream.flush()

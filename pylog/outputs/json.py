@@ -5,42 +5,30 @@ At a terminal everything that is not printable is a \\u escape, which leaves the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import BinaryIO
+from collections.abc import Sequence
 
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.record import Record, escape_json, json_lines
 
-BATCH = 512
+NAME = "json"
+ENDINGS = (".jsonl",)
 
 
 class Output(outputs.Output):
-    """Writes records as JSON lines, a batch at a time."""
+    """Writes records as JSON lines."""
 
     takes_shapes = True
 
-    def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty()
-        self._records: list[Record] = []
+    def __init__(self, target: outputs.Target) -> None:
+        self._stream = target.stream
+        self._terminal = target.is_terminal
 
-    def write(self, record: Record) -> None:
-        self._records.append(record)
-        if len(self._records) >= BATCH:
-            self._write()
+    def write(self, batch: Batch) -> None:
+        self._put(json_lines(batch.records()))
 
-    def write_batch(self, records: Iterable[Record]) -> None:
-        self._write()
-        self._put(json_lines(records))
-
-    def write_shaped(self, shapes: Iterable[Record]) -> None:
-        self._write()
+    def write_shaped(self, shapes: Sequence[Record]) -> None:
         self._put(json_lines(shapes, shaped=True))
-
-    def _write(self) -> None:
-        if self._records:
-            self._put(json_lines(self._records))
-            self._records = []
 
     def _put(self, lines: bytes) -> None:
         if self._terminal:
@@ -48,7 +36,6 @@ class Output(outputs.Output):
         self._stream.write(lines)
 
     def flush(self) -> None:
-        self._write()
         self._stream.flush()
 
     def close(self) -> None:

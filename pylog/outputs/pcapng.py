@@ -21,10 +21,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 import pylog
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.formats import MAXIMUM_COUNT, Copied, Interfaces, NamesKept
 from pylog.formats.pcap_blocks import (
     Note,
@@ -43,8 +43,9 @@ from pylog.memo import Bounded
 from pylog.options import Option
 from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
 
+NAME = "pcapng"
+ENDINGS = (".pcapng",)
 RAW = BINARY = True
-"""Records must have been read with raw=True."""
 OPTIONS = (
     Option("machine", bool, True, "tell the name, system and clock of the machine that writes the"
            " file; with --scrub only if given"),
@@ -79,8 +80,8 @@ class _Interface:
 class Output(outputs.Output):
     """Writes records that have their raw bytes as packets of a capture."""
 
-    def __init__(self, stream: BinaryIO, colour: bool = False, *, machine: bool = True) -> None:
-        self._stream = stream
+    def __init__(self, target: outputs.Target, *, machine: bool = True) -> None:
+        self._stream = target.stream
         self._machine = machine
         self._interfaces: list[_Interface] = []
         self._names = NamesKept()
@@ -112,7 +113,11 @@ class Output(outputs.Output):
             order=self._order,
         )
 
-    def write(self, record: Record) -> None:
+    def write(self, batch: Batch) -> None:
+        for record in batch.records():
+            self._record(record)
+
+    def _record(self, record: Record) -> None:
         if isinstance(record, LossRecord):
             self._note(record)
             return

@@ -8,13 +8,14 @@ everything else that is not printable are escaped: prefixes and names come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 from msgspec.structs import astuple
 
 from pylog import outputs
+from pylog.batch import Batch
 from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.memo import Memo
 from pylog.record import (
@@ -26,6 +27,8 @@ from pylog.record import (
     escape,
     rfc3339,
 )
+
+NAME = "text"
 
 PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
 """Names of common IP protocols (IANA); others are shown by number."""
@@ -40,16 +43,13 @@ class Output(outputs.Output):
     takes_shapes = True
     shows_payload = False
 
-    def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
-        self._stream = stream
-        self._colour = colour
+    def __init__(self, target: outputs.Target) -> None:
+        self._stream = target.stream
+        self._colour = target.colour
 
-    def write(self, record: Record) -> None:
-        self.write_batch((record,))
-
-    def write_batch(self, records: Iterable[Record]) -> None:
+    def write(self, batch: Batch) -> None:
         colour = self._colour
-        lines = "\n".join([*[line(record, colour) for record in records], ""])
+        lines = "\n".join([*[line(record, colour) for record in batch.records()], ""])
         self._stream.write(lines.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:

@@ -20,10 +20,11 @@ from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
+from pylog.batch import Batch
 from pylog.errors import BackendError
+from pylog.outputs import Target, parquet
 from pylog.table.files import is_url, system_of, told
 from pylog.table.select import Selection
-from pylog.table.sinks import Parquet
 from pylog.table.splits import Decoded, End, Split
 
 COMPLETE = "_SUCCESS"
@@ -127,8 +128,10 @@ def write_part(split: Split, number: int, folder: str, selection: Selection, row
 
 def _write(split: Split, path: str, selection: Selection, rows: int) -> End:
     decoded = Decoded(split, selection, rows)
-    sink = Parquet(path, {selection.kind: selection.result})
-    with closing(sink):
-        for batch in decoded:
-            sink.write(selection.kind, batch)
+    columns = ",".join(selection.result.names)
+    with open(path, "wb") as stream:
+        output = parquet.Output(Target(stream), kind=selection.kind, columns=columns)
+        with closing(output):
+            for columns_of in decoded:
+                output.write(Batch.of_columns({selection.kind: columns_of}))
     return decoded.end

@@ -75,7 +75,7 @@ TEXTS: dict[str, dict[str, str]] = {
 }
 """The columns that are made on request, and of which."""
 
-_MAPPED = bytes(10) + b"\xff\xff"
+MAPPED = bytes(10) + b"\xff\xff"
 """What an IPv4 address has in front."""
 _NAMED = {"action", "hook", "reason", "indev", "outdev", "physindev", "physoutdev", "family",
           "event", "flow_type"}  # fmt: skip
@@ -120,7 +120,7 @@ def named(value: str | int) -> str:
 def address(text: str) -> bytes:
     """An address as 16 bytes."""
     packed = octets[text]
-    return packed if len(packed) == 16 else _MAPPED + packed
+    return packed if len(packed) == 16 else MAPPED + packed
 
 
 def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordBatch:

@@ -21,6 +21,7 @@ import pytest
 
 import pylog
 from pylog import LossRecord, PacketRecord, outputs
+from pylog.batch import Batch
 from pylog.ipmon.printer import Printer
 
 pytestmark = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
@@ -54,7 +55,7 @@ def test_replayed_json_is_the_live_json_byte_for_byte(
     """With losses by sequence number, two groups, a rename and a device that goes away."""
     records: list[pylog.Record] = []
     written = io.BytesIO()
-    output = outputs.output("pcapng", written)
+    output = outputs.open("pcapng", outputs.Target(written))
     with pylog.open("nflog:5,6", netns=namespace.name, raw=True, latency=True, rcvbuf=32768,
                     rcvbuf_max=32768) as reader:  # fmt: skip
 
@@ -62,7 +63,7 @@ def test_replayed_json_is_the_live_json_byte_for_byte(
             with contextlib.suppress(TimeoutError):
                 while (record := reader.read(timeout=0.3)) is not None:
                     records.append(record)
-                    output.write(record)
+                    output.write(Batch([record]))
             output.flush()
 
         send(namespace, 5)

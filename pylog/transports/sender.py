@@ -1,124 +1,79 @@
-"""Lines to syslog: to the machine's own, or to another's in the form of RFC 5424.
+"""Messages to a socket, from a queue of bounded size that a thread empties.
 
-The facility is ipmon's -L, unless a rule's `level` names one; the severity is that of the line.
+A message is sent at once, without waiting. What the receiver does not take waits in the queue, and
+as long as there is a queue a thread sends from it and makes the connection anew. When the queue is
+full, the sender waits as long as the receiver takes messages, but at most `PATIENCE_S` after the
+last one that it took (longer for what waits by itself, as a file does); then messages are dropped
+and counted. So a stalled receiver costs messages and says so; it does not stop the reading. `close`
+ends within `DRAIN_S`.
 
-A line is sent at once, without waiting. What the syslog does not take waits in a queue of bounded
-size, and as long as there is a queue a thread sends from it and makes the connection anew. When
-the queue is full, the sender waits as long as the syslog takes lines, but at most `PATIENCE_S`
-after the last one that it took (longer for what waits by itself, as a file does); then lines are
-dropped and counted. So a stalled syslog costs lines and says so; it does not stop the reading.
-`close` ends within `DRAIN_S`.
-
-A line is delivered when the receiving system has taken it. TCP tells: what the peer's system had
-not confirmed when the connection broke is sent again. Of bytes that a peer's system took and its
-program never read, nobody learns how many they were: it is reported that there were some, where a
-stream is reset, or a local syslog is gone that had not read everything when the last line was sent.
+A message is delivered when the receiving system has taken it. TCP confirms: what the peer's system
+had not confirmed when the connection broke is sent again. Of bytes that a peer's system took and
+its program never read, nobody learns how many they were: it is reported that there were some, where
+a stream is reset, or a local receiver is gone that had not read everything when the last message
+was sent.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-import select
 import socket
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 
 from pylog.errors import BackendError
 from pylog.notes import notes
-from pylog.record import escape
-
-FACILITIES = {
-    "kern": 0, "user": 1, "mail": 2, "daemon": 3, "auth": 4, "security": 4, "syslog": 5, "lpr": 6,
-    "news": 7, "uucp": 8, "cron": 9, "authpriv": 10, "ftp": 11, "ntp": 12, "audit": 13,
-    "console": 14, "local0": 16, "local1": 17, "local2": 18, "local3": 19, "local4": 20,
-    "local5": 21, "local6": 22, "local7": 23,
-}  # fmt: skip
-LEVELS = {
-    "emerg": 0, "panic": 0, "alert": 1, "crit": 2, "err": 3, "error": 3, "warning": 4, "warn": 4,
-    "notice": 5, "info": 6, "debug": 7,
-}  # fmt: skip
-SOCKETS = ("/dev/log", "/var/run/log", "/var/run/syslog")
-"""Where syslogd listens: Linux and Solaris, the BSDs, macOS."""
-
-_WHERE = re.compile(r"(udp|tcp):(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::([0-9]{1,5}))?")
+from pylog.transports.sockets import (
+    TICK_S,
+    Place,
+    has_ended,
+    reason,
+    unconfirmed_size,
+    wait_until_writable,
+)
 
 QUEUE_LINES = 10_000
 QUEUE_SIZE = 1 << 24
 """What waits at most, in lines and in bytes."""
 PATIENCE_S = 5.0
-"""How long a syslog may take nothing before lines are dropped, and before `close` gives up."""
+"""How long a receiver may take nothing before lines are dropped, and before `close` gives up."""
 FILE_PATIENCE_S = 30.0
 """How long before lines of a file are dropped: it does not overflow meanwhile, as a kernel does."""
 DRAIN_S = 30.0
-"""How long `close` takes at most, with a syslog that takes lines slowly."""
+"""How long `close` takes at most, with a receiver that takes lines slowly."""
 REPORT_S = 10.0
 """How often a growing number of undelivered lines is reported."""
 RETRY_S = (0.1, 5.0)
 """The pause before the first new connection, and the longest; it doubles from one to the other."""
 DATAGRAM = 512
 """What a datagram takes at least while it waits for its reader: SKB_TRUESIZE() of Linux is more."""
-TICK_S = 0.1
-"""How often a wait looks for what no system call tells: the end of the connection."""
 
 
-def facility_number(name: str) -> int:
-    """The number of a facility; ValueError, with those that there are."""
-    if name not in FACILITIES:
-        raise ValueError(f"no syslog facility {name!r}; there are {', '.join(FACILITIES)}")
-    return FACILITIES[name]
+class Sender:
+    """Sends lines, each as one message, to a place.
 
-
-class Syslog:
-    """A way to a syslog.
-
-    made      lines given to `send` so far
+    made      lines given to `put` so far
     dropped   those of them that were not delivered; those that still wait are not among them
     waiting   how many wait
-    doubtful  whether a syslog ended with lines unread, which count as delivered
+    doubtful  whether a receiver ended with lines unread, which count as delivered
     """
 
     def __init__(
-        self,
-        where: str = "",
-        facility: str = "local0",
-        ident: str = "ipmon",
-        live: bool = True,
+        self, place: Place, name: str, notice: Callable[[str], bytes], live: bool = True
     ) -> None:
-        """Connects. `where` is a socket's path, udp:HOST[:PORT] or tcp:HOST[:PORT]; "": /dev/log.
+        """Connects.
 
-        live   whether the lines are of what is lost when it is not read in time
+        name     what the receiver is in messages for people: "syslog at /dev/log"
+        notice   makes the message that reports to the receiver how many lines were dropped
+        live     whether the lines are of what is lost when it is not read in time
 
-        Raises ValueError for a facility or place that makes no sense, BackendError where nobody
-        listens.
+        Raises BackendError where nobody listens.
         """
-        self._facility = facility_number(facility)
-        self._ident = ident
+        self._place, self._name, self._notice = place, name, notice
         self._patience_s = PATIENCE_S if live else FILE_PATIENCE_S
-        self._host = socket.gethostname() or "-"
-        self._form: Callable[[int, str], bytes] = self._local
-        self._where = where
-        self._unix = True
-        match = _WHERE.fullmatch(where)
-        if match is not None:
-            stream = match[1] == "tcp"
-            self._unix = False
-            self._form = self._rfc6587 if stream else self._rfc5424
-            self._kind = socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
-            self._address = match[2] or match[3], int(match[4] or 514)
-            try:
-                self._address[0].encode("idna")
-            except UnicodeError as error:
-                raise ValueError(f"no host {self._address[0][:80]!r}") from error
-            if not 0 < self._address[1] < 1 << 16:
-                raise ValueError(f"no port {self._address[1]}, as in {where!r}: 1 to 65535")
-        elif re.match(r"\w+:", where):
-            raise ValueError(f"no syslog {where!r}: a path, udp:HOST[:PORT] or tcp:HOST[:PORT]")
         self.made = self.dropped = 0
         self.doubtful = False
         self._changed = threading.Condition(threading.RLock())  # guards everything below
@@ -128,9 +83,9 @@ class Syslog:
         """How much of the first message of the queue this connection has taken."""
         self._sent = _Unconfirmed()
         self._unread = 0
-        """How many lines a local syslog may not have read, when the last one was sent."""
+        """How many lines a local receiver may not have read, when the last one was sent."""
         self._noticed = 0
-        """How many of the dropped lines were reported to syslog itself."""
+        """How many of the dropped lines were reported to the receiver itself."""
         self._thread: threading.Thread | None = None
         self._closing = self._ended = False
         self._closed_s = 0.0
@@ -141,58 +96,15 @@ class Syslog:
         self._stalled = False
         """Whether it was reported that no lines are taken."""
         try:
-            self._socket: socket.socket | None = self._connected()
+            self._socket: socket.socket | None = place.connected()
         except OSError as error:
-            raise BackendError(f"no syslog at {self._named()}: {_told(error)}") from error
+            raise BackendError(f"no {name}: {reason(error)}") from error
 
     @property
     def waiting(self) -> int:
         return _lines(self._queue)
 
     # Connections
-
-    def _named(self) -> str:
-        return self._where or " or ".join(SOCKETS)
-
-    def _connected(self) -> socket.socket:
-        """A new connection, which never blocks; OSError."""
-        made = self._to_unix() if self._unix else self._to_host()
-        made.setblocking(False)
-        return made
-
-    def _to_host(self) -> socket.socket:
-        host, port = self._address
-        failure = OSError(f"no address of {host}")
-        for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=self._kind):
-            made = socket.socket(family, kind, proto)
-            made.settimeout(PATIENCE_S)
-            try:
-                made.connect(address)
-            except OSError as error:
-                failure = error
-                made.close()
-            else:
-                if kind == socket.SOCK_STREAM:
-                    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                return made
-        raise failure
-
-    def _to_unix(self) -> socket.socket:
-        paths = [self._where] if self._where else [p for p in SOCKETS if os.path.exists(p)]
-        failure: OSError = FileNotFoundError(2, os.strerror(2))
-        for path in paths:
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                made = socket.socket(socket.AF_UNIX, kind)
-                made.setblocking(False)  # a full backlog is no reason to wait
-                try:
-                    made.connect(path)
-                except OSError as error:
-                    if not isinstance(failure, BlockingIOError):
-                        failure = error
-                    made.close()
-                else:
-                    return made
-        raise failure
 
     def _disconnect(self, error: OSError | None) -> None:
         """The connection is gone, by an error or by its end; what it did not deliver is sent again.
@@ -203,7 +115,7 @@ class Syslog:
         connection, self._socket = self._socket, None
         if connection is None:
             return
-        self._problem = _told(error) if error is not None else "it closed the connection"
+        self._problem = reason(error) if error is not None else "it closed the connection"
         if connection.type == socket.SOCK_STREAM:
             again = self._sent.take(connection)
             self._queue.extendleft(reversed(again))
@@ -219,21 +131,17 @@ class Syslog:
 
     def _doubt(self, what: str) -> None:
         self.doubtful = True
-        notes.warning("syslog at %s: %s; %s", self._named(), self._problem, what)
+        notes.warning("%s: %s; %s", self._name, self._problem, what)
 
     # Sending
 
-    def send(self, line: str, level: int, facility: int | None = None) -> None:
-        """Deliver a line, or queue it; level is a severity, with a facility (times 8) if it is not
-        the usual.
+    def put(self, message: bytes) -> None:
+        """Deliver a message, or queue it.
 
-        Waits only while the queue is full, and not longer than `PATIENCE_S` after the syslog took
+        Waits only while the queue is full, and not longer than `PATIENCE_S` after the receiver took
         a line, `FILE_PATIENCE_S` if it is not live. A line for which there is no room then is
         counted in `dropped`.
         """
-        given = self._facility if facility is None else facility
-        complete = facility is None and level >> 3 in range(1, 24)
-        message = self._message(level if complete else given << 3 | level & 7, line)
         with self._changed:
             self.made += 1
             has_room = False
@@ -244,14 +152,9 @@ class Syslog:
                     self._drop(1)
             if has_room:
                 self._report_in_place()
-                self._put(message)
+                self._enqueue(message)
 
-    def _message(self, priority: int, line: str) -> bytes:
-        message = self._form(priority, escape(line))
-        # a stream needs an end of each; to a datagram it does no harm to be without
-        return message + b"\0" if self._unix else message
-
-    def _put(self, message: bytes) -> None:
+    def _enqueue(self, message: bytes) -> None:
         """Send a message, or queue it behind what waits."""
         if not self._queue:
             self._moved_s = time.monotonic()
@@ -280,12 +183,12 @@ class Syslog:
         while self._queue:
             if self._socket is None:
                 tries -= 1
-                if not self._unix or tries <= 0:
+                if not self._place.unix or tries <= 0:
                     return False
                 try:
-                    self._socket = self._connected()
+                    self._socket = self._place.connected()
                 except OSError as error:
-                    self._problem = _told(error)
+                    self._problem = reason(error)
                     return False
             try:
                 self._send_first(self._socket)
@@ -307,16 +210,16 @@ class Syslog:
         """Give the first message of the queue, or what is left of it, to the system; OSError."""
         message = self._queue[0]
         if connection.type == socket.SOCK_STREAM:
-            if not self._at and _has_ended(connection):
+            if not self._at and has_ended(connection):
                 self._disconnect(None)
                 return
             self._at += connection.send(message[self._at :])
             if self._at < len(message):
                 return
-            if not self._unix:
+            if not self._place.unix:
                 self._sent.add(message, connection)
-        elif self._unix:
-            size = _unconfirmed_size(connection)  # what is not read, on Linux
+        elif self._place.unix:
+            size = unconfirmed_size(connection)  # what is not read, on Linux
             connection.send(message.removesuffix(b"\0"))
             self._unread = min(self._unread + 1, size // DATAGRAM) + 1 if size else 0
         else:
@@ -350,7 +253,7 @@ class Syslog:
                 connection, closing = self._socket, self._closing
             if connection is not None:
                 pause_s = RETRY_S[0]
-                _wait_until_writable(connection)
+                wait_until_writable(connection)
                 continue
             with self._changed:
                 if closing:  # there is no time for long pauses
@@ -363,9 +266,9 @@ class Syslog:
     def _connect_again(self) -> None:
         """Make the connection anew, if it can be; without the lock, as it may take a while."""
         try:
-            made = self._connected()
+            made = self._place.connected()
         except OSError as error:
-            self._problem = _told(error)
+            self._problem = reason(error)
             return
         with self._changed:
             if self._closed():
@@ -385,13 +288,13 @@ class Syslog:
             notes.warning("%s so far (%s)", self._undelivered(), self._problem or "too long")
 
     def _undelivered(self) -> str:
-        return f"syslog at {self._named()}: {self.dropped} of {self.made} lines not delivered"
+        return f"{self._name}: {self.dropped} of {self.made} lines not delivered"
 
     def _report_stall(self) -> None:
         """Say once that nothing is taken, before there is a loss."""
         if not self._stalled and time.monotonic() - self._moved_s >= PATIENCE_S:
             self._stalled = True
-            notes.warning("syslog at %s takes no lines (%s): %d wait, and %d can", self._named(),
+            notes.warning("%s takes no lines (%s): %d wait, and %d can", self._name,
                          self._problem, self.waiting, QUEUE_LINES)  # fmt: skip
 
     def _report_in_place(self) -> None:
@@ -399,26 +302,7 @@ class Syslog:
         if self.dropped > self._noticed:
             lost, self._noticed = self.dropped - self._noticed, self.dropped
             text = f"{lost} lines before this one were not delivered, {self.dropped} so far"
-            self._put(_Notice(self._message(self._facility << 3 | LEVELS["warning"], text)))
-
-    # The forms of a message
-
-    def _local(self, priority: int, line: str) -> bytes:
-        """As syslog(3) writes it."""
-        when = time.strftime("%b %e %H:%M:%S", time.localtime())
-        return f"<{priority}>{when} {self._ident}[{os.getpid()}]: {line}".encode(
-            errors="backslashreplace"
-        )
-
-    def _rfc5424(self, priority: int, line: str) -> bytes:
-        when = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        head = f"<{priority}>1 {when} {self._host} {self._ident} {os.getpid()} - -"
-        return f"{head} {line}".encode(errors="backslashreplace")
-
-    def _rfc6587(self, priority: int, line: str) -> bytes:
-        """With its length before it, as a stream needs."""
-        message = self._rfc5424(priority, line)
-        return f"{len(message)} ".encode() + message
+            self._enqueue(_Notice(self._notice(text)))
 
     # The end
 
@@ -466,10 +350,9 @@ class Syslog:
         while self._socket is not None and (left := self._sent.lines(self._socket)):
             if self._closed():
                 self.doubtful = True
-                notes.warning("syslog at %s: it has not confirmed the last %d lines",
-                             self._named(), left)  # fmt: skip
+                notes.warning("%s: it has not confirmed the last %d lines", self._name, left)
                 return
-            if _has_ended(self._socket):
+            if has_ended(self._socket):
                 self._sent.take(self._socket)
                 self._drop(left)
                 return
@@ -508,7 +391,7 @@ class _Unconfirmed:
         return _lines(self._messages)
 
     def _forget_confirmed(self, connection: socket.socket) -> None:
-        left = _unconfirmed_size(connection)
+        left = unconfirmed_size(connection)
         while self._messages and self._size - len(self._messages[0]) >= left:
             self._size -= len(self._messages.popleft())
 
@@ -519,45 +402,3 @@ class _Unconfirmed:
         self._messages.clear()
         self._size = 0
         return taken
-
-
-def _unconfirmed_size(connection: socket.socket) -> int:
-    """How many bytes a peer's system has not confirmed (TCP), or its program not read (a local
-    socket), with what the system adds to them; 0 if unknown.
-    """
-    try:
-        import fcntl
-        import termios
-
-        told = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ, tcp(7), unix(7)
-    except (ImportError, OSError):
-        return 0
-    size: int = struct.unpack("i", told)[0]
-    return size
-
-
-def _has_ended(connection: socket.socket) -> bool:
-    """Whether a peer has ended its stream; OSError if that is broken. What it says is ignored."""
-    try:
-        return not connection.recv(1 << 16)
-    except BlockingIOError:
-        return False
-
-
-def _wait_until_writable(connection: socket.socket) -> None:
-    """Wait for room, but not for long: not every system tells of the end of a connection."""
-    try:
-        if hasattr(select, "poll"):
-            poller = select.poll()
-            poller.register(connection, select.POLLOUT)
-            ready = bool(poller.poll(TICK_S * 1000))
-        else:
-            ready = bool(select.select([], [connection], [], TICK_S)[1])
-    except (OSError, ValueError):  # closed meanwhile
-        ready = False
-    if ready:
-        time.sleep(0.0005)  # a BSD says so also of a full one
-
-
-def _told(error: OSError) -> str:
-    return error.strerror or str(error)

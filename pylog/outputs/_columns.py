@@ -1,0 +1,146 @@
+"""What the outputs of columns share: their options, and records gathered into columns.
+
+Columns that come are written as they are. Records, as from a live source, come a few at a time:
+they wait until there are enough of them for a batch of columns. A file has some kinds of record;
+how many of other kinds came is reported when it is closed.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pylog import outputs
+from pylog.batch import Batch
+from pylog.notes import notes
+from pylog.options import Option
+from pylog.record import Record
+
+if TYPE_CHECKING:  # which needs the extra
+    import pyarrow as pa
+
+EXTRA = "arrow"
+KINDS = ("packet", "flow", "loss")
+OPTIONS = (
+    Option("kind", KINDS, None, "which records", absent="packet; of sqlite: all, a table each"),
+    Option("columns", str, None, "which columns of the kind, as timestamp,saddr_text,dport",
+           absent="all"),
+)  # fmt: skip
+ROWS = 8192
+"""So many records are made into columns at a time."""
+
+
+def wanted(kind: str | None, columns: str | None) -> tuple[str, Sequence[str]]:
+    """A kind of record, packet unless it is given, and its columns.
+
+    Raises ValueError for a column that does not exist, BackendUnavailable without the extra.
+    """
+    from pylog.table.schemas import chosen
+
+    kind = kind or "packet"
+    return kind, chosen(kind, None if columns is None else columns.split(",")).names
+
+
+def check(*, kind: str | None, columns: str | None) -> None:
+    """As `wanted`."""
+    wanted(kind, columns)
+
+
+class ColumnsOutput(outputs.Output):
+    """Writes the columns of some kinds of record."""
+
+    wanted: Mapping[str, Sequence[str]]
+
+    def __init__(self, target: outputs.Target, wanted: Mapping[str, Sequence[str]]) -> None:
+        self._stream = target.stream
+        self.wanted = wanted
+        self._records: list[Record] = []
+        self._left_out: Counter[str] = Counter()
+
+    @abstractmethod
+    def _columns(self, kind: str, columns: pa.RecordBatch) -> None:
+        """Write columns of a kind."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Write what completes the file."""
+
+    def write(self, batch: Batch) -> None:
+        if batch.in_columns:
+            self._gathered()
+            self._all_columns(batch)
+        else:
+            self._records += batch.records()
+            if len(self._records) >= ROWS:
+                self._gathered()
+
+    def _gathered(self) -> None:
+        records, self._records = self._records, []
+        if records:
+            self._all_columns(Batch(records))
+
+    def _all_columns(self, batch: Batch) -> None:
+        counts = batch.counts()
+        self.leave_out(counts)
+        for kind, names in self.wanted.items():
+            if counts[kind]:
+                self._columns(kind, batch.columns(kind, names))
+
+    def leave_out(self, counts: Mapping[str, int]) -> None:
+        """Records that are in a source, by kind: those of kinds that the file has not are counted
+        as left out.
+        """
+        self._left_out.update({k: n for k, n in counts.items() if k not in self.wanted})
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        try:
+            self._gathered()
+        finally:
+            self._end()
+        self._stream.flush()
+        report_left_out(self._left_out, self.wanted)
+
+
+def report_left_out(counts: Mapping[str, int], kinds: Iterable[str]) -> None:
+    """Report how many records were of other kinds than those of a file."""
+    for kind in KINDS:
+        if (count := counts.get(kind, 0)) and kind not in kinds:
+            records = "record" if count == 1 else "records"
+            notes.warning("%d %s %s left out: --kind %s writes those", count, kind, records, kind)
+
+
+class Positioned:
+    """A binary stream as pyarrow writes to one: a pipe does not know its position, this does."""
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._at = 0
+
+    def write(self, data: Any) -> int:
+        size = len(data)
+        self._stream.write(data)
+        self._at += size
+        return size
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing: the stream stays open."""
+
+
+def sink(stream: BinaryIO) -> pa.NativeFile:
+    """A stream for pyarrow's writers."""
+    import pyarrow as pa
+
+    return pa.PythonFile(Positioned(stream), mode="w")

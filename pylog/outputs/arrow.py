@@ -1,0 +1,45 @@
+"""An Arrow IPC file of one kind of record.
+
+A dictionary of such a file holds for all of it: texts that repeat are written as plain text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pylog import outputs
+from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, check, sink, wanted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["EXTRA", "OPTIONS", "check"]
+
+NAME = "arrow"
+ENDINGS = (".arrow",)
+BINARY = COLUMNS = True
+APPENDS = False
+
+
+class Output(ColumnsOutput):
+    """Writes the records of a kind as record batches."""
+
+    def __init__(
+        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None
+    ) -> None:
+        import pyarrow as pa
+
+        from pylog.table.schemas import chosen
+
+        kind, names = wanted(kind, columns)
+        super().__init__(target, {kind: names})
+        schema = chosen(kind, names)
+        plain = [pa.string() if pa.types.is_dictionary(f.type) else f.type for f in schema]
+        self._schema = pa.schema(list(zip(names, plain, strict=True)))
+        self._writer = pa.ipc.new_file(sink(target.stream), self._schema)
+
+    def _columns(self, kind: str, columns: pa.RecordBatch) -> None:
+        self._writer.write_batch(columns.cast(self._schema))
+
+    def _end(self) -> None:
+        self._writer.close()

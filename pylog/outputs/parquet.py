@@ -1,0 +1,78 @@
+"""A Parquet file of one kind of record, compressed with snappy, which takes little time.
+
+Row groups are written as they become full, the index of them when the file is closed: until then
+no reader opens it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pylog import outputs
+from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, check, sink, wanted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["EXTRA", "OPTIONS", "check"]
+
+NAME = "parquet"
+ENDINGS = (".parquet",)
+BINARY = COLUMNS = True
+APPENDS = False
+
+ROW_GROUP = 1 << 16
+"""How many rows a row group has, at least, but for the last one."""
+
+RISING = ("offset", "timestamp", "observed", "seq")
+"""Columns that mostly rise a little from row to row."""
+
+MANIFOLD = (*RISING, "saddr", "daddr", "sport", "fragment", "vlan", "length", "payload", "packets",
+            "bytes")  # fmt: skip
+"""Columns whose values mostly do not come again: to gather them in a dictionary is of no use."""
+
+SOUGHT = ("rule", "protocol", "saddr", "daddr", "sport", "dport")
+"""What is sought, but for times: readers skip row groups that cannot have it."""
+
+
+class Output(ColumnsOutput):
+    """Writes the records of a kind as row groups."""
+
+    def __init__(
+        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None
+    ) -> None:
+        import pyarrow.parquet as pq
+
+        from pylog.table.schemas import chosen
+
+        kind, names = wanted(kind, columns)
+        super().__init__(target, {kind: names})
+        self._schema = chosen(kind, names)
+        self._writer = pq.ParquetWriter(
+            sink(target.stream), self._schema, compression="snappy",
+            use_dictionary=[name for name in names if name not in MANIFOLD],
+            column_encoding={n: "DELTA_BINARY_PACKED" for n in RISING if n in names},
+            write_statistics=[n for n in (*RISING, *SOUGHT) if n in names],
+        )  # fmt: skip
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = 0
+
+    def _columns(self, kind: str, columns: pa.RecordBatch) -> None:
+        self._batches.append(columns)
+        self._rows += columns.num_rows
+        if self._rows >= ROW_GROUP:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        import pyarrow as pa
+
+        batches, self._batches, self._rows = self._batches, [], 0
+        if batches:
+            table = pa.Table.from_batches(batches, self._schema)
+            self._writer.write_table(table, table.num_rows)
+
+    def _end(self) -> None:
+        try:
+            self._write_group()
+        finally:
+            self._writer.close()

@@ -1,0 +1,124 @@
+"""An SQLite database with a table for each kind of record.
+
+Times are RFC 3339 text in UTC, addresses text, packets blobs; lists and structures are JSON. All
+records are one transaction without a journal: the database is of use when it is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pylog import outputs
+from pylog.outputs._columns import EXTRA, KINDS, OPTIONS, ColumnsOutput, wanted
+from pylog.record import json_ready, rfc3339
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["EXTRA", "OPTIONS"]
+
+NAME = "sqlite"
+ENDINGS = (".sqlite",)
+BINARY = COLUMNS = NEEDS_PATH = True
+APPENDS = False
+
+
+def check(*, kind: str | None, columns: str | None) -> None:
+    """ValueError for columns of no kind, or that do not exist."""
+    if columns and kind is None:
+        raise ValueError("--columns is for one kind of record: name it with --kind")
+    wanted(kind, columns)
+
+
+class Output(ColumnsOutput):
+    """Writes records into tables."""
+
+    def __init__(
+        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None
+    ) -> None:
+        from pylog.table.schemas import chosen
+
+        kinds = KINDS if kind is None else (kind,)
+        tables = {k: wanted(k, columns)[1] if columns else _readable(k) for k in kinds}
+        super().__init__(target, tables)
+        assert target.path is not None
+        with _system_errors():
+            self._database = sqlite3.connect(target.path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = OFF")
+            self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute("BEGIN")
+            for name, names in tables.items():
+                fields = ", ".join(f'"{f.name}" {_affinity(f.type)}' for f in chosen(name, names))
+                self._database.execute(f'CREATE TABLE "{name}" ({fields})')
+
+    def _columns(self, kind: str, columns: pa.RecordBatch) -> None:
+        cells = [_cells(columns.column(i)) for i in range(columns.num_columns)]
+        places = ", ".join("?" * len(cells))
+        rows = zip(*cells, strict=True)
+        with _system_errors():
+            self._database.executemany(f'INSERT INTO "{kind}" VALUES ({places})', rows)
+
+    def _end(self) -> None:
+        try:
+            with _system_errors():
+                if self._database.in_transaction:  # else it failed before, and that was reported
+                    self._database.execute("COMMIT")
+        finally:
+            self._database.close()
+
+
+def _readable(kind: str) -> list[str]:
+    """The columns of a kind, with addresses as text."""
+    from pylog.table.schemas import TEXTS, schema
+
+    texts = {of: name for name, of in TEXTS[kind].items()}
+    return [texts.get(name, name) for name in schema(kind).names]
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    """SQLite's errors (a full disk...) as those of other files are: OSError."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from error
+
+
+def _affinity(kind: pa.DataType) -> str:
+    """The type of an SQLite column."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return "INTEGER"
+    return "BLOB" if pa.types.is_binary(kind) else "TEXT"
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    """The values of a column as SQLite takes them."""
+    import pyarrow as pa
+
+    from pylog.table.schemas import TIME
+
+    if column.type == TIME:
+        return _each(column.cast(pa.int64()), rfc3339)
+    if pa.types.is_nested(column.type):
+        return _each(column, lambda value: msgspec.json.encode(json_ready(_plain(value))).decode())
+    if pa.types.is_uint64(column.type):
+        return _each(column, lambda value: value if value < 1 << 63 else str(value))
+    found: list[Any] = column.to_pylist()
+    return found
+
+
+def _each(column: pa.Array, convert: Callable[[Any], Any]) -> list[Any]:
+    return [None if value is None else convert(value) for value in column.to_pylist()]
+
+
+def _plain(value: Any) -> Any:
+    """A map, which comes as pairs, as a mapping."""
+    pairs = isinstance(value, list) and value and isinstance(value[0], tuple)
+    return dict(value) if pairs else value

@@ -1,0 +1,123 @@
+"""Columns back to records: the inverse of table.schemas.batch, exact for every field but `raw`.
+
+What a column cannot hold is in `extra` as text (see table.schemas) and goes back to its field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from pylog.formats.packet import addresses
+from pylog.record import FlowRecord, Fragment, LossRecord, PacketRecord, Record, Vlan
+from pylog.table.schemas import ADDRESS, MAPPED, MAX_NS, TEXTS, TIME, named, reading
+
+_KINDS: dict[str, Callable[..., Record]] = {
+    "packet": PacketRecord, "flow": FlowRecord, "loss": LossRecord,
+}  # fmt: skip
+_EPOCH = datetime(1970, 1, 1)
+
+
+def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
+    """The records of columns; ValueError if `source` or `layout` is not among them.
+
+    A field whose column is not there is None.
+    """
+    names = batch.schema.names
+    if "source" not in names or "layout" not in names:
+        raise ValueError(f"records need the columns source and layout; there are {names}")
+    families = batch.column("family").to_pylist() if "family" in names else None
+    fields: dict[str, list[Any]] = {}
+    for name in names:
+        if name == "extra":
+            continue
+        if name not in TEXTS[kind] or TEXTS[kind][name] not in names:
+            fields[reading(kind, name)[0]] = _values(kind, name, batch.column(name), families)
+    if "extra" in names:
+        _put_back(kind, fields, _each(batch.column("extra"), _extra))
+    make = _KINDS[kind]
+    rows = zip(*fields.values(), strict=True)
+    return [make(**dict(zip(fields, row, strict=True))) for row in rows]
+
+
+def _values(kind: str, name: str, column: pa.Array, families: list[Any] | None) -> list[Any]:
+    """The values of a column as the field has them."""
+    if column.type == TIME:
+        return _each(column.cast(pa.int64()))
+    if column.type == ADDRESS:
+        found = column.to_pylist()
+        return list(map(_address, found, families or [None] * len(found)))
+    if name == "fragment":
+        return _each(column, lambda value: Fragment(**value))
+    if name == "vlan":
+        return _each(column, lambda value: tuple(Vlan(**tag) for tag in value))
+    if pa.types.is_map(column.type):
+        return _each(column, dict)
+    return _each(column, unnamed if reading(kind, name)[1] is named else None)
+
+
+def _each(column: pa.Array, convert: Callable[[Any], Any] | None = None) -> list[Any]:
+    found: list[Any] = column.to_pylist()
+    return [v if v is None or convert is None else convert(v) for v in found]
+
+
+def unnamed(text: str) -> str | int:
+    """The inverse of schemas.named."""
+    if not text.startswith("#"):
+        return text
+    return text[1:] if text.startswith("##") else int(text[1:])
+
+
+def _address(packed: bytes | None, family: str | None) -> str | None:
+    if packed is None:
+        return None
+    mapped = packed.startswith(MAPPED) and family != "ipv6"
+    return addresses[packed[12:] if mapped else packed]
+
+
+def _extra(text: str) -> dict[str, Any]:
+    """The mapping of `extra`, in which the packet that an ICMP error quotes may be a fragment."""
+    extra: dict[str, Any] = msgspec.json.decode(text)
+    inner = extra.get("inner")
+    if isinstance(inner, dict) and isinstance(inner.get("fragment"), dict):
+        inner["fragment"] = msgspec.convert(inner["fragment"], Fragment)
+    return extra
+
+
+def _put_back(kind: str, fields: dict[str, list[Any]], extras: list[Any]) -> None:
+    """Put into `fields` the extras, and what only they could hold into its own field."""
+    for row, extra in enumerate(extras):
+        if extra is None:
+            continue
+        moved = False
+        for name in ("timestamp", "observed"):
+            times = fields.get(f"{name}_ns")
+            if times is not None and times[row] is None and name in extra:
+                time_ns = _unheld(extra[name])
+                if time_ns is not None:
+                    times[row] = time_ns
+                    del extra[name]
+                    moved = True
+        if kind == "loss" and "count" in extra:
+            fields["count"][row] = int(extra["count"])
+        if moved and not extra:
+            extras[row] = None
+    if kind != "loss":
+        fields["extra"] = extras
+
+
+def _unheld(text: Any) -> int | None:
+    """A time that no column can hold, of its RFC 3339 text; None for anything else."""
+    if not isinstance(text, str) or not text.endswith("Z"):
+        return None
+    second, _, part = text[:-1].partition(".")
+    try:
+        elapsed = (datetime.fromisoformat(second) - _EPOCH) // timedelta(seconds=1)
+        time_ns = elapsed * 1_000_000_000 + int(part.ljust(9, "0"))
+    except ValueError:
+        return None
+    return None if -MAX_NS <= time_ns <= MAX_NS else time_ns
