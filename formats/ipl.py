@@ -26,7 +26,7 @@ from pylog.formats.ipl_records import flows, packets
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.formats.scrub import Scrubber
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, Row
 
 LINKTYPES = (116,)
 """LINKTYPE_IPFILTER: whole records, with the layout's name in the interface description."""
@@ -282,22 +282,24 @@ class Stream(BaseStream):
         device = self.device_of(data, message)
         if device != "ipf":
             return self._flows[device](data, message, raw)
-        found: list[Record] = []
-        self._packets(data, (message,), raw, found, None)
-        return found[0]
+        found: list[Record | Row] = []
+        self._packets(data, (message,), raw, found, None, False)
+        record = found[0]
+        assert isinstance(record, PacketRecord)
+        return record
 
     def records(
         self,
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
         if self._packet_magic is None:
             super().records(data, messages, raw, found, numbers)
         else:
-            self._packets(data, messages, raw, found, numbers)
+            self._packets(data, messages, raw, found, numbers, self.rows)
 
 
 # Another layout
@@ -502,10 +504,10 @@ def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
         return message, "", len(message)
 
 
-def described(layout: str, queue: str) -> str:
+def described(layout: str, log: str) -> str:
     """The layout's name as a capture file has to say it, with the log if records do not tell."""
     told = ipl_layouts.named(layout).version.magic_tells_device
-    return layout if told or queue == "ipf" else f"{layout}:{queue}"
+    return layout if told or log == "ipf" else f"{layout}:{log}"
 
 
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
@@ -663,7 +665,7 @@ def _plausible(record: _Logged) -> bool:
             and record.direction is not None
             and (record.group or "0").isprintable()
         )
-    extra = record.extra or {}
+    extra: dict[str, Any] = record.extra or {}
     return (
         isinstance(record.event, str)
         and "nl_v" not in extra

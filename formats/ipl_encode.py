@@ -32,7 +32,7 @@ from pylog.formats.ipl_fields import NONE32, Fields, Impossible
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
 LAYOUT = "ipl-5.1.2-lp64le"
 """What is written unless another layout is asked for: the newest, of the most common machine."""
@@ -445,7 +445,7 @@ class Encoder:
 
 def log_of(record: Record) -> str:
     """The log of IPFilter that a record of any source belongs to: ipf, nat or state."""
-    return (queue_of(record) if record.source == "ipl" else "") or "ipf"
+    return (record.log if record.source == "ipl" else "") or "ipf"
 
 
 _DIRECTIONS = {"in": 0, "forward": 0, "out": 1}

@@ -90,7 +90,7 @@ from pylog.formats.pcap_interfaces import (
     read_interface,
 )
 from pylog.formats.plan import BYTEORDER
-from pylog.record import Record
+from pylog.record import Record, Row
 
 LINKTYPES = ()
 
@@ -730,7 +730,7 @@ class Stream(BaseStream):
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
         for _, alike in groupby(messages, _decoder):
@@ -745,7 +745,8 @@ class Stream(BaseStream):
         """The stream of the message's own format, set up to decode it."""
         inner, names = origin.stream, origin.names
         inner.base, inner.live = self.base, self.live
-        inner.shaped, inner.whole, inner.lenient = self.shaped, self.whole, self.lenient
+        inner.rows, inner.wants_payload = self.rows, self.wants_payload
+        inner.lenient = self.lenient
         inner.interface_name = (lambda index: names.get(index, index)) if names else int
         return inner
 

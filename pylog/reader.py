@@ -43,7 +43,7 @@ from pylog.formats import (
 )
 from pylog.losses import Losses
 from pylog.notes import notes
-from pylog.record import LossRecord, Record, json_shape, queue_of
+from pylog.record import LossRecord, Record, Row, row_of
 
 OnError = Literal["resync", "strict"]
 """What to do about damage: tell it and go on, or stop."""
@@ -258,7 +258,7 @@ class Reader(Records):
         self._unplaced = backend.live or self.replayed
         self._strict = on_error == "strict"
         self._raw = raw
-        self._shaped, self._whole = False, True
+        self._gives_rows, self._wants_payload = False, True
         self._losses = Losses(backend.logs, backend.numbered)
         self._peek_s = PATIENCE_S
         self._error: DecodeError | None = None
@@ -269,7 +269,7 @@ class Reader(Records):
         self._items: list[Item] = []
         self._first = 0  # the items before are dealt with
         self._looked_at = 0  # and those before this one looked at ahead
-        self._made: list[Record] = []  # of the items from `_first` on, decoded at once, accounted
+        self._made: list[Record] = []  # or rows, of the items from `_first` on, decoded, accounted
         self._given = 0  # for; and so many of them were given
         self._lot = self._ahead = LOT  # the latter is less where errors or gaps come often
         self._received = self._size = 0  # before those
@@ -335,7 +335,7 @@ class Reader(Records):
     def _set_up(self, stream: Stream) -> None:
         """Let the stream give records as this reader is to give them."""
         stream.live = self._unplaced
-        stream.shaped, stream.whole = self._shaped, self._whole
+        stream.rows, stream.wants_payload = self._gives_rows, self._wants_payload
         stream.interface_name = self.backend.interface_name
         stream.changes = self._layout is None and not self.backend.live
 
@@ -368,16 +368,17 @@ class Reader(Records):
             return True
         return self.backend.wait(timeout_s)
 
-    def shape(self, payload: bool = True) -> None:
-        """From now on give records as record.json_shape makes them, for Output.write_shaped only.
+    def rows(self, payload: bool = True) -> Rows:
+        """What gives the records as rows from now on, made directly, which is much faster than
+        record.row_of for each. No record may have been read yet, and none can be read later.
 
-        payload   whether that has a use for their payload
-        That is faster than to make them so later. None may have been read yet.
+        payload   whether the rows are to have their payload
         """
-        self._shaped, self._whole = True, payload
+        self._gives_rows, self._wants_payload = True, payload
         if self.detection is not UNDECIDED:
             for stream in (self._stream, *self._others):
-                stream.shaped, stream.whole = True, payload
+                stream.rows, stream.wants_payload = True, payload
+        return Rows(self)
 
     @property
     def dropped(self) -> int | None:
@@ -678,9 +679,10 @@ class Reader(Records):
         return None if loss is None else self._said(loss)
 
     def _said(self, loss: LossRecord) -> LossRecord:
-        """The loss in the shape in which records are given."""
-        shape: LossRecord = json_shape(loss) if self._shaped else loss
-        return shape
+        """The loss, or its row if this reader gives rows."""
+        given: Any = row_of(loss) if self._gives_rows else loss
+        said: LossRecord = given
+        return said
 
     def _note(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, word of a loss or of interfaces."""
@@ -730,27 +732,27 @@ class Reader(Records):
 
         message   the first of it
         """
+        made: list[Any] = self._made
         numbers, met = self._losses.numbers(), None
         if numbers is not None:
             ahead = self._messages(min(self._lot, self._ahead))
             try:
-                self._stream.records(self._data, ahead, self._raw, self._made, numbers)
+                self._stream.records(self._data, ahead, self._raw, made, numbers)
             except DecodeError as error:  # reported when its turn has come
                 met = error
             # where errors or gaps come often, a large lot would be gathered for nothing
-            made = len(self._made)
-            if met is not None or made < len(ahead):
-                self._ahead = max(1 if met is not None else 8, 2 * made)
+            if met is not None or len(made) < len(ahead):
+                self._ahead = max(1 if met is not None else 8, 2 * len(made))
             else:
                 self._ahead = min(LOT, 2 * self._ahead)
             self._losses.follow(numbers)
-            if self._made:
+            if made:
                 return None
         flaw = None
         try:
             if met is not None:
                 raise met
-            record = self._stream.record(self._data, message, self._raw)
+            record = self._stream.decode(self._data, message, self._raw)
         except DecodeError as error:
             other = self._decode_otherwise(message)
             if other is None:
@@ -766,7 +768,7 @@ class Reader(Records):
             return self._said(loss)
         if flaw is not None:
             self._flawed(flaw)
-        self._made.append(record)
+        made.append(self._stream.given(record))
         return None
 
     def _lost_before(self, record: Record, message: Message) -> LossRecord | None:
@@ -774,7 +776,7 @@ class Reader(Records):
         interface = interface_of(message)
         if interface is None:
             return self._losses.before(record)
-        log = queue_of(record)
+        log = record.log or ""
 
         def continues(seq: int) -> bool:
             return self._comes_soon(interface, log, seq, message.end)
@@ -847,7 +849,7 @@ class Reader(Records):
             other.base, other.used, other.final = stream.base, stream.used, stream.final
             other.observed_ns = stream.observed_ns
             try:
-                record = other.record(self._data, message, self._raw)
+                record = other.decode(self._data, message, self._raw)
             except DecodeError:
                 continue
             other.damage, other.other = stream.damage, stream.other
@@ -863,7 +865,7 @@ class Reader(Records):
             return None
         self._stream.lenient = True
         try:
-            return self._stream.record(self._data, message, self._raw)
+            return self._stream.decode(self._data, message, self._raw)
         except DecodeError:
             return None
         finally:
@@ -914,3 +916,15 @@ class Reader(Records):
             return self._data[start : start + size]
         found: bytes = origin.stream.raw(self._data, Message(start, start + size, origin))
         return found
+
+
+class Rows:
+    """The records of a Reader as rows, for outputs that write them so."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def read_batch(self, timeout: float | None = None, limit: int = LOT) -> list[Row]:
+        """As Reader.read_batch."""
+        rows: list[Any] = self._reader.read_batch(timeout, limit)
+        return rows

@@ -11,7 +11,7 @@ from pylog.formats import Message, Stream, modules
 from pylog.formats.nfulnl import LINKTYPE_NETLINK
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.scrub import Scrubber
-from pylog.record import LossRecord, PacketRecord, Record, queue_of
+from pylog.record import LossRecord, PacketRecord, Record
 
 
 class Scrubbing:
@@ -29,7 +29,7 @@ class Scrubbing:
         if isinstance(record, LossRecord):
             return msgspec.structs.replace(record, raw=None)
         module = self._formats[record.source]
-        layout = module.described(record.layout, queue_of(record))
+        layout = module.described(record.layout, record.log)
         if record.raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be scrubbed: read with raw=True"

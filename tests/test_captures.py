@@ -23,7 +23,6 @@ import pylog
 from pylog import LossRecord, PacketRecord, outputs
 from pylog.ahead import REACH
 from pylog.formats import ipl, nfulnl, pcap_blocks
-from pylog.record import queue_of
 
 START = 1_700_000_000 * 10**9
 CAPTURES = samples.FIXTURES / "capture"
@@ -82,9 +81,9 @@ def logs(dump: Path) -> list[Log]:
                 continue
             module = MODULES[record.source]
             packet, order, _ = module.capture(record.raw, record.layout)
-            description = module.described(record.layout, queue_of(record))
+            description = module.described(record.layout, record.log)
             log = Log(module.LINKTYPES[0], description, order or "<", [])
-            found.setdefault((record.layout, queue_of(record)), log).packets.append(packet)
+            found.setdefault((record.layout, record.log), log).packets.append(packet)
     return list(found.values())
 
 

@@ -840,7 +840,7 @@ def test_what_is_known_of_a_packet_is_told_as_the_filter_would() -> None:
 
 def test_events_are_numbered_from_1_with_a_gap_for_what_was_lost() -> None:
     encoder = Encoder(NEWEST)
-    lost = LossRecord("nflog", "nfulnl-le", count=5, queue="5")
+    lost = LossRecord("nflog", "nfulnl-le", count=5, log="5")
     numbers = [
         decoded(encoder.encode(record), NEWEST, "ipf").seq if not isinstance(record, LossRecord)
         else encoder.encode(record)
@@ -855,7 +855,7 @@ def test_each_log_has_its_own_numbers() -> None:
     numbers: dict[str, list[int | None]] = {"ipf": [], "nat": [], "state": []}
     plain = ipl_packet(seq=None, count=3)
     entry, mapped = state(seq=None), nat(seq=None)
-    for record in (plain, entry, plain, mapped, LossRecord("ipl", "x", count=4, queue="nat"),
+    for record in (plain, entry, plain, mapped, LossRecord("ipl", "x", count=4, log="nat"),
                    mapped, entry):  # fmt: skip
         data = encoder.encode(record)
         if not isinstance(record, LossRecord):
@@ -865,15 +865,15 @@ def test_each_log_has_its_own_numbers() -> None:
 
 
 def test_a_loss_that_leaves_no_gap_is_counted() -> None:
-    unknown = LossRecord("nflog", "nfulnl-le", count=None, queue="5")
-    known = LossRecord("nflog", "nfulnl-le", count=3, queue="5")
+    unknown = LossRecord("nflog", "nfulnl-le", count=None, log="5")
+    known = LossRecord("nflog", "nfulnl-le", count=3, log="5")
     encoder = Encoder(NEWEST)
     assert encoder.encode(unknown) == encoder.encode(known) == b""
     assert encoder.lost == {"losses": 1}
     for layout in ("ipl-4.1-lp64le", "ipl-2.x-lp64le"):
-        for queue in ("ipf", "nat", "state", None):
+        for log in ("ipf", "nat", "state", None):
             old = Encoder(layout)
-            assert old.encode(LossRecord("ipl", NEWEST, count=3, queue=queue)) == b""
+            assert old.encode(LossRecord("ipl", NEWEST, count=3, log=log)) == b""
             assert old.lost == {"losses": 1}
 
 

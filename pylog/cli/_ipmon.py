@@ -142,7 +142,7 @@ class _LogReader(Reader):
             record = super().read(left)
             if record is None or log_of(record) in self.logs:
                 return record
-            if isinstance(record, LossRecord) and record.queue is None:
+            if isinstance(record, LossRecord) and record.log is None:
                 return record
 
 

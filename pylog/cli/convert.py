@@ -37,6 +37,7 @@ from pylog.cli._sources import (
 from pylog.cli.read import progress
 from pylog.errors import BackendError
 from pylog.reader import Reader
+from pylog.record import KINDS
 
 if TYPE_CHECKING:  # these need the extra
     from pylog.table.select import Selection
@@ -46,7 +47,6 @@ HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"
 
 TABLES = (".parquet", ".arrow", ".sqlite")
 OUTPUTS = {".jsonl": "json", ".csv": "csv", ".pcapng": "pcapng", ".ipl": "ipl"}
-KINDS = ("packet", "flow", "loss")
 LOT = 4096
 """After so many records the progress bar is moved."""
 
@@ -157,7 +157,7 @@ def _to_table(arguments: argparse.Namespace, ending: str, path: str) -> int:
     if ending == ".sqlite":
         if columns and arguments.kind is None:
             raise ValueError("--columns is for one kind of record: name it with --kind")
-        kinds = KINDS if arguments.kind is None else (arguments.kind,)
+        kinds = tuple(KINDS) if arguments.kind is None else (arguments.kind,)
         selections = {kind: Selection(kind, columns or _readable(kind)) for kind in kinds}
     else:
         kind = arguments.kind or "packet"

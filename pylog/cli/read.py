@@ -16,7 +16,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -39,7 +39,7 @@ from pylog.cli._sources import (
 )
 from pylog.errors import BackendError
 from pylog.reader import LOT, Reader, Records
-from pylog.record import Record, escape
+from pylog.record import Record, Row, escape
 from pylog.scrub import Scrubbing
 
 HELP = "write the records of logs as text, JSON, CSV, pcapng, IPFilter's log or ipmon's text"
@@ -229,33 +229,50 @@ class Copy(contextlib.ExitStack):
         progress: Any,
     ) -> None:
         live = not all(reader.backend.regular for reader in records.readers())
-        write: Callable[[Iterable[Record]], None] = output.write_batch
         unchanged = not self._scrubbing and self._naming is None
-        if output.takes_shapes and type(records) is Reader and unchanged:
-            records.shape(output.shows_payload)
-            write = output.write_shaped
+        rows = None
+        if output.takes_rows and type(records) is Reader and unchanged:
+            rows = records.rows(output.shows_payload)
         while self.left is None or self.left > 0:
             if not records.ready:
                 progress()
+            timeout, limit = LOOK_S if live else None, min(self.left or LOT, LOT)
             try:
-                batch = records.read_batch(LOOK_S if live else None, min(self.left or LOT, LOT))
+                if rows is not None:
+                    written = self._write_rows(rows.read_batch(timeout, limit), output, file)
+                else:
+                    written = self._write(records.read_batch(timeout, limit), output, file)
             except TimeoutError:
                 if _reader_is_gone(stream):
                     raise BrokenPipeError from None
                 continue
-            if not batch:
+            if not written:
                 return
-            if self._naming is not None:
-                batch = [self._naming(record) for record in batch]
-            if self._scrubbing is not None:
-                batch = [self._scrubbing.record(record) for record in batch]
+            self.written += written
+            if self.left is not None:
+                self.left -= written
+
+    def _write(self, batch: list[Record], output: outputs.Output, file: Written) -> int:
+        """Write records; how many they are."""
+        if self._naming is not None:
+            batch = [self._naming(record) for record in batch]
+        if self._scrubbing is not None:
+            batch = [self._scrubbing.record(record) for record in batch]
+        if batch:
             with file.told():
-                write(batch)
+                output.write_batch(batch)
                 output.flush()
                 file.more(len(batch))
-            self.written += len(batch)
-            if self.left is not None:
-                self.left -= len(batch)
+        return len(batch)
+
+    def _write_rows(self, batch: list[Row], output: outputs.Output, file: Written) -> int:
+        """Write rows; how many they are."""
+        if batch:
+            with file.told():
+                output.write_rows(batch)
+                output.flush()
+                file.more(len(batch))
+        return len(batch)
 
 
 def _reader_is_gone(stream: BinaryIO) -> bool:

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 from pylog.ipmon.names import PROTOCOLS
 from pylog.ipmon.syslog import FACILITIES, LEVELS
-from pylog.record import PacketRecord, Record, queue_of
+from pylog.record import PacketRecord, Record
 
 RESULTS = ("pass", "block", "nomatch", "log")
 TYPES = ("ipf", "nat", "state")
@@ -328,7 +328,7 @@ def _result(value: str) -> _Fits:
 
 def _type(value: str) -> _Fits:
     _one_of(value, TYPES)
-    return lambda record: queue_of(record) == value
+    return lambda record: record.log == value
 
 
 def _protocol(value: str) -> _Fits:

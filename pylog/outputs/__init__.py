@@ -16,17 +16,17 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from pylog.options import Option, resolve
-from pylog.record import Record
+from pylog.record import Record, Row
 
 
 class Output(ABC):
     """What every output can do.
 
-    takes_shapes    whether it has a use for `write_shaped`
+    takes_rows      whether it has `write_rows`
     shows_payload   whether it does something with the payload of records
     """
 
-    takes_shapes = False
+    takes_rows = False
     shows_payload = True
 
     @abstractmethod
@@ -38,9 +38,9 @@ class Output(ABC):
         for record in records:
             self.write(record)
 
-    def write_shaped(self, shapes: Iterable[Record]) -> None:
-        """As `write_batch`, for records from a Reader that was told to `shape` them."""
-        self.write_batch(shapes)
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        """As `write_batch`, for records that a Reader gives as rows."""
+        raise TypeError(f"{type(self).__module__} takes records, no rows")
 
     @abstractmethod
     def flush(self) -> None:

@@ -1,6 +1,6 @@
 """CSV with a header line and the same columns for every record, as RFC 4180 has it.
 
-Columns are the names of the JSON, of all three kinds of record. Where the JSON has an object or a
+Columns are the names of the JSON, of all kinds of record. Where the JSON has an object or a
 list, the column has its JSON text, but for `vlan` (the ids, joined by a space) and `fragment`
 (id:offset, with a + when more fragments follow).
 
@@ -23,27 +23,32 @@ from msgspec.structs import astuple
 
 from pylog import outputs
 from pylog.options import Option
-from pylog.record import JSON_NAMES, Fragment, Record, escape, escape_json, json_shape
+from pylog.record import (
+    KINDS,
+    Fragment,
+    Record,
+    Row,
+    columns_of,
+    escape,
+    escape_json,
+    json_name,
+    kind_of,
+    row_of,
+)
 
 OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
 )  # fmt: skip
 
-COLUMNS = (
-    "kind", "source", "layout", "offset", "timestamp", "observed", "seq", "count", "action",
-    "short", "direction", "hook", "rule", "group", "prefix", "reason", "indev", "outdev",
-    "physindev", "physoutdev", "mark", "uid", "gid", "hwaddr", "hwtype", "hwheader", "vlan",
-    "family", "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags", "icmp_type",
-    "icmp_code", "fragment", "length", "caplen", "cut", "event", "flow_type", "nat_saddr",
-    "nat_daddr", "nat_sport", "nat_dport", "packets", "bytes", "size", "queue", "extra", "payload",
-)  # fmt: skip
+COLUMNS = ("kind", *columns_of(*KINDS.values()))
 """The header. A new column comes at the end, whatever it means."""
 
-_FIELDS = {name: field for field, name in JSON_NAMES.items()}
-_ODD = [COLUMNS.index(n) for n in ("short", "vlan", "fragment", "packets", "bytes", "extra")]
+_TYPES = columns_of(*KINDS.values())
+_ODD = [i for i, name in enumerate(COLUMNS)
+        if _TYPES.get(name) in ("bool", "vlan", "fragment", "counters", "json")]  # fmt: skip
 """The columns whose values are no text or number."""
-_JSON = {COLUMNS.index(n) for n in ("packets", "bytes", "extra")}
+_JSON = {i for i, name in enumerate(COLUMNS) if _TYPES.get(name) in ("counters", "json")}
 _FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 """What makes a cell a formula; the last four are full-width forms of the first."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -52,18 +57,17 @@ ROWS = 256
 
 
 @cache
-def _values(kind: type[Record]) -> Callable[[Any], tuple[Any, ...]]:
-    """What takes the columns after the first out of a record's shape."""
-    there = kind.__struct_fields__
-    fields = [_FIELDS.get(name, name) for name in COLUMNS[1:]]
-    pick = itemgetter(*(there.index(f) if f in there else len(there) for f in fields))
-    return lambda shape: pick((*astuple(shape), None))
+def _values(kind: type[Row]) -> Callable[[Any], tuple[Any, ...]]:
+    """What takes the columns after the first out of a row."""
+    there = {json_name(field): at for at, field in enumerate(kind.__struct_fields__)}
+    pick = itemgetter(*(there.get(name, len(there)) for name in COLUMNS[1:]))
+    return lambda row: pick((*astuple(row), None))
 
 
 class Output(outputs.Output):
     """Writes records as CSV."""
 
-    takes_shapes = True
+    takes_rows = True
 
     def __init__(self, stream: BinaryIO, colour: bool = False, *, csv_safe: bool = False) -> None:
         self._stream = stream
@@ -71,14 +75,14 @@ class Output(outputs.Output):
         self._rows: list[list[Any]] = [list(COLUMNS)]
 
     def write(self, record: Record) -> None:
-        self.write_shaped((json_shape(record),))
+        self.write_rows((row_of(record),))
 
-    def write_shaped(self, shapes: Iterable[Record]) -> None:
-        for shape in shapes:
-            self._write_row(shape)
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._write_row(row)
 
-    def _write_row(self, shape: Record) -> None:
-        row = [shape.__struct_config__.tag, *_values(type(shape))(shape)]
+    def _write_row(self, record: Row) -> None:
+        row = [kind_of(record), *_values(type(record))(record)]
         for i in _ODD:
             if row[i] is not None:
                 row[i] = _cell(row[i])

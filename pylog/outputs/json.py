@@ -1,4 +1,4 @@
-"""JSON lines: one object a record, in the shape that README.md documents.
+"""JSON lines: one object a record, with the names that README.md documents.
 
 At a terminal everything that is not printable is a \\u escape, which leaves the JSON the same.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 from pylog import outputs
-from pylog.record import Record, escape_json, json_lines
+from pylog.record import Record, Row, escape_json, json_lines, row_lines
 
 BATCH = 512
 
@@ -17,7 +17,7 @@ BATCH = 512
 class Output(outputs.Output):
     """Writes records as JSON lines, a batch at a time."""
 
-    takes_shapes = True
+    takes_rows = True
 
     def __init__(self, stream: BinaryIO, colour: bool = False) -> None:
         self._stream = stream
@@ -33,14 +33,14 @@ class Output(outputs.Output):
         self._write()
         self._put(json_lines(records))
 
-    def write_shaped(self, shapes: Iterable[Record]) -> None:
+    def write_rows(self, rows: Iterable[Row]) -> None:
         self._write()
-        self._put(json_lines(shapes, shaped=True))
+        self._put(row_lines(rows))
 
     def _write(self) -> None:
         if self._records:
-            self._put(json_lines(self._records))
-            self._records = []
+            records, self._records = self._records, []
+            self.write_batch(records)
 
     def _put(self, lines: bytes) -> None:
         if self._terminal:

@@ -31,7 +31,7 @@ from pylog.formats import (
 )
 from pylog.formats.columns import Columns, Numbers, Rows
 from pylog.reader import OnError, Reader, interface_of
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
+from pylog.record import LossRecord, PacketRecord, Record, kind_of
 from pylog.table.arrays import batch_of
 from pylog.table.schemas import batch
 from pylog.table.select import Selection
@@ -44,8 +44,6 @@ MIN_WINDOW, MAX_WINDOW = 1 << 20, 1 << 24
 
 STRETCH = 1 << 16
 """How many bytes are read in the reader's own way before the faster one is tried again."""
-
-KINDS: dict[type[Record], str] = {PacketRecord: "packet", FlowRecord: "flow", LossRecord: "loss"}
 
 Lot = dict[str, Any]
 """Records that follow each other, by kind: a list of them, or a batch."""
@@ -212,9 +210,11 @@ class Bulk(Reader):
         count = len(rows.starts)
         self.received += count
         packets = [i for i, record in enumerate(odd) if type(record) is PacketRecord]
-        lot["flow"] = [record for record in odd if type(record) is FlowRecord]
-        self.counts["flow"] += len(lot["flow"])
-        self.counts["packet"] += count - len(lot["flow"])
+        for record in odd:
+            if type(record) is not PacketRecord:
+                lot.setdefault(kind_of(record), []).append(record)
+                self.counts[kind_of(record)] += 1
+        self.counts["packet"] += count - len(odd) + len(packets)
         self.counts["loss"] += len(lot["loss"])
         if "packet" not in wanted:
             return
@@ -248,7 +248,7 @@ class Bulk(Reader):
         for i, record in records.items():
             if record.seq is not None:
                 seq[i], following[i] = record.seq, record.seq + (record.count or 1)
-                name = interface_of(rows.message(i)), queue_of(record)
+                name = interface_of(rows.message(i)), record.log or ""
                 log[i] = names.setdefault(name, len(names))
         following &= 0xFFFFFFFF
         asked: list[tuple[int, tuple[int | None, str], int | None]] = []
@@ -261,16 +261,16 @@ class Bulk(Reader):
                 asked += [(int(of_it[i + 1]), name, int(following[of_it[i]])) for i in gaps]
                 last.append((name, int(following[of_it[-1]])))
         lost: list[LossRecord] = []
-        for i, (interface, queue), before in sorted(asked, key=itemgetter(0)):
+        for i, (interface, name_of_log), before in sorted(asked, key=itemgetter(0)):
             if before is not None:
-                self._losses.passed(queue, before, interface)
+                self._losses.passed(name_of_log, before, interface)
             message = rows.message(i)
             self._stream.used = message.end  # where looking ahead begins
             record = records.get(i) or self._stream.decode(self._window, message)
             while (loss := self._lost_before(record, message)) is not None:
                 lost.append(loss)
-        for (interface, queue), after in last:
-            self._losses.passed(queue, after, interface)
+        for (interface, name_of_log), after in last:
+            self._losses.passed(name_of_log, after, interface)
         self._stream.used = 0
         return lost
 
@@ -318,7 +318,7 @@ class Bulk(Reader):
             item = items[self._next]
             record = self._decode(item) if type(item) is Message else self._note(item)
             if record is not None:
-                kind = KINDS[type(record)]
+                kind = kind_of(record)
                 self.counts[kind] += 1
                 lot.setdefault(kind, []).append(record)
         self._changed = later is None and self._follow()

@@ -32,8 +32,8 @@ from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
 from pylog.losses import Losses
 from pylog.reader import OnError
-from pylog.record import Record
-from pylog.table.bulk import KINDS, ROWS, Bulk, offset_of
+from pylog.record import Record, kind_of
+from pylog.table.bulk import ROWS, Bulk, offset_of
 from pylog.table.files import Paths, files, is_url, opened, size
 from pylog.table.select import Selection
 
@@ -287,7 +287,7 @@ class SplitReader(Bulk):
             yield self._counted(loss)
 
     def _counted(self, record: Record) -> Record:
-        self.counts[KINDS[type(record)]] += 1
+        self.counts[kind_of(record)] += 1
         return record
 
     def ended(self) -> End:
