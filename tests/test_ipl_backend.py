@@ -41,7 +41,7 @@ def records_of(path: Path, layout: str = LAYOUT, log: str = "ipf") -> list[bytes
     """The raw records of a dump that are of the log."""
     data, stream = path.read_bytes(), ipl.stream(f"{layout}:{log}")
     found = [item for item in stream.split(data, True) if isinstance(item, Message)]
-    return [data[m.start : m.end] for m in found if stream.device_of(data, m) == log]
+    return [data[m.start : m.end] for m in found if stream.message_log(data, m) == log]
 
 
 def shape(record: pylog.Record) -> Any:

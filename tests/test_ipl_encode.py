@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import pylog
 from pylog import FlowRecord, Fragment, LossRecord, PacketRecord, Record
 from pylog.formats import Message, ipl, ipl_layouts, ipl_names
-from pylog.formats.ipl_encode import Encoder, log_of
+from pylog.formats.ipl_encode import Encoder, ipfilter_log
 from pylog.formats.ipl_layouts import Layout
 from pylog.record import MAX_SECONDS
 
@@ -49,7 +49,7 @@ def flows(path: Path | str, **wanted: Any) -> list[FlowRecord]:
 
 @cache
 def stream_of(layout: Layout, log: str) -> ipl.Stream:
-    return ipl.Stream(layout, "ipf" if layout.version.magic_tells_device else log)
+    return ipl.Stream(layout, "ipf" if layout.version.magic_tells_log else log)
 
 
 def decoded(data: bytes, layout: Layout | str, log: str) -> Logged:
@@ -69,7 +69,7 @@ def again(record: Record, layout: Layout | str, **options: Any) -> tuple[Logged,
     encoder = Encoder(layout, **options)
     data = encoder.encode(record)
     assert data and not encoder.refused, encoder.refused
-    return decoded(data, layout, log_of(record)), dict(encoder.lost)
+    return decoded(data, layout, ipfilter_log(record)), dict(encoder.lost)
 
 
 def packet_again(
@@ -129,7 +129,7 @@ def test_a_record_made_anew_from_its_fields_reads_the_same(dump: Path) -> None:
         assert record.raw is not None
         data = encoder.encode(msgspec.structs.replace(record, raw=None))
         assert len(data) == len(record.raw)
-        found = decoded(data, record.layout, log_of(record))
+        found = decoded(data, record.layout, ipfilter_log(record))
         for name in record.__struct_fields__:
             if name not in ("offset", "observed_ns", "raw"):
                 assert getattr(found, name) == getattr(record, name), (record.offset, name)
@@ -141,7 +141,7 @@ def test_what_is_made_anew_has_zeros_where_no_kernel_writes(dump: Path) -> None:
     encoder = Encoder(logged(dump)[0].layout)
     for record in logged(dump):
         data = encoder.encode(msgspec.structs.replace(record, raw=None))
-        fields = parsed(data, record.layout, log_of(record))
+        fields = parsed(data, record.layout, ipfilter_log(record))
         assert fields.get("ipl_next", 0) == 0
         assert not any(any(v) for k, v in fields.items() if k.startswith("_") and k != "_io")
 
@@ -215,7 +215,7 @@ def names_of(layout: Layout, log: str) -> tuple[str, ...]:
 
 def check(before: Logged, after: Logged, lost: dict[str, int], target: Layout) -> None:
     """Hold a record against what it was in another layout."""
-    log = log_of(before)
+    log = ipfilter_log(before)
     names = names_of(target, log)
     old, new = facts(before), facts(after)
     gone = {name for what in lost for name in CHANGES.get(what, (what.split()[-1],))}
@@ -261,7 +261,7 @@ def sample_records() -> tuple[Logged, ...]:
 def in_layout(record: Logged, layout: Layout) -> Logged | None:
     """A record as that layout has it, if it can."""
     data = Encoder(layout).encode(msgspec.structs.replace(record, raw=None))
-    return decoded(data, layout, log_of(record)) if data else None
+    return decoded(data, layout, ipfilter_log(record)) if data else None
 
 
 @pytest.mark.parametrize("source", LAYOUTS, ids=lambda layout: layout.name)
@@ -273,7 +273,7 @@ def test_a_record_of_a_layout_can_be_written_in_every_other(source: Layout) -> N
             encoder = Encoder(target)
             data = encoder.encode(record)
             if data:
-                after = decoded(data, target, log_of(record))
+                after = decoded(data, target, ipfilter_log(record))
                 check(record, after, dict(encoder.lost), target)
                 if not encoder.lost and source.version == target.version:
                     same = {"layout": record.layout, "raw": None, "extra": None}
@@ -283,7 +283,7 @@ def test_a_record_of_a_layout_can_be_written_in_every_other(source: Layout) -> N
             else:
                 assert target.version.name == "2.x" and isinstance(record, FlowRecord)
                 assert list(encoder.refused) == [
-                    f"{log_of(record)} records, which 2.x does not log"
+                    f"{ipfilter_log(record)} records, which 2.x does not log"
                 ]
 
 
@@ -305,7 +305,7 @@ def test_real_records_say_the_same_in_every_version(name: str, target: Layout) -
         encoder = Encoder(target)
         data = encoder.encode(record)
         if data:
-            check(record, decoded(data, target, log_of(record)), dict(encoder.lost), target)
+            check(record, decoded(data, target, ipfilter_log(record)), dict(encoder.lost), target)
             written += 1
         else:
             assert list(encoder.refused) != [""] and encoder.refused.total() == 1
@@ -859,7 +859,7 @@ def test_each_log_has_its_own_numbers() -> None:
                    mapped, entry):  # fmt: skip
         data = encoder.encode(record)
         if not isinstance(record, LossRecord):
-            log = log_of(record)
+            log = ipfilter_log(record)
             numbers[log].append(decoded(data, NEWEST, log).seq)
     assert numbers == {"ipf": [1, 4], "nat": [1, 6], "state": [1, 2]}
 
@@ -1191,7 +1191,7 @@ def check_any(encoder: Encoder, record: Logged) -> None:
         assert encoder.refused.total() == 1
         return
     assert not encoder.refused
-    found = decoded(data, encoder.layout, log_of(record))
+    found = decoded(data, encoder.layout, ipfilter_log(record))
     assert type(found) is type(record) and found.raw == data
     if isinstance(found, PacketRecord) and isinstance(record, PacketRecord):
         assert record.payload is not None and found.payload is not None
@@ -1230,4 +1230,4 @@ def test_records_of_several_sources_are_one_log(layout: str) -> None:
     with pylog.open(io.BytesIO(b"".join(written)), layout=layout, raw=True) as reader:
         found = [record for record in reader if not isinstance(record, LossRecord)]
     assert [record.raw for record in found] == written
-    assert {log_of(record) for record in found} == {"ipf", "nat", "state"}
+    assert {ipfilter_log(record) for record in found} == {"ipf", "nat", "state"}

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from pylog import outputs
 from pylog.formats import ipl_layouts
-from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, log_of
+from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, ipfilter_log
 from pylog.formats.ipl_layouts import Layout
 from pylog.notes import notes
 from pylog.options import Option
@@ -56,8 +56,8 @@ class Output(outputs.Output):
         """
         name, _, log = layout.partition(":")
         chosen = _written(name)
-        if log and log not in chosen.devices:
-            raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.devices)}")
+        if log and log not in chosen.logs:
+            raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.logs)}")
         if af_inet6 is not None and "fl_family" not in chosen.plan("ipf").places:
             raise ValueError(
                 f"{name} has no fl_family, which --af-inet6 is for: only 5.0.5 and later have it"
@@ -73,8 +73,8 @@ class Output(outputs.Output):
             _limit(stream, 32768 if numbered else 8192)
 
     def write(self, record: Record) -> None:
-        log = log_of(record)
-        told = self._encoder.layout.version.magic_tells_device and self._log is None
+        log = ipfilter_log(record)
+        told = self._encoder.layout.version.magic_tells_log and self._log is None
         if isinstance(record, LossRecord):
             if record.count is None:
                 notes.warning("%s", record.told())
