@@ -91,18 +91,20 @@ def line(record: Record | Row, colour: bool = False) -> str:
     time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
     # isinstance would ask ABCMeta, which takes longer than the rest of the line's beginning
     if type(record) is PacketRow or type(record) is PacketRecord:
+        told = astuple(record)
         of_source = _nflog if record.source == "nflog" else _others
-        first, way, rule = of_source[_alike_of(astuple(record))]
-        usual = (record.family == "ipv4" and record.saddr and record.fragment is None
-                 and record.cut is None and record.length)  # fmt: skip
-        if usual and record.protocol == 6 and record.tcp_flags is not None:
-            text = (f"{time} {first}{way} tcp {record.saddr}:{record.sport} -> {record.daddr}:"
-                    f"{record.dport} {record.tcp_flags} len {record.length}{rule}")  # fmt: skip
-        elif (usual and record.protocol == 1 and record.icmp_code is not None
-              and "inner" not in (record.extra or ())):  # fmt: skip
-            text = (f"{time} {first}{way} icmp {record.saddr} -> {record.daddr} type"
-                    f" {record.icmp_type} code {record.icmp_code} len {record.length}"
-                    f"{rule}")  # fmt: skip
+        first, way, rule = of_source[_alike_of(told)]
+        (
+            family, protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
+            length, cut, extra,
+        ) = _packet_of(told)  # fmt: skip
+        usual = family == "ipv4" and saddr and fragment is None and cut is None and length
+        if usual and protocol == 6 and flags is not None:
+            text = (f"{time} {first}{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags}"
+                    f" len {length}{rule}")  # fmt: skip
+        elif usual and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
+            text = (f"{time} {first}{way} icmp {saddr} -> {daddr} type {icmp_type} code {icmp_code}"
+                    f" len {length}{rule}")  # fmt: skip
         else:
             words = "".join([f" {word}" for word in _layers(record)])
             text = f"{time} {first}{way}{words}{rule}"
@@ -154,6 +156,13 @@ _ALIKE = (
 )  # fmt: skip
 """What the words before and after the packet are made of."""
 _alike_of = itemgetter(*places_of(PacketRecord, _ALIKE))
+_packet_of = itemgetter(
+    *places_of(
+        PacketRecord,
+        ("family", "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags", "icmp_type",
+         "icmp_code", "fragment", "length", "cut", "extra"),
+    )
+)  # fmt: skip
 
 
 def _alike(source: str, told: tuple[Any, ...]) -> tuple[str, str, str]:
