@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.record import LossRecord, PacketRecord, Record, json_shape, queue_of
+from pylog.record import LossRecord, PacketRecord, Record, Row, row_of
 
 if TYPE_CHECKING:
     from pylog.formats.netlink_stream import NetlinkStream
@@ -200,10 +200,10 @@ class Numbers(dict[str, int]):
         """Whether the record is what is to come next: then another is to come after it."""
         if record.seq is None:
             return self.unnumbered
-        queue = queue_of(record)
-        if self.get(queue) != record.seq:
+        log = record.log or ""
+        if self.get(log) != record.seq:
             return False
-        self[queue] = (record.seq + (record.count or 1)) & 0xFFFFFFFF
+        self[log] = (record.seq + (record.count or 1)) & 0xFFFFFFFF
         return True
 
 
@@ -278,10 +278,10 @@ class Stream(ABC):
         """Packets of a capture whose head says that they are of no format that pylog reads."""
         self.live = False
         """Whether records are to have no offset: the bytes are of now, not of a file."""
-        self.shaped = False
-        """Whether `records` gives records as record.json_shape makes them."""
-        self.whole = True
-        """Whether those are to have a payload; some may have it all the same."""
+        self.rows = False
+        """Whether `records` gives rows in place of records."""
+        self.wants_payload = True
+        """Whether rows are to have a payload; a few may have it all the same."""
         self.observed_ns: int | None = None
         """When the data in hand was received; captured messages have an `origin` that tells."""
         self.interface_name: Callable[[int], str | int] = int
@@ -357,18 +357,19 @@ class Stream(ABC):
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
-        """As `decode`, for messages one after the other: their records are added to `found`.
+        """As `decode`, for messages one after the other: their records are added to `found`, or
+        their rows.
 
         numbers   what is to come next; ends before a record that is not it. None: all may come
         """
         for message in messages:
-            record = self.record(data, message, raw)
+            record = self.decode(data, message, raw)
             if numbers is not None and not numbers.pass_on(record):
                 return
-            found.append(record)
+            found.append(self.given(record))
 
     def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
         """The first of the messages, those of which no record has to be made to copy them.
@@ -377,13 +378,9 @@ class Stream(ABC):
         """
         return None
 
-    def record(self, data: bytes, message: Message, raw: bool) -> Record:
-        """As `decode`, for `records`."""
-        record = self.decode(data, message, raw)
-        if self.shaped:
-            shape: Record = json_shape(record)
-            return shape
-        return record
+    def given(self, record: Record) -> Record | Row:
+        """The record, or its row if `records` gives rows."""
+        return row_of(record) if self.rows else record
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take the messages from `pos` on that are whole and need no second look; where they end.

@@ -11,15 +11,24 @@ Sources: the tcpdump.org link type list; pcap-linktype(7).
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pylog.errors import DecodeError
 from pylog.formats import Guess, Message
 from pylog.formats import Stream as BaseStream
 from pylog.formats.ip_header import stated_length
-from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, fields, seeming
+from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, put_headers, seeming
 from pylog.formats.scrub import Scrubber
 from pylog.record import PacketRecord, Record
+from pylog.record.places import (
+    AT_EXTRA,
+    AT_LAYOUT,
+    AT_OBSERVED,
+    AT_OFFSET,
+    AT_PAYLOAD,
+    AT_RAW,
+    AT_SOURCE,
+    no_values,
+)
 
 NAME = "ip"
 LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6 = 101, 228, 229
@@ -72,26 +81,23 @@ class Stream(BaseStream):
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         start, end, origin = message.start, message.end, message.origin
-        payload, extra = data[start:end], dict[str, Any]()
+        payload, values = data[start:end], no_values()
+        values[AT_SOURCE], values[AT_LAYOUT] = self.source, self.layout
+        if not self.live:
+            values[AT_OFFSET] = self.base + start
+        values[AT_OBSERVED] = self.observed_ns if origin is None else origin.observed_ns
+        values[AT_PAYLOAD] = payload or None
+        if raw:
+            values[AT_RAW] = payload
         linktype = LINKTYPE_RAW if origin is None else origin.linktype
         ethertype = _ETHERTYPES.get(linktype) or seeming(payload)
-        found = fields(payload, 0, len(payload), ethertype, extra)
-        extra = found[-1]
+        put_headers(values, payload, 0, len(payload), ethertype)
         if not ethertype:
-            version = payload[0] >> 4 if payload else 0
-            extra["bad_header"] = f"version {version}"
-        if "bad_header" in extra:
-            self.flawed(start, "IP header", extra["bad_header"], "that of version 4 or 6")
-        return PacketRecord(
-            self.source, self.layout, None if self.live else self.base + start,
-            observed_ns=self.observed_ns if origin is None else origin.observed_ns,
-            **dict(zip(_FIELDS, found[:-1], strict=True)), extra=extra or None,
-            payload=payload or None, raw=payload if raw else None,
-        )  # fmt: skip
-
-
-_names = PacketRecord.__struct_fields__
-_FIELDS = _names[_names.index("family") : _names.index("extra")]
+            values[AT_EXTRA] = {"bad_header": f"version {payload[0] >> 4 if payload else 0}"}
+        record = PacketRecord(*values)
+        if record.extra and "bad_header" in record.extra:
+            self.flawed(start, "IP header", record.extra["bad_header"], "that of version 4 or 6")
+        return record
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
@@ -114,7 +120,7 @@ def _length(packet: bytes) -> int:
         return 0
 
 
-def described(layout: str, queue: str) -> str:
+def described(layout: str, log: str) -> str:
     """The layout's name as a capture file has to say it."""
     return layout
 

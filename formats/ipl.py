@@ -28,7 +28,7 @@ from pylog.formats.ipl_records import flows, packets
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.formats.scrub import Scrubber
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, Row
 
 NAME = "ipl"
 LINKTYPES: tuple[int, ...] = (116,)
@@ -52,12 +52,12 @@ FIRST_LOOK = 1 << 14
 class _Log:
     """What is needed to find the records of one log of a layout."""
 
-    def __init__(self, layout: Layout, device: str) -> None:
-        self.plan = layout.plan(device)
+    def __init__(self, layout: Layout, log: str) -> None:
+        self.plan = layout.plan(log)
         self.size = self.plan.size
-        self.magic = layout.magic(device)
+        self.magic = layout.magic(log)
         self.dsize = self.plan.reader(("ipl_dsize",))
-        self.usual = self._usual(layout) if self.magic and device == "ipf" else None
+        self.usual = self._usual(layout) if self.magic and log == "ipf" else None
 
     def _usual(self, layout: Layout) -> tuple[Unpack, int]:
         """A reader of magic, ipl_dsize and the two lengths that make it up; and the magic."""
@@ -70,25 +70,25 @@ class _Log:
 
 @cache
 def _logs(layout: Layout) -> dict[str, _Log]:
-    return {device: _Log(layout, device) for device in layout.devices}
+    return {log: _Log(layout, log) for log in layout.logs}
 
 
-def _needle(layout: Layout, device: str) -> tuple[re.Pattern[bytes], int, int]:
+def _needle(layout: Layout, log: str) -> tuple[re.Pattern[bytes], int, int]:
     """What to look for when a record is to be found again: pattern, where in a record, and size.
 
     The magic; without one, the first byte of an IPv4 packet, or the only ipl_dsize there can be.
     What stands in fields of small numbers must be small, so few places of any bytes are found.
     """
-    log = _logs(layout)[device]
-    order, places = layout.abi.order, log.plan.places
-    if log.magic:
+    kind = _logs(layout)[log]
+    order, places = layout.abi.order, kind.plan.places
+    if kind.magic:
         needle = b"LPI" if order == "<" else b"IPL"
-        at, dsize = log.magic.index(needle), places["ipl_dsize"]
+        at, dsize = kind.magic.index(needle), places["ipl_dsize"]
         after = dsize.offset - at - len(needle)
         pattern = re.escape(needle) + _after(after, _small(dsize.size, MAX_RECORD, order))
         return re.compile(pattern, re.S), at, dsize.offset + dsize.size - at
-    if device == "ipf":
-        before = bytearray(b"." * log.size)
+    if log == "ipf":
+        before = bytearray(b"." * kind.size)
         fields = {"fl_hlen": rb"[\x14-\x3c]"}
         for name, most in (("ipl_usec", 999_999), ("ipl_dsize", MAX_RECORD)):
             if name in places:
@@ -98,9 +98,9 @@ def _needle(layout: Layout, device: str) -> tuple[re.Pattern[bytes], int, int]:
             pattern += _any(places[name].offset - at) + fields[name]
             at = places[name].offset + places[name].size
         pattern = rb"[\x45-\x4f](?<=%b%b.)" % (pattern, _any(len(before) - at))
-        return re.compile(pattern, re.S), log.size, 1
+        return re.compile(pattern, re.S), kind.size, 1
     leaf = places["ipl_dsize"]
-    number = log.size.to_bytes(leaf.size, BYTEORDER[order])
+    number = kind.size.to_bytes(leaf.size, BYTEORDER[order])
     return re.compile(re.escape(number)), leaf.offset, leaf.size
 
 
@@ -120,31 +120,31 @@ def _small(size: int, most: int, order: str) -> bytes:
 
 
 class Stream(BaseStream):
-    """Records of one layout, from any of the three devices where the magic tells them apart.
+    """Records of one layout, from any of the three logs where the magic tells them apart.
 
-    device   for the versions before 4.0, whose magic does not tell: ipf, nat or state
+    log   for the versions before 4.0, whose magic does not tell: ipf, nat or state
     """
 
     source = "ipl"
 
-    def __init__(self, layout: Layout, device: str = "ipf") -> None:
+    def __init__(self, layout: Layout, log: str = "ipf") -> None:
         super().__init__()
-        if device not in layout.devices:
-            raise ValueError(f"{layout.name} has no {device} log")
+        if log not in layout.logs:
+            raise ValueError(f"{layout.name} has no {log} log")
         self.layout_value = layout
         self.layout = layout.name
-        self.device = device
+        self.log = log
         version, self._logs = layout.version, _logs(layout)
-        self.needle, self.needle_at, self.needle_size = _needle(layout, device)
-        told = version.magic_tells_device
-        self._devices = layout.devices if told else (device,)
-        self._by_magic = {self._logs[d].magic: d for d in self._devices}
-        self._magic_size = len(self._logs[device].magic)
+        self.needle, self.needle_at, self.needle_size = _needle(layout, log)
+        told = version.magic_tells_log
+        self._own_logs = layout.logs if told else (log,)
+        self._by_magic = {self._logs[d].magic: d for d in self._own_logs}
+        self._magic_size = len(self._logs[log].magic)
         ipf = self._logs["ipf"]
-        self._packet_magic = ipf.magic if "ipf" in self._devices else None
+        self._packet_magic = ipf.magic if "ipf" in self._own_logs else None
         self._frame = ipf.plan.reader(("ipl_dsize", "fl_hlen", "fl_plen"))
         self._usual = None if self._packet_magic is None else ipf.usual
-        plans = {device: log.plan for device, log in self._logs.items()}
+        plans = {log: kind.plan for log, kind in self._logs.items()}
         self._packets = packets(self, layout, ipf.plan, ipf.magic)
         self._flows = flows(self, layout, plans)
         self._packet_size = ipf.size
@@ -153,8 +153,8 @@ class Stream(BaseStream):
 
     @property
     def name(self) -> str:
-        told = self.layout_value.version.magic_tells_device or self.device == "ipf"
-        return self.layout if told else f"{self.layout}:{self.device}"
+        told = self.layout_value.version.magic_tells_log or self.log == "ipf"
+        return self.layout if told else f"{self.layout}:{self.log}"
 
     @property
     def magics(self) -> list[bytes]:
@@ -166,7 +166,7 @@ class Stream(BaseStream):
         """The log that each of the magics is of."""
         return list(self._by_magic.values())
 
-    def device_of(self, data: bytes, message: Message) -> str:
+    def message_log(self, data: bytes, message: Message) -> str:
         """Which log a record is of: ipf, nat or state."""
         start = message.start
         return self._by_magic[data[start : start + self._magic_size]]
@@ -175,19 +175,19 @@ class Stream(BaseStream):
         magic = data[pos : pos + self._magic_size]
         if magic == self._packet_magic:
             return self._measure_packet(data, pos)
-        device = self._by_magic.get(magic)
-        if device is None:
+        log = self._by_magic.get(magic)
+        if log is None:
             if pos + self._magic_size > len(data):
                 return pos + self._magic_size
             expected = " or ".join(repr(m) for m in self._by_magic)
             raise self.error(pos, "ipl_magic", repr(magic), expected)
-        plans = self._logs[device]
+        plans = self._logs[log]
         size = plans.size
         if pos + size > len(data):
             return pos + size
         (dsize,) = plans.dsize(data, pos)
         if dsize != size:
-            raise self.error(pos, "ipl_dsize", dsize, f"{size} for a {device} record")
+            raise self.error(pos, "ipl_dsize", dsize, f"{size} for a {log} record")
         return pos + size
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
@@ -285,25 +285,27 @@ class Stream(BaseStream):
         return stated_length(data, at, "little" if self._swapped else "big")
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
-        device = self.device_of(data, message)
-        if device != "ipf":
-            return self._flows[device](data, message, raw)
-        found: list[Record] = []
-        self._packets(data, (message,), raw, found, None)
-        return found[0]
+        log = self.message_log(data, message)
+        if log != "ipf":
+            return self._flows[log](data, message, raw)
+        found: list[Record | Row] = []
+        self._packets(data, (message,), raw, found, None, False)
+        record = found[0]
+        assert isinstance(record, PacketRecord)
+        return record
 
     def records(
         self,
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
         if self._packet_magic is None:
             super().records(data, messages, raw, found, numbers)
         else:
-            self._packets(data, messages, raw, found, numbers)
+            self._packets(data, messages, raw, found, numbers, self.rows)
 
 
 # Another layout
@@ -321,10 +323,10 @@ class _Frame:
     places   of the magic and ipl_dsize of each log, and of the packet log's lengths
     """
 
-    def __init__(self, layout: Layout, device: str) -> None:
+    def __init__(self, layout: Layout, log: str) -> None:
         self.layouts: list[tuple[Layout, str]] = []
-        self.stream = Stream(layout, device)
-        dsize = layout.plan(device).places["ipl_dsize"]
+        self.stream = Stream(layout, log)
+        dsize = layout.plan(log).places["ipl_dsize"]
         self._dsize, self._head = slice(dsize.offset, dsize.offset + dsize.size), dsize.offset + 8
         self._order = BYTEORDER[layout.abi.order]
         self._sizes = {
@@ -340,14 +342,14 @@ class _Frame:
         self._magic_size = len(self._magics[0])
 
     @staticmethod
-    def key(layout: Layout, device: str) -> tuple[Any, ...]:
+    def key(layout: Layout, log: str) -> tuple[Any, ...]:
         """What layouts have to agree in."""
-        told = layout.version.magic_tells_device
+        told = layout.version.magic_tells_log
         found: list[Any] = [layout.abi.order, layout.host_order_ip]
-        for log in layout.devices if told else (device,):
-            plan = layout.plan(log)
+        for one in layout.logs if told else (log,):
+            plan = layout.plan(one)
             names = ("ipl_dsize", "fl_hlen", "fl_plen")
-            found += [log, layout.magic(log), plan.size]
+            found += [one, layout.magic(one), plan.size]
             found += [(plan.places[n].offset, plan.places[n].size)
                       for n in names if n in plan.places]  # fmt: skip
         return tuple(found)
@@ -396,10 +398,10 @@ def _frames() -> list[_Frame]:
     found: dict[tuple[Any, ...], _Frame] = {}
     for layout in ipl_layouts.layouts():
         if layout.version.has_magic:
-            told = layout.version.magic_tells_device
-            for device in ("ipf",) if told else layout.devices:
-                frame = found.setdefault(_Frame.key(layout, device), _Frame(layout, device))
-                frame.layouts.append((layout, device))
+            told = layout.version.magic_tells_log
+            for log in ("ipf",) if told else layout.logs:
+                frame = found.setdefault(_Frame.key(layout, log), _Frame(layout, log))
+                frame.layouts.append((layout, log))
     return list(found.values())
 
 
@@ -408,9 +410,9 @@ def _jumps() -> dict[tuple[bytes, int, int, int], list[_Frame]]:
     """The frames by the letters of the magic and their place, and by that of ipl_dsize."""
     found: dict[tuple[bytes, int, int, int], list[_Frame]] = {}
     for frame in _frames():
-        layout, device = frame.stream.layout_value, frame.stream.device
+        layout, log = frame.stream.layout_value, frame.stream.log
         letters = b"LPI" if layout.abi.order == "<" else b"IPL"
-        at, dsize = layout.magic(device).index(letters), layout.plan(device).places["ipl_dsize"]
+        at, dsize = layout.magic(log).index(letters), layout.plan(log).places["ipl_dsize"]
         key = letters, at, dsize.offset, dsize.offset + dsize.size
         found.setdefault(key, []).append(frame)
     return found
@@ -422,7 +424,7 @@ def resumes() -> list[Needle]:
     within = 0
     for frame in _frames():
         layout = frame.stream.layout_value
-        order, dsize = layout.abi.order, layout.plan(frame.stream.device).places["ipl_dsize"]
+        order, dsize = layout.abi.order, layout.plan(frame.stream.log).places["ipl_dsize"]
         letters = b"LPI" if order == "<" else b"IPL"
         for magic in frame.stream.magics:
             at = magic.index(letters)
@@ -463,14 +465,14 @@ def resume(data: bytes, pos: int, final: bool, before: BaseStream) -> list[BaseS
             return None
         if end > pos:
             records = data[pos:end]
-            tried = [_Trial(layout, device, records, True) for layout, device in frame.layouts]
+            tried = [_Trial(layout, log, records, True) for layout, log in frame.layouts]
             trials += [t for t in tried if t.explained * 2 > len(records)]
     if not trials:
         return []
     rank = max(trial.rank for trial in trials)
     abi = before.layout_value.abi if isinstance(before, Stream) else None
     top = sorted((t for t in trials if t.rank == rank), key=lambda t: t.layout.abi != abi)
-    return [Stream(t.layout, t.device) for t in top if _same_records(top[0], t)]
+    return [Stream(t.layout, t.log) for t in top if _same_records(top[0], t)]
 
 
 # Detection
@@ -483,14 +485,14 @@ def stream(name: str, head: bytes = b"") -> Stream:
            those logs
     head   the first bytes, which tell the log where the name does not
     """
-    name, _, device = name.partition(":")
+    name, _, log = name.partition(":")
     layout = ipl_layouts.named(name)
-    if device and device not in layout.devices:
-        raise ValueError(f"{name} has no log {device!r}, only {', '.join(layout.devices)}")
-    if not device and head and not layout.version.magic_tells_device:
+    if log and log not in layout.logs:
+        raise ValueError(f"{name} has no log {log!r}, only {', '.join(layout.logs)}")
+    if not log and head and not layout.version.magic_tells_log:
         trials = sorted(_trials([layout], head[:FIRST_LOOK], False), key=lambda t: t.explained)
-        device = trials[-1].device if trials else "ipf"
-    return Stream(layout, device or "ipf")
+        log = trials[-1].log if trials else "ipf"
+    return Stream(layout, log or "ipf")
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
@@ -508,10 +510,10 @@ def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
         return message, "", len(message)
 
 
-def described(layout: str, queue: str) -> str:
+def described(layout: str, log: str) -> str:
     """The layout's name as a capture file has to say it, with the log if records do not tell."""
-    told = ipl_layouts.named(layout).version.magic_tells_device
-    return layout if told or queue == "ipf" else f"{layout}:{queue}"
+    told = ipl_layouts.named(layout).version.magic_tells_log
+    return layout if told or log == "ipf" else f"{layout}:{log}"
 
 
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
@@ -529,7 +531,7 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     """The record without addresses, payload, kernel pointers and what was never written."""
     records = _stream(layout)
     kind = records.layout_value
-    plan = kind.plan(records.device_of(message, Message(0, len(message))))
+    plan = kind.plan(records.message_log(message, Message(0, len(message))))
     f = dict(zip(plan.names, plan.unpack(message, 0), strict=True))
     v = f.get("nl_v", f.get("isl_v", 4))
     width = 4 if (v[0] if isinstance(v, bytes) else v) == 4 else 16
@@ -568,10 +570,10 @@ class _Trial:
     """How well one layout explains some bytes."""
 
     def __init__(
-        self, layout: Layout, device: str, data: bytes, final: bool, lenient: bool = False
+        self, layout: Layout, log: str, data: bytes, final: bool, lenient: bool = False
     ) -> None:
-        self.layout, self.device = layout, device
-        self.stream = Stream(layout, device)
+        self.layout, self.log = layout, log
+        self.stream = Stream(layout, log)
         self.stream.lenient = lenient
         self.explained = self.messages = self.score = 0
         self.records: list[_Logged] = []
@@ -589,16 +591,14 @@ class _Trial:
             self.records.append(record)
             self.messages += 1
             self.explained += item.end - item.start
-            self._score(record, self.stream.device_of(data, item), expected)
+            self._score(record, self.stream.message_log(data, item), expected)
 
     @property
     def _copied(self) -> str:
         """The flag that the kernel sets in its copy of a rule: 4.x has it in another's place."""
         return "FR_COPIED" if self.layout.version.major >= 5 else "FF_LOGNOMATCH"
 
-    def _score(
-        self, record: PacketRecord | FlowRecord, device: str, expected: dict[str, int]
-    ) -> None:
+    def _score(self, record: PacketRecord | FlowRecord, log: str, expected: dict[str, int]) -> None:
         """Count what only the right layout gets right."""
         found = []
         if isinstance(record, PacketRecord) and record.family == "ipv4" and record.payload:
@@ -624,9 +624,9 @@ class _Trial:
         if isinstance(record, PacketRecord) and self.layout.version.ipflog in ("3.4.0", "3.4.29"):
             self.score -= _contradictions(record)
         if record.seq is not None:
-            if record.seq == expected.get(device, 1):
+            if record.seq == expected.get(log, 1):
                 found.append("sequence numbers from 1 on, without a gap")
-            expected[device] = record.seq + (record.count or 1)
+            expected[log] = record.seq + (record.count or 1)
         for name in found:
             self.evidence[name] = self.evidence.get(name, 0) + 1
         self.score += len(found)
@@ -669,7 +669,7 @@ def _plausible(record: _Logged) -> bool:
             and record.direction is not None
             and (record.group or "0").isprintable()
         )
-    extra = record.extra or {}
+    extra: dict[str, Any] = record.extra or {}
     return (
         isinstance(record.event, str)
         and "nl_v" not in extra
@@ -710,9 +710,9 @@ def _trials(
     lenient   records with values that make no sense count, too
     """
     trials = [
-        _Trial(layout, device, sample, final, lenient)
+        _Trial(layout, log, sample, final, lenient)
         for layout in layouts
-        for device in (("ipf",) if layout.version.magic_tells_device else layout.devices)
+        for log in (("ipf",) if layout.version.magic_tells_log else layout.logs)
     ]
     return [trial for trial in trials if trial.messages]
 
@@ -730,7 +730,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         trials = _trials(marked, head[:FIRST_LOOK], final, lenient)
     if trials and len(head) > 4096:
         best = max(trial.explained for trial in trials)
-        trials = [_Trial(t.layout, t.device, head, final, lenient)
+        trials = [_Trial(t.layout, t.log, head, final, lenient)
                   for t in trials if t.explained * 2 > best]  # fmt: skip
     # without a magic, chance may make a record or two
     trials = [t for t in trials if t.layout.version.has_magic or t.messages >= 3]
@@ -747,7 +747,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         facts = [f"{n} of {first.messages} {what}" for what, n in sorted(first.evidence.items())]
         guesses.append(
             Guess(
-                stream=partial(Stream, first.layout, first.device),
+                stream=partial(Stream, first.layout, first.log),
                 container="raw",
                 layouts=[t.name for t in same],
                 messages=first.messages,
@@ -759,7 +759,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                     *facts,
                 ],
                 rivals=rivals[:8],
-                others=[partial(Stream, t.layout, t.device) for t in same[1:]],
+                others=[partial(Stream, t.layout, t.log) for t in same[1:]],
             )
         )
     return guesses
@@ -776,13 +776,13 @@ def cut(data: bytes) -> str | None:
     stated: list[int] = []
     least: list[int] = []
     for layout in ipl_layouts.layouts():
-        for device, log in _logs(layout).items():
-            if not (_has_magic(log.magic, data) if log.magic else _looks_like_head(log, data)):
+        for log, kind in _logs(layout).items():
+            if not (_has_magic(kind.magic, data) if kind.magic else _looks_like_head(kind, data)):
                 continue
-            size = _stated_size(log, data)
+            size = _stated_size(kind, data)
             if size is None:
-                least.append(log.size)
-            elif log.size <= size <= (USUAL_RECORD if device == "ipf" else log.size):
+                least.append(kind.size)
+            elif kind.size <= size <= (USUAL_RECORD if log == "ipf" else kind.size):
                 stated.append(size)
     need = min(stated + least, default=0)
     return (

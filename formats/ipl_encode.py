@@ -43,7 +43,7 @@ from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_names import NONE32
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
 LAYOUT = "ipl-5.1.2-lp64le"
 """What is written unless another layout is asked for: the newest, of the most common machine."""
@@ -123,11 +123,11 @@ class Encoder:
         if self._gaps:
             self._follow(record)
         if record.raw is not None and record.layout == self.layout.name:
-            if self._family is None or record.family != "ipv6" or log_of(record) != "ipf":
+            if self._family is None or record.family != "ipv6" or ipfilter_log(record) != "ipf":
                 return record.raw
             at = self._family.offset
             return record.raw[:at] + bytes((self._af_inet6,)) + record.raw[at + 1 :]
-        log = log_of(record)
+        log = ipfilter_log(record)
         packet = b""
         try:
             fields = Fields(self.layout, log)
@@ -160,8 +160,8 @@ class Encoder:
         """Leave a gap in the numbers, where the layout has them; the next record shows it."""
         if loss.cut_off:
             return
-        log = log_of(loss)
-        numbered = log in self.layout.devices and "ipl_seqnum" in self.layout.plan(log).places
+        log = ipfilter_log(loss)
+        numbered = log in self.layout.logs and "ipl_seqnum" in self.layout.plan(log).places
         if loss.count is not None and numbered and 0 <= loss.count < MAXIMUM_GAP:
             self._events[log] = self._events.get(log, 0) + loss.count
             every, told = self._gaps.get(log, (0, 0))
@@ -171,7 +171,7 @@ class Encoder:
 
     def _follow(self, record: Record) -> None:
         """A record comes after losses of its log. Its own number shows only those by numbers."""
-        _, told = self._gaps.pop(log_of(record), (0, 0))
+        _, told = self._gaps.pop(ipfilter_log(record), (0, 0))
         if record.source == "ipl" and record.seq is not None:
             self._unheld(told)
 
@@ -451,9 +451,9 @@ class Encoder:
             fields.put(name, int((record.extra or {}).get(name, value)), absent=value)
 
 
-def log_of(record: Record) -> str:
+def ipfilter_log(record: Record) -> str:
     """The log of IPFilter that a record of any source belongs to: ipf, nat or state."""
-    return (queue_of(record) if record.source == "ipl" else "") or "ipf"
+    return (record.log if record.source == "ipl" else "") or "ipf"
 
 
 _DIRECTIONS = {"in": 0, "forward": 0, "out": 1}

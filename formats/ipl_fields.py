@@ -28,7 +28,7 @@ class Fields:
     def __init__(self, layout: Layout, log: str) -> None:
         """Raises Impossible where the layout has no such log."""
         self._layout = layout
-        if log not in layout.devices:
+        if log not in layout.logs:
             raise Impossible(f"{log} records, which {layout.version.name} does not log")
         self._plan = layout.plan(log)
         self._places = dict(self._plan.places)

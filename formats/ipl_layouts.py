@@ -1,4 +1,4 @@
-"""The record layouts of IPFilter's log devices: C declarations, and the construct schemas of them.
+"""The record layouts of IPFilter's logs: C declarations, and the construct schemas of them.
 
 A record is `struct iplog`, then `struct ipflog` and packet bytes (packet log), `struct natlog` (NAT
 log) or `struct ipslog` (state log), with no padding between the parts or between records. What the
@@ -39,7 +39,7 @@ DEVICES = ("ipf", "nat", "state")
 """The packet, NAT and state log: /dev/ipl, /dev/ipnat and /dev/ipstate."""
 
 # struct iplog, the head of every record. 2.x and 3.0 have none. Only from 3.2 on does it begin with
-# IPL_MAGIC ("IPLM"), only from 4.0 on does the magic tell the device.
+# IPL_MAGIC ("IPLM"), only from 4.0 on does the magic tell the log.
 
 _IPLOG = {
     "2.x": "",
@@ -155,11 +155,11 @@ class Version:
         """What the records are made of; versions that share it differ in a few names at most."""
         return self.iplog, self.ipflog, self.natlog, self.ipslog
 
-    def declarations(self, device: str) -> tuple[str, str]:
-        """What a record of a device's log consists of: its head, and its body, "" for no log."""
+    def declarations(self, log: str) -> tuple[str, str]:
+        """What a record of a log consists of: its head, and its body, "" for no log."""
         body = {"ipf": _IPFLOG[self.ipflog], "nat": _NATLOG[self.natlog],
                 "state": _IPSLOG[self.ipslog]}  # fmt: skip
-        return _IPLOG[self.iplog], body[device]
+        return _IPLOG[self.iplog], body[log]
 
     @property
     def major(self) -> int:
@@ -170,7 +170,7 @@ class Version:
         return self.iplog not in ("2.x", "3.1")
 
     @property
-    def magic_tells_device(self) -> bool:
+    def magic_tells_log(self) -> bool:
         return self.major >= 4
 
 
@@ -335,7 +335,7 @@ def _c_struct(declaration: str, abi: ABI) -> list[Any]:
 class Layout:
     """The records of one version of IPFilter as one machine writes them.
 
-    `schema(device)` is the construct schema of a whole record; parse(build(x)) == x, and
+    `schema(log)` is the construct schema of a whole record; parse(build(x)) == x, and
     build(parse(b)) == b, padding included.
     """
 
@@ -347,7 +347,7 @@ class Layout:
         return f"ipl-{self.version.name}-{self.abi.name}"
 
     @property
-    def devices(self) -> tuple[str, ...]:
+    def logs(self) -> tuple[str, ...]:
         """The logs that this version has: 2.x logged packets only."""
         return DEVICES if self.version.natlog != "2.x" else ("ipf",)
 
@@ -360,38 +360,38 @@ class Layout:
         """
         return self.version.major < 5 and self.abi.order == "<"
 
-    def magic(self, device: str) -> bytes:
+    def magic(self, log: str) -> bytes:
         """IPL_MAGIC, IPL_MAGIC_NAT or IPL_MAGIC_STATE as it lies in a record; b"" before 3.2."""
         if not self.version.has_magic:
             return b""
-        last = {"ipf": b"M", "nat": b"N", "state": b"S"}[device]
-        magic = b"IPL" + (last if self.version.magic_tells_device else b"M")
+        last = {"ipf": b"M", "nat": b"N", "state": b"S"}[log]
+        magic = b"IPL" + (last if self.version.magic_tells_log else b"M")
         magic = magic if self.abi.order == ">" else magic[::-1]
         if self.version.iplog == "3.2" and _BASES[self.abi.base][1] == 8:  # a u_long there
             magic = magic.rjust(8, b"\0") if self.abi.order == ">" else magic.ljust(8, b"\0")
         return magic
 
     @cache  # noqa: B019 - layouts are few, made once and kept
-    def schema(self, device: str) -> Struct:
-        """The construct schema of a whole record of the device's log, as one flat struct.
+    def schema(self, log: str) -> Struct:
+        """The construct schema of a whole record of the log, as one flat struct.
 
         A packet record ends with `packet`, of ipl_dsize (2.x: fl_hlen + fl_plen) less the rest.
         """
-        head, body = self.version.declarations(device)
+        head, body = self.version.declarations(log)
         if not body:
-            raise ValueError(f"{self.name} has no {device} records")
+            raise ValueError(f"{self.name} has no {log} records")
         first = _c_struct(head, self.abi)
         fields = [*first, *_c_struct(body, self.abi)]
-        if device == "ipf":
+        if log == "ipf":
             size = sum(field.sizeof() for field in fields)
             length = this.ipl_dsize - size if first else this.fl_hlen + this.fl_plen
             fields.append("packet" / Bytes(length))
         return Struct(*fields)
 
     @cache  # noqa: B019 - as above
-    def plan(self, device: str) -> Plan:
-        """The fixed part of a record of the device's log, compiled."""
-        return Plan(self.schema(device))
+    def plan(self, log: str) -> Plan:
+        """The fixed part of a record of the log, compiled."""
+        return Plan(self.schema(log))
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from pylog.formats import Message, Numbers, Stream
 from pylog.formats import ipl_names as names
@@ -22,7 +22,7 @@ from pylog.formats.packet import (
     TCP_FLAGS,
     USUAL,
     addresses,
-    fields,
+    put_headers,
     swapped,
     usual_fields,
 )
@@ -32,17 +32,54 @@ from pylog.record import (
     MAX_SECONDS,
     FlowRecord,
     PacketRecord,
+    PacketRow,
     Record,
+    Row,
     json_ready,
     rfc3339,
     rfc3339_us,
 )
+from pylog.record.places import (
+    AT_ACTION,
+    AT_CAPLEN,
+    AT_COUNT,
+    AT_DADDR,
+    AT_DIRECTION,
+    AT_DPORT,
+    AT_EXTRA,
+    AT_FAMILY,
+    AT_GROUP,
+    AT_ICMP_CODE,
+    AT_ICMP_TYPE,
+    AT_INDEV,
+    AT_LAYOUT,
+    AT_LENGTH,
+    AT_OBSERVED,
+    AT_OFFSET,
+    AT_OUTDEV,
+    AT_PAYLOAD,
+    AT_PROTOCOL,
+    AT_RAW,
+    AT_REASON,
+    AT_RULE,
+    AT_SADDR,
+    AT_SEQ,
+    AT_SHORT,
+    AT_SOURCE,
+    AT_SPORT,
+    AT_TCP_FLAGS,
+    AT_TIMESTAMP,
+    Values,
+    no_values,
+)
 
 Decode = Callable[[bytes, Message, bool], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
-DecodeMany = Callable[[bytes, Iterable[Message], bool, list[Record], Numbers | None], None]
-"""(data, messages, whether to keep their bytes, where to put the records, their numbers), as
-Stream.records.
+DecodeMany = Callable[
+    [bytes, Iterable[Message], bool, list[Record | Row], Numbers | None, bool], None
+]
+"""(data, messages, whether to keep their bytes, where to put the records, their numbers, whether
+rows are wanted), as Stream.records.
 """
 
 _OWN_FIELDS = ("ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec")
@@ -142,31 +179,22 @@ def _group_text(group: int | bytes | None) -> str | None:
 _groups = Memo(_group_text)
 
 
-class _Rule(NamedTuple):
-    """What the rule fields of a packet record say.
-
-    fields   of the record, from action to family
-    extra    for the record's own copy
-    """
-
-    fields: tuple[Any, ...]
-    extra: dict[str, Any]
-
-
 @cache
-def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
-    """A reader of the own fields and the bytes of the rule fields; and what those say."""
-    read, values = layout.plan("ipf").keyed(_OWN_FIELDS, RULE_FIELDS)
+def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], Values]]:
+    """A reader of the own fields and the bytes of the rule fields; and what those say of a record,
+    whose other values are None.
+    """
+    read, values_of = layout.plan("ipf").keyed(_OWN_FIELDS, RULE_FIELDS)
     major, order = layout.version.major, layout.abi.order
     flags_table, lflags_table, reasons, _ = names.words(layout.version)
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
     action_of = _action_4 if major >= 4 else _action_3
 
-    def explain(runs: tuple[bytes, ...]) -> _Rule:
+    def explain(runs: tuple[bytes, ...]) -> Values:
         (
             unit, rule, flags, lflags, logtag, nattag, loglevel, group, direction, breason,
             family, ifname, uuid, bits,
-        ) = values(runs)  # fmt: skip
+        ) = values_of(runs)  # fmt: skip
         if bits is not None:  # 2.x: u_long flags:24, unit:8
             flags, unit = split_bits(bits, order)
         if narrow:
@@ -193,26 +221,23 @@ def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], _Rule]]:
         device = _text[ifname] or None
         if major < 5 and unit is not None and device and not device[-1].isdigit():
             device += str(unit) if unit < 0x8000 else ""  # else never written
-        fields = (
-            action_of(flags), short,
-            "in" if direction == 0 else "out" if direction == 1 else None,
-            None,
-            rule + 1 if rule != NONE32 else None,
-            _groups[group],
-            None,
-            reasons.get(breason, breason) if breason else None,
-            None if direction == 1 else device,
-            device if direction == 1 else None,
-            None, None, None, None, None, None, None, None, None,
-        )  # fmt: skip
-        return _Rule(fields, json_ready(extra))
+        values = no_values()
+        values[AT_SOURCE], values[AT_LAYOUT] = "ipl", layout.name
+        values[AT_ACTION], values[AT_SHORT] = action_of(flags), short
+        values[AT_DIRECTION] = "in" if direction == 0 else "out" if direction == 1 else None
+        values[AT_RULE] = rule + 1 if rule != NONE32 else None
+        values[AT_GROUP] = _groups[group]
+        values[AT_REASON] = reasons.get(breason, breason) if breason else None
+        values[AT_OUTDEV if direction == 1 else AT_INDEV] = device
+        values[AT_EXTRA] = json_ready(extra)
+        return values
 
     return read, Memo(explain)
 
 
 def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeMany:
     """A function that decodes packet records, and leaves others to `stream.decode`."""
-    (read, rules), fixed, name = _rules(layout), plan.size, layout.name
+    (read, rules), fixed = _rules(layout), plan.size
     host_order, numbered = layout.host_order_ip, "ipl_seqnum" in plan.places
     counted, singly = "ipl_count" in plan.places, len(_OWN_FIELDS)
 
@@ -220,24 +245,24 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None,
+        rows: bool,
     ) -> None:
-        add, shaped, whole = found.append, stream.shaped, stream.whole
-        make: Callable[..., PacketRecord] = PacketRecord
+        add, wants_payload = found.append, stream.wants_payload
         base: int | None = None if stream.live else stream.base
         received: Any = stream.observed_ns
-        if shaped and received is not None:
+        if rows and received is not None:
             received = rfc3339(received)
         for message in messages:
             start: int = message.start
             end: int = message.end
             origin = message.origin
             if not data.startswith(magic, start):
-                record = stream.record(data, message, raw)
+                record = stream.decode(data, message, raw)
                 if numbers is not None and not numbers.pass_on(record):
                     return
-                add(record)
+                add(stream.given(record))
                 continue
             told = read(data, start)
             count, seq, sec, usec = told[:singly]
@@ -262,60 +287,64 @@ def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeM
                 stream.flawed(at, "ip_v", version, "4 or 6")
                 ethertype = 0
                 flaws = (flaws or {}) | {"bad_header": f"version {version}"}
-            if not counted:
-                count = None
             if not numbered:
-                seq = None
                 if numbers is not None and not numbers.unnumbered:
                     return
             elif numbers is not None:
                 if numbers.get("ipf") != seq:
                     return
-                numbers["ipf"] = (seq + (count or 1)) & 0xFFFFFFFF
-            rule, extra = rules[told[singly:]]
-            offset = None if base is None else base + start
+                numbers["ipf"] = (seq + (count or 1 if counted else 1)) & 0xFFFFFFFF
+            values: Values = rules[told[singly:]].copy()
+            if base is not None:
+                values[AT_OFFSET] = base + start
+            if numbered:
+                values[AT_SEQ] = seq
+            if counted:
+                values[AT_COUNT] = count
             observed: Any = received if origin is None else origin.observed_ns
-            octets = None
-            if shaped:
-                time: Any = rfc3339_us(sec, usec)
+            if rows:
+                values[AT_TIMESTAMP] = rfc3339_us(sec, usec)
                 if origin is not None and observed is not None:
                     observed = rfc3339(observed)
-                text: Any = packet.hex() if whole else None
+                if wants_payload:
+                    values[AT_PAYLOAD] = packet.hex()
             else:
-                time = sec * 1_000_000_000 + usec * 1000
-                extra = extra.copy()  # it is theirs, who may change it
-                text = packet
+                values[AT_TIMESTAMP] = sec * 1_000_000_000 + usec * 1000
+                values[AT_EXTRA] = values[AT_EXTRA].copy()  # it is theirs, who may change it
+                values[AT_PAYLOAD] = packet
                 if raw:
-                    octets = data[start:end]
+                    values[AT_RAW] = data[start:end]
+            values[AT_OBSERVED] = observed
             if flaws is not None:
-                extra = extra | flaws
+                values[AT_EXTRA] = values[AT_EXTRA] | flaws
                 if "ipl_sec" in flaws:
-                    time = None
-            own = "ipl", name, offset, time, observed, seq, count
+                    values[AT_TIMESTAMP] = None
             if ethertype == ETH_P_IP and size >= USUAL:
                 (
                     version, length, bits, protocol, src, dst, sport, dport, flags,
                 ) = usual_fields(packet, 0)  # fmt: skip
-                tcp_flags = icmp_type = icmp_code = None
                 usual = version == 0x45 and not bits & 0x3FFF
                 if usual and protocol == 6:
-                    tcp_flags = TCP_FLAGS[flags]
+                    values[AT_SPORT], values[AT_DPORT] = sport, dport
+                    values[AT_TCP_FLAGS] = TCP_FLAGS[flags]
+                elif usual and protocol == 17:
+                    values[AT_SPORT], values[AT_DPORT] = sport, dport
                 elif usual and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # the same bytes
-                    icmp_type, icmp_code = sport >> 8, sport & 0xFF
-                    sport = dport = None
+                    values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = sport >> 8, sport & 0xFF
                 else:
-                    usual = usual and protocol == 17
+                    usual = False
                 if usual:
-                    stated: int | None = length if length >= size else None  # as packet.believed
-                    add(make(*(own + rule + (
-                        "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
-                        icmp_type, icmp_code, None, stated, size, None, extra, text, octets,
-                    ))))  # fmt: skip
+                    values[AT_FAMILY], values[AT_PROTOCOL] = "ipv4", protocol
+                    values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
+                    if length >= size:  # as packet.believed
+                        values[AT_LENGTH] = length
+                    values[AT_CAPLEN] = size
+                    add(PacketRow(*values) if rows else PacketRecord(*values))
                     continue
-            headers = fields(packet, 0, size, ethertype, extra)
+            put_headers(values, packet, 0, size, ethertype)
             if not ethertype:
-                headers = (names.FAMILIES.get(extra.get("fl_family", 0)), *headers[1:])
-            add(make(*(own + rule + headers + (text, octets))))
+                values[AT_FAMILY] = names.FAMILIES.get(values[AT_EXTRA].get("fl_family", 0))
+            add(PacketRow(*values) if rows else PacketRecord(*values))
 
     return decode
 

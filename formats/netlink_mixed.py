@@ -36,7 +36,7 @@ from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.plan import Plan
 from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
-from pylog.record import Record
+from pylog.record import Record, Row
 
 NAME = "netlink"
 LINKTYPES: tuple[int, ...] = (LINKTYPE_NETLINK, LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2)
@@ -147,7 +147,7 @@ class Stream(NetlinkStream):
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
         subsystem: Callable[[Message], int] = partial(self._subsystem, data)
@@ -164,7 +164,7 @@ class Stream(NetlinkStream):
         """The stream of a subsystem's messages, set up to decode them."""
         inner = self._streams[subsystem]
         inner.base, inner.live, inner.observed_ns = self.base, self.live, self.observed_ns
-        inner.shaped, inner.whole, inner.lenient = self.shaped, self.whole, self.lenient
+        inner.rows, inner.wants_payload, inner.lenient = self.rows, self.wants_payload, self.lenient
         inner.interface_name = self.interface_name
         return inner
 

@@ -47,7 +47,35 @@ from pylog.formats.nfulnl_attributes import (
 from pylog.formats.nfulnl_payload import opened
 from pylog.formats.nfulnl_usual import ETHERTYPES, NFULA_PAYLOAD, Usual
 from pylog.formats.plan import Plan
-from pylog.record import MAX_SECONDS, PacketRecord, Record, Vlan, json_ready
+from pylog.record import MAX_SECONDS, PacketRecord, Record, Row, Vlan, json_ready
+from pylog.record.places import (
+    AT_DIRECTION,
+    AT_EXTRA,
+    AT_FAMILY,
+    AT_GID,
+    AT_GROUP,
+    AT_HOOK,
+    AT_HWADDR,
+    AT_HWHEADER,
+    AT_HWTYPE,
+    AT_INDEV,
+    AT_LAYOUT,
+    AT_MARK,
+    AT_OBSERVED,
+    AT_OFFSET,
+    AT_OUTDEV,
+    AT_PAYLOAD,
+    AT_PHYSINDEV,
+    AT_PHYSOUTDEV,
+    AT_PREFIX,
+    AT_RAW,
+    AT_SEQ,
+    AT_SOURCE,
+    AT_TIMESTAMP,
+    AT_UID,
+    AT_VLAN,
+    no_values,
+)
 
 NAME = "nfulnl"
 SUBSYSTEM = NFNL_SUBSYS_ULOG
@@ -129,7 +157,7 @@ class Stream(NetlinkStream):
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
         self._usual.records(data, messages, raw, found, numbers)
@@ -159,6 +187,8 @@ class Stream(NetlinkStream):
         if hook_number is not None:
             known = HOOKS.get(family, ())
             hook = known[hook_number] if hook_number < len(known) else hook_number
+        values = no_values()
+        values[AT_EXTRA] = extra
         tags: tuple[Vlan, ...] = ()
         if vlan is not None:
             tags = self._vlan(vlan, at, extra, unknown)
@@ -171,10 +201,10 @@ class Stream(NetlinkStream):
             tags += more
             if network:
                 payload = payload[network:]
-            found = packet.fields(payload, 0, len(payload), ethertype, extra)
-            extra = found[-1]
+            packet.put_headers(values, payload, 0, len(payload), ethertype)
+            extra = values[AT_EXTRA]
         else:
-            found = (packet.FAMILIES.get(hw_protocol, hw_protocol) or None, *_NO_PACKET, extra)
+            values[AT_FAMILY] = packet.FAMILIES.get(hw_protocol, hw_protocol) or None
         if hwheader is None:
             hwheader = l2hdr
         elif l2hdr is not None and l2hdr != hwheader:
@@ -203,33 +233,34 @@ class Stream(NetlinkStream):
             address = packet.mac(octets[:size]) if 0 < size <= 8 else None
             if size > 8:
                 extra["NFULA_HWADDR"] = [size, octets.hex()]
-        return PacketRecord(*(
-            "nflog", self.layout, None if self.live else self.base + start,
-            None if stamp is None else self._nanoseconds(start, stamp, extra),
-            self.observed_ns if origin is None else origin.observed_ns,
-            None if seq is None else seq[0],
-            None, None, None,
-            DIRECTIONS.get(hook) if isinstance(hook, str) else None,
-            hook,
-            None,
-            str(group),
-            (text(prefix) or None) if prefix is not None else None,
-            None,
-            None if indev is None else interface(indev[0]),
-            None if outdev is None else interface(outdev[0]),
-            None if physindev is None else interface(physindev[0]),
-            None if physoutdev is None else interface(physoutdev[0]),
-            None if mark is None else mark[0],
-            None if uid is None else uid[0],
-            None if gid is None else gid[0],
-            address,
-            None if hwtype is None else hwtype[0],
-            hwheader.hex() if hwheader else None,
-            tags or None,
-            *found,
-            payload or None,
-            self.raw(data, message) if raw else None,
-        ))  # fmt: skip
+        values[AT_SOURCE], values[AT_LAYOUT] = "nflog", self.layout
+        values[AT_EXTRA], values[AT_PAYLOAD] = extra, payload or None
+        if not self.live:
+            values[AT_OFFSET] = self.base + start
+        if stamp is not None:
+            values[AT_TIMESTAMP] = self._nanoseconds(start, stamp, extra)
+        values[AT_OBSERVED] = self.observed_ns if origin is None else origin.observed_ns
+        if isinstance(hook, str):
+            values[AT_DIRECTION] = DIRECTIONS.get(hook)
+        values[AT_HOOK], values[AT_GROUP] = hook, str(group)
+        if prefix is not None:
+            values[AT_PREFIX] = text(prefix) or None
+        for at, number in (
+            (AT_INDEV, indev), (AT_OUTDEV, outdev), (AT_PHYSINDEV, physindev),
+            (AT_PHYSOUTDEV, physoutdev),
+        ):  # fmt: skip
+            if number is not None:
+                values[at] = interface(number[0])
+        for at, number in (
+            (AT_SEQ, seq), (AT_MARK, mark), (AT_UID, uid), (AT_GID, gid), (AT_HWTYPE, hwtype)
+        ):  # fmt: skip
+            if number is not None:
+                values[at] = number[0]
+        values[AT_HWADDR], values[AT_VLAN] = address, tags or None
+        values[AT_HWHEADER] = hwheader.hex() if hwheader else None
+        if raw:
+            values[AT_RAW] = self.raw(data, message)
+        return PacketRecord(*values)
 
     def _nanoseconds(self, pos: int, stamp: tuple[int, int], extra: dict[str, Any]) -> int | None:
         sec, usec = stamp
@@ -257,9 +288,6 @@ class Stream(NetlinkStream):
         if "NFULA_VLAN_TCI" not in found:
             return ()
         return (packet.vlan_tag(found["NFULA_VLAN_TCI"], found.get("NFULA_VLAN_PROTO")),)
-
-
-_NO_PACKET = (None,) * 12  # from protocol to cut
 
 
 def byte_order(body: bytes) -> str:

@@ -36,11 +36,37 @@ from pylog.formats.packet import (
     USUAL,
     USUAL_NAMES,
     addresses,
-    fields,
+    put_headers,
 )
 from pylog.formats.plan import Plan
 from pylog.memo import Bounded, Memo
-from pylog.record import MAX_SECONDS, PacketRecord, Record, rfc3339, rfc3339_us
+from pylog.record import MAX_SECONDS, PacketRecord, PacketRow, Record, Row, rfc3339, rfc3339_us
+from pylog.record.places import (
+    AT_CAPLEN,
+    AT_DADDR,
+    AT_DPORT,
+    AT_EXTRA,
+    AT_GID,
+    AT_ICMP_CODE,
+    AT_ICMP_TYPE,
+    AT_INDEV,
+    AT_LENGTH,
+    AT_OBSERVED,
+    AT_OFFSET,
+    AT_OUTDEV,
+    AT_PAYLOAD,
+    AT_PHYSINDEV,
+    AT_PHYSOUTDEV,
+    AT_PROTOCOL,
+    AT_RAW,
+    AT_SADDR,
+    AT_SEQ,
+    AT_SPORT,
+    AT_TCP_FLAGS,
+    AT_TIMESTAMP,
+    AT_UID,
+    Values,
+)
 
 NFULA_PACKET_HDR: Final = 1
 NFULA_PAYLOAD: Final = 9
@@ -65,10 +91,8 @@ SIZES: Final = 4
 LONGEST: Final = 512
 """No head of more bytes is remembered; a kernel writes some 300 at most."""
 
-_names = PacketRecord.__struct_fields__
-_RULE = slice(_names.index("count"), _names.index("indev"))
 _DEVICES = ("indev", "outdev", "physindev", "physoutdev")
-_LINK = slice(_names.index("hwaddr"), _names.index("family"))
+_AT_DEVICES = (AT_INDEV, AT_OUTDEV, AT_PHYSINDEV, AT_PHYSOUTDEV)
 
 
 class _Tail(NamedTuple):
@@ -89,43 +113,40 @@ class _Tail(NamedTuple):
 class _Head:
     """What the head of a message says, and which tail the last one had.
 
-    key       its bytes
-    sizes     of the heads that begin like it, its own among them
-    rule      fields of the record, from count to reason
-    devices   numbers of indev, outdev, physindev and physoutdev, or None
-    link      fields of the record, from hwaddr to vlan
-    told      fields of the record, from count to vlan but for the owner, in the call number `turn`
-    like      as Copied has it; another one when an interface has another name
+    key        its bytes
+    sizes      of the heads that begin like it, its own among them
+    group      the log
+    devices    numbers of indev, outdev, physindev and physoutdev, or None
+    values     of the record, as far as the head says them, in the call number `turn`
+    like       as Copied has it; another one when an interface has another name
     """
 
     def __init__(
         self,
         key: bytes,
         sizes: list[int],
-        layout: str,
         ethertype: int,
-        rule: tuple[Any, ...],
         devices: tuple[int | None, ...],
-        mark: int | None,
-        link: tuple[Any, ...],
-        extra: dict[str, Any],
+        record: PacketRecord,
         tail: _Tail,
     ) -> None:
+        """`record` is of a message that ends after the head."""
         self.key, self.sizes = key, sizes
         self.ipv4 = ethertype == ETH_P_IP
-        self.ethertype, self.rule, self.devices, self.mark = ethertype, rule, devices, mark
-        self.layout, self.link, self.extra, self.tail = layout, link, extra, tail
-        self.group = rule[_GROUP]
-        self.told: tuple[Any, ...] = ()
-        self.like = PacketRecord("nflog", layout)
+        self.ethertype, self.devices = ethertype, devices
+        self.layout, self.group, self.tail = record.layout, record.log, tail
+        self.values: Values = list(msgspec.structs.astuple(record))
+        for at in (AT_OFFSET, AT_OBSERVED):
+            self.values[at] = None
+        self.like: PacketRecord | None = None
         self.turn = 0
 
     def name(self, turn: int, interface: Callable[[int], str | int]) -> None:
         """Have the names that the interfaces have in this call."""
         names = [None if number is None else interface(number) for number in self.devices]
-        told = (*self.rule, *names, self.mark, None, None, *self.link)
-        if told != self.told:
-            self.told = told
+        if self.like is None or names != [self.values[at] for at in _AT_DEVICES]:
+            for at, name in zip(_AT_DEVICES, names, strict=True):
+                self.values[at] = name
             known = zip(_DEVICES, self.devices, strict=True)
             numbers = {name: number for name, number in known if number is not None}
             indev, outdev, physindev, physoutdev = names
@@ -134,10 +155,6 @@ class _Head:
                 physindev=physindev, physoutdev=physoutdev, extra={"ifindex": numbers},
             )  # fmt: skip
         self.turn = turn
-
-
-_GROUP = _names.index("group") - _RULE.start
-_UID: Final[int] = _names.index("uid") - _RULE.start
 
 
 class Usual:
@@ -202,7 +219,7 @@ class Usual:
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None,
     ) -> None:
         """As Stream.records."""
@@ -221,21 +238,20 @@ class Usual:
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None,
         copied: Copied | None,
     ) -> None:
         """As `records`; or, if there is something to put them into, as `copied`."""
         stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
         payload_size, interface = self._payload, stream.interface_name
-        layout, add, shaped, whole = stream.layout, found.append, stream.shaped, stream.whole
-        make: Callable[..., PacketRecord] = PacketRecord
+        add, rows, wants_payload = found.append, stream.rows, stream.wants_payload
         last: _Head | None = None
         base: int | None = None if stream.live else stream.base
         self._turn += 1
         turn: int = self._turn
         received: Any = stream.observed_ns
-        if shaped and received is not None:
+        if rows and received is not None:
             received = rfc3339(received)
         for message in messages:
             start: int = message.start
@@ -283,12 +299,12 @@ class Usual:
             ):
                 if copied is not None:
                     return
-                record = stream.record(data, message, raw)
+                record = stream.decode(data, message, raw)
                 if head is None or self._goes_on(data, pos):
                     self._learn(data, message, at)
                 if numbers is not None and not numbers.pass_on(record):
                     return
-                add(record)
+                add(stream.given(record))
                 continue
             if not numbered:
                 seq = None
@@ -301,47 +317,53 @@ class Usual:
             if head.turn != turn:
                 head.name(turn, interface)
             if copied is not None:
+                assert head.like is not None
                 copied.likes.append(head.like)
                 copied.packets.append(data[at:end])
                 continue
-            offset = None if base is None else base + start
+            values: Values = head.values.copy()
+            if base is not None:
+                values[AT_OFFSET] = base + start
+            if numbered:
+                values[AT_SEQ] = seq
+            if owned:
+                values[AT_UID] = uid
+            if grouped:
+                values[AT_GID] = gid
             observed: Any = received if origin is None else origin.observed_ns
-            octets = None
-            if raw and not shaped:
-                octets = stream.raw(data, message)
-            payload: Any = None
-            if shaped:
-                time: Any = rfc3339_us(sec, usec) if timed else None
+            if rows:
+                if timed:
+                    values[AT_TIMESTAMP] = rfc3339_us(sec, usec)
                 if origin is not None and observed is not None:
                     observed = rfc3339(observed)
-                extra = head.extra
-                if whole:
-                    payload = data[packet : packet + length].hex()
+                if wants_payload:
+                    values[AT_PAYLOAD] = data[packet : packet + length].hex()
             else:
-                time = sec * 1_000_000_000 + usec * 1000 if timed else None
-                extra = head.extra.copy()  # it is theirs, who may change it
-                payload = data[packet : packet + length]
-            own = "nflog", layout, offset, time, observed, seq
-            told = head.told
-            if owned or grouped:
-                owner = (uid if owned else None), (gid if grouped else None)
-                told = told[:_UID] + owner + told[_UID + 2 :]
+                if timed:
+                    values[AT_TIMESTAMP] = sec * 1_000_000_000 + usec * 1000
+                values[AT_EXTRA] = values[AT_EXTRA].copy()  # it is theirs, who may change it
+                values[AT_PAYLOAD] = data[packet : packet + length]
+                if raw:
+                    values[AT_RAW] = stream.raw(data, message)
+            values[AT_OBSERVED] = observed
             usual = head.ipv4 and version == 0x45 and length >= USUAL and not bits & 0x3FFF
-            tcp_flags = icmp_type = icmp_code = None
             if usual and protocol == 6:
-                tcp_flags = TCP_FLAGS[flags]
+                values[AT_SPORT], values[AT_DPORT] = sport, dport
+                values[AT_TCP_FLAGS] = TCP_FLAGS[flags]
+            elif usual and protocol == 17:
+                values[AT_SPORT], values[AT_DPORT] = sport, dport
             elif usual and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # the same bytes
-                icmp_type, icmp_code = sport >> 8, sport & 0xFF
-                sport = dport = None
-            elif not usual or protocol != 17:
-                headers = fields(data, packet, packet + length, head.ethertype, extra)
-                add(make(*(own + told + headers + (payload, octets))))
+                values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = sport >> 8, sport & 0xFF
+            else:
+                put_headers(values, data, packet, packet + length, head.ethertype)
+                add(PacketRow(*values) if rows else PacketRecord(*values))
                 continue
-            stated: int | None = total if total >= length else None  # as packet.believed
-            add(make(*(own + told + (
-                "ipv4", protocol, addresses[src], addresses[dst], sport, dport, tcp_flags,
-                icmp_type, icmp_code, None, stated, length, None, extra, payload, octets,
-            ))))  # fmt: skip
+            values[AT_PROTOCOL] = protocol
+            values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
+            if total >= length:  # as packet.believed
+                values[AT_LENGTH] = total
+            values[AT_CAPLEN] = length
+            add(PacketRow(*values) if rows else PacketRecord(*values))
 
     def _goes_on(self, data: bytes, pos: int) -> bool:
         """Whether a head that is known up to `pos` is the beginning of a longer one."""
@@ -375,15 +397,10 @@ class Usual:
             return
         record = self._stream.decode(data, Message(message.start, pos, message.origin))
         assert isinstance(record, PacketRecord)
-        told = msgspec.structs.astuple(record)
         devices = tuple(values[n][0] if n in values else None for n in IFINDEX)
         key, sizes = data[at:pos], self._sizes[data[at : at + KEY]]
         sizes[:] = sorted({pos - at, *sizes[: SIZES - 1]}, reverse=True)
-        self._heads.keep(
-            key,
-            _Head(key, sizes, record.layout, ethertype, told[_RULE], devices, record.mark,
-                  told[_LINK], record.extra or {}, tail),
-        )  # fmt: skip
+        self._heads.keep(key, _Head(key, sizes, ethertype, devices, record, tail))
 
 
 def _fields(name: str, kind: Any) -> list[Any]:

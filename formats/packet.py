@@ -1,11 +1,11 @@
 """The logged packet: headers of layers 2 to 4, as far as they were kept.
 
 A log keeps the first 40 to 128 bytes of a packet, so a cut header is the normal case: what is
-there is decoded, what is cut is None, and `Headers.cut` names the header that was cut.
+there is decoded, what is cut is None, and the field `cut` names the header that was cut.
 
 The construct schemas below are the headers; the compiled plans of `formats.plan` read them. Two
-ways in: `headers` gives the fields of a record, fast; `dissect` gives every field of every header,
-through construct, for a person.
+ways in: `put_headers` fills in the fields of a record, fast; `dissect` gives every field of every
+header, through construct, for a person.
 
 The length that a header states is believed only where it can be true, see `believed`.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct as CStruct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from construct import Bytes, Int8ub, Int16ub, Int32ub, Struct
 
@@ -31,7 +31,25 @@ from pylog.formats.ip_numbers import (
 )
 from pylog.formats.plan import Plan
 from pylog.memo import Memo
-from pylog.record import Fragment, Vlan
+from pylog.record import Fragment, PacketRecord, Vlan
+from pylog.record.places import (
+    AT_CAPLEN,
+    AT_CUT,
+    AT_DADDR,
+    AT_DPORT,
+    AT_EXTRA,
+    AT_FAMILY,
+    AT_FRAGMENT,
+    AT_ICMP_CODE,
+    AT_ICMP_TYPE,
+    AT_LENGTH,
+    AT_PROTOCOL,
+    AT_SADDR,
+    AT_SPORT,
+    AT_TCP_FLAGS,
+    Values,
+    no_values,
+)
 
 ETHERNET = Struct("dst" / Bytes(6), "src" / Bytes(6), "type" / Int16ub)
 VLAN_TAG = Struct("tci" / Int16ub, "type" / Int16ub)
@@ -112,29 +130,6 @@ FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "ar
 _JUMBO = 0xC2  # RFC 2675, in a hop-by-hop header
 
 
-class Headers(NamedTuple):
-    """What the headers of a packet say, under the names of a record's fields.
-
-    cut     the header that the kept bytes end in, None when every header is whole
-    extra   what only some protocols have: spi, gre_protocol, arp_..., and `inner`, the headers of
-            the packet that an ICMP error quotes
-    """
-
-    family: str | int | None = None
-    protocol: int | None = None
-    saddr: str | None = None
-    daddr: str | None = None
-    sport: int | None = None
-    dport: int | None = None
-    tcp_flags: str | None = None
-    icmp_type: int | None = None
-    icmp_code: int | None = None
-    fragment: Fragment | None = None
-    length: int | None = None
-    cut: str | None = None
-    extra: dict[str, Any] | None = None
-
-
 def believed(length: int | None, least: int) -> int | None:
     """The length that an IP header states; None if it is below `least`, the bytes that are there.
 
@@ -142,10 +137,6 @@ def believed(length: int | None, least: int) -> int | None:
     IP a short packet may end in padding of the link. No length is better than a wrong one.
     """
     return None if length is None or length < least else length
-
-
-Fields = tuple[Any, ...]
-"""The fields of Headers, in their order."""
 
 
 # Text of addresses and flags
@@ -221,66 +212,60 @@ TCP_FLAGS: Final = tuple(
 """The flag letters in ipmon's order, ARSFUPEC; "-" for none."""
 
 
-def headers(data: bytes, start: int, end: int, ethertype: int) -> Headers:
-    """The headers of the packet data[start:end], which begins at the network header.
+def put_headers(values: Values, data: bytes, start: int, end: int, ethertype: int) -> None:
+    """Put what the packet data[start:end] says into the values of a record, from the network
+    header on.
 
-    ethertype   ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; others give a Headers with the number as family
+    ethertype   ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; another becomes the family, but for 0
+    What only some protocols have goes into `extra`, which is replaced then: spi, gre_protocol,
+    arp_..., and `inner`, the headers of the packet that an ICMP error quotes.
     """
-    return Headers(*_headers(data, start, end, ethertype))
-
-
-def _headers(data: bytes, start: int, end: int, ethertype: int) -> Fields:
-    """As `headers`, as a plain tuple, which is made much faster."""
+    values[AT_CAPLEN] = end - start
     if ethertype == ETH_P_IP:
-        return _ipv4_headers(data, start, end, 0)
-    if ethertype == ETH_P_IPV6:
-        return _ipv6_headers(data, start, end, 0)
-    if ethertype == ETH_P_ARP:
-        return _arp_headers(data, start, end)
-    return Headers(family=ethertype)
+        _put_ipv4(values, data, start, end, 0)
+    elif ethertype == ETH_P_IPV6:
+        _put_ipv6(values, data, start, end, 0)
+    elif ethertype == ETH_P_ARP:
+        _put_arp(values, data, start, end)
+    elif ethertype:
+        values[AT_FAMILY] = ethertype
 
 
-def fields(
-    data: bytes, start: int, end: int, ethertype: int, extra: dict[str, Any]
-) -> tuple[Any, ...]:
-    """What the packet data[start:end] tells for a record: its fields from family to extra.
-
-    extra   what else the record has to say; what only some protocols have is put beside it
-    """
-    if not ethertype:
-        return (*(None,) * 11, end - start, None, extra)
-    *found, cut, more = _headers(data, start, end, ethertype)
-    return (*found, end - start, cut, extra | more if more else extra)
+def _put_extra(values: Values, more: dict[str, Any]) -> None:
+    """Say more in `extra`; the dict that is there may be that of other records, too."""
+    extra = values[AT_EXTRA]
+    values[AT_EXTRA] = extra | more if extra else more
 
 
-def _ipv4_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
+def _put_ipv4(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
+    values[AT_FAMILY] = "ipv4"
     if end - start < 20:
         _, _, length, ident, bits, _, protocol, _, src, dst = _ipv4.cut(data, start, end)
-        return Headers(
-            family="ipv4",
-            protocol=protocol,
-            saddr=None if src is None else addresses[src],
-            daddr=None if dst is None else addresses[dst],
-            fragment=None if bits is None else _ipv4_fragment(ident, bits),
-            length=believed(length, 20),
-            cut="ipv4",
-        )
+        values[AT_PROTOCOL] = protocol
+        values[AT_SADDR] = None if src is None else addresses[src]
+        values[AT_DADDR] = None if dst is None else addresses[dst]
+        values[AT_FRAGMENT] = None if bits is None else _ipv4_fragment(ident, bits)
+        values[AT_LENGTH] = believed(length, 20)
+        values[AT_CUT] = "ipv4"
+        return
     version, length, ident, bits, protocol, src, dst = _ipv4_fields(data, start)
     if not 0x45 <= version <= 0x4F:
         bad = f"version {version >> 4}, header length {(version & 15) * 4}"
-        return Headers("ipv4", extra={"bad_header": bad})
-    fragment = _ipv4_fragment(ident, bits) if bits & 0x3FFF else None
-    saddr, daddr = addresses[src], addresses[dst]
+        _put_extra(values, {"bad_header": bad})
+        return
+    values[AT_PROTOCOL] = protocol
+    values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
+    if bits & 0x3FFF:
+        values[AT_FRAGMENT] = _ipv4_fragment(ident, bits)
     after = start + (version & 15) * 4
     size = (version & 15) * 4  # of a quoted packet more may be there: RFC 4884 pads it
-    length = believed(length, size if depth else max(size, end - start))
-    layer4 = None if bits & 0x1FFF else _LAYER4.get(protocol)  # a later fragment has no header
-    if layer4 is None or after > end:
-        return ("ipv4", protocol, saddr, daddr, None, None, None, None, None, fragment, length,
-                "ipv4 options" if after > end else None, None)  # fmt: skip
-    sport, dport, flags, icmp_type, icmp_code, cut, extra = layer4(data, after, end, depth)
-    return ("ipv4", protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
-            length, cut, extra)  # fmt: skip
+    values[AT_LENGTH] = believed(length, size if depth else max(size, end - start))
+    if after > end:
+        values[AT_CUT] = "ipv4 options"
+    elif not bits & 0x1FFF:  # a later fragment has no header
+        layer4 = _LAYER4.get(protocol)
+        if layer4 is not None:
+            layer4(values, data, after, end, depth)
 
 
 def _ipv4_fragment(ident: int | None, bits: int) -> Fragment | None:
@@ -289,19 +274,20 @@ def _ipv4_fragment(ident: int | None, bits: int) -> Fragment | None:
     return Fragment(ident, (bits & 0x1FFF) * 8, bool(bits & 0x2000), bool(bits & 0x4000))
 
 
-def _ipv6_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
+def _put_ipv6(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
+    values[AT_FAMILY] = "ipv6"
     if end - start < 40:
         _, stated, protocol, _, src, _dst = _ipv6.cut(data, start, end)
-        return Headers(
-            family="ipv6",
-            protocol=protocol,
-            saddr=None if src is None else addresses[src],
-            length=40 + stated if stated or (stated == 0 and protocol == NO_NEXT_HEADER) else None,
-            cut="ipv6",
-        )
+        values[AT_PROTOCOL] = protocol
+        values[AT_SADDR] = None if src is None else addresses[src]
+        if stated or (stated == 0 and protocol == NO_NEXT_HEADER):
+            values[AT_LENGTH] = 40 + stated
+        values[AT_CUT] = "ipv6"
+        return
     first, payload_length, protocol, _, src, dst = _ipv6.unpack(data, start)
     if first >> 28 != 6:
-        return Headers("ipv6", extra={"bad_header": f"version {first >> 28}"})
+        _put_extra(values, {"bad_header": f"version {first >> 28}"})
+        return
     length: int | None = 40 + payload_length
     if payload_length == 0 and protocol != NO_NEXT_HEADER:
         length = _jumbo_length(data, start + 40, end) if protocol == HOP_BY_HOP else None
@@ -329,20 +315,23 @@ def _ipv6_headers(data: bytes, start: int, end: int, depth: int) -> Fields:
         protocol = following
         after += size
         if fragment is not None and fragment.offset:
-            return Headers(
-                "ipv6", protocol, addresses[src], addresses[dst], fragment=fragment, length=length
-            )
+            break
         if after > end:
             cut = "ipv6 extension"
             break
-    saddr, daddr = addresses[src], addresses[dst]
-    layer4 = None if cut else _LAYER4.get(protocol)
-    if layer4 is None:
-        return ("ipv6", protocol, saddr, daddr, None, None, None, None, None, fragment, length,
-                cut, None)  # fmt: skip
-    sport, dport, flags, icmp_type, icmp_code, cut, extra = layer4(data, after, end, depth)
-    return ("ipv6", protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
-            length, cut, extra)  # fmt: skip
+    values[AT_PROTOCOL] = protocol
+    values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
+    values[AT_LENGTH] = length
+    if fragment is not None:
+        values[AT_FRAGMENT] = fragment
+        if fragment.offset:  # a later fragment has no header
+            return
+    if cut:
+        values[AT_CUT] = cut
+        return
+    layer4 = _LAYER4.get(protocol)
+    if layer4 is not None:
+        layer4(values, data, after, end, depth)
 
 
 def _jumbo_length(data: bytes, start: int, end: int) -> int | None:
@@ -362,9 +351,11 @@ def _jumbo_length(data: bytes, start: int, end: int) -> int | None:
     return None
 
 
-def _arp_headers(data: bytes, start: int, end: int) -> Headers:
+def _put_arp(values: Values, data: bytes, start: int, end: int) -> None:
+    values[AT_FAMILY] = "arp"
     if end - start < 8:
-        return Headers("arp", cut="arp")
+        values[AT_CUT] = "arp"
+        return
     htype, ptype, hlen, plen, oper = _arp.unpack(data, start)
     extra: dict[str, Any] = {"arp_oper": oper}
     at, fields = start + 8, []
@@ -377,115 +368,120 @@ def _arp_headers(data: bytes, start: int, end: int) -> Headers:
     if tha is not None and htype == 1:
         extra["arp_tha"] = mac(tha)
     is_ip = ptype == ETH_P_IP and plen == 4
-    return Headers(
-        family="arp",
-        saddr=addresses[spa] if is_ip and spa else None,
-        daddr=addresses[tpa] if is_ip and tpa else None,
-        cut="arp" if at > end else None,
-        extra=extra,
-    )
+    values[AT_SADDR] = addresses[spa] if is_ip and spa else None
+    values[AT_DADDR] = addresses[tpa] if is_ip and tpa else None
+    values[AT_CUT] = "arp" if at > end else None
+    _put_extra(values, extra)
 
 
-# Layer 4: (data, start, end, depth) -> sport, dport, tcp_flags, icmp_type, icmp_code, cut, extra
-
-_Layer4 = tuple[
-    int | None, int | None, str | None, int | None, int | None, str | None, dict[str, Any] | None
-]
+# Layer 4, up to the packet's end; depth 1 is a packet that an ICMP error quotes
 
 
-def _tcp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+def _put_tcp(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
     if end - start >= 20:
-        sport, dport, flags = _tcp_fields(data, start)
-        return sport, dport, TCP_FLAGS[flags], None, None, None, None
+        values[AT_SPORT], values[AT_DPORT], flags = _tcp_fields(data, start)
+        values[AT_TCP_FLAGS] = TCP_FLAGS[flags]
+        return
     sport, dport, _, _, _, flags, *_rest = _tcp.cut(data, start, end)
-    text = None if flags is None else TCP_FLAGS[flags]
-    return sport, dport, text, None, None, None if depth and dport is not None else "tcp", None
+    values[AT_SPORT], values[AT_DPORT] = sport, dport
+    values[AT_TCP_FLAGS] = None if flags is None else TCP_FLAGS[flags]
+    values[AT_CUT] = None if depth and dport is not None else "tcp"
 
 
-def _udp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+def _put_udp(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
     if end - start >= 8:
-        sport, dport = _u16_pair(data, start)
-        return sport, dport, None, None, None, None, None
+        values[AT_SPORT], values[AT_DPORT] = _u16_pair(data, start)
+        return
+    values[AT_SPORT], values[AT_DPORT] = _ports.cut(data, start, end)
+    values[AT_CUT] = "udp"
+
+
+def _put_sctp(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
     sport, dport = _ports.cut(data, start, end)
-    return sport, dport, None, None, None, "udp", None
+    values[AT_SPORT], values[AT_DPORT] = sport, dport
+    if end - start < _sctp.size and not (depth and dport is not None):
+        values[AT_CUT] = "sctp"
 
 
-def _sctp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
-    sport, dport = _ports.cut(data, start, end)
-    cut = "sctp" if end - start < _sctp.size and not (depth and dport is not None) else None
-    return sport, dport, None, None, None, cut, None
+def _put_icmp(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
+    _put_types(values, data, start, end, depth, ICMP_ERRORS, "icmp")
 
 
-def _icmp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+def _put_icmp6(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
+    _put_types(values, data, start, end, depth, ICMP6_ERRORS, "icmpv6")
+
+
+def _put_types(
+    values: Values, data: bytes, start: int, end: int, depth: int, errors: frozenset[int], name: str
+) -> None:
     kind, code, _, _ = _icmp.cut(data, start, end)
-    if end - start < 8:
-        # some ICMP messages are shorter than the 8 bytes of RFC 792; type, code, checksum are not
-        return None, None, None, kind, code, "icmp" if end - start < 4 else None, None
-    extra = None
-    if kind in ICMP_ERRORS and depth == 0:
-        extra = _quoted(data, start + 8, end)
-    return None, None, None, kind, code, None, extra
+    values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = kind, code
+    if end - start < 4:
+        values[AT_CUT] = name
+    # some ICMP messages are shorter than the 8 bytes of RFC 792; type, code, checksum are not
+    elif end - start >= 8 and kind in errors and depth == 0 and start + 8 < end:
+        _put_extra(values, {"inner": _quoted(data, start + 8, end)})
 
 
-def _icmp6_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
-    kind, code, _, _ = _icmp.cut(data, start, end)
-    if end - start < 8:
-        return None, None, None, kind, code, "icmpv6" if end - start < 4 else None, None
-    extra = None
-    if kind in ICMP6_ERRORS and depth == 0:
-        extra = _quoted(data, start + 8, end)
-    return None, None, None, kind, code, None, extra
+_QUOTED = [
+    (name, place)
+    for place, name in enumerate(PacketRecord.__struct_fields__)
+    if name in ("family", "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags",
+                "icmp_type", "icmp_code", "fragment", "length", "cut")
+]  # fmt: skip
+"""The fields of a quoted packet."""
 
 
-def _quoted(data: bytes, start: int, end: int) -> dict[str, Any] | None:
-    """{"inner": the headers of the packet that an ICMP error quotes}, or None if nothing is left.
+def _quoted(data: bytes, start: int, end: int) -> dict[str, Any]:
+    """The headers of the packet that an ICMP error quotes.
 
-    A quoted packet is expected to be cut after 8 bytes of its layer 4, which is not told as a cut.
+    It is expected to be cut after 8 bytes of its layer 4, which is not reported as a cut.
     """
-    if start >= end:
-        return None
+    values = no_values()
     if data[start] >> 4 == 6:
-        inner = _ipv6_headers(data, start, end, 1)
+        _put_ipv6(values, data, start, end, 1)
     else:
-        inner = _ipv4_headers(data, start, end, 1)
-    found: dict[str, Any] = {}
-    for name, value in zip(Headers._fields, inner, strict=True):
-        if name == "extra" and value:
-            found |= value
-        elif value is not None:
-            found[name] = value
-    return {"inner": found}
+        _put_ipv4(values, data, start, end, 1)
+    inner = {name: values[at] for name, at in _QUOTED if values[at] is not None}
+    return inner | (values[AT_EXTRA] or {})
 
 
-def _esp_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+def _put_esp(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
     spi, sequence = _esp.cut(data, start, end)
-    extra = None if spi is None else {"spi": spi}
-    return None, None, None, None, None, "esp" if sequence is None and not depth else None, extra
+    if sequence is None and not depth:
+        values[AT_CUT] = "esp"
+    if spi is not None:
+        _put_extra(values, {"spi": spi})
 
 
-def _ah_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+def _put_ah(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
     following, _, _, spi, sequence = _ah.cut(data, start, end)
+    if sequence is None and not depth:
+        values[AT_CUT] = "ah"
     extra = {"ah_next_header": following, "spi": spi}
     extra = {name: value for name, value in extra.items() if value is not None}
-    return None, None, None, None, None, "ah" if sequence is None and not depth else None, extra
+    if extra:
+        _put_extra(values, extra)
 
 
-def _gre_headers(data: bytes, start: int, end: int, depth: int) -> _Layer4:
+def _put_gre(values: Values, data: bytes, start: int, end: int, depth: int) -> None:
     _, protocol = _gre.cut(data, start, end)
-    extra = None if protocol is None else {"gre_protocol": protocol}
-    return None, None, None, None, None, "gre" if protocol is None else None, extra
+    if protocol is None:
+        values[AT_CUT] = "gre"
+    else:
+        _put_extra(values, {"gre_protocol": protocol})
 
 
 _LAYER4 = {
-    ip_numbers.ICMP: _icmp_headers,
-    ip_numbers.TCP: _tcp_headers,
-    ip_numbers.UDP: _udp_headers,
-    ip_numbers.GRE: _gre_headers,
-    ip_numbers.ESP: _esp_headers,
-    ip_numbers.AH: _ah_headers,
-    ip_numbers.ICMPV6: _icmp6_headers,
-    ip_numbers.SCTP: _sctp_headers,
-    ip_numbers.UDPLITE: _udp_headers,  # the same ports
+    ip_numbers.ICMP: _put_icmp,
+    ip_numbers.TCP: _put_tcp,
+    ip_numbers.UDP: _put_udp,
+    ip_numbers.GRE: _put_gre,
+    ip_numbers.ESP: _put_esp,
+    ip_numbers.AH: _put_ah,
+    ip_numbers.ICMPV6: _put_icmp6,
+    ip_numbers.SCTP: _put_sctp,
+    ip_numbers.UDPLITE: _put_udp,  # the same ports
 }
 
 

@@ -90,7 +90,7 @@ from pylog.formats.pcap_interfaces import (
 )
 from pylog.formats.plan import BYTEORDER
 from pylog.formats.registry import registered
-from pylog.record import Record
+from pylog.record import Record, Row
 
 NAME = "pcap"
 LINKTYPES: tuple[int, ...] = ()
@@ -740,7 +740,7 @@ class Stream(BaseStream):
         data: bytes,
         messages: Iterable[Message],
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
         for _, alike in groupby(messages, _decoder):
@@ -755,7 +755,8 @@ class Stream(BaseStream):
         """The stream of the message's own format, set up to decode it."""
         inner, names = origin.stream, origin.names
         inner.base, inner.live = self.base, self.live
-        inner.shaped, inner.whole, inner.lenient = self.shaped, self.whole, self.lenient
+        inner.rows, inner.wants_payload = self.rows, self.wants_payload
+        inner.lenient = self.lenient
         inner.interface_name = (lambda index: names.get(index, index)) if names else int
         return inner
 

@@ -114,7 +114,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     lost: str | None = None
     source: str | None = None
     layout: str | None = None
-    queue: str | None = None
+    log: str | None = None
     seq: int | None = None
     count: int | None = None
     size: int | None = None
@@ -150,7 +150,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
             seq=self.seq,
             count=self.count,
             size=self.size,
-            queue=self.queue,
+            log=self.log,
             reason=self.lost or None,
             raw=self.damaged(),
         )
@@ -182,7 +182,7 @@ def loss_notes(loss: LossRecord, interface: int | None = None) -> Iterator[Note]
         lost=_shortened(reason, MAXIMUM_REASON),
         source=_shortened(loss.source, MAXIMUM_NAME),
         layout=_shortened(loss.layout, MAXIMUM_NAME),
-        queue=None if loss.queue is None else _shortened(loss.queue, MAXIMUM_NAME),
+        log=None if loss.log is None else _shortened(loss.log, MAXIMUM_NAME),
         seq=numbers["seq"],
         count=numbers["count"],
         size=numbers["size"],

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 
 from pylog.errors import DecodeError
 from pylog.formats import Item, Message, Stream
-from pylog.record import queue_of
 
 REACH = 1 << 18
 """How many bytes of a capture are looked at after a jump: about a thousand NFLOG packets."""
@@ -72,7 +71,7 @@ class Ahead:
             except DecodeError:
                 continue
             if record.seq is not None:
-                key = item.origin.interface, queue_of(record), record.seq
+                key = item.origin.interface, record.log or "", record.seq
                 self._offsets.setdefault(key, []).append(self.seen)
                 self._count += 1
 

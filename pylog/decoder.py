@@ -38,7 +38,7 @@ from pylog.formats import (
 )
 from pylog.losses import Losses
 from pylog.notes import notes
-from pylog.record import LossRecord, Record, json_shape, queue_of
+from pylog.record import LossRecord, Record, row_of
 
 LOT = 512
 """How many records are decoded at a time, at most."""
@@ -99,11 +99,11 @@ class Decoder:
         self._name, self._layout = name, layout
         self._strict, self._raw, self._live, self._placed = strict, raw, live, placed
         self._interface_name = interface_name
-        self._shaped, self._whole = False, True
+        self._gives_rows, self._wants_payload = False, True
         self._items: list[Item] = []
         self._first = 0  # the items before are dealt with
         self._looked_at = 0  # and those before this one looked at ahead
-        self._made: list[Record] = []  # of the items from `_first` on, decoded at once, accounted
+        self._made: list[Record] = []  # or rows, of the items from `_first` on, decoded, accounted
         self._given = 0  # for; and so many of them were given
         self._ahead = LOT  # as `lot`, but less where errors or gaps come often
         self._received = self._size = 0  # before those
@@ -128,20 +128,20 @@ class Decoder:
     def _set_up(self, stream: Stream) -> None:
         """Let the stream give records as this decoder is to give them."""
         stream.live = not self._placed
-        stream.shaped, stream.whole = self._shaped, self._whole
+        stream.rows, stream.wants_payload = self._gives_rows, self._wants_payload
         stream.interface_name = self._interface_name
         stream.changes = self._layout is None and not self._live
 
-    def shape(self, payload: bool = True) -> None:
-        """From now on give records as record.json_shape makes them.
+    def give_rows(self, payload: bool = True) -> None:
+        """From now on give rows (record.Row) in place of records, which is faster than to make
+        rows of records. None may have been given yet.
 
-        payload   whether their payload is of use
-        That is faster than to make them so later. None may have been given yet.
+        payload   whether the rows are to have their payload
         """
-        self._shaped, self._whole = True, payload
+        self._gives_rows, self._wants_payload = True, payload
         if self.detection is not UNDECIDED:
             for stream in (self.stream, *self.others):
-                stream.shaped, stream.whole = True, payload
+                stream.rows, stream.wants_payload = True, payload
 
     # What was decoded so far
 
@@ -373,7 +373,7 @@ class Decoder:
         interface = interface_of(message)
         if interface is None:
             return self.losses.before(record)
-        log = queue_of(record)
+        log = record.log or ""
 
         def continues(seq: int) -> bool:
             return self._comes_soon(interface, log, seq, message.end)
@@ -438,9 +438,10 @@ class Decoder:
         return self._said(msgspec.structs.replace(item.loss, offset=offset, raw=raw))
 
     def _said(self, loss: LossRecord) -> LossRecord:
-        """The loss in the shape in which records are given."""
-        shape: LossRecord = json_shape(loss) if self._shaped else loss
-        return shape
+        """The loss, or its row if rows are given."""
+        given: Any = row_of(loss) if self._gives_rows else loss
+        said: LossRecord = given
+        return said
 
     # Messages to records
 
@@ -459,27 +460,27 @@ class Decoder:
 
         message   the first of it
         """
+        made: list[Any] = self._made
         numbers, met = self.losses.numbers(), None
         if numbers is not None:
             ahead = self._messages(min(self.lot, self._ahead))
             try:
-                self.stream.records(self._data, ahead, self._raw, self._made, numbers)
+                self.stream.records(self._data, ahead, self._raw, made, numbers)
             except DecodeError as error:  # reported when its turn has come
                 met = error
             # where errors or gaps come often, a large lot would be gathered for nothing
-            made = len(self._made)
-            if met is not None or made < len(ahead):
-                self._ahead = max(1 if met is not None else 8, 2 * made)
+            if met is not None or len(made) < len(ahead):
+                self._ahead = max(1 if met is not None else 8, 2 * len(made))
             else:
                 self._ahead = min(LOT, 2 * self._ahead)
             self.losses.follow(numbers)
-            if self._made:
+            if made:
                 return None
         flaw = None
         try:
             if met is not None:
                 raise met
-            record = self.stream.record(self._data, message, self._raw)
+            record = self.stream.decode(self._data, message, self._raw)
         except DecodeError as error:
             other = self._decode_otherwise(message)
             if other is None:
@@ -495,7 +496,7 @@ class Decoder:
             return self._said(loss)
         if flaw is not None:
             self._flawed(flaw)
-        self._made.append(record)
+        made.append(self.stream.given(record))
         return None
 
     def _decode_otherwise(self, message: Message) -> Record | None:
@@ -508,7 +509,7 @@ class Decoder:
             other.base, other.used, other.final = stream.base, stream.used, stream.final
             other.observed_ns = stream.observed_ns
             try:
-                record = other.record(self._data, message, self._raw)
+                record = other.decode(self._data, message, self._raw)
             except DecodeError:
                 continue
             other.damage, other.other = stream.damage, stream.other
@@ -524,7 +525,7 @@ class Decoder:
             return None
         self.stream.lenient = True
         try:
-            return self.stream.record(self._data, message, self._raw)
+            return self.stream.decode(self._data, message, self._raw)
         except DecodeError:
             return None
         finally:

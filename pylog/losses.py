@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pylog.formats import MAXIMUM_COUNT, Dropped, DroppedInAll, Numbers, Reported
-from pylog.record import LossRecord, Record, queue_of
+from pylog.record import LossRecord, Record
 
 Continues = Callable[[int], bool]
 """Whether the log of a record in a capture has, soon after the record, one with that number."""
@@ -90,10 +90,10 @@ class Losses:
             self.uncounted += loss.size is None and loss.reason != MIXED
             return
         self._count(item.interface, loss.count)
-        if loss.seq is not None and loss.queue is not None and loss.count < 0x80000000:
+        if loss.seq is not None and loss.log is not None and loss.count < 0x80000000:
             numbers = self._expected.of(item.interface)
-            if numbers.setdefault(loss.queue, loss.seq) == loss.seq:
-                numbers[loss.queue] = (loss.seq + loss.count) & 0xFFFFFFFF
+            if numbers.setdefault(loss.log, loss.seq) == loss.seq:
+                numbers[loss.log] = (loss.seq + loss.count) & 0xFFFFFFFF
 
     def restart(self) -> None:
         """From here on any number may come next."""
@@ -112,7 +112,7 @@ class Losses:
         known = self._expected if self.dropped is not None else Numbers()
         if self._doubt is None:
             return known
-        sure = Numbers({queue: n for queue, n in known.items() if queue not in self._doubtful})
+        sure = Numbers({log: n for log, n in known.items() if log not in self._doubtful})
         sure.unnumbered = False
         return sure
 
@@ -124,9 +124,9 @@ class Losses:
         for interface, own in numbers.by_interface.items():
             self._expected.of(interface).update(own)
 
-    def passed(self, queue: str, following: int, interface: int | None = None) -> None:
+    def passed(self, log: str, following: int, interface: int | None = None) -> None:
         """Records of a log came in order, and `following` is the number that is to come next."""
-        self._expected.of(interface)[queue] = following
+        self._expected.of(interface)[log] = following
 
     def resumed(self) -> Losses:
         """The same, to go on with elsewhere: what was lost so far is not counted again."""
@@ -141,7 +141,7 @@ class Losses:
     def agrees(self, later: Losses) -> bool:
         """Whether `later`, begun without knowing of these, has told what it would have told."""
         return not self.any_told and all(
-            _missing(self._expected.get(queue), seq) == 0 for queue, seq in later.first.items()
+            _missing(self._expected.get(log), seq) == 0 for log, seq in later.first.items()
         )
 
     def then(self, later: Losses) -> Losses:
@@ -173,34 +173,34 @@ class Losses:
         self, record: Record, seq: int, told: Dropped | None, interface: int | None,
         continues: Continues | None,
     ) -> LossRecord | None:  # fmt: skip
-        queue, numbers = queue_of(record), self._expected.of(interface)
-        expected = numbers.get(queue)
+        log, numbers = record.log or "", self._expected.of(interface)
+        expected = numbers.get(log)
         if self.dropped is None:
             self.dropped = 0
-        self._settle(queue)
+        self._settle(log)
         if expected is not None:
             count = _missing(expected, seq)
             if seq != expected and interface is not None and continues is not None:
-                key = interface, queue
+                key = interface, log
                 mixed = self._is_of_another_chain(key, seq, expected, count, continues)
                 if mixed:
-                    numbers[queue] = seq
+                    numbers[log] = seq
                     return self._loss(record, None, None, MIXED)
                 if mixed is not None:
-                    numbers[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
+                    numbers[log] = (seq + (record.count or 1)) & 0xFFFFFFFF
                     if told is None:
                         return None
                     return self._loss(record, told.count, None, told.reason, interface)
         else:  # the numbers before are not known
             if interface is None:
-                self.first.setdefault(queue, seq)
+                self.first.setdefault(log, seq)
             count = told.count or 0 if told else 0
             expected = (seq - count) & 0xFFFFFFFF
         if count:
-            numbers[queue] = seq
+            numbers[log] = seq
             reason = f"sequence number {seq}, but expected {expected}"
             return self._loss(record, count, expected, reason, interface)
-        numbers[queue] = (seq + (record.count or 1)) & 0xFFFFFFFF
+        numbers[log] = (seq + (record.count or 1)) & 0xFFFFFFFF
         return None
 
     def _is_of_another_chain(
@@ -246,10 +246,10 @@ class Losses:
         if interface is not None:
             self._by_interface[interface] = self._by_interface.get(interface, 0) + count
 
-    def _settle(self, queue: str) -> None:
+    def _settle(self, log: str) -> None:
         """A number of the log tells what it has lost until here."""
         if self._doubtful and self._batch > self._doubtful_batch:
-            self._doubtful.discard(queue)
+            self._doubtful.discard(log)
             if not self._doubtful:
                 self._doubt = None
 
@@ -279,16 +279,15 @@ class Losses:
             self._count(interface, count)
         elif reason != MIXED:  # it hides losses, but is none
             self.uncounted += 1
-        whole: Any = record  # its times may be text, in the shape for JSON
         return LossRecord(
             source=record.source,
             layout=record.layout,
             offset=record.offset,
-            timestamp_ns=whole.timestamp_ns,
-            observed_ns=whole.observed_ns,
+            timestamp_ns=record.timestamp_ns,
+            observed_ns=record.observed_ns,
             seq=seq,
             count=count,
-            queue=None if count is None else queue_of(record),
+            log=None if count is None else record.log,
             reason=reason,
         )
 

@@ -61,4 +61,4 @@ def weight(value: object) -> int:
         return 64 + sum([weight(part) for part in value])
     if isinstance(value, dict):
         return 64 + sum([weight(key) + weight(part) for key, part in value.items()])
-    return 64
+    return 8 if value is None else 64

@@ -10,7 +10,7 @@ from pylog.formats.netlink import LINKTYPE_NETLINK
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
-from pylog.record import LossRecord, PacketRecord, Record, queue_of
+from pylog.record import LossRecord, PacketRecord, Record
 
 
 class Scrubbing:
@@ -25,7 +25,7 @@ class Scrubbing:
         if isinstance(record, LossRecord):
             return msgspec.structs.replace(record, raw=None)
         module = registered().by_source[record.source]
-        layout = module.described(record.layout, queue_of(record))
+        layout = module.described(record.layout, record.log)
         if record.raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be scrubbed: read with raw=True"

@@ -27,10 +27,10 @@ from pylog.formats import Copied, Message, Numbers, Stream, ipl, nfulnl
 from pylog.losses import Losses
 from pylog.memo import Memo
 from pylog.outputs import Target, pcapng
-from pylog.record import PacketRecord, Record, json_shape, rfc3339
+from pylog.record import ROWS, PacketRecord, PacketRow, Record, Row, rfc3339, row_of
 
 NFLOG = samples.FIXTURES / "nflog"
-SHAPED = ["csv", "json", "text"]
+TAKE_ROWS = ["csv", "json", "text"]
 NFULNL = sorted(NFLOG.glob("*.bin"))
 
 
@@ -42,7 +42,7 @@ class Once(nfulnl.Stream):
         data: bytes,
         messages: Any,
         raw: bool,
-        found: list[Record],
+        found: list[Record | Row],
         numbers: Numbers | None = None,
     ) -> None:
         Stream.records(self, data, messages, raw, found, numbers)
@@ -56,7 +56,7 @@ def decoded(stream: Stream, data: bytes, raw: bool = False) -> list[Record | str
     messages = [item for item in stream.split(data, True) if isinstance(item, Message)]
     found: list[Any] = []
     while messages:
-        some: list[Record] = []
+        some: list[Any] = []
         try:
             stream.records(data, messages[:7], raw, some)
         except DecodeError as error:
@@ -385,9 +385,15 @@ def test_a_batch_is_written_like_its_records(name: str, dump: str, tmp_path: Pat
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_the_shape_for_json_is_a_copy() -> None:
+def test_the_row_of_a_record_has_text_for_times_and_bytes() -> None:
     record = PacketRecord("nflog", "nfulnl-le", timestamp_ns=5, payload=b"\1", raw=b"\2")
-    assert json_shape(record).payload == "01"
+    row = row_of(record)
+    assert isinstance(row, PacketRow)
+    assert (row.timestamp_ns, row.payload, row.raw) == (
+        "1970-01-01T00:00:00.000000005Z",
+        "01",
+        None,
+    )
     assert (record.timestamp_ns, record.payload, record.raw) == (5, b"\1", b"\2")
 
 
@@ -428,25 +434,25 @@ def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
 
 
 @pytest.mark.parametrize("dump", effort.sample(samples.dumps()), ids=samples.name)
-@pytest.mark.parametrize("name", SHAPED)
-def test_shaped_records_are_written_like_all_others(name: str, dump: Path) -> None:
+@pytest.mark.parametrize("name", TAKE_ROWS)
+def test_rows_are_written_like_records(name: str, dump: Path) -> None:
     streams = io.BytesIO(), io.BytesIO()
-    plain, shaped = (outputs.open(name, Target(stream)) for stream in streams)
-    with pylog.open(dump) as records, pylog.open(dump) as shapes:
-        shapes.shape(shaped.shows_payload)
-        while batch := shapes.read_batch():
-            assert not any(isinstance(record.timestamp_ns, int) for record in batch)
-            shaped.write_shaped(batch)
-        while batch := records.read_batch():
-            plain.write(Batch(batch))
+    plain, other = (outputs.open(name, Target(stream)) for stream in streams)
+    with pylog.open(dump) as records, pylog.open(dump) as reader:
+        rows = reader.rows(other.shows_payload)
+        while batch := rows.read_batch():
+            assert all(type(row) in ROWS.values() for row in batch)
+            other.write_rows(batch)
+        while plain_batch := records.read_batch():
+            plain.write(Batch(plain_batch))
     plain.close()
-    shaped.close()
+    other.close()
     assert streams[0].getvalue() == streams[1].getvalue()
 
 
-def test_the_outputs_that_take_shapes_are_these() -> None:
+def test_the_outputs_that_take_rows_are_these() -> None:
     assert [
         name
         for name in outputs.names()
-        if importlib.import_module(f"pylog.outputs.{name}").Output.takes_shapes
-    ] == SHAPED
+        if importlib.import_module(f"pylog.outputs.{name}").Output.takes_rows
+    ] == TAKE_ROWS

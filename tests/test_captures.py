@@ -28,7 +28,6 @@ from pylog.ahead import REACH
 from pylog.batch import Batch
 from pylog.formats import ipl, netlink, nfulnl, nfulnl_attributes, pcap_blocks
 from pylog.formats.registry import linktypes
-from pylog.record import queue_of
 
 START = 1_700_000_000 * 10**9
 CAPTURES = samples.FIXTURES / "capture"
@@ -87,9 +86,9 @@ def logs(dump: Path) -> list[Log]:
                 continue
             module = MODULES[record.source]
             packet, order, _ = module.capture(record.raw, record.layout)
-            description = module.described(record.layout, queue_of(record))
+            description = module.described(record.layout, record.log)
             log = Log(module.LINKTYPES[0], description, order or "<", [])
-            found.setdefault((record.layout, queue_of(record)), log).packets.append(packet)
+            found.setdefault((record.layout, record.log), log).packets.append(packet)
     return list(found.values())
 
 

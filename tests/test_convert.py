@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import samples
 
+from pylog.record import KINDS
+
 pytest.importorskip("pyarrow")
 
 import pyarrow as pa
@@ -38,7 +40,7 @@ def convert(*arguments: str | Path) -> int:
 
 
 @pytest.mark.parametrize("dump", [NAT, NFLOG], ids=samples.name)
-@pytest.mark.parametrize("kind", tables.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_parquet_and_arrow_files_hold_the_table(dump: Path, kind: str, tmp_path: Path) -> None:
     whole = pylog.read_table(dump, kind=kind)
     assert convert(dump, tmp_path / "a.parquet", "--kind", kind) == 0

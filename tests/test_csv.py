@@ -18,7 +18,7 @@ from pylog import FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.outputs import Target
 from pylog.outputs.csv import COLUMNS
-from pylog.record import Fragment, Record, Vlan, escape, escape_json, json_shape
+from pylog.record import Fragment, Record, Vlan, escape, escape_json, row_of
 
 FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -46,11 +46,11 @@ def plainly(records: list[Record], safe: bool) -> bytes:
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for record in records:
-        shape = json_shape(record)
+        row = row_of(record)
         names = {"timestamp": "timestamp_ns", "observed": "observed_ns"}
-        values = [getattr(shape, names.get(name, name), None) for name in COLUMNS[1:]]
+        values = [getattr(row, names.get(name, name), None) for name in COLUMNS[1:]]
         cells = [cell(n, v, safe) for n, v in zip(COLUMNS[1:], values, strict=True)]
-        writer.writerow([shape.__struct_config__.tag, *cells])
+        writer.writerow([row.__struct_config__.tag, *cells])
     return text.getvalue().encode()
 
 
@@ -73,9 +73,9 @@ def test_csv_is_what_the_csv_module_writes(dump: Any, safe: bool) -> None:
     stream = io.BytesIO()
     output = outputs.open("csv", Target(stream), {"csv_safe": safe})
     with pylog.open(dump) as reader:
-        reader.shape()
-        while shapes := reader.read_batch():
-            output.write_shaped(shapes)
+        rows = reader.rows()
+        while some := rows.read_batch():
+            output.write_rows(some)
     output.close()
     assert stream.getvalue() == plain
 

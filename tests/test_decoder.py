@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import builders
+import effort
 import pytest
 import samples
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
@@ -80,7 +81,7 @@ def test_a_log_that_comes_byte_by_byte_gives_what_its_file_gives(dump: Path) -> 
     assert list(fed(decoder_of(data), pieces(data, 1))) == read(data)
 
 
-@settings(max_examples=100, deadline=None)
+@effort.examples(100)
 @given(st.sampled_from([IPL, DAMAGED, NFLOG_DAMAGED, CAPTURE]), st.data())
 def test_where_a_log_is_cut_into_pieces_makes_no_difference(
     dump: Path, draw: st.DataObject
@@ -91,7 +92,7 @@ def test_where_a_log_is_cut_into_pieces_makes_no_difference(
     assert list(fed(decoder_of(data), parts)) == read(data)
 
 
-@settings(max_examples=200, deadline=None)
+@effort.examples(200)
 @given(st.sampled_from(sorted(LAYOUTS)), st.data())
 def test_any_bytes_give_records_and_losses_that_cover_them_all(
     source: str, draw: st.DataObject

@@ -60,7 +60,7 @@ def records(name: str, layout: str, log: str = "ipf") -> list[bytes]:
     """The records of a dump that are of the log."""
     data, stream = dump(name), ipl.stream(f"{layout}:{log}")
     found = [item for item in stream.split(data, True) if isinstance(item, Message)]
-    return [data[m.start : m.end] for m in found if stream.device_of(data, m) == log]
+    return [data[m.start : m.end] for m in found if stream.message_log(data, m) == log]
 
 
 def numbers(data: bytes, layout: str) -> list[tuple[int | None, int | None]]:
@@ -766,7 +766,7 @@ def test_events_of_many_threads_are_all_there() -> None:
 
 def test_every_layout_has_its_device() -> None:
     for layout in layouts():
-        for log in layout.devices:
+        for log in layout.logs:
             with Device(layout.name, log) as device:
                 assert Client(device).pending() == 0
 

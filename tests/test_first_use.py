@@ -181,8 +181,8 @@ def test_a_doubt_that_numbers_settled_is_no_unknown_loss_at_the_end() -> None:
     for one in (record, following):
         while losses.before(one) is not None:
             pass
-    queue = getattr(record, "group", "")
-    assert (losses.any_told, losses.uncounted) == (queue != "30", 0)
+    log = getattr(record, "group", "")
+    assert (losses.any_told, losses.uncounted) == (log != "30", 0)
 
 
 def test_the_summary_and_info_say_at_least(tmp_path: Path, capfdbinary: Said) -> None:

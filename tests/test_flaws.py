@@ -102,7 +102,7 @@ def test_the_first_value_of_a_kind_is_logged(caplog: pytest.LogCaptureFixture) -
 def logs() -> Iterator[tuple[str, str]]:
     for name in ("2.x-lp64be", "3.1-ilp32le", "3.2-lp64le", "3.4.35-lp64be", "4.1-lp64le",
                  "5.0.3-lp64le", "5.1.2-lp64le", "5.1.2-lp64be-time64-nounit"):  # fmt: skip
-        for log in ipl_layouts.named(f"ipl-{name}").devices:
+        for log in ipl_layouts.named(f"ipl-{name}").logs:
             yield name, log
 
 
@@ -128,7 +128,7 @@ def test_bad_times_and_counts_of_ipfilter_cost_their_field_alone(name: str, log:
     bad = [{"ipl_usec": 10**6}, *([{"ipl_sec": 2**63}] if wide else [])]
     if Fields(layout, log).size_of("ipl_count"):
         bad.append({"ipl_count": 0})
-    whole = layout.name if layout.version.magic_tells_device else f"{layout.name}:{log}"
+    whole = layout.name if layout.version.magic_tells_log else f"{layout.name}:{log}"
     for values in bad:
         records, reader = read(good + ipl_record(layout, log, **values) + good, layout=whole)
         assert [type(r) for r in records] == [PacketRecord if log == "ipf" else FlowRecord] * 3

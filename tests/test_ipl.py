@@ -19,7 +19,7 @@ from pylog.formats import Damage, Message, ipl, ipl_layouts, ipl_names
 from pylog.formats.ipl_layouts import Layout, layout, named
 from pylog.formats.plan import Plan
 
-LAYOUTS = [(x, device) for x in ipl_layouts.layouts() for device in x.devices]
+LAYOUTS = [(x, device) for x in ipl_layouts.layouts() for device in x.logs]
 RELEASES = {
     "v34": "3.4.0", "v3-4-29": "3.4.29", "v3435": "3.4.35", "v4-1-0": "4.1.0", "v4-1-35": "4.1.35",
     "v5-0-3": "5.0.3", "v5-0-6": "5.0.6", "v5-1-2": "5.1.2", "master": "master",
@@ -142,7 +142,7 @@ def test_real_records_are_built_again_byte_for_byte(dump: Path) -> None:
     for item in stream.split(data, True):
         if isinstance(item, Message):
             raw = data[item.start : item.end]
-            schema = stream.layout_value.schema(stream.device_of(data, item))
+            schema = stream.layout_value.schema(stream.message_log(data, item))
             assert schema.build(schema.parse(raw)) == raw
 
 
@@ -178,7 +178,7 @@ def check_against_reference(stream: ipl.Stream, data: bytes) -> None:
             continue
         assert isinstance(item, Message)
         covered += item.end - item.start
-        device = stream.device_of(data, item)
+        device = stream.message_log(data, item)
         plan = plan_of(stream.layout_value, device)
         parsed = stream.layout_value.schema(device).parse(data[item.start : item.end])
         expected = flat(parsed, plan.names)
@@ -263,7 +263,7 @@ def test_splitting_at_record_borders_changes_nothing(name: str) -> None:
 
 def fresh(stream: ipl.Stream) -> ipl.Stream:
     stream.base = stream.used = 0
-    return ipl.Stream(stream.layout_value, stream.device)
+    return ipl.Stream(stream.layout_value, stream.log)
 
 
 # Names
@@ -312,7 +312,7 @@ def with_field(device: str, **changes: int) -> bytes:
     data, stream = dump.read_bytes(), stream_of(dump)
     schema = stream.layout_value.schema(device)
     for item in fresh(stream).split(data, True):
-        if isinstance(item, Message) and stream.device_of(data, item) == device:
+        if isinstance(item, Message) and stream.message_log(data, item) == device:
             fields = schema.parse(data[item.start : item.end])
             fields.update(changes)
             return schema.build(fields)

@@ -22,7 +22,6 @@ import pylog
 from pylog import BackendError, BackendUnavailable, DecodeError, LossRecord
 from pylog.backends import ipl as backend
 from pylog.formats import Message, ipl, ipl_layouts
-from pylog.record import queue_of
 from pylog.testing import Device
 
 LAYOUT = "ipl-5.1.2-lp64le"
@@ -42,7 +41,7 @@ def records_of(path: Path, layout: str = LAYOUT, log: str = "ipf") -> list[bytes
     """The raw records of a dump that are of the log."""
     data, stream = path.read_bytes(), ipl.stream(f"{layout}:{log}")
     found = [item for item in stream.split(data, True) if isinstance(item, Message)]
-    return [data[m.start : m.end] for m in found if stream.device_of(data, m) == log]
+    return [data[m.start : m.end] for m in found if stream.message_log(data, m) == log]
 
 
 def shape(record: pylog.Record) -> Any:
@@ -126,7 +125,7 @@ def test_a_device_gives_the_records_that_its_dump_has(
 ) -> None:
     layout = samples.origins()[samples.name(path)]["layout"]
     with pylog.open(path) as reader:
-        whole = [r for r in reader if not isinstance(r, LossRecord) and queue_of(r) == log]
+        whole = [r for r in reader if not isinstance(r, LossRecord) and r.log == log]
     raw = records_of(path, layout, log)
     assert len(raw) == len(whole) > 0
     # a state log alone does not tell that its TCP states have illumos' numbers

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import pylog
 from pylog import FlowRecord, Fragment, LossRecord, PacketRecord, Record
 from pylog.formats import Message, ipl, ipl_layouts, ipl_names
-from pylog.formats.ipl_encode import Encoder, log_of
+from pylog.formats.ipl_encode import Encoder, ipfilter_log
 from pylog.formats.ipl_layouts import Layout
 from pylog.record import MAX_SECONDS
 
@@ -51,7 +51,7 @@ def flows(path: Path | str, **wanted: Any) -> list[FlowRecord]:
 
 @cache
 def stream_of(layout: Layout, log: str) -> ipl.Stream:
-    return ipl.Stream(layout, "ipf" if layout.version.magic_tells_device else log)
+    return ipl.Stream(layout, "ipf" if layout.version.magic_tells_log else log)
 
 
 def decoded(data: bytes, layout: Layout | str, log: str) -> Logged:
@@ -71,7 +71,7 @@ def again(record: Record, layout: Layout | str, **options: Any) -> tuple[Logged,
     encoder = Encoder(layout, **options)
     data = encoder.encode(record)
     assert data and not encoder.refused, encoder.refused
-    return decoded(data, layout, log_of(record)), dict(encoder.lost)
+    return decoded(data, layout, ipfilter_log(record)), dict(encoder.lost)
 
 
 def packet_again(
@@ -131,7 +131,7 @@ def test_a_record_made_anew_from_its_fields_reads_the_same(dump: Path) -> None:
         assert record.raw is not None
         data = encoder.encode(msgspec.structs.replace(record, raw=None))
         assert len(data) == len(record.raw)
-        found = decoded(data, record.layout, log_of(record))
+        found = decoded(data, record.layout, ipfilter_log(record))
         for name in record.__struct_fields__:
             if name not in ("offset", "observed_ns", "raw"):
                 assert getattr(found, name) == getattr(record, name), (record.offset, name)
@@ -143,7 +143,7 @@ def test_what_is_made_anew_has_zeros_where_no_kernel_writes(dump: Path) -> None:
     encoder = Encoder(logged(dump)[0].layout)
     for record in logged(dump):
         data = encoder.encode(msgspec.structs.replace(record, raw=None))
-        fields = parsed(data, record.layout, log_of(record))
+        fields = parsed(data, record.layout, ipfilter_log(record))
         assert fields.get("ipl_next", 0) == 0
         assert not any(any(v) for k, v in fields.items() if k.startswith("_") and k != "_io")
 
@@ -217,7 +217,7 @@ def names_of(layout: Layout, log: str) -> tuple[str, ...]:
 
 def check(before: Logged, after: Logged, lost: dict[str, int], target: Layout) -> None:
     """Hold a record against what it was in another layout."""
-    log = log_of(before)
+    log = ipfilter_log(before)
     names = names_of(target, log)
     old, new = facts(before), facts(after)
     gone = {name for what in lost for name in CHANGES.get(what, (what.split()[-1],))}
@@ -263,7 +263,7 @@ def sample_records() -> tuple[Logged, ...]:
 def in_layout(record: Logged, layout: Layout) -> Logged | None:
     """A record as that layout has it, if it can."""
     data = Encoder(layout).encode(msgspec.structs.replace(record, raw=None))
-    return decoded(data, layout, log_of(record)) if data else None
+    return decoded(data, layout, ipfilter_log(record)) if data else None
 
 
 @cache
@@ -282,7 +282,7 @@ def test_a_record_of_a_layout_can_be_written_in_every_other(version: str) -> Non
             encoder = Encoder(target)
             data = encoder.encode(record)
             if data:
-                after = decoded(data, target, log_of(record))
+                after = decoded(data, target, ipfilter_log(record))
                 check(record, after, dict(encoder.lost), target)
                 if not encoder.lost and source.version == target.version:
                     same = {"layout": record.layout, "raw": None, "extra": None}
@@ -292,7 +292,7 @@ def test_a_record_of_a_layout_can_be_written_in_every_other(version: str) -> Non
             else:
                 assert target.version.name == "2.x" and isinstance(record, FlowRecord)
                 assert list(encoder.refused) == [
-                    f"{log_of(record)} records, which 2.x does not log"
+                    f"{ipfilter_log(record)} records, which 2.x does not log"
                 ]
 
 
@@ -314,7 +314,7 @@ def test_real_records_say_the_same_in_every_version(name: str, target: Layout) -
         encoder = Encoder(target)
         data = encoder.encode(record)
         if data:
-            check(record, decoded(data, target, log_of(record)), dict(encoder.lost), target)
+            check(record, decoded(data, target, ipfilter_log(record)), dict(encoder.lost), target)
             written += 1
         else:
             assert list(encoder.refused) != [""] and encoder.refused.total() == 1
@@ -849,7 +849,7 @@ def test_what_is_known_of_a_packet_is_told_as_the_filter_would() -> None:
 
 def test_events_are_numbered_from_1_with_a_gap_for_what_was_lost() -> None:
     encoder = Encoder(NEWEST)
-    lost = LossRecord("nflog", "nfulnl-le", count=5, queue="5")
+    lost = LossRecord("nflog", "nfulnl-le", count=5, log="5")
     numbers = [
         decoded(encoder.encode(record), NEWEST, "ipf").seq if not isinstance(record, LossRecord)
         else encoder.encode(record)
@@ -864,25 +864,25 @@ def test_each_log_has_its_own_numbers() -> None:
     numbers: dict[str, list[int | None]] = {"ipf": [], "nat": [], "state": []}
     plain = ipl_packet(seq=None, count=3)
     entry, mapped = state(seq=None), nat(seq=None)
-    for record in (plain, entry, plain, mapped, LossRecord("ipl", "x", count=4, queue="nat"),
+    for record in (plain, entry, plain, mapped, LossRecord("ipl", "x", count=4, log="nat"),
                    mapped, entry):  # fmt: skip
         data = encoder.encode(record)
         if not isinstance(record, LossRecord):
-            log = log_of(record)
+            log = ipfilter_log(record)
             numbers[log].append(decoded(data, NEWEST, log).seq)
     assert numbers == {"ipf": [1, 4], "nat": [1, 6], "state": [1, 2]}
 
 
 def test_a_loss_that_leaves_no_gap_is_counted() -> None:
-    unknown = LossRecord("nflog", "nfulnl-le", count=None, queue="5")
-    known = LossRecord("nflog", "nfulnl-le", count=3, queue="5")
+    unknown = LossRecord("nflog", "nfulnl-le", count=None, log="5")
+    known = LossRecord("nflog", "nfulnl-le", count=3, log="5")
     encoder = Encoder(NEWEST)
     assert encoder.encode(unknown) == encoder.encode(known) == b""
     assert encoder.lost == {"losses": 1}
     for layout in ("ipl-4.1-lp64le", "ipl-2.x-lp64le"):
-        for queue in ("ipf", "nat", "state", None):
+        for log in ("ipf", "nat", "state", None):
             old = Encoder(layout)
-            assert old.encode(LossRecord("ipl", NEWEST, count=3, queue=queue)) == b""
+            assert old.encode(LossRecord("ipl", NEWEST, count=3, log=log)) == b""
             assert old.lost == {"losses": 1}
 
 
@@ -1200,7 +1200,7 @@ def check_any(encoder: Encoder, record: Logged) -> None:
         assert encoder.refused.total() == 1
         return
     assert not encoder.refused
-    found = decoded(data, encoder.layout, log_of(record))
+    found = decoded(data, encoder.layout, ipfilter_log(record))
     assert type(found) is type(record) and found.raw == data
     if isinstance(found, PacketRecord) and isinstance(record, PacketRecord):
         assert record.payload is not None and found.payload is not None
@@ -1239,4 +1239,4 @@ def test_records_of_several_sources_are_one_log(layout: str) -> None:
     with pylog.open(io.BytesIO(b"".join(written)), layout=layout, raw=True) as reader:
         found = [record for record in reader if not isinstance(record, LossRecord)]
     assert [record.raw for record in found] == written
-    assert {log_of(record) for record in found} == {"ipf", "nat", "state"}
+    assert {ipfilter_log(record) for record in found} == {"ipf", "nat", "state"}

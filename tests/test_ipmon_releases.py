@@ -28,7 +28,7 @@ from pylog.formats.scrub import Scrubber
 from pylog.ipmon.edition import EDITIONS, edition
 from pylog.ipmon.printer import Printer
 from pylog.ipmon.state import as_of
-from pylog.record import Record, queue_of
+from pylog.record import Record
 
 TEXTS = samples.FIXTURES / "ipmon/fuzz.tsv.xz"
 CASES = samples.FIXTURES / "ipmon/cases.tsv"
@@ -273,7 +273,7 @@ def changed(raw: bytes, layout: str, log: str, **values: Any) -> Record:
 
 def first(path: Path, log: str) -> tuple[bytes, str]:
     """The bytes of the first record of a log, and their layout."""
-    record = next(record for record in records(path) if queue_of(record) == log)
+    record = next(record for record in records(path) if record.log == log)
     return record.raw or b"", record.layout
 
 

@@ -25,7 +25,7 @@ from pylog.formats import Message, ipl
 from pylog.ipmon.edition import EDITIONS, edition
 from pylog.ipmon.names import PROTOCOLS, icmp, icmp6
 from pylog.ipmon.printer import Printer, hex_dump
-from pylog.record import LossRecord, queue_of
+from pylog.record import LossRecord
 
 IPL = samples.FIXTURES / "ipl"
 TEXTS = sorted(path for path in IPL.glob("*.txt") if path.name != "offsets.txt")
@@ -287,8 +287,8 @@ def test_no_bytes_of_a_record_can_break_the_printer() -> None:
         printer, seen = Printer(verbose=True, header=True, packet=True, zone=UTC), set()
         with pylog.open(dump, raw=True) as reader:
             for record in reader:
-                log, raw = queue_of(record), record.raw
-                if isinstance(record, LossRecord) or raw is None or log in seen:
+                log, raw = record.log, record.raw
+                if isinstance(record, LossRecord) or raw is None or log is None or log in seen:
                     continue
                 seen.add(log)
                 stream = ipl.stream(ipl.described(record.layout, log))

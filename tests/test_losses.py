@@ -22,7 +22,7 @@ import pylog
 from pylog import LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.formats import nfulnl, pcap_blocks
-from pylog.record import json_shape
+from pylog.record import LossRow, row_of
 from pylog.scrub import Scrubbing
 
 START = 1_700_000_000 * 10**9
@@ -30,18 +30,18 @@ SEQ = samples.FIXTURES / "nflog/seq.bin"
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 LATE = 2**64 + 1_290_448_384  # 2554-07-21T23:34:35
 SHAPES = [
-    LossRecord("nflog", "nfulnl-le", count=5, queue="10"),
-    LossRecord("nflog", "nfulnl-le", count=1, queue="99", reason="no buffer space"),
+    LossRecord("nflog", "nfulnl-le", count=5, log="10"),
+    LossRecord("nflog", "nfulnl-le", count=1, log="99", reason="no buffer space"),
     LossRecord("nflog", "nfulnl-le", count=2**40, reason="told by a counter"),
     LossRecord("nflog", "nfulnl-le", size=1000, reason="nla_len 3"),
     LossRecord("nflog", "nfulnl-le", observed_ns=START, size=7, raw=b"\xee" * 7, reason="bad"),
     LossRecord("nflog", "nfulnl-le", reason="NLMSG_OVERRUN"),
     LossRecord("nflog", "nfulnl-le"),
-    LossRecord("nflog", "nfulnl-le", count=3, size=400, queue="10", timestamp_ns=START + 1),
-    LossRecord("nflog", "nfulnl-le", count=9, seq=2**32 - 2, queue="10", reason="a gap"),
+    LossRecord("nflog", "nfulnl-le", count=3, size=400, log="10", timestamp_ns=START + 1),
+    LossRecord("nflog", "nfulnl-le", count=9, seq=2**32 - 2, log="10", reason="a gap"),
     LossRecord("nflog", "nfulnl-be", observed_ns=LATE, timestamp_ns=-1, count=2, reason="late"),
-    LossRecord("ipl", "ipl-5.1.2-lp64le", count=4, queue="nat", seq=7, timestamp_ns=START),
-    LossRecord("ipl", "ipl-3.4-ilp32be", size=12, queue="state", reason="ipl_dsize 0"),
+    LossRecord("ipl", "ipl-5.1.2-lp64le", count=4, log="nat", seq=7, timestamp_ns=START),
+    LossRecord("ipl", "ipl-3.4-ilp32be", size=12, log="state", reason="ipl_dsize 0"),
     LossRecord("capture", "pcap", size=76, reason="message cut off after 76 bytes"),
     LossRecord("capture", "pcapng", count=12, reason='told by "the" file\n\x1b[31m\u202e\u00e9'),
     LossRecord("nflog", "nfulnl-le", size=70_000, raw=bytes(range(256)) * 273, reason="much"),
@@ -149,8 +149,8 @@ def test_scrubbing_keeps_a_record_whose_ip_header_is_bad(name: str, first: int) 
 def test_a_report_cannot_hide_a_gap_in_the_numbers() -> None:
     first, *_, last = [r for r in read(SEQ) if isinstance(r, PacketRecord) and r.group == "10"][:9]
     assert isinstance(first, PacketRecord) and first.seq is not None
-    after = LossRecord("nflog", "nfulnl-le", seq=first.seq + 1, count=2, queue="10")
-    wrong = LossRecord("nflog", "nfulnl-le", seq=first.seq + 3, count=7, queue="10")
+    after = LossRecord("nflog", "nfulnl-le", seq=first.seq + 1, count=2, log="10")
+    wrong = LossRecord("nflog", "nfulnl-le", seq=first.seq + 3, count=7, log="10")
     start = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
     for told, counts in ((after, [2, 5]), (wrong, [7, 7])):
         notes = [note.comment() for note in pcap_blocks.loss_notes(told, 0)]
@@ -206,10 +206,10 @@ def claiming(*comments: bytes, dropped: int = 0) -> bytes:
 
 CLAIMS = [
     b'{"lost":"x","count":-499}',
-    b'{"lost":"x","source":"nflog","layout":"nfulnl-le","queue":"5","count":-499}',
+    b'{"lost":"x","source":"nflog","layout":"nfulnl-le","log":"5","count":-499}',
     b'{"lost":"x","source":"nflog","count":9223372036854775808}',
     b'{"lost":"x","source":"nflog","size":-1}',
-    b'{"lost":"x","source":"nflog","queue":"5","seq":4294967296,"count":1}',
+    b'{"lost":"x","source":"nflog","log":"5","seq":4294967296,"count":1}',
     b'{"lost":"x","source":"nflog","observed":999999999999999999999}',
     b'{"observed":-99999999999999999999}',
     b'{"interfaces":{"-1":"eth0"}}',
@@ -256,7 +256,7 @@ def test_notes_of_any_length_are_written_within_an_options_64_kib() -> None:
         data = builders.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1}), *devices], family=2)
         (item,) = stream.split(data, True)
         records.append(stream.decode(data, item, raw=True))  # type: ignore[arg-type]
-    long = [LossRecord("nflog", "nfulnl-le", reason="\x02" * 70_000, queue="q" * 70_000, count=1),
+    long = [LossRecord("nflog", "nfulnl-le", reason="\x02" * 70_000, log="q" * 70_000, count=1),
             LossRecord("nflog", "x" * 70_000, reason="\ud800", size=2**80, count=-3)]  # fmt: skip
     found = read(write([*long, *records]))
     assert [loss.count for loss in losses(found)] == [1, None]
@@ -409,7 +409,7 @@ def test_tables_hold_losses_of_any_shape(ending: str, path: Path, tmp_path: Path
         rows = pa.ipc.open_file(out).read_all().to_pylist()
     assert len(rows) == len(wanted)
     for row, loss in zip(rows, wanted, strict=True):
-        for name in ("source", "layout", "offset", "queue", "reason", "seq", "size"):
+        for name in ("source", "layout", "offset", "log", "reason", "seq", "size"):
             assert row[name] == loss.get(name)
         assert row["count"] == (None if "count" not in loss else int(loss["count"]))
         late = json.loads(row["extra"] or "{}")
@@ -438,7 +438,7 @@ def test_ipl_says_at_the_end_how_many_losses_it_does_not_hold(
 
 def test_ipl_holds_the_losses_that_its_numbers_show() -> None:
     first, *_, last = [r for r in read(SEQ) if isinstance(r, PacketRecord) and r.family == "ipv4"]
-    gap = LossRecord("nflog", "nfulnl-le", count=7, queue="10")
+    gap = LossRecord("nflog", "nfulnl-le", count=7, log="10")
     found = read(write([first, gap, last, gap], "ipl"))
     assert [(loss.count, loss.seq) for loss in losses(found)] == [(7, 2)]
 
@@ -453,5 +453,6 @@ def test_ipmons_text_says_at_the_end_how_many_losses_it_does_not_tell(
 
 
 def test_a_number_above_2_to_the_53_is_text_in_the_json_of_a_loss() -> None:
-    shape = json_shape(LossRecord("nflog", "nfulnl-le", count=2**60, size=2**61, offset=2**62))
-    assert (shape.count, shape.size, shape.offset) == (str(2**60), str(2**61), str(2**62))
+    row = row_of(LossRecord("nflog", "nfulnl-le", count=2**60, size=2**61, offset=2**62))
+    assert isinstance(row, LossRow)
+    assert (row.count, row.size, row.offset) == (str(2**60), str(2**61), str(2**62))

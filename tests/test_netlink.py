@@ -31,7 +31,7 @@ from pylog.formats.netlink import (
 from pylog.formats.netlink_stream import Layouts, NetlinkStream, name_of
 from pylog.formats.pcap_blocks import interface_block, packet_block, section_block
 from pylog.formats.registry import Registry
-from pylog.record import PacketRecord, Record
+from pylog.record import PacketRecord, Record, Row
 
 ATTRIBUTES: Table = {1: ("TOY_NUMBER", OCTETS), 2: ("TOY_REST", OCTETS)}
 TOY_MSG_NEW, TOY_MSG_GET = NFNL_SUBSYS_CTNETLINK << 8, NFNL_SUBSYS_CTNETLINK << 8 | 1
@@ -122,7 +122,7 @@ def told(records: list[Record]) -> list[tuple[str, int | None]]:
 
 
 KINDS = st.lists(st.sampled_from(("nflog", "toy", "other", "config", "ack")), max_size=12)
-both = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+both = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @both
@@ -164,7 +164,7 @@ def test_a_mixed_dump_gives_each_format_its_own_messages(
         pending += data[at : at + cut]
         final = at + cut >= len(data)
         items = [i for i in stream.split(pending, final) if isinstance(i, Message)]
-        batch = list[Record]()
+        batch = list[Record | Row]()
         stream.records(pending, items, False, batch)
         found += told(batch)
         pending = pending[stream.used :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import msgspec
 import pytest
 import samples
 from hypothesis import example, given
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 import pylog
 from pylog import Fragment, PacketRecord, Vlan
 from pylog.formats import packet
-from pylog.formats.packet import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, addresses, dissect, headers
+from pylog.formats.packet import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, addresses, dissect, put_headers
+from pylog.record.places import no_values
+
+
+def headers(data: bytes, start: int, end: int, ethertype: int) -> PacketRecord:
+    """What the headers of a packet say."""
+    values = no_values()
+    put_headers(values, data, start, end, ethertype)
+    return PacketRecord(*values)
 
 
 @given(st.binary(min_size=16, max_size=16) | st.binary(min_size=4, max_size=4))
@@ -216,9 +225,12 @@ def test_a_cut_header_is_told_and_what_is_there_is_read(name: str) -> None:
     for end, cut in enumerate(cuts):
         found = headers(data, 0, end, ethertype)
         assert found.cut == cut, end
-        for field, value in zip(found._fields, found, strict=True):
+        for field, value in msgspec.structs.asdict(found).items():
             # a cut packet never says something else than the whole one
-            if field not in ("cut", "extra", "protocol", "fragment") and value is not None:
+            if (
+                field not in ("cut", "extra", "protocol", "fragment", "caplen")
+                and value is not None
+            ):
                 assert value == getattr(whole, field), (field, end)
     assert headers(data, 0, len(cuts), ethertype).cut is None
 

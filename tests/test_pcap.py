@@ -57,7 +57,7 @@ def test_pcapng_is_read_as_it_was_written(order: str) -> None:
     data += pcap_blocks.packet_block(NFLOG[16:], TIME + 1, interface=1, dropped=5, order=order)
     with pylog.open(io.BytesIO(data)) as reader:
         first, lost, second = list(reader)
-    assert isinstance(lost, LossRecord) and lost.count == 5 and lost.queue == "7"
+    assert isinstance(lost, LossRecord) and lost.count == 5 and lost.log == "7"
     assert (first.observed_ns, second.observed_ns) == (TIME, TIME + 1)
     assert reader.other == 1 and reader.dropped == 5
 

@@ -83,7 +83,7 @@ def named(*rows: tuple[int, dict[int, str]], group: int = 7) -> list[pylog.Recor
 
 def lost(count: int | None = None, reason: str = "no buffer space") -> LossRecord:
     return LossRecord(source="nflog", layout="nfulnl-le", observed_ns=START, count=count,
-                      queue=None if count is None else "7", reason=reason)  # fmt: skip
+                      log=None if count is None else "7", reason=reason)  # fmt: skip
 
 
 def blocks(data: bytes) -> list[tuple[int, int, int]]:
@@ -401,7 +401,7 @@ def test_a_cut_before_the_first_packet_is_told() -> None:
 def test_recordings_that_are_joined_keep_their_losses() -> None:
     with pylog.open(samples.FIXTURES / "nflog/seq.bin", raw=True) as reader:
         packets = list(reader)
-    loss = LossRecord(source="nflog", layout="nfulnl-le", seq=0, count=10, queue="10", reason="x")
+    loss = LossRecord(source="nflog", layout="nfulnl-le", seq=0, count=10, log="10", reason="x")
     first, second = write(packets[:400]), write([loss, *packets[10:50]])
     found = read(first + second)
     assert [r.count for r in found if isinstance(r, LossRecord)] == [10]
@@ -411,7 +411,7 @@ def test_recordings_that_are_joined_keep_their_losses() -> None:
     assert [isinstance(r, LossRecord) for r in found] == [False] * 5 + [True] + [False] * 2
     found = read(write([*packets[:5], unknown, *packets[5:7]]))  # among numbers without a gap
     assert [isinstance(r, LossRecord) for r in found] == [False] * 5 + [True] + [False] * 2
-    huge = LossRecord(source="nflog", layout="nfulnl-le", count=2**40, queue="10")
+    huge = LossRecord(source="nflog", layout="nfulnl-le", count=2**40, log="10")
     found = read(write([huge, *packets[:1]]))
     assert [r.count for r in found if isinstance(r, LossRecord)] == [2**40]
 
@@ -437,3 +437,11 @@ def test_packets_of_the_other_byte_order_are_in_a_section_of_theirs(tmp_path: Pa
     path.write_bytes(write(big))
     said = subprocess.run(["tcpdump", "-nr", str(path)], capture_output=True, text=True, timeout=60)
     assert len(said.stdout.splitlines()) == 3 and "[|nflog]" not in said.stdout
+
+
+def test_records_without_a_packet_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    writer = outputs.open("pcapng", outputs.Target(io.BytesIO()))
+    for _ in range(3):
+        writer.write(Batch([PacketRecord("conntrack", "x", raw=b"1")]))
+    writer.close()
+    assert "3 packet records of conntrack left out" in caplog.text

@@ -121,7 +121,7 @@ def test_the_kernels_sequence_numbers_tell_what_was_lost() -> None:
     with pylog.open(samples.FIXTURES / "nflog/overrun.bin") as reader:
         losses = [r for r in reader if isinstance(r, LossRecord)]
     (loss,) = losses
-    assert (loss.count, loss.seq, loss.queue) == (2520, 580, "30")
+    assert (loss.count, loss.seq, loss.log) == (2520, 580, "30")
     assert reader.dropped == 2520 and reader.received == 680
 
 

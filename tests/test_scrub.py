@@ -25,7 +25,6 @@ from pylog.cli import main
 from pylog.formats import Message, ipl, ipl_layouts, netlink, nfct, nfulnl, scrub
 from pylog.formats.plan import Plan
 from pylog.formats.scrub import Scrubber
-from pylog.record import queue_of
 from pylog.scrub import Scrubbing
 
 DUMPS = [*samples.dumps("ipl/*"), *samples.dumps("nflog/*")]
@@ -316,7 +315,7 @@ def test_a_record_without_its_bytes_is_refused() -> None:
 
 
 def schema_of(record: Record) -> Any:
-    return ipl_layouts.named(record.layout).schema(queue_of(record))
+    return ipl_layouts.named(record.layout).schema(record.log)
 
 
 TEXTS = ("fl_ifname", "fl_group", "fl_nattag", "isl_group")
@@ -904,7 +903,7 @@ def test_any_message_that_decodes_can_be_scrubbed(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(0, 4))):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     module = nfulnl if record.source == "nflog" else ipl
-    layout = module.described(record.layout, queue_of(record))
+    layout = module.described(record.layout, record.log)
     stream = module.stream(layout)
     try:
         (item,) = stream.split(bytes(message), True)

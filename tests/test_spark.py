@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import samples
 
+from pylog.record import KINDS
+
 pytest.importorskip("pyspark.sql.datasource")
 pytest.importorskip("pyarrow")
 if shutil.which("java") is None:
@@ -87,7 +89,7 @@ def test_a_schema_says_what_is_read(spark: Any) -> None:
 
 
 def test_its_types_are_those_that_spark_has(spark: Any) -> None:
-    for kind in parts.KINDS:
+    for kind in KINDS:
         frame = spark.read.format("pylog").option("kind", kind).load(str(NFLOG))
         assert frame.columns == schema(kind).names
     found = {field["name"]: field["type"] for field in json.loads(frame.schema.json())["fields"]}

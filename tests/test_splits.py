@@ -16,6 +16,8 @@ import samples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pylog.record import KINDS
+
 pytest.importorskip("pyarrow")
 
 import parts
@@ -34,7 +36,7 @@ NAMED = {name: row["layout"] for name, row in samples.origins().items()}
 
 @pytest.mark.parametrize("dump", effort.sample(samples.dumps()), ids=samples.name)
 def test_splits_give_the_rows_of_one_process(dump: Path) -> None:
-    rows = {kind: parts.whole(dump, kind) for kind in parts.KINDS}
+    rows = {kind: parts.whole(dump, kind) for kind in KINDS}
     for n in (2, 7, 40):
         splits = plan(dump, n)
         assert [split.stop for split in splits[:-1]] == [split.start for split in splits[1:]]
@@ -189,7 +191,7 @@ def test_a_layout_that_stops_to_fit_is_given_up_in_all_splits_that_follow(tmp_pa
 def test_a_named_layout_holds_for_all_splits(name: str) -> None:
     path = samples.FIXTURES / name
     layout = NAMED[name].partition(":")[0]  # the log is told by the first bytes
-    for kind in parts.KINDS:
+    for kind in KINDS:
         rows = parts.whole(path, kind, layout=layout)
         assert parts.decoded(plan(path, 4, layout=layout), kind).rows == rows
 

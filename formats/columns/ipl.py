@@ -31,7 +31,7 @@ MAX_SECOND = 2**63 // 10**9 - 1
 def columns(stream: Stream) -> Columns | None:
     """What reads the packet log of a layout whose records have a magic and a length."""
     layout = stream.layout_value
-    if stream.device != "ipf" or not layout.version.has_magic:
+    if stream.log != "ipf" or not layout.version.has_magic:
         return None
     return Columns(stream)
 
@@ -53,8 +53,8 @@ class Columns:
         self.asked = Asked()
         self.none = 2 ** (8 * plan.places["fl_rule"].size) - 1
         """fl_rule where no rule was matched."""
-        told = layout.version.magic_tells_device
-        self.magics = [layout.magic(log) for log in (layout.devices if told else ("ipf",))]
+        told = layout.version.magic_tells_log
+        self.magics = [layout.magic(log) for log in (layout.logs if told else ("ipf",))]
         self._numbers = [int.from_bytes(m, BYTEORDER[layout.abi.order]) for m in self.magics]
         self._frame = np.dtype(plan.dtype(names=("ipl_magic", "ipl_dsize")))
 

@@ -33,7 +33,7 @@ from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
 from pylog.formats.nfulnl_usual import ETHERTYPES
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import BYTEORDER, Plan
-from pylog.record import Record, queue_of
+from pylog.record import Record
 
 NUMBERS = {name: number for number, (name, _) in ATTRIBUTES.items()}
 LEFT = ("NFULA_CT", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR")
@@ -261,7 +261,7 @@ class LogRows(Rows):
     def logs(self) -> Repeated:
         """As pylog.formats.columns.Rows.logs."""
         codes, told = self._told
-        return Repeated(codes, [(None, queue_of(record)) for record in told])
+        return Repeated(codes, [(None, record.log) for record in told])
 
     def column(self, name: str) -> Column | None:
         """As pylog.formats.columns.Rows.column."""

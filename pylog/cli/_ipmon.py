@@ -31,7 +31,7 @@ from pylog.cli._sources import (
 from pylog.cli.ipmon import PID_FILE
 from pylog.decoder import LOT
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
-from pylog.formats.ipl_encode import LAYOUT, Encoder, log_of
+from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
 from pylog.ipmon.conf import ConfError, Rule, parse
 from pylog.ipmon.deliver import Deliveries
 from pylog.ipmon.edition import edition
@@ -142,9 +142,9 @@ class _LogReader(Reader):
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             record = super().read(left)
-            if record is None or log_of(record) in self.logs:
+            if record is None or ipfilter_log(record) in self.logs:
                 return record
-            if isinstance(record, LossRecord) and record.queue is None:
+            if isinstance(record, LossRecord) and record.log is None:
                 return record
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pylog import outputs
 from pylog.backends import Backend
@@ -47,6 +47,7 @@ LOOK_S = 1.0
 """How often to look, while nothing comes, whether anybody reads what is written."""
 
 Change = Callable[[Record], Record]
+T = TypeVar("T")
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -280,29 +281,29 @@ def copy(
 
     Raises BrokenPipeError when nobody reads the stream any more, though nothing comes.
     """
-    shaped = output.takes_shapes and type(records) is Reader and not changes
-    if shaped:
-        assert isinstance(records, Reader)
-        records.shape(output.shows_payload)
+    context = contextlib.nullcontext if confirm is None else confirm
     backends = [reader.backend for reader in records.readers()]
     with progress(backends, stream is not None and stream.isatty()) as move:
+        if type(records) is Reader and output.takes_rows and not changes:
+            rows = records.rows(output.shows_payload)
+            for some in _lots(records, rows.read_batch, limit, stream, move):
+                with context(len(some)):
+                    output.write_rows(some)
+            return
         for batch in _batches(records, output, changes, limit, stream, move):
-            with contextlib.nullcontext() if confirm is None else confirm(len(batch)):
-                if shaped:
-                    output.write_shaped(batch.records())
-                else:
-                    output.write(batch)
+            with context(len(batch)):
+                output.write(batch)
 
 
 def _batches(
     records: AnyLog,
     output: outputs.Output,
     changes: Sequence[Change],
-    left: int | None,
+    limit: int | None,
     stream: BinaryIO | None,
     move: Callable[[], None],
 ) -> Iterator[Batch]:
-    """What `copy` writes."""
+    """What `copy` writes, but for rows."""
     if isinstance(output, ColumnsOutput):
         from pylog.table.bulk import Bulk  # needs the extra, as the output does
         from pylog.table.select import Selection
@@ -315,21 +316,33 @@ def _batches(
             output.leave_out(records.counts)
             return
     assert isinstance(records, Records)
+    for some in _lots(records, records.read_batch, limit, stream, move):
+        for change in changes:
+            some = [change(record) for record in some]
+        yield Batch(some)
+
+
+def _lots(
+    records: Records,
+    read: Callable[[float | None, int], list[T]],
+    left: int | None,
+    stream: BinaryIO | None,
+    move: Callable[[], None],
+) -> Iterator[list[T]]:
+    """What `read` gives until the end, at most `left` records."""
     live = not all(reader.backend.regular for reader in records.readers())
     while left is None or left > 0:
         if not records.ready:
             move()
         try:
-            some = records.read_batch(LOOK_S if live else None, min(left or LOT, LOT))
+            some = read(LOOK_S if live else None, min(left or LOT, LOT))
         except TimeoutError:
             if stream is not None and _reader_is_gone(stream):
                 raise BrokenPipeError from None
             continue
         if not some:
             return
-        for change in changes:
-            some = [change(record) for record in some]
-        yield Batch(some)
+        yield some
         if left is not None:
             left -= len(some)
 

@@ -118,7 +118,7 @@ def descriptors_of(records: AnyLog) -> list[int]:
     found = []
     for reader in records.readers():
         with contextlib.suppress(OSError, ValueError):
-            found.append(reader.fileno())
+            found.append(reader.backend.fileno())
     return found
 
 

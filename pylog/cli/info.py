@@ -15,7 +15,7 @@ from pylog.cli import answer, answer_json
 from pylog.cli._sources import add_source_arguments, lost_text
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
-from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
+from pylog.record import LossRecord, PacketRecord, Record, rfc3339
 
 HELP = "tell what a log is and what is in it"
 
@@ -131,8 +131,8 @@ def _extend(ranges: list[dict[str, Any]], layout: str, start: int, end: int) -> 
 
 
 def _log(record: Record) -> str:
-    queue = queue_of(record)
-    return f"group {queue}" if record.source == "nflog" else queue or record.source
+    log = record.log
+    return f"group {log}" if record.source == "nflog" else log or record.source
 
 
 def _devices(record: Record) -> list[str]:

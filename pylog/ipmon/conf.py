@@ -33,7 +33,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
 from pylog.ipmon.names import PROTOCOLS
-from pylog.record import PacketRecord, Record, queue_of
+from pylog.record import PacketRecord, Record
 from pylog.transports.syslog import FACILITIES, LEVELS
 
 RESULTS = ("pass", "block", "nomatch", "log")
@@ -328,7 +328,7 @@ def _result(value: str) -> _Fits:
 
 def _type(value: str) -> _Fits:
     _one_of(value, TYPES)
-    return lambda record: queue_of(record) == value
+    return lambda record: record.log == value
 
 
 def _protocol(value: str) -> _Fits:

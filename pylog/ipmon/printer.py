@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from pylog.formats import ipl_layouts
-from pylog.formats.ipl_encode import LAYOUT, Encoder, log_of
+from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
 from pylog.formats.ipl_layouts import Layout, Version
 from pylog.formats.ipl_records import split_bits
 from pylog.formats.plan import BYTEORDER, Plan
@@ -164,7 +164,9 @@ class Printer:
         if not raw:
             return None
         version = ipl_layouts.named(layout).version
-        if self._other is None or _is_read_by(version, self._other.layout.version, log_of(record)):
+        if self._other is None or _is_read_by(
+            version, self._other.layout.version, ipfilter_log(record)
+        ):
             return self._entry(record, layout, raw, raw)
         text = self._other.encode(record)
         return self._entry(record, self._other.layout.name, text, raw) if text else None
@@ -182,13 +184,13 @@ class Printer:
         if self._edition is not None:
             return self._edition.missed
         try:
-            return _source(loss.layout, log_of(loss)).edition.missed
+            return _source(loss.layout, ipfilter_log(loss)).edition.missed
         except (ValueError, KeyError):  # a file may name any layout
             return False
 
     def _entry(self, record: Record, layout: str, raw: bytes, own: bytes) -> Entry:
         """The entry of a record of bytes `raw`; `own` are those before they were converted."""
-        log = log_of(record)
+        log = ipfilter_log(record)
         source = _source(layout, log)
         edition, plan = self._edition or source.edition, source.plan
         f = dict(zip(plan.names, plan.unpack(raw, 0), strict=True))

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from pylog import discover
 from pylog.batch import Batch
 from pylog.options import Option, resolve
-from pylog.record import Record
+from pylog.record import Row
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Target:
 class Output(ABC):
     """What every output can do.
 
-    takes_shapes    whether it has a use for `write_shaped`
+    takes_rows      whether it has `write_rows`
     shows_payload   whether it does something with the payload of records
     wanted          by kind, the columns that it takes from a batch of columns; None: it takes
                     records
     """
 
-    takes_shapes = False
+    takes_rows = False
     shows_payload = True
     wanted: Mapping[str, Sequence[str]] | None = None
 
@@ -88,9 +88,9 @@ class Output(ABC):
     def write(self, batch: Batch) -> None:
         """Take records; they may be kept until `flush`, or `close` if it does not append."""
 
-    def write_shaped(self, shapes: Sequence[Record]) -> None:
-        """As `write`, for records from a Reader that was told to `shape` them."""
-        self.write(Batch(shapes))
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        """As `write`, for records that a Reader gives as rows."""
+        raise TypeError(f"{type(self).__module__} takes records, no rows")
 
     @abstractmethod
     def flush(self) -> None:

@@ -16,15 +16,15 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.record import Record
+from pylog.record import KINDS, Record
 
 if TYPE_CHECKING:  # which needs the extra
     import pyarrow as pa
 
 EXTRA = "arrow"
-KINDS = ("packet", "flow", "loss")
 OPTIONS = (
-    Option("kind", KINDS, None, "which records", absent="packet; of sqlite: all, a table each"),
+    Option("kind", tuple(KINDS), None, "which records",
+           absent="packet; of sqlite: all, a table each"),
     Option("columns", str, None, "which columns of the kind, as timestamp,saddr_text,dport",
            absent="all"),
 )  # fmt: skip

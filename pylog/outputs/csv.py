@@ -1,6 +1,6 @@
 """CSV with a header line and the same columns for every record, as RFC 4180 has it.
 
-Columns are the names of the JSON, of all three kinds of record. Where the JSON has an object or a
+Columns are the names of the JSON, of all kinds of record. Where the JSON has an object or a
 list, the column has its JSON text, but for `vlan` (the ids, joined by a space) and `fragment`
 (id:offset, with a + when more fragments follow).
 
@@ -27,7 +27,16 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import Option
-from pylog.record import JSON_NAMES, Fragment, Record, escape, escape_json, json_shape
+from pylog.record import (
+    KINDS,
+    Fragment,
+    Row,
+    columns_of,
+    escape,
+    escape_json,
+    json_name,
+    row_of,
+)
 
 NAME = "csv"
 ENDINGS = (".csv",)
@@ -36,21 +45,13 @@ OPTIONS = (
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
 )  # fmt: skip
 
-COLUMNS = (
-    "kind", "source", "layout", "offset", "timestamp", "observed", "seq", "count", "action",
-    "short", "direction", "hook", "rule", "group", "prefix", "reason", "indev", "outdev",
-    "physindev", "physoutdev", "mark", "uid", "gid", "hwaddr", "hwtype", "hwheader", "vlan",
-    "family", "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags", "icmp_type",
-    "icmp_code", "fragment", "length", "caplen", "cut", "event", "flow_type", "nat_saddr",
-    "nat_daddr", "nat_sport", "nat_dport", "packets", "bytes", "size", "queue", "extra", "payload",
-)  # fmt: skip
+COLUMNS = ("kind", *columns_of(*KINDS.values()))
 """The header. A new column comes at the end, whatever it means."""
 
-_FIELDS = {name: field for field, name in JSON_NAMES.items()}
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
 """Numbers that differ from record to record."""
 _MADE = {"timestamp", "observed", "payload"}
-"""Texts of the JSON shape that need no quotes: times and hex."""
+"""Texts of rows that need no quotes: times and hex."""
 _ADDRESSES = {"saddr", "daddr", "nat_saddr", "nat_daddr"}
 _JSON = {"packets", "bytes", "extra"}
 _OWN = _NUMBERS | _MADE | _ADDRESSES | _JSON
@@ -63,29 +64,30 @@ OBJECTS = 256
 """So many objects are remembered by their identity."""
 
 
-Row = Callable[[Any], str]
+Line = Callable[[Any], str]
 
 
 @cache
-def _row(kind: type[Record], safe: bool, read: bool) -> Row:
-    """What makes a row, with its end, of a record's shape.
+def _line(kind: type[Row], safe: bool, read: bool) -> Line:
+    """What makes a line, with its end, of a row.
 
-    read   whether a Reader made the shape: then addresses are pylog's own text
+    read   whether a Reader made the row: then addresses are pylog's own text
 
     The function is put together as text: one f-string, in which the columns that records of a rule
     share are few texts from a memo, and the others stand as they are. A call for each
     cell took four times as long (14.8 against 3.7 us).
     """
     fields = kind.__struct_fields__
-    columns = [(name, _FIELDS.get(name, name)) for name in COLUMNS[1:]]
+    names_in = {json_name(field): field for field in fields}
+    columns = [(name, names_in.get(name, "")) for name in COLUMNS[1:]]
     runs: list[list[str]] = []
     parts = [str(kind.__struct_config__.tag)]
-    for own, run in groupby(columns, lambda column: column[0] in _OWN and column[1] in fields):
+    for own, run in groupby(columns, lambda column: bool(column[1]) and column[0] in _OWN):
         if own:
             parts += [_own(name, field, read) for name, field in run]
         else:
             parts.append(f"{{run{len(runs)}}}")
-            runs.append([field if field in fields else "" for _, field in run])
+            runs.append([field for _, field in run])
 
     def texts(key: tuple[Any, ...]) -> list[str]:
         """The text of each run."""
@@ -99,15 +101,15 @@ def _row(kind: type[Record], safe: bool, read: bool) -> Row:
         "json": _Json(),
     }
     exec(
-        f"def row(shape):\n"
-        f"    {', '.join(fields)} = astuple(shape)\n"
+        f"def line(row):\n"
+        f"    {', '.join(fields)} = astuple(row)\n"
         f"    {''.join(f'run{n}, ' for n in range(len(runs)))} = "
         f"shared[{', '.join(field for run in runs for field in run if field)},]\n"
         f"    return f'{','.join(parts)}\\r\\n'\n",
         names,
     )
-    row: Row = names["row"]
-    return row
+    line: Line = names["line"]
+    return line
 
 
 def _own(name: str, field: str, read: bool) -> str:
@@ -140,7 +142,7 @@ class _Json:
 class Output(outputs.Output):
     """Writes records as CSV."""
 
-    takes_shapes = True
+    takes_rows = True
 
     def __init__(self, target: outputs.Target, *, csv_safe: bool = False) -> None:
         self._stream = target.stream
@@ -148,14 +150,14 @@ class Output(outputs.Output):
         self._rows = [] if target.appending else [",".join(COLUMNS) + "\r\n"]
 
     def write(self, batch: Batch) -> None:
-        self._add(map(json_shape, batch.records()), read=False)
+        self._add(map(row_of, batch.records()), read=False)
 
-    def write_shaped(self, shapes: Sequence[Record]) -> None:
-        self._add(shapes, read=True)
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        self._add(rows, read=True)
 
-    def _add(self, shapes: Iterable[Record], read: bool) -> None:
-        for kind, alike in groupby(shapes, type):
-            self._rows += map(_row(kind, self._safe, read), alike)
+    def _add(self, rows: Iterable[Row], read: bool) -> None:
+        for kind, alike in groupby(rows, type):
+            self._rows += map(_line(kind, self._safe, read), alike)
         if len(self._rows) >= ROWS:
             self._write()
 

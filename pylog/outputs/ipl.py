@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from pylog import outputs
 from pylog.batch import Batch
 from pylog.formats import ipl_layouts
-from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, log_of
+from pylog.formats.ipl_encode import BODY, GROUPS, LAYOUT, TAGS, Encoder, ipfilter_log
 from pylog.formats.ipl_layouts import Layout
 from pylog.notes import notes
 from pylog.options import Option
@@ -49,8 +49,8 @@ def check(*, layout: str, **settings: Any) -> None:
 def _encoder(layout: str, settings: dict[str, Any]) -> Encoder:
     name, _, log = layout.partition(":")
     chosen = _written(name)
-    if log and log not in chosen.devices:
-        raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.devices)}")
+    if log and log not in chosen.logs:
+        raise ValueError(f"{name} has no log {log!r}; it has {', '.join(chosen.logs)}")
     if settings.get("af_inet6") is not None and "fl_family" not in chosen.plan("ipf").places:
         raise ValueError(
             f"{name} has no fl_family, which --af-inet6 is for: only 5.0.5 and later have it"
@@ -75,8 +75,8 @@ class Output(outputs.Output):
             self._write(record)
 
     def _write(self, record: Record) -> None:
-        log = log_of(record)
-        told = self._encoder.layout.version.magic_tells_device and self._log is None
+        log = ipfilter_log(record)
+        told = self._encoder.layout.version.magic_tells_log and self._log is None
         if isinstance(record, LossRecord):
             if record.count is None:
                 notes.warning("%s", record.told())

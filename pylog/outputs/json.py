@@ -1,4 +1,4 @@
-"""JSON lines: one object a record, in the shape that README.md documents.
+"""JSON lines: one object a record, with the names that README.md documents.
 
 At a terminal everything that is not printable is a \\u escape, which leaves the JSON the same.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pylog import outputs
 from pylog.batch import Batch
-from pylog.record import Record, escape_json, json_lines
+from pylog.record import Row, escape_json, json_lines, row_lines
 
 NAME = "json"
 ENDINGS = (".jsonl",)
@@ -18,7 +18,7 @@ ENDINGS = (".jsonl",)
 class Output(outputs.Output):
     """Writes records as JSON lines."""
 
-    takes_shapes = True
+    takes_rows = True
 
     def __init__(self, target: outputs.Target) -> None:
         self._stream = target.stream
@@ -27,8 +27,8 @@ class Output(outputs.Output):
     def write(self, batch: Batch) -> None:
         self._put(json_lines(batch.records()))
 
-    def write_shaped(self, shapes: Sequence[Record]) -> None:
-        self._put(json_lines(shapes, shaped=True))
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        self._put(row_lines(rows))
 
     def _put(self, lines: bytes) -> None:
         if self._terminal:

@@ -19,6 +19,7 @@ import contextlib
 import platform
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -40,8 +41,9 @@ from pylog.formats.pcap_blocks import (
 )
 from pylog.formats.registry import linktypes, registered
 from pylog.memo import Bounded
+from pylog.notes import notes
 from pylog.options import Option
-from pylog.record import LossRecord, PacketRecord, Record, queue_of, rfc3339
+from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
 
 NAME = "pcapng"
 ENDINGS = (".pcapng",)
@@ -89,6 +91,8 @@ class Output(outputs.Output):
         """The interfaces of each log, the last used one at the end."""
         self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
         """By its id, a record of Copied.likes; of messages like it the file says all already."""
+        self._left_out: Counter[str] = Counter()
+        """What has no packet in a capture file."""
         self._losses: list[bytes] = []
         """Notes for the next packet, in their order."""
         self._losses_size = 0
@@ -127,13 +131,15 @@ class Output(outputs.Output):
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
         module = registered().by_source.get(record.source)
-        if module is not None:
-            packet, order, length = module.capture(raw, record.layout)
-            is_packet = isinstance(record, PacketRecord)
-            numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
-            observed = record.observed_ns is not None
-            time_ns = record.observed_ns if observed else record.timestamp_ns
-            self._packet(record, packet, length, order, numbers, time_ns, observed)
+        if module is None:
+            self._left_out[f"{kind_of(record)} records of {record.source}"] += 1
+            return
+        packet, order, length = module.capture(raw, record.layout)
+        is_packet = isinstance(record, PacketRecord)
+        numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
+        observed = record.observed_ns is not None
+        time_ns = record.observed_ns if observed else record.timestamp_ns
+        self._packet(record, packet, length, order, numbers, time_ns, observed)
 
     def write_copied(self, copied: Copied) -> None:
         """Write messages as Reader.read_copies gives them."""
@@ -169,7 +175,7 @@ class Output(outputs.Output):
         """Keep the notes of a loss for the next packet."""
         self._told.clear()
         interface = None
-        if loss.count and loss.queue is not None and loss.source in registered().by_source:
+        if loss.count and loss.log is not None and loss.source in registered().by_source:
             with contextlib.suppress(ValueError):  # of a layout that there is not
                 interface = self._interface(loss, loss.observed_ns is not None)
                 interface.lost = min(interface.lost + loss.count, MAXIMUM_COUNT)
@@ -240,8 +246,8 @@ class Output(outputs.Output):
 
         Raises ValueError for a layout that does not exist.
         """
-        queue = queue_of(record)
-        interfaces = self._logs.setdefault((record.layout, queue, observed), [])
+        log = record.log or ""
+        interfaces = self._logs.setdefault((record.layout, log, observed), [])
         if interfaces and (record.seq is None or interfaces[-1].following in (None, record.seq)):
             return interfaces[-1]
         for interface in interfaces:
@@ -257,8 +263,8 @@ class Output(outputs.Output):
             module = registered().by_source[record.source]
             block = interface_block(
                 linktypes(module)[0],
-                name=f"{record.source}:{queue}",
-                description=module.described(record.layout, queue),
+                name=f"{record.source}:{log}",
+                description=module.described(record.layout, log),
                 comment=b"" if observed else Note(unobserved=True).comment(),
                 order=self._order,
             )
@@ -315,6 +321,8 @@ class Output(outputs.Output):
     def close(self) -> None:
         self._end_section()
         self.flush()
+        for what, count in self._left_out.items():
+            notes.warning("%d %s left out: a capture file has no packets for them", count, what)
 
 
 def _following(record: Record) -> int | None:

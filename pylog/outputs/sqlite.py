@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pylog import outputs
-from pylog.outputs._columns import EXTRA, KINDS, OPTIONS, ColumnsOutput, wanted
-from pylog.record import json_ready, rfc3339
+from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, wanted
+from pylog.record import KINDS, json_ready, rfc3339
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ class Output(ColumnsOutput):
     ) -> None:
         from pylog.table.schemas import chosen
 
-        kinds = KINDS if kind is None else (kind,)
+        kinds = list(KINDS) if kind is None else (kind,)
         tables = {k: wanted(k, columns)[1] if columns else _readable(k) for k in kinds}
         super().__init__(target, tables)
         assert target.path is not None

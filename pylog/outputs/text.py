@@ -8,8 +8,9 @@ everything else that is not printable are escaped: prefixes and names come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from msgspec.structs import astuple
@@ -19,12 +20,23 @@ from pylog.batch import Batch
 from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.memo import Memo
 from pylog.record import (
+    Flow,
     FlowRecord,
+    FlowRow,
     Fragment,
+    Loss,
     LossRecord,
+    LossRow,
+    Packet,
     PacketRecord,
+    PacketRow,
     Record,
+    Row,
     escape,
+    fields_of,
+    json_name,
+    kind_of,
+    places_of,
     rfc3339,
 )
 
@@ -33,6 +45,10 @@ NAME = "text"
 PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
 """Names of common IP protocols (IANA); others are shown by number."""
 
+AnyPacket = Packet[Any, Any]
+AnyFlow = Flow[Any, Any]
+AnyLoss = Loss[Any, Any]
+
 _COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}
 _PLAIN = "\x1b[0m"
 
@@ -40,7 +56,7 @@ _PLAIN = "\x1b[0m"
 class Output(outputs.Output):
     """Writes records as lines of text, in UTF-8."""
 
-    takes_shapes = True
+    takes_rows = True
     shows_payload = False
 
     def __init__(self, target: outputs.Target) -> None:
@@ -48,8 +64,14 @@ class Output(outputs.Output):
         self._colour = target.colour
 
     def write(self, batch: Batch) -> None:
+        self._write(batch.records())
+
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        self._write(rows)
+
+    def _write(self, records: Iterable[Record | Row]) -> None:
         colour = self._colour
-        lines = "\n".join([*[line(record, colour) for record in batch.records()], ""])
+        lines = "\n".join([*[line(record, colour) for record in records], ""])
         self._stream.write(lines.encode("utf-8", "backslashreplace"))
 
     def flush(self) -> None:
@@ -59,23 +81,19 @@ class Output(outputs.Output):
         self.flush()
 
 
-def line(record: Record, colour: bool = False) -> str:
+def line(record: Record | Row, colour: bool = False) -> str:
     """The record as one line of text, without the newline."""
-    whole: Any = record  # whose times may be text already
-    time = whole.timestamp_ns
-    if time is None:
-        time = whole.observed_ns
-    if type(time) is int:
-        time = rfc3339(time)
-    elif time is None:
-        time = "-"
-    if isinstance(record, PacketRecord):
+    given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
+    time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
+    # isinstance would ask ABCMeta, which takes longer than the rest of the line's beginning
+    if type(record) is PacketRow or type(record) is PacketRecord:
         told = astuple(record)
-        first, way, rule = (_nflog if told[0] == "nflog" else _others)[told[_ALIKE]]
+        of_source = _nflog if record.source == "nflog" else _others
+        first, way, rule = of_source[_alike_of(told)]
         (
             family, protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
-            length, _, cut, extra,
-        ) = told[_PACKET]  # fmt: skip
+            length, cut, extra,
+        ) = _packet_of(told)  # fmt: skip
         usual = family == "ipv4" and saddr and fragment is None and cut is None and length
         if usual and protocol == 6 and flags is not None:
             text = (f"{time} {first}{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags}"
@@ -87,17 +105,17 @@ def line(record: Record, colour: bool = False) -> str:
             words = "".join([f" {word}" for word in _layers(record)])
             text = f"{time} {first}{way}{words}{rule}"
     else:
-        first, *more = _loss(record) if isinstance(record, LossRecord) else _flow(record)
+        first, *more = _WORDS.get(type(record), _fields)(record)
         text = " ".join([time, first, *more])
     if not text.isprintable():
         text = escape(text)
     return _coloured(text, record, len(escape(first))) if colour else text
 
 
-def _coloured(text: str, record: Record, size: int) -> str:
+def _coloured(text: str, record: Record | Row, size: int) -> str:
     """A line whose first words after the time, of so many characters, have their colour."""
-    mark = str(record.action) if isinstance(record, PacketRecord) else ""
-    if isinstance(record, LossRecord):
+    mark = str(record.action) if isinstance(record, Packet) else ""
+    if isinstance(record, Loss):
         mark = "lost"
     if mark not in _COLOURS:
         return text
@@ -106,7 +124,7 @@ def _coloured(text: str, record: Record, size: int) -> str:
     return f"{text[:start]}{_COLOURS[mark]}{text[start:end]}{_PLAIN}{text[end:]}"
 
 
-def _layers(record: PacketRecord) -> Iterator[str]:
+def _layers(record: AnyPacket) -> Iterator[str]:
     """What the packet's headers say."""
     yield from _protocol(record)
     yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
@@ -128,15 +146,24 @@ def _layers(record: PacketRecord) -> Iterator[str]:
 
 # What the records of one rule have in common is written once
 
-_names = PacketRecord.__struct_fields__
-_ALIKE = slice(_names.index("count"), _names.index("family"))
-"""What they have in common, and the owner."""
-_PACKET = slice(_names.index("family"), _names.index("payload"))
+_ALIKE = (
+    "count", "action", "short", "direction", "hook", "rule", "group", "prefix", "reason", "indev",
+    "outdev", "physindev", "physoutdev", "mark", "uid", "vlan",
+)  # fmt: skip
+"""What the words before and after the packet are made of."""
+_alike_of = itemgetter(*places_of(PacketRecord, _ALIKE))
+_packet_of = itemgetter(
+    *places_of(
+        PacketRecord,
+        ("family", "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags", "icmp_type",
+         "icmp_code", "fragment", "length", "cut", "extra"),
+    )
+)  # fmt: skip
 
 
 def _alike(source: str, told: tuple[Any, ...]) -> tuple[str, str, str]:
     """What is before the packet, and after it: the first word or two, then each after a space."""
-    record = PacketRecord(source, "", **dict(zip(_names[_ALIKE], told, strict=True)))
+    record = PacketRecord(source, "", **dict(zip(_ALIKE, told, strict=True)))
     first = f"{'-' if record.action is None else record.action}{' short' if record.short else ''}"
     way, rule = ("".join([f" {word}" for word in words(record)]) for words in (_way, _rule))
     return escape(first), way, rule
@@ -146,7 +173,7 @@ _nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_alike, "nflo
 _others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_alike, ""))
 
 
-def _way(record: PacketRecord) -> Iterator[str]:
+def _way(record: AnyPacket) -> Iterator[str]:
     """Direction, devices and VLAN."""
     if record.direction:
         yield record.direction
@@ -157,7 +184,7 @@ def _way(record: PacketRecord) -> Iterator[str]:
         yield "vlan " + ".".join(str(tag.id) for tag in record.vlan)
 
 
-def _rule(record: PacketRecord) -> Iterator[str]:
+def _rule(record: AnyPacket) -> Iterator[str]:
     """Group and rule, reason, mark, owner, prefix and count."""
     group, rule = record.group, record.rule
     if rule is not None or (group and record.source != "nflog"):
@@ -180,7 +207,7 @@ def _device(device: str | int | None, port: str | int | None) -> str:
     return text if port is None else f"{text}[{f'#{port}' if isinstance(port, int) else port}]"
 
 
-def _protocol(record: PacketRecord | FlowRecord) -> Iterator[str]:
+def _protocol(record: AnyPacket | AnyFlow) -> Iterator[str]:
     if record.protocol is not None:
         yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
     elif record.family == "arp":
@@ -217,7 +244,7 @@ def _fragment(fragment: Fragment) -> str:
     return f"{fragment.id}@{fragment.offset}{'+' if fragment.more else ''}"
 
 
-def _flow(record: FlowRecord) -> Iterator[str]:
+def _flow(record: AnyFlow) -> Iterator[str]:
     kind = str(record.flow_type)
     kind = kind if kind in ("state", "nat") else f"nat {kind}"
     yield f"{kind} {record.event}"
@@ -236,13 +263,30 @@ def _flow(record: FlowRecord) -> Iterator[str]:
         yield f"@{record.group}:{record.rule}" if record.group else f"@{record.rule}"
 
 
-def _loss(record: LossRecord) -> Iterator[str]:
+def _loss(record: AnyLoss) -> Iterator[str]:
     where = "" if record.offset is None else f" at offset {record.offset}"
     if record.cut_off:
         yield f"CUT OFF{where}"
     else:
-        queue = f"group {record.queue}" if record.source == "nflog" else record.queue
+        log = f"group {record.log}" if record.source == "nflog" else record.log
         place = "" if record.size is None else where
-        yield f"LOST {record.amount()}{place}" + (f" of {queue}" if record.queue else "")
+        yield f"LOST {record.amount()}{place}" + (f" of {log}" if record.log else "")
     if record.reason:
         yield f"({record.reason})"
+
+
+def _fields(record: Record | Row) -> Iterator[str]:
+    """The kind of a record and what its fields say, for kinds without words of their own."""
+    yield kind_of(record)
+    for name, field in fields_of(type(record)).items():
+        value = getattr(record, name)
+        if value is not None and field.column not in (None, "time"):
+            yield f"{json_name(name)} {value}"
+
+
+_WORDS: dict[type, Callable[[Any], Iterator[str]]] = {
+    FlowRecord: _flow,
+    FlowRow: _flow,
+    LossRecord: _loss,
+    LossRow: _loss,
+}

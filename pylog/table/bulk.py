@@ -27,7 +27,7 @@ from pylog.formats import Stream, columns
 from pylog.formats.columns import Columns, Numbers, Rows
 from pylog.losses import Losses
 from pylog.reader import OnError, OpenLog
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, queue_of
+from pylog.record import LossRecord, PacketRecord, Record, kind_of
 from pylog.table.arrays import batch_of
 from pylog.table.schemas import batch
 from pylog.table.select import Selection
@@ -40,8 +40,6 @@ MIN_WINDOW, MAX_WINDOW = 1 << 20, 1 << 24
 
 STRETCH = 1 << 16
 """How many bytes the Decoder reads before the faster way is tried again."""
-
-KINDS: dict[type[Record], str] = {PacketRecord: "packet", FlowRecord: "flow", LossRecord: "loss"}
 
 Lot = dict[str, Any]
 """Records that follow each other, by kind: a list of them, or a batch."""
@@ -154,7 +152,7 @@ class Bulk(OpenLog):
             yield self._counted(loss)
 
     def _counted(self, record: Record) -> Record:
-        self.counts[KINDS[type(record)]] += 1
+        self.counts[kind_of(record)] += 1
         return record
 
     def _rest_of_stream(self) -> Iterator[Lot]:
@@ -227,9 +225,11 @@ class Bulk(OpenLog):
         count = len(rows.starts)
         self.decoder.received += count
         packets = [i for i, record in enumerate(odd) if type(record) is PacketRecord]
-        lot["flow"] = [record for record in odd if type(record) is FlowRecord]
-        self.counts["flow"] += len(lot["flow"])
-        self.counts["packet"] += count - len(lot["flow"])
+        for record in odd:
+            if type(record) is not PacketRecord:
+                lot.setdefault(kind_of(record), []).append(record)
+                self.counts[kind_of(record)] += 1
+        self.counts["packet"] += count - len(odd) + len(packets)
         self.counts["loss"] += len(lot["loss"])
         if "packet" not in wanted:
             return
@@ -263,7 +263,7 @@ class Bulk(OpenLog):
         for i, record in records.items():
             if record.seq is not None:
                 seq[i], following[i] = record.seq, record.seq + (record.count or 1)
-                name = interface_of(rows.message(i)), queue_of(record)
+                name = interface_of(rows.message(i)), record.log or ""
                 log[i] = names.setdefault(name, len(names))
         following &= 0xFFFFFFFF
         asked: list[tuple[int, tuple[int | None, str], int | None]] = []
@@ -277,16 +277,16 @@ class Bulk(OpenLog):
                 last.append((name, int(following[of_it[-1]])))
         lost: list[LossRecord] = []
         decoder, stream = self.decoder, self.decoder.stream
-        for i, (interface, queue), before in sorted(asked, key=itemgetter(0)):
+        for i, (interface, name_of_log), before in sorted(asked, key=itemgetter(0)):
             if before is not None:
-                decoder.losses.passed(queue, before, interface)
+                decoder.losses.passed(name_of_log, before, interface)
             message = rows.message(i)
             stream.used = message.end  # where looking ahead begins
             record = records.get(i) or stream.decode(self._window, message)
             while (loss := decoder.lost_before(record, message)) is not None:
                 lost.append(loss)
-        for (interface, queue), after in last:
-            decoder.losses.passed(queue, after, interface)
+        for (interface, name_of_log), after in last:
+            decoder.losses.passed(name_of_log, after, interface)
         stream.used = 0
         return lost
 
@@ -315,7 +315,7 @@ class Bulk(OpenLog):
             self._window[pos : pos + size], self._final and pos + size >= len(self._window)
         )
         while (record := decoder.next()) is not None:
-            lot.setdefault(KINDS[type(record)], []).append(self._counted(record))
+            lot.setdefault(kind_of(record), []).append(self._counted(record))
         return decoder.position - self.end
 
     def _is_done(self) -> bool:

@@ -21,7 +21,17 @@ import msgspec
 import pyarrow as pa
 
 from pylog.formats.packet import octets
-from pylog.record import LossRecord, Record, Vlan, json_ready, rfc3339
+from pylog.record import (
+    KINDS,
+    Column,
+    Record,
+    Vlan,
+    columns_of,
+    fields_of,
+    json_name,
+    json_ready,
+    rfc3339,
+)
 
 MAX_NS = 2**63 - 1
 """The last time that a column can hold: 2262-04-11T23:47:16.854775807Z."""
@@ -39,53 +49,46 @@ VLANS = pa.list_(
 )  # fmt: skip
 COUNTERS = pa.map_(pa.string(), pa.uint64())
 
-_SHARED = {
-    "source": WORD, "layout": WORD, "offset": pa.int64(), "timestamp": TIME, "observed": TIME,
-    "seq": pa.uint32(),
-}  # fmt: skip
-_ENDS = {
-    "family": WORD, "protocol": pa.uint8(), "saddr": ADDRESS, "daddr": ADDRESS,
-    "sport": pa.uint16(), "dport": pa.uint16(),
-}  # fmt: skip
-_TYPES: dict[str, dict[str, Any]] = {
-    "packet": {
-        **_SHARED, "count": pa.uint32(), "action": WORD, "short": pa.bool_(), "direction": WORD,
-        "hook": WORD, "rule": pa.int64(), "group": WORD, "prefix": WORD, "reason": WORD,
-        "indev": WORD, "outdev": WORD, "physindev": WORD, "physoutdev": WORD, "mark": pa.uint32(),
-        "uid": pa.uint32(), "gid": pa.uint32(), "hwaddr": WORD, "hwtype": pa.uint16(),
-        "hwheader": WORD, "vlan": VLANS, **_ENDS, "tcp_flags": WORD, "icmp_type": pa.uint8(),
-        "icmp_code": pa.uint8(), "fragment": FRAGMENT, "length": pa.int64(),
-        "caplen": pa.uint32(), "cut": WORD, "extra": WORD, "payload": pa.binary(),
-    },
-    "flow": {
-        **_SHARED, "count": pa.uint32(), "event": WORD, "flow_type": WORD, "rule": pa.int64(),
-        "group": WORD, "indev": WORD, "outdev": WORD, **_ENDS, "icmp_type": pa.uint16(),
-        "nat_saddr": ADDRESS, "nat_daddr": ADDRESS, "nat_sport": pa.uint16(),
-        "nat_dport": pa.uint16(), "packets": COUNTERS, "bytes": COUNTERS, "extra": WORD,
-    },
-    "loss": {
-        **_SHARED, "count": pa.uint64(), "size": pa.int64(), "queue": WORD, "reason": WORD,
-        "extra": WORD,
-    },
-}  # fmt: skip
+_TYPES: dict[Column, Any] = {
+    "word": WORD,
+    "name": WORD,
+    "time": TIME,
+    "address": ADDRESS,
+    "bool": pa.bool_(),
+    "u8": pa.uint8(),
+    "u16": pa.uint16(),
+    "u32": pa.uint32(),
+    "u64": pa.uint64(),
+    "i64": pa.int64(),
+    "octets": pa.binary(),
+    "fragment": FRAGMENT,
+    "vlan": VLANS,
+    "counters": COUNTERS,
+    "json": WORD,
+}
+"""The Arrow type of each type of column that a field may have."""
+
+
+def _columns(kind: str) -> dict[str, Column]:
+    """The columns of a kind, each with its type; all kinds have `extra`."""
+    columns = columns_of(KINDS[kind])
+    return columns if "extra" in columns else columns | {"extra": "json"}
+
+
 TEXTS: dict[str, dict[str, str]] = {
-    "packet": {"saddr_text": "saddr", "daddr_text": "daddr"},
-    "flow": {f"{name}_text": name for name in ("saddr", "daddr", "nat_saddr", "nat_daddr")},
-    "loss": {},
+    kind: {f"{name}_text": name for name, column in _columns(kind).items() if column == "address"}
+    for kind in KINDS
 }
 """The columns that are made on request, and of which."""
 
 MAPPED = bytes(10) + b"\xff\xff"
 """What an IPv4 address has in front."""
-_NAMED = {"action", "hook", "reason", "indev", "outdev", "physindev", "physoutdev", "family",
-          "event", "flow_type"}  # fmt: skip
-"""The fields that may be a number in place of a name."""
 
 
 def schema(kind: str = "packet") -> pa.Schema:
-    """The columns of a kind of record: packet, flow or loss; ValueError for another."""
+    """The columns of a kind of record, as packet; ValueError for what is none."""
     _check_kind(kind)
-    return pa.schema(list(_TYPES[kind].items()))
+    return pa.schema([(name, _TYPES[column]) for name, column in _columns(kind).items()])
 
 
 def chosen(kind: str, columns: Sequence[str] | None) -> pa.Schema:
@@ -96,7 +99,7 @@ def chosen(kind: str, columns: Sequence[str] | None) -> pa.Schema:
     _check_kind(kind)
     if columns is None:
         return schema(kind)
-    known = _TYPES[kind] | dict.fromkeys(TEXTS[kind], WORD)
+    known = {column.name: column.type for column in schema(kind)} | dict.fromkeys(TEXTS[kind], WORD)
     if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
         raise ValueError(
             f"columns is {columns!r}, but must be a list of one or more names, each once"
@@ -108,8 +111,8 @@ def chosen(kind: str, columns: Sequence[str] | None) -> pa.Schema:
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in _TYPES:
-        raise ValueError(f"no kind of record {kind!r}; there are {', '.join(_TYPES)}")
+    if kind not in KINDS:
+        raise ValueError(f"no kind of record {kind!r}; there are {', '.join(KINDS)}")
 
 
 def named(value: str | int) -> str:
@@ -141,47 +144,58 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
 @cache
 def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
     """The field that a column is of, and what makes the column's value of the field's."""
-    if name in ("timestamp", "observed"):
-        return f"{name}_ns", _time
     if name in TEXTS[kind]:
         return TEXTS[kind][name], None
-    if kind == "loss":
-        return name, _counted if name == "count" else None
-    if _TYPES[kind][name] is ADDRESS:
-        return name, address
-    if name in ("fragment", "vlan"):
-        return name, msgspec.structs.asdict if name == "fragment" else _vlans
-    if name in ("packets", "bytes"):
-        return name, lambda counters: list(counters.items())
-    if name == "extra":
-        return name, json_text
-    return name, named if name in _NAMED else None
+    fields = {json_name(field): field for field in fields_of(KINDS[kind])}
+    return fields.get(name, name), _CONVERSIONS.get(_columns(kind)[name])
 
 
 def _time(time_ns: int) -> int | None:
     return time_ns if -MAX_NS <= time_ns <= MAX_NS else None
 
 
-def _counted(count: int) -> int | None:
-    return count if 0 <= count < 2**64 else None
+def _u64(number: int) -> int | None:
+    return number if 0 <= number < 2**64 else None
 
 
 def _vlans(tags: tuple[Vlan, ...]) -> list[dict[str, Any]]:
     return [msgspec.structs.asdict(tag) for tag in tags]
 
 
+@cache
+def _bounded(kind: type[Record]) -> list[tuple[str, Column]]:
+    """The fields whose values may not fit into their columns."""
+    return [
+        (name, field.column)
+        for name, field in fields_of(kind).items()
+        if field.column in ("time", "u64")
+    ]
+
+
 def _extra(record: Record) -> str | None:
     """What has no column of its own, or does not fit into it, as JSON."""
-    extra = None if isinstance(record, LossRecord) else record.extra
-    for name, time_ns in (("timestamp", record.timestamp_ns), ("observed", record.observed_ns)):
-        if time_ns is not None and _time(time_ns) is None:
-            extra = (extra or {}) | {name: rfc3339(time_ns)}
-    count = record.count
-    if isinstance(record, LossRecord) and count is not None and _counted(count) is None:
-        extra = (extra or {}) | {"count": str(count)}
+    extra: dict[str, Any] | None = getattr(record, "extra", None)
+    for name, column in _bounded(type(record)):
+        value = getattr(record, name)
+        if value is not None and _CONVERSIONS[column](value) is None:
+            text = rfc3339(value) if column == "time" else str(value)
+            extra = (extra or {}) | {json_name(name): text}
     return None if extra is None else json_text(extra)
 
 
 def json_text(extra: dict[str, Any]) -> str:
     """What has no column of its own, as text."""
     return msgspec.json.encode(json_ready(extra)).decode()
+
+
+_CONVERSIONS: dict[Column, Callable[[Any], Any]] = {
+    "name": named,
+    "time": _time,
+    "address": address,
+    "u64": _u64,
+    "fragment": msgspec.structs.asdict,
+    "vlan": _vlans,
+    "counters": lambda counters: list(counters.items()),
+    "json": json_text,
+}
+"""What makes the values of a column of the field's; None of the others."""

@@ -82,7 +82,7 @@ class Device:
         Raises ValueError for a layout, log or platform that there is not.
         """
         self._layout = ipl_layouts.named(layout)
-        if log not in self._layout.devices:
+        if log not in self._layout.logs:
             raise ValueError(f"{layout} has no {log} log")
         version = self._layout.version
         self._log, self._path, self._platform = log, path, platform
@@ -192,7 +192,7 @@ class Device:
         for item in stream.split(data, True):
             if isinstance(item, Damage):
                 raise item.error.again()
-            if isinstance(item, Message) and stream.device_of(data, item) == self._log:
+            if isinstance(item, Message) and stream.message_log(data, item) == self._log:
                 found.append(data[item.start : item.end])
         return found
 

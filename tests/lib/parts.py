@@ -23,7 +23,6 @@ from pylog.record import Record
 from pylog.table import schema
 from pylog.table.splits import End, Split, SplitReader, decode, in_order
 
-KINDS = ("packet", "flow", "loss")
 NFULA_PAYLOAD, NFULA_SEQ = 9, 12
 
 

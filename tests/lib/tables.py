@@ -6,15 +6,13 @@ import io
 import ipaddress
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_type_hints
 
 import pyarrow as pa
 from hypothesis import strategies as st
 
 import pylog
-from pylog.record import Record
-
-KINDS = ("packet", "flow", "loss")
+from pylog.record import Record, kind_of
 
 
 def streamed(data: bytes, layout: str | None = None) -> list[Record]:
@@ -25,7 +23,7 @@ def streamed(data: bytes, layout: str | None = None) -> list[Record]:
 
 def rows(records: Iterable[Record], kind: str, columns: Iterable[str]) -> list[dict[str, Any]]:
     """The rows of a table of those records that are of a kind."""
-    chosen = [r for r in records if type(r).__struct_config__.tag == kind]
+    chosen = [r for r in records if kind_of(r) == kind]
     return [{name: value(record, name) for name in columns} for record in chosen]
 
 
@@ -61,7 +59,7 @@ def value(record: Any, name: str) -> Any:
 
 def is_text(record: Any, name: str) -> bool:
     """Whether the field may hold a name in place of a number."""
-    return "str" in str(type(record).__annotations__[name])
+    return "str" in str(get_type_hints(type(record))[name])
 
 
 def plain(table: pa.Table) -> list[dict[str, Any]]:

@@ -69,9 +69,9 @@ def account(reader: Reader, records: list[Record], counted: dict[str, int]) -> N
     expected: Counter[str] = Counter()
     for record in records:
         if isinstance(record, LossRecord) and record.count is not None:
-            assert record.queue is not None
-            assert record.seq == expected[record.queue]
-            expected[record.queue] += record.count
+            assert record.log is not None
+            assert record.seq == expected[record.log]
+            expected[record.log] += record.count
         elif isinstance(record, PacketRecord):
             assert record.group is not None
             assert record.seq == expected[record.group]
@@ -127,7 +127,7 @@ def test_losses_before_the_first_record_of_a_group_are_counted() -> None:
         flood(namespace, 100)  # there is no room for any of them
         assert {r.group for r in here(reader) if isinstance(r, PacketRecord)} == {"5"}
         losses = [r for r in end(namespace, reader) if isinstance(r, LossRecord)]
-        assert [(r.queue, r.seq, r.count) for r in losses if r.queue == "6"] == [("6", 0, 100)]
+        assert [(r.log, r.seq, r.count) for r in losses if r.log == "6"] == [("6", 0, 100)]
         assert namespace.counted() == [101] and reader.dropped == 100
 
 

@@ -1,0 +1,47 @@
+"""What every source is turned into: packet, flow and loss records, and their one JSON form.
+
+`kinds` declares the records with all their fields, `fields` is how a declaration is written and
+read, and `json` writes records as text. Every field is explained under "The JSON" in README.md,
+whose table `reference` prints from the declarations.
+"""
+
+from pylog.record.fields import Column, Field, columns_of, fields_of, json_name, place, places_of
+from pylog.record.json import (
+    EXACT,
+    escape,
+    escape_json,
+    json_lines,
+    json_ready,
+    rfc3339,
+    rfc3339_us,
+    row_lines,
+    row_of,
+    to_json,
+)
+from pylog.record.kinds import (
+    KINDS,
+    MAX_SECONDS,
+    ROWS,
+    Flow,
+    FlowRecord,
+    FlowRow,
+    Fragment,
+    Loss,
+    LossRecord,
+    LossRow,
+    Packet,
+    PacketRecord,
+    PacketRow,
+    Record,
+    Row,
+    Vlan,
+    kind_of,
+)
+
+__all__ = [
+    "EXACT", "KINDS", "MAX_SECONDS", "ROWS", "Column", "Field", "Flow", "FlowRecord", "FlowRow",
+    "Fragment", "Loss", "LossRecord", "LossRow", "Packet", "PacketRecord", "PacketRow",
+    "Record", "Row", "Vlan", "columns_of", "escape", "escape_json", "fields_of", "json_lines",
+    "json_name", "json_ready", "kind_of", "place", "places_of", "rfc3339", "rfc3339_us",
+    "row_lines", "row_of", "to_json",
+]  # fmt: skip

@@ -1,0 +1,83 @@
+"""How a field of a record is declared, and what follows from the declarations.
+
+A field is declared once, in the body of its record: `seq: Annotated[int | None, Field(...)]`. Type
+checkers and IDEs see an ordinary attribute with its type; `Field` adds the meaning and the type of
+its column. JSON names, CSV and Arrow columns, the reference tables of README.md and the order in
+which the fast paths fill a record are read from there, so that none of them is written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, get_args, get_type_hints
+
+import msgspec
+
+Column = Literal[
+    "word", "name", "time", "address", "bool", "u8", "u16", "u32", "u64", "i64", "octets",
+    "fragment", "vlan", "counters", "json",
+]  # fmt: skip
+"""The type of a column: `word` is text that repeats, `name` a name or a number without one."""
+
+JSON_FORMS: Mapping[Column, str] = {
+    "word": "text", "name": "text or number", "time": "RFC 3339 text", "address": "text",
+    "bool": "true", "u8": "number", "u16": "number", "u32": "number", "u64": "number",
+    "i64": "number", "octets": "hex text", "fragment": "object", "vlan": "list of objects",
+    "counters": "object", "json": "object",
+}  # fmt: skip
+"""What the JSON has for a column of that type."""
+
+LONG: frozenset[Column] = frozenset(("json", "octets"))
+"""Columns that come after the others: their values are long."""
+
+
+class Field(msgspec.Struct, frozen=True):
+    """What a field of a record means, and how it becomes a column.
+
+    meaning   in plain words, with the unit
+    column    None: it is in no column and not in the JSON
+    since     the edition of the columns in which it came: columns of a later edition come after all
+              earlier ones, so that those keep their places
+    """
+
+    meaning: str
+    column: Column | None = None
+    since: int = 1
+
+
+def json_name(field: str) -> str:
+    """The name in JSON and in columns: a time is written as text there, without a unit."""
+    return field.removesuffix("_ns")
+
+
+@cache
+def fields_of(kind: type[msgspec.Struct]) -> Mapping[str, Field]:
+    """The fields of a record, in its order, by their names in Python."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: get_args(hints[name])[1] for name in kind.__struct_fields__}
+
+
+def columns_of(*kinds: type[msgspec.Struct]) -> dict[str, Column]:
+    """The columns of these kinds, each once, in their order."""
+    found: dict[str, Field] = {}
+    for kind in kinds:
+        for name, field in fields_of(kind).items():
+            if field.column is not None:
+                found.setdefault(json_name(name), field)
+    ordered = sorted(found.items(), key=lambda item: (item[1].since, item[1].column in LONG))
+    return {name: field.column for name, field in ordered if field.column is not None}
+
+
+def place(field: Any) -> int:
+    """Where a record holds a field, as in `values[place(PacketRecord.seq)] = 7`.
+
+    `field` is the class's attribute, so a type checker sees a name that is wrong. A list of values
+    in the places of all fields makes a record, many times faster than keywords do.
+    """
+    return int(field.__objclass__.__struct_fields__.index(field.__name__))
+
+
+def places_of(kind: type[msgspec.Struct], names: Iterable[str]) -> tuple[int, ...]:
+    """As `place`, for the fields of a kind by their names."""
+    return tuple(kind.__struct_fields__.index(name) for name in names)

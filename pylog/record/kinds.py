@@ -1,0 +1,404 @@
+"""The kinds of record: packet, flow and loss, with every field that they have.
+
+Each kind is declared once, as a generic base class, and has two types: a record, with integer times
+and packet bytes, and a row, the same record as its JSON and CSV show it, with times and bytes as
+text. What outputs, tables and documentation need of a field is in its `Field`; `Record` and `Row`
+list all kinds.
+
+Records are immutable. None means that the source did not say; it is never 0 and never "".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+import msgspec
+
+from pylog.record.fields import Field, json_name
+
+Octets = bytes
+"""Flows have a field named bytes, which hides the type in their body."""
+
+MAX_SECONDS = 253402300799
+"""9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
+
+Time = TypeVar("Time", int, str)
+"""Of a record nanoseconds since 1970 UTC, of a row RFC 3339 text."""
+Payload = TypeVar("Payload", bytes, str)
+"""Of a record the bytes, of a row their hex."""
+Number = TypeVar("Number", int, int | str)
+"""A number that JSON may have to hold as text, see json.EXACT."""
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The place of an IP fragment: `id` of the datagram, `offset` in bytes, `more` to follow.
+
+    `dont` is the don't-fragment bit, which a fragment of a tunnel may carry.
+    """
+
+    id: int | None = None
+    offset: int | None = None
+    more: bool = False
+    dont: bool = False
+
+
+class Vlan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One VLAN tag: `id` 0..4095, `priority` (PCP), `dei`, `protocol` (the tag's EtherType)."""
+
+    id: int
+    priority: int = 0
+    dei: bool = False
+    protocol: int | None = None
+
+
+# Fields of several kinds
+
+_Source = Annotated[
+    str,
+    Field(
+        "ipl or nflog; ip for packets of captures without link headers; capture for damage of a"
+        " capture file itself",
+        "word",
+    ),
+]
+_Layout = Annotated[str, Field("how the bytes were read, see Layouts", "word")]
+_OFFSET = Field(
+    "where the message starts in the input, in bytes (of the decompressed input); absent live and"
+    " in a replay",
+    "i64",
+)
+_TIMESTAMP = Field("the kernel's time; NFLOG has none for some hooks", "time")
+_OBSERVED = Field(
+    "when the message was received, live or as a capture file says; absent in raw dumps", "time"
+)
+_Seq = Annotated[
+    int | None,
+    Field("the kernel's sequence number (IPFilter from 5.0.6; NFULA_SEQ)", "u32"),
+]
+_Count = Annotated[
+    int | None, Field("how many equal packets or events the record stands for", "u32")
+]
+_Rule = Annotated[
+    int | None, Field("the rule's number as ipmon shows it (the stored one + 1)", "i64")
+]
+_Group = Annotated[
+    str | None,
+    Field(
+        "IPFilter: the rule's group as ipmon shows it; NFLOG: the group's number, as text", "word"
+    ),
+]
+_Indev = Annotated[
+    str | int | None,
+    Field("the interface it came in by: a name, or a number where the log has only that", "name"),
+]
+_Outdev = Annotated[str | int | None, Field("the interface it goes out by, as `indev`", "name")]
+_Family = Annotated[str | int | None, Field("ipv4, ipv6, arp, or the EtherType's number", "name")]
+_Protocol = Annotated[
+    int | None, Field("the IP protocol's number, after IPv6 extension headers", "u8")
+]
+_Saddr = Annotated[str | None, Field("source address; of a flow before translation", "address")]
+_Daddr = Annotated[
+    str | None, Field("destination address; of a flow before translation", "address")
+]
+_Sport = Annotated[int | None, Field("source port; of a flow before translation", "u16")]
+_Dport = Annotated[int | None, Field("destination port; of a flow before translation", "u16")]
+_Extra = Annotated[
+    dict[str, Any] | None,
+    Field("everything else the source says, under the kernel's names, see below", "json"),
+]
+_RAW = Field("the message as the kernel wrote it, only if the reader was asked for it")
+
+
+class Packet(
+    msgspec.Struct,
+    Generic[Time, Payload],
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="kind",
+    rename=json_name,
+):
+    """The fields of a packet."""
+
+    source: _Source
+    layout: _Layout
+    offset: Annotated[int | None, _OFFSET] = None
+    timestamp_ns: Annotated[Time | None, _TIMESTAMP] = None
+    observed_ns: Annotated[Time | None, _OBSERVED] = None
+    seq: _Seq = None
+    count: _Count = None
+    action: Annotated[
+        str | int | None,
+        Field(
+            "pass, block, nomatch, log, or the number of another command; absent for NFLOG", "name"
+        ),
+    ] = None
+    short: Annotated[
+        bool | None, Field("true when the filter found the packet too short", "bool")
+    ] = None
+    direction: Annotated[str | None, Field("in, out or forward", "word")] = None
+    hook: Annotated[
+        str | int | None,
+        Field(
+            "prerouting, input, forward, output, postrouting, ingress, egress, or the number",
+            "name",
+        ),
+    ] = None
+    rule: _Rule = None
+    group: _Group = None
+    prefix: Annotated[str | None, Field("the prefix of the NFLOG rule", "word")] = None
+    reason: Annotated[
+        str | int | None, Field("why IPFilter blocked, a word or the number", "name")
+    ] = None
+    indev: _Indev = None
+    outdev: _Outdev = None
+    physindev: Annotated[
+        str | int | None, Field("the bridge's port it came in by, as `indev`", "name")
+    ] = None
+    physoutdev: Annotated[
+        str | int | None, Field("the bridge's port it goes out by, as `indev`", "name")
+    ] = None
+    mark: Annotated[int | None, Field("the packet's mark", "u32")] = None
+    uid: Annotated[int | None, Field("the user of the socket it belongs to", "u32")] = None
+    gid: Annotated[int | None, Field("the group of the socket it belongs to", "u32")] = None
+    hwaddr: Annotated[
+        str | None, Field("the source address of the link header, as hex with colons", "word")
+    ] = None
+    hwtype: Annotated[int | None, Field("the ARPHRD_ type of the link", "u16")] = None
+    hwheader: Annotated[str | None, Field("the link header, as hex", "word")] = None
+    vlan: Annotated[
+        tuple[Vlan, ...] | None,
+        Field(
+            'the VLAN tags, outermost first: `{"id", "priority", "dei", "protocol"}`, 0 and false'
+            " left out",
+            "vlan",
+        ),
+    ] = None
+    family: _Family = None
+    protocol: _Protocol = None
+    saddr: _Saddr = None
+    daddr: _Daddr = None
+    sport: _Sport = None
+    dport: _Dport = None
+    tcp_flags: Annotated[
+        str | None, Field('letters in ipmon\'s order ARSFUPEC, "-" for none set', "word")
+    ] = None
+    icmp_type: Annotated[int | None, Field("the type of an ICMP message", "u8")] = None
+    icmp_code: Annotated[int | None, Field("the code of an ICMP message", "u8")] = None
+    fragment: Annotated[
+        Fragment | None,
+        Field(
+            '`{"id", "offset", "more", "dont"}` of an IP fragment, the offset in bytes, false'
+            " left out",
+            "fragment",
+        ),
+    ] = None
+    length: Annotated[
+        int | None,
+        Field(
+            "bytes of the packet before any cut, as its IP header says (IPv6: with the 40 bytes"
+            " of the header); absent if that is less than was logged: 0 with TSO and BIG TCP, or"
+            " padding of the link follows",
+            "i64",
+        ),
+    ] = None
+    caplen: Annotated[int | None, Field("how many bytes of it were logged", "u32")] = None
+    cut: Annotated[
+        str | None,
+        Field("the header in which the logged bytes end, so that fields of it are missing", "word"),
+    ] = None
+    extra: _Extra = None
+    payload: Annotated[
+        Payload | None,
+        Field("the logged bytes from the network header on, in network byte order", "octets"),
+    ] = None
+    raw: Annotated[Octets | None, _RAW] = None
+
+    @property
+    def log(self) -> str:
+        """The log within the source that numbers the record: ipf, or an NFLOG group."""
+        return "ipf" if self.source == "ipl" else self.group or ""
+
+
+class Flow(
+    msgspec.Struct,
+    Generic[Time, Number],
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="kind",
+    rename=json_name,
+):
+    """The fields of a flow."""
+
+    source: _Source
+    layout: _Layout
+    offset: Annotated[int | None, _OFFSET] = None
+    timestamp_ns: Annotated[Time | None, _TIMESTAMP] = None
+    observed_ns: Annotated[Time | None, _OBSERVED] = None
+    seq: _Seq = None
+    count: _Count = None
+    event: Annotated[
+        str | int | None,
+        Field(
+            "new, clone, expire, flush, destroy, remove... in the kernel's words, or the number",
+            "name",
+        ),
+    ] = None
+    flow_type: Annotated[
+        str | int | None,
+        Field(
+            "state; map, rdr, bimap, mapblock, rwr_map...; nat where the record does not say",
+            "name",
+        ),
+    ] = None
+    rule: _Rule = None
+    group: _Group = None
+    indev: _Indev = None
+    outdev: _Outdev = None
+    family: _Family = None
+    protocol: _Protocol = None
+    saddr: _Saddr = None
+    daddr: _Daddr = None
+    sport: _Sport = None
+    dport: _Dport = None
+    icmp_type: Annotated[int | None, Field("the type of an ICMP message", "u16")] = None
+    nat_saddr: Annotated[str | None, Field("source address after translation", "address")] = None
+    nat_daddr: Annotated[str | None, Field("destination address after translation", "address")] = (
+        None
+    )
+    nat_sport: Annotated[int | None, Field("source port after translation", "u16")] = None
+    nat_dport: Annotated[int | None, Field("destination port after translation", "u16")] = None
+    packets: Annotated[
+        dict[str, Number] | None,
+        Field(
+            "packets by direction: `total`, or `in` and `out`, or `forward_in`, `forward_out`,"
+            " `backward_in`, `backward_out`",
+            "counters",
+        ),
+    ] = None
+    bytes: Annotated[
+        dict[str, Number] | None, Field("bytes by direction, as `packets`", "counters")
+    ] = None
+    extra: _Extra = None
+    raw: Annotated[Octets | None, _RAW] = None
+
+    @property
+    def log(self) -> str:
+        """The log within the source that numbers the record: state or nat."""
+        return "state" if self.flow_type == "state" else "nat"
+
+
+class Loss(
+    msgspec.Struct,
+    Generic[Time, Number],
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="kind",
+    rename=json_name,
+):
+    """The fields of a loss."""
+
+    source: _Source
+    layout: _Layout
+    offset: Annotated[Number | None, _OFFSET] = None
+    timestamp_ns: Annotated[Time | None, _TIMESTAMP] = None
+    observed_ns: Annotated[Time | None, _OBSERVED] = None
+    seq: Annotated[int | None, Field("the number of the first lost record", "u32")] = None
+    count: Annotated[
+        Number | None, Field("how many records were lost, absent if unknown", "u64")
+    ] = None
+    size: Annotated[Number | None, Field("how many bytes at `offset` could not be read", "i64")] = (
+        None
+    )
+    log: Annotated[
+        str | None,
+        Field("the log that lost records: ipf, nat, state, or the NFLOG group", "word"),
+    ] = None
+    reason: Annotated[str | None, Field("how the loss was seen", "word")] = None
+    raw: Annotated[Octets | None, _RAW] = None
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it stands for an input that ends within a record, or before its compression
+        does: nothing is lost, the rest is not there yet or was not copied.
+        """
+        return " cut off" in (self.reason or "").partition(",")[0]
+
+    def told(self) -> str:
+        """What was lost, where and why, for people."""
+        if self.cut_off:
+            return f"{'' if self.offset is None else f'at offset {self.offset}: '}{self.reason}"
+        where = "" if self.offset is None else f" at offset {self.offset}"
+        why = "" if self.reason is None else f": {self.reason}"
+        return f"lost {self.amount()}{where}{why}"
+
+    def amount(self) -> str:
+        """How much was lost, for people."""
+        found = []
+        if self.count is not None:
+            found.append("1 record" if self.count == 1 else f"{self.count} records")
+        if self.size is not None:
+            found.append(f"{self.size} bytes")
+        return ", ".join(found) or "an unknown number of records"
+
+
+class PacketRecord(Packet[int, bytes], frozen=True, gc=False, tag="packet"):
+    """A packet that a firewall rule logged (or `count` equal ones, where the kernel folded them).
+
+    payload   the logged bytes from the network header on, as they were on the wire
+    extra     whatever else the source said, under the kernel's names; JSON-ready values
+    raw       the whole message as the kernel wrote it, when the reader was asked for it
+    """
+
+
+class FlowRecord(Flow[int, int], frozen=True, gc=False, tag="flow"):
+    """An event of a state, NAT or conntrack entry.
+
+    saddr, daddr, sport, dport      the flow as its first packet had it
+    nat_saddr, nat_daddr, ...       the translated ones
+    packets, bytes                  counters by direction, under the source's names for them
+    """
+
+
+class LossRecord(Loss[int, int], frozen=True, gc=False, tag="loss"):
+    """Something was lost here: `count` records (None: unknown), or `size` bytes at `offset`.
+
+    log       the log that lost them: an NFLOG group, or ipf, nat or state of IPFilter
+    reason    how the loss was seen
+    """
+
+
+class PacketRow(Packet[str, str], frozen=True, gc=False, tag="packet"):
+    """A packet as JSON and CSV show it."""
+
+
+class FlowRow(Flow[str, int | str], frozen=True, gc=False, tag="flow"):
+    """A flow as JSON and CSV show it."""
+
+
+class LossRow(Loss[str, int | str], frozen=True, gc=False, tag="loss"):
+    """A loss as JSON and CSV show it."""
+
+
+Record = PacketRecord | FlowRecord | LossRecord
+Row = PacketRow | FlowRow | LossRow
+
+
+def kind_of(record: Record | Row) -> str:
+    """The word for the kind of a record: packet, flow or loss."""
+    return str(type(record).__struct_config__.tag)
+
+
+KINDS: dict[str, type[Record]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(Record)
+}
+"""All kinds by their words."""
+ROWS: dict[type[Record], type[Row]] = {
+    record: row
+    for record in get_args(Record)
+    for row in get_args(Row)
+    if row.__struct_config__.tag == record.__struct_config__.tag
+}
+"""The row of each kind of record."""

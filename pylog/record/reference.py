@@ -1,0 +1,38 @@
+"""The reference of all fields that README.md has; `python -m pylog.record.reference` prints it."""
+
+from __future__ import annotations
+
+from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
+from pylog.record.kinds import KINDS
+
+
+def table() -> str:
+    """The names of the JSON, each with the kinds that have it, its form and its meaning."""
+    kinds: dict[str, dict[str, Field]] = {}
+    for kind, record in KINDS.items():
+        for name, field in fields_of(record).items():
+            if field.column is not None:
+                kinds.setdefault(json_name(name), {})[kind] = field
+    words = ", ".join(KINDS)
+    rows = [("name", "records", "JSON", "meaning"), ("---",) * 4, ("`kind`", "all", "text", words)]
+    rows += [(f"`{name}`", *_cells(fields)) for name, fields in kinds.items()]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cells(fields: dict[str, Field]) -> tuple[str, str, str]:
+    """The kinds that have a field, its forms, and its meanings where they differ."""
+    forms = {JSON_FORMS[field.column] for field in fields.values() if field.column is not None}
+    widest = max(forms, key=len)  # "text or number" has "text" in it
+    meanings: dict[str, list[str]] = {}
+    for kind, field in fields.items():
+        meanings.setdefault(field.meaning, []).append(kind)
+    said = [
+        meaning if i == 0 else f"of a {' or '.join(kinds)}: {meaning}"
+        for i, (meaning, kinds) in enumerate(meanings.items())
+    ]
+    records = "all" if len(fields) == len(KINDS) else ", ".join(fields)
+    return records, widest, "; ".join(said)
+
+
+if __name__ == "__main__":
+    print(table(), end="")
