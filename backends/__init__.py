@@ -103,7 +103,7 @@ class Backend(ABC):
     overrun   set when the system said that it lost something, but not how much: among what is
               received next, or after it; whoever tells it sets it to None
     numbered  every record has a number
-    logs      the logs that may have lost something then, as records name them (queue_of), and the
+    logs      the logs that may have lost something then, as records name them (`log`), and the
               number that each one's first record has
     tick_s    how often to ask again where the system does not wake whoever waits
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -117,7 +117,7 @@ def read(data: bytes, layout: str | None = None) -> tuple[list[Record], int]:
         return list(reader), reader.other
 
 
-def told(records: list[Record]) -> list[tuple[str, int | None]]:
+def told(records: Sequence[Record | Row]) -> list[tuple[str, int | None]]:
     return [(r.source, getattr(r, "mark", None)) for r in records]
 
 

@@ -109,7 +109,7 @@ class Rows(ABC):
 
     @abstractmethod
     def logs(self) -> Repeated:
-        """The logs that number the plain messages, as (interface of a capture, record.queue_of);
+        """The logs that number the plain messages, as (interface of a capture, record.log);
         without a capture the interface is None.
         """
 
