@@ -10,8 +10,9 @@ system calls and their errors. A backend module gives (BackendModule below)
     sources    () -> list of Found: what of it this machine has
     checks     () -> list of Check: whether it would work here
 
-and is found by its file (`modules`). A source is NAME:ADDRESS; whatever has no such name before a
-colon is a path, which the module `capture` reads.
+and is found by its file, or by an entry point of another distribution (group `pylog.sources`). A
+source is NAME:ADDRESS; whatever has no such name before a colon is a path, which the module
+`capture` reads.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from pylog import discover
 from pylog.errors import DecodeError
+from pylog.notes import notes
 from pylog.options import Option, resolve
 
 HOST_ORDER = "<" if sys.byteorder == "little" else ">"
@@ -303,19 +305,33 @@ class BackendModule(Protocol):
 
 
 @cache
+def _collected() -> discover.Collected:
+    found = discover.collect(
+        "pylog.sources", __name__, __path__, "connect",
+        lambda module: discover.lacking(module, BackendModule),
+    )  # fmt: skip
+    for problem in found.problems.values():
+        notes.warning("%s", problem)
+    return found
+
+
+@cache
 def modules() -> dict[str, BackendModule]:
     """The backend modules by NAME; ValueError when one is incomplete, or two have one name."""
-    found: list[Any] = discover.collect(__name__, __path__, "connect")
-    for module in found:
-        discover.check(module, BackendModule)
+    found = _collected().modules
     return discover.claimed("source name", ((module.NAME, module) for module in found))
 
 
 def named(source: object) -> tuple[str, str] | None:
-    """The backend's name and the address of NAME:ADDRESS; None for a path or file object."""
+    """The backend's name and the address of NAME:ADDRESS; None for a path or file object.
+
+    ValueError for a name whose module cannot be used.
+    """
     if not isinstance(source, str):
         return None
     name, colon, address = source.partition(":")
+    if colon and name not in modules() and name in _collected().problems:
+        raise ValueError(_collected().problems[name])
     return (name, address) if colon and name in modules() else None
 
 

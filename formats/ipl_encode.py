@@ -43,7 +43,7 @@ from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_names import NONE32
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, kind_of
 
 LAYOUT = "ipl-5.1.2-lp64le"
 """What is written unless another layout is asked for: the newest, of the most common machine."""
@@ -127,6 +127,9 @@ class Encoder:
                 return record.raw
             at = self._family.offset
             return record.raw[:at] + bytes((self._af_inet6,)) + record.raw[at + 1 :]
+        if not isinstance(record, PacketRecord | FlowRecord):  # of another distribution's format
+            self.refused[f"{kind_of(record)} records"] += 1
+            return b""
         log = ipfilter_log(record)
         packet = b""
         try:

@@ -14,6 +14,9 @@ from typing import Any
 
 from pylog import discover, formats
 from pylog.formats import CapturedFormat, Format, NetlinkFormat
+from pylog.notes import notes
+from pylog.record import kind_flaw
+from pylog.record.kinds import GROUP
 
 
 class Registry:
@@ -28,7 +31,7 @@ class Registry:
     def __init__(self, found: Iterable[Any]) -> None:
         every = list(found)
         for module in every:
-            discover.check(module, _contract(module))
+            discover.check(module, _flaw)
         captured: list[CapturedFormat] = [m for m in every if _contract(m) is not Format]
         netlink: list[NetlinkFormat] = [m for m in every if _contract(m) is NetlinkFormat]
         self.by_name: dict[str, Format] = discover.claimed(
@@ -53,6 +56,13 @@ def _contract(module: Any) -> type:
     return CapturedFormat if getattr(module, "LINKTYPES", ()) else Format
 
 
+def _flaw(module: Any) -> str | None:
+    """What is wrong with a format; None: nothing."""
+    flaws = [discover.lacking(module, _contract(module))]
+    flaws += [kind_flaw(kind) for kind in getattr(module, "KINDS", ())]
+    return next(filter(None, flaws), None)
+
+
 def linktypes(module: Format) -> tuple[int, ...]:
     """The link types of captures that may hold the format's messages, that to write first."""
     shared = registered().by_name["netlink"].LINKTYPES if hasattr(module, "SUBSYSTEM") else ()
@@ -60,8 +70,11 @@ def linktypes(module: Format) -> tuple[int, ...]:
 
 
 def collect() -> list[Any]:
-    """All format modules."""
-    return list(discover.collect(formats.__name__, formats.__path__, "probe"))
+    """All format modules; those of other distributions that cannot be used are reported."""
+    found = discover.collect(GROUP, formats.__name__, formats.__path__, "probe", _flaw)
+    for problem in found.problems.values():
+        notes.warning("%s", problem)
+    return found.modules
 
 
 @cache

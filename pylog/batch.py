@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pylog.record import Record
+from pylog.record import Record, kind_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +47,7 @@ class Batch:
     def counts(self) -> Counter[str]:
         """How many records of each kind there are."""
         if self._records is not None:
-            return Counter(map(_kind, self._records))
+            return Counter(map(kind_of, self._records))
         return Counter({kind: columns.num_rows for kind, columns in self._columns.items()})
 
     def records(self) -> Sequence[Record]:
@@ -74,9 +74,5 @@ class Batch:
         if held is not None and set(wanted.names) <= set(held.schema.names):
             return held if held.schema.names == wanted.names else held.select(wanted.names)
         records = self.records()
-        same = [record for record in records if _kind(record) == kind]
+        same = [record for record in records if kind_of(record) == kind]
         return batch(kind, same, wanted)
-
-
-def _kind(record: Record) -> str:
-    return str(record.__struct_config__.tag)

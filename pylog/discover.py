@@ -1,30 +1,131 @@
-"""Formats and backends are found by their files: whoever adds one adds a file.
+"""Formats, backends and outputs are found, not listed: pylog's own by their files, those of other
+distributions by their entry points.
 
 `collect` is the one place that looks for modules. What they claim (a name, a link type...) belongs
-to one of them: `claimed` raises an error that names both where two claim the same, so that the
-order of file names never decides.
+to one of them: `claimed` raises an error that names both where two claim the same, so that no order
+of names decides. An entry point that cannot be used is kept as a problem: whoever asks for it by
+name gets the error, everybody else a warning.
+
+An entry point's value is a module with the contract of pylog's own modules of that group, and its
+name is the module's NAME. The folders of sys.path are searched for entry points once, by the names
+of files, which takes about 1 ms; importlib.metadata, which takes 40 ms to import, is used when
+there is one to read.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from collections.abc import Hashable, Iterable
-from types import ModuleType
-from typing import Any, Generic, Protocol, TypeVar
+import sys
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import cache
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-def collect(package: str, path: Iterable[str], has: str) -> list[ModuleType]:
-    """The modules in a package (`__name__`, `__path__`) that have a name `has`."""
+class Added(NamedTuple):
+    """An entry point of a distribution, with its module; or with the problem why it has none."""
+
+    name: str
+    origin: str
+    module: Any
+    problem: str | None = None
+
+
+class Collected(NamedTuple):
+    """The modules of a package and of entry points; and by their names, the problems of others."""
+
+    modules: list[Any]
+    problems: dict[str, str]
+
+
+def collect(
+    group: str, package: str, path: Iterable[str], has: str, flaw: Callable[[Any], str | None]
+) -> Collected:
+    """The modules in a package (`__name__`, `__path__`) that have a name `has`, and those of the
+    entry points of a group.
+
+    flaw   of a module: what is wrong with it ("lacks NAME"); None: nothing
+
+    ValueError for a module of the package with a flaw.
+    """
     found = [importlib.import_module(f"{package}.{e.name}") for e in pkgutil.iter_modules(path)]
-    return [module for module in found if hasattr(module, has)]
+    modules = [module for module in found if hasattr(module, has)]
+    for module in modules:
+        check(module, flaw)
+    problems = {}
+    for entry in added(group):
+        problem = entry.problem
+        if problem is None and (wrong := flaw(entry.module)) is not None:
+            problem = f"{entry.origin} {wrong}"
+        elif problem is None and entry.name != entry.module.NAME:
+            problem = f"{entry.origin} has another NAME: {entry.module.NAME}"
+        if problem is None:
+            modules.append(entry.module)
+        else:
+            problems[entry.name] = problem
+    return Collected(modules, problems)
 
 
-def check(module: object, contract: type) -> None:
-    """ValueError for a module without a name that a typing.Protocol has."""
+@cache
+def added(group: str) -> list[Added]:
+    """The entry points of a group, in the order of their distributions and names."""
+    found = []
+    for distribution, points in sorted(_distributions().items()):
+        for point in points:
+            if point.group != group:
+                continue
+            origin = f"the entry point {point.name} = {point.value} of {distribution} in {group}"
+            try:
+                found.append(Added(point.name, origin, point.load()))
+            except Exception as error:  # whatever somebody else's module raises
+                why = f"{type(error).__name__}: {error}"
+                problem = f"{origin} cannot be imported: {why}"
+                found.append(Added(point.name, origin, None, problem))
+    return found
+
+
+@cache
+def _distributions() -> dict[str, list[Any]]:
+    """The entry points of each distribution, by its name and version; the first of a name in
+    sys.path is the one that is installed.
+    """
+    folders = [folder for part in sys.path for folder in _with_entry_points(part)]
+    if not folders:
+        return {}
+    from importlib.metadata import Distribution
+
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for folder in folders:
+        distribution = Distribution.at(folder)
+        name = distribution.name
+        points = sorted(distribution.entry_points, key=lambda point: str(point.name))
+        found.setdefault(name.lower(), (f"{name} {distribution.version}", points))
+    return dict(found.values())
+
+
+def _with_entry_points(part: str) -> Iterator[str]:
+    """The folders of distributions, in a part of sys.path, whose entry points may be pylog's."""
+    try:
+        with os.scandir(part or ".") as entries:
+            folders = [e.path for e in entries if e.name.endswith((".dist-info", ".egg-info"))]
+    except OSError:  # a zip, or not there
+        return
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, "entry_points.txt"), "rb") as file:
+                text = file.read()
+        except OSError:  # it has none
+            continue
+        if b"[pylog." in text:
+            yield folder
+
+
+def lacking(module: object, contract: type) -> str | None:
+    """The flaw of a module without names that a typing.Protocol has."""
     names = [
         name
         for part in contract.__mro__
@@ -32,9 +133,15 @@ def check(module: object, contract: type) -> None:
         for name in (*part.__annotations__, *(n for n in vars(part) if not n.startswith("_")))
     ]
     missing = [name for name in dict.fromkeys(names) if not hasattr(module, name)]
-    if missing:
-        raise ValueError(f"{label(module)} lacks {', '.join(missing)}, see {contract.__qualname__}"
-                         f" in {contract.__module__}")  # fmt: skip
+    if not missing:
+        return None
+    return f"lacks {', '.join(missing)}, see {contract.__qualname__} in {contract.__module__}"
+
+
+def check(module: object, flaw: Callable[[Any], str | None]) -> None:
+    """ValueError for a module with a flaw."""
+    if (wrong := flaw(module)) is not None:
+        raise ValueError(f"{label(module)} {wrong}")
 
 
 def claimed(what: str, claims: Iterable[tuple[K, V]]) -> dict[K, V]:
@@ -47,6 +154,13 @@ def claimed(what: str, claims: Iterable[tuple[K, V]]) -> dict[K, V]:
     return owners
 
 
-def label(module: Any) -> str:
-    """What an error calls a module."""
-    return str(getattr(module, "__name__", module))
+def label(owner: Any) -> str:
+    """What an error calls a module or class: its name, and the distribution that added it."""
+    module = str(getattr(owner, "__module__", None) or getattr(owner, "__name__", owner))
+    name = f"{module}.{owner.__qualname__}" if isinstance(owner, type) else module
+    package = module.partition(".")[0]
+    for distribution, points in _distributions().items():
+        ours = [point for point in points if point.group.startswith("pylog.")]
+        if any(point.module.partition(".")[0] == package for point in ours):
+            return f"{name} of {distribution}"
+    return name

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 class Option(NamedTuple):
     """An option of a backend or an output, in the API and on the command line (--name-with-dashes).
 
-    kind     int, float, str, bool, a tuple of the words that are allowed, or dict: a mapping of
-             texts to texts, given as --name KEY=VALUE as often as needed
+    kind     int, float, str, bool, a tuple of the words that are allowed or a function that gives
+             it, or dict: a mapping of texts to texts, given as --name KEY=VALUE as often as needed
     default  the value when it is not given; None: as `absent` says
     help     what it does, with its unit
     low      the smallest number allowed, `high` the largest
@@ -27,6 +27,13 @@ class Option(NamedTuple):
     flag: str | None = None
     sets: Mapping[str, Any] = {}
     absent: str = "none"
+
+    def words(self) -> tuple[str, ...] | None:
+        """The words that are allowed; None: it takes another kind of value."""
+        if isinstance(self.kind, type):
+            return None
+        words: tuple[str, ...] = self.kind if isinstance(self.kind, tuple) else self.kind()
+        return words
 
     def explained(self) -> str:
         """What it does, what it may be and what it is when it is not given, for --help."""
@@ -59,12 +66,13 @@ def resolve(name: str, options: tuple[Option, ...], given: Mapping[str, Any]) ->
 
 def _check(option: Option, value: Any) -> None:
     allowed: str
-    if isinstance(option.kind, tuple):
-        if value in option.kind:
-            return
-        allowed = "one of " + ", ".join(map(str, option.kind))
-    elif value is None and option.default is None:
+    words = option.words()
+    if value is None and option.default is None:
         return
+    if words is not None:
+        if value in words:
+            return
+        allowed = "one of " + ", ".join(map(str, words))
     else:
         kinds: dict[Any, Callable[[Any], bool]] = {
             bool: lambda v: isinstance(v, bool),

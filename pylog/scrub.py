@@ -10,7 +10,7 @@ from pylog.formats.netlink import LINKTYPE_NETLINK
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
-from pylog.record import LossRecord, PacketRecord, Record
+from pylog.record import LossRecord, PacketRecord, Record, kind_of
 
 
 class Scrubbing:
@@ -24,7 +24,9 @@ class Scrubbing:
         """The record that the scrubbed message decodes to. Bytes that were damaged are left out."""
         if isinstance(record, LossRecord):
             return msgspec.structs.replace(record, raw=None)
-        module = registered().by_source[record.source]
+        module = registered().by_source.get(record.source)
+        if module is None:
+            raise ValueError(f"{kind_of(record)} records of {record.source} cannot be scrubbed")
         layout = module.described(record.layout, record.log)
         if record.raw is None:
             raise ValueError(

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.memo": set(),
     "pylog.discover": set(),
     "pylog.options": set(),
-    "pylog.record": {"pylog.memo", "pylog.record"},
+    "pylog.record": {"pylog.discover", "pylog.memo", "pylog.record"},
     "pylog.notes": {"pylog.record"},
     "pylog.formats": {*_BASE, "pylog.formats"},
     "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},

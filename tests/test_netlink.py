@@ -264,14 +264,14 @@ def test_the_formats_that_there_are_claim_nothing_twice() -> None:
 
 
 def test_two_backends_of_one_name_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    every = discover.collect(backends.__name__, backends.__path__, "connect")
+    every = backends.modules().values()
     second = changed(backends.modules()["ipl"], NAME="nflog")
-    monkeypatch.setattr(discover, "collect", lambda *_: [*every, second])
+    monkeypatch.setattr(backends, "_collected", lambda: discover.Collected([*every, second], {}))
     with pytest.raises(ValueError, match=r"backends\.nflog and zother both claim .* 'nflog'"):
         backends.modules.__wrapped__()
     del second.checks
     with pytest.raises(ValueError, match="zother lacks checks, see BackendModule"):
-        backends.modules.__wrapped__()
+        discover.check(second, lambda module: discover.lacking(module, backends.BackendModule))
 
 
 def test_bytes_that_are_no_message_are_an_error_of_the_format() -> None:

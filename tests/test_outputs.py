@@ -73,9 +73,11 @@ def openings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(outputs, "__path__", [*outputs.__path__, str(folder)])
     monkeypatch.setenv("OPENINGS", str(tmp_path / "openings"))
     (tmp_path / "openings").touch()
+    outputs._collected.cache_clear()
     outputs._modules.cache_clear()
     monkeypatch.delitem(sys.modules, "pylog.outputs.counting", raising=False)
     yield tmp_path / "openings"
+    outputs._collected.cache_clear()
     outputs._modules.cache_clear()
     outputs.description.cache_clear()
 

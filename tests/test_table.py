@@ -38,7 +38,7 @@ from pylog.formats.netlink import nlmsghdr
 from pylog.outputs import Target, pcapng
 from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
-from pylog.table.schemas import TEXTS
+from pylog.table.schemas import texts
 from pylog.table.select import Selection
 
 
@@ -57,7 +57,7 @@ def agree(data: bytes, layout: str | None = None) -> None:
     """Tables and streamed records of the data are the same."""
     records = tables.streamed(data, layout)
     for kind in KINDS:
-        names = [*schema(kind).names, *TEXTS[kind]]
+        names = [*schema(kind).names, *texts(kind)]
         table = pylog.read_table(io.BytesIO(data), kind=kind, columns=names, layout=layout)
         assert tables.plain(table) == tables.rows(records, kind, names)
 

@@ -53,8 +53,9 @@ T = TypeVar("T")
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """What every command that writes records as they come takes."""
     parser.add_argument(
-        "--to", choices=outputs.names(), default="text", help="what to write (default: text)"
-    )
+        "--to", type=_output, choices=outputs.names(), default="text",
+        help="what to write (default: text)",
+    )  # fmt: skip
     parser.add_argument("-w", "--write", metavar="FILE", help="write there, not to standard output")
     parser.add_argument(
         "--append", action="store_true", help="append to FILE, if the output can be appended to"
@@ -76,6 +77,13 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help="the layout of the input, when --layout is that of the output (--to ipl)",
     )  # fmt: skip
     add_output_options(parser, outputs.names(), lambda name: f"--to {name}")
+
+
+def _output(name: str) -> str:
+    """The name of an output; an error that says why one cannot be used."""
+    if (problem := outputs.problem(name)) is not None:
+        raise argparse.ArgumentTypeError(problem)
+    return name
 
 
 def add_output_options(

@@ -17,6 +17,7 @@ from pylog import backends
 from pylog.cli import say
 from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
+from pylog.notes import notes
 from pylog.options import Option
 from pylog.reader import OpenLog, Records
 
@@ -42,12 +43,20 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_live_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the live sources, and that for merging."""
+    """The options of the live sources, and that for merging. One that several sources have stands
+    once, and is for all of them.
+    """
+    having: dict[str, tuple[Option, list[str]]] = {}
     for name, module in backends.modules().items():
-        if module.OPTIONS:
-            group = parser.add_argument_group(f"options for {name}", module.HELP)
-            for option in module.OPTIONS:
-                add_option(group, option)
+        for option in module.OPTIONS:
+            having.setdefault(option.name, (option, []))[1].append(name)
+    groups: dict[str, Any] = {}
+    for option, owners in having.values():
+        title = f"options for {', '.join(owners)}"
+        if title not in groups:
+            text = backends.modules()[owners[0]].HELP if len(owners) == 1 else None
+            groups[title] = parser.add_argument_group(title, text)
+        add_option(groups[title], option)
     parser.add_argument(
         "--window", type=float, default=WINDOW_S, metavar="SECONDS",
         help="how long a record may be held back when several sources are merged, for an older one"
@@ -66,12 +75,16 @@ def add_option(group: argparse._ActionsContainer, option: Option, dest: str = ""
             settings["const"] = True
     elif option.kind is dict:
         settings |= {"action": "append", "type": pair, "metavar": "PATTERN=VALUE"}
-    elif isinstance(option.kind, tuple):
-        settings["choices"] = option.kind
+    elif (words := option.words()) is not None:
+        settings["choices"] = words
     else:
         settings["type"] = option.kind
         settings["metavar"] = {int: "N", float: "SECONDS", str: "NAME"}[option.kind]
-    group.add_argument(flag, **settings)
+    try:
+        group.add_argument(flag, **settings)
+    except argparse.ArgumentError:  # a distribution adds one that the command has already
+        notes.warning("%s is an option of the command: %s is not on the command line",
+                      flag, option.name)  # fmt: skip
 
 
 def pair(text: str) -> tuple[str, str]:

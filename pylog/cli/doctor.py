@@ -34,9 +34,11 @@ def _name(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog doctor`."""
-    own = "nflog" if sys.platform == "linux" else "ipl"
+    elsewhere = "ipl" if sys.platform == "linux" else "nflog"
+    names = [name for name in backends.modules() if name != elsewhere]
+    here = sorted(names, key="capture".__eq__)
     status = 0
-    for name in arguments.name or [own, "capture"]:
+    for name in arguments.name or here:
         for check in backends.modules()[name].checks():
             status |= check.ok is False
             if arguments.json:

@@ -15,7 +15,7 @@ from pylog.cli import answer, answer_json
 from pylog.cli._sources import add_source_arguments, lost_text
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
-from pylog.record import LossRecord, PacketRecord, Record, rfc3339
+from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
 
 HELP = "tell what a log is and what is in it"
 
@@ -66,7 +66,7 @@ def describe(reader: Reader) -> dict[str, Any]:
     damage: list[dict[str, Any]] = []
     lost_bytes = 0
     for record in reader:
-        counts[str(record.__struct_config__.tag)] += 1
+        counts[kind_of(record)] += 1
         if isinstance(record, LossRecord):
             if record.size is not None or record.count is None:
                 lost_bytes += record.size or 0

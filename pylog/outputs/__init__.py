@@ -1,4 +1,5 @@
-"""Outputs: what records are written as. One module an output, found by its name.
+"""Outputs: what records are written as. One module an output, found by its name: a file here, or
+an entry point of another distribution (group `pylog.outputs`).
 
 An output module has `NAME`; a class `Output(target, **options)`, an outputs.Output that writes to
 the target and leaves its stream open; and, where they differ from a `Description`'s defaults, the
@@ -15,11 +16,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from pylog import discover
 from pylog.batch import Batch
+from pylog.notes import notes
 from pylog.options import Option, resolve
 from pylog.record import Row
 
@@ -101,11 +102,28 @@ class Output(ABC):
         """Write what is left to write. The file object stays open."""
 
 
+class OutputModule(Protocol):
+    """What an output module has to give."""
+
+    NAME: str
+    Output: Any
+
+
 @cache
-def _modules() -> dict[str, ModuleType]:
-    found = discover.collect(__name__, __path__, "NAME")
-    claims = sorted(((module.NAME, module) for module in found), key=lambda claim: claim[0])
-    return discover.claimed("output name", claims)
+def _collected() -> discover.Collected:
+    found = discover.collect(
+        "pylog.outputs", __name__, __path__, "NAME",
+        lambda module: discover.lacking(module, OutputModule),
+    )  # fmt: skip
+    for problem in found.problems.values():
+        notes.warning("%s", problem)
+    return found
+
+
+@cache
+def _modules() -> dict[str, OutputModule]:
+    found = sorted(_collected().modules, key=lambda module: str(module.NAME))
+    return discover.claimed("output name", ((module.NAME, module) for module in found))
 
 
 def names() -> list[str]:
@@ -113,9 +131,15 @@ def names() -> list[str]:
     return list(_modules())
 
 
+def problem(name: str) -> str | None:
+    """Why the output that a distribution adds by that name cannot be used; None: no such reason."""
+    return None if name in _modules() else _collected().problems.get(name)
+
+
 def endings() -> dict[str, str]:
-    """The output of each ending of a file."""
-    return {ending: name for name in names() for ending in description(name).endings}
+    """The output of each ending of a file; ValueError for an ending that two claim."""
+    claims = [(e, module) for n, module in _modules().items() for e in description(n).endings]
+    return {e: module.NAME for e, module in discover.claimed("ending", claims).items()}
 
 
 @cache
@@ -147,7 +171,7 @@ def open(name: str, target: Target, options: Mapping[str, Any] | None = None) ->
     return made
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str) -> OutputModule:
     if name not in _modules():
-        raise ValueError(f"no output {name!r}; there are {', '.join(names())}")
+        raise ValueError(problem(name) or f"no output {name!r}; there are {', '.join(names())}")
     return _modules()[name]

@@ -16,14 +16,14 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.record import KINDS, Record
+from pylog.record import Record, kinds
 
 if TYPE_CHECKING:  # which needs the extra
     import pyarrow as pa
 
 EXTRA = "arrow"
 OPTIONS = (
-    Option("kind", tuple(KINDS), None, "which records",
+    Option("kind", lambda: tuple(kinds()), None, "which records",
            absent="packet; of sqlite: all, a table each"),
     Option("columns", str, None, "which columns of the kind, as timestamp,saddr_text,dport",
            absent="all"),
@@ -106,10 +106,10 @@ class ColumnsOutput(outputs.Output):
         report_left_out(self._left_out, self.wanted)
 
 
-def report_left_out(counts: Mapping[str, int], kinds: Iterable[str]) -> None:
+def report_left_out(counts: Mapping[str, int], held: Iterable[str]) -> None:
     """Report how many records were of other kinds than those of a file."""
-    for kind in KINDS:
-        if (count := counts.get(kind, 0)) and kind not in kinds:
+    for kind in kinds():
+        if (count := counts.get(kind, 0)) and kind not in held:
             records = "record" if count == 1 else "records"
             notes.warning("%d %s %s left out: --kind %s writes those", count, kind, records, kind)
 

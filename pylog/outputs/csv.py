@@ -7,7 +7,7 @@ list, the column has its JSON text, but for `vlan` (the ids, joined by a space) 
 A row is a line: what is not printable in a cell is escaped as in the text output, \n, \x1b,
 \u202e; in JSON as \u001b. With `csv_safe` a spreadsheet takes no cell for a formula.
 
-A row is made by a function that is put together for each kind of record from COLUMNS: columns
+A row is made by a function that is put together for each kind of record from the header: columns
 between those that differ from record to record are written once for all records of a rule, and
 remembered.
 """
@@ -28,12 +28,13 @@ from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import Option
 from pylog.record import (
-    KINDS,
+    Column,
     Fragment,
     Row,
-    columns_of,
+    all_columns,
     escape,
     escape_json,
+    fields_of,
     json_name,
     row_of,
 )
@@ -45,16 +46,20 @@ OPTIONS = (
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
 )  # fmt: skip
 
-COLUMNS = ("kind", *columns_of(*KINDS.values()))
-"""The header. A new column comes at the end, whatever it means."""
+
+def header() -> tuple[str, ...]:
+    """The columns. A new one comes at the end, whatever it means; those of kinds that other
+    distributions add come after pylog's own.
+    """
+    return ("kind", *all_columns())
+
 
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
 """Numbers that differ from record to record."""
-_MADE = {"timestamp", "observed", "payload"}
+_MADE: tuple[Column, ...] = ("time", "octets")
 """Texts of rows that need no quotes: times and hex."""
-_ADDRESSES = {"saddr", "daddr", "nat_saddr", "nat_daddr"}
-_JSON = {"packets", "bytes", "extra"}
-_OWN = _NUMBERS | _MADE | _ADDRESSES | _JSON
+_JSON: tuple[Column, ...] = ("counters", "json")
+_WORDS: tuple[Column, ...] = ("word", "name")
 _FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 """What makes a cell a formula; the last four are full-width forms of the first."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -79,15 +84,17 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
     """
     fields = kind.__struct_fields__
     names_in = {json_name(field): field for field in fields}
-    columns = [(name, names_in.get(name, "")) for name in COLUMNS[1:]]
+    declared = fields_of(kind)
+    columns = [names_in.get(name, "") for name in all_columns()]
+    own = {field: part for field in fields if (part := _own(field, declared[field].column, read))}
     runs: list[list[str]] = []
     parts = [str(kind.__struct_config__.tag)]
-    for own, run in groupby(columns, lambda column: bool(column[1]) and column[0] in _OWN):
-        if own:
-            parts += [_own(name, field, read) for name, field in run]
+    for is_own, run in groupby(columns, own.__contains__):
+        if is_own:
+            parts += [own[field] for field in run]
         else:
-            parts.append(f"{{run{len(runs)}}}")
-            runs.append([field for _, field in run])
+            parts.append(f"{{_run{len(runs)}}}")
+            runs.append(list(run))
 
     def texts(key: tuple[Any, ...]) -> list[str]:
         """The text of each run."""
@@ -95,16 +102,16 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
         return [",".join([_text(next(cells), safe) if f else "" for f in run]) for run in runs]
 
     names: dict[str, Any] = {
-        "astuple": astuple,
-        "shared": Memo(texts),
-        "text": lambda cell: _text(cell, safe),
-        "json": _Json(),
+        "_astuple": astuple,
+        "_shared": Memo(texts),
+        "_text": lambda cell: _text(cell, safe),
+        "_json": _Json(),
     }
     exec(
-        f"def line(row):\n"
-        f"    {', '.join(fields)} = astuple(row)\n"
-        f"    {''.join(f'run{n}, ' for n in range(len(runs)))} = "
-        f"shared[{', '.join(field for run in runs for field in run if field)},]\n"
+        f"def line(_row):\n"
+        f"    {', '.join(fields)} = _astuple(_row)\n"
+        f"    {''.join(f'_run{n}, ' for n in range(len(runs)))} = "
+        f"_shared[{', '.join(field for run in runs for field in run if field)},]\n"
         f"    return f'{','.join(parts)}\\r\\n'\n",
         names,
     )
@@ -112,13 +119,19 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
     return line
 
 
-def _own(name: str, field: str, read: bool) -> str:
-    """The part of the f-string for a column that differs from record to record."""
-    value = field
-    if name in _ADDRESSES and not read:
-        value = f"text({field})"
-    elif name in _JSON:
-        value = f"json[{field}]"
+def _own(field: str, column: Column | None, read: bool) -> str | None:
+    """The part of the f-string for a column that differs from record to record; None: it is shared.
+
+    The text of rows that pylog made itself needs no quotes.
+    """
+    if column == "address" and not read:
+        value = f"_text({field})"
+    elif column in _JSON:
+        value = f"_json[{field}]"
+    elif column in _MADE or column == "address" or (field in _NUMBERS and column not in _WORDS):
+        value = field
+    else:
+        return None
     return f'{{"" if {field} is None else {value}}}'
 
 
@@ -147,7 +160,7 @@ class Output(outputs.Output):
     def __init__(self, target: outputs.Target, *, csv_safe: bool = False) -> None:
         self._stream = target.stream
         self._safe = csv_safe
-        self._rows = [] if target.appending else [",".join(COLUMNS) + "\r\n"]
+        self._rows = [] if target.appending else [",".join(header()) + "\r\n"]
 
     def write(self, batch: Batch) -> None:
         self._add(map(row_of, batch.records()), read=False)

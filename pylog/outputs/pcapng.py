@@ -126,14 +126,14 @@ class Output(outputs.Output):
             self._note(record)
             return
         raw = record.raw
-        if raw is None:
-            raise ValueError(
-                "a record without its raw bytes cannot be captured: read with raw=True"
-            )
         module = registered().by_source.get(record.source)
         if module is None:
             self._left_out[f"{kind_of(record)} records of {record.source}"] += 1
             return
+        if raw is None:
+            raise ValueError(
+                "a record without its raw bytes cannot be captured: read with raw=True"
+            )
         packet, order, length = module.capture(raw, record.layout)
         is_packet = isinstance(record, PacketRecord)
         numbers = module.interface_numbers(raw, record.layout) if is_packet else {}

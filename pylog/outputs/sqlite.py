@@ -15,7 +15,7 @@ import msgspec
 
 from pylog import outputs
 from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, wanted
-from pylog.record import KINDS, json_ready, rfc3339
+from pylog.record import json_ready, kinds, rfc3339
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,8 +43,8 @@ class Output(ColumnsOutput):
     ) -> None:
         from pylog.table.schemas import chosen
 
-        kinds = list(KINDS) if kind is None else (kind,)
-        tables = {k: wanted(k, columns)[1] if columns else _readable(k) for k in kinds}
+        held = list(kinds()) if kind is None else [kind]
+        tables = {k: wanted(k, columns)[1] if columns else _readable(k) for k in held}
         super().__init__(target, tables)
         assert target.path is not None
         with _system_errors():
@@ -74,10 +74,10 @@ class Output(ColumnsOutput):
 
 def _readable(kind: str) -> list[str]:
     """The columns of a kind, with addresses as text."""
-    from pylog.table.schemas import TEXTS, schema
+    from pylog.table.schemas import schema, texts
 
-    texts = {of: name for name, of in TEXTS[kind].items()}
-    return [texts.get(name, name) for name in schema(kind).names]
+    readable = {of: name for name, of in texts(kind).items()}
+    return [readable.get(name, name) for name in schema(kind).names]
 
 
 @contextlib.contextmanager
@@ -93,6 +93,8 @@ def _affinity(kind: pa.DataType) -> str:
     """The type of an SQLite column."""
     import pyarrow as pa
 
+    if pa.types.is_uint64(kind):  # INTEGER would make an inexact REAL of a text above 2^63
+        return ""
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return "INTEGER"
     return "BLOB" if pa.types.is_binary(kind) else "TEXT"

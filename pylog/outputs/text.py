@@ -13,6 +13,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+from msgspec import json
 from msgspec.structs import astuple
 
 from pylog import outputs
@@ -280,8 +281,19 @@ def _fields(record: Record | Row) -> Iterator[str]:
     yield kind_of(record)
     for name, field in fields_of(type(record)).items():
         value = getattr(record, name)
-        if value is not None and field.column not in (None, "time"):
-            yield f"{json_name(name)} {value}"
+        if value is None or field.column in (None, "octets") or name in _IN_NO_LINE:
+            continue
+        if isinstance(value, Fragment):
+            value = _fragment(value)
+        elif isinstance(value, dict | tuple):
+            value = json.encode(value).decode()
+        elif field.column == "time" and isinstance(value, int):
+            value = rfc3339(value)
+        yield f"{json_name(name)} {value}"
+
+
+_IN_NO_LINE = ("layout", "offset", "timestamp_ns", "observed_ns")
+"""Fields of all kinds that a line leaves out, or has at its beginning."""
 
 
 _WORDS: dict[type, Callable[[Any], Iterator[str]]] = {

@@ -22,6 +22,7 @@ from pylog.record.kinds import (
     KINDS,
     MAX_SECONDS,
     ROWS,
+    BaseRecord,
     Flow,
     FlowRecord,
     FlowRow,
@@ -35,13 +36,18 @@ from pylog.record.kinds import (
     Record,
     Row,
     Vlan,
+    all_columns,
+    kind_flaw,
     kind_of,
+    kinds,
+    row_type,
 )
 
 __all__ = [
-    "EXACT", "KINDS", "MAX_SECONDS", "ROWS", "Column", "Field", "Flow", "FlowRecord", "FlowRow",
-    "Fragment", "Loss", "LossRecord", "LossRow", "Packet", "PacketRecord", "PacketRow",
-    "Record", "Row", "Vlan", "columns_of", "escape", "escape_json", "fields_of", "json_lines",
-    "json_name", "json_ready", "kind_of", "place", "places_of", "rfc3339", "rfc3339_us",
-    "row_lines", "row_of", "to_json",
+    "EXACT", "KINDS", "MAX_SECONDS", "ROWS", "BaseRecord", "Column", "Field", "Flow",
+    "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
+    "PacketRecord", "PacketRow",
+    "Record", "Row", "Vlan", "all_columns", "columns_of", "escape", "escape_json", "fields_of",
+    "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of", "kinds", "place", "places_of",
+    "rfc3339", "rfc3339_us", "row_lines", "row_of", "row_type", "to_json",
 ]  # fmt: skip

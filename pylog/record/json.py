@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 
 from pylog.memo import Memo
-from pylog.record.fields import fields_of
-from pylog.record.kinds import ROWS, Number, Payload, Record, Row, Time
+from pylog.record.fields import Column, fields_of
+from pylog.record.kinds import Record, Row, row_type
 
 
 def escape(text: str) -> str:
@@ -93,27 +93,27 @@ def json_ready(value: Any) -> Any:
     return value
 
 
-_CONVERSIONS: dict[Any, Callable[[Any], Any]] = {
-    Time: rfc3339,
-    Payload: bytes.hex,
-    Number: json_ready,
-    dict: json_ready,
+_CONVERSIONS: dict[Column, Callable[[Any], Any]] = {
+    "time": rfc3339,
+    "octets": bytes.hex,
+    "i64": json_ready,
+    "u64": json_ready,
+    "counters": json_ready,
+    "json": json_ready,
 }
-"""What a row has for a record's value, by the type with which the field is declared."""
+"""What a row has for a record's value, by the type of its column; else the value itself."""
 
 
 @cache
 def _row_maker(kind: type[Record]) -> Callable[[Record], Row]:
     """A function that makes rows of the records of a kind."""
-    row = ROWS[kind]
-    hints = get_type_hints(kind, include_extras=True)
+    row = row_type(kind)
     hidden, converted = [], []
-    for i, (name, field) in enumerate(fields_of(kind).items()):
-        declared, *_ = get_args(hints[name])
+    for i, field in enumerate(fields_of(kind).values()):
         if field.column is None:
             hidden.append(i)
-        types = [get_origin(part) or part for part in get_args(declared)]
-        converted += [(i, _CONVERSIONS[part]) for part in types if part in _CONVERSIONS]
+        elif field.column in _CONVERSIONS:
+            converted.append((i, _CONVERSIONS[field.column]))
 
     def make(record: Record) -> Row:
         values: list[Any] = list(msgspec.structs.astuple(record))

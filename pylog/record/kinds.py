@@ -3,18 +3,21 @@
 Each kind is declared once, as a generic base class, and has two types: a record, with integer times
 and packet bytes, and a row, the same record as its JSON and CSV show it, with times and bytes as
 text. What outputs, tables and documentation need of a field is in its `Field`; `Record` and `Row`
-list all kinds.
+list pylog's own kinds. Formats of other distributions may declare more of them, as subclasses of
+BaseRecord whose rows are derived; `kinds` lists all.
 
 Records are immutable. None means that the source did not say; it is never 0 and never "".
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import msgspec
 
-from pylog.record.fields import Field, json_name
+from pylog import discover
+from pylog.record.fields import Column, Field, columns_of, fields_of, json_name
 
 Octets = bytes
 """Flows have a field named bytes, which hides the type in their body."""
@@ -382,23 +385,90 @@ class LossRow(Loss[str, int | str], frozen=True, gc=False, tag="loss"):
     """A loss as JSON and CSV show it."""
 
 
+class BaseRecord(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", rename=json_name
+):
+    """What a kind of record that another distribution adds is a subclass of, with its own `tag`.
+
+    It has the fields that every kind has, and declares its own after them, each with a default.
+    """
+
+    source: _Source
+    layout: _Layout
+    offset: Annotated[int | None, _OFFSET] = None
+    timestamp_ns: Annotated[int | None, _TIMESTAMP] = None
+    observed_ns: Annotated[int | None, _OBSERVED] = None
+    seq: _Seq = None
+    count: _Count = None
+    extra: _Extra = None
+    raw: Annotated[Octets | None, _RAW] = None
+
+    @property
+    def log(self) -> str:
+        """The log within the source that numbers the record; "" if there is but one."""
+        return ""
+
+
 Record = PacketRecord | FlowRecord | LossRecord
 Row = PacketRow | FlowRow | LossRow
 
 
-def kind_of(record: Record | Row) -> str:
-    """The word for the kind of a record: packet, flow or loss."""
-    return str(type(record).__struct_config__.tag)
+def kind_of(record: Record | Row | type[Record | Row]) -> str:
+    """The word for the kind of a record, or of a class of records: packet, flow, loss..."""
+    return str(record.__struct_config__.tag)
 
 
-KINDS: dict[str, type[Record]] = {
-    str(kind.__struct_config__.tag): kind for kind in get_args(Record)
-}
-"""All kinds by their words."""
-ROWS: dict[type[Record], type[Row]] = {
-    record: row
-    for record in get_args(Record)
-    for row in get_args(Row)
-    if row.__struct_config__.tag == record.__struct_config__.tag
-}
-"""The row of each kind of record."""
+KINDS: dict[str, type[Record]] = {kind_of(kind): kind for kind in get_args(Record)}
+"""pylog's own kinds by their words."""
+ROWS: dict[type[Record], type[Row]] = {KINDS[kind_of(row)]: row for row in get_args(Row)}
+"""The row of each of these kinds."""
+
+
+GROUP = "pylog.formats"
+"""The entry points of other distributions' formats, which declare kinds of record."""
+
+
+@cache
+def kinds() -> dict[str, type[Record]]:
+    """All kinds by their words: pylog's own, then those in KINDS of formats that other
+    distributions add.
+
+    ValueError for a word that two kinds claim.
+    """
+    formats = [entry.module for entry in discover.added(GROUP)]
+    others = [kind for module in formats for kind in getattr(module, "KINDS", ())]
+    declared = [*KINDS.values(), *(kind for kind in others if kind_flaw(kind) is None)]
+    return discover.claimed("kind of record", ((kind_of(kind), kind) for kind in declared))
+
+
+def kind_flaw(kind: Any) -> str | None:
+    """What is wrong with a kind of record that a format declares; None: nothing."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseRecord | Packet | Flow | Loss)):
+        return f"declares the kind {kind!r}, which is no BaseRecord"
+    if not isinstance(kind.__struct_config__.tag, str):
+        return f"declares the kind {kind.__name__} without a tag"
+    try:
+        fields_of(kind)
+    except IndexError:  # no Annotated
+        return f"declares the kind {kind.__name__} with a field that has no Field"
+    return None
+
+
+@cache
+def row_type(kind: type[Record]) -> type[Row]:
+    """The row of a kind of record: a class with the same fields."""
+    if kind in ROWS:
+        return ROWS[kind]
+    fields = [(name, Annotated[Any, field], None) for name, field in fields_of(kind).items()]
+    row: Any = msgspec.defstruct(
+        kind.__name__.removesuffix("Record") + "Row", fields, module=kind.__module__, frozen=True,
+        gc=False, omit_defaults=True, tag_field="kind", tag=kind_of(kind), rename=json_name,
+    )  # fmt: skip
+    made: type[Row] = row
+    return made
+
+
+@cache
+def all_columns() -> dict[str, Column]:
+    """The columns of all kinds together; those of other distributions' kinds come last."""
+    return columns_of(*KINDS.values()) | columns_of(*kinds().values())

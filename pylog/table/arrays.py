@@ -10,7 +10,7 @@ import pyarrow as pa
 from pylog.formats.columns import Blobs, Column, Numbers, Octets, Repeated, Rows
 from pylog.formats.columns.arrays import alike, words
 from pylog.formats.packet import addresses
-from pylog.table.schemas import TEXTS, TIME, WORD, reading
+from pylog.table.schemas import TIME, WORD, reading, texts
 
 
 def batch_of(rows: Rows, wanted: pa.Schema) -> pa.RecordBatch:
@@ -20,7 +20,7 @@ def batch_of(rows: Rows, wanted: pa.Schema) -> pa.RecordBatch:
     for column in wanted:
         field, convert = reading("packet", column.name)
         found = rows.column(field)
-        if found is not None and column.name in TEXTS["packet"]:
+        if found is not None and column.name in texts("packet"):
             found = _texts(rows, found)
         if found is None:
             arrays.append(pa.nulls(count, column.type))

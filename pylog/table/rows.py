@@ -13,12 +13,19 @@ import msgspec
 import pyarrow as pa
 
 from pylog.formats.packet import addresses
-from pylog.record import FlowRecord, Fragment, LossRecord, PacketRecord, Record, Vlan
-from pylog.table.schemas import ADDRESS, MAPPED, MAX_NS, TEXTS, TIME, named, reading
+from pylog.record import Fragment, Record, Vlan, fields_of, json_name, kinds
+from pylog.table.schemas import (
+    ADDRESS,
+    MAPPED,
+    MAX_NS,
+    TIME,
+    bounded,
+    columns,
+    named,
+    reading,
+    texts,
+)
 
-_KINDS: dict[str, Callable[..., Record]] = {
-    "packet": PacketRecord, "flow": FlowRecord, "loss": LossRecord,
-}  # fmt: skip
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -35,11 +42,11 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
     for name in names:
         if name == "extra":
             continue
-        if name not in TEXTS[kind] or TEXTS[kind][name] not in names:
+        if texts(kind).get(name) not in names:
             fields[reading(kind, name)[0]] = _values(kind, name, batch.column(name), families)
     if "extra" in names:
         _put_back(kind, fields, _each(batch.column("extra"), _extra))
-    make = _KINDS[kind]
+    make: Callable[..., Record] = kinds()[kind]
     rows = zip(*fields.values(), strict=True)
     return [make(**dict(zip(fields, row, strict=True))) for row in rows]
 
@@ -51,9 +58,12 @@ def _values(kind: str, name: str, column: pa.Array, families: list[Any] | None) 
     if column.type == ADDRESS:
         found = column.to_pylist()
         return list(map(_address, found, families or [None] * len(found)))
-    if name == "fragment":
+    declared = columns(kind).get(name)
+    if declared == "json":
+        return _each(column, msgspec.json.decode)
+    if declared == "fragment":
         return _each(column, lambda value: Fragment(**value))
-    if name == "vlan":
+    if declared == "vlan":
         return _each(column, lambda value: tuple(Vlan(**tag) for tag in value))
     if pa.types.is_map(column.type):
         return _each(column, dict)
@@ -94,19 +104,17 @@ def _put_back(kind: str, fields: dict[str, list[Any]], extras: list[Any]) -> Non
         if extra is None:
             continue
         moved = False
-        for name in ("timestamp", "observed"):
-            times = fields.get(f"{name}_ns")
-            if times is not None and times[row] is None and name in extra:
-                time_ns = _unheld(extra[name])
-                if time_ns is not None:
-                    times[row] = time_ns
+        for field, column in bounded(kinds()[kind]):
+            name, values = json_name(field), fields.get(field)
+            if values is not None and values[row] is None and name in extra:
+                value = _unheld(extra[name]) if column == "time" else int(extra[name])
+                if value is not None:
+                    values[row] = value
                     del extra[name]
                     moved = True
-        if kind == "loss" and "count" in extra:
-            fields["count"][row] = int(extra["count"])
         if moved and not extra:
             extras[row] = None
-    if kind != "loss":
+    if "extra" in fields_of(kinds()[kind]):
         fields["extra"] = extras
 
 

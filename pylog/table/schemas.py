@@ -22,7 +22,6 @@ import pyarrow as pa
 
 from pylog.formats.packet import octets
 from pylog.record import (
-    KINDS,
     Column,
     Record,
     Vlan,
@@ -30,6 +29,7 @@ from pylog.record import (
     fields_of,
     json_name,
     json_ready,
+    kinds,
     rfc3339,
 )
 
@@ -69,17 +69,18 @@ _TYPES: dict[Column, Any] = {
 """The Arrow type of each type of column that a field may have."""
 
 
-def _columns(kind: str) -> dict[str, Column]:
+@cache
+def columns(kind: str) -> dict[str, Column]:
     """The columns of a kind, each with its type; all kinds have `extra`."""
-    columns = columns_of(KINDS[kind])
-    return columns if "extra" in columns else columns | {"extra": "json"}
+    found = columns_of(kinds()[kind])
+    return found if "extra" in found else found | {"extra": "json"}
 
 
-TEXTS: dict[str, dict[str, str]] = {
-    kind: {f"{name}_text": name for name, column in _columns(kind).items() if column == "address"}
-    for kind in KINDS
-}
-"""The columns that are made on request, and of which."""
+@cache
+def texts(kind: str) -> dict[str, str]:
+    """The columns that are made on request, and of which."""
+    return {f"{name}_text": name for name, column in columns(kind).items() if column == "address"}
+
 
 MAPPED = bytes(10) + b"\xff\xff"
 """What an IPv4 address has in front."""
@@ -88,31 +89,31 @@ MAPPED = bytes(10) + b"\xff\xff"
 def schema(kind: str = "packet") -> pa.Schema:
     """The columns of a kind of record, as packet; ValueError for what is none."""
     _check_kind(kind)
-    return pa.schema([(name, _TYPES[column]) for name, column in _columns(kind).items()])
+    return pa.schema([(name, _TYPES[column]) for name, column in columns(kind).items()])
 
 
-def chosen(kind: str, columns: Sequence[str] | None) -> pa.Schema:
+def chosen(kind: str, names: Sequence[str] | None) -> pa.Schema:
     """The schema of some of the columns, in their order, those on request among them; None: all.
 
     Raises ValueError for a column that there is not, with those that there are.
     """
     _check_kind(kind)
-    if columns is None:
+    if names is None:
         return schema(kind)
-    known = {column.name: column.type for column in schema(kind)} | dict.fromkeys(TEXTS[kind], WORD)
-    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
+    known = {column.name: column.type for column in schema(kind)} | dict.fromkeys(texts(kind), WORD)
+    if isinstance(names, str) or not names or len(set(names)) < len(names):
         raise ValueError(
-            f"columns is {columns!r}, but must be a list of one or more names, each once"
+            f"columns is {names!r}, but must be a list of one or more names, each once"
         )
-    for name in columns:
+    for name in names:
         if name not in known:
             raise ValueError(f"no column {name!r} of {kind} records; there are {', '.join(known)}")
-    return pa.schema([(name, known[name]) for name in columns])
+    return pa.schema([(name, known[name]) for name in names])
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"no kind of record {kind!r}; there are {', '.join(KINDS)}")
+    if kind not in kinds():
+        raise ValueError(f"no kind of record {kind!r}; there are {', '.join(kinds())}")
 
 
 def named(value: str | int) -> str:
@@ -144,10 +145,10 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
 @cache
 def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
     """The field that a column is of, and what makes the column's value of the field's."""
-    if name in TEXTS[kind]:
-        return TEXTS[kind][name], None
-    fields = {json_name(field): field for field in fields_of(KINDS[kind])}
-    return fields.get(name, name), _CONVERSIONS.get(_columns(kind)[name])
+    if name in texts(kind):
+        return texts(kind)[name], None
+    fields = {json_name(field): field for field in fields_of(kinds()[kind])}
+    return fields.get(name, name), _CONVERSIONS.get(columns(kind)[name])
 
 
 def _time(time_ns: int) -> int | None:
@@ -163,7 +164,7 @@ def _vlans(tags: tuple[Vlan, ...]) -> list[dict[str, Any]]:
 
 
 @cache
-def _bounded(kind: type[Record]) -> list[tuple[str, Column]]:
+def bounded(kind: type[Record]) -> list[tuple[str, Column]]:
     """The fields whose values may not fit into their columns."""
     return [
         (name, field.column)
@@ -175,7 +176,7 @@ def _bounded(kind: type[Record]) -> list[tuple[str, Column]]:
 def _extra(record: Record) -> str | None:
     """What has no column of its own, or does not fit into it, as JSON."""
     extra: dict[str, Any] | None = getattr(record, "extra", None)
-    for name, column in _bounded(type(record)):
+    for name, column in bounded(type(record)):
         value = getattr(record, name)
         if value is not None and _CONVERSIONS[column](value) is None:
             text = rfc3339(value) if column == "time" else str(value)
