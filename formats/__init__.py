@@ -2,8 +2,13 @@
 
 What generic code uses of a format module is written in the protocols at the end of this module:
 Format for every format, CapturedFormat for one whose messages capture files hold, NetlinkFormat for
-one that shares the link types of netlink with others. `registry` finds the modules by their files,
-and refuses one that is incomplete or claims what another one claims.
+one that shares the link types of netlink with others. `registry` finds the modules, and refuses one
+that is incomplete or claims what another one claims.
+
+A format of another distribution is named by an entry point of the group `pylog.formats`. It may
+declare kinds of record of its own:
+
+    KINDS               subclasses of record.BaseRecord, each with a tag and its fields
 
 A format may also have a function for captures, and two for what follows damage:
 

@@ -101,7 +101,7 @@ def _distributions() -> dict[str, list[Any]]:
     found: dict[str, tuple[str, list[Any]]] = {}
     for folder in folders:
         distribution = Distribution.at(folder)
-        name = distribution.name
+        name = distribution.name or os.path.basename(folder)
         points = sorted(distribution.entry_points, key=lambda point: str(point.name))
         found.setdefault(name.lower(), (f"{name} {distribution.version}", points))
     return dict(found.values())
