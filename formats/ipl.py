@@ -28,7 +28,7 @@ from pylog.formats.ipl_records import flows, packets
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.formats.scrub import Scrubber
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, Row
+from pylog.record import FlowRecord, PacketRecord, Record, Row
 
 NAME = "ipl"
 LINKTYPES: tuple[int, ...] = (116,)
@@ -586,7 +586,7 @@ class _Trial:
                 record = self.stream.decode(data, item)
             except DecodeError:
                 continue
-            if isinstance(record, LossRecord) or not _plausible(record):
+            if not isinstance(record, _Logged) or not _plausible(record):
                 continue
             self.records.append(record)
             self.messages += 1

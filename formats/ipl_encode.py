@@ -122,14 +122,14 @@ class Encoder:
             return b""
         if self._gaps:
             self._follow(record)
+        if not isinstance(record, PacketRecord | FlowRecord):  # of a format that is not IPFilter's
+            self.refused[f"{kind_of(record)} records"] += 1
+            return b""
         if record.raw is not None and record.layout == self.layout.name:
             if self._family is None or record.family != "ipv6" or ipfilter_log(record) != "ipf":
                 return record.raw
             at = self._family.offset
             return record.raw[:at] + bytes((self._af_inet6,)) + record.raw[at + 1 :]
-        if not isinstance(record, PacketRecord | FlowRecord):  # of another distribution's format
-            self.refused[f"{kind_of(record)} records"] += 1
-            return b""
         log = ipfilter_log(record)
         packet = b""
         try:
