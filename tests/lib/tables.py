@@ -60,10 +60,13 @@ def value(record: Any, name: str) -> Any:
 
 def is_text(record: Any, name: str) -> bool:
     """Whether the field may hold a name in place of a number."""
-    return "str" in str(_hints(type(record))[name])
+    return "str" in _types(type(record))[name]
 
 
-_hints = cache(get_type_hints)
+@cache
+def _types(kind: type) -> dict[str, str]:
+    """The types of a record's fields, as text."""
+    return {name: str(declared) for name, declared in get_type_hints(kind).items()}
 
 
 def plain(table: pa.Table) -> list[dict[str, Any]]:
