@@ -64,7 +64,7 @@ def is_text(record: Any, name: str) -> bool:
 
 
 @cache
-def _types(kind: type) -> dict[str, str]:
+def _types(kind: Any) -> dict[str, str]:
     """The types of a record's fields, as text."""
     return {name: str(declared) for name, declared in get_type_hints(kind).items()}
 
