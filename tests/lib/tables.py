@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -60,13 +60,10 @@ def value(record: Any, name: str) -> Any:
 
 def is_text(record: Any, name: str) -> bool:
     """Whether the field may hold a name in place of a number."""
-    return "str" in _types(type(record))[name]
+    return "str" in str(_hints(type(record))[name])
 
 
-@cache
-def _types(kind: Any) -> dict[str, str]:
-    """The types of a record's fields, as text."""
-    return {name: str(declared) for name, declared in get_type_hints(kind).items()}
+_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
 
 
 def plain(table: pa.Table) -> list[dict[str, Any]]:
