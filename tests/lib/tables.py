@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, get_type_hints
 
 import pyarrow as pa
@@ -59,7 +60,10 @@ def value(record: Any, name: str) -> Any:
 
 def is_text(record: Any, name: str) -> bool:
     """Whether the field may hold a name in place of a number."""
-    return "str" in str(get_type_hints(type(record))[name])
+    return "str" in str(_hints(type(record))[name])
+
+
+_hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)
 
 
 def plain(table: pa.Table) -> list[dict[str, Any]]:
