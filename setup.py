@@ -16,6 +16,7 @@ MODULES = (
     "pylog/memo.py",
     "pylog/losses.py",
     "pylog/formats/packet.py",
+    "pylog/formats/mapping.py",
     "pylog/formats/ipl_records.py",
     "pylog/formats/nfulnl_usual.py",
     "pylog/outputs/pcapng.py",

@@ -24,7 +24,8 @@ from pylog.formats import ipl_names as names
 from pylog.formats.ip_header import stated_length
 from pylog.formats.ip_numbers import ICMP, ICMPV6
 from pylog.formats.ipl_layouts import Layout
-from pylog.formats.ipl_records import flows, packets
+from pylog.formats.ipl_records import flows, packet_log
+from pylog.formats.mapping import packets
 from pylog.formats.packet import swapped
 from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.formats.scrub import Scrubber
@@ -145,7 +146,7 @@ class Stream(BaseStream):
         self._frame = ipf.plan.reader(("ipl_dsize", "fl_hlen", "fl_plen"))
         self._usual = None if self._packet_magic is None else ipf.usual
         plans = {log: kind.plan for log, kind in self._logs.items()}
-        self._packets = packets(self, layout, ipf.plan, ipf.magic)
+        self._packets = packets(self, packet_log(layout))
         self._flows = flows(self, layout, plans)
         self._packet_size = ipf.size
         self._decisive = 6 + max(log.size for log in self._logs.values())

@@ -1,8 +1,9 @@
-"""IPFilter's records decoded: one function made for each layout and log.
+"""IPFilter's records decoded: a table for the packet log, a function each for NAT and state.
 
-`packets` and `flows` make them for a stream. What differs between layouts is read from the layout
-when the function is made, not at every record. What the records of one rule have in common is
-remembered by its bytes, and names are; bounded, since whoever sends packets chooses them.
+`packet_log` makes the table of a layout, which `formats.mapping` and `columns.mapped` read: what
+differs between versions is decided there, once, not at every record. `flows` makes the functions
+for the other two logs, which log one record a flow and are decoded field by field. Names are
+remembered; bounded, since whoever sends packets chooses them.
 """
 
 from __future__ import annotations
@@ -11,84 +12,43 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
-from pylog.formats import Message, Numbers, Stream
+from pylog.formats import Message, Stream
 from pylog.formats import ipl_names as names
-from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_names import NONE32
-from pylog.formats.packet import (
-    ETH_P_IP,
-    ETH_P_IPV6,
-    TCP_FLAGS,
-    USUAL,
-    addresses,
-    put_headers,
-    swapped,
-    usual_fields,
+from pylog.formats.mapping import (
+    ALL_ONES,
+    Count,
+    Mapping,
+    Number,
+    Packet,
+    Seq,
+    Time,
+    Words,
+    checked_count,
+    flawed_time,
 )
-from pylog.formats.plan import BYTEORDER, Plan, Unpack
+from pylog.formats.packet import addresses
+from pylog.formats.plan import BYTEORDER, Plan
 from pylog.memo import Memo
-from pylog.record import (
-    MAX_SECONDS,
-    FlowRecord,
-    PacketRecord,
-    PacketRow,
-    Record,
-    Row,
-    json_ready,
-    rfc3339,
-    rfc3339_us,
-)
+from pylog.record import FlowRecord, Record, json_ready
 from pylog.record.places import (
     AT_ACTION,
-    AT_CAPLEN,
-    AT_COUNT,
-    AT_DADDR,
     AT_DIRECTION,
-    AT_DPORT,
     AT_EXTRA,
     AT_FAMILY,
     AT_GROUP,
-    AT_ICMP_CODE,
-    AT_ICMP_TYPE,
     AT_INDEV,
-    AT_LAYOUT,
-    AT_LENGTH,
-    AT_OBSERVED,
-    AT_OFFSET,
     AT_OUTDEV,
-    AT_PAYLOAD,
-    AT_PROTOCOL,
-    AT_RAW,
     AT_REASON,
     AT_RULE,
-    AT_SADDR,
-    AT_SEQ,
     AT_SHORT,
-    AT_SOURCE,
-    AT_SPORT,
-    AT_TCP_FLAGS,
-    AT_TIMESTAMP,
-    Values,
-    no_values,
 )
 
 Decode = Callable[[bytes, Message, bool], Record]
 """(data, message, whether to keep its bytes) -> record; DecodeError."""
-DecodeMany = Callable[
-    [bytes, Iterable[Message], bool, list[Record | Row], Numbers | None, bool], None
-]
-"""(data, messages, whether to keep their bytes, where to put the records, their numbers, whether
-rows are wanted), as Stream.records.
-"""
 
-_OWN_FIELDS = ("ipl_count", "ipl_seqnum", "ipl_sec", "ipl_usec")
-"""What each packet record has for itself."""
-RULE_FIELDS = (
-    "fl_unit", "fl_rule", "fl_flags", "fl_lflags", "fl_logtag", "fl_nattag", "fl_loglevel",
-    "fl_group", "fl_dir", "fl_breason", "fl_family", "fl_ifname", "fl_uuid", "fl_bits",
-)  # fmt: skip
-"""What the packets that one rule logs on one interface have in common."""
+TIME = Time("ipl_sec", "ipl_usec")
 
 
 def _c_string(array: bytes) -> str:
@@ -110,23 +70,9 @@ def flows(stream: Stream, layout: Layout, plans: dict[str, Plan]) -> dict[str, D
 def _nanoseconds(
     stream: Stream, pos: int, sec: int, usec: int, extra: dict[str, Any]
 ) -> int | None:
-    """A record's time; one that no kernel writes is a flaw."""
-    if usec >= 1_000_000:
-        stream.flawed(pos, "ipl_usec", usec, "0 to 999999")
-    elif sec > MAX_SECONDS:
-        stream.flawed(pos, "ipl_sec", sec, f"at most {MAX_SECONDS} (year 9999)")
-    else:
-        return sec * 1_000_000_000 + usec * 1000
-    extra |= {"ipl_sec": json_ready(sec), "ipl_usec": json_ready(usec)}
-    return None
-
-
-def _checked_count(stream: Stream, pos: int, count: int, extra: dict[str, Any]) -> int | None:
-    """A record's count, of which 0 is a flaw."""
-    if count == 0:
-        stream.flawed(pos, "ipl_count", 0, "1 or more")
-        extra["ipl_count"] = 0
-    return count or None
+    """A flow record's time."""
+    flawed = flawed_time(stream, pos, TIME, sec, usec, extra)
+    return None if flawed else sec * 1_000_000_000 + usec * 1000
 
 
 def _observed(stream: Stream, message: Message) -> int | None:
@@ -180,26 +126,23 @@ _groups = Memo(_group_text)
 
 
 @cache
-def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], Values]]:
-    """A reader of the own fields and the bytes of the rule fields; and what those say of a record,
-    whose other values are None.
-    """
-    read, values_of = layout.plan("ipf").keyed(_OWN_FIELDS, RULE_FIELDS)
+def packet_log(layout: Layout) -> Mapping:
+    """The table of a layout's packet log."""
     major, order = layout.version.major, layout.abi.order
     flags_table, lflags_table, reasons, _ = names.words(layout.version)
     narrow = layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3")  # u16 rule and group
     action_of = _action_4 if major >= 4 else _action_3
 
-    def explain(runs: tuple[bytes, ...]) -> Values:
-        (
-            unit, rule, flags, lflags, logtag, nattag, loglevel, group, direction, breason,
-            family, ifname, uuid, bits,
-        ) = values_of(runs)  # fmt: skip
+    def explain(
+        unit: int | None, flags: int, lflags: int | None, logtag: int | None, nattag: bytes | None,
+        loglevel: int | None, group: int | bytes | None, direction: int | None,
+        breason: int | None, family: int | None, ifname: bytes, uuid: bytes | None,
+        bits: int | None,
+    ) -> tuple[Any, ...]:  # fmt: skip
         if bits is not None:  # 2.x: u_long flags:24, unit:8
             flags, unit = split_bits(bits, order)
-        if narrow:
-            rule = NONE32 if rule == 0xFFFF else rule
-            group = None if group == 0xFFFF else group
+        if narrow and group == 0xFFFF:
+            group = None
         extra: dict[str, Any] = {"fl_flags": names.bit_names(flags_table, flags)}
         if lflags:
             extra["fl_lflags"] = names.bit_names(lflags_table, lflags)
@@ -213,7 +156,7 @@ def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], Values]]:
             extra["fl_family"] = family
         if uuid and any(uuid):
             extra["fl_uuid"] = uuid.hex()
-        short = bool(lflags & 0x8 if major >= 4 else flags & 0x8000000) or None
+        short = bool((lflags or 0) & 0x8 if major >= 4 else flags & 0x8000000) or None
         if direction is None:  # before 3.4.29: FR_OUTQUE, FR_INQUE
             direction = 1 if flags & 0x4 else 0 if flags & 0x8 else None
         elif direction > 1:
@@ -221,132 +164,28 @@ def _rules(layout: Layout) -> tuple[Unpack, Memo[tuple[bytes, ...], Values]]:
         device = _text[ifname] or None
         if major < 5 and unit is not None and device and not device[-1].isdigit():
             device += str(unit) if unit < 0x8000 else ""  # else never written
-        values = no_values()
-        values[AT_SOURCE], values[AT_LAYOUT] = "ipl", layout.name
-        values[AT_ACTION], values[AT_SHORT] = action_of(flags), short
-        values[AT_DIRECTION] = "in" if direction == 0 else "out" if direction == 1 else None
-        values[AT_RULE] = rule + 1 if rule != NONE32 else None
-        values[AT_GROUP] = _groups[group]
-        values[AT_REASON] = reasons.get(breason, breason) if breason else None
-        values[AT_OUTDEV if direction == 1 else AT_INDEV] = device
-        values[AT_EXTRA] = json_ready(extra)
-        return values
+        return (
+            action_of(flags), short,
+            "in" if direction == 0 else "out" if direction == 1 else None,
+            _groups[group], reasons.get(breason, breason) if breason else None,
+            device if direction != 1 else None, device if direction == 1 else None,
+            names.FAMILIES.get(family or 0), json_ready(extra),
+        )  # fmt: skip
 
-    return read, Memo(explain)
-
-
-def packets(stream: Stream, layout: Layout, plan: Plan, magic: bytes) -> DecodeMany:
-    """A function that decodes packet records, and leaves others to `stream.decode`."""
-    (read, rules), fixed = _rules(layout), plan.size
-    host_order, numbered = layout.host_order_ip, "ipl_seqnum" in plan.places
-    counted, singly = "ipl_count" in plan.places, len(_OWN_FIELDS)
-
-    def decode(
-        data: bytes,
-        messages: Iterable[Message],
-        raw: bool,
-        found: list[Record | Row],
-        numbers: Numbers | None,
-        rows: bool,
-    ) -> None:
-        add, wants_payload = found.append, stream.wants_payload
-        base: int | None = None if stream.live else stream.base
-        received: Any = stream.observed_ns
-        if rows and received is not None:
-            received = rfc3339(received)
-        for message in messages:
-            start: int = message.start
-            end: int = message.end
-            origin = message.origin
-            if not data.startswith(magic, start):
-                record = stream.decode(data, message, raw)
-                if numbers is not None and not numbers.pass_on(record):
-                    return
-                add(stream.given(record))
-                continue
-            told = read(data, start)
-            count, seq, sec, usec = told[:singly]
-            flaws: dict[str, Any] | None = None
-            if count == 0 or usec >= 1_000_000 or sec > MAX_SECONDS:
-                flaws = {}
-                if count == 0:
-                    count = _checked_count(stream, start, count, flaws)
-                if _nanoseconds(stream, start, sec, usec, flaws) is None:
-                    sec = usec = 0
-            at = start + fixed
-            size = end - at
-            packet: Any = data[at:end]
-            version = packet[0] >> 4 if packet else 0
-            if version == 4:
-                ethertype = ETH_P_IP
-                if host_order:
-                    packet = swapped(packet)
-            elif version == 6:
-                ethertype = ETH_P_IPV6
-            else:
-                stream.flawed(at, "ip_v", version, "4 or 6")
-                ethertype = 0
-                flaws = (flaws or {}) | {"bad_header": f"version {version}"}
-            if not numbered:
-                if numbers is not None and not numbers.unnumbered:
-                    return
-            elif numbers is not None:
-                if numbers.get("ipf") != seq:
-                    return
-                numbers["ipf"] = (seq + (count or 1 if counted else 1)) & 0xFFFFFFFF
-            values: Values = rules[told[singly:]].copy()
-            if base is not None:
-                values[AT_OFFSET] = base + start
-            if numbered:
-                values[AT_SEQ] = seq
-            if counted:
-                values[AT_COUNT] = count
-            observed: Any = received if origin is None else origin.observed_ns
-            if rows:
-                values[AT_TIMESTAMP] = rfc3339_us(sec, usec)
-                if origin is not None and observed is not None:
-                    observed = rfc3339(observed)
-                if wants_payload:
-                    values[AT_PAYLOAD] = packet.hex()
-            else:
-                values[AT_TIMESTAMP] = sec * 1_000_000_000 + usec * 1000
-                values[AT_EXTRA] = values[AT_EXTRA].copy()  # it is theirs, who may change it
-                values[AT_PAYLOAD] = packet
-                if raw:
-                    values[AT_RAW] = data[start:end]
-            values[AT_OBSERVED] = observed
-            if flaws is not None:
-                values[AT_EXTRA] = values[AT_EXTRA] | flaws
-                if "ipl_sec" in flaws:
-                    values[AT_TIMESTAMP] = None
-            if ethertype == ETH_P_IP and size >= USUAL:
-                (
-                    version, length, bits, protocol, src, dst, sport, dport, flags,
-                ) = usual_fields(packet, 0)  # fmt: skip
-                usual = version == 0x45 and not bits & 0x3FFF
-                if usual and protocol == 6:
-                    values[AT_SPORT], values[AT_DPORT] = sport, dport
-                    values[AT_TCP_FLAGS] = TCP_FLAGS[flags]
-                elif usual and protocol == 17:
-                    values[AT_SPORT], values[AT_DPORT] = sport, dport
-                elif usual and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # the same bytes
-                    values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = sport >> 8, sport & 0xFF
-                else:
-                    usual = False
-                if usual:
-                    values[AT_FAMILY], values[AT_PROTOCOL] = "ipv4", protocol
-                    values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
-                    if length >= size:  # as packet.believed
-                        values[AT_LENGTH] = length
-                    values[AT_CAPLEN] = size
-                    add(PacketRow(*values) if rows else PacketRecord(*values))
-                    continue
-            put_headers(values, packet, 0, size, ethertype)
-            if not ethertype:
-                values[AT_FAMILY] = names.FAMILIES.get(values[AT_EXTRA].get("fl_family", 0))
-            add(PacketRow(*values) if rows else PacketRecord(*values))
-
-    return decode
+    return Mapping("ipl", layout.name, layout.plan("ipf"), (
+        Count("ipl_count"),
+        Seq("ipl_seqnum"),
+        TIME,
+        Number(AT_RULE, "fl_rule", add=1, none=ALL_ONES, of_rule=True),
+        Words(
+            (AT_ACTION, AT_SHORT, AT_DIRECTION, AT_GROUP, AT_REASON, AT_INDEV, AT_OUTDEV,
+             AT_FAMILY, AT_EXTRA),
+            ("fl_unit", "fl_flags", "fl_lflags", "fl_logtag", "fl_nattag", "fl_loglevel",
+             "fl_group", "fl_dir", "fl_breason", "fl_family", "fl_ifname", "fl_uuid", "fl_bits"),
+            explain,
+        ),
+        Packet(host_order=layout.host_order_ip),
+    ), "ipf", layout.magic("ipf"))  # fmt: skip
 
 
 # NAT and state records
@@ -375,7 +214,7 @@ def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         extra: dict[str, Any] = {}
-        count = _checked_count(stream, start, f["ipl_count"], extra)
+        count = checked_count(stream, start, "ipl_count", f["ipl_count"], extra)
         time = _nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"], extra)
         kind: int = f["nl_type"]
         event: str | int
@@ -437,7 +276,7 @@ def _state_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:
         start = message.start
         f = dict(zip(plan.names, plan.unpack(data, start), strict=True))
         extra: dict[str, Any] = {}
-        count = _checked_count(stream, start, f["ipl_count"], extra)
+        count = checked_count(stream, start, "ipl_count", f["ipl_count"], extra)
         time = _nanoseconds(stream, start, f["ipl_sec"], f["ipl_usec"], extra)
         protocol, v, ps = f["isl_p"], f.get("isl_v", 4), f["isl_ps"]
         if v not in (4, 6):

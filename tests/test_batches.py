@@ -427,7 +427,7 @@ def test_records_of_a_rule_are_remembered_by_what_they_share() -> None:
 
     data = (samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin").read_bytes()
     stream = ipl.stream("ipl-5.1.2-lp64le")
-    _, rules = ipl_records._rules(stream.layout_value)
+    rules = ipl_records.packet_log(stream.layout_value).explained
     rules.clear()
     records = decoded(stream, data)
     assert 0 < len(rules) < len(records)

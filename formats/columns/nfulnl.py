@@ -17,7 +17,7 @@ from pylog.formats import LIMIT
 from pylog.formats import Stream as BaseStream
 from pylog.formats.columns import Array, Asked, Blobs, Column, Numbers, Repeated, Rows
 from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
-from pylog.formats.columns.ipl import MAX_SECOND
+from pylog.formats.columns.mapped import MAX_SECOND
 from pylog.formats.columns.packet import SIZE, Packets
 from pylog.formats.netlink import (
     NFGENMSG,

@@ -1,0 +1,132 @@
+"""The columns of packet records that a table maps, see pylog.formats.mapping.
+
+A format finds where its records begin and end and gathers their heads; all else comes from the
+rows of its table. Numbers and times are views of the heads. Words are explained once for all
+records that agree in the bytes of their fields. The packets are read by `columns.packet`. Records
+with a flaw or an irregular packet are left to the Stream.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from pylog.formats import Stream
+from pylog.formats.columns import Array, Blobs, Column, Numbers, Repeated, Rows
+from pylog.formats.columns.arrays import alike, words
+from pylog.formats.columns.packet import Packets, swap
+from pylog.formats.mapping import Mapping
+from pylog.record import PacketRecord
+from pylog.record.places import Values
+
+MAX_SECOND = 2**63 // 10**9 - 1
+"""The last whole second of which all nanoseconds fit in 64 bits."""
+
+NAMES = PacketRecord.__struct_fields__
+
+
+class Mapped:
+    """How NumPy reads the records of a stream with a table.
+
+    dtype     of the heads, whose size is a multiple of 8
+    mask      uint8, 0xFF for the bytes of a head that its words are made of
+    words     the place of each record field that the words tell
+    """
+
+    def __init__(self, stream: Stream, mapping: Mapping) -> None:
+        self.stream, self.mapping = stream, mapping
+        plan = mapping.plan
+        self.dtype = np.dtype(plan.dtype((plan.size + 7) & ~7))
+        self.mask = np.zeros(self.dtype.itemsize, np.uint8)
+        fields = {name for row in mapping.words for name in row.fields}
+        for leaf in plan.leaves:
+            if leaf.name in fields:
+                self.mask[leaf.offset : leaf.offset + leaf.size] = 0xFF
+        self.words = {NAMES[place]: place for row in mapping.words for place in row.places}
+        self.numbers = {NAMES[row.place]: row for row in mapping.numbers}
+
+
+class MappedRows(Rows):
+    """Records of a table that follow each other."""
+
+    def __init__(
+        self, mapped: Mapped, data: bytes, array: Array, starts: Array, ends: Array,
+        heads: Array, usual: Array,
+    ) -> None:  # fmt: skip
+        """`usual` are those of the table, which are as long as their fields say."""
+        self.starts, self.ends, self.after, self.other = starts, ends, int(ends[-1]), 0
+        self._mapped, self._data, self._array = mapped, data, array
+        mapping = mapped.mapping
+        places, sizes = starts + mapping.plan.size, ends - starts - mapping.plan.size
+        packets = Packets(array, places, sizes, array[places] >> 4 == 6, mapping.host_order)
+        plain = usual & packets.plain
+        if mapping.count_field:
+            plain &= heads[mapping.count_field] > 0
+        self._times = None
+        if mapping.seconds_field:
+            seconds = heads[mapping.seconds_field].astype(np.int64)
+            micros = heads[mapping.micros_field].astype(np.int64)
+            plain &= (micros >= 0) & (micros < 1_000_000)
+            plain &= (seconds >= 0) & (seconds <= MAX_SECOND)
+            self._times = seconds[plain] * 10**9 + micros[plain] * 1000
+        self.odd = np.flatnonzero(~plain)
+        self._rows = np.flatnonzero(plain)
+        if len(self.odd):
+            heads, places, sizes = heads[plain], places[plain], sizes[plain]
+            packets.take(plain)
+        self._heads, self._packets = heads, packets
+        self._packet_starts, self._packet_sizes = places, sizes
+
+    def logs(self) -> Repeated:
+        """As pylog.formats.columns.Rows.logs."""
+        return Repeated(self._same, [(None, self._mapped.mapping.log)])
+
+    @property
+    def _same(self) -> Array:
+        """The codes of a column with one value."""
+        return np.zeros(len(self._heads), np.intp)
+
+    def column(self, name: str) -> Column | None:
+        """As pylog.formats.columns.Rows.column."""
+        mapped, heads = self._mapped, self._heads
+        mapping = mapped.mapping
+        if name in mapped.numbers:
+            row = mapped.numbers[name]
+            values = heads[row.field].astype(np.int64)
+            return Numbers(values + row.add, None if row.none is None else values != row.none)
+        if name in ("count", "seq"):
+            field = mapping.count_field if name == "count" else mapping.seq_field
+            return Numbers(heads[field]) if field else None
+        if name == "timestamp_ns":
+            return None if self._times is None else Numbers(self._times)
+        if name == "offset":
+            return Numbers(self.starts[self._rows] + mapped.stream.base)
+        if name in ("source", "layout"):
+            return Repeated(self._same, [getattr(mapping, name)])
+        if name == "caplen":
+            return Numbers(self._packet_sizes)
+        if name == "payload":
+            return self._payload()
+        column = self._packets.column(name)
+        if column is None and name in mapped.words:
+            codes, explained = self._explained
+            place = mapped.words[name]
+            return Repeated(codes, [values[place] for values in explained])
+        return column
+
+    @cached_property
+    def _explained(self) -> tuple[Array, list[Values]]:
+        """A code for each record, and for each code what its words say."""
+        mapped, mapping = self._mapped, self._mapped.mapping
+        codes, rows = alike(words(self._heads, mapped.mask))
+        starts = self.starts[self._rows[rows]].tolist()
+        given = [mapping.read(self._data, start)[mapping.runs_at :] for start in starts]
+        return codes, [mapping.explained[runs] for runs in given]
+
+    def _payload(self) -> Blobs:
+        data = self._array
+        if self._mapped.mapping.host_order:
+            data = data.copy()
+            swap(data, self._packet_starts[self._packets.are_four])
+        return Blobs(data, self._packet_starts, self._packet_sizes)
