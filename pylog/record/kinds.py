@@ -107,6 +107,24 @@ _Extra = Annotated[
     Field("everything else the source says, under the kernel's names, see below", "json"),
 ]
 _RAW = Field("the message as the kernel wrote it, only if the reader was asked for it")
+_Origin = Annotated[
+    str | None,
+    Field(
+        "the file, device or live address it was read from, as given, or its label; present when"
+        " several sources are read, and with `--origin`",
+        "word",
+        since=2,
+    ),
+]
+_Host = Annotated[
+    str | None,
+    Field(
+        "with `origin`: the machine that logged it, by the capture that pylog wrote there; of a"
+        " live source this machine; otherwise the label of the source",
+        "word",
+        since=2,
+    ),
+]
 
 
 class Packet(
@@ -213,6 +231,8 @@ class Packet(
         Field("the logged bytes from the network header on, in network byte order", "octets"),
     ] = None
     raw: Annotated[Octets | None, _RAW] = None
+    origin: _Origin = None
+    host: _Host = None
 
     @property
     def log(self) -> str:
@@ -282,6 +302,8 @@ class Flow(
     ] = None
     extra: _Extra = None
     raw: Annotated[Octets | None, _RAW] = None
+    origin: _Origin = None
+    host: _Host = None
 
     @property
     def log(self) -> str:
@@ -318,6 +340,8 @@ class Loss(
     ] = None
     reason: Annotated[str | None, Field("how the loss was seen", "word")] = None
     raw: Annotated[Octets | None, _RAW] = None
+    origin: _Origin = None
+    host: _Host = None
 
     @property
     def cut_off(self) -> bool:

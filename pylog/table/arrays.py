@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,16 @@ from pylog.formats.packet import addresses
 from pylog.table.schemas import TEXTS, TIME, WORD, reading
 
 
-def batch_of(rows: Rows, wanted: pa.Schema) -> pa.RecordBatch:
-    """The plain ones of the messages, all packets, in the columns of `wanted`."""
+def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.RecordBatch:
+    """The plain ones of the messages, all packets, in the columns of `wanted`.
+
+    more   columns that are not of the messages
+    """
     count = len(rows.starts) - len(rows.odd)
     arrays = []
     for column in wanted:
         field, convert = reading("packet", column.name)
-        found = rows.column(field)
+        found = more[field] if field in more else rows.column(field)
         if found is not None and column.name in TEXTS["packet"]:
             found = _texts(rows, found)
         if found is None:

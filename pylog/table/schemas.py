@@ -70,9 +70,13 @@ _TYPES: dict[Column, Any] = {
 
 
 def _columns(kind: str) -> dict[str, Column]:
-    """The columns of a kind, each with its type; all kinds have `extra`."""
+    """The columns of a kind, each with its type; all kinds have `extra`, before newer columns."""
     columns = columns_of(KINDS[kind])
-    return columns if "extra" in columns else columns | {"extra": "json"}
+    if "extra" in columns:
+        return columns
+    newer = {json_name(n) for n, field in fields_of(KINDS[kind]).items() if field.since > 1}
+    first = {name: column for name, column in columns.items() if name not in newer}
+    return {**first, "extra": "json", **columns}
 
 
 TEXTS: dict[str, dict[str, str]] = {
