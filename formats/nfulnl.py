@@ -35,7 +35,6 @@ from pylog.formats.netlink_stream import (
     unpack_nlmsghdr,
 )
 from pylog.formats.nfulnl_attributes import (
-    ATTRIBUTES,
     DIRECTIONS,
     HOOKS,
     NFULA_CT,
@@ -101,7 +100,7 @@ class Stream(NetlinkStream):
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("nfulnl", order)
-        self._usual = Usual(self, order, ATTRIBUTES, READERS, LINKTYPE_NFLOG)
+        self._usual = Usual(self, order, LINKTYPE_NFLOG)
 
     def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
         return self.plausible_attributes(data, start + 4, end)

@@ -14,7 +14,8 @@ the order of the usual attributes is said here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import product
 from struct import Struct as CStruct
 from struct import error as StructError
@@ -25,7 +26,8 @@ from construct import Int32ub, Renamed, Struct
 
 from pylog.formats import Copied, Message, Numbers, Stream
 from pylog.formats.ip_numbers import ICMP_ERRORS
-from pylog.formats.netlink import Table, align, scan
+from pylog.formats.netlink import align, scan
+from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS
 from pylog.formats.packet import (
     ETH_P_ARP,
     ETH_P_IP,
@@ -157,13 +159,33 @@ class _Head:
         self.turn = turn
 
 
+@cache
+def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
+    """Every kind of tail, by which of its attributes are present."""
+    header = CStruct(f"{order}HH")
+    values = {n: _fields(f"{n}", ATTRIBUTES[n][1]) for n in TAIL}
+    names = [name for n in TAIL for name in (f"{n} begins", *(v.name for v in values[n]))]
+    names += ["payload begins", *USUAL_NAMES]
+    found: dict[tuple[bool, ...], _Tail] = {}
+    for kind in product((False, True), repeat=len(TAIL)):
+        parts, begins, size = list[Any](), list[int | bytes](), 4
+        for n, present in zip(TAIL, kind, strict=True):
+            length = 4 + READERS[n][1]
+            begins.append(int.from_bytes(header.pack(length, n)) if present else b"")
+            if present:
+                parts += [Renamed(Int32ub, f"{n} begins"), *values[n]]
+                size += length
+        schema = Struct(*parts, Renamed(Int32ub, "payload begins"), *IPV4_TCP.subcons)
+        unpack, _ = Plan(schema).keyed(names, ())
+        found[kind] = _Tail(tuple(begins), unpack, size)
+    return found
+
+
 class Usual:
     """Decodes the messages of one stream.
 
     stream    decodes those that are not as usual
     order     the byte order of lengths and types, < or >
-    table     the attributes
-    readers   number -> (name, size, unpack) of an attribute's value; unpack None: just bytes
     bare      the link type of captures whose messages begin with nfgenmsg
     """
 
@@ -171,31 +193,15 @@ class Usual:
         self,
         stream: Stream,
         order: str,
-        table: Table,
-        readers: Mapping[int, tuple[str, int, Any]],
         bare: int,
     ) -> None:
-        self._stream, self._order, self._readers, self._bare = stream, order, readers, bare
-        self._header = header = CStruct(f"{order}HH")
+        self._stream, self._order, self._readers, self._bare = stream, order, READERS, bare
+        self._header = CStruct(f"{order}HH")
         self._sizes: Memo[bytes, list[int]] = Memo(lambda beginning: [])
         self._heads: Bounded[bytes, _Head] = Bounded()
         self._payload: Memo[int, int] = Memo(self._payload_size)
         self._turn = 0
-        values = {n: _fields(f"{n}", table[n][1]) for n in TAIL}
-        names = [name for n in TAIL for name in (f"{n} begins", *(v.name for v in values[n]))]
-        names += ["payload begins", *USUAL_NAMES]
-        self._tails: dict[tuple[bool, ...], _Tail] = {}
-        for kind in product((False, True), repeat=len(TAIL)):
-            parts, begins, size = list[Any](), list[int | bytes](), 4
-            for n, present in zip(TAIL, kind, strict=True):
-                length = 4 + readers[n][1]
-                begins.append(int.from_bytes(header.pack(length, n)) if present else b"")
-                if present:
-                    parts += [Renamed(Int32ub, f"{n} begins"), *values[n]]
-                    size += length
-            schema = Struct(*parts, Renamed(Int32ub, "payload begins"), *IPV4_TCP.subcons)
-            unpack, _ = Plan(schema).keyed(names, ())
-            self._tails[kind] = _Tail(tuple(begins), unpack, size)
+        self._tails: dict[tuple[bool, ...], _Tail] = _tails(order)
 
     def _payload_size(self, begins: int) -> int:
         """The size of the value of NFULA_PAYLOAD, which begins so; 0 for another, or without one.

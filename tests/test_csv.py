@@ -17,7 +17,7 @@ import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.outputs import Target
-from pylog.outputs.csv import COLUMNS
+from pylog.outputs.csv import HEADER
 from pylog.record import Fragment, Record, Vlan, escape, escape_json, row_of
 
 FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
@@ -44,12 +44,13 @@ def plainly(records: list[Record], safe: bool) -> bytes:
     """The records as CSV, cell by cell."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(COLUMNS)
+    writer.writerow(HEADER)
     for record in records:
         row = row_of(record)
         names = {"timestamp": "timestamp_ns", "observed": "observed_ns"}
-        values = [getattr(row, names.get(name, name), None) for name in COLUMNS[1:]]
-        cells = [cell(n, v, safe) for n, v in zip(COLUMNS[1:], values, strict=True)]
+        fields = msgspec.structs.asdict(row)
+        values = [fields.get(names.get(name, name)) for name in HEADER[1:]]
+        cells = [cell(n, v, safe) for n, v in zip(HEADER[1:], values, strict=True)]
         writer.writerow([row.__struct_config__.tag, *cells])
     return text.getvalue().encode()
 
@@ -109,7 +110,7 @@ RECORDS = (
                 packets=st.none() | st.dictionaries(st.sampled_from(["in", '"', ","]),
                                                     st.integers(0, 2**64)), **ENDS)
     | st.builds(LossRecord, HOSTILE, HOSTILE, offset=COUNTS, count=COUNTS, size=COUNTS,
-                queue=WORDS, reason=WORDS, timestamp_ns=TIMES)
+                log=WORDS, reason=WORDS, timestamp_ns=TIMES)
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ list, the column has its JSON text, but for `vlan` (the ids, joined by a space) 
 A row is a line: what is not printable in a cell is escaped as in the text output, \n, \x1b,
 \u202e; in JSON as \u001b. With `csv_safe` a spreadsheet takes no cell for a formula.
 
-A row is made by a function that is put together for each kind of record from COLUMNS: columns
+A row is made by a function that is put together for each kind of record from HEADER: columns
 between those that differ from record to record are written once for all records of a rule, and
 remembered.
 """
@@ -45,7 +45,7 @@ OPTIONS = (
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
 )  # fmt: skip
 
-COLUMNS = ("kind", *columns_of(*KINDS.values()))
+HEADER = ("kind", *columns_of(*KINDS.values()))
 """The header. A new column comes at the end, whatever it means."""
 
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
@@ -79,7 +79,7 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
     """
     fields = kind.__struct_fields__
     names_in = {json_name(field): field for field in fields}
-    columns = [(name, names_in.get(name, "")) for name in COLUMNS[1:]]
+    columns = [(name, names_in.get(name, "")) for name in HEADER[1:]]
     runs: list[list[str]] = []
     parts = [str(kind.__struct_config__.tag)]
     for own, run in groupby(columns, lambda column: bool(column[1]) and column[0] in _OWN):
@@ -147,7 +147,7 @@ class Output(outputs.Output):
     def __init__(self, target: outputs.Target, *, csv_safe: bool = False) -> None:
         self._stream = target.stream
         self._safe = csv_safe
-        self._rows = [] if target.appending else [",".join(COLUMNS) + "\r\n"]
+        self._rows = [] if target.appending else [",".join(HEADER) + "\r\n"]
 
     def write(self, batch: Batch) -> None:
         self._add(map(row_of, batch.records()), read=False)
