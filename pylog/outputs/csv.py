@@ -1,13 +1,13 @@
 """CSV with a header line and the same columns for every record, as RFC 4180 has it.
 
-Columns are the names of the JSON, of all kinds of record. Where the JSON has an object or a
-list, the column has its JSON text, but for `vlan` (the ids, joined by a space) and `fragment`
-(id:offset, with a + when more fragments follow).
+Columns are the names of the JSON, of all kinds of record, or those that are asked for. Where the
+JSON has an object or a list, the column has its JSON text, but for `vlan` (the ids, joined by a
+space) and `fragment` (id:offset, with a + when more fragments follow).
 
 A row is a line: what is not printable in a cell is escaped as in the text output, \n, \x1b,
 \u202e; in JSON as \u001b. With `csv_safe` a spreadsheet takes no cell for a formula.
 
-A row is made by a function that is put together for each kind of record from HEADER: columns
+A row is made by a function that is put together for each kind of record from the header: columns
 between those that differ from record to record are written once for all records of a rule, and
 remembered.
 """
@@ -27,34 +27,37 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import Option
+from pylog.outputs._named import ALL, OPTION, REQUESTED, headers_of, named
 from pylog.record import (
-    KINDS,
+    ON_REQUEST,
     Fragment,
     Row,
-    columns_of,
     escape,
     escape_json,
     json_name,
     row_of,
 )
+from pylog.record import ROWS as ROWS_OF
 
 NAME = "csv"
 ENDINGS = (".csv",)
 OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
+    OPTION,
 )  # fmt: skip
 
-HEADER = ("kind", *columns_of(*KINDS.values()))
+HEADER = ALL
 """The header. A new column comes at the end, whatever it means."""
 
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
 """Numbers that differ from record to record."""
+_ON_REQUEST = {name: name for name in REQUESTED}
 _MADE = {"timestamp", "observed", "payload"}
 """Texts of rows that need no quotes: times and hex."""
 _ADDRESSES = {"saddr", "daddr", "nat_saddr", "nat_daddr"}
 _JSON = {"packets", "bytes", "extra"}
-_OWN = _NUMBERS | _MADE | _ADDRESSES | _JSON
+_OWN = _NUMBERS | _MADE | _ADDRESSES | _JSON | _ON_REQUEST.keys() | {"kind"}
 _FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 """What makes a cell a formula; the last four are full-width forms of the first."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -68,8 +71,9 @@ Line = Callable[[Any], str]
 
 
 @cache
-def _line(kind: type[Row], safe: bool, read: bool) -> Line:
-    """What makes a line, with its end, of a row.
+def _line(kind: type[Row], safe: bool, read: bool, header: tuple[str, ...]) -> Line:
+    """What makes a line, with its end, of a row; if fields on request are in the header, of a pair
+    of the row and its PacketHeaders, or None.
 
     read   whether a Reader made the row: then addresses are pylog's own text
 
@@ -79,12 +83,16 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
     """
     fields = kind.__struct_fields__
     names_in = {json_name(field): field for field in fields}
-    columns = [(name, names_in.get(name, "")) for name in HEADER[1:]]
+    asked = [name for name in header if name in _ON_REQUEST]
+    word = str(kind.__struct_config__.tag)
+    if asked and word in ON_REQUEST:
+        names_in |= _ON_REQUEST
+    columns = [(name, "kind" if name == "kind" else names_in.get(name, "")) for name in header]
     runs: list[list[str]] = []
-    parts = [str(kind.__struct_config__.tag)]
+    parts: list[str] = []
     for own, run in groupby(columns, lambda column: bool(column[1]) and column[0] in _OWN):
         if own:
-            parts += [_own(name, field, read) for name, field in run]
+            parts += [word if name == "kind" else _own(name, field, read) for name, field in run]
         else:
             parts.append(f"{{run{len(runs)}}}")
             runs.append([field for _, field in run])
@@ -100,14 +108,17 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
         "text": lambda cell: _text(cell, safe),
         "json": _Json(),
     }
-    exec(
-        f"def line(row):\n"
-        f"    {', '.join(fields)} = astuple(row)\n"
-        f"    {''.join(f'run{n}, ' for n in range(len(runs)))} = "
-        f"shared[{', '.join(field for run in runs for field in run if field)},]\n"
-        f"    return f'{','.join(parts)}\\r\\n'\n",
-        names,
-    )
+    code = ["def line(row):"]
+    if asked:
+        code.append("row, headers = row")
+        if word in ON_REQUEST:
+            code += [f"{name} = headers.{name}" for name in asked]
+    code.append(f"{', '.join(fields)} = astuple(row)")
+    if runs:
+        texts_of = "".join(f"{field}, " for run in runs for field in run if field)
+        code.append(f"{''.join(f'run{n}, ' for n in range(len(runs)))} = shared[({texts_of})]")
+    code.append(f"return f'{','.join(parts)}\\r\\n'")
+    exec("\n    ".join(code), names)
     line: Line = names["line"]
     return line
 
@@ -115,11 +126,16 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
 def _own(name: str, field: str, read: bool) -> str:
     """The part of the f-string for a column that differs from record to record."""
     value = field
-    if name in _ADDRESSES and not read:
+    if (name in _ADDRESSES and not read) or name == "tcp_options":
         value = f"text({field})"
     elif name in _JSON:
         value = f"json[{field}]"
     return f'{{"" if {field} is None else {value}}}'
+
+
+def check(*, csv_safe: bool, columns: str | None) -> None:
+    """ValueError for columns that do not exist."""
+    named(columns)
 
 
 class _Json:
@@ -142,22 +158,36 @@ class _Json:
 class Output(outputs.Output):
     """Writes records as CSV."""
 
-    takes_rows = True
-
-    def __init__(self, target: outputs.Target, *, csv_safe: bool = False) -> None:
+    def __init__(
+        self, target: outputs.Target, *, csv_safe: bool = False, columns: str | None = None
+    ) -> None:
         self._stream = target.stream
         self._safe = csv_safe
-        self._rows = [] if target.appending else [",".join(HEADER) + "\r\n"]
+        self._header = named(columns)
+        self._requests = any(name in _ON_REQUEST for name in self._header)
+        self.takes_rows = not self._requests
+        self.shows_payload = "payload" in self._header
+        self._rows = [] if target.appending else [",".join(self._header) + "\r\n"]
 
     def write(self, batch: Batch) -> None:
-        self._add(map(row_of, batch.records()), read=False)
+        records = batch.records()
+        if self._requests:
+            for kind, alike in groupby(records, type):
+                line = _line(ROWS_OF[kind], self._safe, False, self._header)
+                self._rows += [line((row_of(record), headers_of(record))) for record in alike]
+            self._write_full()
+        else:
+            self._add(map(row_of, records), read=False)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         self._add(rows, read=True)
 
     def _add(self, rows: Iterable[Row], read: bool) -> None:
         for kind, alike in groupby(rows, type):
-            self._rows += map(_line(kind, self._safe, read), alike)
+            self._rows += map(_line(kind, self._safe, read, self._header), alike)
+        self._write_full()
+
+    def _write_full(self) -> None:
         if len(self._rows) >= ROWS:
             self._write()
 

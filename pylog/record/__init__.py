@@ -21,6 +21,7 @@ from pylog.record.json import (
 from pylog.record.kinds import (
     KINDS,
     MAX_SECONDS,
+    ON_REQUEST,
     ROWS,
     Flow,
     FlowRecord,
@@ -30,6 +31,7 @@ from pylog.record.kinds import (
     LossRecord,
     LossRow,
     Packet,
+    PacketHeaders,
     PacketRecord,
     PacketRow,
     Record,
@@ -39,8 +41,10 @@ from pylog.record.kinds import (
 )
 
 __all__ = [
-    "EXACT", "KINDS", "MAX_SECONDS", "ROWS", "Column", "Field", "Flow", "FlowRecord", "FlowRow",
-    "Fragment", "Loss", "LossRecord", "LossRow", "Packet", "PacketRecord", "PacketRow",
+    "EXACT", "KINDS", "MAX_SECONDS", "ON_REQUEST",
+    "ROWS", "Column", "Field", "Flow", "FlowRecord", "FlowRow",
+    "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
+    "PacketHeaders", "PacketRecord", "PacketRow",
     "Record", "Row", "Vlan", "columns_of", "escape", "escape_json", "fields_of", "json_lines",
     "json_name", "json_ready", "kind_of", "place", "places_of", "rfc3339", "rfc3339_us",
     "row_lines", "row_of", "to_json",

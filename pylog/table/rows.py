@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pylog.formats.packet import addresses
 from pylog.record import FlowRecord, Fragment, LossRecord, PacketRecord, Record, Vlan
-from pylog.table.schemas import ADDRESS, MAPPED, MAX_NS, TEXTS, TIME, named, reading
+from pylog.table.schemas import ADDRESS, MAPPED, MAX_NS, REQUESTED, TEXTS, TIME, named, reading
 
 _KINDS: dict[str, Callable[..., Record]] = {
     "packet": PacketRecord, "flow": FlowRecord, "loss": LossRecord,
@@ -33,7 +33,7 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
     families = batch.column("family").to_pylist() if "family" in names else None
     fields: dict[str, list[Any]] = {}
     for name in names:
-        if name == "extra":
+        if name == "extra" or name in REQUESTED.get(kind, {}):  # which the payload says
             continue
         if name not in TEXTS[kind] or TEXTS[kind][name] not in names:
             fields[reading(kind, name)[0]] = _values(kind, name, batch.column(name), families)

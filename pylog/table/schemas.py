@@ -6,7 +6,8 @@ without a name, a number (an interface, a hook, an event...), the number is writ
 number, and a name that begins with # gets one more in front: so no two values become one text.
 
 Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; `family` tells an IPv4 address from an IPv6 one that
-looks like this. `saddr_text` and the like are their text, made when they are asked for by name. A
+looks like this. `saddr_text` and the like are their text, and `ttl` and the like are what the
+packet's headers say besides; both are made when they are asked for by name. A
 time after 2262-04-11 or before 1677-09-22 does not fit into 64 bits of nanoseconds: it is null, and
 in `extra` as text.
 """
@@ -21,9 +22,13 @@ import msgspec
 import pyarrow as pa
 
 from pylog.formats.packet import octets
+from pylog.formats.packet_headers import requested
 from pylog.record import (
     KINDS,
+    ON_REQUEST,
     Column,
+    PacketHeaders,
+    PacketRecord,
     Record,
     Vlan,
     columns_of,
@@ -79,6 +84,11 @@ def _columns(kind: str) -> dict[str, Column]:
     return {**first, "extra": "json", **columns}
 
 
+REQUESTED: dict[str, dict[str, Any]] = {
+    kind: {name: _TYPES[column] for name, column in columns_of(headers).items()}
+    for kind, headers in ON_REQUEST.items()
+}
+"""The columns of fields on request, and their types."""
 TEXTS: dict[str, dict[str, str]] = {
     kind: {f"{name}_text": name for name, column in _columns(kind).items() if column == "address"}
     for kind in KINDS
@@ -103,7 +113,8 @@ def chosen(kind: str, columns: Sequence[str] | None) -> pa.Schema:
     _check_kind(kind)
     if columns is None:
         return schema(kind)
-    known = {column.name: column.type for column in schema(kind)} | dict.fromkeys(TEXTS[kind], WORD)
+    known = {column.name: column.type for column in schema(kind)}
+    known |= on_request(kind)
     if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
         raise ValueError(
             f"columns is {columns!r}, but must be a list of one or more names, each once"
@@ -112,6 +123,11 @@ def chosen(kind: str, columns: Sequence[str] | None) -> pa.Schema:
         if name not in known:
             raise ValueError(f"no column {name!r} of {kind} records; there are {', '.join(known)}")
     return pa.schema([(name, known[name]) for name in columns])
+
+
+def on_request(kind: str) -> dict[str, Any]:
+    """The columns that are made only when they are asked for by name, with their types."""
+    return dict.fromkeys(TEXTS[kind], WORD) | REQUESTED.get(kind, {})
 
 
 def _check_kind(kind: str) -> None:
@@ -132,13 +148,19 @@ def address(text: str) -> bytes:
 
 def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordBatch:
     """Records of one kind in the columns of `wanted`, see `chosen`."""
+    asked = REQUESTED.get(kind, {})
+    headers: list[PacketHeaders] = []
+    if not asked.keys().isdisjoint(wanted.names):
+        packets = [record for record in records if isinstance(record, PacketRecord)]
+        headers = [requested(packet.payload, packet.family) for packet in packets]
     arrays = []
     for column in wanted:
         field, convert = reading(kind, column.name)
         if column.name == "extra":
             values = [_extra(record) for record in records]
         else:
-            values = [getattr(record, field) for record in records]
+            of = headers if column.name in asked else records
+            values = [getattr(one, field) for one in of]
             if convert is not None:
                 values = [None if value is None else convert(value) for value in values]
         arrays.append(pa.array(values, column.type))
@@ -150,6 +172,8 @@ def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
     """The field that a column is of, and what makes the column's value of the field's."""
     if name in TEXTS[kind]:
         return TEXTS[kind][name], None
+    if name in REQUESTED.get(kind, {}):
+        return name, None
     fields = {json_name(field): field for field in fields_of(KINDS[kind])}
     return fields.get(name, name), _CONVERSIONS.get(_columns(kind)[name])
 
