@@ -335,6 +335,12 @@ def named(source: object) -> tuple[str, str] | None:
     return (name, address) if colon and name in modules() else None
 
 
+def is_live(source: object) -> bool:
+    """Whether it is a NAME:ADDRESS of something other than a file."""
+    name = named(source)
+    return name is not None and name[0] != "capture"
+
+
 def check_source(source: object) -> None:
     """TypeError for what can be no log: it names the type, and never shows the value."""
     if isinstance(source, str) or hasattr(source, "read"):

@@ -263,6 +263,8 @@ class Stream(ABC):
     needle_size = 0
     copies = False
     """Whether `copied` is ever of use."""
+    hosts: Mapping[int, str] = {}
+    """Of a capture: the machine that logged the packets of an interface, by its number."""
     bare: frozenset[int] = frozenset()
     """Link types whose packets are a message each, that `captured` takes as it is."""
 

@@ -292,7 +292,36 @@ def _put_ipv6(values: Values, data: bytes, start: int, end: int, depth: int) -> 
     if payload_length == 0 and protocol != NO_NEXT_HEADER:
         length = _jumbo_length(data, start + 40, end) if protocol == HOP_BY_HOP else None
     length = believed(length, 40 if depth else end - start)
-    after, fragment, cut = start + 40, None, None
+    after, bits, ident, cut = start + 40, None, 0, None
+    if protocol in EXTENSIONS or protocol == FRAGMENT:
+        protocol, after, bits, ident, cut = ipv6_chain(data, after, end, protocol)
+        if payload_length == 0 and bits is not None:  # a jumbogram has no fragments
+            length = None
+    values[AT_PROTOCOL] = protocol
+    values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
+    values[AT_LENGTH] = length
+    if bits:
+        values[AT_FRAGMENT] = Fragment(ident, bits & 0xFFF8, bool(bits & 1))
+        if bits & 0xFFF8:  # a later fragment has no header
+            return
+    if cut:
+        values[AT_CUT] = cut
+        return
+    layer4 = _LAYER4.get(protocol)
+    if layer4 is not None:
+        layer4(values, data, after, end, depth)
+
+
+def ipv6_chain(
+    data: bytes, after: int, end: int, protocol: int
+) -> tuple[int, int, int | None, int, str | None]:
+    """Pass over the extension headers in data[after:end], the first of which is `protocol`.
+
+    Gives the protocol after them; where its header begins; the offset, in bytes, and more-bit of
+    the fragment header, 0 for none but in name, None without one; its id; the header that is cut.
+    """
+    fragment: int | None = None
+    ident, cut = 0, None
     for _ in range(64):  # a chain cannot be longer than the bytes, and no sane one is this long
         if protocol in EXTENSIONS:
             if after + 2 > end:
@@ -304,34 +333,22 @@ def _put_ipv6(values: Values, data: bytes, start: int, end: int, depth: int) -> 
             if after + 8 > end:
                 cut = "ipv6 fragment"
                 break
-            following, _, bits, ident = _fragment.unpack(data, after)
-            if payload_length == 0:  # a jumbogram has no fragments
-                length = None
+            following, _, bits, number = _fragment.unpack(data, after)
             if bits & 0xFFF9:
-                fragment = Fragment(ident, bits & 0xFFF8, bool(bits & 1))
+                fragment, ident = bits & 0xFFF9, number
+            elif fragment is None:
+                fragment = 0
             size = 8
         else:
             break
         protocol = following
         after += size
-        if fragment is not None and fragment.offset:
+        if fragment is not None and fragment & 0xFFF8:
             break
         if after > end:
             cut = "ipv6 extension"
             break
-    values[AT_PROTOCOL] = protocol
-    values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
-    values[AT_LENGTH] = length
-    if fragment is not None:
-        values[AT_FRAGMENT] = fragment
-        if fragment.offset:  # a later fragment has no header
-            return
-    if cut:
-        values[AT_CUT] = cut
-        return
-    layer4 = _LAYER4.get(protocol)
-    if layer4 is not None:
-        layer4(values, data, after, end, depth)
+    return protocol, after, fragment, ident, cut
 
 
 def _jumbo_length(data: bytes, start: int, end: int) -> int | None:

@@ -70,6 +70,7 @@ from pylog.formats.pcap_blocks import (
     note,
     plans,
     refused_text,
+    section_host,
 )
 from pylog.formats.pcap_damage import (
     FILE_NEEDLE,
@@ -90,6 +91,7 @@ from pylog.formats.pcap_interfaces import (
 )
 from pylog.formats.plan import BYTEORDER
 from pylog.formats.registry import registered
+from pylog.memo import Bounded
 from pylog.record import Record, Row
 
 NAME = "pcap"
@@ -129,6 +131,9 @@ class Stream(BaseStream):
         """Link types of packets whose layout nothing tells, so that they were damage."""
         self._declared = 0
         """How many interfaces there were in the file."""
+        self.hosts: Bounded[int, str] = Bounded()
+        self._host: str | None = None
+        """The machine that logged the section."""
         self._unsure = False
         """Whether an interface of the section may have been lost, and those after it shifted."""
         self._damaged = self._before = b""
@@ -433,7 +438,7 @@ class Stream(BaseStream):
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
         if data[start : start + 4] in MAGICS and (magic := file_at(data, start)) is not None:
-            self._accept_beginning(magic, data, start, items)
+            self._accept_beginning(magic, data, start, end, items)
             return
         if self._is_pcap:
             sec, fraction, _, size, *_ = self._packet(data, start)
@@ -467,7 +472,9 @@ class Stream(BaseStream):
         error = error.with_traceback(None)
         items.append(Damage(self.base + start, end - start, error, origin))
 
-    def _accept_beginning(self, magic: Magic, data: bytes, start: int, items: list[Item]) -> None:
+    def _accept_beginning(
+        self, magic: Magic, data: bytes, start: int, end: int, items: list[Item]
+    ) -> None:
         """Take the head of a pcap file or of a section of pcapng."""
         if magic.container == "pcapng":
             major = plans(magic.order)["section"].unpack(data, start)[3]
@@ -478,9 +485,26 @@ class Stream(BaseStream):
         if self.container:
             self._end_section(items)
             items.append(Begun())
+        is_section = magic.container == "pcapng"
+        self._host = self._host_of(magic.order, data, start, end) if is_section else None
         self._begin(magic, data, start)
 
+    def _host_of(self, order: str, data: bytes, start: int, end: int) -> str | None:
+        """The machine that logged the section which data[start:end] begins, if pylog wrote it."""
+        first = start + plans(order)["section"].size
+        try:
+            for code, at, stop in options(data, first, end - 4, order, self.base):
+                if code == OPT_COMMENT and (host := section_host(data[at:stop])) is not None:
+                    return host
+        except DecodeError:  # the section can be read all the same
+            pass
+        return None
+
     def _declare(self, interface: Interface) -> None:
+        if self._host is None:
+            self.hosts.pop(self._declared, None)  # a clone may have seen it otherwise
+        else:
+            self.hosts.keep(self._declared, self._host)
         self._declared += 1
         self.interfaces.append(interface)
 

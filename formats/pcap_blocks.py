@@ -69,6 +69,7 @@ ISB_IFRECV, ISB_IFDROP, ISB_OSDROP = 4, 5, 7
 SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 
 
+_HOST, _BEGUN = "host ", ", begun "
 NOTE = b"pylog "
 """How a comment begins that holds a Note."""
 
@@ -344,6 +345,19 @@ def _block(
     size = plan.size + len(body) + 4
     tail = size.to_bytes(4, BYTEORDER[order])
     return plan.pack({"type": kind, "total_length": size, **fields}) + body + tail
+
+
+def section_comment(host: str, clocks: str) -> str:
+    """What the head of a section says of the machine that writes it, and when it began."""
+    return f"{_HOST}{host}{_BEGUN}{clocks}"
+
+
+def section_host(comment: bytes) -> str | None:
+    """The machine that a comment of `section_comment` names; None for another comment."""
+    host, begun, _ = comment.removeprefix(_HOST.encode()).partition(_BEGUN.encode())
+    if not host or not begun or not comment.startswith(_HOST.encode()):
+        return None
+    return host.decode("utf-8", "backslashreplace")
 
 
 def section_block(

@@ -10,11 +10,13 @@ with pylog.open("ipl.dump") as reader:
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from pylog import backends
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.merge import WINDOW_S, Merged
+from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import OnError, Reader
 from pylog.record import (
     FlowRecord,
@@ -55,6 +57,7 @@ def open(
     layout: str | None = None,
     on_error: OnError = "resync",
     raw: bool = False,
+    origin: bool | str = False,
     **options: Any,
 ) -> Reader:
     """A Reader of one log: NAME:ADDRESS, a path, "-" (standard input), or a binary file object.
@@ -67,17 +70,20 @@ def open(
     layout     "ipl-5.1.2-lp64le" and the like, in place of detection
     on_error   "resync": damage becomes a LossRecord and reading goes on; "strict": DecodeError
     raw        keep the bytes of each message in `record.raw`
+    origin     True: give each record the source in `record.origin`, and the machine that logged it
+               in `record.host`; a text: that label instead of the source
     options    of the source, e.g. netns="fw", qthresh=1: pylog.backends.nflog.OPTIONS
 
     Raises BackendError when the source cannot be opened or read, DecodeError when it is no log or
     its layout cannot be told, ValueError for a layout, address or option that makes no sense.
     """
+    where = origin_of(source, origin)
     found = backends.connect(source, options)
     if len(found) > 1:
         for backend in found:
             backend.close()
         raise ValueError(f"{source} names {len(found)} logs: pylog.merge reads them as one")
-    return _readers(found, layout, on_error, raw)[0]
+    return _readers(found, layout, on_error, raw, where)[0]
 
 
 def merge(
@@ -86,21 +92,29 @@ def merge(
     layout: str | None = None,
     on_error: OnError = "resync",
     raw: bool = False,
+    origin: bool | None = None,
+    labels: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Merged:
     """One reader of several sources, whose records come in the order of time.
 
     window_s   how many seconds a record may be held back for an older one of another source
+    origin     whether to say in each record its source and the machine that logged it; None: if
+               there are several sources, or labels
+    labels     what to say instead of a source, by the source as it is given
 
     Everything else is as for `open`; the options go to those sources that have them.
     """
     readers: list[Reader] = []
     try:
-        for source, own in zip(sources, backends.shared(sources, options), strict=True):
+        shared = backends.shared(sources, options)
+        for source, own, where in zip(
+            sources, shared, origins_of(sources, origin, labels), strict=True
+        ):
             found = backends.connect(source, own)
             alone = len(sources) == 1  # of several, those that can have but one layout keep it
             named = layout if alone or all(b.layout is None for b in found) else None
-            readers += _readers(found, named, on_error, raw)
+            readers += _readers(found, named, on_error, raw, where)
         return Merged(readers, window_s)
     except BaseException:
         for reader in readers:
@@ -133,11 +147,15 @@ def replay(
 
 
 def _readers(
-    found: list[backends.Backend], layout: str | None, on_error: OnError, raw: bool
+    found: list[backends.Backend],
+    layout: str | None,
+    on_error: OnError,
+    raw: bool,
+    origin: Origin,
 ) -> list[Reader]:
     """A reader of each backend; all backends are closed when one cannot be read."""
     try:
-        return [Reader(b, layout=layout, on_error=on_error, raw=raw) for b in found]
+        return [Reader(b, layout=layout, on_error=on_error, raw=raw, origin=origin) for b in found]
     except BaseException:
         for backend in found:
             backend.close()

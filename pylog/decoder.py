@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from pylog.ahead import REACH, Ahead, Peek
 from pylog.detect import UNDECIDED, Detection
@@ -78,6 +79,8 @@ class Decoder:
         placed: bool = True,
         losses: Losses | None = None,
         interface_name: Callable[[int], str | int] = int,
+        origin: str | None = None,
+        host: str | None = None,
     ) -> None:
         """
         name     what notes and errors call the input
@@ -87,6 +90,8 @@ class Decoder:
         live     the bytes are of now, not of a file
         placed   give each record its offset in the input
         interface_name   the name of the interface of a number, or the number
+        origin   what the records are to have as their origin; None: neither that nor a host
+        host     their host, where a capture names no other
         """
         self.losses = Losses({}) if losses is None else losses
         self.malformed = 0
@@ -99,6 +104,7 @@ class Decoder:
         self._name, self._layout = name, layout
         self._strict, self._raw, self._live, self._placed = strict, raw, live, placed
         self._interface_name = interface_name
+        self._origin, self._host = origin, host
         self._gives_rows, self._wants_payload = False, True
         self._items: list[Item] = []
         self._first = 0  # the items before are dealt with
@@ -368,6 +374,15 @@ class Decoder:
         """The input ended in an error that no message shows, as one of its compression."""
         return self._malformed(error, 0)
 
+    def give_origin(self, record: Record, interface: int | None) -> None:
+        """Say in a record, which nobody has yet, where it is from.
+
+        interface   of a capture, which may name its host
+        """
+        force_setattr(record, "origin", self._origin)
+        host = self._host if interface is None else self.stream.hosts.get(interface, self._host)
+        force_setattr(record, "host", host)
+
     def lost_before(self, record: Record, message: Message) -> LossRecord | None:
         """What was lost before the record of the message, one thing at a call."""
         interface = interface_of(message)
@@ -416,7 +431,7 @@ class Decoder:
             return self._malformed(item.error, item.size, item.offset, item.origin)
         if isinstance(item, DroppedInAll):
             loss = self.losses.in_all(item, self.layout, self._placed)
-            return None if loss is None else self._said(loss)
+            return None if loss is None else self._said(loss, item.interface)
         if isinstance(item, Begun):
             self.losses.restart()
         elif isinstance(item, Flaw):
@@ -435,10 +450,16 @@ class Decoder:
         self.malformed += item.loss.size is not None
         offset = item.offset if self._placed else None
         raw = item.loss.raw if self._raw else None
-        return self._said(msgspec.structs.replace(item.loss, offset=offset, raw=raw))
+        loss = msgspec.structs.replace(item.loss, offset=offset, raw=raw)
+        return self._said(loss, item.interface)
 
-    def _said(self, loss: LossRecord) -> LossRecord:
-        """The loss, or its row if rows are given."""
+    def _said(self, loss: LossRecord, interface: int | None = None) -> LossRecord:
+        """The loss, or its row if rows are given.
+
+        interface   of a capture, if it is certain that the loss is of that one
+        """
+        if self._origin is not None:
+            self.give_origin(loss, interface)
         given: Any = row_of(loss) if self._gives_rows else loss
         said: LossRecord = given
         return said
@@ -468,6 +489,9 @@ class Decoder:
                 self.stream.records(self._data, ahead, self._raw, made, numbers)
             except DecodeError as error:  # reported when its turn has come
                 met = error
+            if self._origin is not None:
+                for record, message in zip(made, ahead, strict=False):
+                    self.give_origin(record, interface_of(message))
             # where errors or gaps come often, a large lot would be gathered for nothing
             if met is not None or len(made) < len(ahead):
                 self._ahead = max(1 if met is not None else 8, 2 * len(made))
@@ -493,9 +517,11 @@ class Decoder:
             record = other
         loss = self.lost_before(record, message)
         if loss is not None:
-            return self._said(loss)
+            return self._said(loss, interface_of(message))
         if flaw is not None:
             self._flawed(flaw)
+        if self._origin is not None:
+            self.give_origin(record, interface_of(message))
         made.append(self.stream.given(record))
         return None
 
@@ -582,7 +608,7 @@ class Decoder:
                 self.cut_off = at
         elif not size:
             self.losses.uncounted += 1
-        return self._said(loss)
+        return self._said(loss, None if origin is None else origin.interface)
 
     def _octets(self, offset: int, size: int, origin: Any) -> bytes | None:
         """The bytes that no record could be made of, as far as they are still at hand."""

@@ -26,6 +26,7 @@ from pylog.errors import DecodeError
 from pylog.formats import Copied
 from pylog.input import Input, left_s
 from pylog.losses import Losses
+from pylog.origins import NOWHERE, Origin
 from pylog.record import LossRecord, Record, Row
 
 OnError = Literal["resync", "strict"]
@@ -148,6 +149,7 @@ class OpenLog:
         placed: bool = True,
         losses: Losses | None = None,
         detection: Detection | None = None,
+        origin: Origin = NOWHERE,
     ) -> None:
         """Reads the first bytes and finds out what they are, unless the backend is deferred.
 
@@ -157,6 +159,7 @@ class OpenLog:
         placed      give each record its offset in the input
         losses      what is expected after records that were read elsewhere
         detection   what the bytes are, if that is certain
+        origin      what the records are to have as their origin and host
         Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
         """
         if on_error not in get_args(OnError):
@@ -177,6 +180,8 @@ class OpenLog:
             placed=placed,
             losses=Losses(backend.logs, backend.numbered) if losses is None else losses,
             interface_name=backend.interface_name,
+            origin=origin.origin,
+            host=origin.host,
         )
         self.input = Input(backend, self.decoder, layout)
         self.decoder.peek = self.input.peek
@@ -287,10 +292,13 @@ class Reader(OpenLog, Records):
         layout: str | None = None,
         on_error: OnError = "resync",
         raw: bool = False,
+        origin: Origin = NOWHERE,
     ) -> None:
         """As an OpenLog."""
         placed = not (backend.live or self.replayed)
-        super().__init__(backend, layout=layout, on_error=on_error, raw=raw, placed=placed)
+        super().__init__(
+            backend, layout=layout, on_error=on_error, raw=raw, placed=placed, origin=origin
+        )
 
     def rows(self, payload: bool = True) -> Rows:
         """What gives the records as rows from now on, made directly, which is much faster than

@@ -20,7 +20,7 @@ import inprocess
 import pytest
 import samples
 
-from pylog.outputs.csv import header
+from pylog.outputs._named import every
 from pylog.record import escape
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
@@ -53,7 +53,7 @@ def test_read_writes_text_for_people() -> None:
 
 def test_read_writes_csv_with_a_header_and_stable_columns() -> None:
     rows = list(csv.DictReader(io.StringIO(run("read", "--to", "csv", SEQ).stdout.decode())))
-    assert len(rows) == 827 and tuple(rows[0]) == header()
+    assert len(rows) == 827 and tuple(rows[0]) == every()
     objects = [json.loads(line) for line in samples.golden(SEQ).splitlines()]
     for row, obj in zip(rows, objects, strict=True):
         for name, value in obj.items():
@@ -287,7 +287,7 @@ def test_csv_has_a_column_for_every_json_name() -> None:
     for dump in samples.dumps():
         for line in samples.golden(dump).splitlines():
             names |= json.loads(line).keys()
-    assert names <= set(header())
+    assert names <= set(every())
 
 
 def test_a_capture_without_packets_is_named_and_its_losses_are_not_known(

@@ -17,7 +17,6 @@ import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.outputs import Target
-from pylog.outputs.csv import header
 from pylog.record import Fragment, Record, Vlan, escape, escape_json, json_name, row_of
 
 FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
@@ -44,12 +43,12 @@ def plainly(records: list[Record], safe: bool) -> bytes:
     """The records as CSV, cell by cell."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(header())
+    writer.writerow(every())
     for record in records:
         row = row_of(record)
         fields = {json_name(field): field for field in row.__struct_fields__}
-        values = [getattr(row, fields[n]) if n in fields else None for n in header()[1:]]
-        cells = [cell(n, v, safe) for n, v in zip(header()[1:], values, strict=True)]
+        values = [getattr(row, fields[n]) if n in fields else None for n in every()[1:]]
+        cells = [cell(n, v, safe) for n, v in zip(every()[1:], values, strict=True)]
         writer.writerow([row.__struct_config__.tag, *cells])
     return text.getvalue().encode()
 

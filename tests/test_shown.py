@@ -31,7 +31,7 @@ from pylog.cli import main
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode import Encoder
 from pylog.formats.pcap_blocks import Note, interface_block, packet_block, section_block
-from pylog.outputs.csv import header
+from pylog.outputs._named import every
 from pylog.record import escape, escape_json, json_ready, to_json
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
@@ -281,7 +281,7 @@ def test_whatever_names_are_csv_has_a_line_for_each_record(names: list[str]) -> 
 def test_what_has_nothing_to_escape_is_as_it_was() -> None:
     with pylog.open(SEQ) as reader:
         lines, found = rows(list(reader))
-    assert found[0]["kind"] and lines[0] == ",".join(header())
+    assert found[0]["kind"] and lines[0] == ",".join(every())
     assert all(row["extra"].startswith("{") for row in found if row["extra"])
 
 

@@ -24,7 +24,6 @@ from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
     greet,
-    is_live,
     is_unreadable,
     paths_of,
 )
@@ -126,7 +125,7 @@ def _source(path: str) -> str:
 
 
 def _is_live(path: str) -> bool:
-    return is_live(_source(path))
+    return backends.is_live(_source(path))
 
 
 class _LogReader(Reader):
@@ -174,7 +173,7 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
         return None
     source = _source(path)
     options: dict[str, Any] = {}
-    if arguments.tail and not is_live(source):
+    if arguments.tail and not backends.is_live(source):
         options["follow"] = True
     if arguments.netns is not None and source.startswith("nflog:"):
         options["netns"] = arguments.netns

@@ -102,10 +102,10 @@ def add_output_options(
     for option, owners in having.values():
         key = tuple(owners)
         if key not in groups:
-            extras = {outputs.description(name).extra for name in owners} - {None}
+            extras = {outputs.description(name).extra for name in owners}
             groups[key] = parser.add_argument_group(
                 f"options for {', '.join(map(called, owners))}",
-                f"needs the extra {', '.join(map(str, extras))}" if extras else None,
+                None if None in extras else f"needs the extra {', '.join(map(str, extras))}",
             )
         add_option(groups[key], option, f"to.{option.name}")
 

@@ -102,7 +102,10 @@ def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: st
 def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -> Iterator[str]:
     """The folders of what `work` makes of the splits of the logs, in their order."""
     with Pool(arguments.jobs, folder) as pool:
-        splits = planned(arguments.source, arguments.jobs, arguments.layout, arguments.on_error)
+        splits = planned(
+            arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
+            arguments.origin or None, dict(arguments.label),
+        )  # fmt: skip
         with bar(sum(s.stop - s.start for s in splits), arguments.source[0], False) as move:
             for split, part, end in pool.folders(splits, work):
                 yield part

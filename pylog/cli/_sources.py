@@ -19,6 +19,7 @@ from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
 from pylog.notes import notes
 from pylog.options import Option
+from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import OpenLog, Records
 
 AnyLog = Records | OpenLog
@@ -87,6 +88,46 @@ def add_option(group: argparse._ActionsContainer, option: Option, dest: str = ""
                       flag, option.name)  # fmt: skip
 
 
+def add_origin_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say where records are from."""
+    parser.add_argument(
+        "--origin", action="store_true",
+        help="say in each record which source it is from, as `origin`, and on which machine it was"
+        " logged, as `host`; with several sources that is always said",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label", action="append", default=[], type=_label, metavar="NAME=SOURCE",
+        help="the name of a source, to be its origin; as often as needed",
+    )  # fmt: skip
+
+
+def _label(text: str) -> tuple[str, str]:
+    """NAME=SOURCE on the command line, as (SOURCE, NAME)."""
+    label, sign, source = text.partition("=")
+    if not (label and sign and source):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SOURCE")
+    return source, label
+
+
+def labels(arguments: argparse.Namespace) -> dict[str, str]:
+    """The label of each source that has one; ValueError for that of another."""
+    found = dict(getattr(arguments, "label", ()))
+    origins_of(arguments.source if found else (), labels=found)
+    return found
+
+
+def wants_origin(arguments: argparse.Namespace) -> bool:
+    """Whether records are to have their origin: with several sources they always have it."""
+    if not hasattr(arguments, "origin"):
+        return False
+    return arguments.origin or bool(arguments.label) or len(arguments.source) > 1
+
+
+def origin(arguments: argparse.Namespace, source: str) -> Origin:
+    """The origin of one of the sources."""
+    return origin_of(source, wants_origin(arguments) and labels(arguments).get(source, True))
+
+
 def pair(text: str) -> tuple[str, str]:
     """PATTERN=VALUE on the command line."""
     pattern, sign, value = text.rpartition("=")
@@ -109,12 +150,6 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of backends that stand on the command line."""
     names = [option.name for module in backends.modules().values() for option in module.OPTIONS]
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
-
-
-def is_live(source: str) -> bool:
-    """Whether the source is a NAME:ADDRESS of something else than a file."""
-    name = backends.named(source)
-    return name is not None and name[0] != "capture"
 
 
 def paths_of(sources: str | Sequence[str]) -> list[str]:
@@ -154,6 +189,8 @@ def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = Fa
         layout=input_layout(arguments),
         on_error=arguments.on_error,
         raw=raw,
+        origin=wants_origin(arguments),
+        labels={source: label for source, label in labels(arguments).items() if source in sources},
         **given_options(arguments),
     )
     readers = merged.readers()

@@ -21,17 +21,20 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pylog
-from pylog import outputs
+from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._outputs import add_output_options, copy, output_options
 from pylog.cli._sources import (
     Stopping,
+    add_origin_arguments,
     add_source_arguments,
     check_is_no_log,
-    is_live,
     is_unreadable,
+    labels,
+    origin,
     paths_of,
     summary,
+    wants_origin,
 )
 from pylog.errors import BackendError
 from pylog.reader import OpenLog
@@ -57,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="have the Dask cluster of this scheduler do it"
     )
+    add_origin_arguments(parser)
     add_source_arguments(parser)
     add_output_options(parser, outputs.endings().values(), _ending)
 
@@ -75,8 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
     name = endings[ending]
     options = output_options(arguments, name, _ending)
     for source in arguments.source:
-        if is_live(source):
+        if backends.is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
+    if arguments.jobs is None:  # else the files are
+        labels(arguments)
     check_is_no_log(arguments.out, paths_of(arguments.source))
     if arguments.dask is not None:
         return _to_data_set(arguments, name, options)
@@ -158,10 +164,14 @@ def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
     if outputs.description(name).columns:
         from pylog.table import bulk  # needs the extra, as the output does
 
-        return bulk.opened(source, layout=arguments.layout, on_error=arguments.on_error)
+        return bulk.opened(
+            source, layout=arguments.layout, on_error=arguments.on_error,
+            origin=origin(arguments, source),
+        )  # fmt: skip
     return pylog.open(
         source, layout=arguments.layout, on_error=arguments.on_error,
         raw=outputs.description(name).raw,
+        origin=wants_origin(arguments) and labels(arguments).get(source, True),
     )  # fmt: skip
 
 

@@ -12,18 +12,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from pylog import outputs
+from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._outputs import Copy, add_output_arguments, changes, needs_raw, read_options
 from pylog.cli._sources import (
     AnyLog,
     Stopping,
     add_live_arguments,
+    add_origin_arguments,
     add_source_arguments,
     given_options,
     input_layout,
-    is_live,
+    labels,
     opened,
+    origin,
 )
 
 HELP = "write the records of logs as text, JSON, CSV, Parquet, pcapng, ipmon's text..."
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
+    add_origin_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
 
@@ -47,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
     sources: list[str] = arguments.source
     read_options(arguments)  # what is wrong with them is reported before anything is read
-    live = any(is_live(source) for source in sources)
+    labels(arguments)
+    live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     with Stopping() as stopping, Copy(arguments, stopping) as copy:
         for some in [sources] if together else [[source] for source in sources]:
@@ -68,5 +72,10 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     if single and outputs.description(arguments.to).columns and not changes(arguments):
         from pylog.table import bulk  # needs the extra, as the output does
 
-        return bulk.opened(sources[0], layout=input_layout(arguments), on_error=arguments.on_error)
+        return bulk.opened(
+            sources[0],
+            layout=input_layout(arguments),
+            on_error=arguments.on_error,
+            origin=origin(arguments, sources[0]),
+        )
     return opened(arguments, sources, needs_raw(arguments))

@@ -16,6 +16,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.notes import notes
 from pylog.options import Option
+from pylog.outputs._named import OPTION
 from pylog.record import Record, kinds
 
 if TYPE_CHECKING:  # which needs the extra
@@ -25,8 +26,7 @@ EXTRA = "arrow"
 OPTIONS = (
     Option("kind", lambda: tuple(kinds()), None, "which records",
            absent="packet; of sqlite: all, a table each"),
-    Option("columns", str, None, "which columns of the kind, as timestamp,saddr_text,dport",
-           absent="all"),
+    OPTION,
 )  # fmt: skip
 ROWS = 8192
 """So many records are made into columns at a time."""

@@ -1,8 +1,8 @@
 """CSV with a header line and the same columns for every record, as RFC 4180 has it.
 
-Columns are the names of the JSON, of all kinds of record. Where the JSON has an object or a
-list, the column has its JSON text, but for `vlan` (the ids, joined by a space) and `fragment`
-(id:offset, with a + when more fragments follow).
+Columns are the names of the JSON, of all kinds of record, or those that are asked for. Where the
+JSON has an object or a list, the column has its JSON text, but for `vlan` (the ids, joined by a
+space) and `fragment` (id:offset, with a + when more fragments follow).
 
 A row is a line: what is not printable in a cell is escaped as in the text output, \n, \x1b,
 \u202e; in JSON as \u001b. With `csv_safe` a spreadsheet takes no cell for a formula.
@@ -27,32 +27,27 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import Option
+from pylog.outputs._named import OPTION, REQUESTED, headers_of, named
 from pylog.record import (
+    ON_REQUEST,
     Column,
     Fragment,
     Row,
-    all_columns,
     escape,
     escape_json,
     fields_of,
     json_name,
     row_of,
 )
+from pylog.record import ROWS as ROWS_OF
 
 NAME = "csv"
 ENDINGS = (".csv",)
 OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
+    OPTION,
 )  # fmt: skip
-
-
-def header() -> tuple[str, ...]:
-    """The columns. A new one comes at the end, whatever it means; those of kinds that other
-    distributions add come after pylog's own.
-    """
-    return ("kind", *all_columns())
-
 
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
 """Numbers that differ from record to record."""
@@ -73,8 +68,9 @@ Line = Callable[[Any], str]
 
 
 @cache
-def _line(kind: type[Row], safe: bool, read: bool) -> Line:
-    """What makes a line, with its end, of a row.
+def _line(kind: type[Row], safe: bool, read: bool, header: tuple[str, ...]) -> Line:
+    """What makes a line, with its end, of a row; if fields on request are in the header, of a pair
+    of the row and its PacketHeaders, or None.
 
     read   whether a Reader made the row: then addresses are pylog's own text
 
@@ -85,16 +81,28 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
     fields = kind.__struct_fields__
     names_in = {json_name(field): field for field in fields}
     declared = fields_of(kind)
-    columns = [names_in.get(name, "") for name in all_columns()]
-    own = {field: part for field in fields if (part := _own(field, declared[field].column, read))}
+    word = str(kind.__struct_config__.tag)
+    on_request = fields_of(ON_REQUEST[word]) if word in ON_REQUEST else {}
+    asked = [name for name in header if name in on_request]
+
+    def own(name: str) -> str | None:
+        """The part of a column that differs from record to record; None: it is shared."""
+        if name == "kind":
+            return word
+        if name in asked:
+            value = f"_text({name})" if on_request[name].column in _WORDS else name
+            return f'{{"" if {name} is None else {value}}}'
+        field = names_in.get(name)
+        return None if field is None else _own(field, declared[field].column, read)
+
     runs: list[list[str]] = []
-    parts = [str(kind.__struct_config__.tag)]
-    for is_own, run in groupby(columns, own.__contains__):
+    parts: list[str] = []
+    for is_own, run in groupby(header, lambda name: own(name) is not None):
         if is_own:
-            parts += [own[field] for field in run]
+            parts += [own(name) or "" for name in run]
         else:
             parts.append(f"{{_run{len(runs)}}}")
-            runs.append(list(run))
+            runs.append([names_in.get(name, "") for name in run])
 
     def texts(key: tuple[Any, ...]) -> list[str]:
         """The text of each run."""
@@ -107,14 +115,16 @@ def _line(kind: type[Row], safe: bool, read: bool) -> Line:
         "_text": lambda cell: _text(cell, safe),
         "_json": _Json(),
     }
-    exec(
-        f"def line(_row):\n"
-        f"    {', '.join(fields)} = _astuple(_row)\n"
-        f"    {''.join(f'_run{n}, ' for n in range(len(runs)))} = "
-        f"_shared[{', '.join(field for run in runs for field in run if field)},]\n"
-        f"    return f'{','.join(parts)}\\r\\n'\n",
-        names,
-    )
+    code = ["def line(_row):"]
+    if any(name in REQUESTED for name in header):
+        code.append("_row, _headers = _row")
+        code += [f"{name} = _headers.{name}" for name in asked]
+    code.append(f"{', '.join(fields)} = _astuple(_row)")
+    if runs:
+        texts_of = "".join(f"{field}, " for run in runs for field in run if field)
+        code.append(f"{''.join(f'_run{n}, ' for n in range(len(runs)))} = _shared[({texts_of})]")
+    code.append(f"return f'{','.join(parts)}\\r\\n'")
+    exec("\n    ".join(code), names)
     line: Line = names["line"]
     return line
 
@@ -133,6 +143,11 @@ def _own(field: str, column: Column | None, read: bool) -> str | None:
     else:
         return None
     return f'{{"" if {field} is None else {value}}}'
+
+
+def check(*, csv_safe: bool, columns: str | None) -> None:
+    """ValueError for columns that do not exist."""
+    named(columns)
 
 
 class _Json:
@@ -155,22 +170,36 @@ class _Json:
 class Output(outputs.Output):
     """Writes records as CSV."""
 
-    takes_rows = True
-
-    def __init__(self, target: outputs.Target, *, csv_safe: bool = False) -> None:
+    def __init__(
+        self, target: outputs.Target, *, csv_safe: bool = False, columns: str | None = None
+    ) -> None:
         self._stream = target.stream
         self._safe = csv_safe
-        self._rows = [] if target.appending else [",".join(header()) + "\r\n"]
+        self._header = named(columns)
+        self._requests = any(name in REQUESTED for name in self._header)
+        self.takes_rows = not self._requests
+        self.shows_payload = "payload" in self._header
+        self._rows = [] if target.appending else [",".join(self._header) + "\r\n"]
 
     def write(self, batch: Batch) -> None:
-        self._add(map(row_of, batch.records()), read=False)
+        records = batch.records()
+        if self._requests:
+            for kind, alike in groupby(records, type):
+                line = _line(ROWS_OF[kind], self._safe, False, self._header)
+                self._rows += [line((row_of(record), headers_of(record))) for record in alike]
+            self._write_full()
+        else:
+            self._add(map(row_of, records), read=False)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         self._add(rows, read=True)
 
     def _add(self, rows: Iterable[Row], read: bool) -> None:
         for kind, alike in groupby(rows, type):
-            self._rows += map(_line(kind, self._safe, read), alike)
+            self._rows += map(_line(kind, self._safe, read, self._header), alike)
+        self._write_full()
+
+    def _write_full(self) -> None:
         if len(self._rows) >= ROWS:
             self._write()
 

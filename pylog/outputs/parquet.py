@@ -28,7 +28,7 @@ RISING = ("offset", "timestamp", "observed", "seq")
 """Columns that mostly rise a little from row to row."""
 
 MANIFOLD = (*RISING, "saddr", "daddr", "sport", "fragment", "vlan", "length", "payload", "packets",
-            "bytes")  # fmt: skip
+            "bytes", "ip_id", "tcp_seq", "tcp_ack")  # fmt: skip
 """Columns whose values mostly do not come again: to gather them in a dictionary is of no use."""
 
 SOUGHT = ("rule", "protocol", "saddr", "daddr", "sport", "dport")

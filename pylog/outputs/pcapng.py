@@ -35,6 +35,7 @@ from pylog.formats.pcap_blocks import (
     packet_block,
     packet_blocks,
     section_block,
+    section_comment,
     short_name,
     statistics_block,
     ticks,
@@ -113,7 +114,7 @@ class Output(outputs.Output):
             hardware=platform.machine(),
             os=f"{platform.system()} {platform.release()}",
             application=application,
-            comment=f"host {platform.node()}, begun {clocks}",
+            comment=section_comment(platform.node(), clocks),
             order=self._order,
         )
 

@@ -2,8 +2,9 @@
 
     TIME ACTION DIRECTION INTERFACES PROTOCOL SOURCE -> DESTINATION FLAGS len N RULE "PREFIX" xCOUNT
 
-What a record does not say is left out, but for the action, which is "-" then. Control bytes and
-everything else that is not printable are escaped: prefixes and names come from other machines.
+After the time comes the origin in brackets, where a record has one: `[fw1]`. What a record does not
+say is left out, but for the action, which is "-" then. Control bytes and everything else that is
+not printable are escaped: prefixes and names come from other machines.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ def line(record: Record | Row, colour: bool = False) -> str:
     """The record as one line of text, without the newline."""
     given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
     time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
+    if record.origin is not None:
+        time = f"{time} [{record.origin}]"
     # isinstance would ask ABCMeta, which takes longer than the rest of the line's beginning
     if type(record) is PacketRow or type(record) is PacketRecord:
         told = astuple(record)
@@ -110,17 +113,16 @@ def line(record: Record | Row, colour: bool = False) -> str:
         text = " ".join([time, first, *more])
     if not text.isprintable():
         text = escape(text)
-    return _coloured(text, record, len(escape(first))) if colour else text
+    return _coloured(text, record, len(escape(time)) + 1, len(escape(first))) if colour else text
 
 
-def _coloured(text: str, record: Record | Row, size: int) -> str:
-    """A line whose first words after the time, of so many characters, have their colour."""
+def _coloured(text: str, record: Record | Row, start: int, size: int) -> str:
+    """A line whose first words, `size` characters from `start` on, have their colour."""
     mark = str(record.action) if isinstance(record, Packet) else ""
     if isinstance(record, Loss):
         mark = "lost"
     if mark not in _COLOURS:
         return text
-    start = text.index(" ") + 1
     end = start + size
     return f"{text[:start]}{_COLOURS[mark]}{text[start:end]}{_PLAIN}{text[end:]}"
 
@@ -292,7 +294,7 @@ def _fields(record: Record | Row) -> Iterator[str]:
         yield f"{json_name(name)} {value}"
 
 
-_IN_NO_LINE = ("layout", "offset", "timestamp_ns", "observed_ns")
+_IN_NO_LINE = ("layout", "offset", "timestamp_ns", "observed_ns", "origin")
 """Fields of all kinds that a line leaves out, or has at its beginning."""
 
 

@@ -21,6 +21,7 @@ from pylog.record.json import (
 from pylog.record.kinds import (
     KINDS,
     MAX_SECONDS,
+    ON_REQUEST,
     ROWS,
     BaseRecord,
     Flow,
@@ -31,6 +32,7 @@ from pylog.record.kinds import (
     LossRecord,
     LossRow,
     Packet,
+    PacketHeaders,
     PacketRecord,
     PacketRow,
     Record,
@@ -44,9 +46,9 @@ from pylog.record.kinds import (
 )
 
 __all__ = [
-    "EXACT", "KINDS", "MAX_SECONDS", "ROWS", "BaseRecord", "Column", "Field", "Flow",
+    "EXACT", "KINDS", "MAX_SECONDS", "ON_REQUEST", "ROWS", "BaseRecord", "Column", "Field", "Flow",
     "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
-    "PacketRecord", "PacketRow",
+    "PacketHeaders", "PacketRecord", "PacketRow",
     "Record", "Row", "Vlan", "all_columns", "columns_of", "escape", "escape_json", "fields_of",
     "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of", "kinds", "place", "places_of",
     "rfc3339", "rfc3339_us", "row_lines", "row_of", "row_type", "to_json",

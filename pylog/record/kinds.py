@@ -110,6 +110,24 @@ _Extra = Annotated[
     Field("everything else the source says, under the kernel's names, see below", "json"),
 ]
 _RAW = Field("the message as the kernel wrote it, only if the reader was asked for it")
+_Origin = Annotated[
+    str | None,
+    Field(
+        "the file, device or live address it was read from, as given, or its label; present when"
+        " several sources are read, and with `--origin`",
+        "word",
+        since=2,
+    ),
+]
+_Host = Annotated[
+    str | None,
+    Field(
+        "with `origin`: the machine that logged it, by the capture that pylog wrote there; of a"
+        " live source this machine; otherwise the label of the source",
+        "word",
+        since=2,
+    ),
+]
 
 
 class Packet(
@@ -216,6 +234,8 @@ class Packet(
         Field("the logged bytes from the network header on, in network byte order", "octets"),
     ] = None
     raw: Annotated[Octets | None, _RAW] = None
+    origin: _Origin = None
+    host: _Host = None
 
     @property
     def log(self) -> str:
@@ -285,6 +305,8 @@ class Flow(
     ] = None
     extra: _Extra = None
     raw: Annotated[Octets | None, _RAW] = None
+    origin: _Origin = None
+    host: _Host = None
 
     @property
     def log(self) -> str:
@@ -321,6 +343,8 @@ class Loss(
     ] = None
     reason: Annotated[str | None, Field("how the loss was seen", "word")] = None
     raw: Annotated[Octets | None, _RAW] = None
+    origin: _Origin = None
+    host: _Host = None
 
     @property
     def cut_off(self) -> bool:
@@ -400,6 +424,8 @@ class BaseRecord(
     observed_ns: Annotated[int | None, _OBSERVED] = None
     seq: _Seq = None
     count: _Count = None
+    origin: _Origin = None
+    host: _Host = None
     extra: _Extra = None
     raw: Annotated[Octets | None, _RAW] = None
 
@@ -407,6 +433,37 @@ class BaseRecord(
     def log(self) -> str:
         """The log within the source that numbers the record; "" if there is but one."""
         return ""
+
+
+class PacketHeaders(msgspec.Struct, frozen=True, gc=False):
+    """What a packet's own headers say that is decoded on request only.
+
+    These fields are columns like those of PacketRecord, where they are asked for by name. They are
+    a type of their own because nine more fields made each PacketRecord a sixth slower, asked for or
+    not. None: that header is cut off, or the packet has none. See formats.packet_headers.requested.
+    """
+
+    ttl: Annotated[
+        int | None, Field("how many hops are left: the IPv4 TTL or IPv6 hop limit", "u8")
+    ] = None
+    tos: Annotated[int | None, Field("the IPv4 TOS or IPv6 traffic class: DSCP and ECN", "u8")] = (
+        None
+    )
+    ip_id: Annotated[int | None, Field("the IPv4 identification", "u16")] = None
+    flow_label: Annotated[int | None, Field("the IPv6 flow label", "u32")] = None
+    tcp_seq: Annotated[int | None, Field("the TCP sequence number", "u32")] = None
+    tcp_ack: Annotated[
+        int | None, Field("the TCP acknowledgment number, whether ACK is set or not", "u32")
+    ] = None
+    tcp_window: Annotated[int | None, Field("the TCP window, not scaled", "u16")] = None
+    tcp_options: Annotated[
+        str | None,
+        Field(
+            "the TCP options as tcpdump prints them, as far as they were logged and make sense",
+            "word",
+        ),
+    ] = None
+    udp_length: Annotated[int | None, Field("the length in the UDP header, in bytes", "u16")] = None
 
 
 Record = PacketRecord | FlowRecord | LossRecord
@@ -422,6 +479,8 @@ KINDS: dict[str, type[Record]] = {kind_of(kind): kind for kind in get_args(Recor
 """pylog's own kinds by their words."""
 ROWS: dict[type[Record], type[Row]] = {KINDS[kind_of(row)]: row for row in get_args(Row)}
 """The row of each of these kinds."""
+ON_REQUEST: dict[str, type[msgspec.Struct]] = {"packet": PacketHeaders}
+"""By kind, the fields that are decoded only when they are asked for."""
 
 
 GROUP = "pylog.formats"

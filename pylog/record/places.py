@@ -61,5 +61,9 @@ AT_RAW: Final[int] = place(PacketRecord.raw)
 
 
 def no_values() -> Values:
-    """The values of a record that says nothing yet."""
-    return [None] * len(PacketRecord.__struct_fields__)
+    """The values of a record that says nothing yet, up to `raw`.
+
+    What comes after it is not decoded from a message, and is None by default: each value less makes
+    a record faster.
+    """
+    return [None] * (AT_RAW + 1)

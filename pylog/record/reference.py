@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
-from pylog.record.kinds import KINDS
+from pylog.record.kinds import KINDS, ON_REQUEST
 
 
 def table() -> str:
@@ -16,6 +16,9 @@ def table() -> str:
     words = ", ".join(KINDS)
     rows = [("name", "records", "JSON", "meaning"), ("---",) * 4, ("`kind`", "all", "text", words)]
     rows += [(f"`{name}`", *_cells(fields)) for name, fields in kinds.items()]
+    for kind, headers in ON_REQUEST.items():
+        for name, field in fields_of(headers).items():
+            rows.append((f"`{name}`", f"{kind}, on request", *_cells({kind: field})[1:]))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -8,7 +8,7 @@ Needs the extra `arrow` (NumPy and pyarrow). The columns are described in pylog.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from pylog.errors import BackendUnavailable
@@ -22,6 +22,7 @@ except ImportError as error:
     ) from error
 
 from pylog.backends import check_source
+from pylog.origins import Origin, origins_of
 from pylog.reader import OnError
 from pylog.table.bulk import ROWS, opened
 from pylog.table.schemas import schema
@@ -40,6 +41,8 @@ def iter_batches(
     on_error: OnError = "resync",
     rows: int = ROWS,
     jobs: int = 1,
+    origin: bool | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The records of logs, one log after the other, as Arrow record batches.
 
@@ -48,6 +51,9 @@ def iter_batches(
     columns   names in the schema of the kind, also saddr_text and the like; None: the schema
     where     a pyarrow.compute.Expression that the rows are to fulfil, over all columns
     rows      about how many rows a batch has; the last of a log may have fewer
+    origin    whether to say in each row its path and the machine that logged it; None: if there
+              are several paths, or labels
+    labels    what to say instead of a path, by the path as it is given
     jobs      how many processes read; of paths, which may then also be directories, globs and
               fsspec URLs. They are spawned: a program does so below `if __name__ == "__main__":`
 
@@ -60,8 +66,11 @@ def iter_batches(
     if jobs != 1:
         from pylog.table import parallel  # only here: importing it takes its time
 
-        return parallel.batches(_named(paths), jobs, selection, layout, on_error, rows)
-    return _batches(_several(paths), selection, layout, on_error, rows)
+        return parallel.batches(
+            _named(paths), jobs, selection, layout, on_error, rows, origin, labels
+        )
+    sources = _several(paths)
+    return _batches(sources, selection, layout, on_error, rows, origins_of(sources, origin, labels))
 
 
 def read_table(
@@ -73,11 +82,14 @@ def read_table(
     layout: str | None = None,
     on_error: OnError = "resync",
     jobs: int = 1,
+    origin: bool | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """All records of logs as one Arrow table; everything, `jobs` too, is as for `iter_batches`."""
     batches = iter_batches(
-        paths, kind=kind, columns=columns, where=where, layout=layout, on_error=on_error, jobs=jobs
-    )
+        paths, kind=kind, columns=columns, where=where, layout=layout, on_error=on_error,
+        jobs=jobs, origin=origin, labels=labels,
+    )  # fmt: skip
     return pa.Table.from_batches(batches, Selection(kind, columns, where).result)
 
 
@@ -99,10 +111,15 @@ def _named(paths: Source | Sequence[Source]) -> list[str | os.PathLike[str]]:
 
 
 def _batches(
-    sources: list[Source], selection: Selection, layout: str | None, on_error: OnError, rows: int
+    sources: list[Source],
+    selection: Selection,
+    layout: str | None,
+    on_error: OnError,
+    rows: int,
+    where: list[Origin],
 ) -> Iterator[pa.RecordBatch]:
-    for source in sources:
-        with opened(source, layout=layout, on_error=on_error) as bulk:
+    for source, origin in zip(sources, where, strict=True):
+        with opened(source, layout=layout, on_error=on_error, origin=origin) as bulk:
             for _, batch in bulk.batches({selection.kind: selection}, rows):
                 yield batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,26 @@ import pyarrow as pa
 from pylog.formats.columns import Blobs, Column, Numbers, Octets, Repeated, Rows
 from pylog.formats.columns.arrays import alike, words
 from pylog.formats.packet import addresses
-from pylog.table.schemas import TIME, WORD, reading, texts
+from pylog.formats.packet_headers import requested
+from pylog.record import PacketHeaders
+from pylog.table.schemas import REQUESTED, TIME, WORD, reading, texts
 
 
-def batch_of(rows: Rows, wanted: pa.Schema) -> pa.RecordBatch:
-    """The plain ones of the messages, all packets, in the columns of `wanted`."""
+def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.RecordBatch:
+    """The plain ones of the messages, all packets, in the columns of `wanted`.
+
+    more   columns that are not of the messages
+    """
     count = len(rows.starts) - len(rows.odd)
     arrays = []
+    asked = REQUESTED["packet"]
+    headers = [] if asked.keys().isdisjoint(wanted.names) else _headers(rows)
     for column in wanted:
+        if column.name in asked:
+            arrays.append(pa.array([getattr(h, column.name) for h in headers], column.type))
+            continue
         field, convert = reading("packet", column.name)
-        found = rows.column(field)
+        found = more[field] if field in more else rows.column(field)
         if found is not None and column.name in texts("packet"):
             found = _texts(rows, found)
         if found is None:
@@ -30,6 +41,22 @@ def batch_of(rows: Rows, wanted: pa.Schema) -> pa.RecordBatch:
         else:
             arrays.append(_array(found, column.type))
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
+
+
+def _headers(rows: Rows) -> list[PacketHeaders]:
+    """The fields on request of each plain message."""
+    family, payload = rows.column("family"), rows.column("payload")
+    if payload is None:
+        return [PacketHeaders()] * (len(rows.starts) - len(rows.odd))
+    assert isinstance(family, Repeated) and isinstance(payload, Blobs)
+    families = [family.values[code] for code in family.codes.tolist()]
+    data = memoryview(payload.data.data)
+    return [
+        requested(bytes(data[start : start + size]), of)
+        for start, size, of in zip(
+            payload.starts.tolist(), payload.sizes.tolist(), families, strict=True
+        )
+    ]
 
 
 def _array(column: Column, kind: pa.DataType) -> pa.Array:

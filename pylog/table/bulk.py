@@ -23,9 +23,10 @@ from pylog.backends.capture import Capture
 from pylog.decoder import interface_of
 from pylog.detect import Detection
 from pylog.errors import DecodeError
-from pylog.formats import Stream, columns
-from pylog.formats.columns import Columns, Numbers, Rows
+from pylog.formats import Message, Stream, columns
+from pylog.formats.columns import Columns, Numbers, Repeated, Rows
 from pylog.losses import Losses
+from pylog.origins import NOWHERE, Origin
 from pylog.reader import OnError, OpenLog
 from pylog.record import LossRecord, PacketRecord, Record, kind_of
 from pylog.table.arrays import batch_of
@@ -62,6 +63,7 @@ class Bulk(OpenLog):
         stop: int | None = None,
         losses: Losses | None = None,
         detection: Detection | None = None,
+        origin: Origin = NOWHERE,
     ) -> None:
         """As an OpenLog; but of a part of the input only, if `start` and `stop` say so.
 
@@ -70,8 +72,14 @@ class Bulk(OpenLog):
                 not read. Of damage that reaches beyond it everything is read.
         """
         super().__init__(
-            backend, layout=layout, on_error=on_error, losses=losses, detection=detection
+            backend,
+            layout=layout,
+            on_error=on_error,
+            losses=losses,
+            detection=detection,
+            origin=origin,
         )
+        self._origin = origin
         self.decoder.stop = stop
         self.decoder.peek = self._peek
         self.counts: Counter[str] = Counter()
@@ -203,7 +211,9 @@ class Bulk(OpenLog):
         for i in [] if rows is None else rows.odd.tolist():
             assert rows is not None
             try:
-                odd.append(stream.decode(window, rows.message(i)))
+                message = rows.message(i)
+                odd.append(stream.decode(window, message))
+                self._give_origin(odd[-1], message)
             except DecodeError:  # up to there, then
                 rows = reads.read(window, pos, int(rows.starts[i]))
                 break
@@ -234,12 +244,27 @@ class Bulk(OpenLog):
         if "packet" not in wanted:
             return
         needed = wanted["packet"].needed
-        lot["packet"] = batch_of(rows, needed)
+        lot["packet"] = batch_of(rows, needed, self._origins(rows))
         if packets:
             others = batch("packet", [odd[i] for i in packets], needed)
             places = np.delete(np.arange(count), rows.odd), rows.odd[packets]
             order = pa.array(np.argsort(np.concatenate(places)))
             lot["packet"] = pa.concat_batches([lot["packet"], others]).take(order)
+
+    def _origins(self, rows: Rows) -> dict[str, Repeated]:
+        """The columns of where the plain messages are from, if that is asked for."""
+        origin, host = self._origin
+        if origin is None:
+            return {}
+        logs, hosts = rows.logs(), self.decoder.stream.hosts
+        return {
+            "origin": Repeated(logs.codes, [origin] * len(logs.values)),
+            "host": Repeated(logs.codes, [hosts.get(i, host) for i, _ in logs.values]),
+        }
+
+    def _give_origin(self, record: Record, message: Message) -> None:
+        if self._origin.origin is not None:
+            self.decoder.give_origin(record, interface_of(message))
 
     def _account(self, rows: Rows, odd: list[Record]) -> list[LossRecord]:
         """What was lost between the messages, as a Reader tells it.
@@ -284,6 +309,7 @@ class Bulk(OpenLog):
             stream.used = message.end  # where looking ahead begins
             record = records.get(i) or stream.decode(self._window, message)
             while (loss := decoder.lost_before(record, message)) is not None:
+                self._give_origin(loss, message)
                 lost.append(loss)
         for (interface, name_of_log), after in last:
             decoder.losses.passed(name_of_log, after, interface)
@@ -329,6 +355,7 @@ def opened(
     *,
     layout: str | None = None,
     on_error: OnError = "resync",
+    origin: Origin = NOWHERE,
 ) -> Bulk:
     """A Bulk of a path, "-" or a binary file object; ValueError for a live source."""
     named = backends.named(source)
@@ -336,7 +363,7 @@ def opened(
         raise ValueError(f"{source} is live: tables are made of files")
     (backend,) = backends.connect(source, {})
     try:
-        return Bulk(backend, layout=layout, on_error=on_error)
+        return Bulk(backend, layout=layout, on_error=on_error, origin=origin)
     except BaseException:
         backend.close()
         raise

@@ -113,20 +113,34 @@ def _end_with(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def planned(paths: Paths, jobs: int, layout: str | None, on_error: OnError) -> list[Split]:
+def planned(
+    paths: Paths,
+    jobs: int,
+    layout: str | None,
+    on_error: OnError,
+    origin: bool | None,
+    labels: Mapping[str, str] | None,
+) -> list[Split]:
     """The splits of dumps for so many processes."""
     names = files(paths)
     n = max(jobs, sum(map(size, names)) // SIZE)
-    return plan(names, n, layout=layout, on_error=on_error)
+    return plan(names, n, layout=layout, on_error=on_error, origin=origin, labels=labels)
 
 
 def batches(
-    paths: Paths, jobs: int, selection: Selection, layout: str | None, on_error: OnError, rows: int
+    paths: Paths,
+    jobs: int,
+    selection: Selection,
+    layout: str | None,
+    on_error: OnError,
+    rows: int,
+    origin: bool | None,
+    labels: Mapping[str, str] | None,
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of dumps, in the order of the records."""
     selections = {selection.kind: selection}
     with Pool(jobs) as pool:
-        splits = planned(paths, jobs, layout, on_error)
+        splits = planned(paths, jobs, layout, on_error, origin, labels)
         work = partial(write_batches, selections=selections, rows=rows)
         for _, folder, _ in pool.folders(splits, work):
             for _, batch in read_batches(folder, selections):

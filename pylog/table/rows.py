@@ -18,6 +18,7 @@ from pylog.table.schemas import (
     ADDRESS,
     MAPPED,
     MAX_NS,
+    REQUESTED,
     TIME,
     bounded,
     columns,
@@ -40,7 +41,7 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
     families = batch.column("family").to_pylist() if "family" in names else None
     fields: dict[str, list[Any]] = {}
     for name in names:
-        if name == "extra":
+        if name == "extra" or name in REQUESTED.get(kind, {}):  # which the payload says
             continue
         if texts(kind).get(name) not in names:
             fields[reading(kind, name)[0]] = _values(kind, name, batch.column(name), families)

@@ -6,7 +6,8 @@ without a name, a number (an interface, a hook, an event...), the number is writ
 number, and a name that begins with # gets one more in front: so no two values become one text.
 
 Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; `family` tells an IPv4 address from an IPv6 one that
-looks like this. `saddr_text` and the like are their text, made when they are asked for by name. A
+looks like this. `saddr_text` and the like are their text, and `ttl` and the like are what the
+packet's headers say besides; both are made when they are asked for by name. A
 time after 2262-04-11 or before 1677-09-22 does not fit into 64 bits of nanoseconds: it is null, and
 in `extra` as text.
 """
@@ -21,8 +22,12 @@ import msgspec
 import pyarrow as pa
 
 from pylog.formats.packet import octets
+from pylog.formats.packet_headers import requested
 from pylog.record import (
+    ON_REQUEST,
     Column,
+    PacketHeaders,
+    PacketRecord,
     Record,
     Vlan,
     columns_of,
@@ -71,14 +76,26 @@ _TYPES: dict[Column, Any] = {
 
 @cache
 def columns(kind: str) -> dict[str, Column]:
-    """The columns of a kind, each with its type; all kinds have `extra`."""
-    found = columns_of(kinds()[kind])
-    return found if "extra" in found else found | {"extra": "json"}
+    """The columns of a kind, each with its type; all kinds have `extra`, before newer columns."""
+    declared = kinds()[kind]
+    found = columns_of(declared)
+    if "extra" in found:
+        return found
+    newer = {json_name(name) for name, field in fields_of(declared).items() if field.since > 1}
+    first = {name: column for name, column in found.items() if name not in newer}
+    return {**first, "extra": "json", **found}
+
+
+REQUESTED: dict[str, dict[str, Any]] = {
+    kind: {name: _TYPES[column] for name, column in columns_of(headers).items()}
+    for kind, headers in ON_REQUEST.items()
+}
+"""The columns of fields on request, and their types."""
 
 
 @cache
 def texts(kind: str) -> dict[str, str]:
-    """The columns that are made on request, and of which."""
+    """The columns of addresses as text, which are made on request, and of which."""
     return {f"{name}_text": name for name, column in columns(kind).items() if column == "address"}
 
 
@@ -100,7 +117,7 @@ def chosen(kind: str, names: Sequence[str] | None) -> pa.Schema:
     _check_kind(kind)
     if names is None:
         return schema(kind)
-    known = {column.name: column.type for column in schema(kind)} | dict.fromkeys(texts(kind), WORD)
+    known = {column.name: column.type for column in schema(kind)} | on_request(kind)
     if isinstance(names, str) or not names or len(set(names)) < len(names):
         raise ValueError(
             f"columns is {names!r}, but must be a list of one or more names, each once"
@@ -109,6 +126,11 @@ def chosen(kind: str, names: Sequence[str] | None) -> pa.Schema:
         if name not in known:
             raise ValueError(f"no column {name!r} of {kind} records; there are {', '.join(known)}")
     return pa.schema([(name, known[name]) for name in names])
+
+
+def on_request(kind: str) -> dict[str, Any]:
+    """The columns that are made only when they are asked for by name, with their types."""
+    return dict.fromkeys(texts(kind), WORD) | REQUESTED.get(kind, {})
 
 
 def _check_kind(kind: str) -> None:
@@ -129,13 +151,19 @@ def address(text: str) -> bytes:
 
 def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordBatch:
     """Records of one kind in the columns of `wanted`, see `chosen`."""
+    asked = REQUESTED.get(kind, {})
+    headers: list[PacketHeaders] = []
+    if not asked.keys().isdisjoint(wanted.names):
+        packets = [record for record in records if isinstance(record, PacketRecord)]
+        headers = [requested(packet.payload, packet.family) for packet in packets]
     arrays = []
     for column in wanted:
         field, convert = reading(kind, column.name)
         if column.name == "extra":
             values = [_extra(record) for record in records]
         else:
-            values = [getattr(record, field) for record in records]
+            of = headers if column.name in asked else records
+            values = [getattr(one, field) for one in of]
             if convert is not None:
                 values = [None if value is None else convert(value) for value in values]
         arrays.append(pa.array(values, column.type))
@@ -147,6 +175,8 @@ def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
     """The field that a column is of, and what makes the column's value of the field's."""
     if name in texts(kind):
         return texts(kind)[name], None
+    if name in REQUESTED.get(kind, {}):
+        return name, None
     fields = {json_name(field): field for field in fields_of(kinds()[kind])}
     return fields.get(name, name), _CONVERSIONS.get(columns(kind)[name])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pylog.table.schemas import chosen, schema, texts
+from pylog.table.schemas import chosen, on_request, schema
 
 
 class Selection:
@@ -37,7 +37,7 @@ class Selection:
 
 def _named_by(where: Any, kind: str) -> list[str]:
     """The columns that an expression names: those without which it cannot be evaluated."""
-    everything = chosen(kind, [*schema(kind).names, *texts(kind)])
+    everything = chosen(kind, [*schema(kind).names, *on_request(kind)])
     empty = everything.empty_table()
     empty.filter(where)  # tells what is wrong with the expression
 

@@ -30,6 +30,7 @@ from pylog.detect import Detection, detect, known
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
 from pylog.losses import Losses
+from pylog.origins import NOWHERE, Origin, origins_of
 from pylog.reader import OnError
 from pylog.record import Record
 from pylog.table.bulk import ROWS, Bulk
@@ -101,6 +102,7 @@ class Split:
               the file from its start
     layout    the user's word for it
     losses    what the records before it make of the next numbers; None: that is not known
+    origin    what its records are to have as their origin and host
     """
 
     path: str
@@ -111,6 +113,7 @@ class Split:
     layout: str | None = None
     on_error: OnError = "resync"
     losses: Losses | None = None
+    origin: Origin = NOWHERE
 
     def after(self, end: End) -> Split:
         """The same split, begun where the one before it ended."""
@@ -118,11 +121,20 @@ class Split:
 
 
 def plan(
-    paths: Paths, n: int, *, layout: str | None = None, on_error: OnError = "resync"
+    paths: Paths,
+    n: int,
+    *,
+    layout: str | None = None,
+    on_error: OnError = "resync",
+    origin: bool | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> list[Split]:
     """About `n` splits of dumps, at least one a file, in the order of the records.
 
-    paths   files, directories, globs, and fsspec URLs of any of them, see `files`
+    paths    files, directories, globs, and fsspec URLs of any of them, see `files`
+    origin   whether records are to have their file as their origin; None: if there are several
+             files, or labels
+    labels   what to call a file instead, by its name in the list of `files`
 
     Everything else is as for `pylog.open`, and so are the errors; ValueError for an `n` below 1.
     """
@@ -132,8 +144,9 @@ def plan(
     sizes = [size(name) for name in names]
     total = sum(sizes)
     found: list[Split] = []
-    for name, length in zip(names, sizes, strict=True):
-        split = Split(name, 0, length, layout=layout, on_error=on_error)
+    where = origins_of(names, origin, labels)
+    for name, length, own in zip(names, sizes, where, strict=True):
+        split = Split(name, 0, length, layout=layout, on_error=on_error, origin=own)
         share = round(n * length / total) if total else 0
         found += _cut(split, share) if share > 1 else [split]
     return found
@@ -144,9 +157,12 @@ def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) 
 
     n   as for `plan`; None: one split for every 64 MiB
     """
-    names = [name if is_url(name) else os.path.abspath(name) for name in files(paths)]
+    given = files(paths)
+    names = [name if is_url(name) else os.path.abspath(name) for name in given]
     wanted = max(1, sum(map(size, names)) // SIZE) if n is None else n
-    return plan(names, wanted, layout=layout, on_error=on_error)
+    where = dict(zip(names, origins_of(given), strict=True))
+    splits = plan(names, wanted, layout=layout, on_error=on_error)
+    return [replace(split, origin=where[split.path]) for split in splits]
 
 
 def _cut(split: Split, n: int) -> list[Split]:
@@ -254,6 +270,7 @@ class SplitReader:
                 stop=None if split.last else split.stop,
                 losses=None if split.losses is None else split.losses.resumed(),
                 detection=_detection(split.layouts) if split.layouts else None,
+                origin=split.origin,
             )
             self._files = stack.pop_all()
 
