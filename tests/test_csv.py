@@ -17,6 +17,7 @@ import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.outputs import Target
+from pylog.outputs._named import every
 from pylog.record import Fragment, Record, Vlan, escape, escape_json, json_name, row_of
 
 FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")

@@ -101,9 +101,9 @@ def value(column: Any, i: int) -> Any:
 def test_a_table_gives_the_same_records_three_ways(logged: list[tuple[Any, bytes]]) -> None:
     stream, data, messages = Toy(), b"", []
     for fields, content in logged:
-        logged_bytes = HEADER.build(fields) + content
-        messages.append(Message(len(data), len(data) + len(logged_bytes)))
-        data += logged_bytes
+        logged_as = HEADER.build(fields) + content
+        messages.append(Message(len(data), len(data) + len(logged_as)))
+        data += logged_as
     found: list[Record | Row] = []
     stream.lenient = True
     stream.records(data, messages, False, found)

@@ -69,7 +69,9 @@ class MappedRows(Rows):
             micros = heads[mapping.micros_field].astype(np.int64)
             plain &= (micros >= 0) & (micros < 1_000_000)
             plain &= (seconds >= 0) & (seconds <= MAX_SECOND)
-            self._times = seconds[plain] * 10**9 + micros[plain] * 1000
+            if not plain.all():
+                seconds, micros = seconds[plain], micros[plain]
+            self._times = seconds * 10**9 + micros * 1000
         self.odd = np.flatnonzero(~plain)
         self._rows = np.flatnonzero(plain)
         if len(self.odd):
