@@ -103,7 +103,8 @@ def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize(("arguments", "told", "status"), [
     (["a.xml"], "a.xml must end in one of .arrow, .csv, .ipl, .jsonl, .parquet, .pcapng", 2),
-    (["a.ipl", "--columns", "dport"], "--columns is an option of .arrow, .csv, .jsonl, .parquet, .sqlite", 2),
+    (["a.ipl", "--columns", "dport"],
+     "--columns is an option of .arrow, .csv, .jsonl, .parquet, .sqlite", 2),
     (["a.sqlite", "--columns", "dport"], "--columns is for one kind of record", 2),
     (["a.parquet", "--columns", "port"], "no column 'port' of packet records", 2),
     (["there.parquet"], "there.parquet: it exists; --force replaces it", 1),

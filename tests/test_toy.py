@@ -175,7 +175,7 @@ def test_text_has_the_names_and_values_of_a_kind_without_words(toy: Path, log: P
 def test_csv_has_the_fields_of_the_kind_in_its_last_columns(toy: Path, log: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run(toy, "read", "--to", "csv", log)[0])))
     assert [(row["kind"], int(row["seq"])) for row in rows] == SEEN
-    assert list(rows[0])[-3:] == ["payload", "verdict", "handle"]
+    assert list(rows[0])[-3:] == ["host", "verdict", "handle"]
     assert (rows[1]["verdict"], rows[1]["handle"]) == (VERDICT, str(2**63 + 2))
     assert rows[0]["verdict"] == rows[0]["handle"] == ""
 
@@ -188,7 +188,7 @@ def test_tables_have_the_kind(toy: Path, log: Path, tmp_path: Path) -> None:
         "pylog: 1 loss record left out: --kind loss writes those\n"
     )
     table = pq.read_table(out)
-    assert table.column_names[-3:] == ["verdict", "handle", "extra"]
+    assert table.column_names[-5:] == ["verdict", "handle", "extra", "origin", "host"]
     assert table.column("handle").to_pylist() == [2**63 + 2, 2**63 + 6]
     assert table.column("verdict").to_pylist() == [VERDICT, VERDICT]
     err = run(toy, "convert", log, tmp_path / "packets.parquet")[1]
