@@ -18,7 +18,7 @@ MODULES = (
     "pylog/formats/packet.py",
     "pylog/formats/mapping.py",
     "pylog/formats/ipl_records.py",
-    "pylog/formats/nfulnl_usual.py",
+    "pylog/formats/nfulnl_fast.py",
     "pylog/outputs/pcapng.py",
     "pylog/outputs/text.py",
 )

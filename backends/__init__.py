@@ -7,7 +7,7 @@ system calls and their errors. A backend module gives (BackendModule below)
     HELP       one line: what it reads
     OPTIONS    its options, a tuple of Option
     connect    (address, options) -> list of Backend, one for each log that the address names
-    sources    () -> list of Found: what of it this machine has
+    sources    () -> list of Source: what of it this machine has
     checks     () -> list of Check: whether it would work here
 
 and is found by its file, or by an entry point of another distribution (group `pylog.sources`). A
@@ -41,7 +41,7 @@ CLOSE_PATIENCE_S = 2.0
 """How long `close` waits for a reading thread to let go; it is woken, so this is not used up."""
 
 
-class Found(NamedTuple):
+class Source(NamedTuple):
     """A source that there is, or is not, on this machine: `problem` says why not."""
 
     source: str
@@ -95,7 +95,7 @@ class Backend(ABC):
 
     name      what the user calls it: a path, "standard input", "nflog:5"
     live      the bytes are of now: there is no place in an input to tell
-    whole     what `receive` gives ends with a whole message
+    message_aligned   what `receive` gives ends with a whole message
     regular   it is all there: receiving never waits
     deferred  it may give nothing for long: what it is is found out by its first bytes, not before
     layout    the layout of the bytes, where the source cannot but have it
@@ -114,7 +114,7 @@ class Backend(ABC):
     """
 
     live = False
-    whole = False
+    message_aligned = False
     regular = False
     deferred = False
     layout: str | None = None
@@ -299,7 +299,7 @@ class BackendModule(Protocol):
 
     def connect(self, address: Any, options: Mapping[str, Any]) -> list[Backend]: ...
 
-    def sources(self) -> list[Found]: ...
+    def sources(self) -> list[Source]: ...
 
     def checks(self) -> list[Check]: ...
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from pylog.backends import Backend, Check, Found, check_source, readable
+from pylog.backends import Backend, Check, Source, check_source, readable
 from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, zstd
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
@@ -49,13 +49,13 @@ def _grows(path: str | os.PathLike[str]) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISFIFO(mode)
 
 
-def sources() -> list[Found]:
+def sources() -> list[Source]:
     """What can be read from files here."""
     packed = ["gzip", "xz", "bzip2"]
     with contextlib.suppress(BackendUnavailable):
         zstd()
         packed.append("zstd")
-    return [Found("FILE or -", f"dumps and captures, plain or with {', '.join(packed)}")]
+    return [Source("FILE or -", f"dumps and captures, plain or with {', '.join(packed)}")]
 
 
 def checks() -> list[Check]:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pylog.backends import Backend, Check, Found
+from pylog.backends import Backend, Check, Source
 from pylog.backends.capture import Capture
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.options import Option
@@ -128,7 +128,7 @@ class Device(Backend):
     """
 
     live = deferred = True
-    whole = True
+    message_aligned = True
 
     def __init__(self, path: str, system: System | None = None) -> None:
         """Opens the device for reading; BackendError, BackendUnavailable."""
@@ -237,14 +237,14 @@ class Device(Backend):
         self._system.close(self._descriptor)
 
 
-def sources() -> list[Found]:
+def sources() -> list[Source]:
     """The log devices that there are here."""
     there = [device for device in DEVICES if os.path.exists(device)]
     if not there:
         default = _ioctls(sys.platform).device
-        return [Found("ipl:", "IPFilter's log", f"there is no {default} on this {sys.platform}")]
+        return [Source("ipl:", "IPFilter's log", f"there is no {default} on this {sys.platform}")]
     problems = {path: None if os.access(path, os.R_OK) else "not readable: root?" for path in there}
-    return [Found(f"ipl:{path}", "IPFilter's log", problems[path]) for path in there]
+    return [Source(f"ipl:{path}", "IPFilter's log", problems[path]) for path in there]
 
 
 def checks() -> list[Check]:

@@ -29,7 +29,7 @@ class NetlinkSource(Backend):
     """
 
     live = deferred = True
-    whole = True
+    message_aligned = True
 
     def __init__(
         self,

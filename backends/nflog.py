@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pylog.backends import HOST_ORDER, Backend, Check, Found
+from pylog.backends import HOST_ORDER, Backend, Check, Source
 from pylog.backends.netlink_socket import (
     MAXIMUM_BUFFER,
     NEEDS_CAPABILITY,
@@ -284,13 +284,13 @@ def _families(text: str | None) -> list[int]:
 # For `pylog sources` and `pylog doctor`
 
 
-def sources() -> list[Found]:
+def sources() -> list[Source]:
     """Whether this kernel has NFLOG."""
     text = "NFLOG of this Linux kernel"
     if sys.platform != "linux":
-        return [Found("nflog:GROUP", text, "it needs Linux")]
+        return [Source("nflog:GROUP", text, "it needs Linux")]
     bad = next((check.text for check in checks() if check.ok is False), None)
-    return [Found("nflog:GROUP", text, bad)]
+    return [Source("nflog:GROUP", text, bad)]
 
 
 def checks() -> list[Check]:

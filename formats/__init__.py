@@ -127,7 +127,7 @@ class Reported(msgspec.Struct, gc=False):
     interface: int | None = None
 
 
-class Interfaces(msgspec.Struct, gc=False):
+class InterfaceNames(msgspec.Struct, gc=False):
     """From here on `known` is to have the names `told`, by the numbers of the interfaces.
 
     None takes a name away.
@@ -138,7 +138,7 @@ class Interfaces(msgspec.Struct, gc=False):
     told: dict[int, str | None]
     forgotten: list[dict[int, str]] = []
 
-    def learn(self) -> None:
+    def apply(self) -> None:
         """Let it be so; how many can be known at a time is bounded."""
         for names in self.forgotten:
             names.clear()
@@ -173,14 +173,14 @@ class NamesKept:
         return list(known)
 
 
-class Begun(msgspec.Struct, gc=False):
+class NewSection(msgspec.Struct, gc=False):
     """Another recording begins here: sequence numbers do not go on."""
 
 
-Item = Message | Damage | Flaw | Dropped | DroppedInAll | Reported | Interfaces | Begun
+Item = Message | Damage | Flaw | Dropped | DroppedInAll | Reported | InterfaceNames | NewSection
 
 
-class Numbers(dict[str, int]):
+class NextSeq(dict[str, int]):
     """The number that the next record of each log is to have; without a log, none may come next.
 
     unnumbered     whether a record without a number may
@@ -191,14 +191,14 @@ class Numbers(dict[str, int]):
 
     def __init__(self, first: Mapping[str, int] | None = None) -> None:
         super().__init__(first or {})
-        self.by_interface: dict[int, Numbers] = {}
+        self.by_interface: dict[int, NextSeq] = {}
 
-    def of(self, interface: int | None) -> Numbers:
+    def of(self, interface: int | None) -> NextSeq:
         """Those of the logs in an interface of a capture; None: of a source without interfaces."""
         if interface is None:
             return self
         if interface not in self.by_interface:
-            self.by_interface[interface] = Numbers()
+            self.by_interface[interface] = NextSeq()
         return self.by_interface[interface]
 
     def pass_on(self, record: Record) -> bool:
@@ -212,7 +212,7 @@ class Numbers(dict[str, int]):
         return True
 
 
-class Copied(msgspec.Struct):
+class RawBatch(msgspec.Struct):
     """Messages for a capture file, received together, of which no records were made.
 
     likes     of each, a record without what only the packet tells, and extra {"ifindex": numbers by
@@ -224,7 +224,7 @@ class Copied(msgspec.Struct):
 
     order: str
     observed_ns: int
-    likes: list[PacketRecord] = []
+    templates: list[PacketRecord] = []
     packets: list[bytes] = []
 
 
@@ -261,11 +261,11 @@ class Stream(ABC):
     """What every message carries `needle_at` bytes from its start, in at most `needle_size`."""
     needle_at = 0
     needle_size = 0
-    copies = False
-    """Whether `copied` is ever of use."""
+    gives_raw = False
+    """Whether `raw_batch` is ever of use."""
     hosts: Mapping[int, str] = {}
     """Of a capture: the machine that logged the packets of an interface, by its number."""
-    bare: frozenset[int] = frozenset()
+    one_message_linktypes: frozenset[int] = frozenset()
     """Link types whose packets are a message each, that `captured` takes as it is."""
 
     def __init__(self) -> None:
@@ -347,7 +347,7 @@ class Stream(ABC):
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         """As `accept`, for the packet data[start:end] of a capture file of `origin.linktype`."""
-        if origin.linktype in self.bare:
+        if origin.linktype in self.one_message_linktypes:
             items.append(Message(start, end, origin))
             return
         raise TypeError(f"{self.source} has no link type in capture files")
@@ -365,7 +365,7 @@ class Stream(ABC):
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None = None,
+        numbers: NextSeq | None = None,
     ) -> None:
         """As `decode`, for messages one after the other: their records are added to `found`, or
         their rows.
@@ -378,7 +378,9 @@ class Stream(ABC):
                 return
             found.append(self.given(record))
 
-    def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
+    def raw_batch(
+        self, data: bytes, messages: Iterable[Message], numbers: NextSeq
+    ) -> RawBatch | None:
         """The first of the messages, those of which no record has to be made to copy them.
 
         numbers   as of `records`
@@ -528,7 +530,7 @@ class Stream(ABC):
             if answer or self.following:
                 self._close_damage(at, items)
             if self.following:
-                items.append(Begun())
+                items.append(NewSection())
             if answer is not False or self.following:
                 return at
             pos = at + 1
@@ -573,7 +575,7 @@ class Guess(msgspec.Struct):
     score      what tells two layouts apart that explain the same bytes (checksums, sequences...)
     evidence   sentences for a person
     rivals     (layout, explained bytes, score) of layouts that fit less well, best first
-    others     make the Streams of the other names in `layouts`
+    alternatives   make the Streams of the other names in `layouts`
     """
 
     stream: Callable[[], Stream]
@@ -584,7 +586,7 @@ class Guess(msgspec.Struct):
     score: int = 0
     evidence: list[str] = []
     rivals: list[tuple[str, int, int]] = []
-    others: list[Callable[[], Stream]] = []
+    alternatives: list[Callable[[], Stream]] = []
 
 
 class Format(Protocol):

@@ -48,7 +48,7 @@ class Stream(BaseStream):
 
     source = "ip"
     layout = LAYOUT
-    bare = frozenset(LINKTYPES)
+    one_message_linktypes = frozenset(LINKTYPES)
     needle, needle_size = re.compile(b"[\x45-\x4f\x60-\x6f]"), 1
 
     def measure(self, data: bytes, pos: int) -> int:

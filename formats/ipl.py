@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Dropped, Guess, Item, Message, Needle, Numbers, cut_off, ipl_layouts
+from pylog.formats import Dropped, Guess, Item, Message, Needle, NextSeq, cut_off, ipl_layouts
 from pylog.formats import Stream as BaseStream
 from pylog.formats import ipl_names as names
 from pylog.formats.ip_header import stated_length
@@ -255,7 +255,7 @@ class Stream(BaseStream):
             return pos + fixed
         dsize, hlen, plen = self._frame(data, pos)
         if dsize is None:  # 2.x
-            self._check_bare(data, pos, hlen)
+            self._check_without_magic(data, pos, hlen)
             return pos + fixed + int(hlen) + int(plen)
         body = dsize - fixed - hlen
         if body != plen:
@@ -270,10 +270,10 @@ class Stream(BaseStream):
                     f" fl_plen {plen}"
                 )  # fmt: skip
         if not self._magic_size:
-            self._check_bare(data, pos, hlen)
+            self._check_without_magic(data, pos, hlen)
         return pos + int(dsize)
 
-    def _check_bare(self, data: bytes, pos: int, hlen: int) -> None:
+    def _check_without_magic(self, data: bytes, pos: int, hlen: int) -> None:
         """Without a magic, ask more of a record: the packet must begin as IPv4."""
         at = pos + self._packet_size
         if hlen < 20 or (at < len(data) and data[at] >> 4 != 4):
@@ -301,7 +301,7 @@ class Stream(BaseStream):
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None = None,
+        numbers: NextSeq | None = None,
     ) -> None:
         if self._packet_magic is None:
             super().records(data, messages, raw, found, numbers)
@@ -760,7 +760,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                     *facts,
                 ],
                 rivals=rivals[:8],
-                others=[partial(Stream, t.layout, t.log) for t in same[1:]],
+                alternatives=[partial(Stream, t.layout, t.log) for t in same[1:]],
             )
         )
     return guesses

@@ -31,17 +31,17 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Fields
 from typing import Any, Final, NamedTuple
 
-from pylog.formats import Message, Numbers, Stream
+from pylog.formats import Message, NextSeq, Stream
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.packet import (
     ETH_P_IP,
     ETH_P_IPV6,
+    IPV4_TCP_SIZE,
     TCP_FLAGS,
-    USUAL,
     addresses,
+    ipv4_tcp_fields,
     put_headers,
     swapped,
-    usual_fields,
 )
 from pylog.formats.plan import Plan, Unpack
 from pylog.memo import Memo
@@ -82,7 +82,7 @@ from pylog.record.places import (
 )
 
 DecodeMany = Callable[
-    [bytes, Iterable[Message], bool, list[Record | Row], Numbers | None, bool], None
+    [bytes, Iterable[Message], bool, list[Record | Row], NextSeq | None, bool], None
 ]
 """(data, messages, whether to keep their bytes, where to put the records, their numbers, whether
 rows are wanted), as Stream.records.
@@ -161,7 +161,7 @@ class Mapping:
     log         which log of the source it is, that numbers its records
     magic       what its records begin with, where those of other logs lie between them
     *_field     the fields of count, seq, seconds and microseconds; "" where there is none
-    numbers     the Numbers of fields that the layout has, with `none` as the field has it
+    numbers     the NextSeq of fields that the layout has, with `none` as the field has it
     words       the rows of that type
     read        (data, offset) -> count, seq, seconds, microseconds, `own_numbers`, then runs of
                 bytes
@@ -314,7 +314,7 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None,
+        numbers: NextSeq | None,
         rows: bool,
     ) -> None:
         add, wants_payload = found.append, stream.wants_payload
@@ -392,10 +392,10 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
             values[AT_OBSERVED] = observed
             if flaws is not None:
                 values[AT_EXTRA] = (values[AT_EXTRA] or {}) | flaws
-            if ethertype == ETH_P_IP and size >= USUAL:
+            if ethertype == ETH_P_IP and size >= IPV4_TCP_SIZE:
                 (
                     version, length, bits, protocol, src, dst, sport, dport, flags,
-                ) = usual_fields(packet, 0)  # fmt: skip
+                ) = ipv4_tcp_fields(packet, 0)  # fmt: skip
                 usual = version == 0x45 and not bits & 0x3FFF
                 if usual and protocol == 6:
                     values[AT_SPORT], values[AT_DPORT] = sport, dport

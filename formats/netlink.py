@@ -255,7 +255,7 @@ def to_dict(
 ) -> dict[str, Any]:
     """Attributes as a JSON-ready mapping under the kernel's names.
 
-    Numbers stay numbers (text above 2^53), addresses and strings become text, other bytes hex;
+    NextSeq stay numbers (text above 2^53), addresses and strings become text, other bytes hex;
     nested attributes nested mappings. An attribute that the table lacks, or that comes again, is
     kept in "unknown" as [number, hex]; padding is not, which is an empty attribute also where a
     number is due. Raises DecodeError for lengths that do not fit; with a list of `flaws` only for

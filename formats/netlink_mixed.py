@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Dropped, Guess, Item, Message, NetlinkFormat, Numbers
+from pylog.formats import Dropped, Guess, Item, Message, NetlinkFormat, NextSeq
 from pylog.formats import netlink_stream as framing
 from pylog.formats.netlink import (
     ARPHRD_NETLINK,
@@ -148,7 +148,7 @@ class Stream(NetlinkStream):
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None = None,
+        numbers: NextSeq | None = None,
     ) -> None:
         subsystem: Callable[[Message], int] = partial(self._subsystem, data)
         for number, alike in groupby(messages, subsystem):

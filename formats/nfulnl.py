@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Copied, Message, Numbers, netlink_stream, nfct, nfulnl_scrub, packet
+from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct, nfulnl_scrub, packet
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ULOG,
@@ -43,8 +43,8 @@ from pylog.formats.nfulnl_attributes import (
     READERS,
     VLAN,
 )
+from pylog.formats.nfulnl_fast import ETHERTYPES, NFULA_PAYLOAD, FastPath
 from pylog.formats.nfulnl_payload import opened
-from pylog.formats.nfulnl_usual import ETHERTYPES, NFULA_PAYLOAD, Usual
 from pylog.formats.plan import Plan
 from pylog.record import MAX_SECONDS, PacketRecord, Record, Row, Vlan, json_ready
 from pylog.record.places import (
@@ -90,8 +90,8 @@ class Stream(NetlinkStream):
     """Log messages; see NetlinkStream."""
 
     source = "nflog"
-    copies = True
-    bare = frozenset(LINKTYPES)
+    gives_raw = True
+    one_message_linktypes = frozenset(LINKTYPES)
     types = frozenset((NFULNL_MSG_PACKET,))
     noun = "log message"
     sizes = MappingProxyType({number: size for number, (_, size, _) in READERS.items()})
@@ -100,7 +100,7 @@ class Stream(NetlinkStream):
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("nfulnl", order)
-        self._usual = Usual(self, order, LINKTYPE_NFLOG)
+        self._fast = FastPath(self, order, LINKTYPE_NFLOG)
 
     def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
         return self.plausible_attributes(data, start + 4, end)
@@ -157,12 +157,14 @@ class Stream(NetlinkStream):
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None = None,
+        numbers: NextSeq | None = None,
     ) -> None:
-        self._usual.records(data, messages, raw, found, numbers)
+        self._fast.records(data, messages, raw, found, numbers)
 
-    def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
-        return self._usual.copied(data, messages, numbers)
+    def raw_batch(
+        self, data: bytes, messages: Iterable[Message], numbers: NextSeq
+    ) -> RawBatch | None:
+        return self._fast.raw_batch(data, messages, numbers)
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         start, end, origin = message.start, message.end, message.origin

@@ -10,7 +10,7 @@ Source: net/netfilter/nfnetlink_log.c (__build_packet_message).
 from __future__ import annotations
 
 from pylog.formats import packet
-from pylog.formats.nfulnl_usual import LINK_FIRST
+from pylog.formats.nfulnl_fast import LINK_FIRST
 from pylog.formats.plan import Plan
 from pylog.formats.scrub import ARPHRD_ETHER, ARPHRD_LOOPBACK
 from pylog.record import Vlan

@@ -30,8 +30,8 @@ from pylog.formats.nfulnl_attributes import (
     NFULA_L2HDR,
     READERS,
 )
+from pylog.formats.nfulnl_fast import ETHERTYPES, NFULA_PACKET_HDR, NFULA_PAYLOAD
 from pylog.formats.nfulnl_payload import ethertype_of, opened
-from pylog.formats.nfulnl_usual import ETHERTYPES, NFULA_PACKET_HDR, NFULA_PAYLOAD
 from pylog.formats.plan import BYTEORDER
 from pylog.formats.scrub import ARPHRD_ETHER, Scrubber
 

@@ -111,13 +111,13 @@ _ipv4_fields = _ipv4.reader(
 _tcp_fields = _tcp.reader(("sport", "dport", "flags"))
 IPV4_TCP = Struct(*IPV4.subcons, "tcp" / TCP)
 """What nearly all packets have; ports are where those of UDP are, and type and code of ICMP."""
-USUAL_NAMES = (
+IPV4_TCP_NAMES = (
     "version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags",
 )  # fmt: skip
-USUAL: Final[int] = Plan(IPV4_TCP).size
-usual_fields: Final[
+IPV4_TCP_SIZE: Final[int] = Plan(IPV4_TCP).size
+ipv4_tcp_fields: Final[
     Callable[[bytes, int], tuple[int, Any, int, int, bytes, bytes, Any, Any, int]]
-] = Plan(IPV4_TCP).reader(USUAL_NAMES)
+] = Plan(IPV4_TCP).reader(IPV4_TCP_NAMES)
 _ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
 _u16_pair = CStruct(">HH").unpack_from
 

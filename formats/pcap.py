@@ -27,18 +27,18 @@ from pylog.errors import DecodeError
 from pylog.formats import (
     HEAD,
     MAXIMUM_COUNT,
-    Begun,
     CapturedFormat,
     Damage,
     Dropped,
     DroppedInAll,
     Flaw,
     Guess,
-    Interfaces,
+    InterfaceNames,
     Item,
     Message,
     NamesKept,
-    Numbers,
+    NewSection,
+    NextSeq,
     Reported,
     cut_off,
 )
@@ -484,7 +484,7 @@ class Stream(BaseStream):
                 raise self.error(start + 12, "version_major", major, 1)
         if self.container:
             self._end_section(items)
-            items.append(Begun())
+            items.append(NewSection())
         is_section = magic.container == "pcapng"
         self._host = self._host_of(magic.order, data, start, end) if is_section else None
         self._begin(magic, data, start)
@@ -642,7 +642,7 @@ class Stream(BaseStream):
                     if found.interfaces:
                         kept = (other.names for other in self.interfaces)
                         forgotten = self._names.add(found.interfaces, kept)
-                        items.append(Interfaces(interface.names, found.interfaces, forgotten))
+                        items.append(InterfaceNames(interface.names, found.interfaces, forgotten))
                     if found.lost is None:
                         observed_ns = found.observed if found.observed is not None else observed_ns
                     elif found.source is None:
@@ -694,7 +694,7 @@ class Stream(BaseStream):
                 linktype, stream, interface.number, interface.names, observed_ns,
                 cut if cut > 0 else 0,
             )  # fmt: skip
-            if linktype in stream.bare:
+            if linktype in stream.one_message_linktypes:
                 items.append(Message(start, end, origin))
                 return
             stream.base = self.base
@@ -765,7 +765,7 @@ class Stream(BaseStream):
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None = None,
+        numbers: NextSeq | None = None,
     ) -> None:
         for _, alike in groupby(messages, _decoder):
             run = list(alike)
@@ -832,7 +832,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     if not trial.container:
         for item in items:
             if isinstance(item, Damage):
-                raise item.error.again()
+                raise item.error.copy_for_raising()
         return []  # nothing but the beginning of its header
     known = [t for t in trial.linktypes if t in registered().by_linktype]
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}

@@ -25,15 +25,15 @@ from pylog.ahead import REACH, Ahead, Peek
 from pylog.detect import UNDECIDED, Detection
 from pylog.errors import DecodeError
 from pylog.formats import (
-    Begun,
-    Copied,
     Damage,
     Dropped,
     DroppedInAll,
     Flaw,
-    Interfaces,
+    InterfaceNames,
     Item,
     Message,
+    NewSection,
+    RawBatch,
     Reported,
     Stream,
 )
@@ -118,7 +118,7 @@ class Decoder:
     def begin(self, detection: Detection) -> None:
         """The input is of this kind: what is fed next is its start."""
         self.detection = detection
-        self.others: list[Stream] = []
+        self.alternatives: list[Stream] = []
         self._final = False
         self._data = self._rest = b""
         self._drop_items()
@@ -127,8 +127,8 @@ class Decoder:
         if detection is UNDECIDED:
             return
         self.stream = detection.stream()
-        self.others = [make() for make in detection.others]
-        for stream in (self.stream, *self.others):
+        self.alternatives = [make() for make in detection.alternatives]
+        for stream in (self.stream, *self.alternatives):
             self._set_up(stream)
 
     def _set_up(self, stream: Stream) -> None:
@@ -146,7 +146,7 @@ class Decoder:
         """
         self._gives_rows, self._wants_payload = True, payload
         if self.detection is not UNDECIDED:
-            for stream in (self.stream, *self.others):
+            for stream in (self.stream, *self.alternatives):
                 stream.rows, stream.wants_payload = True, payload
 
     # What was decoded so far
@@ -245,8 +245,8 @@ class Decoder:
         size = self.queued
         for item in self._items[self._next :]:
             self.malformed += isinstance(item, Damage | Flaw)
-            if isinstance(item, Interfaces):
-                item.learn()
+            if isinstance(item, InterfaceNames):
+                item.apply()
         self._drop_items()
         return size
 
@@ -255,8 +255,8 @@ class Decoder:
         before = self.stream
         if not before.following:
             return False
-        self.stream, *self.others = before.following
-        for stream in (self.stream, *self.others):
+        self.stream, *self.alternatives = before.following
+        for stream in (self.stream, *self.alternatives):
             self._set_up(stream)
             stream.base, stream.other = before.base + before.used, before.other
         notes.info("%s: %s from offset %s on", self._name, self.stream.layout, self.stream.base)
@@ -280,11 +280,11 @@ class Decoder:
         stream, items = self.stream, self._items
         if stream.following and stream.base + stream.used >= stop:
             stream.following = []
-            del items[-1:]  # Begun
+            del items[-1:]  # NewSection
         for i, item in enumerate(items):
             if isinstance(item, Message):
                 at = stream.base + item.start
-            elif isinstance(item, Begun | Interfaces):
+            elif isinstance(item, NewSection | InterfaceNames):
                 continue
             else:
                 at = item.offset
@@ -323,7 +323,7 @@ class Decoder:
         self._given += len(records)
         return records
 
-    def copied(self, limit: int) -> Copied | None:
+    def raw_batch(self, limit: int) -> RawBatch | None:
         """The messages that come next, at most `limit`, up to one that has to be a record; None if
         that is the next one.
         """
@@ -334,7 +334,7 @@ class Decoder:
         numbers = self.losses.numbers()
         if not messages or numbers is None:
             return None
-        copied = self.stream.copied(self._data, messages, numbers)
+        copied = self.stream.raw_batch(self._data, messages, numbers)
         if copied is None:
             return None
         self.losses.follow(numbers)
@@ -365,7 +365,7 @@ class Decoder:
 
     def end(self) -> LossRecord | None:
         """What there is to report at the end of the input, one loss at a call."""
-        if not self.losses.any_told:
+        if not self.losses.has_announced:
             return None
         loss = self.losses.at_end(self.stream.source, self.layout, self._placed)
         return None if loss is None else self._said(loss)
@@ -422,7 +422,7 @@ class Decoder:
     def _note(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, word of a loss or of interfaces."""
         self._release_given()
-        if isinstance(item, Begun | DroppedInAll):
+        if isinstance(item, NewSection | DroppedInAll):
             loss = self.end()
             if loss is not None:
                 return loss  # and there may be more to report before it
@@ -432,16 +432,16 @@ class Decoder:
         if isinstance(item, DroppedInAll):
             loss = self.losses.in_all(item, self.layout, self._placed)
             return None if loss is None else self._said(loss, item.interface)
-        if isinstance(item, Begun):
+        if isinstance(item, NewSection):
             self.losses.restart()
         elif isinstance(item, Flaw):
             self._flawed(item.error)
         elif isinstance(item, Dropped):
-            self.losses.tell(item)
+            self.losses.announce(item)
         elif isinstance(item, Reported):
             return self._reported(item)
-        elif isinstance(item, Interfaces):
-            item.learn()
+        elif isinstance(item, InterfaceNames):
+            item.apply()
         return None
 
     def _reported(self, item: Reported) -> LossRecord:
@@ -531,7 +531,7 @@ class Decoder:
         From then on that layout is used.
         """
         stream = self.stream
-        for i, other in enumerate(self.others):
+        for i, other in enumerate(self.alternatives):
             other.base, other.used, other.final = stream.base, stream.used, stream.final
             other.observed_ns = stream.observed_ns
             try:
@@ -539,7 +539,7 @@ class Decoder:
             except DecodeError:
                 continue
             other.damage, other.other = stream.damage, stream.other
-            self.stream, self.others = other, self.others[i + 1 :]
+            self.stream, self.alternatives = other, self.alternatives[i + 1 :]
             if self._live:
                 notes.warning("%s: read as %s from here on", self._name, other.layout)
             return record
@@ -583,7 +583,7 @@ class Decoder:
 
     def _raise_if_strict(self, error: DecodeError) -> None:
         if self._strict:
-            self.error = error.again(self._name)
+            self.error = error.copy_for_raising(self._name)
             raise self.error
 
     def _malformed(

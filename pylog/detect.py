@@ -27,7 +27,7 @@ class Detection:
     stream      makes the Stream to read it with
     evidence    sentences for a person
     rivals      (layout, bytes explained, score) of what fits less well, best first
-    others      make the Streams of the other names in `layouts`
+    alternatives   make the Streams of the other names in `layouts`
     """
 
     container: str
@@ -35,7 +35,7 @@ class Detection:
     stream: Callable[[], Stream]
     evidence: list[str]
     rivals: list[tuple[str, int, int]] = field(default_factory=list)
-    others: list[Callable[[], Stream]] = field(default_factory=list)
+    alternatives: list[Callable[[], Stream]] = field(default_factory=list)
 
 
 def _undecided() -> Stream:
@@ -74,7 +74,7 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
             "one; name it with --layout", 0,
         )  # fmt: skip
     guess = top[0]
-    others = [
+    alternatives = [
         (g.layouts[0] if g.layouts else g.container, g.explained, g.score)
         for g in guesses
         if g is not guess
@@ -84,8 +84,8 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
         guess.layouts,
         guess.stream,
         guess.evidence,
-        others + guess.rivals,
-        guess.others,
+        alternatives + guess.rivals,
+        guess.alternatives,
     )
 
 
@@ -130,7 +130,7 @@ def _from_start(guess: Guess, head: bytes) -> bool:
     return bool(items) and isinstance(items[0], Message) and items[0].start == 0
 
 
-def known(layout: str) -> Detection:
+def stream_for(layout: str) -> Detection:
     """The detection of bytes that the source says have that layout."""
     for module in registered().by_name.values():
         try:

@@ -39,7 +39,7 @@ class DecodeError(Exception):
         self.advice = advice
         self.details = details
 
-    def again(self, path: str | None = None) -> DecodeError:
+    def copy_for_raising(self, path: str | None = None) -> DecodeError:
         """The same error anew, to be raised; it may name the input.
 
         What is raised holds the frames it passed, and so must not be what a Damage holds.

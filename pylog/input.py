@@ -103,7 +103,7 @@ class Input:
         if not self.head and not self.may_grow:
             error.advice = ""
         if final and backend.failure is not None and not self.head:
-            return backend.failure.again(backend.name)
+            return backend.failure.copy_for_raising(backend.name)
         return error
 
     def take(self, deadline: float | None) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pylog.formats import MAXIMUM_COUNT, Dropped, DroppedInAll, Numbers, Reported
+from pylog.formats import MAXIMUM_COUNT, Dropped, DroppedInAll, NextSeq, Reported
 from pylog.record import LossRecord, Record
 
 Continues = Callable[[int], bool]
@@ -49,9 +49,9 @@ class Losses:
         """
         self.dropped: int | None = 0 if numbered else None
         self.uncounted = 0
-        self._expected = Numbers(first)
+        self._expected = NextSeq(first)
         self.first: dict[str, int] = {}
-        self._told: Dropped | None = None
+        self._announced: Dropped | None = None
         self._doubt: Dropped | None = None
         self._doubtful: set[str] = set()  # logs that the doubt may be of; none: it is the file's
         self._batch = self._doubtful_batch = 0
@@ -59,9 +59,9 @@ class Losses:
         self._by_interface: dict[int, int] = {}  # of a capture: how many records it lost so far
 
     @property
-    def any_told(self) -> bool:
+    def has_announced(self) -> bool:
         """Whether a loss was told of which no record has said it yet."""
-        return self._told is not None or self._doubt is not None
+        return self._announced is not None or self._doubt is not None
 
     def received(self) -> None:
         """More bytes have come: what is in them was sent after the doubts so far."""
@@ -72,14 +72,14 @@ class Losses:
         self._doubt = Dropped(0, None, reason)
         self._doubtful, self._doubtful_batch = set(logs), self._batch
 
-    def tell(self, item: Dropped) -> None:
+    def announce(self, item: Dropped) -> None:
         """Something was lost before what comes next."""
         if item.count is None:
             self._doubt, self._doubtful = item, set()
         else:
-            before = self._told.count or 0 if self._told else 0
+            before = self._announced.count or 0 if self._announced else 0
             count = min(before + item.count, MAXIMUM_COUNT)
-            self._told = Dropped(item.offset, count, item.reason, item.interface)
+            self._announced = Dropped(item.offset, count, item.reason, item.interface)
 
     def reported(self, item: Reported) -> None:
         """A loss was reported before, by whoever wrote the file: a gap that is the same is not
@@ -97,26 +97,26 @@ class Losses:
 
     def restart(self) -> None:
         """From here on any number may come next."""
-        self._expected = Numbers()
+        self._expected = NextSeq()
         self._chains.clear()
         self._by_interface.clear()
 
-    def numbers(self) -> Numbers | None:
+    def numbers(self) -> NextSeq | None:
         """The numbers that may come next without a word; None while there is something to tell.
 
         Give them back to `follow` when records have come. A record for which they do not allow is
         for `before`.
         """
-        if self._told is not None or (self._doubt is not None and not self._doubtful):
+        if self._announced is not None or (self._doubt is not None and not self._doubtful):
             return None
-        known = self._expected if self.dropped is not None else Numbers()
+        known = self._expected if self.dropped is not None else NextSeq()
         if self._doubt is None:
             return known
-        sure = Numbers({log: n for log, n in known.items() if log not in self._doubtful})
+        sure = NextSeq({log: n for log, n in known.items() if log not in self._doubtful})
         sure.unnumbered = False
         return sure
 
-    def follow(self, numbers: Numbers) -> None:
+    def follow(self, numbers: NextSeq) -> None:
         """Records have come in order, and `numbers` are to come next."""
         if numbers is self._expected:  # they are here already
             return
@@ -130,24 +130,24 @@ class Losses:
 
     def resumed(self) -> Losses:
         """The same, to go on with elsewhere: what was lost so far is not counted again."""
-        return _again(self._expected, {}, None, self._told, self._doubt, self._doubtful)
+        return _again(self._expected, {}, None, self._announced, self._doubt, self._doubtful)
 
     def __reduce__(self) -> tuple[Callable[..., Losses], tuple[Any, ...]]:
         """How it is pickled, also in its compiled form."""
-        state = (self._expected, self.first, self.dropped, self._told, self._doubt, self._doubtful,
-                 self.uncounted)  # fmt: skip
+        state = (self._expected, self.first, self.dropped, self._announced, self._doubt,
+                 self._doubtful, self.uncounted)  # fmt: skip
         return _again, state
 
     def agrees(self, later: Losses) -> bool:
         """Whether `later`, begun without knowing of these, has told what it would have told."""
-        return not self.any_told and all(
+        return not self.has_announced and all(
             _missing(self._expected.get(log), seq) == 0 for log, seq in later.first.items()
         )
 
     def then(self, later: Losses) -> Losses:
         """What is known after these and `later`, with which they agree."""
         other = later.resumed()
-        other._expected = Numbers(self._expected | later._expected)
+        other._expected = NextSeq(self._expected | later._expected)
         return other
 
     def before(
@@ -159,18 +159,18 @@ class Losses:
         continues   looks ahead in the capture
         """
         for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
-        if self._doubt is not None and for_good and self._told is None:
+        if self._doubt is not None and for_good and self._announced is None:
             doubt, self._doubt = self._doubt, None
             return self._loss(record, None, None, doubt.reason)
-        told, self._told = self._told, None
+        announced, self._announced = self._announced, None
         if record.seq is None:
-            if told is None:
+            if announced is None:
                 return None
-            return self._loss(record, told.count, None, told.reason, interface)
-        return self._by_number(record, record.seq, told, interface, continues)
+            return self._loss(record, announced.count, None, announced.reason, interface)
+        return self._by_number(record, record.seq, announced, interface, continues)
 
     def _by_number(
-        self, record: Record, seq: int, told: Dropped | None, interface: int | None,
+        self, record: Record, seq: int, announced: Dropped | None, interface: int | None,
         continues: Continues | None,
     ) -> LossRecord | None:  # fmt: skip
         log, numbers = record.log or "", self._expected.of(interface)
@@ -188,13 +188,13 @@ class Losses:
                     return self._loss(record, None, None, MIXED)
                 if mixed is not None:
                     numbers[log] = (seq + (record.count or 1)) & 0xFFFFFFFF
-                    if told is None:
+                    if announced is None:
                         return None
-                    return self._loss(record, told.count, None, told.reason, interface)
+                    return self._loss(record, announced.count, None, announced.reason, interface)
         else:  # the numbers before are not known
             if interface is None:
                 self.first.setdefault(log, seq)
-            count = told.count or 0 if told else 0
+            count = announced.count or 0 if announced else 0
             expected = (seq - count) & 0xFFFFFFFF
         if count:
             numbers[log] = seq
@@ -258,11 +258,11 @@ class Losses:
 
         placed   whether the loss has an offset
         """
-        item = self._told or self._doubt
+        item = self._announced or self._doubt
         if item is None:
             return None
-        if item is self._told:
-            self._told = None
+        if item is self._announced:
+            self._announced = None
             self._count(item.interface, item.count or 0)
         else:
             self._doubt = None
@@ -307,7 +307,7 @@ def _again(
     expected: dict[str, int],
     first: dict[str, int],
     dropped: int | None,
-    told: Dropped | None,
+    announced: Dropped | None,
     doubt: Dropped | None,
     doubtful: set[str],
     uncounted: int = 0,
@@ -315,6 +315,6 @@ def _again(
     """Losses in a state; what comes next was sent after the doubts."""
     losses = Losses(expected)
     losses.first, losses.dropped, losses.uncounted = first, dropped, uncounted
-    losses._told, losses._doubt, losses._doubtful = told, doubt, set(doubtful)
+    losses._announced, losses._doubt, losses._doubtful = announced, doubt, set(doubtful)
     losses._batch = 1
     return losses

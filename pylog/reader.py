@@ -21,9 +21,9 @@ from typing import Any, Literal, Self, get_args
 from pylog.aio import AsyncRecords
 from pylog.backends import Backend
 from pylog.decoder import LOT, Decoder
-from pylog.detect import UNDECIDED, Detection, known
+from pylog.detect import UNDECIDED, Detection, stream_for
 from pylog.errors import DecodeError
-from pylog.formats import Copied
+from pylog.formats import RawBatch
 from pylog.input import Input, left_s
 from pylog.losses import Losses
 from pylog.origins import NOWHERE, Origin
@@ -79,11 +79,11 @@ class Records(AsyncRecords):
             batch.append(record)
         return batch
 
-    def read_copies(
+    def read_raw(
         self, timeout: float | None = None, limit: int = LOT
-    ) -> Sequence[Record | Copied]:
+    ) -> Sequence[Record | RawBatch]:
         """As `read_batch`, for a capture of a live source, by a reader with raw=True: where it can
-        be, messages are Copied, which is faster.
+        be, messages are RawBatch, which is faster.
         """
         return self.read_batch(timeout, limit)
 
@@ -168,7 +168,7 @@ class OpenLog:
         if backend.layout is not None:
             if layout not in (None, backend.layout):
                 raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
-            layout, detection = backend.layout, known(backend.layout)
+            layout, detection = backend.layout, stream_for(backend.layout)
         self.backend = backend
         self.decoder = Decoder(
             UNDECIDED if detection is None else detection,
@@ -350,19 +350,19 @@ class Reader(OpenLog, Records):
         record = self.read(timeout)
         return [] if record is None else [record, *self.decoder.more(limit - 1)]
 
-    def read_copies(
+    def read_raw(
         self, timeout: float | None = None, limit: int = LOT
-    ) -> Sequence[Record | Copied]:
+    ) -> Sequence[Record | RawBatch]:
         check_limit(limit)
-        found: list[Record | Copied] = []
+        found: list[Record | RawBatch] = []
         decoder, left, deadline = self.decoder, limit, deadline_of(timeout)
         if not decoder.ready and decoder.error is None:
             self._more(deadline)
         # a record between messages that can be copied is decoded alone
-        decoder.lot = 1 if self.detection is not UNDECIDED and decoder.stream.copies else LOT
+        decoder.lot = 1 if self.detection is not UNDECIDED and decoder.stream.gives_raw else LOT
         try:
             while left > 0 and (not found or self.ready):
-                copied = None if self.backend.closed else decoder.copied(left)
+                copied = None if self.backend.closed else decoder.raw_batch(left)
                 if copied is not None:
                     found.append(copied)
                     left -= len(copied.packets)
@@ -457,7 +457,7 @@ class Reader(OpenLog, Records):
             return False
         more = self.input.take(deadline)
         received_ns = time.time_ns() if backend.live else None
-        decoder.feed(more, not more or backend.whole, received_ns)
+        decoder.feed(more, not more or backend.message_aligned, received_ns)
         if backend.overrun is not None:
             decoder.losses.overrun(backend.overrun, backend.logs)
             backend.overrun = None

@@ -38,7 +38,7 @@ class Replay(Reader):
     MAX_GAP_S = 60.0
     replayed = True
     __next__, read_batch = Records.__next__, Records.read_batch  # which wait until one is due,
-    read_copies = Records.read_copies  # all of them
+    read_raw = Records.read_raw  # all of them
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pylog.detect import known
+from pylog.detect import stream_for
 from pylog.formats import Message, Stream
 from pylog.formats.netlink import LINKTYPE_NETLINK
 from pylog.formats.pcap_interfaces import Origin
@@ -34,7 +34,7 @@ class Scrubbing:
             )
         raw = module.scrub(record.raw, layout, self._scrubber)
         if layout not in self._streams:
-            self._streams[layout] = known(layout).stream()
+            self._streams[layout] = stream_for(layout).stream()
             self._streams[layout].lenient = True
         stream = self._streams[layout]
         # a capture may have kept the beginning of the message only

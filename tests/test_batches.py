@@ -23,7 +23,7 @@ import pylog
 from pylog import outputs
 from pylog.batch import Batch
 from pylog.errors import DecodeError
-from pylog.formats import Copied, Message, Numbers, Stream, ipl, nfulnl
+from pylog.formats import Message, NextSeq, RawBatch, Stream, ipl, nfulnl
 from pylog.losses import Losses
 from pylog.memo import Memo
 from pylog.outputs import Target, pcapng
@@ -43,7 +43,7 @@ class Once(nfulnl.Stream):
         messages: Any,
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None = None,
+        numbers: NextSeq | None = None,
     ) -> None:
         Stream.records(self, data, messages, raw, found, numbers)
 
@@ -131,7 +131,7 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
         message = builders.log("<", 5, [*head, (9, PACKET)], family=2)
         message += bytes(-len(message) % 4)
         assert len(decoded(stream, message)) == 1
-    usual = stream._usual
+    usual = stream._fast
     assert 0 < len(usual._heads) <= 4096 and len(usual._sizes) <= 4096
     assert all(len(sizes) <= 4 for sizes in usual._sizes.values())
 
@@ -148,14 +148,14 @@ def as_live(source: Any, **options: Any) -> pylog.Reader:
 def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> None:
     copied = 0
     with as_live(dump) as whole, as_live(dump) as reader:
-        while batch := reader.read_copies(limit=limit):
+        while batch := reader.read_raw(limit=limit):
             for item in batch:
-                if not isinstance(item, Copied):
+                if not isinstance(item, RawBatch):
                     again = whole.read()
                     assert again is not None
                     assert msgspec.structs.replace(again, observed_ns=item.observed_ns) == item
                     continue
-                for like, packet in zip(item.likes, item.packets, strict=True):
+                for like, packet in zip(item.templates, item.packets, strict=True):
                     record = whole.read()
                     assert isinstance(record, PacketRecord) and record.raw is not None
                     captured = packet, item.order, len(packet)
@@ -181,7 +181,7 @@ def test_a_head_that_begins_like_a_shorter_one_is_remembered_too() -> None:
     short, long = (builders.log("<", 5, [*head, *more, (12, 1), (9, PACKET)], family=2)
                    for more in ([], [(4, 2), (2, 7)]))  # fmt: skip
     assert len(decoded(stream, short + long + short + long)) == 4
-    assert len(stream._usual._heads) == 2
+    assert len(stream._fast._heads) == 2
 
 
 @pytest.mark.parametrize("dump", [*NFULNL, samples.FIXTURES / "ipl/damaged.bin"], ids=samples.name)
@@ -192,10 +192,10 @@ def test_a_capture_of_copies_is_one_of_records(dump: Path, monkeypatch: pytest.M
         stream = io.BytesIO()
         out = pcapng.Output(Target(stream), machine=False)
         with as_live(dump) as reader:
-            while batch := reader.read_copies(limit=7) if copies else reader.read_batch(limit=7):
+            while batch := reader.read_raw(limit=7) if copies else reader.read_batch(limit=7):
                 for item in batch:
-                    if isinstance(item, Copied):
-                        out.write_copied(item)
+                    if isinstance(item, RawBatch):
+                        out.write_raw(item)
                     else:
                         out.write(Batch([item]))
         out.close()
@@ -215,18 +215,18 @@ def message(*attrs: tuple[int, Any], longer: int = 0) -> bytes:
 def test_copies_stop_where_strict_reading_stops(bad: bytes) -> None:
     damaged = io.BytesIO(message((10, b"x\0")) * 5 + bad + message((10, b"x\0")) * 5)
     with as_live(damaged, on_error="strict") as reader:
-        assert sum(len(i.packets) for i in reader.read_copies() if isinstance(i, Copied)) == 4
+        assert sum(len(i.packets) for i in reader.read_raw() if isinstance(i, RawBatch)) == 4
         for _ in range(2):
             with pytest.raises(DecodeError):
-                reader.read_copies()
+                reader.read_raw()
         assert reader.received == 5
 
 
 def test_a_closed_reader_gives_no_copies() -> None:
     with as_live(NFLOG / "batch.bin") as reader:
-        assert reader.read_copies(limit=3)
+        assert reader.read_raw(limit=3)
         reader.close()
-        assert reader.read_copies() == []
+        assert reader.read_raw() == []
 
 
 def test_copies_are_waited_for_no_longer_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_copies_are_waited_for_no_longer_than_said(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(reader.backend, "wait", wait)
         monkeypatch.setattr(time, "monotonic", lambda: clock[0])
         with pytest.raises(TimeoutError):
-            reader.read_copies(timeout=1.0)
+            reader.read_raw(timeout=1.0)
     os.close(writing)
     assert waits == [1.0, 0.25]
 
@@ -260,7 +260,7 @@ def test_bytes_too_many_are_damage_whether_the_head_is_known_or_not(longer: int)
 
 def test_a_long_head_is_not_remembered() -> None:
     stream, long = nfulnl.Stream("<"), message((16, bytes(4096)))
-    assert len(decoded(stream, long * 3)) == 3 and not stream._usual._heads
+    assert len(decoded(stream, long * 3)) == 3 and not stream._fast._heads
 
 
 def test_a_log_that_may_have_lost_something_does_not_hold_up_the_others() -> None:
@@ -309,7 +309,7 @@ def test_batches_hold_the_same_records_in_the_same_order(dump: Path, limit: int)
 
 def test_a_batch_of_none_is_the_callers_error() -> None:
     with pylog.open(NFLOG / "seq.bin") as reader:
-        for read in (reader.read_batch, reader.read_copies):
+        for read in (reader.read_batch, reader.read_raw):
             with pytest.raises(ValueError, match="limit is 0"):
                 read(limit=0)
 

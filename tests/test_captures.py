@@ -237,7 +237,7 @@ def test_what_a_snap_length_leaves_of_a_datagram_is_reported() -> None:
     )
 
 
-# Numbers of several machines
+# NextSeq of several machines
 
 
 def test_merged_captures_of_two_hosts_report_no_loss() -> None:

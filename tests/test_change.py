@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import pylog
 from pylog import DecodeError, LossRecord
 from pylog.cli import info
-from pylog.formats import Begun, Interfaces, Message, Stream, ipl, nfulnl
+from pylog.formats import InterfaceNames, Message, NewSection, Stream, ipl, nfulnl
 from pylog.record import Record
 from pylog.table import schema
 from pylog.table.splits import plan
@@ -194,7 +194,7 @@ def found_in(dump: bytes, cuts: list[int]) -> list[tuple[str, object, object]]:
             for item in stream.split(data, end >= len(dump)):
                 if isinstance(item, Message):
                     found.append((stream.name, at + item.start, at + item.end))
-                elif not isinstance(item, Begun | Interfaces):
+                elif not isinstance(item, NewSection | InterfaceNames):
                     found.append((stream.name, item.offset, getattr(item, "size", 0)))
             at += stream.used
             if not stream.following:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog.decoder import Decoder
-from pylog.detect import detect, known
+from pylog.detect import detect, stream_for
 from pylog.errors import DecodeError
 from pylog.formats import HEAD
 from pylog.record import LossRecord, PacketRecord, Record
@@ -103,7 +103,7 @@ def test_any_bytes_give_records_and_losses_that_cover_them_all(
     )
     data = b"".join(draw.draw(st.lists(part, max_size=8)))
     size = draw.draw(st.integers(1, 700))
-    decoder = Decoder(known(LAYOUTS[source]), layout=LAYOUTS[source], raw=True)
+    decoder = Decoder(stream_for(LAYOUTS[source]), layout=LAYOUTS[source], raw=True)
     covered = 0
     for record in fed(decoder, pieces(data, size)):
         if isinstance(record, LossRecord):
@@ -131,7 +131,7 @@ def test_strict_decoding_ends_with_the_place_and_what_was_expected() -> None:
 
 
 def test_a_gap_is_a_loss_before_the_record_that_shows_it() -> None:
-    decoder = Decoder(known("nfulnl-le"), layout="nfulnl-le")
+    decoder = Decoder(stream_for("nfulnl-le"), layout="nfulnl-le")
     for number in (7, 8, 12):
         decoder.feed(builders.log("<", 5, [(12, number), (9, b"E")]))
         if number == 12:
@@ -143,7 +143,7 @@ def test_a_gap_is_a_loss_before_the_record_that_shows_it() -> None:
 
 
 def test_bytes_of_now_have_the_time_of_receipt_and_no_offset() -> None:
-    decoder = Decoder(known("nfulnl-le"), live=True, placed=False)
+    decoder = Decoder(stream_for("nfulnl-le"), live=True, placed=False)
     decoder.feed(builders.log("<", 5, [(9, b"E")]), observed_ns=17)
     record = decoder.next()
     assert record is not None and (record.observed_ns, record.offset) == (17, None)

@@ -297,7 +297,7 @@ def test_standard_output_is_not_cut_back(tmp_path: Path) -> None:
         written.more(3)
         stream.write(b"after")
         said = "No space left on device; at least 3 records"
-        with pytest.raises(BackendError, match=said), written.told():
+        with pytest.raises(BackendError, match=said), written.as_backend_error():
             raise OSError(28, os.strerror(28))
     assert path.read_bytes() == b"beforeafter"
 
@@ -308,7 +308,7 @@ def test_a_file_is_cut_back_to_the_records_that_count(tmp_path: Path) -> None:
         written = Written(str(path), stream, own=True)
         stream.write(b"one")
         written.more(1)
-        with pytest.raises(BackendError, match=r"; 1 record written$"), written.told():
+        with pytest.raises(BackendError, match=r"; 1 record written$"), written.as_backend_error():
             stream.write(b"tw")
             stream.flush()
             raise OSError(28, os.strerror(28))

@@ -164,7 +164,7 @@ def test_an_unknown_loss_makes_the_count_a_least_one() -> None:
 def test_losses_count_the_unknown_ones_apart() -> None:
     losses = Losses({"5": 0}, numbered=True)
     assert (losses.dropped, losses.uncounted) == (0, 0)
-    losses.tell(Dropped(0, None, "NLMSG_OVERRUN"))
+    losses.announce(Dropped(0, None, "NLMSG_OVERRUN"))
     assert losses.uncounted == 0  # as long as it is not given
     loss = losses.at_end("nflog", "nfulnl-le", True)
     assert loss is not None and (losses.dropped, losses.uncounted) == (0, 1)
@@ -182,7 +182,7 @@ def test_a_doubt_that_numbers_settled_is_no_unknown_loss_at_the_end() -> None:
         while losses.before(one) is not None:
             pass
     log = getattr(record, "group", "")
-    assert (losses.any_told, losses.uncounted) == (log != "30", 0)
+    assert (losses.has_announced, losses.uncounted) == (log != "30", 0)
 
 
 def test_the_summary_and_info_say_at_least(tmp_path: Path, capfdbinary: Said) -> None:

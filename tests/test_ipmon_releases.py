@@ -25,8 +25,8 @@ from pylog.cli import main
 from pylog.formats import Message, ipl, ipl_layouts, ipl_names
 from pylog.formats.ipl_encode import Encoder
 from pylog.formats.scrub import Scrubber
-from pylog.ipmon.edition import EDITIONS, edition
 from pylog.ipmon.printer import Printer
+from pylog.ipmon.release import RELEASES, release_named
 from pylog.ipmon.state import as_of
 from pylog.record import Record
 
@@ -122,7 +122,7 @@ def test_what_was_once_printed_wrongly_is_right(
     ("4.1-illumos", "4.1.25"), ("3.3", "3.4.0"), ("master", "5.1.2"),
 ])  # fmt: skip
 def test_a_release_between_two_change_points_is_as_the_older(release: str, row: str) -> None:
-    assert edition(release) is EDITIONS[row]
+    assert release_named(release) is RELEASES[row]
 
 
 @pytest.mark.parametrize("release", [
@@ -133,7 +133,7 @@ def test_a_release_that_there_is_not_is_an_error_that_lists_those_there_are(
     release: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match=r"no ipmon .*; there are 3\.4\.0, .*4\.1\.35; .*master"):
-        edition(release)
+        release_named(release)
     if release:
         for command in (["ipmon", f"--ipmon-version={release}", "-S"], ["read"],
                         ["read", "--to", "ipmon"]):  # fmt: skip
@@ -144,10 +144,10 @@ def test_a_release_that_there_is_not_is_an_error_that_lists_those_there_are(
 
 
 def test_every_change_point_changes_something() -> None:
-    rows = list(EDITIONS.values())
+    rows = list(RELEASES.values())
     for before, row in itertools.pairwise(rows):
-        assert before._replace(release=row.release) != row
-    assert [row.release for row in rows] == list(EDITIONS)
+        assert before._replace(name=row.name) != row
+    assert [row.name for row in rows] == list(RELEASES)
 
 
 # TCP states
@@ -212,7 +212,7 @@ def test_the_release_names_the_states_where_the_bytes_do_not(
 def test_the_release_does_not_rename_what_the_layout_says() -> None:
     for dump in (STATES_5, IPL / "v4-1-35-illumos-lp64be-state.all.bin"):
         for record in records(dump):
-            assert as_of(record, EDITIONS["4.1.0"]) is record
+            assert as_of(record, RELEASES["4.1.0"]) is record
 
 
 ALL_STATES = dict.fromkeys([*ipl_names.TCP_STATES_4, *ipl_names.TCP_STATES_3])
@@ -248,7 +248,7 @@ def test_an_expired_connection_is_closed_above_established(
 
 
 @pytest.mark.parametrize(("name", "word"), [("ESTABLISHED", "EXPIRE"), ("CLOSE_WAIT", "CLOSE")])
-@pytest.mark.parametrize("release", EDITIONS)
+@pytest.mark.parametrize("release", RELEASES)
 def test_states_of_5_have_the_numbers_of_the_release_they_are_printed_as(
     release: str, name: str, word: str
 ) -> None:
@@ -257,7 +257,7 @@ def test_states_of_5_have_the_numbers_of_the_release_they_are_printed_as(
     record = msgspec.structs.replace(tcp_state(), raw=None, event="expire", extra=extra)
     data = encoder.encode(record)
     again = ipl.stream("ipl-5.1.2-lp64le").decode(data, Message(0, len(data)), True)
-    entry = Printer(edition=EDITIONS[release], zone=UTC).entry(again)
+    entry = Printer(release=RELEASES[release], zone=UTC).entry(again)
     assert entry is not None and f" STATE:{word} " in entry.line
 
 
@@ -336,7 +336,7 @@ def test_what_was_not_logged_is_printed_as_zeros(size: int) -> None:
 
 @effort.examples(150, phases=[Phase.generate])
 @given(
-    st.sampled_from(list(EDITIONS)),
+    st.sampled_from(list(RELEASES)),
     st.integers(1, 80),
     st.sampled_from([b"\x45", b"\x40", b"\x4f", b"\x60"]),
     st.sampled_from([0, 1, 6, 17, 44, 50, 51, 58, 60, 135, 255]),
@@ -347,7 +347,7 @@ def test_any_header_is_printed_as_every_release(
 ) -> None:
     data = bytearray(version + rest)
     data[9 if version < b"\x60" else 6] = protocol
-    printer = Printer(edition=EDITIONS[release], zone=UTC, verbose=True, packet=True, header=True)
+    printer = Printer(release=RELEASES[release], zone=UTC, verbose=True, packet=True, header=True)
     entry = printer.entry(headers_of(size, bytes(data)))
     if entry is None:
         assert "records left out: " in printer.report()[0]
@@ -422,7 +422,7 @@ def test_an_interface_without_a_number_gets_none_in_4_1(release: str) -> None:
     data = Encoder("ipl-4.1-lp64le").encode(record)
     found = ipl.stream("ipl-4.1-lp64le").decode(data, Message(0, len(data)), True)
     assert isinstance(found, PacketRecord) and found.indev == "lo"
-    for printer in (Printer(zone=UTC), Printer(edition=edition(release), zone=UTC)):
+    for printer in (Printer(zone=UTC), Printer(release=release_named(release), zone=UTC)):
         entry = printer.entry(found)
         assert entry is not None and " lo @" in entry.line
 
@@ -430,7 +430,7 @@ def test_an_interface_without_a_number_gets_none_in_4_1(release: str) -> None:
 def test_the_unit_of_4_1_0_is_shown_as_that_release_did() -> None:
     dump = IPL / "v4-1-0-lp64le-nattag.ipf.bin"
     for release, name in ((None, "fxp0"), ("4.1.0", "fxp0"), ("4.1.35", "fxp")):
-        printer = Printer(edition=edition(release) if release else None, zone=UTC)
+        printer = Printer(release=release_named(release) if release else None, zone=UTC)
         entries = [printer.entry(record) for record in records(dump)]
         shown = {entry.line.split(" @")[0].split()[-1] for entry in entries if entry is not None}
         assert name in shown, (release, shown)

@@ -22,9 +22,9 @@ import pylog
 from pylog.cli import main
 from pylog.errors import DecodeError
 from pylog.formats import Message, ipl
-from pylog.ipmon.edition import EDITIONS, edition
 from pylog.ipmon.names import PROTOCOLS, icmp, icmp6
 from pylog.ipmon.printer import Printer, hex_dump
+from pylog.ipmon.release import RELEASES, release_named
 from pylog.record import LossRecord
 
 IPL = samples.FIXTURES / "ipl"
@@ -161,12 +161,12 @@ def records_of(dump: Path) -> list[pylog.Record]:
         return [record for record in reader if not isinstance(record, LossRecord)]
 
 
-@pytest.mark.parametrize("release", EDITIONS)
+@pytest.mark.parametrize("release", RELEASES)
 def test_every_log_can_be_printed_as_any_release(release: str) -> None:
     """Records are converted first, so that their bits mean the same."""
     letters = {"pass": "pP", "block": "bB"}
     for dump in samples.dumps("ipl/*"):
-        printer = Printer(edition=EDITIONS[release], zone=UTC, verbose=True, packet=True)
+        printer = Printer(release=RELEASES[release], zone=UTC, verbose=True, packet=True)
         found = records_of(dump)
         entries = [printer.entry(record) for record in found]
         assert entries.count(None) == printer._other.refused.total() if printer._other else 0
@@ -182,9 +182,11 @@ def test_every_log_can_be_printed_as_any_release(release: str) -> None:
 
 
 def test_releases_are_known_by_their_numbers_and_those_of_layouts() -> None:
-    assert list(EDITIONS) == sorted(EDITIONS, key=lambda name: [int(n) for n in name.split(".")])
-    assert edition("master") is EDITIONS["5.1.2"] and edition("4.1") is EDITIONS["4.1.25"]
-    assert edition("2.x") is EDITIONS["3.4.0"]
+    assert list(RELEASES) == sorted(RELEASES, key=lambda name: [int(n) for n in name.split(".")])
+    assert (
+        release_named("master") is RELEASES["5.1.2"] and release_named("4.1") is RELEASES["4.1.25"]
+    )
+    assert release_named("2.x") is RELEASES["3.4.0"]
 
 
 def test_gaps_are_told_from_the_first_number_on(

@@ -86,7 +86,7 @@ PACKETS = st.builds(
 
 def value(column: Any, i: int) -> Any:
     """A cell of a column, as the record has it."""
-    if isinstance(column, cols.Numbers):
+    if isinstance(column, cols.NumberColumn):
         valid = column.valid is None or column.valid[i]
         return int(column.values[i]) if valid else None
     if isinstance(column, cols.Repeated):
@@ -116,7 +116,7 @@ def test_a_table_gives_the_same_records_three_ways(logged: list[tuple[Any, bytes
     ends = np.array([message.end for message in messages])
     heads = arrays.gather(array, starts, mapped.dtype)
     rows = MappedRows(mapped, data, array, starts, ends, heads, np.ones(len(starts), bool))
-    plain = [i for i in range(len(messages)) if i not in rows.odd]
+    plain = [i for i in range(len(messages)) if i not in rows.irregular]
     if not plain:
         return
     for name in ("source", "layout", "offset", "action", "rule", "uid", "indev", "family",
@@ -135,7 +135,7 @@ def test_regular_packets_are_read_as_columns() -> None:
     starts, ends = np.array([0]), np.array([len(data)])
     heads = arrays.gather(array, starts, mapped.dtype)
     rows = MappedRows(mapped, data, array, starts, ends, heads, np.ones(1, bool))
-    assert not len(rows.odd)
+    assert not len(rows.irregular)
     cells = [value(rows.column(name), 0) for name in ("action", "rule", "uid", "indev", "sport")]
     assert cells == ["block", 5, 9, "em0", 1]
 

@@ -31,7 +31,7 @@ NAT = samples.FIXTURES / "ipl/v5-1-2-lp64le-nat.all.bin"
 SEQ = samples.FIXTURES / "nflog/seq.bin"
 KINDS = ("packet", "flow", "loss")
 
-# Found by name
+# Source by name
 
 COUNTING = '''
 """An output that connects when it is made."""

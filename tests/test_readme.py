@@ -112,7 +112,7 @@ def test_the_live_examples_print_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_the_pytest_example_passes(tmp_path: Path) -> None:
-    (code,) = blocks("py")
+    (code,) = [block for block in blocks("py") if "pytest_plugins" in block]
     plugins, _, tests = code.partition("\n\n")
     (tmp_path / "conftest.py").write_text(plugins)
     (tmp_path / "test_example.py").write_text(tests)

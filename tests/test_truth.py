@@ -21,7 +21,7 @@ from builders import parse
 
 import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord
-from pylog.formats import nfulnl_usual
+from pylog.formats import nfulnl_fast
 from pylog.formats.packet import FAMILIES, dissect
 
 WITH_TEXT = [dump for dump in samples.dumps("ipl/*") if dump.with_suffix(".txt").exists()]
@@ -283,7 +283,7 @@ def test_the_packets_that_tshark_misreads_in_nflog_it_reads_alike_as_ethernet(
     capture = builders.pcap_header(1)
     for record in records:
         attributes = parse(builders.log_message("<"), record.raw or b"").attributes
-        frame = next(a.value for a in attributes if a.nla_type == nfulnl_usual.NFULA_PAYLOAD)
+        frame = next(a.value for a in attributes if a.nla_type == nfulnl_fast.NFULA_PAYLOAD)
         capture += builders.pcap_packet(frame, 0)
     (tmp_path / "frames.pcap").write_bytes(capture)
     names = [

@@ -4,7 +4,7 @@ A module here has the name of the format's own, needs NumPy (the extra `arrow`),
 
     columns(stream) -> Columns | None    what reads the messages of the stream; None: nothing does
 
-A format without one, and messages that are not `plain`, are read by the Stream alone. What is read
+A format without one, and messages that are irregular, are read by the Stream alone. What is read
 here is the same as the Stream's `decode` would make of it, value for value: the offsets come from
 the same schemas, names and words from `decode` itself, which is asked once for all messages that
 agree in what tells them.
@@ -31,7 +31,7 @@ else:
     Array = Any
 
 
-class Numbers(NamedTuple):
+class NumberColumn(NamedTuple):
     """A number in each row; `valid` is False where the record has None (None: nowhere)."""
 
     values: Array
@@ -62,10 +62,10 @@ class Blobs(NamedTuple):
     sizes: Array
 
 
-Column = Numbers | Repeated | Octets | Blobs
+Column = NumberColumn | Repeated | Octets | Blobs
 
 
-class Asked(dict[bytes, Record]):
+class DecodedOnce(dict[bytes, Record]):
     """The records that `decode` made of messages, by what was asked of them.
 
     It forgets everything when it holds MAXIMUM: whoever sends packets may choose what is asked.
@@ -92,14 +92,14 @@ class Rows(ABC):
     """Messages that follow each other in the data, and the columns of those that are plain.
 
     starts, ends   of each message in the data, int64
-    odd            which of them are not plain: their indices, ascending
+    irregular            which of them are not plain: their indices, ascending
     after          where in the data the first message begins that is not among them
     other          how many messages without a record lie between them
     """
 
     starts: Array
     ends: Array
-    odd: Array
+    irregular: Array
     after: int
     other: int
 

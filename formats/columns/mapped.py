@@ -1,7 +1,7 @@
 """The columns of packet records that a table maps, see pylog.formats.mapping.
 
 A format finds where its records begin and end and gathers their heads; all else comes from the
-rows of its table. Numbers and times are views of the heads. Words are explained once for all
+rows of its table. NumberColumn and times are views of the heads. Words are explained once for all
 records that agree in the bytes of their fields. The packets are read by `columns.packet`. Records
 with a flaw or an irregular packet are left to the Stream.
 """
@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from pylog.formats import Stream
-from pylog.formats.columns import Array, Blobs, Column, Numbers, Repeated, Rows
+from pylog.formats.columns import Array, Blobs, Column, NumberColumn, Repeated, Rows
 from pylog.formats.columns.arrays import alike, words
 from pylog.formats.columns.packet import Packets, swap
 from pylog.formats.mapping import Mapping
@@ -60,23 +60,23 @@ class MappedRows(Rows):
         mapping = mapped.mapping
         places, sizes = starts + mapping.plan.size, ends - starts - mapping.plan.size
         packets = Packets(array, places, sizes, array[places] >> 4 == 6, mapping.host_order)
-        plain = usual & packets.plain
+        regular = usual & packets.regular
         if mapping.count_field:
-            plain &= heads[mapping.count_field] > 0
+            regular &= heads[mapping.count_field] > 0
         self._times = None
         if mapping.seconds_field:
             seconds = heads[mapping.seconds_field].astype(np.int64)
             micros = heads[mapping.micros_field].astype(np.int64)
-            plain &= (micros >= 0) & (micros < 1_000_000)
-            plain &= (seconds >= 0) & (seconds <= MAX_SECOND)
-            if not plain.all():
-                seconds, micros = seconds[plain], micros[plain]
+            regular &= (micros >= 0) & (micros < 1_000_000)
+            regular &= (seconds >= 0) & (seconds <= MAX_SECOND)
+            if not regular.all():
+                seconds, micros = seconds[regular], micros[regular]
             self._times = seconds * 10**9 + micros * 1000
-        self.odd = np.flatnonzero(~plain)
-        self._rows = np.flatnonzero(plain)
-        if len(self.odd):
-            heads, places, sizes = heads[plain], places[plain], sizes[plain]
-            packets.take(plain)
+        self.irregular = np.flatnonzero(~regular)
+        self._rows = np.flatnonzero(regular)
+        if len(self.irregular):
+            heads, places, sizes = heads[regular], places[regular], sizes[regular]
+            packets.take(regular)
         self._heads, self._packets = heads, packets
         self._packet_starts, self._packet_sizes = places, sizes
 
@@ -96,18 +96,18 @@ class MappedRows(Rows):
         if name in mapped.numbers:
             row = mapped.numbers[name]
             values = heads[row.field].astype(np.int64)
-            return Numbers(values + row.add, None if row.none is None else values != row.none)
+            return NumberColumn(values + row.add, None if row.none is None else values != row.none)
         if name in ("count", "seq"):
             field = mapping.count_field if name == "count" else mapping.seq_field
-            return Numbers(heads[field]) if field else None
+            return NumberColumn(heads[field]) if field else None
         if name == "timestamp_ns":
-            return None if self._times is None else Numbers(self._times)
+            return None if self._times is None else NumberColumn(self._times)
         if name == "offset":
-            return Numbers(self.starts[self._rows] + mapped.stream.base)
+            return NumberColumn(self.starts[self._rows] + mapped.stream.base)
         if name in ("source", "layout"):
             return Repeated(self._same, [getattr(mapping, name)])
         if name == "caplen":
-            return Numbers(self._packet_sizes)
+            return NumberColumn(self._packet_sizes)
         if name == "payload":
             return self._payload()
         column = self._packets.column(name)

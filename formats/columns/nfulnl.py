@@ -15,7 +15,7 @@ from construct import Struct
 
 from pylog.formats import LIMIT
 from pylog.formats import Stream as BaseStream
-from pylog.formats.columns import Array, Asked, Blobs, Column, Numbers, Repeated, Rows
+from pylog.formats.columns import Array, Blobs, Column, DecodedOnce, NumberColumn, Repeated, Rows
 from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
 from pylog.formats.columns.mapped import MAX_SECOND
 from pylog.formats.columns.packet import SIZE, Packets
@@ -29,13 +29,13 @@ from pylog.formats.netlink import (
 )
 from pylog.formats.nfulnl import Stream
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS
+from pylog.formats.nfulnl_fast import ETHERTYPES
 from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
-from pylog.formats.nfulnl_usual import ETHERTYPES
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import Record
 
-NUMBERS = {name: number for number, (name, _) in ATTRIBUTES.items()}
+ATTRIBUTE_NUMBER = {name: number for number, (name, _) in ATTRIBUTES.items()}
 LEFT = ("NFULA_CT", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR")
 """The attributes that are left to the Stream."""
 
@@ -79,7 +79,7 @@ def columns(stream: Stream) -> Columns:
 @cache
 def _dtype(name: str) -> np.dtype[Any]:
     """An attribute of fixed size as NumPy has it."""
-    kind = ATTRIBUTES[NUMBERS[name]][1]
+    kind = ATTRIBUTES[ATTRIBUTE_NUMBER[name]][1]
     plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
     dtype: np.dtype[Any] = np.dtype(plan.dtype(max(plan.size, WORD)))
     return dtype
@@ -97,7 +97,7 @@ class Columns:
         self.value_at: int = nlattr.itemsize
         self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
         self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
-        self.asked = {name: Asked() for name in (*ANY, "")}
+        self.decoded_once = {name: DecodedOnce() for name in (*ANY, "")}
         self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
         self.least = np.full(NLA_TYPE_MASK + 1, 1 << 16, np.int64)
         """nla_len of an attribute, at least; more than there can be of those that are left."""
@@ -160,42 +160,44 @@ class LogRows(Rows):
         self._base = columns.stream.base  # which looking ahead may change before columns are made
         array, heads = self._array, gather(self._array, bodies, columns.genmsg)
         self.starts, self.ends, self._heads = starts, ends, heads
-        self._table, self._words, strange = self._walk(bodies + columns.genmsg.itemsize)
-        family, plain = heads["nfgen_family"], ~strange
+        self._table, self._words, irregular = self._walk(bodies + columns.genmsg.itemsize)
+        family, regular = heads["nfgen_family"], ~irregular
         if usual is not None:
-            plain &= usual
+            regular &= usual
         hdr, told = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
         told_protocol = told & (hdr["hw_protocol"] != 0)
         protocol = np.where(told_protocol, hdr["hw_protocol"], default[family])
         six = protocol == ETH_P_IPV6
-        plain &= six | (protocol == ETH_P_IP)
+        regular &= six | (protocol == ETH_P_IP)
         for number, hook in LINK_HEADER_HOOKS:
-            plain &= ~(told & (family == number) & (hdr["hook"] == hook))
+            regular &= ~(told & (family == number) & (hdr["hook"] == hook))
         for name in ANY.values():
-            plain &= self._size(name) <= LONGEST
-        hwaddr = Plan(ATTRIBUTES[NUMBERS["NFULA_HWADDR"]][1])
-        addresses = self._words[NUMBERS["NFULA_HWADDR"]].view(hwaddr.dtype(WORD, ["hw_addrlen"]))
+            regular &= self._size(name) <= LONGEST
+        hwaddr = Plan(ATTRIBUTES[ATTRIBUTE_NUMBER["NFULA_HWADDR"]][1])
+        addresses = self._words[ATTRIBUTE_NUMBER["NFULA_HWADDR"]].view(
+            hwaddr.dtype(WORD, ["hw_addrlen"])
+        )
         most = hwaddr.places["hw_addr"].size
-        plain &= ~self._has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
+        regular &= ~self._has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
         stamp, self._stamped = self._fixed("NFULA_TIMESTAMP")
         seconds, micros = stamp["sec"].astype(np.int64), stamp["usec"].astype(np.int64)
         timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
-        plain &= ~self._stamped | timely
+        regular &= ~self._stamped | timely
         self._times = seconds * 10**9 + micros * 1000
         self._payloads, self._caplens = self._place("NFULA_PAYLOAD"), self._size("NFULA_PAYLOAD")
         last = len(array) - SIZE
-        plain &= (self._caplens > 0) & (self._payloads <= last)
+        regular &= (self._caplens > 0) & (self._payloads <= last)
         packets = Packets(array, np.minimum(self._payloads, last), self._caplens, six)
-        plain &= packets.plain
-        self.odd, self._rows = np.flatnonzero(~plain), np.flatnonzero(plain)
-        if len(self.odd):
-            self._table, self._words = self._table[:, plain], self._words[:, plain]
-            self._heads = heads[plain]
-            self._times, self._stamped = self._times[plain], self._stamped[plain]
-            self._payloads, self._caplens = self._payloads[plain], self._caplens[plain]
-            packets.take(plain)
+        regular &= packets.regular
+        self.irregular, self._rows = np.flatnonzero(~regular), np.flatnonzero(regular)
+        if len(self.irregular):
+            self._table, self._words = self._table[:, regular], self._words[:, regular]
+            self._heads = heads[regular]
+            self._times, self._stamped = self._times[regular], self._stamped[regular]
+            self._payloads, self._caplens = self._payloads[regular], self._caplens[regular]
+            packets.take(regular)
         self._packets = packets
 
     def _walk(self, at: Array) -> tuple[Array, Array, Array]:
@@ -206,7 +208,7 @@ class LogRows(Rows):
         as usual.
         """
         array, count, columns = self._array, len(self.starts), self._columns
-        strange = np.zeros(count, bool)
+        irregular = np.zeros(count, bool)
         table = np.zeros((max(ATTRIBUTES) + 1) * count, np.int64)
         words_of = np.zeros((max(ATTRIBUTES) + 1) * count, np.uint32)
         seen = np.zeros(count, np.int64)
@@ -223,7 +225,7 @@ class LogRows(Rows):
             bit = np.left_shift(1, kind)
             good = (size >= columns.least[kind]) & (size <= ends - at) & (seen & bit == 0)
             if not good.all():
-                strange[rows[~good]] = True
+                irregular[rows[~good]] = True
                 at, ends, rows, seen = at[good], ends[good], rows[good], seen[good]
                 size, kind, bit = size[good], kind[good], bit[good]
                 attribute = attribute[good]
@@ -233,29 +235,29 @@ class LogRows(Rows):
             words_of[slots] = attribute["word"]
             at = at + (size + 3 & ~3)
         else:
-            strange[rows] = True  # there is more to come
-        return table.reshape(-1, count), words_of.reshape(-1, count), strange
+            irregular[rows] = True  # there is more to come
+        return table.reshape(-1, count), words_of.reshape(-1, count), irregular
 
     def _place(self, name: str) -> Array:
         """Where the value of an attribute is, in the messages that have it."""
-        at: Array = self._table[NUMBERS[name]] & 0xFFFFFFFF
+        at: Array = self._table[ATTRIBUTE_NUMBER[name]] & 0xFFFFFFFF
         return at + self._columns.value_at
 
     def _has(self, name: str) -> Array:
         """Which of the messages have an attribute."""
-        found: Array = self._table[NUMBERS[name]] > 0
+        found: Array = self._table[ATTRIBUTE_NUMBER[name]] > 0
         return found
 
     def _size(self, name: str) -> Array:
         """How long the value of an attribute is; below 0 where there is none."""
-        size: Array = self._table[NUMBERS[name]] >> 32
+        size: Array = self._table[ATTRIBUTE_NUMBER[name]] >> 32
         return size - self._columns.value_at
 
     def _fixed(self, name: str) -> tuple[Array, Array]:
         """The values of an attribute of fixed size, anything where there is none; where it is."""
         dtype, there = _dtype(name), self._has(name)
         if dtype.itemsize == WORD:
-            return self._words[NUMBERS[name]].view(dtype), there
+            return self._words[ATTRIBUTE_NUMBER[name]].view(dtype), there
         return gather(self._array, self._place(name), dtype), there
 
     def logs(self) -> Repeated:
@@ -268,7 +270,7 @@ class LogRows(Rows):
         stream = self._columns.stream
         if name in SIMPLE:
             values, there = self._fixed(SIMPLE[name])
-            return Numbers(values["value"], there) if there.any() else None
+            return NumberColumn(values["value"], there) if there.any() else None
         if name in TOLD:
             codes, told = self._told
             said = [getattr(record, name) for record in told]
@@ -278,13 +280,13 @@ class LogRows(Rows):
         if name in ANY:
             return self._any(name)
         if name == "timestamp_ns":
-            return Numbers(self._times, self._stamped)
+            return NumberColumn(self._times, self._stamped)
         if name == "offset":
-            return Numbers(self.starts[self._rows] + self._base)
+            return NumberColumn(self.starts[self._rows] + self._base)
         if name in ("source", "layout"):
             return Repeated(np.zeros(len(self._rows), np.intp), [getattr(stream, name)])
         if name == "caplen":
-            return Numbers(self._caplens)
+            return NumberColumn(self._caplens)
         if name == "payload":
             return Blobs(self._array, self._payloads, self._caplens)
         return self._packets.column(name)
@@ -341,4 +343,4 @@ class LogRows(Rows):
     def _ask(self, what: str, key: bytes, row: int) -> Record:
         """The record of a plain message, or of another one that agrees in the key."""
         columns, message = self._columns, self.message(int(self._rows[row]))
-        return columns.asked[what].record(key, columns.decoder, self._data, message)
+        return columns.decoded_once[what].record(key, columns.decoder, self._data, message)

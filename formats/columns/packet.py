@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pylog.formats.columns import Array, Column, Numbers, Octets, Repeated
+from pylog.formats.columns import Array, Column, NumberColumn, Octets, Repeated
 from pylog.formats.columns.arrays import gather
 from pylog.formats.ip_numbers import ICMP6_ERRORS, ICMP_ERRORS, NO_NEXT_HEADER
 from pylog.formats.packet import (
@@ -103,18 +103,18 @@ class Packets:
         self.protocol = self._four["protocol"]
         size = sizes - at
         bits = self._two("flags_offset")
-        plain = (self._four["version_ihl"] == 0x45) & (bits & 0x3FFF == 0)
+        regular = (self._four["version_ihl"] == 0x45) & (bits & 0x3FFF == 0)
         if self._any_six:
             at = IPV6.sizeof()
             layer4 = np.where(six[:, None], octets[:, at : at + LAYER4], layer4)
             self.protocol = np.where(six, self._six["next_header"], self.protocol)
             size = np.where(six, sizes - at, size)
-            plain = np.where(six, self._six["version_class_flow"] >> 28 == 6, plain)
+            regular = np.where(six, self._six["version_class_flow"] >> 28 == 6, regular)
         protocols = _protocols()
         self._layer4 = np.ascontiguousarray(layer4)
         kind = self.protocol.astype(np.intp) << 8 | self._layer4[:, 0]
-        plain &= size >= protocols.size[self.protocol]
-        self.plain = plain & ~protocols.quotes[kind]
+        regular &= size >= protocols.size[self.protocol]
+        self.regular = regular & ~protocols.quotes[kind]
 
     def take(self, rows: Array) -> None:
         """Only these rows are left."""
@@ -137,7 +137,7 @@ class Packets:
         if name == "family":
             return Repeated(self._is_six.astype(np.intp), _FAMILIES)
         if name == "protocol":
-            return Numbers(self.protocol)
+            return NumberColumn(self.protocol)
         if name in ("saddr", "daddr"):
             return Octets(self._addresses("src" if name == "saddr" else "dst"))
         if name == "length":
@@ -146,12 +146,12 @@ class Packets:
                 long = self._six["payload_length"].astype(np.int64)
                 long[(long == 0) & (self.protocol != NO_NEXT_HEADER)] = -IPV6.sizeof()
                 length = np.where(self._is_six, long + IPV6.sizeof(), length)
-            return Numbers(length, length >= self._sizes)  # as packet.believed
+            return NumberColumn(length, length >= self._sizes)  # as packet.believed
         if name in ("sport", "dport"):
-            return Numbers(self._field(UDP, name), _protocols().ports[self.protocol])
+            return NumberColumn(self._field(UDP, name), _protocols().ports[self.protocol])
         if name in ("icmp_type", "icmp_code"):
             field = name.removeprefix("icmp_")
-            return Numbers(self._field(ICMP, field), _protocols().icmp[self.protocol])
+            return NumberColumn(self._field(ICMP, field), _protocols().icmp[self.protocol])
         if name == "tcp_flags":
             flags = self._field(TCP, "flags").astype(np.intp)
             flags[self.protocol != _TCP_NUMBER] = 256

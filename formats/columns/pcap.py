@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pylog.formats import Message, nfulnl
-from pylog.formats.columns import Array, Column, Numbers, Repeated
+from pylog.formats.columns import Array, Column, NumberColumn, Repeated
 from pylog.formats.columns.arrays import alike, follow, gather
 from pylog.formats.columns.nfulnl import AHEAD, LogRows
 from pylog.formats.columns.nfulnl import Columns as Messages
@@ -61,9 +61,9 @@ class Packets(NamedTuple):
     ticks: Array
     cut: Array
 
-    def until(self, odd: Array) -> Packets:
-        """Those before the first that is odd."""
-        count = int(odd.argmax()) if odd.any() else len(odd)
+    def until(self, irregular: Array) -> Packets:
+        """Those before the first that is irregular."""
+        count = int(irregular.argmax()) if irregular.any() else len(irregular)
         return Packets(*(values[:count] for values in self))
 
 
@@ -86,7 +86,7 @@ class Columns:
         numbers = packets.interfaces[some].tolist()
         interfaces = [stream.interfaces[number] for number in numbers]
         first = interfaces[codes[0]]
-        if not _is_usual(first):
+        if not _is_regular(first):
             return None
         start, end = int(packets.starts[0]), int(packets.ends[0])
         inner = stream.inner_stream(nfulnl, data, start, end, first)
@@ -126,7 +126,7 @@ class Columns:
 
     def _are_of(self, inner: nfulnl.Stream, interface: Interface) -> tuple[bool, bool]:
         """Whether the packets of an interface are of a stream: all, or those that tell by bytes."""
-        if not _is_usual(interface):
+        if not _is_regular(interface):
             return False, False
         named = self.stream.named_stream(nfulnl, interface)
         return named is inner, named is None
@@ -136,12 +136,12 @@ class Columns:
         names = {number: dict(interface.names) for number, interface in interfaces.items()}
         if any(self._names.get(number, now) != now for number, now in names.items()):
             for messages in self._messages.values():
-                messages.asked[""].clear()
+                messages.decoded_once[""].clear()
             self._names.clear()
         self._names.update(names)
 
 
-def _is_usual(interface: Interface) -> bool:
+def _is_regular(interface: Interface) -> bool:
     """Whether the packets of an interface are read here."""
     counts = 10**9 % interface.units == 0 and not interface.offset_s
     return interface.linktype == LINKTYPE_NFLOG and counts
@@ -184,7 +184,7 @@ class _Rows(LogRows):
         if name == "observed_ns":
             scales = self._scales[self._rows]
             ticks = self._captured.ticks[self._rows].astype(np.int64)
-            return Numbers(ticks * scales, scales > 0)
+            return NumberColumn(ticks * scales, scales > 0)
         return super().column(name)
 
     def logs(self) -> Repeated:

@@ -33,8 +33,8 @@ from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
 from pylog.ipmon.conf import ConfError, Rule, parse
 from pylog.ipmon.deliver import Deliveries
-from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import LOGS, Printer
+from pylog.ipmon.release import release_named
 from pylog.merge import Merged
 from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         _fill_standard_descriptors()
     sources = _sources(arguments)
     printer = Printer(
-        edition=edition(arguments.ipmon_version) if arguments.ipmon_version else None,
+        release=release_named(arguments.ipmon_version) if arguments.ipmon_version else None,
         hosts=arguments.names,
         ports=arguments.names and not arguments.port_numbers,
         encoder=Encoder(LAYOUT, actions=dict(arguments.actions)),
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
                 _begin(arguments, arguments.daemon and not stopping.status, stack)
             stopping.records = records
             greet(records)
-            with written.told():
+            with written.as_backend_error():
                 _copy(records, printer, deliveries, hangup, arguments.conf, written)
             stopping.records = None
             for reader in records.readers():

@@ -173,10 +173,10 @@ def _naming(arguments: argparse.Namespace) -> Change | None:
     release = getattr(arguments, _RELEASE, None)
     if release is None or arguments.to == "ipmon":
         return None
-    from pylog.ipmon.edition import edition  # only here: few need them
+    from pylog.ipmon.release import release_named  # only here: few need them
     from pylog.ipmon.state import as_of
 
-    return partial(as_of, edition=edition(release))
+    return partial(as_of, release=release_named(release))
 
 
 def count(text: str) -> int:
@@ -232,7 +232,7 @@ class Copy(contextlib.ExitStack):
         finally:
             self._stopping.records = None
             if self._arguments.verbose:
-                with self._file.told():
+                with self._file.as_backend_error():
                     self._output.flush()
                 for reader in records.readers():
                     say(summary(reader))
@@ -249,12 +249,12 @@ class Copy(contextlib.ExitStack):
         appending = self._arguments.append and stream.tell() > 0
         target = outputs.Target(stream, name if own else None, colour, appending)
         self._file = Written(name if own else "standard output", stream, own)
-        with self._file.told():
+        with self._file.as_backend_error():
             self._output = outputs.open(self._arguments.to, target, options)
         self.callback(self._close, self._output, self._file)
 
     def _close(self, output: outputs.Output, file: Written) -> None:
-        with file.told():
+        with file.as_backend_error():
             output.close()
             if not self._appends:
                 file.more(self.written)
@@ -263,7 +263,7 @@ class Copy(contextlib.ExitStack):
     def _confirm(self, records: int) -> Iterator[None]:
         """Around what writes so many records: they count when the file holds them."""
         assert self._output is not None and self._file is not None
-        with self._file.told():
+        with self._file.as_backend_error():
             yield
             self._output.flush()
             if self._appends:

@@ -53,7 +53,7 @@ class Done:
         """How many records there were, by kind."""
         return sum((tally.counts for tally in self._tallies.values()), Counter[str]())
 
-    def told(self, verbose: bool) -> bool:
+    def report(self, verbose: bool) -> bool:
         """Tell what there is to tell of the logs; whether nothing of one could be read."""
         unreadable = False
         for name, tally in self._tallies.items():

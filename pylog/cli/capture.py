@@ -36,7 +36,7 @@ from pylog.cli._sources import (
     opened,
 )
 from pylog.errors import BackendError
-from pylog.formats import Copied
+from pylog.formats import RawBatch
 from pylog.input import left_s
 from pylog.outputs import Target, pcapng
 from pylog.reader import Records
@@ -140,8 +140,8 @@ class Files:
         self.records = 0
         self._open()
 
-    def write(self, batch: Sequence[Record | Copied]) -> int:
-        """Write what Reader.read_copies gives; a new file is begun for it if it is time.
+    def write(self, batch: Sequence[Record | RawBatch]) -> int:
+        """Write what Reader.read_raw gives; a new file is begun for it if it is time.
 
         Gives back how many records there were.
         """
@@ -149,10 +149,10 @@ class Files:
             self._open()
         assert self._output is not None and self._written is not None
         records = counted = 0
-        with self._written.told():
+        with self._written.as_backend_error():
             for item in batch:
-                if isinstance(item, Copied):
-                    self._output.write_copied(item)
+                if isinstance(item, RawBatch):
+                    self._output.write_raw(item)
                     records += len(item.packets)
                 else:
                     self._output.write(Batch([item]))
@@ -168,7 +168,7 @@ class Files:
     def flush(self) -> None:
         """Bring what was written to the file, and end the file if it is large or old enough."""
         if self._output is not None and self._raw is not None and self._written is not None:
-            with self._written.told():
+            with self._written.as_backend_error():
                 self._output.flush()
                 self._confirm(self._written)
             full = self._size is not None and self._raw.tell() >= self._size
@@ -202,7 +202,7 @@ class Files:
         self._output = self._stream = self._raw = self._written = None
         if output is not None and raw is not None and written is not None:
             try:
-                with written.told():
+                with written.as_backend_error():
                     output.close()
                     if stream is not raw:
                         stream.close()
@@ -281,7 +281,7 @@ def _copy(records: Records, files: Files, left: int | None, deadline: float | No
                 end(records)
         due = [t for t in (files.left_s(), left_s(deadline)) if t is not None]
         try:
-            batch = records.read_copies(min(due, default=None), min(left or LOT, LOT))
+            batch = records.read_raw(min(due, default=None), min(left or LOT, LOT))
         except TimeoutError:
             continue
         if not batch:

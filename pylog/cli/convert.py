@@ -147,7 +147,7 @@ def _write(
 
             folder = os.path.dirname(path) or "."
             done = _parts.to_output(arguments, name, options, output, stream, folder)
-            return done.told(arguments.verbose)
+            return done.report(arguments.verbose)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
                 copy(reader, output)
@@ -183,4 +183,4 @@ def _to_data_set(arguments: argparse.Namespace, name: str, options: dict[str, An
 
     with Stopping():
         done = _parts.to_data_set(arguments, **options)
-    return int(done.told(arguments.verbose))
+    return int(done.report(arguments.verbose))

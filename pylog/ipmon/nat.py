@@ -11,54 +11,54 @@ from collections.abc import Mapping
 from typing import Any
 
 from pylog.formats.ipl_names import NAT_KINDS, NL_EXPIRE, NL_FLUSH
-from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, protocol
+from pylog.ipmon.release import Release
 
 _SIMPLE = tuple(NAT_KINDS)
 """Kinds of which 5.x shows three ends; of every other number it shows four."""
 
 
-def line(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
+def line(f: Mapping[str, Any], release: Release, names: Names) -> str:
     """The line after the time, of the fields of the record under their C names."""
     rule = (f["nl_rule"] + 1 + 0x8000) % 0x10000 - 0x8000  # %hd
-    return f"@{rule} " + (_line_5 if "nl_action" in f else _line_4)(f, edition, names)
+    return f"@{rule} " + (_line_5 if "nl_action" in f else _line_4)(f, release, names)
 
 
-def _line_4(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
+def _line_4(f: Mapping[str, Any], release: Release, names: Names) -> str:
     kind = f["nl_type"]
     number = f.get("nl_p", 0)
-    name = protocol(number) if number else edition.protocol_0
+    name = protocol(number) if number else release.protocol_0
     width = 4 if f.get("nl_v", 4) == 4 else 16
     inside, outside, peer = (
         f"{names.host(f[f'nl_{end}ip'][:width])}"
         f",{names.port(int.from_bytes(f[f'nl_{end}port']), name)}"
         for end in ("in", "out", "orig")
     )
-    word = f"NAT:{edition.nat[kind]}" if kind in edition.nat else f"Type: {kind}"
-    shown = f" PR {name}" if edition.nat_protocol else ""
+    word = f"NAT:{release.nat[kind]}" if kind in release.nat else f"Type: {kind}"
+    shown = f" PR {name}" if release.nat_protocol else ""
     text = f"{word} {inside} <- -> {outside} [{peer}{shown}]"
     return text + (_counters(f) if kind == NL_EXPIRE else "")
 
 
-def _line_5(f: Mapping[str, Any], edition: Edition, names: Names) -> str:
+def _line_5(f: Mapping[str, Any], release: Release, names: Names) -> str:
     action, kind = f["nl_action"], f["nl_type"]
     protocols, versions = f["nl_p"], f["nl_v"]
     number = protocols[0] if isinstance(protocols, bytes) else protocols
     v = versions[0] if isinstance(versions, bytes) else versions
-    name = protocol(number) if number else edition.protocol_0
+    name = protocol(number) if number else release.protocol_0
     width = 4 if v == 4 else 16
     osrc, odst, nsrc, ndst = (
         f"{names.host(f[f'nl_{end}ip'][:width])}"
         f",{names.port(int.from_bytes(f[f'nl_{end}port']), name)}"
         for end in ("osrc", "odst", "nsrc", "ndst")
     )
-    word = edition.nat_actions.get(action, f"Action({action})")
-    what = edition.nat.get(kind, f"Type({kind})")
+    word = release.nat_actions.get(action, f"Action({action})")
+    what = release.nat.get(kind, f"Type({kind})")
     text = f"NAT:{word}-{what} "
     if kind in _SIMPLE:
-        text += f"{osrc} <- -> {nsrc} [{odst}]{edition.nat_gap}{name}"
+        text += f"{osrc} <- -> {nsrc} [{odst}]{release.nat_gap}{name}"
     else:
-        text += f"{osrc} {odst} <- -> {nsrc} {ndst}{edition.nat_gap}{name}"
+        text += f"{osrc} {odst} <- -> {nsrc} {ndst}{release.nat_gap}{name}"
     return text + (_counters(f) if action in (NL_EXPIRE, NL_FLUSH) else "")
 
 

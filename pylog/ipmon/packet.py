@@ -4,7 +4,7 @@
     len HEADER LENGTH ... K-S K-F IN|OUT MARKS
 
 The line is made from left to right of what the record's C structure and the logged bytes say;
-where releases differ, the row of the edition decides.
+where releases differ, the row of the release decides.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pylog.formats.ip_numbers import (
 from pylog.formats.ipl_names import NONE32
 from pylog.formats.packet import TCP_FLAGS
 from pylog.formats.packet import swapped as in_network_order
-from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, icmp, icmp6, protocol
+from pylog.ipmon.release import Release
 
 LOG_EMERG, LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO = 0, 3, 4, 5, 6
 """Severities of syslog(3)."""
@@ -51,15 +51,15 @@ class _Packet:
     swapped   ip_len and ip_off of an IPv4 header are in that order
     """
 
-    def __init__(self, data: bytes, machine: ByteOrder, swapped: bool, edition: Edition) -> None:
+    def __init__(self, data: bytes, machine: ByteOrder, swapped: bool, release: Release) -> None:
         self._data, self.machine = data, machine
         self.version = data[0] >> 4 if data else 4
         self.fragment = self.id = 0
         if self.version == 6:
             self.source, self.destination = self._bytes(8, 16), self._bytes(24, 16)
             self.header, self.protocol = 40, self._bytes(6, 1)[0]
-            self.length = int.from_bytes(self._bytes(4, 2)) + (0 if edition.payload_6 else 40)
-            if edition.walks:
+            self.length = int.from_bytes(self._bytes(4, 2)) + (0 if release.payload_6 else 40)
+            if release.walks_ipv6_extensions:
                 self._walk()
         else:
             logged = self._bytes(0, 20)
@@ -67,7 +67,7 @@ class _Packet:
             head = ipv4(in_network_order(logged)) if swapped and machine == "little" else written
             self.source, self.destination = head.source, head.destination
             self.header, self.protocol = head.size, head.protocol
-            self.length = written.length if edition.early else head.length
+            self.length = written.length if release.prints_as_3_4_0 else head.length
             self.fragment, self.id = head.fragment, head.id
         self.offset = (self.fragment & 0x1FFF) * 8
 
@@ -90,10 +90,10 @@ class _Packet:
         return self._bytes(self.header + offset, size)
 
 
-def action(f: Mapping[str, Any], edition: Edition) -> tuple[str, int]:
+def action(f: Mapping[str, Any], release: Release) -> tuple[str, int]:
     """The letters for what the rule did, and the severity for syslog."""
     flags = f["fl_flags"]
-    if edition.letters_3:
+    if release.severity_letter_style:
         logged = flags & 0x10
         if flags & 0x8000000:
             return "S", LOG_ERR
@@ -122,7 +122,7 @@ def line(
     data: bytes,
     machine: ByteOrder,
     swapped: bool,
-    edition: Edition,
+    release: Release,
     names: Names,
     verbose: bool,
 ) -> tuple[str, int]:
@@ -133,14 +133,14 @@ def line(
     machine   byte order of the machine that wrote the record
     swapped   whether ip_len and ip_off are in that order
     """
-    packet = _Packet(data, machine, swapped, edition)
-    letters, level = action(f, edition)
+    packet = _Packet(data, machine, swapped, release)
+    letters, level = action(f, release)
     loglevel = f.get("fl_loglevel", 0xFFFF)
     words = [
         f"{f['ipl_count']}x " if f["ipl_count"] > 1 else "",
-        f"{_interface(f, edition)} @{_group(f, edition)}:{_rule(f, edition)} {letters} ",
-        *_headers(packet, "S" in letters, edition, names, verbose),
-        *_marks(f, edition),
+        f"{_interface(f, release)} @{_group(f, release)}:{_rule(f, release)} {letters} ",
+        *_headers(packet, "S" in letters, release, names, verbose),
+        *_marks(f, release),
     ]
     return "".join(words), level if loglevel == 0xFFFF else loglevel
 
@@ -150,34 +150,34 @@ def text_of(array: bytes) -> str:
     return array.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-def _interface(f: Mapping[str, Any], edition: Edition) -> str:
+def _interface(f: Mapping[str, Any], release: Release) -> str:
     name = text_of(f["fl_ifname"])
     unit = f.get("fl_unit")
-    if unit is None or not edition.units:
+    if unit is None or not release.units:
         return name
-    if edition.four_letters:
+    if release.four_letters:
         return f"{name[:4]}{unit}"
     return f"{name}{unit}" if name[-1:].isalpha() else name
 
 
-def _group(f: Mapping[str, Any], edition: Edition) -> str:
+def _group(f: Mapping[str, Any], release: Release) -> str:
     group = f.get("fl_group", NONE32)
-    if edition.rules_16:
+    if release.rules_16bit:
         return str(group & 0xFFFF)
     if isinstance(group, bytes):
         return "-1" if group[:2] == b"\xff\0" else text_of(group) or "0"
     return "-1" if group == NONE32 else str(group)
 
 
-def _rule(f: Mapping[str, Any], edition: Edition) -> str:
+def _rule(f: Mapping[str, Any], release: Release) -> str:
     rule = f["fl_rule"]
-    if edition.rules_16:
+    if release.rules_16bit:
         return str((rule + 1) & 0xFFFF)
     return "-1" if rule == NONE32 else str((rule + 1) & NONE32)
 
 
 def _headers(
-    packet: _Packet, short: bool, edition: Edition, names: Names, verbose: bool
+    packet: _Packet, short: bool, release: Release, names: Names, verbose: bool
 ) -> Iterator[str]:
     """Addresses, protocol and lengths."""
     source, destination = (
@@ -185,36 +185,36 @@ def _headers(
         names.host(packet.destination),
     )
     number, header, length = packet.protocol, packet.header & 0xFFFF, packet.length & 0xFFFF
-    name = protocol(number) if number else edition.protocol_0
+    name = protocol(number) if number else release.protocol_0
     if number in (TCP, UDP) and not packet.offset:
-        if short and not edition.early:
+        if short and not release.prints_as_3_4_0:
             yield f"{source} -> {destination} PR {name} len {header} {length}"
             return
         ports = packet.at(0, 4)
         sport, dport = (names.port(int.from_bytes(p), name) for p in (ports[:2], ports[2:]))
         yield f"{source},{sport} -> {destination},{dport} PR {name} len {header} {length}"
-        if edition.early and number == UDP:
+        if release.prints_as_3_4_0 and number == UDP:
             yield " "
         if number == TCP:
-            yield from _tcp(packet, edition, verbose)
+            yield from _tcp(packet, release, verbose)
         return
     ends = f"{source} -> {destination} PR"
     kinds = packet.at(0, 2)
-    if number == ICMPV6 and packet.version == 6 and not edition.early:
+    if number == ICMPV6 and packet.version == 6 and not release.prints_as_3_4_0:
         yield f"{ends} icmpv6 len {header} {length} icmpv6 {icmp6(*kinds)}"
     elif number == ICMP and packet.version == 4 and not packet.offset:
-        what = "{}/{}".format(*kinds) if edition.early else icmp(*kinds)
+        what = "{}/{}".format(*kinds) if release.prints_as_3_4_0 else icmp(*kinds)
         yield f"{ends} icmp len {header} {length} icmp {what}"
         if kinds[0] in ICMP_ERRORS:
-            yield from _quoted(packet, edition, names)
+            yield from _quoted(packet, release, names)
     else:
         yield f"{ends} {name} len {header} ({length})"
         if packet.offset:
-            yield _place(edition.fragments[0], packet.id, packet.fragment, length - header)
+            yield _place(release.fragments[0], packet.id, packet.fragment, length - header)
 
 
-def _tcp(packet: _Packet, edition: Edition, verbose: bool) -> Iterator[str]:
-    letters = TCP_FLAGS[packet.at(13, 1)[0] & (0x3F if edition.early else 0xFF)]
+def _tcp(packet: _Packet, release: Release, verbose: bool) -> Iterator[str]:
+    letters = TCP_FLAGS[packet.at(13, 1)[0] & (0x3F if release.prints_as_3_4_0 else 0xFF)]
     yield f" -{letters.strip('-')}"
     if verbose:
         sequence = packet.at(4, 8)
@@ -225,14 +225,14 @@ def _tcp(packet: _Packet, edition: Edition, verbose: bool) -> Iterator[str]:
         )
 
 
-def _quoted(packet: _Packet, edition: Edition, names: Names) -> Iterator[str]:
+def _quoted(packet: _Packet, release: Release, names: Names) -> Iterator[str]:
     """What an ICMP error says of the packet that it quotes."""
     quoted = packet.at(8, 20)
     inner = ipv4(quoted)
     size, length, fragment, number = inner.size, inner.length, inner.fragment, inner.protocol
-    if edition.quoted == "machine" or (edition.quoted == "guessed" and length > 1500):
+    if release.quoted == "machine" or (release.quoted == "guessed" and length > 1500):
         length = int.from_bytes(quoted[2:4], packet.machine)
-    name = protocol(number) if number else edition.protocol_0
+    name = protocol(number) if number else release.protocol_0
     source, destination = (
         names.host(inner.source),
         names.host(inner.destination),
@@ -240,7 +240,7 @@ def _quoted(packet: _Packet, edition: Edition, names: Names) -> Iterator[str]:
     head = f" for {source}", f" - {destination}"
     first = packet.at(8 + packet.header, 4)  # as ipmon: as if the outer header were quoted
     offset = fragment & 0x1FFF
-    if edition.early or (number in (TCP, UDP) and not offset):
+    if release.prints_as_3_4_0 or (number in (TCP, UDP) and not offset):
         sport, dport = (names.port(int.from_bytes(p), name) for p in (first[:2], first[2:]))
         yield f"{head[0]},{sport}{head[1]},{dport} PR {name} len {size} {length}"
     elif number == ICMP and not offset:
@@ -248,7 +248,7 @@ def _quoted(packet: _Packet, edition: Edition, names: Names) -> Iterator[str]:
     else:
         yield f"{head[0]}{head[1]} PR {name} len {size} ({length})"
         if offset:
-            yield _place(edition.fragments[1], inner.id, fragment, length - size)
+            yield _place(release.fragments[1], inner.id, fragment, length - size)
 
 
 def _place(form: str, ident: int, bits: int, size: int) -> str:
@@ -260,10 +260,10 @@ def _place(form: str, ident: int, bits: int, size: int) -> str:
     )  # fmt: skip
 
 
-def _marks(f: Mapping[str, Any], edition: Edition) -> Iterator[str]:
+def _marks(f: Mapping[str, Any], release: Release) -> Iterator[str]:
     """What the filter did besides, and found."""
     flags, lflags = f["fl_flags"], f.get("fl_lflags", 0)
-    state, fragments = (0x400, 0x200) if not edition.letters_3 else (0x1000, 0x800)
+    state, fragments = (0x400, 0x200) if not release.severity_letter_style else (0x1000, 0x800)
     if flags & state:
         yield " K-S"
     if flags & fragments:
@@ -274,7 +274,7 @@ def _marks(f: Mapping[str, Any], edition: Edition) -> Iterator[str]:
         yield " IN"
     elif flags & 0x4:
         yield " OUT"
-    if not edition.marks:
+    if not release.shows_marks:
         return
     if f["fl_logtag"]:
         yield f" log-tag {f['fl_logtag'] - 2**32 if f['fl_logtag'] >> 31 else f['fl_logtag']}"
@@ -285,6 +285,6 @@ def _marks(f: Mapping[str, Any], edition: Edition) -> Iterator[str]:
             yield f" {word}"
     if lflags & (_MULTICAST | _BROADCAST | _MBCAST) == _MBCAST:
         yield " mbcast"
-    if edition.reasons and f["fl_breason"]:
+    if release.reasons and f["fl_breason"]:
         reason = f["fl_breason"]
-        yield f" reason:{edition.reasons.get(reason, reason)}"
+        yield f" reason:{release.reasons.get(reason, reason)}"

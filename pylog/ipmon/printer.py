@@ -14,8 +14,8 @@ from pylog.formats.ipl_layouts import Layout, Version
 from pylog.formats.ipl_records import split_bits
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.ipmon import nat, packet, state
-from pylog.ipmon.edition import EDITIONS, Edition, edition_of, layout_for, shows_unit
 from pylog.ipmon.names import Names
+from pylog.ipmon.release import RELEASES, Release, layout_for, release_of, shows_unit
 from pylog.memo import Memo
 from pylog.notes import notes
 from pylog.record import LossRecord, Record, escape
@@ -53,7 +53,7 @@ class _Source(NamedTuple):
 
     layout: Layout
     plan: Plan
-    edition: Edition
+    release: Release
 
 
 def _is_read_by(version: Version, other: Version, log: str) -> bool:
@@ -68,7 +68,7 @@ _VERSIONS_41 = ("4.1", "4.1.0")
 @cache
 def _source(layout_name: str, log: str) -> _Source:
     layout = ipl_layouts.named(layout_name)
-    return _Source(layout, layout.plan(log), edition_of(layout))
+    return _Source(layout, layout.plan(log), release_of(layout))
 
 
 def hex_dump(data: bytes) -> list[str]:
@@ -101,7 +101,7 @@ def clock(zone: tzinfo | None) -> Callable[[int], tuple[str, str]]:
 class Printer:
     """Makes the text of records that were read with raw=True.
 
-    edition     of ipmon; None: the one that came with each record's layout. Records of other
+    release     of ipmon; None: the one that came with each record's layout. Records of other
                 layouts than its IPFilter's are converted first.
     hosts       show them by name, which asks the resolver
     ports       show services by name
@@ -119,7 +119,7 @@ class Printer:
     def __init__(
         self,
         *,
-        edition: Edition | None = None,
+        release: Release | None = None,
         hosts: bool = False,
         ports: bool = False,
         encoder: Encoder | None = None,
@@ -131,10 +131,10 @@ class Printer:
         packet: bool = False,
         body: bool = False,
     ) -> None:
-        self._edition = edition
+        self._release = release
         self._names = {known: Names(hosts, ports, known) for known in (False, True)}
         self._encoder = encoder or Encoder(LAYOUT)
-        self._other = None if edition is None else Encoder(layout_for(edition))
+        self._other = None if release is None else Encoder(layout_for(release))
         self._time = clock(zone)
         self._dated, self._safe, self._verbose = dated, safe, verbose
         self._header, self._packet, self._body = header, packet, body
@@ -157,7 +157,7 @@ class Printer:
             gap = record.seq is not None and record.count is not None
             if not (gap and record.source == "ipl" and self._tells_gaps(record)):
                 self._untold += record.source == "ipl"
-                notes.warning("%s", record.told())
+                notes.warning("%s", record.describe())
             return None
         if raw is None:
             raise ValueError("a record without its raw bytes cannot be printed: read with raw=True")
@@ -181,10 +181,10 @@ class Printer:
 
     def _tells_gaps(self, loss: LossRecord) -> bool:
         """Whether ipmon's text tells of a gap in the numbers."""
-        if self._edition is not None:
-            return self._edition.missed
+        if self._release is not None:
+            return self._release.reports_gaps
         try:
-            return _source(loss.layout, ipfilter_log(loss)).edition.missed
+            return _source(loss.layout, ipfilter_log(loss)).release.reports_gaps
         except (ValueError, KeyError):  # a file may name any layout
             return False
 
@@ -192,52 +192,52 @@ class Printer:
         """The entry of a record of bytes `raw`; `own` are those before they were converted."""
         log = ipfilter_log(record)
         source = _source(layout, log)
-        edition, plan = self._edition or source.edition, source.plan
+        release, plan = self._release or source.release, source.plan
         f = dict(zip(plan.names, plan.unpack(raw, 0), strict=True))
         f.setdefault("ipl_count", 1)
         if "fl_bits" in f:  # 2.x
             f["fl_flags"], f["fl_unit"] = split_bits(f["fl_bits"], source.layout.abi.order)
         level, dumps = packet.LOG_INFO, []
-        names, order = self._names[edition.networks], BYTEORDER[source.layout.abi.order]
+        names, order = self._names[release.networks], BYTEORDER[source.layout.abi.order]
         if log == "ipf":
             if source.layout.version.name in _VERSIONS_41:
-                edition = self._edition_41(layout, f, edition, raw is not own)
+                release = self._edition_41(layout, f, release, raw is not own)
             text, level = packet.line(
-                f, raw[plan.size :], order, source.layout.host_order_ip, edition, names,
+                f, raw[plan.size :], order, source.layout.host_order_ip, release, names,
                 self._verbose,
             )  # fmt: skip
-            dumps = self._dumps(f, raw, plan.size, edition)
+            dumps = self._dumps(f, raw, plan.size, release)
         elif log == "nat":
-            text = nat.line(f, edition, names)
+            text = nat.line(f, release, names)
         else:
-            text = state.line(f, order, edition, names)
+            text = state.line(f, order, release, names)
         date, clock = self._time(f["ipl_sec"])
         when = f"{clock}.{f['ipl_usec']:06} "
         text = when + (escape(text) if self._safe else text.replace("\n", "\\n"))
         line = date + text if self._dated else text
         numbered = record.source == "ipl" and record.seq is not None
-        return Entry(self._missed(f, log, edition, numbered), line, level, dumps, own, text)
+        return Entry(self._missed(f, log, release, numbered), line, level, dumps, own, text)
 
     def _edition_41(
-        self, layout: str, f: dict[str, Any], edition: Edition, converted: bool
-    ) -> Edition:
-        """The edition of a packet record of 4.1, which is 4.1.0's where fl_unit was set.
+        self, layout: str, f: dict[str, Any], release: Release, converted: bool
+    ) -> Release:
+        """The release of a packet record of 4.1, which is 4.1.0's where fl_unit was set.
 
         So it was if each record, so far, has its interface's number there and not in the name.
         Where it was not, no release shows it.
         """
         kept = not converted and shows_unit(f)
         if kept and layout not in self._unitless:
-            return self._edition or EDITIONS["4.1.0"]
+            return self._release or RELEASES["4.1.0"]
         self._unitless.add(layout)
-        return edition._replace(units=False)
+        return release._replace(units=False)
 
-    def _missed(self, f: dict[str, Any], log: str, edition: Edition, numbered: bool) -> str:
+    def _missed(self, f: dict[str, Any], log: str, release: Release, numbered: bool) -> str:
         """The line about missing records. ipmon expects a first number of 0, and IPFilter begins
         with 1: where its records are printed, so is that; the encoder's first number is expected.
         """
         number = f.get("ipl_seqnum")
-        if number is None or not edition.missed:
+        if number is None or not release.reports_gaps:
             return ""
         expected = self._expected.get((log, numbered), 0 if numbered else 1)
         self._expected[log, numbered] = (number + f["ipl_count"]) & 0xFFFFFFFF
@@ -246,13 +246,13 @@ class Printer:
         missing = (number - expected) & 0xFFFFFFFF
         return f"missed {missing} {LOGS[log]} log entries: {expected} {number}"
 
-    def _dumps(self, f: dict[str, Any], raw: bytes, head: int, edition: Edition) -> list[str]:
+    def _dumps(self, f: dict[str, Any], raw: bytes, head: int, release: Release) -> list[str]:
         found = []
         if self._header:
             found += hex_dump(raw[:head])
         after = head + f["fl_hlen"]
         if self._packet:
             found += hex_dump(raw[head : after + f["fl_plen"]])
-        elif self._body and f["fl_flags"] & edition.logbody:
+        elif self._body and f["fl_flags"] & release.logbody:
             found += hex_dump(raw[after : after + f["fl_plen"]])
         return found

@@ -13,35 +13,35 @@ from msgspec.structs import replace
 from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
 from pylog.formats.ipl_layouts import named
 from pylog.formats.ipl_names import ISL_EXPIRE, ISL_NEW, TCP_STATES_4, TCP_STATES_41
-from pylog.ipmon.edition import Edition
 from pylog.ipmon.names import Names, protocol
 from pylog.ipmon.nat import signed
+from pylog.ipmon.release import Release
 from pylog.record import FlowRecord, Record
 
 
 def line(
-    f: Mapping[str, Any], order: Literal["little", "big"], edition: Edition, names: Names
+    f: Mapping[str, Any], order: Literal["little", "big"], release: Release, names: Names
 ) -> str:
     """The line after the time, of the fields of the record under their C names.
 
     order   of the machine that wrote it, in which isl_ps has an ICMP type
     """
     kind = f["isl_type"]
-    word = f"STATE:{edition.state[kind]}" if kind in edition.state else f"Type: {kind}"
+    word = f"STATE:{release.state[kind]}" if kind in release.state else f"Type: {kind}"
     state = max(f.get("isl_state", b"\0"))
-    if kind == ISL_EXPIRE and f["isl_p"] == TCP and state > edition.established:
+    if kind == ISL_EXPIRE and f["isl_p"] == TCP and state > release.established:
         word = "STATE:CLOSE"
-    text = f"{word} {_ends(f, order, edition, names)}"
+    text = f"{word} {_ends(f, order, release, names)}"
     if f.get("isl_tag"):
         text += f" tag {f['isl_tag']}"
     return text + ("" if kind == ISL_NEW else _counters(f))
 
 
 def _ends(
-    f: Mapping[str, Any], order: Literal["little", "big"], edition: Edition, names: Names
+    f: Mapping[str, Any], order: Literal["little", "big"], release: Release, names: Names
 ) -> str:
     number, ps = f["isl_p"], f["isl_ps"]
-    name = protocol(number) if number else edition.protocol_0
+    name = protocol(number) if number else release.protocol_0
     width = 4 if f.get("isl_v", 4) == 4 else 16
     source, destination = (names.host(f[end][:width]) for end in ("isl_src", "isl_dst"))
     if number in (TCP, UDP):
@@ -50,7 +50,7 @@ def _ends(
     if number in (ICMP, ICMPV6):
         word = "icmp" if number == ICMP else "icmpv6"
         return f"{source} -> {destination} PR {word} {int.from_bytes(ps[:2], order)}"
-    return f"{source} -> {destination} PR {name}" if edition.all_ends else ""
+    return f"{source} -> {destination} PR {name}" if release.all_ends else ""
 
 
 _WAYS = (("Forward", 0, 1), ("Backward", 2, 3))
@@ -69,13 +69,13 @@ def _counters(f: Mapping[str, Any]) -> str:
 _RENAMED = dict(zip(TCP_STATES_4, TCP_STATES_41, strict=True))
 
 
-def as_of(record: Record, edition: Edition) -> Record:
+def as_of(record: Record, release: Release) -> Record:
     """The record with TCP states named as in the release that wrote it, where its bytes do not say.
 
     That is a state record of plain 4.1, whose layout is then that of 4.1.0 to 4.1.19.
     """
     extra = (record.extra if isinstance(record, FlowRecord) else None) or {}
-    if "isl_state" not in extra or edition.layout != "4.1.0":
+    if "isl_state" not in extra or release.layout != "4.1.0":
         return record
     layout = named(record.layout)
     if layout.version.name != "4.1":

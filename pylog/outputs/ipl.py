@@ -79,7 +79,7 @@ class Output(outputs.Output):
         told = self._encoder.layout.version.magic_tells_log and self._log is None
         if isinstance(record, LossRecord):
             if record.count is None:
-                notes.warning("%s", record.told())
+                notes.warning("%s", record.describe())
         elif not told:
             self._log = self._log or log
             if log != self._log:

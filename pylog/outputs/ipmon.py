@@ -10,8 +10,8 @@ from datetime import UTC, tzinfo
 
 from pylog import outputs
 from pylog.batch import Batch
-from pylog.ipmon.edition import edition
 from pylog.ipmon.printer import Printer
+from pylog.ipmon.release import release_named
 from pylog.notes import notes
 from pylog.options import Option
 
@@ -28,7 +28,7 @@ def check(*, tz: str, ipmon_version: str | None) -> None:
     """ValueError for a zone or release that does not exist."""
     zone_of(tz)
     if ipmon_version:
-        edition(ipmon_version)
+        release_named(ipmon_version)
 
 
 class Output(outputs.Output):
@@ -39,7 +39,7 @@ class Output(outputs.Output):
     ) -> None:
         self._stream = target.stream
         self._printer = Printer(
-            edition=edition(ipmon_version) if ipmon_version else None,
+            release=release_named(ipmon_version) if ipmon_version else None,
             zone=zone_of(tz),
             safe=target.is_terminal,
         )

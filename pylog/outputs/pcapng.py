@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 import pylog
 from pylog import outputs
 from pylog.batch import Batch
-from pylog.formats import MAXIMUM_COUNT, Copied, Interfaces, NamesKept
+from pylog.formats import MAXIMUM_COUNT, InterfaceNames, NamesKept, RawBatch
 from pylog.formats.pcap_blocks import (
     Note,
     interface_block,
@@ -91,7 +91,7 @@ class Output(outputs.Output):
         self._logs: dict[tuple[str, str, bool], list[_Interface]] = {}
         """The interfaces of each log, the last used one at the end."""
         self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
-        """By its id, a record of Copied.likes; of messages like it the file says all already."""
+        """By its id, a record of RawBatch.templates, of which the file says all already."""
         self._left_out: Counter[str] = Counter()
         """What has no packet in a capture file."""
         self._losses: list[bytes] = []
@@ -142,9 +142,9 @@ class Output(outputs.Output):
         time_ns = record.observed_ns if observed else record.timestamp_ns
         self._packet(record, packet, length, order, numbers, time_ns, observed)
 
-    def write_copied(self, copied: Copied) -> None:
-        """Write messages as Reader.read_copies gives them."""
-        likes, packets, time_ns = copied.likes, copied.packets, copied.observed_ns
+    def write_raw(self, copied: RawBatch) -> None:
+        """Write messages as Reader.read_raw gives them."""
+        likes, packets, time_ns = copied.templates, copied.packets, copied.observed_ns
         self._last_ns, at = time_ns, 0
         plain = time_ns == ticks(time_ns)
         while at < len(packets):
@@ -287,7 +287,9 @@ class Output(outputs.Output):
                 found[number] = name
         if found:
             forgotten = self._names.add(found, (other.names for other in self._interfaces))
-            Interfaces(interface.names, found, forgotten).learn()  # as whoever reads the file will
+            InterfaceNames(
+                interface.names, found, forgotten
+            ).apply()  # as whoever reads the file will
             self._told.clear()
         return found
 

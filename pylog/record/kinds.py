@@ -353,7 +353,7 @@ class Loss(
         """
         return " cut off" in (self.reason or "").partition(",")[0]
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What was lost, where and why, for people."""
         if self.cut_off:
             return f"{'' if self.offset is None else f'at offset {self.offset}: '}{self.reason}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pylog.formats.columns import Blobs, Column, Numbers, Octets, Repeated, Rows
+from pylog.formats.columns import Blobs, Column, NumberColumn, Octets, Repeated, Rows
 from pylog.formats.columns.arrays import alike, words
 from pylog.formats.packet import addresses
 from pylog.formats.packet_headers import requested
@@ -21,7 +21,7 @@ def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.Re
 
     more   columns that are not of the messages
     """
-    count = len(rows.starts) - len(rows.odd)
+    count = len(rows.starts) - len(rows.irregular)
     arrays = []
     asked = REQUESTED["packet"]
     headers = [] if asked.keys().isdisjoint(wanted.names) else _headers(rows)
@@ -47,7 +47,7 @@ def _headers(rows: Rows) -> list[PacketHeaders]:
     """The fields on request of each plain message."""
     family, payload = rows.column("family"), rows.column("payload")
     if payload is None:
-        return [PacketHeaders()] * (len(rows.starts) - len(rows.odd))
+        return [PacketHeaders()] * (len(rows.starts) - len(rows.irregular))
     assert isinstance(family, Repeated) and isinstance(payload, Blobs)
     families = [family.values[code] for code in family.codes.tolist()]
     data = memoryview(payload.data.data)
@@ -60,12 +60,12 @@ def _headers(rows: Rows) -> list[PacketHeaders]:
 
 
 def _array(column: Column, kind: pa.DataType) -> pa.Array:
-    """Numbers and bytes as an Arrow array."""
+    """NumberColumn and bytes as an Arrow array."""
     if isinstance(column, Octets):
         return pa.Array.from_buffers(kind, len(column.values), [None, _buffer(column.values)])
     if isinstance(column, Blobs):
         return _blobs(column, kind)
-    assert isinstance(column, Numbers)
+    assert isinstance(column, NumberColumn)
     dtype = np.dtype("int64" if kind == TIME else str(kind))
     values = column.values.astype(dtype, copy=False)
     return pa.Array.from_buffers(kind, len(values), [_bits(column.valid), _buffer(values)])

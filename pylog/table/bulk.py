@@ -1,9 +1,9 @@
 """From a log to Arrow batches: many records at a time, and never other ones than a Reader gives.
 
 A window of some MiB moves over the input. Where messages follow each other as they should, the
-format's `columns` module (see pylog.formats.columns) reads them all at once; whatever is odd, the
-Decoder reads as it does for a Reader, a stretch of the input at a time, and single odd messages
-between plain ones one by one. Which of the two reads a message makes no difference to what is read.
+format's `columns` module (see pylog.formats.columns) reads them all at once. The Decoder reads what
+is irregular as it does for a Reader, a stretch of the input at a time, and single irregular
+messages between regular ones one by one. Both ways give the same records.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pylog.decoder import interface_of
 from pylog.detect import Detection
 from pylog.errors import DecodeError
 from pylog.formats import Message, Stream, columns
-from pylog.formats.columns import Columns, Numbers, Repeated, Rows
+from pylog.formats.columns import Columns, NumberColumn, Repeated, Rows
 from pylog.losses import Losses
 from pylog.origins import NOWHERE, Origin
 from pylog.reader import OnError, OpenLog
@@ -124,7 +124,7 @@ class Bulk(OpenLog):
             while len(self._window) - pos >= (1 if self._final else STRETCH):
                 lot: Lot = {}
                 try:
-                    used = self._plain(lot, pos, wanted) or self._stretch(lot, pos, size)
+                    used = self._regular(lot, pos, wanted) or self._stretch(lot, pos, size)
                 except DecodeError:
                     yield lot  # what came before it
                     raise
@@ -188,13 +188,13 @@ class Bulk(OpenLog):
         self._window = b"".join(parts)
         return bool(self._window)
 
-    def _plain(self, lot: Lot, pos: int, wanted: Mapping[str, Selection]) -> int:
+    def _regular(self, lot: Lot, pos: int, wanted: Mapping[str, Selection]) -> int:
         """Read the messages from window[pos] on that follow each other; how many bytes they are.
 
         None are read while there is something else to tell first.
         """
         decoder, stream, window = self.decoder, self.decoder.stream, self._window
-        if stream.damage is not None or decoder.losses.any_told:
+        if stream.damage is not None or decoder.losses.has_announced:
             return 0
         if self._columns is None or self._columns[0] is not stream:
             self._columns = stream, columns.of(stream)
@@ -207,21 +207,21 @@ class Bulk(OpenLog):
         if decoder.stop is not None:
             stop = min(stop, decoder.stop - self._window_at)
         rows = reads.read(window, pos, stop)
-        odd: list[Record] = []
-        for i in [] if rows is None else rows.odd.tolist():
+        irregular: list[Record] = []
+        for i in [] if rows is None else rows.irregular.tolist():
             assert rows is not None
             try:
                 message = rows.message(i)
-                odd.append(stream.decode(window, message))
-                self._give_origin(odd[-1], message)
+                irregular.append(stream.decode(window, message))
+                self._give_origin(irregular[-1], message)
             except DecodeError:  # up to there, then
                 rows = reads.read(window, pos, int(rows.starts[i]))
                 break
-        if rows is None or len(rows.odd) == len(rows.starts):
+        if rows is None or len(rows.irregular) == len(rows.starts):
             self._reach = STRETCH  # so it may be again soon
             return 0
-        lot["loss"] = self._account(rows, odd)
-        self._keep(lot, rows, odd, wanted)
+        lot["loss"] = self._account(rows, irregular)
+        self._keep(lot, rows, irregular, wanted)
         used = rows.after - pos
         self._reach = min(max(STRETCH, 2 * used), MAX_WINDOW)
         self._per_row = used // len(rows.starts) + 1
@@ -229,25 +229,25 @@ class Bulk(OpenLog):
         return used
 
     def _keep(
-        self, lot: Lot, rows: Rows, odd: list[Record], wanted: Mapping[str, Selection]
+        self, lot: Lot, rows: Rows, irregular: list[Record], wanted: Mapping[str, Selection]
     ) -> None:
         """Put the messages into the lot: the plain ones, and the others between them."""
         count = len(rows.starts)
         self.decoder.received += count
-        packets = [i for i, record in enumerate(odd) if type(record) is PacketRecord]
-        for record in odd:
+        packets = [i for i, record in enumerate(irregular) if type(record) is PacketRecord]
+        for record in irregular:
             if type(record) is not PacketRecord:
                 lot.setdefault(kind_of(record), []).append(record)
                 self.counts[kind_of(record)] += 1
-        self.counts["packet"] += count - len(odd) + len(packets)
+        self.counts["packet"] += count - len(irregular) + len(packets)
         self.counts["loss"] += len(lot["loss"])
         if "packet" not in wanted:
             return
         needed = wanted["packet"].needed
         lot["packet"] = batch_of(rows, needed, self._origins(rows))
         if packets:
-            others = batch("packet", [odd[i] for i in packets], needed)
-            places = np.delete(np.arange(count), rows.odd), rows.odd[packets]
+            others = batch("packet", [irregular[i] for i in packets], needed)
+            places = np.delete(np.arange(count), rows.irregular), rows.irregular[packets]
             order = pa.array(np.argsort(np.concatenate(places)))
             lot["packet"] = pa.concat_batches([lot["packet"], others]).take(order)
 
@@ -266,25 +266,27 @@ class Bulk(OpenLog):
         if self._origin.origin is not None:
             self.decoder.give_origin(record, interface_of(message))
 
-    def _account(self, rows: Rows, odd: list[Record]) -> list[LossRecord]:
+    def _account(self, rows: Rows, irregular: list[Record]) -> list[LossRecord]:
         """What was lost between the messages, as a Reader tells it.
 
         It is asked of the first record of each log, and of those whose number is not the next one.
         """
         count = len(rows.starts)
         seq, following, log = (np.full(count, -1, np.int64) for _ in range(3))
-        plain = np.ones(count, bool)
-        plain[rows.odd] = False
+        regular = np.ones(count, bool)
+        regular[rows.irregular] = False
         numbers, counts, logs = rows.column("seq"), rows.column("count"), rows.logs()
         names = {name: i for i, name in enumerate(dict.fromkeys(logs.values))}
         if numbers is not None:
-            assert isinstance(numbers, Numbers)
-            seq[plain] = numbers.values
-            following[plain] = seq[plain] + (counts.values if isinstance(counts, Numbers) else 1)
-            log[plain] = np.array([names[v] for v in logs.values], np.int64)[logs.codes]
+            assert isinstance(numbers, NumberColumn)
+            seq[regular] = numbers.values
+            following[regular] = seq[regular] + (
+                counts.values if isinstance(counts, NumberColumn) else 1
+            )
+            log[regular] = np.array([names[v] for v in logs.values], np.int64)[logs.codes]
             if numbers.valid is not None:
-                log[np.flatnonzero(plain)[~numbers.valid]] = -1
-        records = dict(zip(rows.odd.tolist(), odd, strict=True))
+                log[np.flatnonzero(regular)[~numbers.valid]] = -1
+        records = dict(zip(rows.irregular.tolist(), irregular, strict=True))
         for i, record in records.items():
             if record.seq is not None:
                 seq[i], following[i] = record.seq, record.seq + (record.count or 1)
@@ -384,19 +386,19 @@ class _Gathered:
         if isinstance(some, list):
             self._records += some
         else:
-            self._settle()
+            self._pack_pending()
             self._add(some)
 
     def take(self, last: bool) -> pa.RecordBatch | None:
         """What is there, if it is enough, or if it is the `last` and there is something."""
         if last or self._rows + len(self._records) >= self._enough:
-            self._settle()
+            self._pack_pending()
             batches, self._batches, self._rows = self._batches, [], 0
             if batches:
                 return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
         return None
 
-    def _settle(self) -> None:
+    def _pack_pending(self) -> None:
         """Make a batch of the records."""
         records, self._records = self._records, []
         if records:

@@ -23,7 +23,7 @@ from typing import Self
 from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.outputs import Target, parquet
-from pylog.table.files import is_url, system_of, told
+from pylog.table.files import as_backend_error, is_url, system_of
 from pylog.table.select import Selection
 from pylog.table.splits import Decoded, End, Split
 
@@ -46,7 +46,7 @@ class DataSet:
         if is_url(target):
             self._system, self._path = system_of(self._target)
             self.folder = self._target
-            with told("write", target):
+            with as_backend_error("write", target):
                 there = self._system.exists(self._path)
         else:
             self._target = os.path.abspath(target)
@@ -57,7 +57,7 @@ class DataSet:
             raise BackendError(f"{target} is there already")
 
     def __enter__(self) -> Self:
-        with told("write", self._target):
+        with as_backend_error("write", self._target):
             if is_url(self._target):
                 self._remove()
                 self._system.makedirs(self._path)  # where there are such
@@ -82,7 +82,7 @@ class DataSet:
             with suppress(OSError):
                 self._remove()
             return
-        with told("write", self._target):
+        with as_backend_error("write", self._target):
             if is_url(self._target):
                 self._system.pipe_file(f"{self._path}/{COMPLETE}", b"")
                 return
@@ -113,7 +113,7 @@ def write_part(split: Split, number: int, folder: str, selection: Selection, row
     name = f"part-{number:06}.parquet"
     if not is_url(folder):
         beside = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
-        with told("write", os.path.join(folder, name)):
+        with as_backend_error("write", os.path.join(folder, name)):
             end = _write(split, beside, selection, rows)
             os.replace(beside, os.path.join(folder, name))
         return end
@@ -121,7 +121,7 @@ def write_part(split: Split, number: int, folder: str, selection: Selection, row
     with tempfile.TemporaryDirectory() as here:
         beside = os.path.join(here, name)
         end = _write(split, beside, selection, rows)
-        with told("write", f"{folder}/{name}"):
+        with as_backend_error("write", f"{folder}/{name}"):
             system.put_file(beside, f"{path}/{name}")
     return end
 

@@ -54,7 +54,7 @@ def _local_files(path: str) -> list[str]:
 
 def _remote_files(url: str) -> list[str]:
     system, path = system_of(url)
-    with told("list", url):
+    with as_backend_error("list", url):
         if glob.has_magic(path):
             names = [name for name in system.glob(path) if not system.isdir(name)]
         elif system.isdir(path):
@@ -85,7 +85,7 @@ def system_of(url: str) -> tuple[Any, str]:
 
 def size(path: str) -> int:
     """How long a file is, in bytes; 0 of what has no length, as a pipe, or does not tell it."""
-    with told("open", path):
+    with as_backend_error("open", path):
         if is_url(path):
             system, inside = system_of(path)
             return system.size(inside) or 0
@@ -97,7 +97,7 @@ def size(path: str) -> int:
 def opened(path: str) -> Iterator[BinaryIO]:
     """A file, here or elsewhere; BackendError when it cannot be opened."""
     with ExitStack() as stack:
-        with told("open", path):
+        with as_backend_error("open", path):
             if is_url(path):
                 system, inside = system_of(path)
                 file = stack.enter_context(system.open(inside, "rb"))
@@ -107,7 +107,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def told(doing: str, path: str) -> Iterator[None]:
+def as_backend_error(doing: str, path: str) -> Iterator[None]:
     """The system's errors as BackendError."""
     try:
         yield

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from pylog.backends import capture
 from pylog.backends.unpack import compression
-from pylog.detect import Detection, detect, known
+from pylog.detect import Detection, detect, stream_for
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
 from pylog.losses import Losses
@@ -174,11 +174,11 @@ def _cut(split: Split, n: int) -> list[Split]:
         try:
             detection = detect(head, len(head) < HEAD, split.layout)  # as a Reader does
         except DecodeError as error:
-            raise error.again(split.path) from None
+            raise error.copy_for_raising(split.path) from None
         if detection.container not in ("raw", "netlink"):
             return [split]
         length = split.stop
-        layouts = tuple(make().name for make in (detection.stream, *detection.others))
+        layouts = tuple(make().name for make in (detection.stream, *detection.alternatives))
         near = [_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)]
     starts = sorted({0, *(cut for cut in near if cut is not None)})
     return [
@@ -287,7 +287,7 @@ class SplitReader:
     def ended(self) -> End:
         """Where it ended."""
         bulk, decoder = self._bulk, self._bulk.decoder
-        layouts = tuple(stream.name for stream in (decoder.stream, *decoder.others))
+        layouts = tuple(stream.name for stream in (decoder.stream, *decoder.alternatives))
         tally = Tally(bulk.detection.container, bulk.layout, bulk.received, bulk.malformed,
                       bulk.dropped, bulk.uncounted, bulk.ending, bulk.counts)  # fmt: skip
         return End(bulk.end, layouts, decoder.losses, tally)
@@ -301,8 +301,8 @@ class SplitReader:
 
 def _detection(layouts: Sequence[str]) -> Detection:
     """The detection of bytes that all these layouts explain."""
-    first, *others = (known(name) for name in layouts)
-    return replace(first, layouts=list(layouts), others=[other.stream for other in others])
+    first, *others = (stream_for(name) for name in layouts)
+    return replace(first, layouts=list(layouts), alternatives=[other.stream for other in others])
 
 
 # Splits in their order

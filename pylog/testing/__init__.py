@@ -191,7 +191,7 @@ class Device:
         found = []
         for item in stream.split(data, True):
             if isinstance(item, Damage):
-                raise item.error.again()
+                raise item.error.copy_for_raising()
             if isinstance(item, Message) and stream.message_log(data, item) == self._log:
                 found.append(data[item.start : item.end])
         return found

@@ -82,7 +82,7 @@ class Written:
             self._size = self._stream.tell()
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
+    def as_backend_error(self) -> Iterator[None]:
         """Around what writes: OSError becomes BackendError, with the file's name and the count.
 
         A pipe that nobody reads is left to the caller. After an error nothing more gets into the

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from pylog.backends import Backend, Check, Found
+from pylog.backends import Backend, Check, Source
 from pylog.errors import BackendError
 from pylog.options import Option
 
@@ -22,9 +22,9 @@ def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
     return [Toy(address, options["largest"])]
 
 
-def sources() -> list[Found]:
+def sources() -> list[Source]:
     """That there is such a source everywhere."""
-    return [Found("toy:PATH", "the toy's log")]
+    return [Source("toy:PATH", "the toy's log")]
 
 
 def checks() -> list[Check]:

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from construct import Int32ub, Renamed, Struct
 
-from pylog.formats import Copied, Message, Numbers, Stream
+from pylog.formats import Message, NextSeq, RawBatch, Stream
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.netlink import align, scan
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS
@@ -34,9 +34,9 @@ from pylog.formats.packet import (
     ETH_P_IPV6,
     FAMILIES,
     IPV4_TCP,
+    IPV4_TCP_NAMES,
+    IPV4_TCP_SIZE,
     TCP_FLAGS,
-    USUAL,
-    USUAL_NAMES,
     addresses,
     put_headers,
 )
@@ -103,7 +103,7 @@ class _Tail(NamedTuple):
     begins   of time, uid, gid and seq: how the attribute begins, length and type as one number in
              network order; b"" for one that is missing
     unpack   (data, offset) -> of each attribute how it begins, and its value, b"" if missing; then
-             how the payload begins, and the USUAL_NAMES of its packet
+             how the payload begins, and the IPV4_TCP_NAMES of its packet
     payload  where the payload's value begins
     """
 
@@ -120,7 +120,7 @@ class _Head:
     group      the log
     devices    numbers of indev, outdev, physindev and physoutdev, or None
     values     of the record, as far as the head says them, in the call number `turn`
-    like       as Copied has it; another one when an interface has another name
+    like       as RawBatch has it; another one when an interface has another name
     """
 
     def __init__(
@@ -165,7 +165,7 @@ def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
     header = CStruct(f"{order}HH")
     values = {n: _fields(f"{n}", ATTRIBUTES[n][1]) for n in TAIL}
     names = [name for n in TAIL for name in (f"{n} begins", *(v.name for v in values[n]))]
-    names += ["payload begins", *USUAL_NAMES]
+    names += ["payload begins", *IPV4_TCP_NAMES]
     found: dict[tuple[bool, ...], _Tail] = {}
     for kind in product((False, True), repeat=len(TAIL)):
         parts, begins, size = list[Any](), list[int | bytes](), 4
@@ -181,7 +181,7 @@ def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
     return found
 
 
-class Usual:
+class FastPath:
     """Decodes the messages of one stream.
 
     stream    decodes those that are not as usual
@@ -226,16 +226,18 @@ class Usual:
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None,
+        numbers: NextSeq | None,
     ) -> None:
         """As Stream.records."""
         self._read(data, messages, raw, found, numbers, None)
 
-    def copied(self, data: bytes, messages: Iterable[Message], numbers: Numbers) -> Copied | None:
-        """As Stream.copied."""
+    def raw_batch(
+        self, data: bytes, messages: Iterable[Message], numbers: NextSeq
+    ) -> RawBatch | None:
+        """As Stream.raw_batch."""
         if self._stream.observed_ns is None:  # the times are in the messages
             return None
-        copied = Copied(self._order, self._stream.observed_ns)
+        copied = RawBatch(self._order, self._stream.observed_ns)
         self._read(data, messages, False, [], numbers, copied)
         return copied if copied.packets else None
 
@@ -245,10 +247,10 @@ class Usual:
         messages: Iterable[Message],
         raw: bool,
         found: list[Record | Row],
-        numbers: Numbers | None,
-        copied: Copied | None,
+        numbers: NextSeq | None,
+        copied: RawBatch | None,
     ) -> None:
-        """As `records`; or, if there is something to put them into, as `copied`."""
+        """As `records`; or, if there is something to put them into, as `raw_batch`."""
         stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
         payload_size, interface = self._payload, stream.interface_name
         add, rows, wants_payload = found.append, stream.rows, stream.wants_payload
@@ -324,7 +326,7 @@ class Usual:
                 head.name(turn, interface)
             if copied is not None:
                 assert head.like is not None
-                copied.likes.append(head.like)
+                copied.templates.append(head.like)
                 copied.packets.append(data[at:end])
                 continue
             values: Values = head.values.copy()
@@ -352,7 +354,7 @@ class Usual:
                 if raw:
                     values[AT_RAW] = stream.raw(data, message)
             values[AT_OBSERVED] = observed
-            usual = head.ipv4 and version == 0x45 and length >= USUAL and not bits & 0x3FFF
+            usual = head.ipv4 and version == 0x45 and length >= IPV4_TCP_SIZE and not bits & 0x3FFF
             if usual and protocol == 6:
                 values[AT_SPORT], values[AT_DPORT] = sport, dport
                 values[AT_TCP_FLAGS] = TCP_FLAGS[flags]

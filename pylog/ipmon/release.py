@@ -42,26 +42,26 @@ _OLD = " frag {more}{dont}{size}@{offset}"
 _NEW = " (frag {id}:{size}@{offset}{more}{dont})"
 
 
-class Edition(NamedTuple):
+class Release(NamedTuple):
     """How ipmon prints from one change point on.
 
-    release      the first release that prints so
+    name         the first release that prints so
     layout       the version of the records that it came with, see ipl_layouts
-    letters_3    one letter for the action, which S replaces and upper case marks as not logged by
-                 the rule; from 4.0 on S comes before it
+    severity_letter_style   one letter for the action, which S replaces and upper case marks as not
+                 logged by the rule; from 4.0 on S comes before it
     logbody      the bit of fl_flags that a rule with `log body` has
-    rules_16     group and rule as 16-bit numbers, of which -1 is 0
+    rules_16bit  group and rule as 16-bit numbers, of which -1 is 0
     units        the interface's unit is shown after its name
     four_letters the interface as four letters of its name, and its unit
-    early        the text of 3.4.0: numbers for ICMP types, ports of every quoted packet, a blank
-                 after the length, no words for ICMPv6; it takes ip_len of a little-endian kernel
-                 in the wrong byte order
+    prints_as_3_4_0   the text of 3.4.0: numbers for ICMP types, ports of every quoted packet, a
+                 blank after the length, no words for ICMPv6; it takes ip_len of a little-endian
+                 kernel in the wrong byte order
     quoted       the byte order in which the length in an ICMP error is read: guessed takes network
                  order up to 1500, and the machine's above
     fragments    how a fragment's place is shown, and within an ICMP error
     payload_6    IPv6 lengths are without the header
-    walks        IPv6 extension headers are passed over and count as header
-    marks        tags and what the filter noticed are shown
+    walks_ipv6_extensions   IPv6 extension headers are passed over and count as header
+    shows_marks  tags and what the filter noticed are shown
     reasons      words for fl_breason
     nat          words for nl_type
     nat_actions  words for nl_action, from 5.0 on
@@ -71,23 +71,23 @@ class Edition(NamedTuple):
     established  the number of the TCP state above which an expired state is called closed
     all_ends     states of protocols without ports or types show their addresses too
     directions   counters of each direction
-    missed       gaps in the sequence numbers are shown
+    reports_gaps gaps in the sequence numbers are shown
     networks     names of networks are looked up where a host has none
     """
 
-    release: str = "3.4.0"
+    name: str = "3.4.0"
     layout: str = "3.4.0"
-    letters_3: bool = True
+    severity_letter_style: bool = True
     logbody: int = 0x20
-    rules_16: bool = True
+    rules_16bit: bool = True
     units: bool = True
     four_letters: bool = True
-    early: bool = True
+    prints_as_3_4_0: bool = True
     quoted: Literal["network", "machine", "guessed"] = "machine"
     fragments: tuple[str, str] = (_OLD, "")
     payload_6: bool = True
-    walks: bool = False
-    marks: bool = False
+    walks_ipv6_extensions: bool = False
+    shows_marks: bool = False
     reasons: Mapping[int, str] = {}
     nat: Mapping[int, str] = {1: "MAP", 2: "RDR", 0xFFFF: "EXPIRE"}
     nat_actions: Mapping[int, str] = {}
@@ -97,34 +97,35 @@ class Edition(NamedTuple):
     established: int = 4
     all_ends: bool = False
     directions: bool = False
-    missed: bool = False
+    reports_gaps: bool = False
     networks: bool = False
     protocol_0: str = "hopopt"
 
 
 _CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("3.4.29", {
-        "layout": "3.4.35", "logbody": 0x80000, "rules_16": False, "early": False,
+        "layout": "3.4.35", "logbody": 0x80000, "rules_16bit": False, "prints_as_3_4_0": False,
         "quoted": "network", "fragments": (_OLD, _OLD), "nat": _NAT_34, "protocol_0": "ip",
     }),
     ("3.4.35", {"fragments": (_NEW, _NEW), "payload_6": False}),
     ("4.1.0", {  # which branched off before 3.4.35
-        "layout": "4.1.0", "letters_3": False, "logbody": 0x10000, "four_letters": False,
-        "quoted": "guessed", "fragments": (_OLD, _OLD), "payload_6": True, "marks": True,
-        "nat": _NAT_41, "state": _STATE_41, "established": 5, "directions": True,
+        "layout": "4.1.0", "severity_letter_style": False, "logbody": 0x10000,
+        "four_letters": False, "quoted": "guessed", "fragments": (_OLD, _OLD), "payload_6": True,
+        "shows_marks": True, "nat": _NAT_41, "state": _STATE_41, "established": 5,
+        "directions": True,
     }),
     ("4.1.3", {"fragments": (_NEW, _NEW[1:]), "payload_6": False, "all_ends": True}),
     ("4.1.13", {"units": False}),
     ("4.1.16", {"state": {**_STATE_41, 0xFFF9: "UNLOAD"}}),
     ("4.1.20", {"layout": "4.1", "established": 4}),
-    ("4.1.25", {"walks": True, "nat": _NAT_4125, "nat_protocol": True}),
+    ("4.1.25", {"walks_ipv6_extensions": True, "nat": _NAT_4125, "nat_protocol": True}),
     ("5.0.0", {
         "layout": "5.0.0", "nat": {**_NAT_51, 1: "NAT"}, "networks": True,
         "nat_actions": {n: word for n, word in _ACTIONS_51.items() if word != "PURGE"},
     }),
     ("5.0.3", {"layout": "5.0.3"}),
     ("5.0.5", {"layout": "5.0.5"}),
-    ("5.0.6", {"layout": "5.0.6", "missed": True}),
+    ("5.0.6", {"layout": "5.0.6", "reports_gaps": True}),
     ("5.1.0", {"layout": "5.1.2", "reasons": REASONS}),
     ("5.1.2", {"nat": _NAT_51, "nat_actions": _ACTIONS_51, "nat_gap": " "}),
 )  # fmt: skip
@@ -132,31 +133,33 @@ _LAST = {(3, 4): 35, (4, 1): 35, (5, 0): 7, (5, 1): 2}
 """The last release of each series."""
 
 
-def _editions() -> dict[str, Edition]:
-    row = Edition()
-    rows = {row.release: row}
-    for release, changes in _CHANGES:
-        rows[release] = row = row._replace(release=release, **changes)
+def _releases() -> dict[str, Release]:
+    row = Release()
+    rows = {row.name: row}
+    for name, changes in _CHANGES:
+        rows[name] = row = row._replace(name=name, **changes)
     return rows
 
 
-EDITIONS: Final = _editions()
+RELEASES: Final = _releases()
 """How ipmon prints, by the release from which on it does; the oldest first."""
 
 _ALIKE = {"4.1-illumos": "4.1", "4.1-solaris": "4.1"}
 """Versions whose own ipmon was not compared, and that of which they are printed as."""
 
 
-def edition_of(layout: Layout) -> Edition:
+def release_of(layout: Layout) -> Release:
     """The newest ipmon that came with a layout; 3.4.0's for all that are older."""
     version = _ALIKE.get(layout.version.name, layout.version.name)
-    rows = [row for row in EDITIONS.values() if row.layout == version]
-    return rows[-1] if rows else EDITIONS["3.4.0"]
+    rows = [row for row in RELEASES.values() if row.layout == version]
+    return rows[-1] if rows else RELEASES["3.4.0"]
 
 
-def layout_for(edition: Edition) -> Layout:
+def layout_for(release: Release) -> Layout:
     """The layout of the IPFilter that an ipmon came with, without what ipmon reads wrongly."""
-    return named(f"ipl-{edition.layout}-lp64be" + ("-nounit" if edition.letters_3 else ""))
+    return named(
+        f"ipl-{release.layout}-lp64be" + ("-nounit" if release.severity_letter_style else "")
+    )
 
 
 def shows_unit(f: Mapping[str, Any]) -> bool:
@@ -171,20 +174,20 @@ def shows_unit(f: Mapping[str, Any]) -> bool:
     return bool(unit or f["ipl_next"] or f["fl_flags"] & _FR_INOUT)
 
 
-def edition(release: str) -> Edition:
+def release_named(name: str) -> Release:
     """How a release prints: "4.1.20", "master", or the version of a layout; ValueError."""
-    number = _number(release)
+    number = _number(name)
     if number is not None and number[2] <= _LAST.get(number[:2], -1):
-        return [row for row in EDITIONS.values() if (_number(row.release) or number) <= number][-1]
+        return [row for row in RELEASES.values() if (_number(row.name) or number) <= number][-1]
     try:
-        return edition_of(named(f"ipl-{release}-lp64le"))
+        return release_of(named(f"ipl-{name}-lp64le"))
     except ValueError:
         series = "; ".join(
             f"{major}.{minor}.0, ..., {major}.{minor}.{last}"
             for (major, minor), last in _LAST.items()
         )
         raise ValueError(
-            f"no ipmon {release!r}; there are {series}; master; and the versions of layouts"
+            f"no ipmon {name!r}; there are {series}; master; and the versions of layouts"
         ) from None
 
 
