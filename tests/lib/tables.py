@@ -55,12 +55,15 @@ def value(record: Any, name: str) -> Any:
         return [{n: getattr(t, n) for n in ("id", "priority", "dei", "protocol")} for t in found]
     if name in ("packets", "bytes"):
         return list(found.items())
-    return f"#{found}" if isinstance(found, int) and is_text(record, name) else found
+    if not is_name_or_number(record, name):
+        return found
+    return f"#{found}" if isinstance(found, int) or found.startswith("#") else found
 
 
-def is_text(record: Any, name: str) -> bool:
+def is_name_or_number(record: Any, name: str) -> bool:
     """Whether the field may hold a name in place of a number."""
-    return "str" in str(_hints(type(record))[name])
+    declared = str(_hints(type(record))[name])
+    return "str" in declared and "int" in declared
 
 
 _hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)

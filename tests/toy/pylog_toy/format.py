@@ -58,7 +58,7 @@ class Stream(BaseStream):
 
     source = "toy"
     layout = LAYOUT
-    bare = frozenset(LINKTYPES)
+    one_message_linktypes = frozenset(LINKTYPES)
     needle, needle_size = re.compile(MAGIC), len(MAGIC)
 
     @property
