@@ -79,7 +79,11 @@ def test_several_paths_are_read_in_their_order(spark: Any, tmp_path: Path) -> No
     dumps = tmp_path / "dumps.bin"
     dumps.write_bytes(parts.netlink_with_dumps_inside())
     frame = spark.read.format("pylog").option("n", 9).load([str(gaps), str(dumps)])
-    assert rows(frame, "packet") == parts.whole(gaps, "packet") + parts.whole(dumps, "packet")
+    assert rows(frame, "packet") == [
+        row | {"origin": str(dump)}
+        for dump in (gaps, dumps)
+        for row in parts.whole(dump, "packet")
+    ]
 
 
 def test_a_schema_says_what_is_read(spark: Any) -> None:

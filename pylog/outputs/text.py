@@ -281,7 +281,8 @@ def _loss(record: AnyLoss) -> Iterator[str]:
 def _fields(record: Record | Row) -> Iterator[str]:
     """The kind of a record and what its fields say, for kinds without words of their own."""
     yield kind_of(record)
-    for name, field in fields_of(type(record)).items():
+    kind: Any = type(record)  # mypyc sees no __hash__ in the class of a Struct
+    for name, field in fields_of(kind).items():
         value = getattr(record, name)
         if value is None or field.column in (None, "octets") or name in _IN_NO_LINE:
             continue
