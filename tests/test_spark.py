@@ -80,9 +80,7 @@ def test_several_paths_are_read_in_their_order(spark: Any, tmp_path: Path) -> No
     dumps.write_bytes(parts.netlink_with_dumps_inside())
     frame = spark.read.format("pylog").option("n", 9).load([str(gaps), str(dumps)])
     assert rows(frame, "packet") == [
-        row | {"origin": str(dump)}
-        for dump in (gaps, dumps)
-        for row in parts.whole(dump, "packet")
+        row | {"origin": str(dump)} for dump in (gaps, dumps) for row in parts.whole(dump, "packet")
     ]
 
 
