@@ -134,13 +134,14 @@ def packet_log(layout: Layout) -> Mapping:
     action_of = _action_4 if major >= 4 else _action_3
 
     def explain(
-        unit: int | None, flags: int, lflags: int | None, logtag: int | None, nattag: bytes | None,
+        unit: int | None, flags: int | None, lflags: int | None, logtag: int | None, nattag: bytes | None,
         loglevel: int | None, group: int | bytes | None, direction: int | None,
         breason: int | None, family: int | None, ifname: bytes, uuid: bytes | None,
         bits: int | None,
     ) -> tuple[Any, ...]:  # fmt: skip
         if bits is not None:  # 2.x: u_long flags:24, unit:8
             flags, unit = split_bits(bits, order)
+        flags = flags or 0
         if narrow and group == 0xFFFF:
             group = None
         extra: dict[str, Any] = {"fl_flags": names.bit_names(flags_table, flags)}
