@@ -134,8 +134,8 @@ def packet_log(layout: Layout) -> Mapping:
     action_of = _action_4 if major >= 4 else _action_3
 
     def explain(
-        unit: int | None, flags: int | None, lflags: int | None, logtag: int | None, nattag: bytes | None,
-        loglevel: int | None, group: int | bytes | None, direction: int | None,
+        unit: int | None, flags: int | None, lflags: int | None, logtag: int | None,
+        nattag: bytes | None, loglevel: int | None, group: int | bytes | None, direction: int | None,
         breason: int | None, family: int | None, ifname: bytes, uuid: bytes | None,
         bits: int | None,
     ) -> tuple[Any, ...]:  # fmt: skip
