@@ -136,8 +136,8 @@ def packet_log(layout: Layout) -> Mapping:
     def explain(
         unit: int | None, flags: int | None, lflags: int | None, logtag: int | None,
         nattag: bytes | None, loglevel: int | None, group: int | bytes | None,
-        direction: int | None, breason: int | None, family: int | None, ifname: bytes, uuid: bytes | None,
-        bits: int | None,
+        direction: int | None, breason: int | None, family: int | None, ifname: bytes,
+        uuid: bytes | None, bits: int | None,
     ) -> tuple[Any, ...]:  # fmt: skip
         if bits is not None:  # 2.x: u_long flags:24, unit:8
             flags, unit = split_bits(bits, order)
