@@ -95,7 +95,7 @@ class Backend(ABC):
 
     name      what the user calls it: a path, "standard input", "nflog:5"
     live      the bytes are of now: there is no place in an input to tell
-    message_aligned   what `receive` gives ends with a whole message
+    message_aligned   what `receive` gives ends with a complete message
     regular   it is all there: receiving never waits
     deferred  it may give nothing for long: what it is is found out by its first bytes, not before
     layout    the layout of the bytes, where the source cannot but have it

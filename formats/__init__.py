@@ -128,27 +128,27 @@ class Reported(msgspec.Struct, gc=False):
 
 
 class InterfaceNames(msgspec.Struct, gc=False):
-    """From here on `known` is to have the names `told`, by the numbers of the interfaces.
+    """From here on `names` is to have the names `changes`, by the numbers of the interfaces.
 
     None takes a name away.
     forgotten   other names that are taken away before, see NamesKept
     """
 
-    known: dict[int, str]
-    told: dict[int, str | None]
+    names: dict[int, str]
+    changes: dict[int, str | None]
     forgotten: list[dict[int, str]] = []
 
     def apply(self) -> None:
         """Let it be so; how many can be known at a time is bounded."""
         for names in self.forgotten:
             names.clear()
-        if len(self.known) + len(self.told) > MAXIMUM_INTERFACES:
-            self.known.clear()
-        for number, name in self.told.items():
+        if len(self.names) + len(self.changes) > MAXIMUM_INTERFACES:
+            self.names.clear()
+        for number, name in self.changes.items():
             if name and len(name) <= LONGEST_NAME:
-                self.known[number] = name
+                self.names[number] = name
             else:
-                self.known.pop(number, None)
+                self.names.pop(number, None)
 
 
 class NamesKept:
@@ -161,10 +161,10 @@ class NamesKept:
         self._size = 0
 
     def add(
-        self, told: dict[int, str | None], known: Iterable[dict[int, str]]
+        self, changes: dict[int, str | None], known: Iterable[dict[int, str]]
     ) -> list[dict[int, str]]:
         """Count more names; the `known` ones that are to be forgotten before they are learned."""
-        names = [name for name in told.values() if name and len(name) <= LONGEST_NAME]
+        names = [name for name in changes.values() if name and len(name) <= LONGEST_NAME]
         size = sum(len(name) + NAME_COST for name in names)
         self._size += size
         if self._size <= MAXIMUM_NAMES:
@@ -250,7 +250,7 @@ class Stream(ABC):
 
     Any bytes, cut anywhere, give messages and damage that together cover them all, and the same
     ones however they were cut. A subclass says how long a message is (`measure`) and what it means
-    (`decode`); how damage is skipped and told is written here, once.
+    (`decode`); how damage is skipped and reported is written here, once.
     """
 
     source = ""

@@ -35,8 +35,8 @@ class Columns:
         self.mapped = Mapped(stream, packet_log(layout))
         plan = layout.plan("ipf")
         self.size = plan.size
-        told = layout.version.magic_tells_log
-        self.magics = [layout.magic(log) for log in (layout.logs if told else ("ipf",))]
+        logs = layout.logs if layout.version.magic_tells_log else ("ipf",)
+        self.magics = [layout.magic(log) for log in logs]
         self._numbers = [int.from_bytes(m, BYTEORDER[layout.abi.order]) for m in self.magics]
         self._frame = np.dtype(plan.dtype(names=("ipl_magic", "ipl_dsize")))
 

@@ -57,6 +57,7 @@ class MappedRows(Rows):
         """`usual` are those of the table, which are as long as their fields say."""
         self.starts, self.ends, self.after, self.other = starts, ends, int(ends[-1]), 0
         self._mapped, self._data, self._array = mapped, data, array
+        self._base = mapped.stream.base  # which looking ahead may change before columns are made
         mapping = mapped.mapping
         places, sizes = starts + mapping.plan.size, ends - starts - mapping.plan.size
         packets = Packets(array, places, sizes, array[places] >> 4 == 6, mapping.host_order)
@@ -103,7 +104,7 @@ class MappedRows(Rows):
         if name == "timestamp_ns":
             return None if self._times is None else NumberColumn(self._times)
         if name == "offset":
-            return NumberColumn(self.starts[self._rows] + mapped.stream.base)
+            return NumberColumn(self.starts[self._rows] + self._base)
         if name in ("source", "layout"):
             return Repeated(self._same, [getattr(mapping, name)])
         if name == "caplen":

@@ -164,15 +164,15 @@ class LogRows(Rows):
         family, regular = heads["nfgen_family"], ~irregular
         if usual is not None:
             regular &= usual
-        hdr, told = self._fixed("NFULA_PACKET_HDR")
+        hdr, present = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
-        told_protocol = told & (hdr["hw_protocol"] != 0)
-        protocol = np.where(told_protocol, hdr["hw_protocol"], default[family])
+        stated = present & (hdr["hw_protocol"] != 0)
+        protocol = np.where(stated, hdr["hw_protocol"], default[family])
         six = protocol == ETH_P_IPV6
         regular &= six | (protocol == ETH_P_IP)
         for number, hook in LINK_HEADER_HOOKS:
-            regular &= ~(told & (family == number) & (hdr["hook"] == hook))
+            regular &= ~(present & (family == number) & (hdr["hook"] == hook))
         for name in ANY.values():
             regular &= self._size(name) <= LONGEST
         hwaddr = Plan(ATTRIBUTES[ATTRIBUTE_NUMBER["NFULA_HWADDR"]][1])
@@ -262,8 +262,8 @@ class LogRows(Rows):
 
     def logs(self) -> Repeated:
         """As pylog.formats.columns.Rows.logs."""
-        codes, told = self._told
-        return Repeated(codes, [(None, record.log) for record in told])
+        codes, samples = self._samples
+        return Repeated(codes, [(None, record.log) for record in samples])
 
     def column(self, name: str) -> Column | None:
         """As pylog.formats.columns.Rows.column."""
@@ -272,11 +272,11 @@ class LogRows(Rows):
             values, there = self._fixed(SIMPLE[name])
             return NumberColumn(values["value"], there) if there.any() else None
         if name in TOLD:
-            codes, told = self._told
-            said = [getattr(record, name) for record in told]
+            codes, samples = self._samples
+            cells = [getattr(record, name) for record in samples]
             if name == "extra" and self._has("NFULA_SEQ_GLOBAL").any():
-                return self._numbered(codes, said)
-            return Repeated(codes, said)
+                return self._numbered(codes, cells)
+            return Repeated(codes, cells)
         if name in ANY:
             return self._any(name)
         if name == "timestamp_ns":
@@ -292,7 +292,7 @@ class LogRows(Rows):
         return self._packets.column(name)
 
     @cached_property
-    def _told(self) -> tuple[Array, list[Record]]:
+    def _samples(self) -> tuple[Array, list[Record]]:
         """What `decode` makes of messages that agree in what tells TOLD: codes, and records."""
         parts = self._telling()
         codes, rows = alike(parts)
@@ -312,11 +312,11 @@ class LogRows(Rows):
             there |= self._has(name).astype(np.int64) << i
         return [*parts, there, self._size("NFULA_HWHEADER")]
 
-    def _numbered(self, codes: Array, told: list[Any]) -> Repeated:
+    def _numbered(self, codes: Array, samples: list[Any]) -> Repeated:
         """`extra` with the number of each message, which is another one in each."""
         numbers, there = self._fixed("NFULA_SEQ_GLOBAL")
         values = [
-            told[code] | {"NFULA_SEQ_GLOBAL": number} if has else told[code]
+            samples[code] | {"NFULA_SEQ_GLOBAL": number} if has else samples[code]
             for code, number, has in zip(
                 codes.tolist(), numbers["value"].tolist(), there.tolist(), strict=True
             )
@@ -324,7 +324,7 @@ class LogRows(Rows):
         return Repeated(np.arange(len(codes)), values)
 
     def _any(self, name: str) -> Repeated | None:
-        """A field that is told by all bytes of an attribute."""
+        """A field that holds all bytes of an attribute."""
         has = self._has(ANY[name])
         codes = np.zeros(len(has), np.intp)
         values: list[Any] = [None]
