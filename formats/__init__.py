@@ -261,6 +261,8 @@ class Stream(ABC):
     """What every message carries `needle_at` bytes from its start, in at most `needle_size`."""
     needle_at = 0
     needle_size = 0
+    columns_module = ""
+    """The module whose `columns` reads many messages at once, see formats.columns; "" for none."""
     gives_raw = False
     """Whether `raw_batch` is ever of use."""
     hosts: Mapping[int, str] = {}
@@ -595,7 +597,7 @@ class Format(Protocol):
     NAME            what it is called; no other format has it
     LINKTYPES       the pcap link types whose packets are its own, that to write first
     LOOKED_FOR      how its messages are recognized, for an input that is no log; "" to be silent
-    Stream          the class that cuts bytes into messages and decodes each
+    STREAM          the class, a subclass of Stream, that cuts bytes into messages and decodes them
     probe           (first bytes, whether these are all): does this look like my format?
     cut             what an input lacks that ends within a first message, see `cut_off`; else None
     stream          the Stream of a layout that is named; ValueError if there is none of that name
@@ -605,7 +607,7 @@ class Format(Protocol):
     NAME: str
     LINKTYPES: tuple[int, ...]
     LOOKED_FOR: str
-    Stream: Any
+    STREAM: Any
 
     def probe(self, head: bytes, final: bool) -> list[Guess]: ...
 
@@ -617,7 +619,7 @@ class Format(Protocol):
 
 
 class CapturedFormat(Format, Protocol):
-    """What a format gives whose messages capture files hold; its Stream then has `captured`.
+    """What a format gives whose messages capture files hold; its STREAM then has `captured`.
 
     captured_layout     (packet, link type, offset) -> the layout's name
     capture             a message of `Stream.raw` -> packet, byte order, original length
@@ -640,10 +642,10 @@ class CapturedFormat(Format, Protocol):
 class NetlinkFormat(CapturedFormat, Protocol):
     """What a format of netlink messages gives: captures hold them beside those of others.
 
-    Its Stream is a NetlinkStream that is made of a byte order, and its layouts are Layouts.
+    Its STREAM is a NetlinkStream that is made of a byte order, and its layouts are Layouts.
 
     SUBSYSTEM   of NETLINK_NETFILTER: the upper byte of nlmsg_type
     """
 
     SUBSYSTEM: int
-    Stream: Callable[[str], NetlinkStream]
+    STREAM: Callable[[str], NetlinkStream]

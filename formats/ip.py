@@ -13,8 +13,7 @@ from __future__ import annotations
 import re
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Message
-from pylog.formats import Stream as BaseStream
+from pylog.formats import Guess, Message, Stream
 from pylog.formats.ip_header import stated_length
 from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, put_headers, seeming
 from pylog.formats.scrub import Scrubber
@@ -43,7 +42,7 @@ _LEAST = {ETH_P_IP: IPV4.sizeof(), ETH_P_IPV6: IPV6.sizeof()}
 """How many bytes a packet has, at least."""
 
 
-class Stream(BaseStream):
+class IpStream(Stream):
     """IP packets, those of a capture or one after the other."""
 
     source = "ip"
@@ -100,6 +99,9 @@ class Stream(BaseStream):
         return record
 
 
+STREAM = IpStream
+
+
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     """There is but one layout."""
     return LAYOUT
@@ -115,7 +117,7 @@ def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
 def _length(packet: bytes) -> int:
     """The length that the packet's header states; 0 without one."""
     try:
-        return Stream().measure(packet, 0)
+        return IpStream().measure(packet, 0)
     except (DecodeError, IndexError):
         return 0
 
@@ -135,11 +137,11 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     return scrubber.packet(message)
 
 
-def stream(name: str, head: bytes = b"") -> Stream:
+def stream(name: str, head: bytes = b"") -> IpStream:
     """The stream of the layout raw-ip; ValueError for another name."""
     if name != LAYOUT:
         raise ValueError(f"no layout {name!r}; there is {LAYOUT}")
-    return Stream()
+    return IpStream()
 
 
 def known_layouts() -> list[str]:

@@ -1,8 +1,8 @@
 """IPFilter's log: what /dev/ipl, /dev/ipnat and /dev/ipstate give, in every layout of ipl_layouts.
 
-`Stream` steps from record to record by ipl_dsize (2.x has no such field: by fl_hlen + fl_plen) and
-decodes each by the plan of its layout. A record that does not add up is damage: the next one is
-looked for by its magic. `probe` finds the layout of a dump by trying them all.
+`IplStream` steps from record to record by ipl_dsize (2.x has no such field: by fl_hlen + fl_plen)
+and decodes each by the plan of its layout. A record that does not add up is damage: the next one
+is looked for by its magic. `probe` finds the layout of a dump by trying them all.
 
 Semantics: ipl(4), ip_log.c, ipmon.c. The kernel writes fl_plen and fl_hlen through a u_char, so
 the body's length is ipl_dsize less the rest, and fl_plen only its lowest 8 bits.
@@ -18,8 +18,17 @@ from typing import Any
 import msgspec
 
 from pylog.errors import DecodeError
-from pylog.formats import Dropped, Guess, Item, Message, Needle, NextSeq, cut_off, ipl_layouts
-from pylog.formats import Stream as BaseStream
+from pylog.formats import (
+    Dropped,
+    Guess,
+    Item,
+    Message,
+    Needle,
+    NextSeq,
+    Stream,
+    cut_off,
+    ipl_layouts,
+)
 from pylog.formats import ipl_names as names
 from pylog.formats.ip_header import stated_length
 from pylog.formats.ip_numbers import ICMP, ICMPV6
@@ -120,13 +129,14 @@ def _small(size: int, most: int, order: str) -> bytes:
     return b"".join(parts if order == ">" else reversed(parts))
 
 
-class Stream(BaseStream):
+class IplStream(Stream):
     """Records of one layout, from any of the three logs where the magic tells them apart.
 
     log   for the versions before 4.0, whose magic does not tell: ipf, nat or state
     """
 
     source = "ipl"
+    columns_module = "pylog.formats.columns.ipl"
 
     def __init__(self, layout: Layout, log: str = "ipf") -> None:
         super().__init__()
@@ -309,6 +319,8 @@ class Stream(BaseStream):
             self._packets(data, messages, raw, found, numbers, self.rows)
 
 
+STREAM = IplStream
+
 # Another layout
 
 
@@ -326,7 +338,7 @@ class _Frame:
 
     def __init__(self, layout: Layout, log: str) -> None:
         self.layouts: list[tuple[Layout, str]] = []
-        self.stream = Stream(layout, log)
+        self.stream = IplStream(layout, log)
         dsize = layout.plan(log).places["ipl_dsize"]
         self._dsize, self._head = slice(dsize.offset, dsize.offset + dsize.size), dsize.offset + 8
         self._order = BYTEORDER[layout.abi.order]
@@ -441,7 +453,7 @@ def resumes() -> list[Needle]:
     ]
 
 
-def resume(data: bytes, pos: int, final: bool, before: BaseStream) -> list[BaseStream] | None:
+def resume(data: bytes, pos: int, final: bool, before: Stream) -> list[Stream] | None:
     """The streams of the layouts that read the records at `pos` best, and alike.
 
     Of several that read them as well but differently, one of the machine of `before` is preferred:
@@ -471,15 +483,15 @@ def resume(data: bytes, pos: int, final: bool, before: BaseStream) -> list[BaseS
     if not trials:
         return []
     rank = max(trial.rank for trial in trials)
-    abi = before.layout_value.abi if isinstance(before, Stream) else None
+    abi = before.layout_value.abi if isinstance(before, IplStream) else None
     top = sorted((t for t in trials if t.rank == rank), key=lambda t: t.layout.abi != abi)
-    return [Stream(t.layout, t.log) for t in top if _same_records(top[0], t)]
+    return [IplStream(t.layout, t.log) for t in top if _same_records(top[0], t)]
 
 
 # Detection
 
 
-def stream(name: str, head: bytes = b"") -> Stream:
+def stream(name: str, head: bytes = b"") -> IplStream:
     """The stream of a layout name; ValueError if there is none.
 
     name   ipl-VERSION-ABI; before 4.0, whose records do not tell, with ":nat" or ":state" for
@@ -493,7 +505,7 @@ def stream(name: str, head: bytes = b"") -> Stream:
     if not log and head and not layout.version.magic_tells_log:
         trials = sorted(_trials([layout], head[:FIRST_LOOK], False), key=lambda t: t.explained)
         log = trials[-1].log if trials else "ipf"
-    return Stream(layout, log or "ipf")
+    return IplStream(layout, log or "ipf")
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
@@ -574,7 +586,7 @@ class _Trial:
         self, layout: Layout, log: str, data: bytes, final: bool, lenient: bool = False
     ) -> None:
         self.layout, self.log = layout, log
-        self.stream = Stream(layout, log)
+        self.stream = IplStream(layout, log)
         self.stream.lenient = lenient
         self.explained = self.messages = self.score = 0
         self.records: list[_Logged] = []
@@ -748,7 +760,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         facts = [f"{n} of {first.messages} {what}" for what, n in sorted(first.evidence.items())]
         guesses.append(
             Guess(
-                stream=partial(Stream, first.layout, first.log),
+                stream=partial(IplStream, first.layout, first.log),
                 container="raw",
                 layouts=[t.name for t in same],
                 messages=first.messages,
@@ -760,7 +772,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                     *facts,
                 ],
                 rivals=rivals[:8],
-                alternatives=[partial(Stream, t.layout, t.log) for t in same[1:]],
+                alternatives=[partial(IplStream, t.layout, t.log) for t in same[1:]],
             )
         )
     return guesses

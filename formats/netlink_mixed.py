@@ -58,7 +58,7 @@ _link_headers = {
 }
 
 
-class Stream(NetlinkStream):
+class MixedStream(NetlinkStream):
     """Netlink messages of all formats, or of some of them.
 
     source, layout   of the format, where there is only one
@@ -70,7 +70,7 @@ class Stream(NetlinkStream):
         if formats is None:
             formats = registered().by_subsystem.values()
         self._formats = list(formats)
-        self._streams = {module.SUBSYSTEM: module.Stream(order) for module in self._formats}
+        self._streams = {module.SUBSYSTEM: module.STREAM(order) for module in self._formats}
         streams = list(self._streams.values())
         self.types = frozenset().union(*(stream.types for stream in streams))
         super().__init__(order)
@@ -169,24 +169,27 @@ class Stream(NetlinkStream):
         return inner
 
 
+STREAM = MixedStream
+
+
 def _of(origin: Any, stream: NetlinkStream) -> Origin:
     """Where a message was captured that another stream decodes."""
     return Origin(origin.linktype, stream, origin.interface, origin.names, origin.observed_ns,
                   origin.cut)  # fmt: skip
 
 
-def stream(name: str, head: bytes = b"") -> Stream:
+def stream(name: str, head: bytes = b"") -> MixedStream:
     """The stream of netlink-le or netlink-be; ValueError for another name."""
     if name not in known_layouts():
         raise ValueError(f"no layout {name!r}; there are {' and '.join(known_layouts())}")
-    return Stream(order_of(name))
+    return MixedStream(order_of(name))
 
 
-def captured_stream(name: str) -> Stream:
+def captured_stream(name: str) -> MixedStream:
     """As `stream`; a layout of a netlink format stands for that format alone."""
     for module in registered().by_subsystem.values():
         if name in module.known_layouts():
-            return Stream(order_of(name), [module])
+            return MixedStream(order_of(name), [module])
     return stream(name)
 
 
@@ -209,7 +212,7 @@ described = framing.described
 
 def _format_of(message: bytes, layout: str) -> NetlinkFormat:
     """The format of a message of `Stream.raw`."""
-    whole = Stream(order_of(layout))
+    whole = MixedStream(order_of(layout))
     return registered().by_subsystem[whole._subsystem(message, Message(0, len(message)))]
 
 
@@ -233,7 +236,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     guesses: list[Guess] = []
     formats = registered().by_subsystem
     for order in "<>" if len(formats) > 1 else "":
-        trial, found, explained = Stream(order), dict[int, int](), 0
+        trial, found, explained = MixedStream(order), dict[int, int](), 0
         trial.lenient = True
         for item in trial.split(head, final):
             if isinstance(item, Message):
@@ -249,7 +252,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             counts = [f"{count} of {formats[n].NAME}" for n, count in sorted(found.items())]
             guesses.append(
                 Guess(
-                    stream=partial(Stream, order),
+                    stream=partial(MixedStream, order),
                     container=trial.container,
                     layouts=[name_of("netlink", order)],
                     messages=sum(found.values()),

@@ -1,7 +1,8 @@
 """NFLOG: the messages of Linux's nfnetlink_log (nfulnl).
 
-A log message is nlmsghdr, nfgenmsg and NFULA_* attributes (`nfulnl_attributes`). `Stream` is the
-NFLOG part of a netlink stream: its message type, and the record that a message becomes. In a
+A log message is nlmsghdr, nfgenmsg and NFULA_* attributes (`nfulnl_attributes`).
+`NfulnlStream` is the NFLOG part of a netlink stream: its message type, and the record that a
+message becomes. In a
 DLT_NFLOG capture (link type 239) the nlmsghdr is missing; nlmon captures (253), which hold other
 subsystems' messages too, come through `formats.netlink_mixed`.
 
@@ -86,11 +87,12 @@ _make_nlmsghdr = {order: Plan(nlmsghdr(order)).pack_values for order in "<>"}
 _nfgenmsg = Plan(NFGENMSG).unpack
 
 
-class Stream(NetlinkStream):
+class NfulnlStream(NetlinkStream):
     """Log messages; see NetlinkStream."""
 
     source = "nflog"
     gives_raw = True
+    columns_module = "pylog.formats.columns.nfulnl"
     one_message_linktypes = frozenset(LINKTYPES)
     types = frozenset((NFULNL_MSG_PACKET,))
     noun = "log message"
@@ -337,7 +339,8 @@ def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
     return found
 
 
-_layouts = Layouts("nfulnl", Stream)
+STREAM = NfulnlStream
+_layouts = Layouts("nfulnl", NfulnlStream)
 stream, known_layouts, cut = _layouts.stream, _layouts.known_layouts, _layouts.cut
 probe, resumes, resume = _layouts.probe, _layouts.resumes, _layouts.resume
 described, scrub = netlink_stream.described, nfulnl_scrub.scrub

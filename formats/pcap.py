@@ -1,7 +1,7 @@
 """Capture files: pcap (both byte orders, micro- and nanoseconds, "modified") and pcapng.
 
-`Stream` reads the blocks and hands the packets to the format of their link type, which finds its
-messages in them: NFLOG 239, NETLINK 253 (or Linux cooked, 113 and 276), IPFILTER 116. A pcapng
+`PcapStream` reads the blocks and hands the packets to the format of their link type, which finds
+its messages in them: NFLOG 239, NETLINK 253 (or Linux cooked, 113 and 276), IPFILTER 116. A pcapng
 interface of IPFILTER names the layout of its records in if_description. Losses are epb_dropcount
 and, in all, what an interface's statistics say. Packets of other link types and unknown blocks are
 counted in `other`. Blocks are in `formats.pcap_blocks`, interfaces in `formats.pcap_interfaces`,
@@ -40,9 +40,9 @@ from pylog.formats import (
     NewSection,
     NextSeq,
     Reported,
+    Stream,
     cut_off,
 )
-from pylog.formats import Stream as BaseStream
 from pylog.formats.pcap_blocks import (
     BYTE_ORDER_MAGIC,
     EPB,
@@ -108,7 +108,7 @@ MAGIC_SIZE = 24
 """Bytes of the head of a pcap file."""
 
 
-class Stream(BaseStream):
+class PcapStream(Stream):
     """The messages in a capture file, pcap or pcapng.
 
     layout   for packets of LINKTYPE_IPFILTER whose interface does not name their layout; `named`:
@@ -116,6 +116,7 @@ class Stream(BaseStream):
     """
 
     source = "capture"
+    columns_module = "pylog.formats.columns.pcap"
 
     def __init__(self, inner_layout: str | None = None, named: bool = False) -> None:
         super().__init__()
@@ -143,9 +144,9 @@ class Stream(BaseStream):
         self._names = NamesKept()
         self._inner_layout = inner_layout
         self._named = named
-        self._inner: dict[tuple[int, str], BaseStream] = {}
+        self._inner: dict[tuple[int, str], Stream] = {}
 
-    def clone(self) -> Stream:
+    def clone(self) -> PcapStream:
         """Another stream, in the same state, to look ahead with."""
         other = copy(self)
         other.interfaces = [copy(interface) for interface in self.interfaces]
@@ -718,7 +719,7 @@ class Stream(BaseStream):
 
     def inner_stream(
         self, module: CapturedFormat, data: bytes, start: int, end: int, interface: Interface
-    ) -> BaseStream:
+    ) -> Stream:
         """The stream of the packet's format: as the interface names it, or as its bytes tell."""
         named = self.named_stream(module, interface)
         if named is not None:
@@ -733,7 +734,7 @@ class Stream(BaseStream):
             self._inner[linktype, name] = module.stream(name)
         return self._inner[linktype, name]
 
-    def named_stream(self, module: CapturedFormat, interface: Interface) -> BaseStream | None:
+    def named_stream(self, module: CapturedFormat, interface: Interface) -> Stream | None:
         """The stream of the packets' format as the interface names it, or else the user."""
         if interface.stream is not None:
             return interface.stream
@@ -775,7 +776,7 @@ class Stream(BaseStream):
             if len(found) < before + len(run):
                 return
 
-    def _inner_of(self, origin: Origin) -> BaseStream:
+    def _inner_of(self, origin: Origin) -> Stream:
         """The stream of the message's own format, set up to decode it."""
         inner, names = origin.stream, origin.names
         inner.base, inner.live = self.base, self.live
@@ -785,11 +786,11 @@ class Stream(BaseStream):
         return inner
 
     def raw(self, data: bytes, message: Message) -> bytes:
-        inner: BaseStream = message.origin.stream
+        inner: Stream = message.origin.stream
         return inner.raw(data, message)
 
     def complete(self, data: bytes, message: Message) -> bytes:
-        inner: BaseStream = message.origin.stream
+        inner: Stream = message.origin.stream
         inner.base = self.base
         return inner.complete(data, message)
 
@@ -798,7 +799,10 @@ _decoder = attrgetter("origin.stream", "origin.interface")
 """What has to be the same for messages to be decoded together."""
 
 
-def stream(name: str, head: bytes = b"") -> Stream:
+STREAM = PcapStream
+
+
+def stream(name: str, head: bytes = b"") -> PcapStream:
     """A capture's layouts are those of its packets: it has none to be named; ValueError."""
     raise ValueError(f"no layout {name!r} of a capture file itself")
 
@@ -825,7 +829,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     """Read the first bytes as a capture; DecodeError for one without packets that pylog knows."""
     if magic_of(head[:12]) is None:
         return []
-    trial = Stream()
+    trial = PcapStream()
     if final and cut(head) is not None:
         return []
     items = trial.split(head, final)
@@ -860,7 +864,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         return []  # there is no packet yet to tell its layout by
     return [
         Guess(
-            stream=partial(Stream, layout),
+            stream=partial(PcapStream, layout),
             container=trial.container,
             layouts=layouts,
             messages=messages or len(unnamed),

@@ -25,7 +25,7 @@ class Registry:
     by_name        NAME -> format
     by_linktype    pcap link type -> the format of its packets
     by_subsystem   subsystem of NETLINK_NETFILTER -> the format of its messages
-    by_source      Stream.source -> the format of its records, where capture files hold them
+    by_source      STREAM.source -> the format of its records, where capture files hold them
     """
 
     def __init__(self, found: Iterable[Any]) -> None:
@@ -45,7 +45,7 @@ class Registry:
             "netlink subsystem", ((module.SUBSYSTEM, module) for module in netlink)
         )
         self.by_source: dict[str, CapturedFormat] = discover.claimed(
-            "source", ((module.Stream.source, module) for module in captured)
+            "source", ((module.STREAM.source, module) for module in captured)
         )
 
 

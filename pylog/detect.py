@@ -160,13 +160,13 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         if kind is None:
             make: Callable[[], Stream] = partial(module.stream, layout, head)
             return Detection(stream.container, [stream.layout], make, ["named by the user"])
-        capture = pcap.Stream(layout, named=True)
+        capture = pcap.PcapStream(layout, named=True)
         capture.split(head, final)
         there = set(capture.linktypes)
         if there and not there & set(linktypes(module)):
             types = " and ".join(pcap_blocks.linktype_text(t) for t in sorted(there))
             raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
-        make = partial(pcap.Stream, layout, named=True)
+        make = partial(pcap.PcapStream, layout, named=True)
         return Detection(kind.container, [stream.layout], make, ["named by the user"])
     formats = registered().by_name.items()
     known = {m.known_layouts()[0].split("-")[0]: name for name, m in formats if m.known_layouts()}

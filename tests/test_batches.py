@@ -33,7 +33,7 @@ TAKE_ROWS = ["csv", "json", "text"]
 NFULNL = sorted(NFLOG.glob("*.bin"))
 
 
-class Once(nfulnl.Stream):
+class Once(nfulnl.NfulnlStream):
     """A Stream without what it knows of usual messages."""
 
     def records(
@@ -72,14 +72,14 @@ def decoded(stream: Stream, data: bytes, raw: bool = False) -> list[Record | str
 def test_usual_messages_are_decoded_like_all_others(dump: Path, raw: bool) -> None:
     data = dump.read_bytes()
     for _ in range(2):  # what was seen before is remembered
-        assert decoded(nfulnl.Stream("<"), data, raw) == decoded(Once("<"), data, raw)
+        assert decoded(nfulnl.NfulnlStream("<"), data, raw) == decoded(Once("<"), data, raw)
 
 
 @pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
 def test_changed_messages_are_decoded_alike(dump: Path) -> None:
     """The heads of the good messages are known by then, and nearly fit."""
     data = dump.read_bytes()[:20_000]
-    usual, once, change = nfulnl.Stream("<"), Once("<"), effort.chance(dump.name)
+    usual, once, change = nfulnl.NfulnlStream("<"), Once("<"), effort.chance(dump.name)
     decoded(usual, data)
     for _ in range(effort.number(300)):
         octets = bytearray(data[: change.randrange(1, len(data))])
@@ -120,11 +120,11 @@ def test_attributes_in_any_order_are_decoded_alike(
     first = (1, {"hw_protocol": ethertype, "hook": 1})
     built = [builders.log(order, 5, [first, *a, *b], family=family) for a, b in messages]
     data = b"".join(m + bytes(-len(m) % 4) for m in built) * 2
-    assert decoded(nfulnl.Stream(order), data) == decoded(Once(order), data)
+    assert decoded(nfulnl.NfulnlStream(order), data) == decoded(Once(order), data)
 
 
 def test_what_is_remembered_of_heads_is_bounded() -> None:
-    stream = nfulnl.Stream("<")
+    stream = nfulnl.NfulnlStream("<")
     for n in range(10_000):
         head = [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, b"%d\0" % n), (2, n)]
         message = builders.log("<", 5, [*head, (9, PACKET)], family=2)
@@ -174,7 +174,7 @@ def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> N
 
 def test_a_head_that_begins_like_a_shorter_one_is_remembered_too() -> None:
     stream, head = (
-        nfulnl.Stream("<"),
+        nfulnl.NfulnlStream("<"),
         [(1, {"hw_protocol": 0x0800, "hook": 1}), (10, b"drop\0\0\0\0")],
     )
     short, long = (builders.log("<", 5, [*head, *more, (12, 1), (9, PACKET)], family=2)
@@ -252,18 +252,18 @@ def test_copies_are_waited_for_no_longer_than_said(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("longer", [1, 2, 3])
 def test_bytes_too_many_are_damage_whether_the_head_is_known_or_not(longer: int) -> None:
     data = message() * 2 + message(longer=longer)
-    found = decoded(nfulnl.Stream("<"), data)
+    found = decoded(nfulnl.NfulnlStream("<"), data)
     assert found == decoded(Once("<"), data)
     assert isinstance(found[2], str) and "nlattr" in found[2]
 
 
 def test_a_long_head_is_not_remembered() -> None:
-    stream, long = nfulnl.Stream("<"), message((16, bytes(4096)))
+    stream, long = nfulnl.NfulnlStream("<"), message((16, bytes(4096)))
     assert len(decoded(stream, long * 3)) == 3 and not stream._fast._heads
 
 
 def test_a_log_that_may_have_lost_something_does_not_hold_up_the_others() -> None:
-    stream, losses = nfulnl.Stream("<"), Losses({"5": 0, "6": 0})
+    stream, losses = nfulnl.NfulnlStream("<"), Losses({"5": 0, "6": 0})
 
     def record(group: int, seq: int) -> Record:
         head = (1, {"hw_protocol": 0x0800, "hook": 1})

@@ -184,7 +184,7 @@ def test_the_layouts_do_not_depend_on_how_the_bytes_are_cut(data: st.DataObject)
 
 def found_in(dump: bytes, cuts: list[int]) -> list[tuple[str, object, object]]:
     """The items in a dump of which the bytes up to each cut have come, and their layouts."""
-    stream: Stream = nfulnl.Stream("<")
+    stream: Stream = nfulnl.NfulnlStream("<")
     stream.changes = True
     found: list[tuple[str, object, object]] = []
     at = 0

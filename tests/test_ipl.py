@@ -147,10 +147,10 @@ def test_real_records_are_built_again_byte_for_byte(dump: Path) -> None:
 
 
 @cache
-def stream_of(dump: Path) -> ipl.Stream:
+def stream_of(dump: Path) -> ipl.IplStream:
     guess = ipl.probe(dump.read_bytes(), True)[0]
     stream = guess.stream()
-    assert isinstance(stream, ipl.Stream)
+    assert isinstance(stream, ipl.IplStream)
     return stream
 
 
@@ -166,7 +166,7 @@ def flat(parsed: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def check_against_reference(stream: ipl.Stream, data: bytes) -> None:
+def check_against_reference(stream: ipl.IplStream, data: bytes) -> None:
     """Decode everything that is in the data; nothing but records and DecodeError may come."""
     stream.base = stream.used = 0
     stream.damage = None
@@ -240,7 +240,7 @@ def test_every_changed_byte_gives_records_or_damage(name: str) -> None:
 @given(st.data())
 def test_any_bytes_give_records_or_damage(data: st.DataObject) -> None:
     of, device = data.draw(st.sampled_from(LAYOUTS))
-    stream = ipl.Stream(of, device)
+    stream = ipl.IplStream(of, device)
     junk = data.draw(st.binary(max_size=400))
     check_against_reference(stream, of.magic(device) + junk)
 
@@ -261,9 +261,9 @@ def test_splitting_at_record_borders_changes_nothing(name: str) -> None:
         assert parts == records
 
 
-def fresh(stream: ipl.Stream) -> ipl.Stream:
+def fresh(stream: ipl.IplStream) -> ipl.IplStream:
     stream.base = stream.used = 0
-    return ipl.Stream(stream.layout_value, stream.log)
+    return ipl.IplStream(stream.layout_value, stream.log)
 
 
 # Names

@@ -50,8 +50,8 @@ def flows(path: Path | str, **wanted: Any) -> list[FlowRecord]:
 
 
 @cache
-def stream_of(layout: Layout, log: str) -> ipl.Stream:
-    return ipl.Stream(layout, "ipf" if layout.version.magic_tells_log else log)
+def stream_of(layout: Layout, log: str) -> ipl.IplStream:
+    return ipl.IplStream(layout, "ipf" if layout.version.magic_tells_log else log)
 
 
 def decoded(data: bytes, layout: Layout | str, log: str) -> Logged:

@@ -55,7 +55,7 @@ def record_of(layout: Layout, content: bytes) -> bytes:
     return bytes(head) + content
 
 
-def check(stream: ipl.Stream, data: bytes) -> PacketRecord:
+def check(stream: ipl.IplStream, data: bytes) -> PacketRecord:
     """That the record in the data is what the reference makes of it; the record."""
     layout = stream.layout_value
     parsed = layout.schema("ipf").parse(data)
@@ -82,8 +82,8 @@ def changeable(layout: Layout, data: bytes) -> list[int]:
     return [*(set(range(len(data))) - kept), *range(plan.size, len(data))]
 
 
-def lenient(layout: Layout) -> ipl.Stream:
-    stream = ipl.Stream(layout)
+def lenient(layout: Layout) -> ipl.IplStream:
+    stream = ipl.IplStream(layout)
     stream.lenient = True
     return stream
 

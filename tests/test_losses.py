@@ -249,7 +249,7 @@ def test_claims_at_the_limit_add_up_to_what_the_columns_hold() -> None:
 def test_notes_of_any_length_are_written_within_an_options_64_kib() -> None:
     records = []
     for mark, name in enumerate(("a" * 60_000, "\x01" * 60_000, "\u20ac" * 300, "eth0")):
-        stream = nfulnl.Stream("<")
+        stream = nfulnl.NfulnlStream("<")
         stream.live, stream.observed_ns = True, START + mark
         stream.interface_name = lambda index, name=name: f"{index}{name}"  # type: ignore[misc]
         devices: list[tuple[int, Any]] = [(n, n) for n in (4, 5, 6, 7)]

@@ -68,7 +68,7 @@ def toy() -> ModuleType:
     made = ModuleType("toy")
     layouts = Layouts("toy", ToyStream)
     made.__dict__.update(
-        NAME="toy", LINKTYPES=(), LOOKED_FOR="", SUBSYSTEM=NFNL_SUBSYS_CTNETLINK, Stream=ToyStream,
+        NAME="toy", LINKTYPES=(), LOOKED_FOR="", SUBSYSTEM=NFNL_SUBSYS_CTNETLINK, STREAM=ToyStream,
         stream=layouts.stream, known_layouts=layouts.known_layouts, probe=layouts.probe,
         cut=layouts.cut, resumes=layouts.resumes, resume=layouts.resume,
         captured_layout=lambda packet, linktype, offset: "toy-le",
@@ -229,7 +229,7 @@ class Elsewhere(ToyStream):
     [
         (changed(ipl, NAME="nfulnl", LINKTYPES=(147,)), "format name 'nfulnl'"),
         (changed(ipl), "link type 116"),
-        (changed(toy(), LINKTYPES=(253,), Stream=Elsewhere), "link type 253"),
+        (changed(toy(), LINKTYPES=(253,), STREAM=Elsewhere), "link type 253"),
         (changed(toy(), SUBSYSTEM=4), "netlink subsystem 4"),
         (changed(ipl, LINKTYPES=(147,)), "source 'ipl'"),
     ],
@@ -246,7 +246,7 @@ def test_two_formats_that_claim_the_same_are_an_error_that_names_both(
 
 
 @pytest.mark.parametrize(
-    "name", ["NAME", "LOOKED_FOR", "Stream", "probe", "cut", "stream", "known_layouts", "scrub",
+    "name", ["NAME", "LOOKED_FOR", "STREAM", "probe", "cut", "stream", "known_layouts", "scrub",
              "capture", "captured_layout", "described", "interface_numbers"]
 )  # fmt: skip
 def test_a_format_that_lacks_something_is_refused(name: str) -> None:

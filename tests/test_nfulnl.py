@@ -106,8 +106,8 @@ def test_a_bind_message_has_the_bytes_that_the_kernel_expects() -> None:
 # The stream
 
 
-def stream_of(data: bytes, order: str = "<") -> tuple[nfulnl.Stream, list[Any]]:
-    stream = nfulnl.Stream(order)
+def stream_of(data: bytes, order: str = "<") -> tuple[nfulnl.NfulnlStream, list[Any]]:
+    stream = nfulnl.NfulnlStream(order)
     return stream, stream.split(data, True)
 
 
@@ -306,7 +306,7 @@ def test_a_protocol_of_0_is_not_said(
     if hw_protocol is not None:
         attrs.insert(0, (1, {"hw_protocol": hw_protocol, "hook": hook}))
     data = builders.log("<", 5, [*attrs, (9, payload)], family=family)
-    for stream in (nfulnl.Stream("<"), nfulnl.Stream(">")):
+    for stream in (nfulnl.NfulnlStream("<"), nfulnl.NfulnlStream(">")):
         if stream.order == ">":
             data = builders.log(">", 5, [*attrs, (9, payload)], family=family)
         data += bytes(-len(data) % 4)
@@ -329,7 +329,7 @@ def test_without_a_payload_only_the_family_is_said() -> None:
     for family, found in ((2, "ipv4"), (10, "ipv6"), (3, "arp"), (7, None), (5, None)):
         attrs = [(1, {"hw_protocol": 0, "hook": 3})]
         data = builders.log("<", 5, attrs, family=family)
-        record = nfulnl.Stream("<").decode(data, Message(0, len(data)))
+        record = nfulnl.NfulnlStream("<").decode(data, Message(0, len(data)))
         assert isinstance(record, PacketRecord) and record.family == found
 
 
@@ -372,7 +372,7 @@ BATCH = samples.FIXTURES / "nflog/batch.bin"
 def messages() -> list[bytes]:
     """The messages of a real batch, each with the one after it."""
     data = BATCH.read_bytes()
-    starts = [m.start for m in nfulnl.Stream("<").split(data, True) if isinstance(m, Message)]
+    starts = [m.start for m in nfulnl.NfulnlStream("<").split(data, True) if isinstance(m, Message)]
     return [data[a:b] for a, b in zip(starts, [*starts[2:], len(data)], strict=False)]
 
 
@@ -405,7 +405,7 @@ def test_any_bytes_give_records_or_damage(junk: bytes, order: str) -> None:
 @pytest.mark.parametrize("dump", samples.dumps("nflog/*.bin"), ids=samples.name)
 def test_real_messages_are_built_again_byte_for_byte(dump: Path) -> None:
     data = dump.read_bytes()
-    stream = nfulnl.Stream("<")
+    stream = nfulnl.NfulnlStream("<")
     schema = builders.log_message("<")
     for item in stream.split(data, True):
         if isinstance(item, Message):
@@ -428,7 +428,7 @@ def test_an_overrun_message_is_a_loss_of_unknown_size() -> None:
 
 def test_a_false_message_of_a_thousand_attributes_is_given_up_early() -> None:
     trap = (0x30024).to_bytes(4, "little") + b"\0\4" + bytes(2) + b"\4\0" + bytes(2)
-    stream = nfulnl.Stream("<")
+    stream = nfulnl.NfulnlStream("<")
     scanned = 0
     real = stream._attribute
 

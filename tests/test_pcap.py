@@ -290,7 +290,7 @@ def test_probe_of_a_stream_says_how_many_packets_of_each_kind() -> None:
     (guess,) = pcap.probe((samples.FIXTURES / "nflog/tcpdump.pcap").read_bytes(), True)
     assert guess.messages == 827 and "239 (NFLOG): 827" in guess.evidence[0]
     stream = guess.stream()
-    assert isinstance(stream, pcap.Stream) and stream.layouts == []
+    assert isinstance(stream, pcap.PcapStream) and stream.layouts == []
     assert all(isinstance(i, Message) for i in stream.split(b"".join(blocks()), True))
 
 
@@ -371,14 +371,14 @@ def test_few_places_of_hostile_bytes_are_looked_at_as_packets_of_pcap(
 ) -> None:
     """What costs time in damage is what Python does, once for each place that seems a packet."""
     looked = 0
-    begins = pcap.Stream.begins
+    begins = pcap.PcapStream.begins
 
-    def counted(self: pcap.Stream, data: bytes, pos: int, final: bool) -> bool | None:
+    def counted(self: pcap.PcapStream, data: bytes, pos: int, final: bool) -> bool | None:
         nonlocal looked
         looked += 1
         return begins(self, data, pos, final)
 
-    monkeypatch.setattr(pcap.Stream, "begins", counted)
+    monkeypatch.setattr(pcap.PcapStream, "begins", counted)
     log = hostile.log(f"pcap {linktype} {'le' if order == '<' else 'be'}")
     size = 100_000
     for name, most in (("zeros", 0), ("ff", 0), ("random", 40), ("low bytes", 30_000)):

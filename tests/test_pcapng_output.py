@@ -67,10 +67,10 @@ def message(mark: int, *attrs: tuple[int, Any], group: int = 7) -> bytes:
 def named(*rows: tuple[int, dict[int, str]], group: int = 7) -> list[pylog.Record]:
     """Records of messages with that indev, received while interfaces had those names."""
     found = []
-    streams: dict[int, nfulnl.Stream] = {}
+    streams: dict[int, nfulnl.NfulnlStream] = {}
     for mark, (index, names) in enumerate(rows):
         if id(names) not in streams:
-            streams[id(names)] = nfulnl.Stream("<")
+            streams[id(names)] = nfulnl.NfulnlStream("<")
         stream = streams[id(names)]
         stream.live, stream.observed_ns = True, START + mark
         stream.interface_name = lambda index, names=names: names.get(index, index)  # type: ignore[misc]

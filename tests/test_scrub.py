@@ -812,7 +812,7 @@ def test_attributes_that_nobody_knows_become_zeros() -> None:
     message += bytes(-len(message) % 4)
     found = nfulnl.scrub(message, "nfulnl-le", Scrubber())
     assert len(found) == len(message) and secret not in found
-    record = nfulnl.Stream("<").decode(found, Message(0, len(found)))
+    record = nfulnl.NfulnlStream("<").decode(found, Message(0, len(found)))
     assert isinstance(record, PacketRecord) and record.extra is not None
     assert record.prefix == "drop " and record.extra["unknown"] == [[99, bytes(9).hex()]]
 
@@ -835,12 +835,12 @@ def test_a_link_address_of_any_size_goes_and_the_rest_stays(size: int, more: int
     message = (20 + 4 + len(value) + 12).to_bytes(4, "little") + b"\0\4" + bytes(10)
     message += b"\2\0\0\5" + (4 + len(value)).to_bytes(2, "little") + b"\x08\0" + value
     message += b"\x0c\0\x0a\0" + b"prefix \0"
-    before = nfulnl.Stream("<").decode(message, Message(0, len(message)))
+    before = nfulnl.NfulnlStream("<").decode(message, Message(0, len(message)))
     assert isinstance(before, PacketRecord) and before.prefix == "prefix "
     assert before.hwaddr == (mac.hex(":") or None)
     found = nfulnl.scrub(message, "nfulnl-le", Scrubber())
     assert len(found) == len(message)
-    after = nfulnl.Stream("<").decode(found, Message(0, len(found)))
+    after = nfulnl.NfulnlStream("<").decode(found, Message(0, len(found)))
     assert isinstance(after, PacketRecord) and after.prefix == "prefix "
     assert after.hwaddr != before.hwaddr or not size
     assert len(after.hwaddr or "") == len(before.hwaddr or "")

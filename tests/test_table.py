@@ -419,13 +419,13 @@ def test_captures_are_read_many_packets_at_a_time(capture: str) -> None:
         data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
         data += pcap_blocks.packet_block(UNNUMBERED[16:], 2**60) * 5000
     seen = []
-    split = pcap.Stream.split
+    split = pcap.PcapStream.split
 
-    def counted(stream: pcap.Stream, data: bytes, final: bool) -> list[Any]:
+    def counted(stream: pcap.PcapStream, data: bytes, final: bool) -> list[Any]:
         seen.append(len(data))
         return split(stream, data, final)
 
-    with mock.patch.object(pcap.Stream, "split", counted):
+    with mock.patch.object(pcap.PcapStream, "split", counted):
         assert pylog.read_table(io.BytesIO(data)).num_rows == 5000
     assert sum(seen) < len(data) / 2
 

@@ -1,6 +1,7 @@
 """Many messages at once, for tables: what a format may have beside its Stream.
 
-A module here has the name of the format's own, needs NumPy (the extra `arrow`), and gives
+A Stream names the module as its `columns_module`. The module needs NumPy (the extra `arrow`) and
+has one function:
 
     columns(stream) -> Columns | None    what reads the messages of the stream; None: nothing does
 
@@ -13,7 +14,6 @@ agree in what tells them.
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -130,9 +130,7 @@ class Columns(Protocol):
 
 def of(stream: Stream) -> Columns | None:
     """What reads many messages of a stream at once; None: nothing does."""
-    name = type(stream).__module__.rpartition(".")[2]
-    if name not in {module.name for module in pkgutil.iter_modules(__path__)}:
+    if not stream.columns_module:
         return None
-    module = importlib.import_module(f"{__name__}.{name}")
-    found: Columns | None = module.columns(stream)
-    return found
+    columns: Columns | None = importlib.import_module(stream.columns_module).columns(stream)
+    return columns

@@ -13,23 +13,23 @@ from pylog.formats.columns import Array, Rows
 from pylog.formats.columns.arrays import follow, gather
 from pylog.formats.columns.mapped import Mapped, MappedRows
 from pylog.formats.columns.packet import SIZE
-from pylog.formats.ipl import MAX_RECORD, Stream
+from pylog.formats.ipl import MAX_RECORD, IplStream
 from pylog.formats.ipl_records import packet_log
 from pylog.formats.plan import BYTEORDER
 
 
-def columns(stream: Stream) -> Columns | None:
+def columns(stream: IplStream) -> IplColumns | None:
     """What reads the packet log of a layout whose records have a magic and a length."""
     layout = stream.layout_value
     if stream.log != "ipf" or not layout.version.has_magic:
         return None
-    return Columns(stream)
+    return IplColumns(stream)
 
 
-class Columns:
+class IplColumns:
     """Reads the packet records of a stream."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: IplStream) -> None:
         layout = stream.layout_value
         self.stream = stream
         self.mapped = Mapped(stream, packet_log(layout))

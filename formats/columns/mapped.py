@@ -15,7 +15,7 @@ import numpy as np
 from pylog.formats import Stream
 from pylog.formats.columns import Array, Blobs, Column, NumberColumn, Repeated, Rows
 from pylog.formats.columns.arrays import alike, words
-from pylog.formats.columns.packet import Packets, swap
+from pylog.formats.columns.packet import IpPackets, swap
 from pylog.formats.mapping import Mapping
 from pylog.record import PacketRecord
 from pylog.record.places import Values
@@ -60,7 +60,7 @@ class MappedRows(Rows):
         self._base = mapped.stream.base  # which looking ahead may change before columns are made
         mapping = mapped.mapping
         places, sizes = starts + mapping.plan.size, ends - starts - mapping.plan.size
-        packets = Packets(array, places, sizes, array[places] >> 4 == 6, mapping.host_order)
+        packets = IpPackets(array, places, sizes, array[places] >> 4 == 6, mapping.host_order)
         regular = usual & packets.regular
         if mapping.count_field:
             regular &= heads[mapping.count_field] > 0

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from construct import Struct
 
-from pylog.formats import LIMIT
-from pylog.formats import Stream as BaseStream
+from pylog.formats import LIMIT, Stream
 from pylog.formats.columns import Array, Blobs, Column, DecodedOnce, NumberColumn, Repeated, Rows
 from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
 from pylog.formats.columns.mapped import MAX_SECOND
-from pylog.formats.columns.packet import SIZE, Packets
+from pylog.formats.columns.packet import SIZE, IpPackets
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ULOG,
@@ -27,7 +26,7 @@ from pylog.formats.netlink import (
     nlattr_head,
     nlmsghdr,
 )
-from pylog.formats.nfulnl import Stream
+from pylog.formats.nfulnl import NfulnlStream
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS
 from pylog.formats.nfulnl_fast import ETHERTYPES
 from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
@@ -71,9 +70,9 @@ MOST_STEPS = 32
 """A message with more attributes is left to the Stream."""
 
 
-def columns(stream: Stream) -> Columns:
+def columns(stream: NfulnlStream) -> NfulnlColumns:
     """What reads NFLOG messages of either byte order."""
-    return Columns(stream)
+    return NfulnlColumns(stream)
 
 
 @cache
@@ -85,10 +84,10 @@ def _dtype(name: str) -> np.dtype[Any]:
     return dtype
 
 
-class Columns:
+class NfulnlColumns:
     """Reads the log messages of a stream."""
 
-    def __init__(self, stream: Stream, decoder: BaseStream | None = None) -> None:
+    def __init__(self, stream: NfulnlStream, decoder: Stream | None = None) -> None:
         """`decoder` is what decodes the messages, if not the stream itself: that of a capture."""
         self.stream, self.decoder = stream, decoder or stream
         self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
@@ -139,16 +138,16 @@ class Columns:
             return None
         if not logged.all():
             starts, ends = starts[logged], ends[logged]
-        rows = LogRows(self, data, starts, ends, starts + self.nlmsghdr.itemsize)
+        rows = NfulnlRows(self, data, starts, ends, starts + self.nlmsghdr.itemsize)
         rows.after, rows.other = end, len(logged) - len(starts)
         return rows
 
 
-class LogRows(Rows):
+class NfulnlRows(Rows):
     """Log messages that follow each other, but for messages of other kinds between them."""
 
     def __init__(
-        self, columns: Columns, data: bytes, starts: Array, ends: Array, bodies: Array,
+        self, columns: NfulnlColumns, data: bytes, starts: Array, ends: Array, bodies: Array,
         usual: Array | None = None,
     ) -> None:  # fmt: skip
         """AHEAD bytes and more lie behind the messages, SIZE and more behind where they start.
@@ -189,7 +188,7 @@ class LogRows(Rows):
         self._payloads, self._caplens = self._place("NFULA_PAYLOAD"), self._size("NFULA_PAYLOAD")
         last = len(array) - SIZE
         regular &= (self._caplens > 0) & (self._payloads <= last)
-        packets = Packets(array, np.minimum(self._payloads, last), self._caplens, six)
+        packets = IpPackets(array, np.minimum(self._payloads, last), self._caplens, six)
         regular &= packets.regular
         self.irregular, self._rows = np.flatnonzero(~regular), np.flatnonzero(regular)
         if len(self.irregular):

@@ -78,7 +78,7 @@ def swap(data: Array, starts: Array) -> None:
         data[at], data[at + 1] = data[at + 1], data[at]
 
 
-class Packets:
+class IpPackets:
     """Packets of which the network header begins at `starts`; SIZE bytes lie in the data there.
 
     plain   which of the packets are plain: `take` leaves only those, and must be called

@@ -15,12 +15,11 @@ import numpy as np
 from pylog.formats import Message, nfulnl
 from pylog.formats.columns import Array, Column, NumberColumn, Repeated
 from pylog.formats.columns.arrays import alike, follow, gather
-from pylog.formats.columns.nfulnl import AHEAD, LogRows
-from pylog.formats.columns.nfulnl import Columns as Messages
+from pylog.formats.columns.nfulnl import AHEAD, NfulnlColumns, NfulnlRows
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.netlink import NFGENMSG, nlattr_head
 from pylog.formats.nfulnl import LINKTYPE_NFLOG
-from pylog.formats.pcap import Stream
+from pylog.formats.pcap import PcapStream
 from pylog.formats.pcap_blocks import EPB, MAGICS, MAXIMUM_BLOCK, plans
 from pylog.formats.pcap_interfaces import Interface, Origin
 from pylog.formats.plan import BYTEORDER, Plan
@@ -39,12 +38,12 @@ LATEST_NS = 2**63 - 1
 """The last nanosecond that fits in 64 bits."""
 
 
-def columns(stream: Stream) -> Columns:
+def columns(stream: PcapStream) -> PcapColumns:
     """What reads captures, pcap and pcapng."""
-    return Columns(stream)
+    return PcapColumns(stream)
 
 
-class Packets(NamedTuple):
+class CapturedPackets(NamedTuple):
     """Packets that follow each other, and what the capture says of them.
 
     starts, ends   of what was captured of each, in the data
@@ -61,22 +60,22 @@ class Packets(NamedTuple):
     ticks: Array
     cut: Array
 
-    def until(self, irregular: Array) -> Packets:
+    def until(self, irregular: Array) -> CapturedPackets:
         """Those before the first that is irregular."""
         count = int(irregular.argmax()) if irregular.any() else len(irregular)
-        return Packets(*(values[:count] for values in self))
+        return CapturedPackets(*(values[:count] for values in self))
 
 
-class Columns:
+class PcapColumns:
     """Reads the packets of a capture that hold NFLOG messages."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: PcapStream) -> None:
         self.stream = stream
-        self._messages: dict[str, Messages] = {}
+        self._messages: dict[str, NfulnlColumns] = {}
         self._names: dict[int, dict[int, str]] = {}
         """The names that interfaces of the capture had when `decode` was asked last."""
 
-    def read(self, data: bytes, pos: int, stop: int) -> _Rows | None:
+    def read(self, data: bytes, pos: int, stop: int) -> CapturedRows | None:
         """As pylog.formats.columns.Columns.read."""
         stream, array = self.stream, np.frombuffer(data, np.uint8)
         packets = self._follow(data, array, pos, stop)
@@ -90,7 +89,7 @@ class Columns:
             return None
         start, end = int(packets.starts[0]), int(packets.ends[0])
         inner = stream.inner_stream(nfulnl, data, start, end, first)
-        assert isinstance(inner, nfulnl.Stream)
+        assert isinstance(inner, nfulnl.NfulnlStream)
         wholly, as_told = np.array([self._are_of(inner, i) for i in interfaces]).T
         good = wholly[codes]
         if as_told.any():
@@ -103,10 +102,10 @@ class Columns:
         inner.base = stream.base
         self._heed_names(dict(zip(numbers, interfaces, strict=True)))
         if inner.layout not in self._messages:
-            self._messages[inner.layout] = Messages(inner, stream)
-        return _Rows(self._messages[inner.layout], data, packets, codes, interfaces)
+            self._messages[inner.layout] = NfulnlColumns(inner, stream)
+        return CapturedRows(self._messages[inner.layout], data, packets, codes, interfaces)
 
-    def _follow(self, data: bytes, array: Array, pos: int, stop: int) -> Packets | None:
+    def _follow(self, data: bytes, array: Array, pos: int, stop: int) -> CapturedPackets | None:
         """The packets of interfaces that there are, of any link type."""
         stream = self.stream
         if stream.skipping is not None:
@@ -124,7 +123,7 @@ class Columns:
         packets = find(stream, head, data, array, pos, stop)
         return packets.until(packets.interfaces >= len(stream.interfaces))
 
-    def _are_of(self, inner: nfulnl.Stream, interface: Interface) -> tuple[bool, bool]:
+    def _are_of(self, inner: nfulnl.NfulnlStream, interface: Interface) -> tuple[bool, bool]:
         """Whether the packets of an interface are of a stream: all, or those that tell by bytes."""
         if not _is_regular(interface):
             return False, False
@@ -154,11 +153,11 @@ def _latest_ticks(interface: Interface) -> int:
     return min((MAX_SECONDS + 1) * interface.units, 2**64) - 1
 
 
-class _Rows(LogRows):
+class CapturedRows(NfulnlRows):
     """Messages in packets that follow each other."""
 
     def __init__(
-        self, messages: Messages, data: bytes, packets: Packets, codes: Array,
+        self, messages: NfulnlColumns, data: bytes, packets: CapturedPackets, codes: Array,
         interfaces: list[Interface],
     ) -> None:  # fmt: skip
         """`codes` tells of each packet which of the `interfaces` it is of."""
@@ -211,8 +210,8 @@ def _cut(heads: Array) -> Array:
 
 
 def _blocks(
-    stream: Stream, head: np.dtype[Any], data: bytes, array: Array, pos: int, stop: int
-) -> Packets:
+    stream: PcapStream, head: np.dtype[Any], data: bytes, array: Array, pos: int, stop: int
+) -> CapturedPackets:
     """The packets of pcapng from `pos` on, in blocks that begin before `stop`."""
     frame = np.dtype(plans(stream.order)["block"].dtype())
     kind, last = EPB.to_bytes(4, BYTEORDER[stream.order]), len(data) - AHEAD
@@ -239,13 +238,13 @@ def _blocks(
     whole = (starts + (sizes + 3 & ~3) + 4 == nexts) & (again == heads["total_length"])
     ticks = heads["high"].astype(np.uint64) << np.uint64(32) | heads["low"]
     cut = _cut(heads)
-    packets = Packets(starts, starts + sizes, nexts, heads["interface"], ticks, cut)
+    packets = CapturedPackets(starts, starts + sizes, nexts, heads["interface"], ticks, cut)
     return packets.until(~whole | (sizes < LEAST))
 
 
 def _packets(
-    stream: Stream, head: np.dtype[Any], data: bytes, array: Array, pos: int, stop: int
-) -> Packets:
+    stream: PcapStream, head: np.dtype[Any], data: bytes, array: Array, pos: int, stop: int
+) -> CapturedPackets:
     """The packets of pcap from `pos` on of which the heads begin before `stop`."""
     (interface,) = stream.interfaces
     magics = np.array(
@@ -273,4 +272,4 @@ def _packets(
     ticks = heads["sec"].astype(np.uint64) * np.uint64(interface.units) + heads["fraction"]
     numbers, cut = np.zeros(len(places), np.uint32), _cut(heads)
     nexts = np.append(places, end)[1:]
-    return Packets(places + head.itemsize, nexts, nexts, numbers, ticks, cut)
+    return CapturedPackets(places + head.itemsize, nexts, nexts, numbers, ticks, cut)

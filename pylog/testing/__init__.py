@@ -187,7 +187,7 @@ class Device:
 
     def _records(self, data: bytes) -> list[bytes]:
         """The records of this log in the bytes."""
-        stream = ipl.Stream(self._layout, self._log)
+        stream = ipl.IplStream(self._layout, self._log)
         found = []
         for item in stream.split(data, True):
             if isinstance(item, Damage):
@@ -204,7 +204,7 @@ class Device:
 
     def _comparable(self, record: bytearray) -> bytes:
         """What must be equal for a packet to fold; b"" when it does not."""
-        stream = ipl.Stream(self._layout)
+        stream = ipl.IplStream(self._layout)
         decoded = stream.decode(bytes(record), Message(0, len(record)))
         fragment = decoded.fragment if isinstance(decoded, PacketRecord) else None
         if self._layout.version.major >= 4 and fragment is not None and fragment.offset:

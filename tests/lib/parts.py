@@ -110,7 +110,7 @@ def carrying(dump: bytes) -> bytes:
 def netlink_with_dumps_inside() -> bytes:
     """A dump in which most bytes belong to packets that carry dumps themselves."""
     inner = (samples.FIXTURES / "nflog/seq.bin").read_bytes()[:60_000]
-    inner = b"".join(messages(inner, nfulnl.Stream("<")))
+    inner = b"".join(messages(inner, nfulnl.NfulnlStream("<")))
     return b"".join(carrying(inner) + numbered([n]) for n in range(6))
 
 

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 from construct import Bytes, Const, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
 from pylog.errors import DecodeError
-from pylog.formats import Guess, Message
-from pylog.formats import Stream as BaseStream
+from pylog.formats import Guess, Message, Stream
 from pylog.formats.packet import put_headers, seeming
 from pylog.formats.scrub import Scrubber
 from pylog.record import BaseRecord, Field, PacketRecord, Record
@@ -53,7 +52,7 @@ class StepRecord(BaseRecord, frozen=True, gc=False, tag="step"):
 KINDS = (StepRecord,)
 
 
-class Stream(BaseStream):
+class ToyStream(Stream):
     """Messages of the toy, those of a capture or one after the other."""
 
     source = "toy"
@@ -104,11 +103,14 @@ class Stream(BaseStream):
         return PacketRecord(*values)
 
 
-def stream(name: str, head: bytes = b"") -> Stream:
+STREAM = ToyStream
+
+
+def stream(name: str, head: bytes = b"") -> ToyStream:
     """The stream of the layout toy-1; ValueError for another name."""
     if name != LAYOUT:
         raise ValueError(f"no layout {name!r}; there is {LAYOUT}")
-    return Stream()
+    return ToyStream()
 
 
 def known_layouts() -> list[str]:
@@ -118,19 +120,19 @@ def known_layouts() -> list[str]:
 
 def probe(head: bytes, final: bool) -> list[Guess]:
     """The toy's layout, if there are messages of it."""
-    seen = Stream()
+    seen = ToyStream()
     messages = [item for item in seen.split(head, final) if isinstance(item, Message)]
     if not messages:
         return []
     explained = sum(message.end - message.start for message in messages)
     evidence = [f"{len(messages)} messages begin with TOY!"]
-    return [Guess(Stream, "raw", [LAYOUT], len(messages), explained, evidence=evidence)]
+    return [Guess(ToyStream, "raw", [LAYOUT], len(messages), explained, evidence=evidence)]
 
 
 def cut(data: bytes) -> str | None:
     """What is missing of an input that ends within its first message."""
     try:
-        end = Stream().measure(data, 0)
+        end = ToyStream().measure(data, 0)
     except DecodeError:
         return None
     return f"cut off: a message needs {end} bytes, the file has {len(data)}"
