@@ -144,7 +144,7 @@ def stream(name: str, head: bytes = b"") -> IpStream:
     return IpStream()
 
 
-def known_layouts() -> list[str]:
+def layout_names() -> list[str]:
     """The names of all layouts."""
     return [LAYOUT]
 

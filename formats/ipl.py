@@ -571,7 +571,7 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     return plan.pack(f) + packet[:1] + scrubbed[1:]  # ip_v and ip_hl stay, wrong ones too
 
 
-def known_layouts() -> list[str]:
+def layout_names() -> list[str]:
     """The names of all layouts, in order of preference."""
     return [layout.name for layout in ipl_layouts.layouts()]
 

@@ -180,20 +180,20 @@ def _of(origin: Any, stream: NetlinkStream) -> Origin:
 
 def stream(name: str, head: bytes = b"") -> MixedStream:
     """The stream of netlink-le or netlink-be; ValueError for another name."""
-    if name not in known_layouts():
-        raise ValueError(f"no layout {name!r}; there are {' and '.join(known_layouts())}")
+    if name not in layout_names():
+        raise ValueError(f"no layout {name!r}; there are {' and '.join(layout_names())}")
     return MixedStream(order_of(name))
 
 
 def captured_stream(name: str) -> MixedStream:
     """As `stream`; a layout of a netlink format stands for that format alone."""
     for module in registered().by_subsystem.values():
-        if name in module.known_layouts():
+        if name in module.layout_names():
             return MixedStream(order_of(name), [module])
     return stream(name)
 
 
-def known_layouts() -> list[str]:
+def layout_names() -> list[str]:
     """The names of all layouts."""
     return [name_of("netlink", order) for order in "<>"]
 

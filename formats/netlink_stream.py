@@ -247,7 +247,7 @@ class Layouts:
             raise ValueError(f"no layout {name!r}; there are {' and '.join(self._orders)}")
         return self._make(self._orders[name])
 
-    def known_layouts(self) -> list[str]:
+    def layout_names(self) -> list[str]:
         """The names of all layouts."""
         return list(self._orders)
 

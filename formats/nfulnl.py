@@ -341,6 +341,6 @@ def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
 
 STREAM = NfulnlStream
 _layouts = Layouts("nfulnl", NfulnlStream)
-stream, known_layouts, cut = _layouts.stream, _layouts.known_layouts, _layouts.cut
+stream, layout_names, cut = _layouts.stream, _layouts.layout_names, _layouts.cut
 probe, resumes, resume = _layouts.probe, _layouts.resumes, _layouts.resume
 described, scrub = netlink_stream.described, nfulnl_scrub.scrub

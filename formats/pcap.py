@@ -599,7 +599,9 @@ class PcapStream(Stream):
                     DroppedInAll(
                         offset, ifdrop + osdrop,
                         f"the interface's statistics: {ifdrop} dropped by the interface,"
-                        f" {osdrop} by the system", interface.number, stream,
+                        f" {osdrop} by the system", interface.number,
+                        None if stream is None else stream.source,
+                        None if stream is None else stream.layout,
                     )
                 )  # fmt: skip
 
@@ -807,7 +809,7 @@ def stream(name: str, head: bytes = b"") -> PcapStream:
     raise ValueError(f"no layout {name!r} of a capture file itself")
 
 
-def known_layouts() -> list[str]:
+def layout_names() -> list[str]:
     """None of its own: a capture's layouts are those of its packets."""
     return []
 

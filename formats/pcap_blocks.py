@@ -23,7 +23,8 @@ from construct import (
     Struct,
 )
 
-from pylog.formats import LONGEST_NAME, MAXIMUM_COUNT
+from pylog.formats.interface_names import LONGEST_NAME
+from pylog.formats.items import MAXIMUM_COUNT
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS, LossRecord
 

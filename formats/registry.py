@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any
 
 from pylog import discover, formats
-from pylog.formats import CapturedFormat, Format, NetlinkFormat
+from pylog.formats.contract import CapturedFormat, Format, NetlinkFormat
+from pylog.formats.stream import Needle, Resume
 from pylog.notes import notes
 from pylog.record import kind_flaw
 from pylog.record.kinds import GROUP
@@ -81,3 +82,15 @@ def collect() -> list[Any]:
 def registered() -> Registry:
     """The registry of all format modules."""
     return Registry(collect())
+
+
+@cache
+def resuming() -> list[tuple[Needle, Resume]]:
+    """What `Stream.others` gives: the `resumes` of all formats, each with the format's `resume`."""
+    every: Iterable[Any] = registered().by_name.values()
+    return [
+        (needle, module.resume)
+        for module in every
+        if hasattr(module, "resumes")
+        for needle in module.resumes()
+    ]

@@ -37,6 +37,7 @@ from pylog.formats import (
     Reported,
     Stream,
 )
+from pylog.formats.registry import resuming
 from pylog.losses import Losses
 from pylog.notes import notes
 from pylog.record import LossRecord, Record, row_of
@@ -136,7 +137,7 @@ class Decoder:
         stream.live = not self._placed
         stream.rows, stream.wants_payload = self._gives_rows, self._wants_payload
         stream.interface_name = self._interface_name
-        stream.changes = self._layout is None and not self._live
+        stream.others = tuple if self._layout is not None or self._live else resuming
 
     def give_rows(self, payload: bool = True) -> None:
         """From now on give rows (record.Row) in place of records, which is faster than to make

@@ -169,7 +169,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         make = partial(pcap.PcapStream, layout, named=True)
         return Detection(kind.container, [stream.layout], make, ["named by the user"])
     formats = registered().by_name.items()
-    known = {m.known_layouts()[0].split("-")[0]: name for name, m in formats if m.known_layouts()}
+    known = {m.layout_names()[0].split("-")[0]: name for name, m in formats if m.layout_names()}
     family = layout.split("-")[0]
     if family in known:
         raise ValueError(problems[known[family]])

@@ -231,10 +231,9 @@ class Losses:
         if count <= 0:
             return None
         self._count(item.interface, count)
-        source = "capture" if item.stream is None else item.stream.source
         return LossRecord(
-            source=source,
-            layout=layout if item.stream is None else item.stream.layout,
+            source=item.source or "capture",
+            layout=item.layout or layout,
             offset=item.offset if placed else None,
             count=count,
             reason=item.reason,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import pylog
 from pylog import DecodeError, LossRecord
 from pylog.cli import info
-from pylog.formats import InterfaceNames, Message, NewSection, Stream, ipl, nfulnl
+from pylog.formats import InterfaceNames, Message, NewSection, Stream, ipl, nfulnl, registry
 from pylog.record import Record
 from pylog.table import schema
 from pylog.table.splits import plan
@@ -185,7 +185,7 @@ def test_the_layouts_do_not_depend_on_how_the_bytes_are_cut(data: st.DataObject)
 def found_in(dump: bytes, cuts: list[int]) -> list[tuple[str, object, object]]:
     """The items in a dump of which the bytes up to each cut have come, and their layouts."""
     stream: Stream = nfulnl.NfulnlStream("<")
-    stream.changes = True
+    stream.others = registry.resuming
     found: list[tuple[str, object, object]] = []
     at = 0
     for end in cuts:
@@ -200,7 +200,7 @@ def found_in(dump: bytes, cuts: list[int]) -> list[tuple[str, object, object]]:
             if not stream.following:
                 break
             (stream, *_), base = stream.following, stream.base + stream.used
-            stream.base, stream.changes = base, True
+            stream.base, stream.others = base, registry.resuming
     return found
 
 

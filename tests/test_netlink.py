@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pylog
-from pylog import DecodeError, LossRecord, backends, discover, formats
+from pylog import DecodeError, LossRecord, backends, discover
 from pylog.batch import Batch
 from pylog.detect import detect
 from pylog.formats import Message, ipl, netlink_stream, nfulnl, registry
@@ -69,7 +69,7 @@ def toy() -> ModuleType:
     layouts = Layouts("toy", ToyStream)
     made.__dict__.update(
         NAME="toy", LINKTYPES=(), LOOKED_FOR="", SUBSYSTEM=NFNL_SUBSYS_CTNETLINK, STREAM=ToyStream,
-        stream=layouts.stream, known_layouts=layouts.known_layouts, probe=layouts.probe,
+        stream=layouts.stream, layout_names=layouts.layout_names, probe=layouts.probe,
         cut=layouts.cut, resumes=layouts.resumes, resume=layouts.resume,
         captured_layout=lambda packet, linktype, offset: "toy-le",
         capture=netlink_stream.capture, described=netlink_stream.described,
@@ -84,11 +84,11 @@ def with_toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     every = registry.collect()
     monkeypatch.setattr(registry, "collect", lambda: [*every, toy()])
     registry.registered.cache_clear()
-    formats._resuming.cache_clear()
+    registry.resuming.cache_clear()
     yield
     monkeypatch.undo()
     registry.registered.cache_clear()
-    formats._resuming.cache_clear()
+    registry.resuming.cache_clear()
 
 
 def message(order: str, kind: str, number: int) -> bytes:
@@ -246,7 +246,7 @@ def test_two_formats_that_claim_the_same_are_an_error_that_names_both(
 
 
 @pytest.mark.parametrize(
-    "name", ["NAME", "LOOKED_FOR", "STREAM", "probe", "cut", "stream", "known_layouts", "scrub",
+    "name", ["NAME", "LOOKED_FOR", "STREAM", "probe", "cut", "stream", "layout_names", "scrub",
              "capture", "captured_layout", "described", "interface_numbers"]
 )  # fmt: skip
 def test_a_format_that_lacks_something_is_refused(name: str) -> None:

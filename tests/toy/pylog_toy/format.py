@@ -113,7 +113,7 @@ def stream(name: str, head: bytes = b"") -> ToyStream:
     return ToyStream()
 
 
-def known_layouts() -> list[str]:
+def layout_names() -> list[str]:
     """The names of all layouts."""
     return [LAYOUT]
 
