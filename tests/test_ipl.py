@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pylog import DecodeError, FlowRecord, PacketRecord, to_json
 from pylog.formats import Damage, Message, ipl, ipl_layouts, ipl_names
 from pylog.formats.ipl_layouts import Layout, layout, named
+from pylog.formats.ipl_stream import IplStream
 from pylog.formats.plan import Plan
 
 LAYOUTS = [(x, device) for x in ipl_layouts.layouts() for device in x.logs]
@@ -147,10 +148,10 @@ def test_real_records_are_built_again_byte_for_byte(dump: Path) -> None:
 
 
 @cache
-def stream_of(dump: Path) -> ipl.IplStream:
+def stream_of(dump: Path) -> IplStream:
     guess = ipl.probe(dump.read_bytes(), True)[0]
     stream = guess.stream()
-    assert isinstance(stream, ipl.IplStream)
+    assert isinstance(stream, IplStream)
     return stream
 
 
@@ -166,7 +167,7 @@ def flat(parsed: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def check_against_reference(stream: ipl.IplStream, data: bytes) -> None:
+def check_against_reference(stream: IplStream, data: bytes) -> None:
     """Decode everything that is in the data; nothing but records and DecodeError may come."""
     stream.base = stream.used = 0
     stream.damage = None
@@ -240,7 +241,7 @@ def test_every_changed_byte_gives_records_or_damage(name: str) -> None:
 @given(st.data())
 def test_any_bytes_give_records_or_damage(data: st.DataObject) -> None:
     of, device = data.draw(st.sampled_from(LAYOUTS))
-    stream = ipl.IplStream(of, device)
+    stream = IplStream(of, device)
     junk = data.draw(st.binary(max_size=400))
     check_against_reference(stream, of.magic(device) + junk)
 
@@ -261,9 +262,9 @@ def test_splitting_at_record_borders_changes_nothing(name: str) -> None:
         assert parts == records
 
 
-def fresh(stream: ipl.IplStream) -> ipl.IplStream:
+def fresh(stream: IplStream) -> IplStream:
     stream.base = stream.used = 0
-    return ipl.IplStream(stream.layout_value, stream.log)
+    return IplStream(stream.layout_value, stream.log)
 
 
 # Names

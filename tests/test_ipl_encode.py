@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import FlowRecord, Fragment, LossRecord, PacketRecord, Record
-from pylog.formats import Message, ipl, ipl_layouts, ipl_names
+from pylog.formats import Message, ipl_layouts, ipl_names
 from pylog.formats.ipl_encode import Encoder, ipfilter_log
 from pylog.formats.ipl_layouts import Layout
+from pylog.formats.ipl_stream import IplStream
 from pylog.record import MAX_SECONDS
 
 LAYOUTS = list(ipl_layouts.layouts())
@@ -50,8 +51,8 @@ def flows(path: Path | str, **wanted: Any) -> list[FlowRecord]:
 
 
 @cache
-def stream_of(layout: Layout, log: str) -> ipl.IplStream:
-    return ipl.IplStream(layout, "ipf" if layout.version.magic_tells_log else log)
+def stream_of(layout: Layout, log: str) -> IplStream:
+    return IplStream(layout, "ipf" if layout.version.magic_tells_log else log)
 
 
 def decoded(data: bytes, layout: Layout | str, log: str) -> Logged:

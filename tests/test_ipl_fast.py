@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylog.formats import Message, ipl, ipl_layouts, mapping
+from pylog.formats import Message, ipl_layouts, mapping
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_records import packet_log
+from pylog.formats.ipl_stream import IplStream
 from pylog.formats.packet import swapped
 from pylog.record import PacketRecord, Record, Row
 
@@ -55,7 +56,7 @@ def record_of(layout: Layout, content: bytes) -> bytes:
     return bytes(head) + content
 
 
-def check(stream: ipl.IplStream, data: bytes) -> PacketRecord:
+def check(stream: IplStream, data: bytes) -> PacketRecord:
     """That the record in the data is what the reference makes of it; the record."""
     layout = stream.layout_value
     parsed = layout.schema("ipf").parse(data)
@@ -82,8 +83,8 @@ def changeable(layout: Layout, data: bytes) -> list[int]:
     return [*(set(range(len(data))) - kept), *range(plan.size, len(data))]
 
 
-def lenient(layout: Layout) -> ipl.IplStream:
-    stream = ipl.IplStream(layout)
+def lenient(layout: Layout) -> IplStream:
+    stream = IplStream(layout)
     stream.lenient = True
     return stream
 

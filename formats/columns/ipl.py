@@ -13,8 +13,8 @@ from pylog.formats.columns import Array, Rows
 from pylog.formats.columns.arrays import follow, gather
 from pylog.formats.columns.mapped import Mapped, MappedRows
 from pylog.formats.columns.packet import SIZE
-from pylog.formats.ipl import MAX_RECORD, IplStream
 from pylog.formats.ipl_records import packet_log
+from pylog.formats.ipl_stream import MAX_RECORD, IplStream
 from pylog.formats.plan import BYTEORDER
 
 

@@ -22,8 +22,9 @@ from collections import deque
 from pylog.backends import ipl as backend
 from pylog.backends.ipl import System
 from pylog.errors import DecodeError
-from pylog.formats import Damage, Message, ipl, ipl_layouts
+from pylog.formats import Damage, Message, ipl_layouts
 from pylog.formats.ipl_encode import LAYOUT, Encoder
+from pylog.formats.ipl_stream import IplStream
 from pylog.reader import OnError, Reader
 from pylog.record import PacketRecord, Record
 
@@ -187,7 +188,7 @@ class Device:
 
     def _records(self, data: bytes) -> list[bytes]:
         """The records of this log in the bytes."""
-        stream = ipl.IplStream(self._layout, self._log)
+        stream = IplStream(self._layout, self._log)
         found = []
         for item in stream.split(data, True):
             if isinstance(item, Damage):
@@ -204,7 +205,7 @@ class Device:
 
     def _comparable(self, record: bytearray) -> bytes:
         """What must be equal for a packet to fold; b"" when it does not."""
-        stream = ipl.IplStream(self._layout)
+        stream = IplStream(self._layout)
         decoded = stream.decode(bytes(record), Message(0, len(record)))
         fragment = decoded.fragment if isinstance(decoded, PacketRecord) else None
         if self._layout.version.major >= 4 and fragment is not None and fragment.offset:

@@ -1,0 +1,178 @@
+"""How well a layout of IPFilter explains some bytes: the evidence that detection decides by.
+
+Nothing in a record names its layout. So every layout is tried: a trial reads the bytes as records
+of the layout, and counts the bytes that plausible records cover. Facts that only the right layout
+gets right (header checksums, times, sequence numbers) decide between layouts that cover the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pylog.errors import DecodeError
+from pylog.formats import Message
+from pylog.formats import ipl_names as names
+from pylog.formats.ipl_layouts import Layout
+from pylog.formats.ipl_stream import IplStream
+from pylog.record import FlowRecord, PacketRecord
+
+_Logged = PacketRecord | FlowRecord
+
+
+class Trial:
+    """How well one layout explains some bytes.
+
+    explained   the number of bytes that plausible records cover
+    messages    the number of those records
+    score       how often a fact spoke for the layout, less how often one spoke against it
+    evidence    how often by fact
+    """
+
+    def __init__(
+        self, layout: Layout, log: str, data: bytes, final: bool, lenient: bool = False
+    ) -> None:
+        self.layout, self.log = layout, log
+        self.stream = IplStream(layout, log)
+        self.stream.lenient = lenient
+        self.explained = self.messages = self.score = 0
+        self.records: list[_Logged] = []
+        self.evidence: dict[str, int] = {}
+        expected: dict[str, int] = {}
+        for item in self.stream.split(data, final):
+            if not isinstance(item, Message):
+                continue
+            try:
+                record = self.stream.decode(data, item)
+            except DecodeError:
+                continue
+            if not isinstance(record, _Logged) or not _plausible(record):
+                continue
+            self.records.append(record)
+            self.messages += 1
+            self.explained += item.end - item.start
+            self._score(record, self.stream.message_log(data, item), expected)
+
+    @property
+    def _copied(self) -> str:
+        """The flag of the kernel's copy of a rule, whose bit is FF_LOGNOMATCH in 4.x."""
+        return "FR_COPIED" if self.layout.version.major >= 5 else "FF_LOGNOMATCH"
+
+    def _score(self, record: PacketRecord | FlowRecord, log: str, expected: dict[str, int]) -> None:
+        """Count what only the right layout gets right."""
+        facts = []
+        if isinstance(record, PacketRecord) and record.family == "ipv4" and record.payload:
+            header = record.payload[: (record.payload[0] & 15) * 4]
+            if len(header) >= 20 and _checksum(header) == 0:
+                facts.append("IPv4 header checksums right")
+            if record.length == record.caplen:
+                facts.append("packets logged in full")
+        nanoseconds = record.timestamp_ns or 0
+        if nanoseconds >= 694224000 * 10**9:
+            facts.append("times after 1991")
+        if nanoseconds % 10**9:
+            facts.append("times with a fraction of a second")
+        extra = record.extra or {}
+        flags = extra.get("fl_flags", ())
+        if self._copied in flags and "FR_NOMATCH" not in flags:
+            facts.append(f"rules marked {self._copied} as in {self.layout.version.major}.x")
+        if isinstance(record, PacketRecord) and self.layout.version.ipflog == "5.0.5":
+            if names.FAMILIES.get(extra.get("fl_family", 0)) == record.family:
+                facts.append("address families right")
+            else:
+                self.score -= 1
+        if isinstance(record, PacketRecord) and self.layout.version.ipflog in ("3.4.0", "3.4.29"):
+            self.score -= _contradictions(record)
+        if record.seq is not None:
+            if record.seq == expected.get(log, 1):
+                facts.append("sequence numbers from 1 on, without a gap")
+            expected[log] = record.seq + (record.count or 1)
+        for name in facts:
+            self.evidence[name] = self.evidence.get(name, 0) + 1
+        self.score += len(facts)
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.explained, self.score
+
+    @property
+    def name(self) -> str:
+        return self.stream.name
+
+
+def _checksum(header: bytes) -> int:
+    total = sum(int.from_bytes(header[i : i + 2]) for i in range(0, len(header) & ~1, 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def _contradictions(record: PacketRecord) -> int:
+    """What speaks against fl_lflags of 3.4.0, or fl_dir of 3.4.29, in the same four bytes."""
+    extra = record.extra or {}
+    lflags = extra.get("fl_lflags", ())
+    plain = record.family == "ipv4" and (record.payload or b"\x45")[0] == 0x45
+    odd = ("FI_OPTIONS" in lflags and plain) or any(isinstance(word, int) for word in lflags)
+    other = {"in": "FR_OUTQUE", "out": "FR_INQUE"}.get(str(record.direction))
+    return 2 * odd + (other in extra.get("fl_flags", ()))
+
+
+def _plausible(record: _Logged) -> bool:
+    """Whether a record looks as if a kernel wrote it; with a wrong layout few do."""
+    if isinstance(record, PacketRecord):
+        device = record.indev or record.outdev
+        return (
+            isinstance(device, str)
+            and device.isprintable()
+            and device.isascii()
+            and "bad_header" not in (record.extra or {})
+            and record.direction is not None
+            and (record.group or "0").isprintable()
+        )
+    extra: dict[str, Any] = record.extra or {}
+    return (
+        isinstance(record.event, str)
+        and "nl_v" not in extra
+        and "isl_v" not in extra
+        and int(extra.get("nl_usec", extra.get("isl_usec", 0))) < 1_000_000
+        and f"{record.indev}{record.outdev}".isprintable()
+    )
+
+
+def same_records(a: Trial, b: Trial) -> bool:
+    """Whether two layouts give the same records, but for the layout's name.
+
+    Versions of one structure may also differ in the names of reasons and TCP states: no bytes tell
+    them apart.
+    """
+    if len(a.records) != len(b.records):
+        return False
+    first, second = a.layout.version, b.layout.version
+    renamed = first.structure == second.structure
+    states = first.declarations("state") == second.declarations("state")
+
+    def compared(record: _Logged) -> _Logged:
+        change: dict[str, Any] = {"layout": ""}
+        if isinstance(record, PacketRecord):
+            change |= {"reason": None} if renamed else {}
+        elif states and record.extra and "isl_state" in record.extra:
+            change["extra"] = {k: v for k, v in record.extra.items() if k != "isl_state"}
+        return msgspec.structs.replace(record, **change)
+
+    return all(compared(x) == compared(y) for x, y in zip(a.records, b.records, strict=True))
+
+
+def trials_of(
+    layouts: list[Layout], sample: bytes, final: bool, lenient: bool = False
+) -> list[Trial]:
+    """The trials of the layouts that find any record in the sample.
+
+    lenient   records with values that make no sense count as well
+    """
+    trials = [
+        Trial(layout, log, sample, final, lenient)
+        for layout in layouts
+        for log in (("ipf",) if layout.version.magic_tells_log else layout.logs)
+    ]
+    return [trial for trial in trials if trial.messages]
