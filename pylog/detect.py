@@ -144,7 +144,8 @@ def stream_for(layout: str) -> Detection:
 
 def _named(head: bytes, final: bool, layout: str) -> Detection:
     """The detection of a layout that the user named."""
-    from pylog.formats import pcap, pcap_blocks  # only here: construct takes long to import
+    from pylog.formats import pcap_blocks  # only here: construct takes long to import
+    from pylog.formats.pcap_stream import PcapStream
 
     problems = {}
     for name, module in registered().by_name.items():
@@ -160,13 +161,13 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         if kind is None:
             make: Callable[[], Stream] = partial(module.stream, layout, head)
             return Detection(stream.container, [stream.layout], make, ["named by the user"])
-        capture = pcap.PcapStream(layout, named=True)
+        capture = PcapStream(layout, named=True)
         capture.split(head, final)
         there = set(capture.linktypes)
         if there and not there & set(linktypes(module)):
             types = " and ".join(pcap_blocks.linktype_text(t) for t in sorted(there))
             raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
-        make = partial(pcap.PcapStream, layout, named=True)
+        make = partial(PcapStream, layout, named=True)
         return Detection(kind.container, [stream.layout], make, ["named by the user"])
     formats = registered().by_name.items()
     known = {m.layout_names()[0].split("-")[0]: name for name, m in formats if m.layout_names()}

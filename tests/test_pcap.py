@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import pylog
 from pylog import DecodeError, LossRecord, PacketRecord
 from pylog.formats import Message, netlink, nfulnl_attributes, pcap, pcap_blocks
+from pylog.formats.pcap_stream import PcapStream
 
 TIME = 1700000000_123456789
 NFLOG = builders.log(
@@ -290,7 +291,7 @@ def test_probe_of_a_stream_says_how_many_packets_of_each_kind() -> None:
     (guess,) = pcap.probe((samples.FIXTURES / "nflog/tcpdump.pcap").read_bytes(), True)
     assert guess.messages == 827 and "239 (NFLOG): 827" in guess.evidence[0]
     stream = guess.stream()
-    assert isinstance(stream, pcap.PcapStream) and stream.layouts == []
+    assert isinstance(stream, PcapStream) and stream.layouts == []
     assert all(isinstance(i, Message) for i in stream.split(b"".join(blocks()), True))
 
 
@@ -371,14 +372,14 @@ def test_few_places_of_hostile_bytes_are_looked_at_as_packets_of_pcap(
 ) -> None:
     """What costs time in damage is what Python does, once for each place that seems a packet."""
     looked = 0
-    begins = pcap.PcapStream.begins
+    begins = PcapStream.begins
 
-    def counted(self: pcap.PcapStream, data: bytes, pos: int, final: bool) -> bool | None:
+    def counted(self: PcapStream, data: bytes, pos: int, final: bool) -> bool | None:
         nonlocal looked
         looked += 1
         return begins(self, data, pos, final)
 
-    monkeypatch.setattr(pcap.PcapStream, "begins", counted)
+    monkeypatch.setattr(PcapStream, "begins", counted)
     log = hostile.log(f"pcap {linktype} {'le' if order == '<' else 'be'}")
     size = 100_000
     for name, most in (("zeros", 0), ("ff", 0), ("random", 40), ("low bytes", 30_000)):

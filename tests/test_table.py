@@ -31,10 +31,11 @@ import tables
 import pylog
 from pylog.backends import capture
 from pylog.batch import Batch
-from pylog.formats import Message, ipl, pcap, pcap_blocks
+from pylog.formats import Message, ipl, pcap_blocks
 from pylog.formats.columns import arrays
 from pylog.formats.columns import pcap as pcap_columns
 from pylog.formats.netlink import nlmsghdr
+from pylog.formats.pcap_stream import PcapStream
 from pylog.outputs import Target, pcapng
 from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
@@ -419,13 +420,13 @@ def test_captures_are_read_many_packets_at_a_time(capture: str) -> None:
         data = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
         data += pcap_blocks.packet_block(UNNUMBERED[16:], 2**60) * 5000
     seen = []
-    split = pcap.PcapStream.split
+    split = PcapStream.split
 
-    def counted(stream: pcap.PcapStream, data: bytes, final: bool) -> list[Any]:
+    def counted(stream: PcapStream, data: bytes, final: bool) -> list[Any]:
         seen.append(len(data))
         return split(stream, data, final)
 
-    with mock.patch.object(pcap.PcapStream, "split", counted):
+    with mock.patch.object(PcapStream, "split", counted):
         assert pylog.read_table(io.BytesIO(data)).num_rows == 5000
     assert sum(seen) < len(data) / 2
 

@@ -19,9 +19,9 @@ from pylog.formats.columns.nfulnl import AHEAD, NfulnlColumns, NfulnlRows
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.netlink import NFGENMSG, nlattr_head
 from pylog.formats.nfulnl import LINKTYPE_NFLOG
-from pylog.formats.pcap import PcapStream
 from pylog.formats.pcap_blocks import EPB, MAGICS, MAXIMUM_BLOCK, plans
 from pylog.formats.pcap_interfaces import Interface, Origin
+from pylog.formats.pcap_stream import PcapStream
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS
 
@@ -88,7 +88,7 @@ class PcapColumns:
         if not _is_regular(first):
             return None
         start, end = int(packets.starts[0]), int(packets.ends[0])
-        inner = stream.inner_stream(nfulnl, data, start, end, first)
+        inner = stream.inner.of_packet(nfulnl, data, start, end, first, stream.base)
         assert isinstance(inner, nfulnl.NfulnlStream)
         wholly, as_told = np.array([self._are_of(inner, i) for i in interfaces]).T
         good = wholly[codes]
@@ -127,7 +127,7 @@ class PcapColumns:
         """Whether the packets of an interface are of a stream: all, or those that tell by bytes."""
         if not _is_regular(interface):
             return False, False
-        named = self.stream.named_stream(nfulnl, interface)
+        named = self.stream.inner.named(nfulnl, interface)
         return named is inner, named is None
 
     def _heed_names(self, interfaces: dict[int, Interface]) -> None:
