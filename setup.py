@@ -15,6 +15,7 @@ from setuptools import setup
 MODULES = (
     "pylog/memo.py",
     "pylog/losses.py",
+    "pylog/formats/addresses.py",
     "pylog/formats/packet.py",
     "pylog/formats/mapping.py",
     "pylog/formats/ipl_records.py",

@@ -15,7 +15,8 @@ import re
 from pylog.errors import DecodeError
 from pylog.formats import Guess, Message, Stream
 from pylog.formats.ip_header import stated_length
-from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6, put_headers, seeming
+from pylog.formats.packet import put_headers, seeming
+from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6
 from pylog.formats.scrub import Scrubber
 from pylog.record import PacketRecord, Record
 from pylog.record.places import (

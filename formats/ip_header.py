@@ -1,14 +1,14 @@
-"""What the head of an IP packet says of its size, for those that need no record of it.
+"""The size that the header of an IP packet states, without making a record.
 
-`ipv4` reads the fixed part of an IPv4 header through the schema of `formats.packet`; what was not
-logged is read as zeros, as ipmon does. `stated_length` is the length that either version states.
+`ipv4` reads the fixed part of an IPv4 header by its schema; bytes that were not logged are read as
+zeros, as ipmon does. `stated_length` gives the length that a header of either version states.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pylog.formats.packet import IPV4
+from pylog.formats.packet_schemas import IPV4
 from pylog.formats.plan import Plan
 
 _SIZE = IPV4.sizeof()

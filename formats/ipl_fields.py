@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from pylog.formats.addresses import octets
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_names import NONE32
-from pylog.formats.packet import octets
 from pylog.formats.plan import Leaf
 
 

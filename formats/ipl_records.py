@@ -14,6 +14,7 @@ from typing import Any
 
 from pylog.formats import Message, Stream
 from pylog.formats import ipl_names as names
+from pylog.formats.addresses import addresses
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_names import NONE32
 from pylog.formats.mapping import (
@@ -28,7 +29,6 @@ from pylog.formats.mapping import (
     checked_count,
     flawed_time,
 )
-from pylog.formats.packet import addresses
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.memo import Memo
 from pylog.record import FlowRecord, Record, json_ready

@@ -32,17 +32,10 @@ from collections.abc import Mapping as Fields
 from typing import Any, Final, NamedTuple
 
 from pylog.formats import Message, NextSeq, Stream
+from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
-from pylog.formats.packet import (
-    ETH_P_IP,
-    ETH_P_IPV6,
-    IPV4_TCP_SIZE,
-    TCP_FLAGS,
-    addresses,
-    ipv4_tcp_fields,
-    put_headers,
-    swapped,
-)
+from pylog.formats.packet import IPV4_TCP_SIZE, TCP_FLAGS, ipv4_tcp_fields, put_headers, swapped
+from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import Plan, Unpack
 from pylog.memo import Memo
 from pylog.record import (

@@ -42,7 +42,7 @@ from construct import (
 )
 
 from pylog.errors import DecodeError
-from pylog.formats.packet import addresses
+from pylog.formats.addresses import addresses
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import json_ready
 

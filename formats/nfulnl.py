@@ -17,7 +17,8 @@ from types import MappingProxyType
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct, nfulnl_scrub, packet
+from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct, nfulnl_scrub
+from pylog.formats.addresses import mac
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ULOG,
@@ -46,6 +47,8 @@ from pylog.formats.nfulnl_attributes import (
 )
 from pylog.formats.nfulnl_fast import ETHERTYPES, NFULA_PAYLOAD, FastPath
 from pylog.formats.nfulnl_payload import opened
+from pylog.formats.packet import put_headers, vlan_tag
+from pylog.formats.packet_schemas import FAMILIES
 from pylog.formats.plan import Plan
 from pylog.record import MAX_SECONDS, PacketRecord, Record, Row, Vlan, json_ready
 from pylog.record.places import (
@@ -204,10 +207,10 @@ class NfulnlStream(NetlinkStream):
             tags += more
             if network:
                 payload = payload[network:]
-            packet.put_headers(values, payload, 0, len(payload), ethertype)
+            put_headers(values, payload, 0, len(payload), ethertype)
             extra = values[AT_EXTRA]
         else:
-            values[AT_FAMILY] = packet.FAMILIES.get(hw_protocol, hw_protocol) or None
+            values[AT_FAMILY] = FAMILIES.get(hw_protocol, hw_protocol) or None
         if hwheader is None:
             hwheader = l2hdr
         elif l2hdr is not None and l2hdr != hwheader:
@@ -233,7 +236,7 @@ class NfulnlStream(NetlinkStream):
         address = None
         if hwaddr is not None:
             size, octets = hwaddr
-            address = packet.mac(octets[:size]) if 0 < size <= 8 else None
+            address = mac(octets[:size]) if 0 < size <= 8 else None
             if size > 8:
                 extra["NFULA_HWADDR"] = [size, octets.hex()]
         values[AT_SOURCE], values[AT_LAYOUT] = "nflog", self.layout
@@ -290,7 +293,7 @@ class NfulnlStream(NetlinkStream):
             extra["NFULA_VLAN"] = found["unknown"]
         if "NFULA_VLAN_TCI" not in found:
             return ()
-        return (packet.vlan_tag(found["NFULA_VLAN_TCI"], found.get("NFULA_VLAN_PROTO")),)
+        return (vlan_tag(found["NFULA_VLAN_TCI"], found.get("NFULA_VLAN_PROTO")),)
 
 
 def byte_order(body: bytes) -> str:

@@ -25,21 +25,12 @@ import msgspec
 from construct import Int32ub, Renamed, Struct
 
 from pylog.formats import Message, NextSeq, RawBatch, Stream
+from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.netlink import align, scan
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS
-from pylog.formats.packet import (
-    ETH_P_ARP,
-    ETH_P_IP,
-    ETH_P_IPV6,
-    FAMILIES,
-    IPV4_TCP,
-    IPV4_TCP_NAMES,
-    IPV4_TCP_SIZE,
-    TCP_FLAGS,
-    addresses,
-    put_headers,
-)
+from pylog.formats.packet import IPV4_TCP_NAMES, IPV4_TCP_SIZE, TCP_FLAGS, put_headers
+from pylog.formats.packet_schemas import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, FAMILIES, IPV4_TCP
 from pylog.formats.plan import Plan
 from pylog.memo import Bounded, Memo
 from pylog.record import MAX_SECONDS, PacketRecord, PacketRow, Record, Row, rfc3339, rfc3339_us

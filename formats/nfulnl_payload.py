@@ -9,13 +9,20 @@ Source: net/netfilter/nfnetlink_log.c (__build_packet_message).
 
 from __future__ import annotations
 
-from pylog.formats import packet
 from pylog.formats.nfulnl_fast import LINK_FIRST
+from pylog.formats.packet import inner_tags, seeming
+from pylog.formats.packet_schemas import (
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    ETH_P_ARP,
+    ETHERNET,
+    FAMILIES,
+)
 from pylog.formats.plan import Plan
 from pylog.formats.scrub import ARPHRD_ETHER, ARPHRD_LOOPBACK
 from pylog.record import Vlan
 
-_ethernet = Plan(packet.ETHERNET)
+_ethernet = Plan(ETHERNET)
 
 LINK_HEADER_HOOKS = tuple((family, 1) for family in LINK_FIRST)
 """nfgen_family and number of the hooks that log from the link header on."""
@@ -38,8 +45,8 @@ def opened(
     inner = payload[ethernet:] if ethernet else payload
     if not hw_protocol:
         header = hwheader if hwheader is not None else l2hdr or payload[:ethernet]
-        hw_protocol = ethertype_of(hwtype, header) or packet.seeming(inner)
-    tags, network, ethertype = packet.inner_tags(inner, hw_protocol)
+        hw_protocol = ethertype_of(hwtype, header) or seeming(inner)
+    tags, network, ethertype = inner_tags(inner, hw_protocol)
     return ethernet, tags, ethernet + network, ethertype
 
 
@@ -58,11 +65,11 @@ def _ethernet_size(
         return size if payload.startswith(l2hdr) else 0
     *_, kind = _ethernet.unpack(payload, 0)  # below 0x600 it is the length of an 802.3 frame
     if not hw_protocol:
-        return size if kind in (packet.seeming(payload[size:]), *_TAGS, packet.ETH_P_ARP) else 0
+        return size if kind in (seeming(payload[size:]), *_TAGS, ETH_P_ARP) else 0
     return size if kind == hw_protocol or (kind < 0x600 and hw_protocol < 0x600) else 0
 
 
-_TAGS = (packet.ETH_P_8021Q, packet.ETH_P_8021AD)
+_TAGS = (ETH_P_8021Q, ETH_P_8021AD)
 
 
 def ethertype_of(hwtype: tuple[int] | None, header: bytes) -> int:
@@ -72,4 +79,4 @@ def ethertype_of(hwtype: tuple[int] | None, header: bytes) -> int:
     if hwtype is not None and hwtype[0] not in (ARPHRD_ETHER, ARPHRD_LOOPBACK):
         return 0
     *_, kind = _ethernet.unpack(header, 0)
-    return int(kind) if kind in packet.FAMILIES or kind in _TAGS else 0
+    return int(kind) if kind in FAMILIES or kind in _TAGS else 0

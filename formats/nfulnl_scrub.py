@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats import packet
 from pylog.formats.netlink import (
     IPV4_ADDRESS,
     IPV6_ADDRESS,
@@ -32,6 +31,7 @@ from pylog.formats.nfulnl_attributes import (
 )
 from pylog.formats.nfulnl_fast import ETHERTYPES, NFULA_PACKET_HDR, NFULA_PAYLOAD
 from pylog.formats.nfulnl_payload import ethertype_of, opened
+from pylog.formats.packet_schemas import ETH_P_ARP, ETH_P_IP, FAMILIES
 from pylog.formats.plan import BYTEORDER
 from pylog.formats.scrub import ARPHRD_ETHER, Scrubber
 
@@ -101,10 +101,10 @@ def _scrubbed_payload(attributes: dict[int, bytes], family: int, scrubber: Scrub
     )  # fmt: skip
     head = scrubber.link_header(payload[:ethernet]) + payload[ethernet:network]
     data = payload[network:]
-    if ethertype == packet.ETH_P_ARP:
+    if ethertype == ETH_P_ARP:
         return head + scrubber.arp(data)
-    if ethertype in packet.FAMILIES:
-        return head + scrubber.packet(data, 4 if ethertype == packet.ETH_P_IP else 6)
+    if ethertype in FAMILIES:
+        return head + scrubber.packet(data, 4 if ethertype == ETH_P_IP else 6)
     return head + scrubber.payload(data)
 
 

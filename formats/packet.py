@@ -3,13 +3,12 @@
 A log keeps the first 40 to 128 bytes of a packet, so a cut header is the normal case: what is
 there is decoded, what is cut is None, and the field `cut` names the header that was cut.
 
-The construct schemas below are the headers; the compiled plans of `formats.plan` read them. Two
-ways in: `put_headers` fills in the fields of a record, fast; `dissect` gives every field of every
-header, through construct, for a person.
+`put_headers` fills in the fields of a record, by compiled plans of formats.packet_schemas. It runs
+once for each record, so this module can be compiled. Of an ICMP error it also reads the headers of
+the packet that the error quotes. The length that a header states is taken only where it can be
+true, see `believed`.
 
-The length that a header states is believed only where it can be true, see `believed`.
-
-Sources: RFC 791, 2675, 8200, 826, 9293, 768, 792, 4443, 9260, 4302, 4303, 2784, IEEE 802.1Q.
+Source: RFC 2675 for the jumbo option; formats.packet_schemas names those of the headers.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from collections.abc import Callable
 from struct import Struct as CStruct
 from typing import Any, Final
 
-from construct import Bytes, Int8ub, Int16ub, Int32ub, Struct
+from construct import Int16ub, Struct
 
 from pylog.formats import ip_numbers
+from pylog.formats.addresses import addresses, mac
 from pylog.formats.ip_numbers import (
     EXTENSIONS,
     FRAGMENT,
@@ -29,8 +29,26 @@ from pylog.formats.ip_numbers import (
     ICMP_ERRORS,
     NO_NEXT_HEADER,
 )
+from pylog.formats.packet_schemas import (
+    AH,
+    ARP,
+    ESP,
+    ETH_P_8021AD,
+    ETH_P_8021Q,
+    ETH_P_ARP,
+    ETH_P_IP,
+    ETH_P_IPV6,
+    GRE,
+    ICMP,
+    IPV4,
+    IPV4_TCP,
+    IPV6,
+    IPV6_EXTENSION,
+    IPV6_FRAGMENT,
+    SCTP,
+    TCP,
+)
 from pylog.formats.plan import Plan
-from pylog.memo import Memo
 from pylog.record import Fragment, PacketRecord, Vlan
 from pylog.record.places import (
     AT_CAPLEN,
@@ -51,56 +69,6 @@ from pylog.record.places import (
     no_values,
 )
 
-ETHERNET = Struct("dst" / Bytes(6), "src" / Bytes(6), "type" / Int16ub)
-VLAN_TAG = Struct("tci" / Int16ub, "type" / Int16ub)
-ARP = Struct(
-    "htype" / Int16ub, "ptype" / Int16ub, "hlen" / Int8ub, "plen" / Int8ub, "oper" / Int16ub
-)
-IPV4 = Struct(
-    "version_ihl" / Int8ub,
-    "tos" / Int8ub,
-    "length" / Int16ub,
-    "id" / Int16ub,
-    "flags_offset" / Int16ub,
-    "ttl" / Int8ub,
-    "protocol" / Int8ub,
-    "checksum" / Int16ub,
-    "src" / Bytes(4),
-    "dst" / Bytes(4),
-)
-IPV6 = Struct(
-    "version_class_flow" / Int32ub,
-    "payload_length" / Int16ub,
-    "next_header" / Int8ub,
-    "hop_limit" / Int8ub,
-    "src" / Bytes(16),
-    "dst" / Bytes(16),
-)
-IPV6_EXTENSION = Struct("next_header" / Int8ub, "length" / Int8ub)
-IPV6_FRAGMENT = Struct(
-    "next_header" / Int8ub, "reserved" / Int8ub, "offset_more" / Int16ub, "id" / Int32ub
-)
-TCP = Struct(
-    "sport" / Int16ub,
-    "dport" / Int16ub,
-    "seq" / Int32ub,
-    "ack" / Int32ub,
-    "offset" / Int8ub,
-    "flags" / Int8ub,
-    "window" / Int16ub,
-    "checksum" / Int16ub,
-    "urgent" / Int16ub,
-)
-UDP = Struct("sport" / Int16ub, "dport" / Int16ub, "length" / Int16ub, "checksum" / Int16ub)
-SCTP = Struct("sport" / Int16ub, "dport" / Int16ub, "tag" / Int32ub, "checksum" / Int32ub)
-ICMP = Struct("type" / Int8ub, "code" / Int8ub, "checksum" / Int16ub, "rest" / Int32ub)
-AH = Struct(
-    "next_header" / Int8ub, "length" / Int8ub, "reserved" / Int16ub, "spi" / Int32ub,
-    "sequence" / Int32ub,
-)  # fmt: skip
-ESP = Struct("spi" / Int32ub, "sequence" / Int32ub)
-GRE = Struct("flags_version" / Int16ub, "protocol" / Int16ub)
-
 _ipv4, _ipv6, _arp = Plan(IPV4), Plan(IPV6), Plan(ARP)
 _extension, _fragment = Plan(IPV6_EXTENSION), Plan(IPV6_FRAGMENT)
 _tcp, _sctp, _icmp = Plan(TCP), Plan(SCTP), Plan(ICMP)
@@ -109,8 +77,6 @@ _ipv4_fields = _ipv4.reader(
     ("version_ihl", "length", "id", "flags_offset", "protocol", "src", "dst")
 )
 _tcp_fields = _tcp.reader(("sport", "dport", "flags"))
-IPV4_TCP = Struct(*IPV4.subcons, "tcp" / TCP)
-"""What nearly all packets have; ports are where those of UDP are, and type and code of ICMP."""
 IPV4_TCP_NAMES = (
     "version_ihl", "length", "flags_offset", "protocol", "src", "dst", "sport", "dport", "flags",
 )  # fmt: skip
@@ -121,82 +87,26 @@ ipv4_tcp_fields: Final[
 _ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
 _u16_pair = CStruct(">HH").unpack_from
 
-ETH_P_IP: Final = 0x0800
-ETH_P_ARP: Final = 0x0806
-ETH_P_IPV6: Final = 0x86DD
-ETH_P_8021Q, ETH_P_8021AD = 0x8100, 0x88A8
-FAMILIES: dict[int, str] = {ETH_P_IP: "ipv4", ETH_P_IPV6: "ipv6", ETH_P_ARP: "arp"}
-
 _JUMBO = 0xC2  # RFC 2675, in a hop-by-hop header
 
 
 def believed(length: int | None, least: int) -> int | None:
     """The length that an IP header states; None if it is below `least`, the bytes that are there.
 
-    Packets that a device is to cut (TSO, BIG TCP) may have a length of 0, or none of 16 bits; below
-    IP a short packet may end in padding of the link. No length is better than a wrong one.
+    Packets that a device will segment (TSO, BIG TCP) may state 0, or a length that does not fit in
+    16 bits. A short packet may be followed by padding of the link. No length is better than a wrong
+    one.
     """
     return None if length is None or length < least else length
 
 
-# Text of addresses and flags
-
-
-_OCTET = [str(n) for n in range(256)]
-
-
-def _address_text(address: bytes) -> str:
-    if len(address) == 4:
-        a, b, c, d = address
-        return f"{_OCTET[a]}.{_OCTET[b]}.{_OCTET[c]}.{_OCTET[d]}"
-    return _ipv6_text(address)
-
-
-def _ipv6_text(address: bytes) -> str:
-    """RFC 5952 text, with ::a.b.c.d and ::ffff:a.b.c.d for embedded IPv4 as inet_ntop(3) does."""
-    groups = [int.from_bytes(address[i : i + 2]) for i in range(0, 16, 2)]
-    best, best_length, start = -1, 1, -1
-    for i, group in enumerate([*groups, 1]):
-        if group == 0:
-            start = i if start < 0 else start
-        elif start >= 0:
-            if i - start > best_length:
-                best, best_length = start, i - start
-            start = -1
-    words = [f"{group:x}" for group in groups]
-    if best == 0 and (best_length == 6 or (best_length == 5 and groups[5] == 0xFFFF)):
-        words[6:] = ["{}.{}.{}.{}".format(*address[12:])]
-    if best < 0:
-        return ":".join(words)
-    return f"{':'.join(words[:best])}::{':'.join(words[best + best_length :])}"
-
-
-addresses: Final = Memo(_address_text, 65536, 1 << 24)
-"""addresses[b] is the text of an IPv4 (4 bytes) or IPv6 (16 bytes) address."""
-
-
-def _address_bytes(text: str) -> bytes:
-    from ipaddress import ip_address  # which few need
-
-    return ip_address(text).packed
-
-
-octets = Memo(_address_bytes, 65536, 1 << 24)
-"""octets[text] is the address again; ValueError for what is none."""
-
-
 def swapped(packet: bytes) -> bytes:
-    """An IPv4 packet with the two bytes of ip_len changed over, and those of ip_off.
+    """An IPv4 packet with the two bytes of ip_len exchanged, and those of ip_off.
 
-    So some kernels keep them, see ipl_layouts.Layout.host_order_ip.
+    Some kernels keep these fields in their own byte order, see ipl_layouts.Layout.host_order_ip.
     """
     return (packet[:2] + packet[3:4] + packet[2:3] + packet[4:6] + packet[7:8] + packet[6:7]
             + packet[8:])  # fmt: skip
-
-
-def mac(address: bytes) -> str:
-    """A link-layer address as colon-separated hex."""
-    return address.hex(":")
 
 
 TCP_FLAGS: Final = tuple(
@@ -213,11 +123,12 @@ TCP_FLAGS: Final = tuple(
 
 
 def put_headers(values: Values, data: bytes, start: int, end: int, ethertype: int) -> None:
-    """Put what the packet data[start:end] says into the values of a record, from the network
-    header on.
+    """Put the headers of the packet data[start:end], from the network header on, into the values
+    of a record.
 
-    ethertype   ETH_P_IP, ETH_P_IPV6, ETH_P_ARP; another becomes the family, but for 0
-    What only some protocols have goes into `extra`, which is replaced then: spi, gre_protocol,
+    ethertype   ETH_P_IP, ETH_P_IPV6 or ETH_P_ARP; another number becomes the family, 0 is unknown
+
+    What only few protocols have goes into `extra`, which is replaced then: spi, gre_protocol,
     arp_..., and `inner`, the headers of the packet that an ICMP error quotes.
     """
     values[AT_CAPLEN] = end - start
@@ -232,7 +143,7 @@ def put_headers(values: Values, data: bytes, start: int, end: int, ethertype: in
 
 
 def _put_extra(values: Values, more: dict[str, Any]) -> None:
-    """Say more in `extra`; the dict that is there may be that of other records, too."""
+    """Add to `extra`, in a new dict: other records may share the present one."""
     extra = values[AT_EXTRA]
     values[AT_EXTRA] = extra | more if extra else more
 
@@ -258,7 +169,7 @@ def _put_ipv4(values: Values, data: bytes, start: int, end: int, depth: int) -> 
     if bits & 0x3FFF:
         values[AT_FRAGMENT] = _ipv4_fragment(ident, bits)
     after = start + (version & 15) * 4
-    size = (version & 15) * 4  # of a quoted packet more may be there: RFC 4884 pads it
+    size = (version & 15) * 4  # a quoted packet may be longer than it states: RFC 4884 pads it
     values[AT_LENGTH] = believed(length, size if depth else max(size, end - start))
     if after > end:
         values[AT_CUT] = "ipv4 options"
@@ -317,12 +228,13 @@ def ipv6_chain(
 ) -> tuple[int, int, int | None, int, str | None]:
     """Pass over the extension headers in data[after:end], the first of which is `protocol`.
 
-    Gives the protocol after them; where its header begins; the offset, in bytes, and more-bit of
-    the fragment header, 0 for none but in name, None without one; its id; the header that is cut.
+    Gives the protocol after them; where its header begins; the offset in bytes, with the more-bit,
+    of the fragment header (0 if the packet is not fragmented, None without such a header); its id;
+    and the name of the header that is cut, or None.
     """
     fragment: int | None = None
     ident, cut = 0, None
-    for _ in range(64):  # a chain cannot be longer than the bytes, and no sane one is this long
+    for _ in range(64):  # no sane chain is longer
         if protocol in EXTENSIONS:
             if after + 2 > end:
                 cut = "ipv6 extension"
@@ -354,7 +266,7 @@ def ipv6_chain(
 def _jumbo_length(data: bytes, start: int, end: int) -> int | None:
     """The length of a packet by the jumbo option of the hop-by-hop header at `start`, or None.
 
-    The option has 4 bytes, a place of 4n + 2, and a value above 65535 (RFC 2675).
+    The option has 4 bytes, begins at 4n + 2, and its value is above 65535 (RFC 2675).
     """
     at = start + 2
     if at <= end:
@@ -452,7 +364,7 @@ _QUOTED = [
 def _quoted(data: bytes, start: int, end: int) -> dict[str, Any]:
     """The headers of the packet that an ICMP error quotes.
 
-    It is expected to be cut after 8 bytes of its layer 4, which is not reported as a cut.
+    Routers quote 8 bytes of layer 4, so what is missing after them is not reported as a cut.
     """
     values = no_values()
     if data[start] >> 4 == 6:
@@ -508,7 +420,7 @@ def vlan_tag(tci: int, protocol: int | None) -> Vlan:
 
 
 def inner_tags(payload: bytes, ethertype: int) -> tuple[tuple[Vlan, ...], int, int]:
-    """The VLAN tags at the start of a payload, where its network header is, and its EtherType.
+    """The VLAN tags at the start of a payload, where its network header begins, and its EtherType.
 
     A payload of EtherType 0x8100 or 0x88a8 begins with the tag's 16 bits and the next EtherType.
     """
@@ -522,69 +434,7 @@ def inner_tags(payload: bytes, ethertype: int) -> tuple[tuple[Vlan, ...], int, i
 
 
 def seeming(payload: bytes) -> int:
-    """The EtherType of a packet by its first byte, for what says it nowhere else; 0 for none."""
+    """The EtherType of a packet by its first byte, where nothing else states it; 0 for none."""
     if payload[:1] and 0x45 <= payload[0] <= 0x4F:
         return ETH_P_IP
     return ETH_P_IPV6 if payload[:1] and payload[0] >> 4 == 6 else 0
-
-
-def dissect(payload: bytes, ethertype: int | None = None) -> list[tuple[str, dict[str, Any]]]:
-    """Every field of every whole header of a packet: [("ipv4", {...}), ("tcp", {...}), ...].
-
-    payload     from the network header on, as `PacketRecord.payload`
-    ethertype   default: by the packet's first four bits, 4 or 6
-
-    Through construct, for looking at single packets; a header that is cut is not in the list.
-    """
-    if ethertype is None:
-        ethertype = ETH_P_IPV6 if payload[:1] and payload[0] >> 4 == 6 else ETH_P_IP
-    found: list[tuple[str, dict[str, Any]]] = []
-    at, following = 0, _LAYER3.get(ethertype, "")
-    while following:
-        name, schema = following, SCHEMAS[following]
-        if at + schema.sizeof() > len(payload) or len(found) > 64:
-            break
-        fields = {k: v for k, v in schema.parse(payload[at:]).items() if not k.startswith("_")}
-        found.append((name, fields))
-        at += _size(name, fields)
-        following = _following(name, fields)
-    return found
-
-
-SCHEMAS: dict[str, Any] = {
-    "vlan": VLAN_TAG, "arp": ARP, "ipv4": IPV4, "ipv6": IPV6, "ipv6 extension": IPV6_EXTENSION,
-    "ipv6 fragment": IPV6_FRAGMENT, "tcp": TCP, "udp": UDP, "sctp": SCTP, "icmp": ICMP,
-    "icmpv6": ICMP, "ah": AH, "esp": ESP, "gre": GRE,
-}  # fmt: skip
-_LAYER3 = {**FAMILIES, ETH_P_8021Q: "vlan", ETH_P_8021AD: "vlan"}
-NAMES = {number: ip_numbers.PROTOCOL_NAMES[number] for number in _LAYER4} | {
-    ip_numbers.ICMPV6: "icmpv6", ip_numbers.UDPLITE: "udp", FRAGMENT: "ipv6 fragment",
-    **dict.fromkeys(EXTENSIONS, "ipv6 extension"),
-}  # fmt: skip
-"""The schema of the header of a protocol, by its name in SCHEMAS."""
-
-
-def _size(name: str, fields: dict[str, Any]) -> int:
-    """How many bytes a header takes, from its own length field where it has one."""
-    if name == "ipv4":
-        return max(20, int(fields["version_ihl"] & 15) * 4)
-    if name == "ipv6 extension":
-        return 8 + 8 * int(fields["length"])
-    if name == "ah":
-        return 8 + 4 * int(fields["length"])
-    return int(SCHEMAS[name].sizeof())
-
-
-def _following(name: str, fields: dict[str, Any]) -> str:
-    """The name of the header after this one; "" where pylog knows none, or there is none."""
-    if name == "vlan":
-        return _LAYER3.get(fields["type"], "")
-    if name == "ipv4":
-        later = fields["flags_offset"] & 0x1FFF or fields["version_ihl"] >> 4 != 4
-        return "" if later else NAMES.get(fields["protocol"], "")
-    if name == "ipv6 fragment" and fields["offset_more"] & 0xFFF8:
-        return ""
-    if name in ("icmp", "icmpv6"):
-        errors = ICMP_ERRORS if name == "icmp" else ICMP6_ERRORS
-        return ("ipv4" if name == "icmp" else "ipv6") if fields["type"] in errors else ""
-    return NAMES.get(fields.get("next_header", -1), "")

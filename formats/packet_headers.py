@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pylog.formats import ip_numbers
-from pylog.formats.packet import IPV4, IPV6, TCP, UDP, ipv6_chain
+from pylog.formats.packet import ipv6_chain
+from pylog.formats.packet_schemas import IPV4, IPV6, TCP, UDP
 from pylog.formats.plan import Plan
 from pylog.record import PacketHeaders
 

@@ -16,7 +16,7 @@ from pylog import DecodeError, FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_fields import Fields
-from pylog.formats.packet import ETH_P_IP
+from pylog.formats.packet_schemas import ETH_P_IP
 from pylog.formats.pcap_blocks import interface_block, packet_block, section_block
 from pylog.table import read_table
 

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import Fragment, PacketRecord, Vlan
-from pylog.formats import packet
-from pylog.formats.packet import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, addresses, dissect, put_headers
+from pylog.formats import packet, packet_schemas
+from pylog.formats.addresses import addresses
+from pylog.formats.packet import put_headers
+from pylog.formats.packet_dissect import dissect
+from pylog.formats.packet_schemas import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 from pylog.record.places import no_values
 
 
@@ -39,7 +42,7 @@ def test_addresses_are_written_as_inet_ntop_does(address: bytes) -> None:
 
 
 def ipv4(protocol: int, body: bytes, bits: int = 0, options: bytes = b"", ident: int = 7) -> bytes:
-    head = packet.IPV4.build(
+    head = packet_schemas.IPV4.build(
         {"version_ihl": 0x45 + len(options) // 4, "tos": 0, "length": 20 + len(options) + len(body),
          "id": ident, "flags_offset": bits, "ttl": 64, "protocol": protocol, "checksum": 0,
          "src": bytes([192, 0, 2, 1]), "dst": bytes([198, 51, 100, 2])}
@@ -48,7 +51,7 @@ def ipv4(protocol: int, body: bytes, bits: int = 0, options: bytes = b"", ident:
 
 
 def ipv6(following: int, body: bytes, length: int | None = None) -> bytes:
-    head = packet.IPV6.build(
+    head = packet_schemas.IPV6.build(
         {"version_class_flow": 6 << 28, "payload_length": len(body) if length is None else length,
          "next_header": following, "hop_limit": 64,
          "src": bytes.fromhex("20010db8" + "00" * 11 + "01"),
@@ -57,9 +60,9 @@ def ipv6(following: int, body: bytes, length: int | None = None) -> bytes:
     return head + body
 
 
-TCP = packet.TCP.build({"sport": 1234, "dport": 80, "seq": 1, "ack": 2, "offset": 0x50,
+TCP = packet_schemas.TCP.build({"sport": 1234, "dport": 80, "seq": 1, "ack": 2, "offset": 0x50,
                         "flags": 0x12, "window": 3, "checksum": 0, "urgent": 0})  # fmt: skip
-UDP = packet.UDP.build({"sport": 53, "dport": 5353, "length": 8, "checksum": 0})
+UDP = packet_schemas.UDP.build({"sport": 53, "dport": 5353, "length": 8, "checksum": 0})
 
 
 def test_tcp_with_ip_options() -> None:
@@ -255,7 +258,7 @@ def test_real_packets_read_the_same_through_construct() -> None:
 
 def same_as_dissected(record: PacketRecord) -> bool:
     """Whether a record and construct's dissection of its payload were compared: they agree."""
-    numbers = {name: number for number, name in packet.FAMILIES.items()}
+    numbers = {name: number for number, name in packet_schemas.FAMILIES.items()}
     if record.family not in numbers:
         return False
     layers = dissect(record.payload or b"", numbers[str(record.family)])

@@ -22,7 +22,8 @@ from builders import parse
 import pylog
 from pylog import FlowRecord, LossRecord, PacketRecord
 from pylog.formats import nfulnl_fast
-from pylog.formats.packet import FAMILIES, dissect
+from pylog.formats.packet_dissect import dissect
+from pylog.formats.packet_schemas import FAMILIES
 
 WITH_TEXT = [dump for dump in samples.dumps("ipl/*") if dump.with_suffix(".txt").exists()]
 WITH_FIELDS = [dump for dump in samples.dumps("ipl/*") if dump.with_suffix(".fields").exists()]

@@ -30,7 +30,7 @@ from pylog.formats.nfulnl import NfulnlStream
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS
 from pylog.formats.nfulnl_fast import ETHERTYPES
 from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
-from pylog.formats.packet import ETH_P_IP, ETH_P_IPV6
+from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import Record
 

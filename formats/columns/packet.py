@@ -15,16 +15,8 @@ import numpy as np
 from pylog.formats.columns import Array, Column, NumberColumn, Octets, Repeated
 from pylog.formats.columns.arrays import gather
 from pylog.formats.ip_numbers import ICMP6_ERRORS, ICMP_ERRORS, NO_NEXT_HEADER
-from pylog.formats.packet import (
-    ICMP,
-    IPV4,
-    IPV6,
-    NAMES,
-    SCHEMAS,
-    TCP,
-    TCP_FLAGS,
-    UDP,
-)
+from pylog.formats.packet import TCP_FLAGS
+from pylog.formats.packet_schemas import HEADER_NAMES, ICMP, IPV4, IPV6, SCHEMAS, TCP, UDP
 from pylog.formats.plan import Plan
 
 LAYER4 = TCP.sizeof()
@@ -57,7 +49,7 @@ FAR_TOO_MANY = 1 << 32
 def _protocols() -> _Protocols:
     size, ports, icmp = np.zeros(256, np.int64), np.zeros(256, bool), np.zeros(256, bool)
     quotes = np.zeros((256, 256), bool)
-    for number, name in NAMES.items():
+    for number, name in HEADER_NAMES.items():
         schema = SCHEMAS[name]
         ports[number] = any(field.name == "sport" for field in schema.subcons)
         icmp[number] = schema is ICMP
@@ -68,7 +60,7 @@ def _protocols() -> _Protocols:
     return _Protocols(size, ports, icmp, quotes.ravel())
 
 
-_TCP_NUMBER = next(number for number, name in NAMES.items() if name == "tcp")
+_TCP_NUMBER = next(number for number, name in HEADER_NAMES.items() if name == "tcp")
 
 
 def swap(data: Array, starts: Array) -> None:

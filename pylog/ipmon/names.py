@@ -9,8 +9,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
+from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import PROTOCOL_NAMES
-from pylog.formats.packet import addresses
 from pylog.memo import Memo
 
 PROTOCOLS = PROTOCOL_NAMES | {

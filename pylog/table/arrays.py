@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pylog.formats.addresses import addresses
 from pylog.formats.columns import Blobs, Column, NumberColumn, Octets, Repeated, Rows
 from pylog.formats.columns.arrays import alike, words
-from pylog.formats.packet import addresses
 from pylog.formats.packet_headers import requested
 from pylog.record import PacketHeaders
 from pylog.table.schemas import REQUESTED, TIME, WORD, reading, texts

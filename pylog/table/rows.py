@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from pylog.formats.packet import addresses
+from pylog.formats.addresses import addresses
 from pylog.record import Fragment, Record, Vlan, fields_of, json_name, kinds
 from pylog.table.schemas import (
     ADDRESS,

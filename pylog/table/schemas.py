@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from pylog.formats.packet import octets
+from pylog.formats.addresses import octets
 from pylog.formats.packet_headers import requested
 from pylog.record import (
     ON_REQUEST,

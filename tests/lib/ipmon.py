@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pylog import FlowRecord, PacketRecord, Record
-from pylog.formats.packet import dissect
+from pylog.formats.packet_dissect import dissect
 
 PROTOCOLS = {
     "ip": 0, "hopopt": 0, "icmp": 1, "igmp": 2, "ipencap": 4, "tcp": 6, "udp": 17, "ipv6": 41,

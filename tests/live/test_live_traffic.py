@@ -20,7 +20,7 @@ import ulogd
 
 import pylog
 from pylog import LossRecord, PacketRecord, Reader, Vlan
-from pylog.formats.packet import dissect
+from pylog.formats.packet_dissect import dissect
 
 REASON = netlab.missing("nft", "iptables-legacy-restore", "tcpdump", "ulogd")
 if not REASON and netlab.ulogd_plugin("output_JSON") is None:
