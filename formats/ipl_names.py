@@ -204,3 +204,10 @@ def words(version: Version) -> Words:
         return Words("flags 4", lflags, {}, states)
     flags = "flags 3.4.29" if version.ipflog == "3.4.29" else "flags 3"
     return Words(flags, "lflags 3", {}, TCP_STATES_3)
+
+
+def number(table: Mapping[int, str | None], word: str | int | None) -> int | None:
+    """The number that a table has for a word, or None; a number stands for itself."""
+    if isinstance(word, int):
+        return word
+    return next((value for value, name in table.items() if name == word), None)
