@@ -430,7 +430,7 @@ class Decoder:
         if isinstance(item, Damage):
             return self._malformed(item.error, item.size, item.offset, item.origin)
         if isinstance(item, DroppedInAll):
-            loss = self.losses.in_all(item, self.layout, self._placed)
+            loss = self.losses.unreported(item, self.layout, self._placed)
             return None if loss is None else self._said(loss, item.interface)
         if isinstance(item, NewSection):
             self.losses.restart()
