@@ -212,12 +212,12 @@ class OpenLog:
         """Damaged places so far: stretches of bytes that no record could be made of, and values
         that records were read without.
         """
-        return self.decoder.malformed
+        return self.decoder.damages.malformed
 
     @property
     def flaws(self) -> Counter[str]:
         """How many values those are, by field."""
-        return self.decoder.flaws
+        return self.decoder.damages.flaws
 
     @property
     def dropped(self) -> int | None:
@@ -239,7 +239,7 @@ class OpenLog:
     @property
     def cut_off(self) -> int | None:
         """Where the last record begins, if the input ended within it or within its compression."""
-        return self.decoder.cut_off
+        return self.decoder.damages.cut_off
 
     @property
     def ending(self) -> str | None:
@@ -327,8 +327,8 @@ class Reader(OpenLog, Records):
         every further call.
         """
         decoder = self.decoder
-        if decoder.error is not None:
-            raise decoder.error
+        if decoder.damages.error is not None:
+            raise decoder.damages.error
         deadline = deadline_of(timeout)
         while not self.backend.closed:
             record = decoder.next()
@@ -356,7 +356,7 @@ class Reader(OpenLog, Records):
         check_limit(limit)
         found: list[Record | RawBatch] = []
         decoder, left, deadline = self.decoder, limit, deadline_of(timeout)
-        if not decoder.ready and decoder.error is None:
+        if not decoder.ready and decoder.damages.error is None:
             self._more(deadline)
         # a record between messages that can be copied is decoded alone
         decoder.lot = 1 if self.detection is not UNDECIDED and decoder.stream.gives_raw else LOT
