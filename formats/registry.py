@@ -16,7 +16,7 @@ from pylog import discover, formats
 from pylog.formats import CapturedFormat, Format, NetlinkFormat
 from pylog.notes import notes
 from pylog.record import kind_flaw
-from pylog.record.kinds import GROUP
+from pylog.record.registry import GROUP
 
 
 class Registry:
