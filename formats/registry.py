@@ -17,7 +17,7 @@ from pylog.formats.contract import CapturedFormat, Format, NetlinkFormat
 from pylog.formats.stream import Needle, Resume
 from pylog.notes import notes
 from pylog.record import kind_flaw
-from pylog.record.kinds import GROUP
+from pylog.record.registry import GROUP
 
 
 class Registry:

@@ -33,7 +33,7 @@ from pylog.replay import Replay
 
 
 def __getattr__(name: str) -> Any:
-    """What takes longer to import than all the rest: `__version__`, `read_table`, `iter_batches`.
+    """`__version__`, `read_table` and `iter_batches`, which take longer to import than the rest.
 
     Raises BackendUnavailable for the latter two without the extra `arrow`.
     """
@@ -65,25 +65,25 @@ def open(
     Live sources are "nflog:GROUP[,GROUP...]" (Linux) and "ipl:DEVICE" (BSD, Solaris, illumos;
     "ipl:" is the system's default device); "./nflog:5" is a file of that name. A file may hold raw
     IPFilter records, netlink messages of NFLOG, pcap or pcapng, each also compressed with gzip,
-    xz, bzip2 or zstd; what it is is found out from its first bytes.
+    xz, bzip2 or zstd; its format is detected from its first bytes.
 
     layout     "ipl-5.1.2-lp64le" and the like, in place of detection
     on_error   "resync": damage becomes a LossRecord and reading goes on; "strict": DecodeError
     raw        keep the bytes of each message in `record.raw`
-    origin     True: give each record the source in `record.origin`, and the machine that logged it
-               in `record.host`; a text: that label instead of the source
-    options    of the source, e.g. netns="fw", qthresh=1: pylog.backends.nflog.OPTIONS
+    origin     True: set `record.origin` to the source, and `record.host` to the machine that logged
+               the record; a text: use that label in place of the source
+    options    of the source, such as netns="fw" or qthresh=1; see pylog.backends.nflog.OPTIONS
 
     Raises BackendError when the source cannot be opened or read, DecodeError when it is no log or
-    its layout cannot be told, ValueError for a layout, address or option that makes no sense.
+    its layout cannot be determined, ValueError for a layout, address or option that is not valid.
     """
     where = origin_of(source, origin)
-    found = backends.connect(source, options)
-    if len(found) > 1:
-        for backend in found:
+    logs = backends.connect(source, options)
+    if len(logs) > 1:
+        for backend in logs:
             backend.close()
-        raise ValueError(f"{source} names {len(found)} logs: pylog.merge reads them as one")
-    return _readers(found, layout, on_error, raw, where)[0]
+        raise ValueError(f"{source} names {len(logs)} logs: pylog.merge reads them as one")
+    return _readers(logs, layout, on_error, raw, where)[0]
 
 
 def merge(
@@ -96,14 +96,14 @@ def merge(
     labels: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Merged:
-    """One reader of several sources, whose records come in the order of time.
+    """A reader of several sources, whose records come in the order of time.
 
     window_s   how many seconds a record may be held back for an older one of another source
-    origin     whether to say in each record its source and the machine that logged it; None: if
+    origin     whether to set the source and the machine in each record, as for `open`; None: if
                there are several sources, or labels
-    labels     what to say instead of a source, by the source as it is given
+    labels     the label to use in place of a source, by the source as it is given
 
-    Everything else is as for `open`; the options go to those sources that have them.
+    Everything else is as for `open`; each option goes to the sources that have it.
     """
     readers: list[Reader] = []
     try:
@@ -111,10 +111,10 @@ def merge(
         for source, own, where in zip(
             sources, shared, origins_of(sources, origin, labels), strict=True
         ):
-            found = backends.connect(source, own)
-            alone = len(sources) == 1  # of several, those that can have but one layout keep it
-            named = layout if alone or all(b.layout is None for b in found) else None
-            readers += _readers(found, named, on_error, raw, where)
+            logs = backends.connect(source, own)
+            # of several sources, those with a fixed layout keep it
+            named = layout if len(sources) == 1 or all(b.layout is None for b in logs) else None
+            readers += _readers(logs, named, on_error, raw, where)
         return Merged(readers, window_s)
     except BaseException:
         for reader in readers:
@@ -132,12 +132,12 @@ def replay(
     on_error: OnError = "resync",
     raw: bool = False,
 ) -> Replay:
-    """A Reader that gives a recording's records as if they were live, at its own pace.
+    """A Reader that gives a recording's records as if they were live, at the recording's pace.
 
-    speed     times faster than they were recorded; None: without waiting
-    max_gap   how many seconds to wait for one record at most, however long the recording paused or
+    speed     how many times faster than the recording; None: without waiting
+    max_gap   how many seconds to wait for a record at most, however long the recording paused or
               its clock was set forward; 0: none, None: without a limit
-    loop      begin again at the end, without an end
+    loop      begin again at the end, without end
 
     Everything else is as for `open`.
     """
@@ -147,7 +147,7 @@ def replay(
 
 
 def _readers(
-    found: list[backends.Backend],
+    logs: list[backends.Backend],
     layout: str | None,
     on_error: OnError,
     raw: bool,
@@ -155,9 +155,9 @@ def _readers(
 ) -> list[Reader]:
     """A reader of each backend; all backends are closed when one cannot be read."""
     try:
-        return [Reader(b, layout=layout, on_error=on_error, raw=raw, origin=origin) for b in found]
+        return [Reader(b, layout=layout, on_error=on_error, raw=raw, origin=origin) for b in logs]
     except BaseException:
-        for backend in found:
+        for backend in logs:
             backend.close()
         raise
 

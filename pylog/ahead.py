@@ -1,10 +1,9 @@
-"""What comes next in a capture: the sequence numbers of each log, as far as they were looked at.
+"""Looks ahead in a capture for the sequence numbers of each log.
 
-A jump in a log's numbers is a loss, or another machine's log that was merged into the same
-interface. Only what follows can tell: if the first log goes on, its records were not lost. So at a
-jump the next REACH bytes are read ahead, by a copy of the stream that stays ahead of it. Each byte
-is split, and each message decoded, at most once for that. Where the bytes come from makes no
-difference: a file, a pipe and a table give the same answer.
+A jump in a log's numbers is a loss, or another machine's log was merged into the same interface.
+Only what follows can tell: if the first log goes on, its records were not lost. So at a jump the
+next REACH bytes are read ahead, by a copy of the stream that stays ahead of it. Each byte is split
+and each message is decoded only once more. A file, a pipe and a table give the same answer.
 """
 
 from __future__ import annotations
@@ -21,30 +20,35 @@ MOST = 1 << 16
 """How many numbers are kept before old ones are dropped."""
 
 Peek = Callable[[int, int], tuple[bytes, bool]]
-"""(offset, size) -> the bytes of the input from that offset on, which is where those end that were
-fed, and whether they reach its end. They may be more than `size`, or fewer if no more come now.
-"""
+"""(offset, size) -> bytes of the input from that offset on, and whether they reach its end.
+
+The offset is where the bytes end that were fed. There may be more bytes than `size`, or fewer if no
+more come soon."""
 
 
 class Ahead:
-    """The offsets of the numbers that were seen ahead, by interface and log.
+    """The sequence numbers that were seen ahead, and their offsets.
 
     seen     offset in the input of the last message that was looked at
     """
 
     def __init__(self) -> None:
         self._offsets: dict[tuple[int, str, int], list[int]] = {}
+        """By interface, log and sequence number."""
         self._count = 0
         self.seen = -1
         self._scout: Stream | None = None
-        self._position = -1  # offset in the input of what it is to be given next
-        self._rest = b""  # of what it was given, not split yet
+        """The copy of the stream that is ahead."""
+        self._position = -1
+        """Offset in the input of the first byte that the scout was not given."""
+        self._rest = b""
+        """What the scout was given and has not split yet."""
 
     def look(self, stream: Stream, rest: bytes, final: bool, peek: Peek | None, limit: int) -> None:
         """Look at what comes after the last `split` of the stream, up to the offset `limit`.
 
-        rest    of the bytes that were fed, those that are not split
-        final   whether they are the last ones
+        rest    the bytes that were fed and are not split yet
+        final   whether the input ends after them
         """
         after = stream.base + stream.used
         if self._scout is None or self._position < after:
@@ -61,7 +65,7 @@ class Ahead:
         self.add(self._scout, data, items)
 
     def add(self, stream: Stream, data: bytes, items: Iterable[Item]) -> None:
-        """Look at messages that were not looked at yet; `items` are of the data, in order."""
+        """Look at messages of the data, in order; those that were looked at before are skipped."""
         for item in items:
             if not isinstance(item, Message) or stream.base + item.start <= self.seen:
                 continue

@@ -1,9 +1,9 @@
-"""`async for record in records`: the same reading, without holding up an event loop.
+"""`async for record in records`: the same reading, without blocking an event loop.
 
-The coroutine reads with a timeout of 0. When nothing is there, it lets the event loop watch the
-descriptors that a blocking read would wait on, and reads again once one of them is readable or
-something is due. So there is one way to read, and no thread. asyncio is imported where it is used,
-since that takes as long as importing the rest of pylog.
+The coroutine reads with a timeout of 0. When no record is there, the event loop watches the
+descriptors that a blocking read would wait on, and the coroutine reads again when a descriptor is
+readable or a record is due. This needs no thread and no second way to read. asyncio is imported
+where it is used, because that takes as long as importing the rest of pylog.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POLL_S = 0.05
 
 
 class AsyncRecords(ABC):
-    """An asynchronous iterator over records that can be read without waiting."""
+    """Makes an asynchronous iterator of a class that can read without waiting."""
 
     @abstractmethod
     def read(self, timeout: float | None = None) -> Record | None:
@@ -37,7 +37,7 @@ class AsyncRecords(ABC):
 
     @abstractmethod
     def due_s(self) -> float | None:
-        """In how many seconds to read again, whatever the descriptors say; None: only they say."""
+        """In how many seconds to read again even if no descriptor is readable; None: never."""
 
     @abstractmethod
     def awaited(self) -> list[Backend]:
@@ -51,7 +51,7 @@ class AsyncRecords(ABC):
 
         while True:
             if not self.ready:
-                await asyncio.sleep(0)  # let others run, once for every lot of records
+                await asyncio.sleep(0)  # let other tasks run, once for every lot of records
             try:
                 record = self.read(timeout=0)
             except TimeoutError:
@@ -81,7 +81,7 @@ class AsyncRecords(ABC):
                 if backend.use.idle:
                     raise RuntimeError(f"{backend.name} is being read already")
                 stack.enter_context(backend.use)
-                if backend.closed:  # meanwhile
+                if backend.closed:  # by another thread
                     return
                 backend.use.idle = True
                 for descriptor in backend.wait_descriptors():

@@ -1,11 +1,9 @@
-"""What flows from a source to filters and outputs: records that follow each other, in either form.
+"""A batch: consecutive records on their way from a source to an output.
 
-A batch holds records, or Arrow columns with a RecordBatch for each kind of record. It gives the
-form that is asked for, and converts only if it holds the other one: an output takes whichever it is
-faster with. Records of several kinds keep their order; columns have it for each kind alone. Columns
-lack the raw bytes of records.
-
-pyarrow is imported when columns are asked for, not before.
+A batch holds records, or Arrow columns with a RecordBatch for each kind of record. It gives either
+form and converts only if it holds the other, so each output takes the form that it is faster with.
+Records of several kinds keep their order; columns keep it within each kind. Columns lack the raw
+bytes of records. pyarrow is imported only when columns are asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """Some records, or their columns."""
+    """Consecutive records, or their columns."""
 
     __slots__ = ("_columns", "_records")
 
@@ -31,7 +29,7 @@ class Batch:
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, pa.RecordBatch]) -> Batch:
-        """A batch of columns, by kind of record."""
+        """A batch that holds columns, by kind of record."""
         made = cls(())
         made._records, made._columns = None, columns
         return made
@@ -51,9 +49,9 @@ class Batch:
         return Counter({kind: columns.num_rows for kind, columns in self._columns.items()})
 
     def records(self) -> Sequence[Record]:
-        """The records; of columns, one kind after the other.
+        """The records; made of columns, one kind after the other.
 
-        Raises ValueError for columns of which no records can be made, see table.rows.
+        Raises ValueError for columns that no records can be made of, see table.rows.
         """
         if self._records is not None:
             return self._records
@@ -62,7 +60,7 @@ class Batch:
         return [r for kind, columns in self._columns.items() for r in records(kind, columns)]
 
     def columns(self, kind: str, names: Sequence[str] | None = None) -> pa.RecordBatch:
-        """The columns of these names, None: of the schema, of the records of a kind.
+        """The columns of a kind of record; `names` None: all of its schema.
 
         Raises ValueError for a kind or column that does not exist, BackendUnavailable without the
         extra.

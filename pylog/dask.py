@@ -1,10 +1,10 @@
-"""Logs on a Dask cluster: as a Dask DataFrame, or made into one Parquet data set.
+"""Reads logs on a Dask cluster, as a Dask DataFrame or into a Parquet data set.
 
     frame = pylog.dask.read("s3://logs/2026/*.ipl")
     frame.groupby("action").size().compute()
 
-Every worker decodes splits of the dumps (see pylog.table.splits), so all of them, and the caller,
-must reach the dumps under the same paths or URLs. Needs the extra `dask`.
+The workers decode splits of the dumps (see pylog.table.splits), so they and the caller must reach
+the dumps under the same paths or URLs. Needs the extra `dask`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def read(
     """The records of dumps as a Dask DataFrame with Arrow's types, texts as plain strings.
 
     n       about how many partitions; None: one for every 64 MiB
-    exact   the partitions together are what one process reads, whatever the bytes: that is found
-            out now, by reading through the dumps once, on the cluster if there is a client. If
-            not, nothing is read but what is near the cuts: a packet that was made to look like
-            records can mislead a cut, and what is lost right at one is not told
+    exact   the partitions together are exactly what a single process reads: the dumps are read
+            through once now to make sure, on the cluster if there is a client. Without it only the
+            bytes near the cuts are read: then a packet that was made to look like records can
+            mislead a cut, and a loss right at a cut is not reported
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
@@ -59,7 +59,7 @@ def read(
     if exact:
         try:
             client = distributed.get_client()
-        except ValueError:  # there is none
+        except ValueError:  # there is no client
             splits = settle(splits)
         else:
             splits = settle(splits, lambda _, split: client.submit(scan, split, pure=False))
@@ -77,7 +77,7 @@ def _partition(split: Split, columns: list[str], kind: str, where: Any) -> pd.Da
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """The table in pandas; dictionaries, of which every partition has another, are undone."""
+    """The table in pandas, without dictionaries, which would differ between partitions."""
     plain = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
@@ -110,14 +110,14 @@ def write(
     force: bool = False,
     done: Callable[[Split, End], None] = lambda split, end: None,
 ) -> None:
-    """Write the records of dumps as one Parquet data set, a directory or fsspec URL.
+    """Write the records of dumps as a Parquet data set, a directory or fsspec URL.
 
-    It is what one process writes, cut into part-000000.parquet and so on, and is there when it is
-    whole, see pylog.table.dataset; a worker that dies is replaced by others.
+    It is what a single process writes, cut into part-000000.parquet and so on, and appears when it
+    is complete, see pylog.table.dataset. If a worker dies, others do its work.
 
     n       about how many parts; None: one for every 64 MiB
-    force   take the place of a data set that is there; else BackendError
-    done    is called with every split, in their order, when it is done
+    force   replace a data set that exists; else that is a BackendError
+    done    called with each split and its end, in order, when it is done
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """

@@ -1,27 +1,25 @@
 """The decoder: the bytes of one log go in, records and losses come out.
 
-It does no I/O, has no clock and never waits: `feed` takes the bytes in whatever pieces they come,
-`next` gives the records of them until it needs more. A Stream of pylog.formats splits the bytes
-into messages, which are decoded ahead in lots, because calling it once per message would cost more
-than the decoding. A record leaves only after its sequence number was checked, so that a loss stands
-in its place, before the record that shows it. A message that cannot be read is read again in three
-ways, cheapest first: by another layout that fits everything so far, without the value that makes no
-sense, as damage.
+It does no I/O, has no clock and never waits: `feed` takes the bytes in pieces of any size, `next`
+gives their records until it needs more. A Stream of pylog.formats splits the bytes into messages,
+which are decoded ahead in lots, because a call for each message would cost more than its decoding.
+A record is given only after its sequence number was checked, so that a loss stands in its place,
+before the record that shows it. See pylog.damage for messages that cannot be decoded.
 
-Any bytes, cut anywhere, give records and losses that together cover them all, and the same ones
-however they were cut; when decoding strictly, these up to a DecodeError.
+Any bytes give records and losses that together cover them all, however the bytes are cut into
+pieces. Strict decoding gives the same up to a DecodeError.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from pylog.ahead import REACH, Ahead, Peek
+from pylog.damage import Damages, in_another_layout, without_flaws
 from pylog.detect import UNDECIDED, Detection
 from pylog.errors import DecodeError
 from pylog.formats import (
@@ -47,25 +45,21 @@ LOT = 512
 
 
 def interface_of(message: Message) -> int | None:
-    """The interface of a capture that a message is of; None: it is not of a capture."""
+    """The number of the interface of a capture that has the message; None: it is of no capture."""
     return None if message.origin is None else message.origin.interface
 
 
 class Decoder:
     """Decodes one log. `begin` says what it is, then `feed` and `next` take turns.
 
-    detection   what the input is; UNDECIDED before `begin`
-    stream      of that format and layout, at the place that decoding has reached
-    others      streams of the layouts that have read everything alike so far
-    losses      what sequence numbers and reports say of records that are missing
-    malformed   damaged places so far: stretches of bytes that no record could be made of, and
-                values that records were read without
-    flaws       how many values those are, by field
-    cut_off     where the last record begins, if the input ended within it or within its compression
-    error       the DecodeError that ended strict decoding, which `next` raises again
-    lot         how many records to decode at a time, at most
-    peek        how to look at bytes that were not fed yet, of a capture; None: not at all
-    stop        offset in the input: messages at or after it are left out
+    detection      what the input is; UNDECIDED before `begin`
+    stream         of that format and layout, at the place that decoding has reached
+    alternatives   streams of the layouts that have read everything alike so far
+    losses         what sequence numbers and reports say of records that are missing
+    damages        what could not be decoded; its error is raised again by `next`
+    lot            how many records to decode at a time, at most
+    peek           how to look at bytes of a capture that were not fed yet; None: not at all
+    stop           offset in the input: messages at or after it are left out
     """
 
     def __init__(
@@ -85,46 +79,49 @@ class Decoder:
     ) -> None:
         """
         name     what notes and errors call the input
-        layout   the layout's name, if it is certain: then no other is looked for in damage
+        layout   the layout's name, if it is certain: then damage is not searched for another
         strict   damage raises DecodeError; otherwise it becomes a LossRecord
         raw      give each record the bytes it was made of
-        live     the bytes are of now, not of a file
+        live     the bytes come from a live source
         placed   give each record its offset in the input
         interface_name   the name of the interface of a number, or the number
-        origin   what the records are to have as their origin; None: neither that nor a host
+        origin   the origin of all records; None: they get neither that nor a host
         host     their host, where a capture names no other
         """
         self.losses = Losses({}) if losses is None else losses
-        self.malformed = 0
-        self.flaws: Counter[str] = Counter()
-        self.cut_off: int | None = None
-        self.error: DecodeError | None = None
+        self.damages = Damages(name, strict=strict, raw=raw, live=live, placed=placed)
         self.lot = LOT
         self.peek: Peek | None = None
         self.stop: int | None = None
         self._name, self._layout = name, layout
-        self._strict, self._raw, self._live, self._placed = strict, raw, live, placed
+        self._raw, self._live, self._placed = raw, live, placed
         self._interface_name = interface_name
         self._origin, self._host = origin, host
         self._gives_rows, self._wants_payload = False, True
         self._items: list[Item] = []
-        self._first = 0  # the items before are dealt with
-        self._looked_at = 0  # and those before this one looked at ahead
-        self._made: list[Record] = []  # or rows, of the items from `_first` on, decoded, accounted
-        self._given = 0  # for; and so many of them were given
-        self._ahead = LOT  # as `lot`, but less where errors or gaps come often
-        self._received = self._size = 0  # before those
+        self._first = 0
+        """The first item that `_decoded` begins with; those before it are done."""
+        self._looked_at = 0
+        """The first item that was not looked at ahead."""
+        self._decoded: list[Record] = []
+        """Records, or rows, of the items from `_first` on, whose numbers were checked."""
+        self._given = 0
+        """How many of those were given."""
+        self._lot = LOT
+        """As `lot`, but less where errors or gaps come often."""
+        self._received = self._size = 0
+        """Of the records before `_decoded`: how many, and the size of the last one's message."""
         self.begin(detection)
 
     def begin(self, detection: Detection) -> None:
-        """The input is of this kind: what is fed next is its start."""
+        """Say what the input is. What is fed next is its start."""
         self.detection = detection
         self.alternatives: list[Stream] = []
         self._final = False
         self._data = self._rest = b""
         self._drop_items()
         self._stopped_at: int | None = None
-        self._numbers_ahead = Ahead()
+        self._ahead = Ahead()
         if detection is UNDECIDED:
             return
         self.stream = detection.stream()
@@ -133,17 +130,17 @@ class Decoder:
             self._set_up(stream)
 
     def _set_up(self, stream: Stream) -> None:
-        """Let the stream give records as this decoder is to give them."""
+        """Let the stream give records as this decoder must."""
         stream.live = not self._placed
         stream.rows, stream.wants_payload = self._gives_rows, self._wants_payload
         stream.interface_name = self._interface_name
         stream.others = tuple if self._layout is not None or self._live else resuming
 
     def give_rows(self, payload: bool = True) -> None:
-        """From now on give rows (record.Row) in place of records, which is faster than to make
-        rows of records. None may have been given yet.
+        """From now on give rows (record.Row) in place of records, which is faster than making
+        rows of records. No record may have been given yet.
 
-        payload   whether the rows are to have their payload
+        payload   whether the rows have their payload
         """
         self._gives_rows, self._wants_payload = True, payload
         if self.detection is not UNDECIDED:
@@ -185,14 +182,14 @@ class Decoder:
 
     @property
     def position(self) -> int:
-        """Offset in the input of the first byte that is not split into messages, or left out."""
+        """Offset in the input of the first byte that was not split into messages, or left out."""
         if self._stopped_at is not None:
             return self._stopped_at
         return self.stream.base + self.stream.used
 
     @property
     def ready(self) -> bool:
-        """Whether something is at hand that `next` deals with before it needs more bytes."""
+        """Whether an item is at hand, so that `next` needs no more bytes for it."""
         return self._next < len(self._items)
 
     @property
@@ -202,7 +199,7 @@ class Decoder:
 
     @property
     def incomplete(self) -> int:
-        """How many bytes were fed that are not split into messages yet."""
+        """How many of the bytes that were fed are not split into messages yet."""
         return len(self._rest)
 
     @property
@@ -211,7 +208,7 @@ class Decoder:
         return self._first + self._given
 
     def _last(self) -> Message:
-        """The message of the record given last, which is at hand still."""
+        """The message of the record given last, which is still at hand."""
         message = self._items[self._next - 1]
         assert isinstance(message, Message)
         return message
@@ -219,22 +216,22 @@ class Decoder:
     # Bytes in
 
     def feed(self, data: bytes, final: bool = False, observed_ns: int | None = None) -> None:
-        """Take in the bytes that come next, after `next` gave None.
+        """Take the bytes that come next, after `next` gave None.
 
         final         no message goes on after these bytes
-        observed_ns   when they were received, if that is now
+        observed_ns   when they were received, if the source is live
         """
         if self.ready or self.stream.following:
-            raise RuntimeError("there is more to take before more is fed")
+            raise RuntimeError("take all records before feeding more bytes")
         self.stream.observed_ns = observed_ns
         self.losses.received()
         self._final = final
         self._split(data)
 
     def seek(self, offset: int) -> None:
-        """What is fed next lies at that offset of the input, where a message or damage goes on.
+        """What is fed next lies at that offset of the input, within or after a message or damage.
 
-        What was fed before and not given is forgotten.
+        What was fed before and not given is discarded.
         """
         self.stream.base, self.stream.used = offset, 0
         self._stopped_at = None
@@ -242,17 +239,17 @@ class Decoder:
         self._drop_items()
 
     def discard(self) -> int:
-        """Forget the messages at hand, which are then neither given nor lost; their size."""
+        """Discard the messages at hand, which count neither as received nor as lost; their size."""
         size = self.queued
         for item in self._items[self._next :]:
-            self.malformed += isinstance(item, Damage | Flaw)
+            self.damages.malformed += isinstance(item, Damage | Flaw)
             if isinstance(item, InterfaceNames):
                 item.apply()
         self._drop_items()
         return size
 
     def follow(self) -> bool:
-        """Go on with another layout, if the rest of the bytes at hand is in one."""
+        """Go on in another layout, if the rest of the bytes at hand has one; whether it has."""
         before = self.stream
         if not before.following:
             return False
@@ -271,13 +268,13 @@ class Decoder:
         self._drop_items()
         self._items = stream.split(self._data, self._final)
         self._rest = self._data[stream.used :]
-        if self._strict and (damage := stream.open_damage()) is not None:
+        if self.damages.strict and (damage := stream.open_damage()) is not None:
             self._items.append(damage)  # do not wait for its end
         if self.stop is not None:
             self._leave_out(self.stop)
 
     def _leave_out(self, stop: int) -> None:
-        """Leave out what begins at `stop` or after it; damage that begins before it is followed."""
+        """Leave out what begins at `stop` or after it. Damage that begins before it stays."""
         stream, items = self.stream, self._items
         if stream.following and stream.base + stream.used >= stop:
             stream.following = []
@@ -291,7 +288,7 @@ class Decoder:
                 at = item.offset
             if at >= stop:
                 self._stopped_at = at
-                stream.damage, stream.following = None, []  # they come later still
+                stream.damage, stream.following = None, []  # both lie after it
                 del items[i:]
                 return
         if stream.damage is not None and stream.damage.offset >= stop:
@@ -304,31 +301,31 @@ class Decoder:
 
         Raises DecodeError for damage when decoding strictly, and again at every further call.
         """
-        if self._given < len(self._made):
+        if self._given < len(self._decoded):
             self._given += 1
-            return self._made[self._given - 1]
-        if self.error is not None:
-            raise self.error
+            return self._decoded[self._given - 1]
+        if self.damages.error is not None:
+            raise self.damages.error
         while True:
             while self._next < len(self._items):
                 item = self._items[self._next]
-                record = self._decode(item) if type(item) is Message else self._note(item)
+                record = self._decode(item) if type(item) is Message else self._take(item)
                 if record is not None:
                     return record
             if self.detection is UNDECIDED or not self.follow():
                 return None
 
     def more(self, limit: int) -> list[Record]:
-        """The records that were decoded already and come next, at most `limit`."""
-        records = self._made[self._given : self._given + limit]
+        """The records that come next and are decoded already, at most `limit`."""
+        records = self._decoded[self._given : self._given + limit]
         self._given += len(records)
         return records
 
     def raw_batch(self, limit: int) -> RawBatch | None:
-        """The messages that come next, at most `limit`, up to one that has to be a record; None if
-        that is the next one.
+        """The messages that come next, at most `limit`, as far as no record of them is needed; None
+        if the next one needs to be a record.
         """
-        if self._given < len(self._made) or self.error is not None:
+        if self._given < len(self._decoded) or self.damages.error is not None:
             return None
         self._release_given()
         messages = self._messages(min(limit, LOT))
@@ -348,16 +345,16 @@ class Decoder:
     def message(self) -> bytes | None:
         """The message that comes next, complete in itself; None: there is none in this layout.
 
-        Damage and reports that come before it are dealt with; `next` then gives its record, or
+        Damage and reports before it are counted and not given. `next` then gives its record, or
         what was lost before it, or damage in its place.
         """
-        if self.error is not None:
-            raise self.error
+        if self.damages.error is not None:
+            raise self.damages.error
         while self._next < len(self._items):
             item = self._items[self._next]
             if isinstance(item, Message):
                 return self.stream.complete(self._data, item)
-            self._note(item)
+            self._take(item)
         return None
 
     def last_message(self) -> bytes:
@@ -369,14 +366,14 @@ class Decoder:
         if not self.losses.has_announced:
             return None
         loss = self.losses.at_end(self.stream.source, self.layout, self._placed)
-        return None if loss is None else self._said(loss)
+        return None if loss is None else self._finished(loss)
 
     def failed(self, error: DecodeError) -> LossRecord:
-        """The input ended in an error that no message shows, as one of its compression."""
-        return self._malformed(error, 0)
+        """The loss that stands for an error of the input itself, as of its compression."""
+        return self._damaged(Damage(error.offset, 0, error))
 
     def give_origin(self, record: Record, interface: int | None) -> None:
-        """Say in a record, which nobody has yet, where it is from.
+        """Set where a record is from, which must not have been given yet.
 
         interface   of a capture, which may name its host
         """
@@ -385,7 +382,7 @@ class Decoder:
         force_setattr(record, "host", host)
 
     def lost_before(self, record: Record, message: Message) -> LossRecord | None:
-        """What was lost before the record of the message, one thing at a call."""
+        """The next loss to report before the record of the message; None: the record is next."""
         interface = interface_of(message)
         if interface is None:
             return self.losses.before(record)
@@ -400,43 +397,43 @@ class Decoder:
 
     def _messages(self, limit: int) -> list[Message]:
         """The messages that come next, up to an item that is none."""
-        found = []
+        messages = []
         for item in self._items[self._first : self._first + limit]:
             if type(item) is not Message:
                 break
-            found.append(item)
-        return found
+            messages.append(item)
+        return messages
 
     def _release_given(self) -> None:
-        """Let go of the records that were given."""
+        """Drop the records that were given."""
         self._size = self.size
         self._first += self._given
         self._received += self._given
-        self._made = []
+        self._decoded = []
         self._given = 0
 
     def _drop_items(self) -> None:
-        """Let go of all items."""
+        """Drop all items."""
         self._release_given()
         self._items, self._first, self._looked_at = [], 0, 0
 
-    def _note(self, item: Item) -> LossRecord | None:
-        """Take an item that is no message: damage, word of a loss or of interfaces."""
+    def _take(self, item: Item) -> LossRecord | None:
+        """Take an item that is no message: damage, or a report of a loss or of interfaces."""
         self._release_given()
         if isinstance(item, NewSection | DroppedInAll):
             loss = self.end()
             if loss is not None:
-                return loss  # and there may be more to report before it
+                return loss  # there may be more to report before the item
         self._first += 1
         if isinstance(item, Damage):
-            return self._malformed(item.error, item.size, item.offset, item.origin)
+            return self._damaged(item)
         if isinstance(item, DroppedInAll):
-            loss = self.losses.in_all(item, self.layout, self._placed)
-            return None if loss is None else self._said(loss, item.interface)
+            loss = self.losses.unreported(item, self.layout, self._placed)
+            return None if loss is None else self._finished(loss, item.interface)
         if isinstance(item, NewSection):
             self.losses.restart()
         elif isinstance(item, Flaw):
-            self._flawed(item.error)
+            self.damages.add_flaw(item.error)
         elif isinstance(item, Dropped):
             self.losses.announce(item)
         elif isinstance(item, Reported):
@@ -446,123 +443,111 @@ class Decoder:
         return None
 
     def _reported(self, item: Reported) -> LossRecord:
-        """A loss as it was reported when the file was written; damage counts as damage again."""
+        """A loss record that the file has; one that stands for damage counts as damage again."""
         self.losses.reported(item)
-        self.malformed += item.loss.size is not None
+        self.damages.malformed += item.loss.size is not None
         offset = item.offset if self._placed else None
         raw = item.loss.raw if self._raw else None
         loss = msgspec.structs.replace(item.loss, offset=offset, raw=raw)
-        return self._said(loss, item.interface)
+        return self._finished(loss, item.interface)
 
-    def _said(self, loss: LossRecord, interface: int | None = None) -> LossRecord:
-        """The loss, or its row if rows are given.
+    def _finished(self, loss: LossRecord, interface: int | None = None) -> LossRecord:
+        """The loss as it is given: with its origin, and as a row if rows are given.
 
         interface   of a capture, if it is certain that the loss is of that one
         """
         if self._origin is not None:
             self.give_origin(loss, interface)
-        given: Any = row_of(loss) if self._gives_rows else loss
-        said: LossRecord = given
-        return said
+        finished: Any = row_of(loss) if self._gives_rows else loss
+        return cast(LossRecord, finished)
 
     # Messages to records
 
     def _decode(self, message: Message) -> Record:
         """The record of the next message, or first what was lost before it."""
-        if self._given == len(self._made):
+        if self._given == len(self._decoded):
             self._release_given()
             loss = self._decode_ahead(message)
             if loss is not None:
-                return loss  # the message stays the next one, unless it is lost itself
+                return loss  # the message stays the next one, unless it is damage itself
         self._given += 1
-        return self._made[self._given - 1]
+        return self._decoded[self._given - 1]
 
-    def _decode_ahead(self, message: Message) -> LossRecord | None:
-        """Decode what comes next in order, a lot at a time; or else a loss to give before.
+    def _decode_ahead(self, first: Message) -> LossRecord | None:
+        """Decode a lot of messages, up to an error or a gap; or give the loss that comes first.
 
-        message   the first of it
+        first   the message that comes next
         """
-        made: list[Any] = self._made
-        numbers, met = self.losses.numbers(), None
-        if numbers is not None:
-            ahead = self._messages(min(self.lot, self._ahead))
-            try:
-                self.stream.records(self._data, ahead, self._raw, made, numbers)
-            except DecodeError as error:  # reported when its turn has come
-                met = error
-            if self._origin is not None:
-                for record, message in zip(made, ahead, strict=False):
-                    self.give_origin(record, interface_of(message))
-            # where errors or gaps come often, a large lot would be gathered for nothing
-            if met is not None or len(made) < len(ahead):
-                self._ahead = max(1 if met is not None else 8, 2 * len(made))
-            else:
-                self._ahead = min(LOT, 2 * self._ahead)
-            self.losses.follow(numbers)
-            if made:
-                return None
+        numbers = self.losses.numbers()
+        if numbers is None:
+            return self._decode_single(first, None)
+        decoded: list[Any] = self._decoded
+        messages = self._messages(min(self.lot, self._lot))
+        error = None
+        try:
+            self.stream.records(self._data, messages, self._raw, decoded, numbers)
+        except DecodeError as met:  # reported when its message is next
+            error = met
+        if self._origin is not None:
+            for record, message in zip(decoded, messages, strict=False):
+                self.give_origin(record, interface_of(message))
+        # where errors or gaps come often, most of a large lot would be decoded twice
+        if error is not None or len(decoded) < len(messages):
+            self._lot = max(1 if error is not None else 8, 2 * len(decoded))
+        else:
+            self._lot = min(LOT, 2 * self._lot)
+        self.losses.follow(numbers)
+        return None if decoded else self._decode_single(first, error)
+
+    def _decode_single(self, message: Message, error: DecodeError | None) -> LossRecord | None:
+        """Decode a message and compare its number; or give what was lost before it or with it.
+
+        error   that decoding the message has raised already
+        """
         flaw = None
         try:
-            if met is not None:
-                raise met
+            if error is not None:
+                raise error
             record = self.stream.decode(self._data, message, self._raw)
-        except DecodeError as error:
-            other = self._decode_otherwise(message)
-            if other is None:
-                other, flaw = self._decode_leniently(message), error.with_traceback(None)
-            if other is None:
+        except DecodeError as met:
+            again = self._decode_again(message)
+            if again is None:
                 self._first += 1
-                size = message.end - message.start
-                start = self.stream.base + message.start
-                return self._malformed(error, size, start, message.origin)
-            record = other
+                start, size = self.stream.base + message.start, message.end - message.start
+                return self._damaged(Damage(start, size, met, message.origin))
+            record, is_flawed = again
+            flaw = met.with_traceback(None) if is_flawed else None
         loss = self.lost_before(record, message)
         if loss is not None:
-            return self._said(loss, interface_of(message))
+            return self._finished(loss, interface_of(message))
         if flaw is not None:
-            self._flawed(flaw)
+            self.damages.add_flaw(flaw)
         if self._origin is not None:
             self.give_origin(record, interface_of(message))
-        made.append(self.stream.given(record))
+        made: Any = self.stream.given(record)
+        self._decoded.append(made)
         return None
 
-    def _decode_otherwise(self, message: Message) -> Record | None:
-        """The record as another layout reads it that agreed on all that detection saw.
-
-        From then on that layout is used.
+    def _decode_again(self, message: Message) -> tuple[Record, bool] | None:
+        """The record of a message that cannot be decoded as it is, and whether it lacks a value;
+        None: the message is damage. Another layout that can read it is used from then on.
         """
-        stream = self.stream
-        for i, other in enumerate(self.alternatives):
-            other.base, other.used, other.final = stream.base, stream.used, stream.final
-            other.observed_ns = stream.observed_ns
-            try:
-                record = other.decode(self._data, message, self._raw)
-            except DecodeError:
-                continue
-            other.damage, other.other = stream.damage, stream.other
-            self.stream, self.alternatives = other, self.alternatives[i + 1 :]
+        other = in_another_layout(self.stream, self.alternatives, self._data, message, self._raw)
+        if other is not None:
+            record, (self.stream, *self.alternatives) = other
             if self._live:
-                notes.warning("%s: read as %s from here on", self._name, other.layout)
-            return record
-        return None
-
-    def _decode_leniently(self, message: Message) -> Record | None:
-        """The record without what makes no sense in it, unless decoding strictly; None: none is."""
-        if self._strict:
+                notes.warning("%s: read as %s from here on", self._name, self.stream.layout)
+            return record, False
+        if self.damages.strict:
             return None
-        self.stream.lenient = True
-        try:
-            return self.stream.decode(self._data, message, self._raw)
-        except DecodeError:
-            return None
-        finally:
-            self.stream.lenient = False
+        lenient = without_flaws(self.stream, self._data, message, self._raw)
+        return None if lenient is None else (lenient, True)
 
     def _comes_soon(self, interface: int, log: str, seq: int, pos: int) -> bool:
         """Whether a log in an interface of a capture has that number in the REACH bytes after
-        `pos`, which is in the data.
+        `pos`, which is a position in the data.
         """
-        stream, ahead = self.stream, self._numbers_ahead
+        stream, ahead = self.stream, self._ahead
         limit = stream.base + pos + REACH
         self._looked_at = max(self._looked_at, self._first)
         while self._looked_at < len(self._items) and ahead.seen < limit:
@@ -571,52 +556,11 @@ class Decoder:
         ahead.look(stream, self._rest, self._final, self.peek, limit)
         return ahead.has(interface, log, seq, limit - REACH)
 
-    # Damage
-
-    def _flawed(self, error: DecodeError) -> None:
-        """A record is read without a value that makes no sense; the first of each is logged."""
-        self.malformed += 1
-        self._raise_if_strict(error)
-        self.flaws[error.field] += 1
-        if self.flaws[error.field] == 1:
-            notes.warning("%s: %s: the record is read without it (others like it are only counted)",
-                         self._name, error)  # fmt: skip
-
-    def _raise_if_strict(self, error: DecodeError) -> None:
-        if self._strict:
-            self.error = error.copy_for_raising(self._name)
-            raise self.error
-
-    def _malformed(
-        self, error: DecodeError, size: int, offset: int | None = None, origin: Any = None
-    ) -> LossRecord:
+    def _damaged(self, damage: Damage) -> LossRecord:
         """The loss that stands for bytes that no record could be made of."""
-        self.malformed += 1
-        self._raise_if_strict(error)
-        at = error.offset if offset is None else offset
+        origin = damage.origin
         stream = self.stream if origin is None else origin.stream
-        loss = LossRecord(
-            source=stream.source,
-            layout=stream.layout or self.layout,
-            offset=at if self._placed else None,
-            observed_ns=self.stream.observed_ns if origin is None else origin.observed_ns,
-            size=size or None,
-            reason=error.reason,
-            raw=self._octets(at, size, origin) if self._raw else None,
-        )
-        if loss.cut_off:
-            if self.cut_off is None and not self._live:
-                self.cut_off = at
-        elif not size:
+        loss = self.damages.loss(damage, stream, self.layout, self._data, self.stream.base)
+        if not damage.size and not loss.cut_off:
             self.losses.uncounted += 1
-        return self._said(loss, None if origin is None else origin.interface)
-
-    def _octets(self, offset: int, size: int, origin: Any) -> bytes | None:
-        """The bytes that no record could be made of, as far as they are still at hand."""
-        start = offset - self.stream.base
-        if start < 0 or not size:
-            return None
-        if origin is None:
-            return self._data[start : start + size]
-        found: bytes = origin.stream.raw(self._data, Message(start, start + size, origin))
-        return found
+        return self._finished(loss, None if origin is None else origin.interface)

@@ -1,10 +1,10 @@
-"""What an input is: every format is asked about its first bytes, and the best answer wins.
+"""Detects what an input is: every format examines the first bytes, and the best guess wins.
 
-The answer carries its evidence and what else would fit. Layouts that make the same records of the
-same bytes are one answer; two that differ and explain the bytes equally well are an error that
-lists both, to be settled with a layout name. An input that is no log is named by what it is, with
-what to do: an input cut off within its first record by the formats themselves (`cut`), anything
-else by `formats.foreign`.
+The best guess explains the most bytes. The Detection carries its evidence and the guesses that fit
+less well. Layouts that make the same records of the same bytes count as one guess. If two guesses
+tie and differ, that is an error that lists both, and the user names the layout. The error for an
+input that is no log names what it is and what to do: the formats recognize an input that is cut off
+within its first record (`cut`), `formats.foreign` everything else.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pylog.formats.registry import linktypes, registered
 class Detection:
     """What the first bytes of an input are.
 
-    container   raw (ipl records back to back), netlink, pcap or pcapng
-    layouts     the layout that is used, then those that decode the input identically
-    stream      makes the Stream to read it with
-    evidence    sentences for a person
-    rivals      (layout, bytes explained, score) of what fits less well, best first
+    container      raw (ipl records back to back), netlink, pcap or pcapng
+    layouts        the layout that is used, then those that decode the input identically
+    stream         makes the Stream to read it with
+    evidence       sentences for people
+    rivals         (layout, bytes explained, score) of what fits less well, best first
     alternatives   make the Streams of the other names in `layouts`
     """
 
@@ -43,13 +43,13 @@ def _undecided() -> Stream:
 
 
 UNDECIDED = Detection("unknown", [], _undecided, ["nothing was received yet"])
-"""What is known of a live source before its first record."""
+"""The detection of a live source before its first record."""
 
 
 def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
-    """Tell what an input is by its first bytes; `final` if these are all.
+    """Detect what an input is by its first bytes; `final`: these are all.
 
-    layout   the user's word, taken without question
+    layout   the layout that the user names, which is not questioned
     Raises DecodeError for bytes that no format explains, or that two explain equally well and
     differently; ValueError for a layout that does not exist.
     """
@@ -64,7 +64,7 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
         raise no_log(head, final)
     other = foreign.recognized(head, final)
     if other is not None and other.certain and not any(_from_start(g, head) for g in guesses):
-        raise no_log(head, final)  # an archive that holds a log as it is
+        raise no_log(head, final)  # such as an archive that holds an uncompressed log
     best = max((guess.explained, guess.score) for guess in guesses)
     top = [guess for guess in guesses if (guess.explained, guess.score) == best]
     if len(top) > 1:
@@ -74,7 +74,7 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
             "one; name it with --layout", 0,
         )  # fmt: skip
     guess = top[0]
-    alternatives = [
+    rivals = [
         (g.layouts[0] if g.layouts else g.container, g.explained, g.score)
         for g in guesses
         if g is not guess
@@ -84,13 +84,13 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
         guess.layouts,
         guess.stream,
         guess.evidence,
-        alternatives + guess.rivals,
+        rivals + guess.rivals,
         guess.alternatives,
     )
 
 
 def is_no_log(head: bytes) -> bool:
-    """Whether the first bytes of an input say that it is no log, whatever comes after them."""
+    """Whether the first bytes show that the input is no log, whatever comes after them."""
     return foreign.recognized(head, False) is not None
 
 
@@ -114,7 +114,7 @@ def no_log(head: bytes, final: bool) -> DecodeError:
 
 
 def _cut(head: bytes) -> str | None:
-    """What is missing of an input that ends within its first record; None if it is no such."""
+    """What an input lacks that ends within its first record; None: it is no such input."""
     for module in registered().by_name.values():
         cut = module.cut(head)
         if cut is not None:
@@ -125,26 +125,26 @@ def _cut(head: bytes) -> str | None:
 def _from_start(guess: Guess, head: bytes) -> bool:
     """Whether the format explains the very first bytes."""
     if guess.container in ("pcap", "pcapng"):
-        return True  # by the magic of its file
+        return True  # the guess was made by the file's magic
     items = guess.stream().split(head, False)
     return bool(items) and isinstance(items[0], Message) and items[0].start == 0
 
 
 def stream_for(layout: str) -> Detection:
-    """The detection of bytes that the source says have that layout."""
+    """The detection of a layout that the source names."""
     for module in registered().by_name.values():
         try:
             stream: Stream = module.stream(layout)
         except ValueError:
             continue
         make: Callable[[], Stream] = partial(module.stream, layout)
-        return Detection(stream.container, [stream.layout], make, ["said by the source"])
+        return Detection(stream.container, [stream.layout], make, ["named by the source"])
     raise ValueError(f"no layout {layout!r}")
 
 
 def _named(head: bytes, final: bool, layout: str) -> Detection:
     """The detection of a layout that the user named."""
-    from pylog.formats import pcap_blocks  # only here: construct takes long to import
+    from pylog.formats import pcap_blocks  # here, because construct takes long to import
     from pylog.formats.pcap_stream import PcapStream
 
     problems = {}
@@ -157,24 +157,26 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         kind = pcap_blocks.magic_of(head[:12])
         early = not final and len(head) < HEAD
         if early and (len(head) < 12 or (kind is None and not stream.split(head, False))):
-            raise DecodeError("input", f"{len(head)} bytes", "a whole message", 0)
+            raise DecodeError("input", f"{len(head)} bytes", "a complete message", 0)
         if kind is None:
             make: Callable[[], Stream] = partial(module.stream, layout, head)
             return Detection(stream.container, [stream.layout], make, ["named by the user"])
         capture = PcapStream(layout, named=True)
         capture.split(head, final)
-        there = set(capture.linktypes)
-        if there and not there & set(linktypes(module)):
-            types = " and ".join(pcap_blocks.linktype_text(t) for t in sorted(there))
+        held = set(capture.linktypes)
+        if held and not held & set(linktypes(module)):
+            types = " and ".join(pcap_blocks.linktype_text(t) for t in sorted(held))
             raise ValueError(f"no packet of the capture is of layout {layout}: it has {types}")
         make = partial(PcapStream, layout, named=True)
         return Detection(kind.container, [stream.layout], make, ["named by the user"])
     formats = registered().by_name.items()
-    known = {m.layout_names()[0].split("-")[0]: name for name, m in formats if m.layout_names()}
+    families = {
+        m.layout_names()[0].split("-")[0]: name for name, m in formats if m.layout_names()
+    }
     family = layout.split("-")[0]
-    if family in known:
-        raise ValueError(problems[known[family]])
-    raise ValueError("; ".join(problems[name] for name in known.values()))
+    if family in families:
+        raise ValueError(problems[families[family]])
+    raise ValueError("; ".join(problems[name] for name in families.values()))
 
 
 def _looked_for() -> str:

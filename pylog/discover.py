@@ -1,15 +1,14 @@
-"""Formats, backends and outputs are found, not listed: pylog's own by their files, those of other
-distributions by their entry points.
+"""Discovers the modules of formats, backends and outputs: those of pylog by their files, those of
+other distributions by their entry points.
 
-`collect` is the one place that looks for modules. What they claim (a name, a link type...) belongs
-to one of them: `claimed` raises an error that names both where two claim the same, so that no order
-of names decides. An entry point that cannot be used is kept as a problem: whoever asks for it by
-name gets the error, everybody else a warning.
+An entry point's value is a module with the same contract as pylog's own modules of that group, and
+its name is the module's NAME. What modules claim (a name, a link type...) belongs to one module: if
+two claim the same, `claimed` raises an error that names both, so the order of names never decides.
+An entry point that cannot be used is kept as a problem: the user who asks for it by name gets the
+error, all others get a warning.
 
-An entry point's value is a module with the contract of pylog's own modules of that group, and its
-name is the module's NAME. The folders of sys.path are searched for entry points once, by the names
-of files, which takes about 1 ms; importlib.metadata, which takes 40 ms to import, is used when
-there is one to read.
+The folders of sys.path are searched for entry points once, by the names of files, which takes about
+1 ms. importlib.metadata takes 40 ms to import and is used only if there is an entry point to read.
 """
 
 from __future__ import annotations
@@ -27,7 +26,12 @@ V = TypeVar("V")
 
 
 class Added(NamedTuple):
-    """An entry point of a distribution, with its module; or with the problem why it has none."""
+    """An entry point of a distribution.
+
+    origin    what errors call it
+    module    that it names; None if that cannot be imported
+    problem   why not
+    """
 
     name: str
     origin: str
@@ -36,7 +40,9 @@ class Added(NamedTuple):
 
 
 class Collected(NamedTuple):
-    """The modules of a package and of entry points; and by their names, the problems of others."""
+    """The modules of a package and of entry points, and by name the problems of entry points that
+    cannot be used.
+    """
 
     modules: list[Any]
     problems: dict[str, str]
@@ -48,12 +54,12 @@ def collect(
     """The modules in a package (`__name__`, `__path__`) that have a name `has`, and those of the
     entry points of a group.
 
-    flaw   of a module: what is wrong with it ("lacks NAME"); None: nothing
+    flaw   says what is wrong with a module ("lacks NAME"); None: nothing
 
     ValueError for a module of the package with a flaw.
     """
-    found = [importlib.import_module(f"{package}.{e.name}") for e in pkgutil.iter_modules(path)]
-    modules = [module for module in found if hasattr(module, has)]
+    files = [importlib.import_module(f"{package}.{e.name}") for e in pkgutil.iter_modules(path)]
+    modules = [module for module in files if hasattr(module, has)]
     for module in modules:
         check(module, flaw)
     problems = {}
@@ -73,59 +79,59 @@ def collect(
 @cache
 def added(group: str) -> list[Added]:
     """The entry points of a group, in the order of their distributions and names."""
-    found = []
+    entries = []
     for distribution, points in sorted(_distributions().items()):
         for point in points:
             if point.group != group:
                 continue
             origin = f"the entry point {point.name} = {point.value} of {distribution} in {group}"
             try:
-                found.append(Added(point.name, origin, point.load()))
-            except Exception as error:  # whatever somebody else's module raises
+                entries.append(Added(point.name, origin, point.load()))
+            except Exception as error:  # another distribution's module may raise anything
                 why = f"{type(error).__name__}: {error}"
                 problem = f"{origin} cannot be imported: {why}"
-                found.append(Added(point.name, origin, None, problem))
-    return found
+                entries.append(Added(point.name, origin, None, problem))
+    return entries
 
 
 @cache
 def _distributions() -> dict[str, list[Any]]:
-    """The entry points of each distribution, by its name and version; the first of a name in
-    sys.path is the one that is installed.
+    """The entry points of each distribution, by its name and version. Of several with the same name
+    the first in sys.path counts, as it does for imports.
     """
     folders = [folder for part in sys.path for folder in _with_entry_points(part)]
     if not folders:
         return {}
     from importlib.metadata import Distribution
 
-    found: dict[str, tuple[str, list[Any]]] = {}
+    installed: dict[str, tuple[str, list[Any]]] = {}
     for folder in folders:
         distribution = Distribution.at(folder)
         name = distribution.name or os.path.basename(folder)
         points = sorted(distribution.entry_points, key=lambda point: str(point.name))
-        found.setdefault(name.lower(), (f"{name} {distribution.version}", points))
-    return dict(found.values())
+        installed.setdefault(name.lower(), (f"{name} {distribution.version}", points))
+    return dict(installed.values())
 
 
 def _with_entry_points(part: str) -> Iterator[str]:
-    """The folders of distributions, in a part of sys.path, whose entry points may be pylog's."""
+    """The folders of distributions in a part of sys.path that have entry points for pylog."""
     try:
         with os.scandir(part or ".") as entries:
             folders = [e.path for e in entries if e.name.endswith((".dist-info", ".egg-info"))]
-    except OSError:  # a zip, or not there
+    except OSError:  # a zip file, or no such folder
         return
     for folder in folders:
         try:
             with open(os.path.join(folder, "entry_points.txt"), "rb") as file:
                 text = file.read()
-        except OSError:  # it has none
+        except OSError:  # the distribution has no entry points
             continue
         if b"[pylog." in text:
             yield folder
 
 
 def lacking(module: object, contract: type) -> str | None:
-    """The flaw of a module without names that a typing.Protocol has."""
+    """The flaw of a module that lacks names of a typing.Protocol; None: it has them all."""
     names = [
         name
         for part in contract.__mro__
@@ -145,7 +151,7 @@ def check(module: object, flaw: Callable[[Any], str | None]) -> None:
 
 
 def claimed(what: str, claims: Iterable[tuple[K, V]]) -> dict[K, V]:
-    """Who has claimed what, by its key; ValueError when two claim the same."""
+    """The owner of each key that is claimed; ValueError when two claim the same."""
     owners: dict[K, V] = {}
     for key, owner in claims:
         other = owners.setdefault(key, owner)

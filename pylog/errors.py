@@ -17,7 +17,7 @@ class DecodeError(Exception):
     advice    what to do, of an input that is no log
     details   how an input that is no log was examined, for those who ask (pylog read -v)
 
-    With advice or details the text is what was found and the advice, without an offset.
+    An error with advice or details is shown as `found` and the advice, without an offset.
     """
 
     def __init__(
@@ -40,9 +40,10 @@ class DecodeError(Exception):
         self.details = details
 
     def copy_for_raising(self, path: str | None = None) -> DecodeError:
-        """The same error anew, to be raised; it may name the input.
+        """A copy to raise, which may name the input.
 
-        What is raised holds the frames it passed, and so must not be what a Damage holds.
+        A raised error keeps the frames that it passed, and their data, in memory. So the error that
+        a Damage holds is never raised itself.
         """
         return DecodeError(
             self.field, self.found, self.expected, self.offset, path or self.path, self.advice,
@@ -51,7 +52,7 @@ class DecodeError(Exception):
 
     @property
     def reason(self) -> str:
-        """The message without the place: what was found and what was expected."""
+        """The message without the offset: what was found and what was expected."""
         return f"{self.field} {self.found}, but expected {self.expected}"
 
     def __str__(self) -> str:
@@ -62,8 +63,8 @@ class DecodeError(Exception):
 
 
 class BackendError(Exception):
-    """The system refused an operation; the OSError, where there was one, is the cause."""
+    """The system refused an operation; if it raised an OSError, that is the cause."""
 
 
 class BackendUnavailable(BackendError):
-    """What is needed is not on this machine: a device, a kernel feature or an optional package."""
+    """This machine lacks something needed: a device, a kernel feature or an optional package."""

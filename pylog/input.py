@@ -1,9 +1,9 @@
-"""The input: the bytes of a backend on their way to a decoder, and what they are.
+"""The input: receives the bytes of a backend for a decoder, and detects what they are.
 
-A file is recognized by its first HEAD bytes. A pipe or a log that grows may take its time for so
-many: after PATIENCE_S seconds what has come is enough, if it is recognized. What was received
-before, or to look ahead at a jump in the numbers, waits in `head` until the decoder is fed; nothing
-is received twice.
+A file is recognized by its first HEAD bytes. A pipe or a growing log may take long to give that
+many, so after PATIENCE_S seconds fewer bytes are enough, if they are recognized. Bytes that were
+received for detection, or to look ahead at a jump in the numbers, wait in `head` until the decoder
+is fed; nothing is received twice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pylog.notes import notes
 from pylog.record import LossRecord
 
 PATIENCE_S = 1.0
-"""How many seconds a source may take for its first HEAD bytes, before what it gave has to do."""
+"""How many seconds to wait for the first HEAD bytes before fewer are enough."""
 
 PEEK_S = 0.1
-"""How many seconds at a time a pipe is waited for, to look at what comes next."""
+"""How many seconds at a time to wait for a pipe when looking ahead."""
 
 
 def left_s(deadline: float | None) -> float | None:
-    """How many seconds there are until a deadline; 0 after it, None without one."""
+    """How many seconds are left until a deadline; 0 after it, None without a deadline."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
@@ -50,15 +50,15 @@ class Input:
         self._peek_s = PATIENCE_S
 
     def restart(self) -> None:
-        """The backend is at its start, or there again."""
+        """The backend is at its start."""
         self.head = b""
         self.final = self._failure_given = False
 
     def detect(self, deadline: float | None) -> bool:
-        """Find out what the first bytes are; False if a deferred backend ended before any came.
+        """Detect what the first bytes are; False if a deferred backend ended before any came.
 
-        HEAD bytes are waited for, but not for long: a log may grow slowly.
-        Raises TimeoutError at the deadline; what has come is kept then.
+        Waits for HEAD bytes, but not for long: a log may grow slowly.
+        Raises TimeoutError at the deadline, and keeps the bytes that have come.
         """
         backend = self._backend
         if not self.head:
@@ -74,7 +74,7 @@ class Input:
             decided = backend.deferred and self._layout is not None
             if not final and len(self.head) < HEAD and not decided:
                 left = max(0.0, self._patience - time.monotonic())
-                # twice as much is to come before it is worth another look
+                # a failed detection is tried again only with twice as many bytes
                 if len(self.head) < 2 * self._tried or (left and self._wait(left, deadline)):
                     more = self._receive(deadline)
                     self.head += more
@@ -130,17 +130,17 @@ class Input:
         return self._backend.wait(timeout_s)
 
     def peek(self, offset: int, size: int) -> tuple[bytes, bool]:
-        """As ahead.Peek: what the decoder is fed next is at the offset.
+        """As ahead.Peek; the offset is where the bytes begin that the decoder is fed next.
 
-        Of a source that may be slow, what comes in a moment; in all it waits for PATIENCE_S.
+        It waits for a slow source PEEK_S at a time, and PATIENCE_S in all.
         """
         final = self.final
         while not final and len(self.head) < size:
             if not self._backend.regular:
-                begun = time.monotonic()
-                there = self._backend.wait(min(PEEK_S, self._peek_s))
-                self._peek_s -= time.monotonic() - begun
-                if not there:
+                start = time.monotonic()
+                has_more = self._backend.wait(min(PEEK_S, self._peek_s))
+                self._peek_s -= time.monotonic() - start
+                if not has_more:
                     break
             more = self._backend.receive()
             self.head += more
@@ -148,7 +148,7 @@ class Input:
         return self.head, final
 
     def end(self) -> LossRecord | None:
-        """What there is to report at the end, one loss at a call: also that it ended badly."""
+        """The next loss to report at the end; the last is for an input that ended in an error."""
         if self._backend.closed:
             return None
         loss = self._decoder.end()
@@ -162,7 +162,7 @@ class Input:
 
     @property
     def may_grow(self) -> bool:
-        """Whether it is a file that could be followed, and is not."""
+        """Whether it is a file that could be followed, but is not."""
         backend = self._backend
-        packed = getattr(backend, "compression", None) is not None
-        return not packed and backend.size is not None and not backend.deferred
+        compressed = getattr(backend, "compression", None) is not None
+        return not compressed and backend.size is not None and not backend.deferred

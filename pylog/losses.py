@@ -1,229 +1,248 @@
-"""What was lost: told by gaps in sequence numbers, by a capture file, or by a system that overran.
+"""Counts the records that were lost, and says before which record each loss stands.
 
-A number is believed before a word: where a log numbers its records, a gap tells how many are
-missing, and where. A count that is told stands where there is no number to compare. That something
-was lost, but not how much, is kept as a doubt, until a later number of each log that it may be of
-has settled it, or the end has come.
+There are three signs of a loss. A gap in a log's sequence numbers tells how many records are
+missing, and where. A report with a count, as of a capture file, is used where there is no number to
+compare; a number outweighs it. An overrun of the system tells that records were lost, but not how
+many: it waits until later numbers of all logs that it may have hit have shown their gaps. If such
+numbers cannot come, it is reported as a loss of unknown size, so that no sign is ever dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pylog.formats import MAXIMUM_COUNT, Dropped, DroppedInAll, NextSeq, Reported
 from pylog.record import LossRecord, Record
 
 Continues = Callable[[int], bool]
-"""Whether the log of a record in a capture has, soon after the record, one with that number."""
+"""Whether a record with that number comes soon after, in the same log of a capture."""
 
-MOST_CHAINS = 64
-"""So many numbers of a log are remembered at which a chain of numbers was left."""
+MIXED = "mixed: numbers of several logs alternate here, so that losses cannot be counted"
+"""The reason of a loss record that reports mixed numbers, see Jumps."""
 
+MOST_JUMPS = 64
+"""How many jumps of a log are remembered."""
 
-@dataclass
-class _Chains:
-    """Where the numbers of one log in one interface of a capture were left, and how.
-
-    left    the number that was to come next there -> how many records were then reported lost
-    mixed   whether several chains alternate: then no number can tell of a loss
-    """
-
-    left: dict[int, int] = field(default_factory=dict)
-    mixed: bool = False
+HALF = 0x80000000
+"""A number that is this far ahead of the expected one, or more, is behind it: numbers have 32 bits.
+Then the log was counted anew from its start."""
 
 
 class Losses:
-    """The losses of one source, found record by record.
+    """The losses of one source.
 
-    dropped    records known to be lost so far; None as long as nothing can tell
+    dropped    records lost so far; None as long as the source has neither numbers nor reports
     uncounted  losses so far of an unknown number of records
-    first      the first number of each log of which no number was known
+    first      the first number of each log whose numbers before it were not seen
     """
 
     def __init__(self, first: Mapping[str, int], numbered: bool = False) -> None:
-        """`first` has the number that a log's first record has to have, where that is known.
-
-        numbered   every record has a number, so that no loss goes unseen
+        """
+        first      by log, the number that its first record must have
+        numbered   every record has a number, so that no loss is missed
         """
         self.dropped: int | None = 0 if numbered else None
         self.uncounted = 0
-        self._expected = NextSeq(first)
         self.first: dict[str, int] = {}
+        self._expected = NextSeq(first)
         self._announced: Dropped | None = None
-        self._doubt: Dropped | None = None
-        self._doubtful: set[str] = set()  # logs that the doubt may be of; none: it is the file's
-        self._batch = self._doubtful_batch = 0
-        self._chains: dict[tuple[int, str], _Chains] = {}
-        self._by_interface: dict[int, int] = {}  # of a capture: how many records it lost so far
+        """A report with a count, until a record or the end comes."""
+        self._overrun: Dropped | None = None
+        """A report without a count, until it is given or numbers have replaced it."""
+        self._overrun_logs: set[str] = set()
+        """Logs whose next number is still to show what the overrun cost; none: no number can."""
+        self._received_since = False
+        """Whether bytes were received after the overrun, so that their numbers show its gap."""
+        self._jumps: dict[tuple[int, str], Jumps] = {}
+        self._by_interface: dict[int, int] = {}
+        """Records lost so far, by the interface of a capture."""
+
+    @classmethod
+    def from_state(
+        cls,
+        expected: Mapping[str, int],
+        first: dict[str, int],
+        dropped: int | None,
+        uncounted: int,
+        announced: Dropped | None,
+        overrun: Dropped | None,
+        overrun_logs: Iterable[str],
+    ) -> Losses:
+        """Losses in that state, before more bytes are received."""
+        made = cls(expected)
+        made.first, made.dropped, made.uncounted = first, dropped, uncounted
+        made._announced, made._overrun, made._overrun_logs = announced, overrun, set(overrun_logs)
+        made._received_since = True
+        return made
+
+    def __reduce__(self) -> tuple[Callable[..., Losses], tuple[Any, ...]]:
+        """How it is pickled, also in its compiled form, which has no __dict__."""
+        return Losses.from_state, (self._expected, self.first, self.dropped, self.uncounted,
+                                   self._announced, self._overrun, self._overrun_logs)  # fmt: skip
+
+    def resumed(self) -> Losses:
+        """What to go on with in the rest of the source, which counts its losses from 0."""
+        return Losses.from_state(
+            self._expected, {}, None, 0, self._announced, self._overrun, self._overrun_logs
+        )
+
+    # Signs of a loss
 
     @property
     def has_announced(self) -> bool:
-        """Whether a loss was told of which no record has said it yet."""
-        return self._announced is not None or self._doubt is not None
+        """Whether a report is not given yet."""
+        return self._announced is not None or self._overrun is not None
 
     def received(self) -> None:
-        """More bytes have come: what is in them was sent after the doubts so far."""
-        self._batch += 1
+        """Bytes were received; what is in them was sent after the overrun, if there was one."""
+        self._received_since = True
 
     def overrun(self, reason: str, logs: Iterable[str]) -> None:
-        """Some of the logs lost something, among what has just been received or after it."""
-        self._doubt = Dropped(0, None, reason)
-        self._doubtful, self._doubtful_batch = set(logs), self._batch
+        """Some of the logs lost records, in what was received last or after it."""
+        self._overrun, self._overrun_logs = Dropped(0, None, reason), set(logs)
+        self._received_since = False
 
     def announce(self, item: Dropped) -> None:
-        """Something was lost before what comes next."""
+        """Records were lost before what comes next."""
         if item.count is None:
-            self._doubt, self._doubtful = item, set()
+            self._overrun, self._overrun_logs = item, set()
         else:
             before = self._announced.count or 0 if self._announced else 0
             count = min(before + item.count, MAXIMUM_COUNT)
             self._announced = Dropped(item.offset, count, item.reason, item.interface)
 
     def reported(self, item: Reported) -> None:
-        """A loss was reported before, by whoever wrote the file: a gap that is the same is not
-        found again. Any other gap is, so that a report cannot hide one.
+        """The file has a loss record of its own here.
+
+        The gap that it stands for is not reported again. A gap of another place or size still is,
+        so that a loss record in a file cannot hide one.
         """
         loss = item.loss
         if loss.count is None:
             self.uncounted += loss.size is None and loss.reason != MIXED
             return
         self._count(item.interface, loss.count)
-        if loss.seq is not None and loss.log is not None and loss.count < 0x80000000:
+        if loss.seq is not None and loss.log is not None and loss.count < HALF:
             numbers = self._expected.of(item.interface)
             if numbers.setdefault(loss.log, loss.seq) == loss.seq:
-                numbers[loss.log] = (loss.seq + loss.count) & 0xFFFFFFFF
+                numbers[loss.log] = _after(loss.seq, loss.count)
 
     def restart(self) -> None:
-        """From here on any number may come next."""
+        """Another recording begins: any number may come next."""
         self._expected = NextSeq()
-        self._chains.clear()
+        self._jumps.clear()
         self._by_interface.clear()
 
-    def numbers(self) -> NextSeq | None:
-        """The numbers that may come next without a word; None while there is something to tell.
+    # Records without a loss before them: many at a time
 
-        Give them back to `follow` when records have come. A record for which they do not allow is
-        for `before`.
+    def numbers(self) -> NextSeq | None:
+        """The numbers of records that need no look by `before`; None while every record does.
+
+        `follow` takes them back when records have come.
         """
-        if self._announced is not None or (self._doubt is not None and not self._doubtful):
+        if self._announced is not None or (self._overrun is not None and not self._overrun_logs):
             return None
-        known = self._expected if self.dropped is not None else NextSeq()
-        if self._doubt is None:
-            return known
-        sure = NextSeq({log: n for log, n in known.items() if log not in self._doubtful})
-        sure.unnumbered = False
-        return sure
+        # the first number of all is for `before`, which then knows that losses can be counted
+        expected = self._expected if self.dropped is not None else NextSeq()
+        if self._overrun is None:
+            return expected
+        unaffected = NextSeq({k: n for k, n in expected.items() if k not in self._overrun_logs})
+        unaffected.unnumbered = False
+        return unaffected
 
     def follow(self, numbers: NextSeq) -> None:
-        """Records have come in order, and `numbers` are to come next."""
-        if numbers is self._expected:  # they are here already
+        """Records have come in order, after which `numbers` are expected."""
+        if numbers is self._expected:
             return
         self._expected |= numbers
         for interface, own in numbers.by_interface.items():
             self._expected.of(interface).update(own)
 
     def passed(self, log: str, following: int, interface: int | None = None) -> None:
-        """Records of a log came in order, and `following` is the number that is to come next."""
+        """Records of a log came in order, after which the number `following` is expected."""
         self._expected.of(interface)[log] = following
 
-    def resumed(self) -> Losses:
-        """The same, to go on with elsewhere: what was lost so far is not counted again."""
-        return _again(self._expected, {}, None, self._announced, self._doubt, self._doubtful)
-
-    def __reduce__(self) -> tuple[Callable[..., Losses], tuple[Any, ...]]:
-        """How it is pickled, also in its compiled form."""
-        state = (self._expected, self.first, self.dropped, self._announced, self._doubt,
-                 self._doubtful, self.uncounted)  # fmt: skip
-        return _again, state
+    # Parts of a source that are read at the same time
 
     def agrees(self, later: Losses) -> bool:
-        """Whether `later`, begun without knowing of these, has told what it would have told."""
+        """Whether `later`, which did not know these, has reported what it had to."""
         return not self.has_announced and all(
             _missing(self._expected.get(log), seq) == 0 for log, seq in later.first.items()
         )
 
     def then(self, later: Losses) -> Losses:
-        """What is known after these and `later`, with which they agree."""
-        other = later.resumed()
-        other._expected = NextSeq(self._expected | later._expected)
-        return other
+        """What to go on with after these and `later`, with which they agree."""
+        joined = later.resumed()
+        joined._expected = NextSeq(self._expected | later._expected)
+        return joined
+
+    # Losses out
 
     def before(
         self, record: Record, interface: int | None = None, continues: Continues | None = None
     ) -> LossRecord | None:
-        """What was lost before the record, one thing at a call; None: the record is next.
+        """The next loss to report before the record; None: the record is next.
 
         interface   of a capture, by Interface.number: it has numbers of its own
         continues   looks ahead in the capture
         """
-        for_good = record.seq is None or not self._doubtful  # no number will settle the doubt
-        if self._doubt is not None and for_good and self._announced is None:
-            doubt, self._doubt = self._doubt, None
-            return self._loss(record, None, None, doubt.reason)
-        announced, self._announced = self._announced, None
+        replaced_later = record.seq is not None and self._overrun_logs
+        if self._overrun is not None and self._announced is None and not replaced_later:
+            overrun, self._overrun = self._overrun, None
+            return self._loss(record, None, None, overrun.reason)
         if record.seq is None:
-            if announced is None:
-                return None
-            return self._loss(record, announced.count, None, announced.reason, interface)
-        return self._by_number(record, record.seq, announced, interface, continues)
+            return self._give_announced(record, interface)
+        return self._by_number(record, record.seq, interface, continues)
 
     def _by_number(
-        self, record: Record, seq: int, announced: Dropped | None, interface: int | None,
-        continues: Continues | None,
-    ) -> LossRecord | None:  # fmt: skip
+        self, record: Record, seq: int, interface: int | None, continues: Continues | None
+    ) -> LossRecord | None:
+        """As `before`, for a record with a number."""
         log, numbers = record.log or "", self._expected.of(interface)
+        self.dropped = self.dropped or 0
+        self._replace_overrun(log)
+        jumps = None if interface is None else self._jumps.get((interface, log))
+        if jumps is not None and jumps.mixed:  # numbers cannot outweigh a report here
+            numbers[log] = _after(seq, record.count or 1)
+            return self._give_announced(record, interface)
         expected = numbers.get(log)
-        if self.dropped is None:
-            self.dropped = 0
-        self._settle(log)
-        if expected is not None:
-            count = _missing(expected, seq)
-            if seq != expected and interface is not None and continues is not None:
-                key = interface, log
-                mixed = self._is_of_another_chain(key, seq, expected, count, continues)
-                if mixed:
-                    numbers[log] = seq
-                    return self._loss(record, None, None, MIXED)
-                if mixed is not None:
-                    numbers[log] = (seq + (record.count or 1)) & 0xFFFFFFFF
-                    if announced is None:
-                        return None
-                    return self._loss(record, announced.count, None, announced.reason, interface)
-        else:  # the numbers before are not known
+        if expected is None:  # what was announced came right before the record
+            count = self._announced.count or 0 if self._announced else 0
+            expected = (seq - count) & 0xFFFFFFFF
             if interface is None:
                 self.first.setdefault(log, seq)
-            count = announced.count or 0 if announced else 0
-            expected = (seq - count) & 0xFFFFFFFF
+        else:
+            count = _missing(expected, seq)
+            if seq != expected and interface is not None and continues is not None:
+                jumps = jumps or self._jumps.setdefault((interface, log), Jumps())
+                if jumps.show_mixed(expected, seq, count, continues):
+                    self._count(interface, -jumps.left.get(seq, 0))  # was not lost after all
+                    return self._loss(record, None, None, MIXED)
+        self._announced = None
         if count:
             numbers[log] = seq
             reason = f"sequence number {seq}, but expected {expected}"
             return self._loss(record, count, expected, reason, interface)
-        numbers[log] = (seq + (record.count or 1)) & 0xFFFFFFFF
+        numbers[log] = _after(seq, record.count or 1)
         return None
 
-    def _is_of_another_chain(
-        self, key: tuple[int, str], seq: int, expected: int, count: int, continues: Continues
-    ) -> bool | None:
-        """Whether a number goes on with another chain of numbers than the one before it did.
+    def _replace_overrun(self, log: str) -> None:
+        """A number of the log has come: its gap tells what the overrun cost the log."""
+        if self._overrun_logs and self._received_since:
+            self._overrun_logs.discard(log)
+            if not self._overrun_logs:
+                self._overrun = None
 
-        None: it does not. True: it does, and that is to be reported, once.
-        """
-        chains = self._chains.setdefault(key, _Chains())
-        if chains.mixed:
-            return False
-        if seq in chains.left or continues(expected):
-            self._count(key[0], -chains.left.get(seq, 0))  # these were not lost after all
-            chains.mixed = True
-            return True
-        chains.left[expected] = count
-        if len(chains.left) > MOST_CHAINS:
-            del chains.left[next(iter(chains.left))]
-        return None
+    def _give_announced(self, record: Record, interface: int | None) -> LossRecord | None:
+        """The announced loss before the record, which is then given; None: there is none."""
+        announced, self._announced = self._announced, None
+        if announced is None:
+            return None
+        return self._loss(record, announced.count, None, announced.reason, interface)
 
-    def in_all(self, item: DroppedInAll, layout: str, placed: bool) -> LossRecord | None:
-        """What an interface of a capture lost beyond what was reported of it already.
+    def unreported(self, item: DroppedInAll, layout: str, placed: bool) -> LossRecord | None:
+        """What an interface of a capture lost in all, without what was reported of it already.
 
         layout   of an interface without packets
         """
@@ -239,41 +258,34 @@ class Losses:
             reason=item.reason,
         )
 
-    def _count(self, interface: int | None, count: int) -> None:
-        """So many more records are lost, of an interface of a capture if there is one."""
-        self.dropped = (self.dropped or 0) + count
-        if interface is not None:
-            self._by_interface[interface] = self._by_interface.get(interface, 0) + count
-
-    def _settle(self, log: str) -> None:
-        """A number of the log tells what it has lost until here."""
-        if self._doubtful and self._batch > self._doubtful_batch:
-            self._doubtful.discard(log)
-            if not self._doubtful:
-                self._doubt = None
-
     def at_end(self, source: str, layout: str, placed: bool) -> LossRecord | None:
-        """What was told to be lost after the last record, one thing at a call.
+        """The next loss to report after the last record; None: there is no more.
 
         placed   whether the loss has an offset
         """
-        item = self._announced or self._doubt
+        item = self._announced or self._overrun
         if item is None:
             return None
         if item is self._announced:
             self._announced = None
             self._count(item.interface, item.count or 0)
         else:
-            self._doubt = None
+            self._overrun = None
             self.uncounted += 1
         return LossRecord(source=source, layout=layout, offset=item.offset if placed else None,
                           count=item.count, reason=item.reason)  # fmt: skip
+
+    def _count(self, interface: int | None, count: int) -> None:
+        """`count` more records are lost, of an interface of a capture if there is one."""
+        self.dropped = (self.dropped or 0) + count
+        if interface is not None:
+            self._by_interface[interface] = self._by_interface.get(interface, 0) + count
 
     def _loss(
         self, record: Record, count: int | None, seq: int | None, reason: str,
         interface: int | None = None,
     ) -> LossRecord:  # fmt: skip
-        """`count` records were lost before the record; None: nobody knows how many."""
+        """The loss of `count` records before the record; None: their number is unknown."""
         if count is not None:
             self._count(interface, count)
         elif reason != MIXED:  # it hides losses, but is none
@@ -291,29 +303,43 @@ class Losses:
         )
 
 
-MIXED = "mixed: numbers of several logs alternate here, so that losses cannot be counted"
+class Jumps:
+    """Jumps in the numbers of one log in one interface of a capture.
+
+    A jump is a loss, or the capture was merged from those of several machines, and a log of the
+    same name goes on with its own numbers. The numbers that follow tell which.
+
+    left    the number that was expected at a jump -> how many records were reported lost there
+    mixed   whether logs alternate, so that a jump is no sign of a loss
+    """
+
+    def __init__(self) -> None:
+        self.left: dict[int, int] = {}
+        self.mixed = False
+
+    def show_mixed(self, expected: int, seq: int, count: int, continues: Continues) -> bool:
+        """Whether a jump shows that logs alternate; if not, `count` records are lost there.
+
+        It does if it leads back to where an earlier one began, or if the number that it skipped
+        comes soon.
+        """
+        if seq in self.left or continues(expected):
+            self.mixed = True
+            return True
+        self.left[expected] = count
+        if len(self.left) > MOST_JUMPS:
+            del self.left[next(iter(self.left))]
+        return False
+
+
+def _after(seq: int, count: int) -> int:
+    """The number after `count` records from `seq` on."""
+    return (seq + count) & 0xFFFFFFFF
 
 
 def _missing(expected: int | None, seq: int) -> int:
-    """How many records of a log are lost if the next number is `seq`; 0 if none is expected."""
+    """How many records of a log are lost if its next number is `seq`; 0 if none is expected."""
     if expected is None:
         return 0
     count = (seq - expected) & 0xFFFFFFFF
-    return 0 if count >= 0x80000000 else count  # counted anew from the start
-
-
-def _again(
-    expected: dict[str, int],
-    first: dict[str, int],
-    dropped: int | None,
-    announced: Dropped | None,
-    doubt: Dropped | None,
-    doubtful: set[str],
-    uncounted: int = 0,
-) -> Losses:
-    """Losses in a state; what comes next was sent after the doubts."""
-    losses = Losses(expected)
-    losses.first, losses.dropped, losses.uncounted = first, dropped, uncounted
-    losses._announced, losses._doubt, losses._doubtful = announced, doubt, set(doubtful)
-    losses._batch = 1
-    return losses
+    return 0 if count >= HALF else count

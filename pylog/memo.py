@@ -1,7 +1,7 @@
-"""A memory that cannot be made to grow: what repeats from record to record is computed once.
+"""Bounded memories: what repeats from record to record is computed once.
 
-Whoever sends packets chooses the keys, and how long they are: both their number and their size
-are bounded.
+Whoever sends packets chooses the keys and their length, so both the number of the keys and their
+size are bounded. A full memory forgets everything, so that a hit needs no bookkeeping.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 ROOM = 1 << 22
-"""How many bytes a memory takes, about."""
+"""About how many bytes a memory takes at most."""
 
 
 class Bounded(dict[K, V]):
-    """A dict that forgets everything when it is full: `keep` puts one more into it.
+    """A dict that `keep` adds to, and that forgets everything when it is full.
 
     limit   how many keys it holds
-    room    how many bytes keys and values take; a larger part of it than 1/16 is not kept
+    room    about how many bytes its keys and values take; more than 1/16 of it at once is not kept
     """
 
     def __init__(self, limit: int = 4096, room: int = ROOM) -> None:
@@ -30,7 +30,7 @@ class Bounded(dict[K, V]):
         self._left = room
 
     def keep(self, key: K, value: V) -> V:
-        """Let the key have the value, which is given back."""
+        """Add a key with its value, and return the value."""
         size = weight(key) + weight(value)
         if size > self._room // 16:
             return value
@@ -43,7 +43,7 @@ class Bounded(dict[K, V]):
 
 
 class Memo(Bounded[K, V]):
-    """memo[key] is make(key), remembered."""
+    """A function with a memory: memo[key] is make(key)."""
 
     def __init__(self, make: Callable[[K], V], limit: int = 4096, room: int = ROOM) -> None:
         super().__init__(limit, room)
@@ -54,7 +54,7 @@ class Memo(Bounded[K, V]):
 
 
 def weight(value: object) -> int:
-    """How many bytes a value takes, about: text, bytes, and what holds them."""
+    """About how many bytes a value takes: text, bytes, and what holds them."""
     if isinstance(value, str | bytes):
         return sys.getsizeof(value)
     if isinstance(value, tuple | list):

@@ -1,7 +1,7 @@
-"""What the library has to say while it works: to the logger "pylog", each note as one safe line.
+"""Notes: what the library reports while it works, to the logger "pylog", a safe line each.
 
-A note may quote names from a kernel, a capture or a command line. Here, and nowhere else, what
-would break the line or do something to a terminal is escaped, whoever the logger's handler is.
+A note may quote names from a kernel, a capture or a command line. Characters that would break the
+line or control a terminal are escaped here, for every handler of the logger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pylog.record import escape
 
 
 class _Notes(logging.LoggerAdapter[logging.Logger]):
-    """The logger, for messages that are escaped."""
+    """Passes messages on to the logger, escaped."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):

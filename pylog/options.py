@@ -1,4 +1,8 @@
-"""Options of sources and outputs: one table is API, check, command line and help."""
+"""Options of sources and outputs.
+
+A backend or an output declares its options once, as a tuple of Option. The keywords of the API, the
+check of their values, the options of the command line and their help all come from that table.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ from typing import Any, NamedTuple
 class Option(NamedTuple):
     """An option of a backend or an output, in the API and on the command line (--name-with-dashes).
 
-    kind     int, float, str, bool, a tuple of the words that are allowed or a function that gives
-             it, or dict: a mapping of texts to texts, given as --name KEY=VALUE as often as needed
-    default  the value when it is not given; None: as `absent` says
+    kind     int, float, str, bool; a tuple of the allowed words, or a function that gives it; or
+             dict, a mapping of texts to texts, given as --name KEY=VALUE as often as needed
+    default  the value when it is not given; None: see `absent`
     help     what it does, with its unit
     low      the smallest number allowed, `high` the largest
     flag     the option on the command line, where it is not --name
-    sets     of a preset: the values of other options, unless they are given themselves
+    sets     for a preset: the values of other options, unless they are given themselves
+    absent   what the help calls the default None
     """
 
     name: str
@@ -29,32 +34,32 @@ class Option(NamedTuple):
     absent: str = "none"
 
     def words(self) -> tuple[str, ...] | None:
-        """The words that are allowed; None: it takes another kind of value."""
+        """The allowed words; None: it takes another kind of value."""
         if isinstance(self.kind, type):
             return None
         words: tuple[str, ...] = self.kind if isinstance(self.kind, tuple) else self.kind()
         return words
 
     def explained(self) -> str:
-        """What it does, what it may be and what it is when it is not given, for --help."""
+        """What it does, its range and its default, for --help."""
         text = self.help
         if self.sets:
             return f"{text}: {', '.join(f'{name} {value}' for name, value in self.sets.items())}"
         if self.high is not None:
             text += f", {self.low} to {self.high}"
-        words = {True: "yes", False: "no", None: self.absent}
-        known = self.default is None or self.kind is bool
-        default = words[self.default] if known else self.default
+        default = self.default
+        if default is None or self.kind is bool:
+            default = {True: "yes", False: "no", None: self.absent}[default]
         return f"{text} (default: {default})"
 
 
 def resolve(name: str, options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of every option, those given and the defaults; ValueError for nonsense."""
-    known = {option.name: option for option in options}
+    """The value of every option, given or default; ValueError for one that is not valid."""
+    declared = {option.name: option for option in options}
     for key, value in given.items():
-        option = known.get(key)
+        option = declared.get(key)
         if option is None:
-            there = f"it has {', '.join(known)}" if known else "it has none"
+            there = f"it has {', '.join(declared)}" if declared else "it has none"
             raise ValueError(f"{name} has no option {key}; {there}")
         _check(option, value)
     values = {option.name: option.default for option in options}

@@ -1,9 +1,9 @@
-"""Where records are from, when several logs are read together: the origin and host of each source.
+"""The origin and host of each source, so that records of several logs can be told apart.
 
-The origin is the source as it was given, or its label. The host is the machine that logged it: this
-one for a live source; a capture that pylog wrote names it itself (see Decoder.give_origin); else
-the label has to do. Sources are given an origin when there are several, or when it is asked for: a
-single log is read as it always was.
+The origin is the source as it was given, or its label. The host is the machine that logged the
+records: this machine for a live source; a capture that pylog wrote names its host itself, see
+Decoder.give_origin; else it is the label. Records get both when several sources are read, or when
+the caller asks; records of a single log do without.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Source = str | os.PathLike[str] | BinaryIO
 
 
 class Origin(NamedTuple):
-    """What the records of a source are to have as their origin and host."""
+    """The origin and host of a source's records."""
 
     origin: str | None = None
     host: str | None = None
 
 
 NOWHERE = Origin()
-"""The origin is not asked for."""
+"""Records get neither origin nor host."""
 
 
 def origins_of(
@@ -34,10 +34,10 @@ def origins_of(
 ) -> list[Origin]:
     """The origin of each source.
 
-    asked    whether to give one; None: if there are several sources, or labels
-    labels   what to call a source instead, by the source as it is given
+    asked    whether the caller asks for it; None: if there are several sources, or labels
+    labels   the label to use in place of a source, by the source as it is given
 
-    ValueError for a label of what is not among the sources, and for an empty one.
+    ValueError for a label of a source that is not read, and for an empty label.
     """
     labels = labels or {}
     names = [_name(source) for source in sources]
@@ -55,7 +55,7 @@ def origins_of(
 
 
 def origin_of(source: Source, asked: bool | str) -> Origin:
-    """The origin of a source, if it is asked for; a text is the label. ValueError for "" """
+    """The origin of a source, if it is asked for; a text is its label. ValueError for ""."""
     if asked is False:
         return NOWHERE
     if asked == "":
@@ -73,5 +73,5 @@ def _name(source: Source) -> str:
 
 
 def _text(name: str) -> str:
-    """A name as UTF-8 can hold it, whatever bytes a file name has."""
+    """A file name as UTF-8 can hold it: other bytes are escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,13 +1,13 @@
-"""The reader: records out of any source, with the manners of ipl(4).
+"""The reader: records of any source, read as ipl(4) is read.
 
-Only complete records are given, `read_bytes` gives as many complete raw ones as fit, `pending` is
-FIONREAD and `flush` SIOCIPPFFB. What cannot be read is counted and reported in the stream of
-records as a LossRecord, in its place: damaged bytes, gaps in sequence numbers, losses that the
-system or a capture file reports.
+A reader gives complete records only. `read_bytes` gives as many raw records as fit, `pending` is
+FIONREAD and `flush` is SIOCIPPFFB. Whatever could not be read stands as a LossRecord in its place
+among the records: damaged bytes, gaps in sequence numbers, losses that the system or a capture file
+reports.
 
-Here is the waiting only. Input receives bytes and finds out what they are, Decoder makes records of
-them; a reader feeds the second from the first when it needs more. It holds what one `receive` gave,
-at most some MiB, and nothing else that grows.
+This module does the waiting. Input receives bytes and detects their format, Decoder makes records
+of them, and a reader feeds the decoder from the input when it needs more. It holds what one
+`receive` gave, at most a few MiB, and nothing else that grows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OnError = Literal["resync", "strict"]
 
 
 def deadline_of(timeout: float | None) -> float | None:
-    """When to stop waiting, by the monotonic clock; ValueError for what is no number."""
+    """When to stop waiting, by the monotonic clock; ValueError for a timeout that is NaN."""
     if timeout is None:
         return None
     if timeout != timeout:
@@ -43,26 +43,26 @@ def deadline_of(timeout: float | None) -> float | None:
 
 
 def check_limit(limit: int) -> None:
-    """ValueError for a number of records that is none."""
+    """ValueError for a limit below 1."""
     if limit < 1:
         raise ValueError(f"limit is {limit}, but must be 1 or more")
 
 
 class Records(AsyncRecords):
-    """Records to be read one after the other, waiting for each: what readers have in common."""
+    """What all readers have in common: they give records in order, and wait for the next."""
 
     @abstractmethod
     def read(self, timeout: float | None = None) -> Record | None:
-        """The next record, waiting for it; None at the end, or when it was closed.
+        """The next record, waiting for it; None at the end, or after `close`.
 
-        timeout   how many seconds to wait at most; TimeoutError then, and nothing is lost
+        timeout   how many seconds to wait at most; then TimeoutError, and nothing is lost
         """
 
     def read_batch(self, timeout: float | None = None, limit: int = LOT) -> list[Record]:
         """The next record, waiting for it as `read` does, and those that are at hand after it.
 
         limit   how many records to give at most, 1 or more
-        Gives [] at the end, or when it was closed. Much faster than one `read` a record.
+        Gives [] at the end, or after `close`. Much faster than a `read` for each record.
         """
         check_limit(limit)
         record = self.read(timeout)
@@ -82,8 +82,8 @@ class Records(AsyncRecords):
     def read_raw(
         self, timeout: float | None = None, limit: int = LOT
     ) -> Sequence[Record | RawBatch]:
-        """As `read_batch`, for a capture of a live source, by a reader with raw=True: where it can
-        be, messages are RawBatch, which is faster.
+        """As `read_batch`, to capture a live source with raw=True: messages that can be copied
+        without decoding them come as RawBatch, which is faster.
         """
         return self.read_batch(timeout, limit)
 
@@ -100,19 +100,22 @@ class Records(AsyncRecords):
         return False
 
     def due_s(self) -> float | None:
-        """In how many seconds to look again, where no descriptor tells; None: one does."""
+        """In how many seconds to read again, where no descriptor shows it; None: a descriptor
+        does.
+        """
         return min((t for r in self.readers() if (t := r.backend.tick_s) is not None), default=None)
 
     def stop(self) -> None:
-        """Ask for the end: what the sources have is still given, then reading ends.
+        """Ask for the end: reading gives what the sources still have, then ends.
 
-        An NFLOG group is unbound, which makes the kernel send the batch that it was gathering.
+        An NFLOG group is unbound, so the kernel sends the batch that it was gathering
+        (__instance_destroy in nfnetlink_log.c).
         """
         for reader in self.readers():
             reader.backend.stop()
 
     def close(self) -> None:
-        """Let go of the sources; a second call does nothing. A read that waits gives None."""
+        """Close the sources; a second call does nothing. A read that waits gives None."""
         for reader in self.readers():
             reader.backend.close()
 
@@ -133,7 +136,7 @@ class Records(AsyncRecords):
 
 
 class OpenLog:
-    """A log that is being read: its backend, the decoder of its bytes, and what was counted.
+    """An open log: its backend, the decoder of its bytes, and the counts so far.
 
     decoder   makes the records
     input     receives for the decoder
@@ -151,20 +154,20 @@ class OpenLog:
         detection: Detection | None = None,
         origin: Origin = NOWHERE,
     ) -> None:
-        """Reads the first bytes and finds out what they are, unless the backend is deferred.
+        """Reads the first bytes and detects what they are, unless the backend is deferred.
 
         layout      the layout's name, in place of detection
         on_error    "resync": report damage as a LossRecord and go on; "strict": raise DecodeError
         raw         give each record the bytes it was made of, as `record.raw`
         placed      give each record its offset in the input
-        losses      what is expected after records that were read elsewhere
-        detection   what the bytes are, if that is certain
-        origin      what the records are to have as their origin and host
+        losses      what to expect after records that were read elsewhere
+        detection   what the bytes are, in place of detection
+        origin      the origin and host of the records
         Raises DecodeError (not a log, or more than one answer), BackendError, ValueError.
         """
         if on_error not in get_args(OnError):
-            known_words = ", ".join(get_args(OnError))
-            raise ValueError(f"on_error is {on_error!r}, but must be one of {known_words}")
+            allowed = ", ".join(get_args(OnError))
+            raise ValueError(f"on_error is {on_error!r}, but must be one of {allowed}")
         if backend.layout is not None:
             if layout not in (None, backend.layout):
                 raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
@@ -190,12 +193,12 @@ class OpenLog:
 
     @property
     def detection(self) -> Detection:
-        """What the source is; UNDECIDED of a deferred one until records came."""
+        """What the source is; UNDECIDED for a deferred backend until records came."""
         return self.decoder.detection
 
     @property
     def layout(self) -> str:
-        """The layout in use; of a capture, the first of its packets, or else its container."""
+        """The layout in use; for a capture that of its first packet, or else its container."""
         return self.decoder.layout
 
     @property
@@ -210,25 +213,25 @@ class OpenLog:
     @property
     def malformed(self) -> int:
         """Damaged places so far: stretches of bytes that no record could be made of, and values
-        that records were read without.
+        that records were decoded without.
         """
-        return self.decoder.malformed
+        return self.decoder.damages.malformed
 
     @property
     def flaws(self) -> Counter[str]:
-        """How many values those are, by field."""
-        return self.decoder.flaws
+        """How many values records were decoded without, by field."""
+        return self.decoder.damages.flaws
 
     @property
     def dropped(self) -> int | None:
         """Records lost so far, by sequence numbers or the capture's own count; None as long as the
-        source has neither: then it cannot be known.
+        source has neither, and nobody can tell.
         """
         return self.decoder.losses.dropped
 
     @property
     def uncounted(self) -> int:
-        """Losses so far of an unknown number of records: what was lost is `dropped` and more."""
+        """Losses so far of an unknown number of records; if any, more than `dropped` were lost."""
         return self.decoder.losses.uncounted
 
     @property
@@ -239,11 +242,11 @@ class OpenLog:
     @property
     def cut_off(self) -> int | None:
         """Where the last record begins, if the input ended within it or within its compression."""
-        return self.decoder.cut_off
+        return self.decoder.damages.cut_off
 
     @property
     def ending(self) -> str | None:
-        """Where the input is cut off, and what to do, for people; None if it is not cut off."""
+        """Where the input is cut off, and what to do about it; None if it is not cut off."""
         if self.cut_off is None:
             return None
         record = "last" if self.received else "first"
@@ -256,15 +259,15 @@ class OpenLog:
         return f"{text}; if the file grows, pylog read --follow waits for the rest"
 
     def readers(self) -> Sequence[OpenLog]:
-        """This log, as each of those that are read together."""
+        """This log alone; readers of several logs give each."""
         return [self]
 
     def stop(self) -> None:
-        """Ask for the end: what the source has is still given, then reading ends."""
+        """Ask for the end: reading gives what the source still has, then ends."""
         self.backend.stop()
 
     def close(self) -> None:
-        """Let go of the source; a second call does nothing. A read that waits gives None."""
+        """Close the source; a second call does nothing. A read that waits gives None."""
         self.backend.close()
 
     def __enter__(self) -> Self:
@@ -275,12 +278,12 @@ class OpenLog:
 
 
 class Reader(OpenLog, Records):
-    """Records of one source, in its order; an iterator, also an asynchronous one, and a context.
+    """The records of a source, in its order; an iterator (also asynchronous) and a context manager.
 
-    replayed   give records as a live source does, without offsets
+    replayed   whether records come as from a live source, without offsets
 
     One thread at a time may read. `close` and `stop` may be called from any thread and from signal
-    handlers; both wake a blocked read. After fork() one of the two processes may read on.
+    handlers; both wake a blocked read. After fork() only one of the two processes may read on.
     """
 
     replayed = False
@@ -301,17 +304,17 @@ class Reader(OpenLog, Records):
         )
 
     def rows(self, payload: bool = True) -> Rows:
-        """What gives the records as rows from now on, made directly, which is much faster than
-        record.row_of for each. No record may have been read yet, and none can be read later.
+        """The records as rows, which is much faster than record.row_of for each record. No record
+        may have been read yet, and none can be read later.
 
-        payload   whether the rows are to have their payload
+        payload   whether the rows have their payload
         """
         self.decoder.give_rows(payload)
         return Rows(self)
 
     @property
     def size(self) -> int:
-        """Of the record read last, the size of its message in bytes; 0 before any."""
+        """The size in bytes of the message of the record read last; 0 before the first record."""
         return self.decoder.size
 
     @property
@@ -327,15 +330,15 @@ class Reader(OpenLog, Records):
         every further call.
         """
         decoder = self.decoder
-        if decoder.error is not None:
-            raise decoder.error
+        if decoder.damages.error is not None:
+            raise decoder.damages.error
         deadline = deadline_of(timeout)
         while not self.backend.closed:
             record = decoder.next()
             if record is not None:
                 return record
             if not self._more(deadline):
-                return self.input.end()  # which may have several things to say, one at a call
+                return self.input.end()  # gives one loss at a call
         return None
 
     def __next__(self) -> Record:
@@ -354,37 +357,37 @@ class Reader(OpenLog, Records):
         self, timeout: float | None = None, limit: int = LOT
     ) -> Sequence[Record | RawBatch]:
         check_limit(limit)
-        found: list[Record | RawBatch] = []
+        batch: list[Record | RawBatch] = []
         decoder, left, deadline = self.decoder, limit, deadline_of(timeout)
-        if not decoder.ready and decoder.error is None:
+        if not decoder.ready and decoder.damages.error is None:
             self._more(deadline)
-        # a record between messages that can be copied is decoded alone
+        # a record between messages that can be copied is decoded by itself
         decoder.lot = 1 if self.detection is not UNDECIDED and decoder.stream.gives_raw else LOT
         try:
-            while left > 0 and (not found or self.ready):
+            while left > 0 and (not batch or self.ready):
                 copied = None if self.backend.closed else decoder.raw_batch(left)
                 if copied is not None:
-                    found.append(copied)
+                    batch.append(copied)
                     left -= len(copied.packets)
-                elif (record := self.read(0 if found else left_s(deadline))) is not None:
-                    found.append(record)
+                elif (record := self.read(0 if batch else left_s(deadline))) is not None:
+                    batch.append(record)
                     left -= 1
                 else:
                     break
-        except (DecodeError, TimeoutError):  # either comes again
-            if not found:
+        except (DecodeError, TimeoutError):  # raised again by the next call
+            if not batch:
                 raise
         finally:
             decoder.lot = LOT
-        return found
+        return batch
 
     def read_bytes(self, size: int) -> bytes:
         """As many complete raw records as fit in `size` bytes, at least one; b"" at the end.
 
-        As read(2) on /dev/ipl, but a size too small for the next record is a ValueError, which
-        leaves the record in place. Netlink messages are padded to 4 bytes, and those of a
-        DLT_NFLOG capture get the head they were captured without. Losses and damage are counted,
-        and damage raises DecodeError when reading strictly, once what came before it was given.
+        This is read(2) on /dev/ipl, except that a size too small for the next record is a
+        ValueError and leaves the record in place. Netlink messages are padded to 4 bytes; those of
+        a DLT_NFLOG capture get back the header that the capture lacks. Losses and damage are
+        counted; strict reading raises DecodeError after what came before the damage.
         """
         taken: list[bytes] = []
         left = size
@@ -407,15 +410,15 @@ class Reader(OpenLog, Records):
                         pass
                     break
         except DecodeError:
-            if taken:  # the error comes again at the next call
+            if taken:  # the next call raises the error again
                 return b"".join(taken)
             raise
         return b""
 
     def pending(self) -> int:
-        """How many bytes can be read without waiting: whole records at hand and what the system
-        has (FIONREAD; in a file all that is left, in a compressed one counted compressed; of NFLOG
-        with the 20 bytes that end a batch).
+        """How many bytes can be read without waiting: complete records at hand and what the system
+        has (FIONREAD). In a file that is all the rest, counted as it is compressed; for NFLOG it
+        includes the 20 bytes that end a batch (NLMSG_DONE).
         """
         if self.backend.closed:
             return 0
@@ -428,7 +431,7 @@ class Reader(OpenLog, Records):
         A discarded record is neither received nor dropped; a file is left at its end.
         """
         flushed, by_system = 0, self.backend.flush()
-        # what comes meanwhile is not meant
+        # bytes that arrive from here on stay
         limit = self.input.taken + len(self.input.head) + self.backend.pending()
         while True:
             flushed += self.decoder.discard()
@@ -465,7 +468,7 @@ class Reader(OpenLog, Records):
 
 
 class Rows:
-    """The records of a Reader as rows, for outputs that write them so."""
+    """The records of a Reader as rows, for outputs with `write_rows`."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

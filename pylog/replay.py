@@ -1,8 +1,8 @@
-"""Replay: a capture or dump read as if it were live.
+"""Replay: reads a capture or dump as if it were live.
 
-The records are those that a reader of the live source gave, without offsets; only that they come
-from a file. The pace is that of the recording, by the times of receipt, or else the kernel's; but
-no record is waited for longer than `max_gap` seconds, and a clock that was set back takes no time.
+The records are those that a reader of the live source gave, without offsets. Each is given when it
+is due: the pace is that of the recording, by the times of receipt, or else by the kernel's. No
+record is waited for longer than `max_gap` seconds, and a clock that was set back costs no time.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pylog.reader import OnError, Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 
 ROUND_S = 1.0
-"""How long a round of a loop takes at least, unless nothing is waited for."""
+"""How long a round of a loop takes at least, unless the speed is None."""
 LONG_S = 60.0
 """A longer wait is noted."""
 STEP_BACK_S = 1.0
-"""If a record is older than another before it by more, the clock was set; if not, they are out of
-order, as those of several processors may be.
+"""A record that is older than the newest so far by more shows that the clock was set. One that is
+older by less is out of order, as records of several processors may be.
 """
 NOTES = 10
-"""So many shortened gaps are noted one by one."""
+"""How many shortened gaps are noted."""
 
 
 class Replay(Reader):
@@ -37,8 +37,8 @@ class Replay(Reader):
 
     MAX_GAP_S = 60.0
     replayed = True
-    __next__, read_batch = Records.__next__, Records.read_batch  # which wait until one is due,
-    read_raw = Records.read_raw  # all of them
+    # of a Reader these give what is decoded, of Records what `read` gives: what is due
+    __next__, read_batch, read_raw = Records.__next__, Records.read_batch, Records.read_raw
 
     def __init__(
         self,
@@ -51,9 +51,10 @@ class Replay(Reader):
         on_error: OnError = "resync",
         raw: bool = False,
     ) -> None:
-        """`speed` times the recording's pace, None as fast as it goes; `loop` without an end.
-
-        max_gap   how many seconds to wait for one record at most: 0 for none, None without a limit
+        """
+        speed     how many times faster than the recording; None: without waiting
+        max_gap   how many seconds to wait for a record at most; 0: none, None: without a limit
+        loop      begin again at the end, without end
         Raises BackendError, DecodeError and ValueError as pylog.open; ValueError for a speed that
         is not above 0, or a gap below 0.
         """
@@ -77,14 +78,19 @@ class Replay(Reader):
         self._max_gap_s = inf if max_gap is None else max_gap
         self._shortened = 0
         self._loop = loop
-        self._held: Record | None = None  # not due yet, and its bytes
+        self._held: Record | None = None
+        """The next record, which is not due yet."""
         self._held_octets = b""
-        self._last_ns: int | None = None  # the times of the record before and of the newest one
+        self._last_ns: int | None = None
+        """The recorded time of the record before; None: a round begins."""
         self._newest_ns = 0
-        self._due = 0.0  # when the record that is held, or was given last, is due
+        self._due = 0.0
+        """When the record that is held, or was given last, is due, by the monotonic clock."""
         self._next_round = 0.0
         self._noted: Record | None = None
-        self._before = 0
+        """The record of which a long wait was noted."""
+        self._received_before = 0
+        """Records received before this round."""
 
     @property
     def ready(self) -> bool:
@@ -96,29 +102,29 @@ class Replay(Reader):
         return self._due - time.monotonic()
 
     def _due_at(self, record: Record, speed: float) -> float:
-        """When a record is due that comes next, by the monotonic clock."""
-        told = record.observed_ns if record.observed_ns is not None else record.timestamp_ns
-        if told is None:
+        """When the next record is due, by the monotonic clock."""
+        time_ns = record.timestamp_ns if record.observed_ns is None else record.observed_ns
+        if time_ns is None:
             return self._due
-        if self._last_ns is None:  # a round takes a second at least
-            begun = max(time.monotonic(), self._next_round)
-            self._last_ns, self._newest_ns, self._next_round = told, told, begun + ROUND_S
-            return begun
-        behind_s = (self._newest_ns - told) / 1e9
+        if self._last_ns is None:
+            start = max(time.monotonic(), self._next_round)
+            self._last_ns, self._newest_ns, self._next_round = time_ns, time_ns, start + ROUND_S
+            return start
+        behind_s = (self._newest_ns - time_ns) / 1e9
         if 0 <= behind_s <= STEP_BACK_S:
             return self._due
-        gap_s = (told - self._last_ns) / 1e9
-        if behind_s < 0:  # also where the clock was set back and is right again
+        gap_s = (time_ns - self._last_ns) / 1e9
+        if behind_s < 0:  # a clock that was set back may be set right again: no gap from there
             gap_s = min(gap_s, -behind_s)
         wait_s = max(0.0, gap_s) / speed
         if wait_s > self._max_gap_s:
             wait_s = self._max_gap_s
             self._note_shortened(gap_s)
-        self._last_ns, self._newest_ns = told, max(told, self._newest_ns)
+        self._last_ns, self._newest_ns = time_ns, max(time_ns, self._newest_ns)
         return self._due + wait_s
 
     def _note_shortened(self, gap_s: float) -> None:
-        """Log that a gap is shortened, the first few times."""
+        """Note that a gap is shortened, the first NOTES times."""
         self._shortened += 1
         if self._shortened <= NOTES:
             last = " (others are not noted)" if self._shortened == NOTES else ""
@@ -152,7 +158,7 @@ class Replay(Reader):
         return record
 
     def read_bytes(self, size: int) -> bytes:
-        """As Reader.read_bytes, whether the records are due or not."""
+        """As Reader.read_bytes, also of records that are not due yet."""
         octets = self._held_octets
         if len(octets) > size:
             raise ValueError(f"{size} bytes are too few for the next record of {len(octets)}")
@@ -162,7 +168,7 @@ class Replay(Reader):
         try:
             return octets + super().read_bytes(size - len(octets))
         except (ValueError, DecodeError):
-            if octets:  # the next one does not fit as well, or its error comes again
+            if octets:  # the next record does not fit, or the next call raises its error again
                 return octets
             raise
 
@@ -174,13 +180,13 @@ class Replay(Reader):
         return flushed + super().flush()
 
     def _following(self, timeout: float | None) -> Record | None:
-        """The recording's next record; of a loop's last, the first."""
+        """The recording's next record; in a loop, the first follows the last."""
         record = super().read(timeout)
         if record is not None or not self._loop or self.backend.closed or self.backend.stopped:
             return record
-        if self.received == self._before:  # nothing to repeat
+        if self.received == self._received_before:  # nothing to repeat
             return None
-        self._before = self.received
+        self._received_before = self.received
         self.rounds += 1
         self._recording.rewind()
         self.input.restart()

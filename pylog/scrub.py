@@ -1,4 +1,4 @@
-"""Records without what tells whose they are, for logs that are to be published."""
+"""Replaces addresses and payloads in records, so that a log can be published."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pylog.record import LossRecord, PacketRecord, Record, kind_of
 
 
 class Scrubbing:
-    """Gives other addresses and payloads to records that were read with raw=True."""
+    """Scrubs records that were read with raw=True; equal addresses stay equal."""
 
     def __init__(self) -> None:
         self._scrubber = Scrubber()
         self._streams: dict[str, Stream] = {}
 
     def record(self, record: Record) -> Record:
-        """The record that the scrubbed message decodes to. Bytes that were damaged are left out."""
+        """The record that the scrubbed message decodes to; a loss without its damaged bytes."""
         if isinstance(record, LossRecord):
             return msgspec.structs.replace(record, raw=None)
         module = registered().by_source.get(record.source)
@@ -37,11 +37,11 @@ class Scrubbing:
             self._streams[layout] = stream_for(layout).stream()
             self._streams[layout].lenient = True
         stream = self._streams[layout]
-        # a capture may have kept the beginning of the message only
+        # a capture may hold the beginning of the message only
         origin = Origin(LINKTYPE_NETLINK, stream, 0, {}, record.observed_ns, cut=1)
-        found = stream.decode(raw, Message(0, len(raw), origin), True)
+        scrubbed = stream.decode(raw, Message(0, len(raw), origin), True)
         same = {"offset": record.offset, "observed_ns": record.observed_ns}
-        if isinstance(record, PacketRecord):  # names of interfaces are not in every message
+        if isinstance(record, PacketRecord):  # a message may lack the names of its interfaces
             names = ("indev", "outdev", "physindev", "physoutdev")
             same |= {name: getattr(record, name) for name in names}
-        return msgspec.structs.replace(found, **same)
+        return msgspec.structs.replace(scrubbed, **same)

@@ -1,17 +1,17 @@
-"""Logs in Spark 4, as a Python Data Source.
+"""Reads logs in Spark 4, as a Python Data Source.
 
     spark.dataSource.register(pylog.spark.DataSource)
     spark.read.format("pylog").load("/logs/*.ipl").groupBy("action").count().show()
 
-Every executor decodes splits of the dumps (see pylog.table.splits), so all of them, and the driver,
-must reach the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
+The executors decode splits of the dumps (see pylog.table.splits), so they and the driver must reach
+the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
 
 Options: `kind`, `layout` and `on_error` as for `pylog.iter_batches`; `n`, about how many
 partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading through the
-dumps, as for `pylog.dask.read`. A schema with fewer columns reads fewer.
+dumps, as for `pylog.dask.read`. With a schema of fewer columns only those are decoded.
 
 Spark has no dictionaries, no unsigned numbers and no nanoseconds: texts are plain, numbers have the
-next larger type (decimal for 64 bits), and of times the microseconds are kept.
+next larger type (decimal for 64 bits), and times are cut to microseconds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DataSource(spark.DataSource):
 
 
 class Reader(spark.DataSourceReader):
-    """Reads dumps: a partition is a split."""
+    """Reads dumps; each partition is a split."""
 
     def __init__(self, options: dict[str, str], columns: list[str]) -> None:
         self._options, self._columns = dict(options), columns
@@ -77,11 +77,11 @@ class Reader(spark.DataSourceReader):
         kind = self._options.get("kind", "packet")
         wanted = _plain(chosen(kind, self._columns))
         for batch in decode(split, kind=kind, columns=self._columns):
-            yield batch.cast(wanted, safe=False)  # which matters for times alone
+            yield batch.cast(wanted, safe=False)  # times lose their nanoseconds
 
 
 def _plain(wanted: pa.Schema) -> pa.Schema:
-    """The same columns, in types that Spark has."""
+    """The columns in types that Spark has."""
     return pa.schema([field.with_type(_wider(field.type)) for field in wanted])
 
 

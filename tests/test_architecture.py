@@ -16,9 +16,9 @@ from pylog.errors import BackendUnavailable
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo, notes, options, discover  <-  formats  <-  detect, losses, ahead  <-
-#     decoder, backends  <-  input, aio  <-  reader  <-  merge, replay, table  <-  outputs, testing,
-#     cli;  formats, transports  <-  ipmon  <-  outputs, cli
+#     record, errors, memo, notes, options, discover  <-  formats  <-  detect, losses, damage,
+#     ahead  <-  decoder, backends  <-  input, aio  <-  reader  <-  merge, replay, table  <-
+#     outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -40,7 +40,9 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.losses": {*_BASE, "pylog.formats"},
     "pylog.ahead": {*_BASE, "pylog.formats"},
     "pylog.aio": {*_BASE, "pylog.backends"},
-    "pylog.decoder": {*_BASE, "pylog.formats", "pylog.ahead", "pylog.detect", "pylog.losses"},
+    "pylog.damage": {*_BASE, "pylog.formats"},
+    "pylog.decoder": {*_BASE, "pylog.formats", "pylog.ahead", "pylog.damage", "pylog.detect",
+                      "pylog.losses"},
     "pylog.input": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect"},
     "pylog.origins": {*_BASE, "pylog.backends"},
     "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.aio", "pylog.decoder",

@@ -148,11 +148,11 @@ INTERFACE = pcap_blocks.interface_block(239)
 PACKET = pcap_blocks.packet_block(NFULNL, START)
 
 
-def numbered(seq: int, time_ns: int = START, interface: int = 0) -> bytes:
+def numbered(seq: int, time_ns: int = START, interface: int = 0, dropped: int = 0) -> bytes:
     """A block with a packet of a sequence number."""
     head: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1}), (12, seq)]
     packet = builders.log("<", 7, head, family=2)[16:]
-    return pcap_blocks.packet_block(packet, time_ns, interface)
+    return pcap_blocks.packet_block(packet, time_ns, interface, dropped=dropped)
 
 
 def kinds(records: list[pylog.Record]) -> str:
@@ -279,6 +279,17 @@ def test_a_count_that_was_invented_between_two_logs_is_taken_back() -> None:
     data += numbered(2)
     records, reader = read(data)
     assert [loss.count for loss in losses(records)] == [4998, None] and reader.dropped == 0
+
+
+def test_a_drop_count_is_reported_where_numbers_alternate_and_cannot_confirm_it() -> None:
+    data = SECTION + INTERFACE
+    for seq, dropped in ((1, 0), (500, 4), (2, 0), (501, 0), (502, 3), (3, 0)):
+        data += numbered(seq, dropped=dropped)
+    records, reader = read(data)
+    assert kinds(records) == "pllppplpp" and reader.dropped == 7
+    assert [loss.count for loss in losses(records)] == [None, 4, 3]
+    table = pylog.read_table(io.BytesIO(data), kind="loss")
+    assert table["count"].to_pylist() == [None, 4, 3]
 
 
 @pytest.mark.parametrize("size", [100, 1000, 70_000])

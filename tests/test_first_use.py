@@ -172,7 +172,7 @@ def test_losses_count_the_unknown_ones_apart() -> None:
     assert again.uncounted == 1 and again.resumed().uncounted == 0
 
 
-def test_a_doubt_that_numbers_settled_is_no_unknown_loss_at_the_end() -> None:
+def test_an_overrun_that_numbers_have_replaced_is_no_unknown_loss_at_the_end() -> None:
     (record, following), *_ = zip(*[iter(pylog.open(CUTS["netlink"]))] * 2, strict=False)
     losses = Losses({"30": 0})
     losses.received()

@@ -12,7 +12,8 @@ import pytest
 import samples
 
 import pylog
-from pylog.record import KINDS, ROWS, columns_of, fields_of, row_of
+from pylog.record import KINDS, columns_of, fields_of, row_of
+from pylog.record.registry import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 DUMPS = ("nflog/batch.bin", "nflog/seq.bin", "ipl/v5-1-2-lp64le-filter.ipf.bin",

@@ -38,8 +38,8 @@ from pylog.record import (
     fields_of,
     json_name,
     row_of,
+    row_type,
 )
-from pylog.record import ROWS as ROWS_OF
 
 NAME = "csv"
 ENDINGS = (".csv",)
@@ -185,7 +185,7 @@ class Output(outputs.Output):
         records = batch.records()
         if self._requests:
             for kind, alike in groupby(records, type):
-                line = _line(ROWS_OF[kind], self._safe, False, self._header)
+                line = _line(row_type(kind), self._safe, False, self._header)
                 self._rows += [line((row_of(record), headers_of(record))) for record in alike]
             self._write_full()
         else:

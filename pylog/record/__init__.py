@@ -1,8 +1,9 @@
-"""What every source is turned into: packet, flow and loss records, and their one JSON form.
+"""Records: what every source is decoded to, and their JSON.
 
-`kinds` declares the records with all their fields, `fields` is how a declaration is written and
-read, and `json` writes records as text. Every field is explained under "The JSON" in README.md,
-whose table `reference` prints from the declarations.
+`kinds` declares packet, flow and loss records with all their fields, `fields` says how a field is
+declared, `registry` has all kinds, also those of other distributions, and `json` writes records as
+text. "The JSON" in README.md explains every field in a table that `reference` prints from the
+declarations.
 """
 
 from pylog.record.fields import Column, Field, columns_of, fields_of, json_name, place, places_of
@@ -19,10 +20,7 @@ from pylog.record.json import (
     to_json,
 )
 from pylog.record.kinds import (
-    KINDS,
     MAX_SECONDS,
-    ON_REQUEST,
-    ROWS,
     BaseRecord,
     Flow,
     FlowRecord,
@@ -38,6 +36,10 @@ from pylog.record.kinds import (
     Record,
     Row,
     Vlan,
+)
+from pylog.record.registry import (
+    KINDS,
+    ON_REQUEST,
     all_columns,
     kind_flaw,
     kind_of,
@@ -46,7 +48,7 @@ from pylog.record.kinds import (
 )
 
 __all__ = [
-    "EXACT", "KINDS", "MAX_SECONDS", "ON_REQUEST", "ROWS", "BaseRecord", "Column", "Field", "Flow",
+    "EXACT", "KINDS", "MAX_SECONDS", "ON_REQUEST", "BaseRecord", "Column", "Field", "Flow",
     "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
     "PacketHeaders", "PacketRecord", "PacketRow",
     "Record", "Row", "Vlan", "all_columns", "columns_of", "escape", "escape_json", "fields_of",

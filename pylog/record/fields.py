@@ -1,9 +1,9 @@
-"""How a field of a record is declared, and what follows from the declarations.
+"""How a field of a record is declared, and what is derived from the declarations.
 
 A field is declared once, in the body of its record: `seq: Annotated[int | None, Field(...)]`. Type
 checkers and IDEs see an ordinary attribute with its type; `Field` adds the meaning and the type of
-its column. JSON names, CSV and Arrow columns, the reference tables of README.md and the order in
-which the fast paths fill a record are read from there, so that none of them is written by hand.
+its column. JSON names, CSV and Arrow columns, the reference table of README.md and the order in
+which the fast paths fill a record are derived from it, so none of them is written by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ Column = Literal[
     "word", "name", "time", "address", "bool", "u8", "u16", "u32", "u64", "i64", "octets",
     "fragment", "vlan", "counters", "json",
 ]  # fmt: skip
-"""The type of a column: `word` is text that repeats, `name` a name or a number without one."""
+"""The type of a column: `word` is text that repeats, `name` a name, or the number of what has no
+name."""
 
 JSON_FORMS: Mapping[Column, str] = {
     "word": "text", "name": "text or number", "time": "RFC 3339 text", "address": "text",
@@ -26,10 +27,10 @@ JSON_FORMS: Mapping[Column, str] = {
     "i64": "number", "octets": "hex text", "fragment": "object", "vlan": "list of objects",
     "counters": "object", "json": "object",
 }  # fmt: skip
-"""What the JSON has for a column of that type."""
+"""The form in JSON of each type of column, for the reference."""
 
 LONG: frozenset[Column] = frozenset(("json", "octets"))
-"""Columns that come after the others: their values are long."""
+"""Types of columns with long values, which come after the others."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -37,8 +38,8 @@ class Field(msgspec.Struct, frozen=True):
 
     meaning   in plain words, with the unit
     column    None: it is in no column and not in the JSON
-    since     the edition of the columns in which it came: columns of a later edition come after all
-              earlier ones, so that those keep their places
+    since     the edition of the columns that added it: columns of a later edition come after those
+              of earlier ones, which so keep their places
     """
 
     meaning: str
@@ -47,7 +48,7 @@ class Field(msgspec.Struct, frozen=True):
 
 
 def json_name(field: str) -> str:
-    """The name in JSON and in columns: a time is written as text there, without a unit."""
+    """The name in JSON and in columns. A time is text there, so its name has no unit."""
     return field.removesuffix("_ns")
 
 
@@ -60,20 +61,19 @@ def fields_of(kind: type[msgspec.Struct]) -> Mapping[str, Field]:
 
 def columns_of(*kinds: type[msgspec.Struct]) -> dict[str, Column]:
     """The columns of these kinds, each once, in their order."""
-    found: dict[str, Field] = {}
+    declared: dict[str, Field] = {}
     for kind in kinds:
         for name, field in fields_of(kind).items():
             if field.column is not None:
-                found.setdefault(json_name(name), field)
-    ordered = sorted(found.items(), key=lambda item: (item[1].since, item[1].column in LONG))
+                declared.setdefault(json_name(name), field)
+    ordered = sorted(declared.items(), key=lambda item: (item[1].since, item[1].column in LONG))
     return {name: field.column for name, field in ordered if field.column is not None}
 
 
 def place(field: Any) -> int:
-    """Where a record holds a field, as in `values[place(PacketRecord.seq)] = 7`.
+    """The place of a field among all of its record: `values[place(PacketRecord.seq)] = 7`.
 
-    `field` is the class's attribute, so a type checker sees a name that is wrong. A list of values
-    in the places of all fields makes a record, many times faster than keywords do.
+    `field` is the class's attribute, so a type checker reports a wrong name.
     """
     return int(field.__objclass__.__struct_fields__.index(field.__name__))
 

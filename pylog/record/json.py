@@ -1,7 +1,7 @@
-"""Records as JSON: times as RFC 3339 text, packet bytes as hex, and no raw message.
+"""Writes records as JSON: times as RFC 3339 text, packet bytes as hex, no raw message.
 
-`row_of` makes a row of a record; msgspec encodes rows as they are. A number above 2^53 is text, as
-many readers of JSON hold numbers as doubles. A name that is None is left out.
+`row_of` makes a row of a record, and msgspec encodes rows as they are. A number above 2^53 becomes
+text, because many readers of JSON hold numbers as doubles. A field that is None is left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import msgspec
 
 from pylog.memo import Memo
 from pylog.record.fields import Column, fields_of
-from pylog.record.kinds import Record, Row, row_type
+from pylog.record.kinds import Record, Row
+from pylog.record.registry import row_type
 
 
 def escape(text: str) -> str:
@@ -26,8 +27,8 @@ def escape(text: str) -> str:
 
 
 def escape_json(text: str) -> str:
-    """JSON text that is safe on a terminal: the same JSON, with \\u escapes for what is not
-    printable, which JSON has in strings only. It may be one line, without its end.
+    """JSON text, without line ends, that is safe on a terminal: the same JSON, with \\u escapes for
+    what is not printable, which JSON has in strings only.
     """
     if text.isprintable():
         return text
@@ -70,9 +71,10 @@ EXACT = 2**53
 
 
 def json_ready(value: Any) -> Any:
-    """A value as JSON can hold it, down to its last part: numbers beyond 2^53 become text, bytes
-    hex. Everything that becomes JSON passes here, when it is decoded or when it is written.
-    What has nothing to change is given back as it is.
+    """A value with all its parts as JSON can hold them: numbers beyond 2^53 become text, bytes hex.
+
+    Everything that becomes JSON passes here, when it is decoded or when it is written. A value that
+    needs no change is returned itself, not a copy.
     """
     if isinstance(value, int):
         return value if -EXACT <= value <= EXACT else str(value)
@@ -80,7 +82,7 @@ def json_ready(value: Any) -> Any:
         return value.hex()
     if isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
-            kind = type(part)  # nearly always one of these
+            kind = type(part)  # nearly all parts are texts or small numbers
             if kind is str or (kind is int and -EXACT <= part <= EXACT):
                 continue
             if json_ready(part) is not part:
@@ -101,12 +103,12 @@ _CONVERSIONS: dict[Column, Callable[[Any], Any]] = {
     "counters": json_ready,
     "json": json_ready,
 }
-"""What a row has for a record's value, by the type of its column; else the value itself."""
+"""How a row converts a record's value, by the type of its column; others are not converted."""
 
 
 @cache
 def _row_maker(kind: type[Record]) -> Callable[[Record], Row]:
-    """A function that makes rows of the records of a kind."""
+    """The function that makes rows of the records of a kind."""
     row = row_type(kind)
     hidden, converted = [], []
     for i, field in enumerate(fields_of(kind).values()):

@@ -1,40 +1,37 @@
-"""The kinds of record: packet, flow and loss, with every field that they have.
+"""The kinds of record: packet, flow and loss, with all their fields.
 
 Each kind is declared once, as a generic base class, and has two types: a record, with integer times
-and packet bytes, and a row, the same record as its JSON and CSV show it, with times and bytes as
-text. What outputs, tables and documentation need of a field is in its `Field`; `Record` and `Row`
-list pylog's own kinds. Formats of other distributions may declare more of them, as subclasses of
-BaseRecord whose rows are derived; `kinds` lists all.
+and packet bytes, and a row, the same record as JSON and CSV show it, with times and bytes as text.
+The `Field` of a field has what outputs, tables and documentation need. Formats of other
+distributions declare kinds as subclasses of BaseRecord, see pylog.record.registry.
 
 Records are immutable. None means that the source did not say; it is never 0 and never "".
 """
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from pylog import discover
-from pylog.record.fields import Column, Field, columns_of, fields_of, json_name
+from pylog.record.fields import Field, json_name
 
 Octets = bytes
-"""Flows have a field named bytes, which hides the type in their body."""
+"""The type of that name, which the field `bytes` of a flow hides in the class body."""
 
 MAX_SECONDS = 253402300799
 """9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
 
 Time = TypeVar("Time", int, str)
-"""Of a record nanoseconds since 1970 UTC, of a row RFC 3339 text."""
+"""Nanoseconds since 1970 UTC in a record, RFC 3339 text in a row."""
 Payload = TypeVar("Payload", bytes, str)
-"""Of a record the bytes, of a row their hex."""
+"""The bytes in a record, their hex in a row."""
 Number = TypeVar("Number", int, int | str)
 """A number that JSON may have to hold as text, see json.EXACT."""
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The place of an IP fragment: `id` of the datagram, `offset` in bytes, `more` to follow.
+    """An IP fragment: the `id` of its datagram, its `offset` in bytes, `more` if others follow.
 
     `dont` is the don't-fragment bit, which a fragment of a tunnel may carry.
     """
@@ -46,7 +43,7 @@ class Fragment(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Vlan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One VLAN tag: `id` 0..4095, `priority` (PCP), `dei`, `protocol` (the tag's EtherType)."""
+    """A VLAN tag: `id` 0..4095, `priority` (PCP), `dei`, `protocol` (the tag's EtherType)."""
 
     id: int
     priority: int = 0
@@ -348,13 +345,13 @@ class Loss(
 
     @property
     def cut_off(self) -> bool:
-        """Whether it stands for an input that ends within a record, or before its compression
-        does: nothing is lost, the rest is not there yet or was not copied.
+        """Whether it stands for an input that ends within a record, or before the end of its
+        compression: nothing is lost, the rest is not written yet or was not copied.
         """
         return " cut off" in (self.reason or "").partition(",")[0]
 
     def describe(self) -> str:
-        """What was lost, where and why, for people."""
+        """What was lost, where and why, as text."""
         if self.cut_off:
             return f"{'' if self.offset is None else f'at offset {self.offset}: '}{self.reason}"
         where = "" if self.offset is None else f" at offset {self.offset}"
@@ -362,21 +359,21 @@ class Loss(
         return f"lost {self.amount()}{where}{why}"
 
     def amount(self) -> str:
-        """How much was lost, for people."""
-        found = []
+        """How much was lost, as text."""
+        amounts = []
         if self.count is not None:
-            found.append("1 record" if self.count == 1 else f"{self.count} records")
+            amounts.append("1 record" if self.count == 1 else f"{self.count} records")
         if self.size is not None:
-            found.append(f"{self.size} bytes")
-        return ", ".join(found) or "an unknown number of records"
+            amounts.append(f"{self.size} bytes")
+        return ", ".join(amounts) or "an unknown number of records"
 
 
 class PacketRecord(Packet[int, bytes], frozen=True, gc=False, tag="packet"):
     """A packet that a firewall rule logged (or `count` equal ones, where the kernel folded them).
 
     payload   the logged bytes from the network header on, as they were on the wire
-    extra     whatever else the source said, under the kernel's names; JSON-ready values
-    raw       the whole message as the kernel wrote it, when the reader was asked for it
+    extra     everything else the source says, under the kernel's names; JSON-ready values
+    raw       the complete message as the kernel wrote it, if the reader was asked for it
     """
 
 
@@ -412,9 +409,9 @@ class LossRow(Loss[str, int | str], frozen=True, gc=False, tag="loss"):
 class BaseRecord(
     msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", rename=json_name
 ):
-    """What a kind of record that another distribution adds is a subclass of, with its own `tag`.
+    """The base class of a kind of record that another distribution adds, with a `tag` of its own.
 
-    It has the fields that every kind has, and declares its own after them, each with a default.
+    It has the fields that every kind has. The subclass declares its own, each with a default.
     """
 
     source: _Source
@@ -431,16 +428,16 @@ class BaseRecord(
 
     @property
     def log(self) -> str:
-        """The log within the source that numbers the record; "" if there is but one."""
+        """The log within the source that numbers the record; "" if the source is a single log."""
         return ""
 
 
 class PacketHeaders(msgspec.Struct, frozen=True, gc=False):
-    """What a packet's own headers say that is decoded on request only.
+    """Fields of a packet's headers that are decoded on request only.
 
-    These fields are columns like those of PacketRecord, where they are asked for by name. They are
-    a type of their own because nine more fields made each PacketRecord a sixth slower, asked for or
-    not. None: that header is cut off, or the packet has none. See formats.packet_headers.requested.
+    They are columns like those of PacketRecord where they are asked for by name. They have a type
+    of their own because nine more fields made every PacketRecord a sixth slower. None: the header
+    is cut off, or the packet has none. See formats.packet_headers.requested.
     """
 
     ttl: Annotated[
@@ -468,66 +465,3 @@ class PacketHeaders(msgspec.Struct, frozen=True, gc=False):
 
 Record = PacketRecord | FlowRecord | LossRecord
 Row = PacketRow | FlowRow | LossRow
-
-
-def kind_of(record: Record | Row | type[Record | Row]) -> str:
-    """The word for the kind of a record, or of a class of records: packet, flow, loss..."""
-    return str(record.__struct_config__.tag)
-
-
-KINDS: dict[str, type[Record]] = {kind_of(kind): kind for kind in get_args(Record)}
-"""pylog's own kinds by their words."""
-ROWS: dict[type[Record], type[Row]] = {KINDS[kind_of(row)]: row for row in get_args(Row)}
-"""The row of each of these kinds."""
-ON_REQUEST: dict[str, type[msgspec.Struct]] = {"packet": PacketHeaders}
-"""By kind, the fields that are decoded only when they are asked for."""
-
-
-GROUP = "pylog.formats"
-"""The entry points of other distributions' formats, which declare kinds of record."""
-
-
-@cache
-def kinds() -> dict[str, type[Record]]:
-    """All kinds by their words: pylog's own, then those in KINDS of formats that other
-    distributions add.
-
-    ValueError for a word that two kinds claim.
-    """
-    formats = [entry.module for entry in discover.added(GROUP)]
-    others = [kind for module in formats for kind in getattr(module, "KINDS", ())]
-    declared = [*KINDS.values(), *(kind for kind in others if kind_flaw(kind) is None)]
-    return discover.claimed("kind of record", ((kind_of(kind), kind) for kind in declared))
-
-
-def kind_flaw(kind: Any) -> str | None:
-    """What is wrong with a kind of record that a format declares; None: nothing."""
-    if not (isinstance(kind, type) and issubclass(kind, BaseRecord | Packet | Flow | Loss)):
-        return f"declares the kind {kind!r}, which is no BaseRecord"
-    if not isinstance(kind.__struct_config__.tag, str):
-        return f"declares the kind {kind.__name__} without a tag"
-    try:
-        fields_of(kind)
-    except IndexError:  # no Annotated
-        return f"declares the kind {kind.__name__} with a field that has no Field"
-    return None
-
-
-@cache
-def row_type(kind: type[Record]) -> type[Row]:
-    """The row of a kind of record: a class with the same fields."""
-    if kind in ROWS:
-        return ROWS[kind]
-    fields = [(name, Annotated[Any, field], None) for name, field in fields_of(kind).items()]
-    row: Any = msgspec.defstruct(
-        kind.__name__.removesuffix("Record") + "Row", fields, module=kind.__module__, frozen=True,
-        gc=False, omit_defaults=True, tag_field="kind", tag=kind_of(kind), rename=json_name,
-    )  # fmt: skip
-    made: type[Row] = row
-    return made
-
-
-@cache
-def all_columns() -> dict[str, Column]:
-    """The columns of all kinds together; those of other distributions' kinds come last."""
-    return columns_of(*KINDS.values()) | columns_of(*kinds().values())

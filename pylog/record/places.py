@@ -1,8 +1,8 @@
-"""Where a packet record holds its fields: `values[AT_SEQ] = 7`, then `PacketRecord(*values)`.
+"""The places of a packet record's fields: `values[AT_SEQ] = 7`, then `PacketRecord(*values)`.
 
 Decoders fill a list of values instead of naming keywords, which takes a quarter of the time:
 msgspec looks for each keyword among all fields. Every place is taken from the class, so a new field
-moves the others along and no decoder depends on the order; a wrong name is an error for type
+moves the others along and no decoder depends on the order. A wrong name is an error for type
 checkers.
 """
 
@@ -61,9 +61,9 @@ AT_RAW: Final[int] = place(PacketRecord.raw)
 
 
 def no_values() -> Values:
-    """The values of a record that says nothing yet, up to `raw`.
+    """The values of an empty record, up to `raw`.
 
-    What comes after it is not decoded from a message, and is None by default: each value less makes
-    a record faster.
+    The fields after `raw` are not decoded from a message and keep their default None: each value
+    less makes a record faster.
     """
     return [None] * (AT_RAW + 1)

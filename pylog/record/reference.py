@@ -1,13 +1,13 @@
-"""The reference of all fields that README.md has; `python -m pylog.record.reference` prints it."""
+"""Prints the table of all fields for README.md: `python -m pylog.record.reference`."""
 
 from __future__ import annotations
 
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
-from pylog.record.kinds import KINDS, ON_REQUEST
+from pylog.record.registry import KINDS, ON_REQUEST
 
 
 def table() -> str:
-    """The names of the JSON, each with the kinds that have it, its form and its meaning."""
+    """A Markdown table of the names in the JSON, with their kinds, forms and meanings."""
     kinds: dict[str, dict[str, Field]] = {}
     for kind, record in KINDS.items():
         for name, field in fields_of(record).items():
@@ -23,18 +23,18 @@ def table() -> str:
 
 
 def _cells(fields: dict[str, Field]) -> tuple[str, str, str]:
-    """The kinds that have a field, its forms, and its meanings where they differ."""
+    """The kinds that have a field, its form, and its meaning for each kind where they differ."""
     forms = {JSON_FORMS[field.column] for field in fields.values() if field.column is not None}
     widest = max(forms, key=len)  # "text or number" has "text" in it
     meanings: dict[str, list[str]] = {}
     for kind, field in fields.items():
         meanings.setdefault(field.meaning, []).append(kind)
-    said = [
+    texts = [
         meaning if i == 0 else f"of a {' or '.join(kinds)}: {meaning}"
         for i, (meaning, kinds) in enumerate(meanings.items())
     ]
     records = "all" if len(fields) == len(KINDS) else ", ".join(fields)
-    return records, widest, "; ".join(said)
+    return records, widest, "; ".join(texts)
 
 
 if __name__ == "__main__":
