@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pylog.backends import Backend, Check, Source
+from pylog.backends.base import Backend, Check, Source
 from pylog.backends.capture import Capture
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.options import Option

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from pylog import outputs
-from pylog.backends import Backend
+from pylog.backends.base import Backend
 from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._sources import (
