@@ -1,8 +1,8 @@
 """Files, pipes and standard input, compressed or not.
 
-The first bytes show the compression, which is undone as a stream (`backends.unpack`), so memory
-stays flat whatever the size. gzip, xz and bzip2 are in Python's library; zstd is there from Python
-3.14 on, and before that in the extra `zstd`.
+The first bytes show the compression, which is undone as a stream (`backends.unpack`), so the memory
+in use does not depend on the size. gzip, xz and bzip2 are in Python's library; zstd is there from
+Python 3.14 on, and before that in the extra `zstd`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from pylog.backends import Backend, Check, Source, check_source, readable
+from pylog.backends import check_source
+from pylog.backends.base import Backend, Check, Source, readable
 from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, zstd
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
 
 NAME = "capture"
-HELP = "a file, a pipe or - for standard input; the word capture: may be left out"
+HELP = "a file, a pipe or - for standard input; the prefix capture: is optional"
 OPTIONS: tuple[Option, ...] = (
     Option("follow", bool, False, "at the end of a file wait for more, as tail -f does"),
 )  # fmt: skip
@@ -41,7 +42,7 @@ def connect(
 
 
 def _grows(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a file or FIFO, at whose end there may be more later."""
+    """Whether a path is a regular file or FIFO, which may get more bytes later."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -50,7 +51,7 @@ def _grows(path: str | os.PathLike[str]) -> bool:
 
 
 def sources() -> list[Source]:
-    """What can be read from files here."""
+    """The files that can be read here."""
     packed = ["gzip", "xz", "bzip2"]
     with contextlib.suppress(BackendUnavailable):
         zstd()
@@ -76,8 +77,8 @@ class Capture(Backend):
     def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
         """Raises BackendError when the file cannot be opened, TypeError for what is none."""
         check_source(source)
-        self._source = source  # who holds the descriptor: it must not go away
-        self._taken = self._given = 0  # as they lie in the source, and decompressed
+        self._source = source  # a file object holds the descriptor: it must not be collected
+        self._taken = self._given = 0  # bytes read, and bytes after decompression
         self._owned = isinstance(source, str | os.PathLike) and source != "-"
         self._raw: Any
         if isinstance(source, str | os.PathLike):
@@ -92,7 +93,7 @@ class Capture(Backend):
         super().__init__(name)
         self.size = self._regular_size() if self._owned or self._raw is not source else None
         self.regular = self._is_regular()
-        # bytes may wait inside a buffered reader, which poll does not see: take them out first
+        # a buffered reader may hold bytes that poll does not see: they are taken out first
         self._buffered = not self.regular and isinstance(self._raw, io.BufferedReader)
         self.compression: str | None = None
         self._unpacker: Unpacker | None = None
@@ -138,7 +139,7 @@ class Capture(Backend):
         return self.size is not None or not self._has_descriptor()
 
     def _begin(self) -> None:
-        """Read enough of the first bytes to tell the compression."""
+        """Read enough of the first bytes to recognise the compression."""
         first = b""
         while len(first) < LONGEST_MAGIC:
             more = self._read(CHUNK)
@@ -153,7 +154,7 @@ class Capture(Backend):
         self._first = first
 
     def rewind(self) -> None:
-        """Begin anew, at the start of a regular file; BackendError for anything else."""
+        """Start again at the first byte of a regular file; BackendError for anything else."""
         if self.size is None:
             raise BackendError(f"{self.name} cannot be read twice: it is no regular file")
         with self.use:
@@ -163,16 +164,18 @@ class Capture(Backend):
             self._begin()
 
     def _read(self, size: int) -> bytes | None:
-        """The system call, and its errors; None when there is nothing yet."""
+        """One read and its errors; None when there is nothing yet."""
         if not (self.regular or self._buffered or self._readable()) or self.closed:
             return None
         try:
-            data = getattr(self._raw, "read1", self._raw.read)(size)  # gives what there is
+            data = getattr(self._raw, "read1", self._raw.read)(
+                size
+            )  # waits for no more than it has
         except OSError as error:
             raise BackendError(f"cannot read {self.name}: {error.strerror}") from error
         except ValueError as error:  # the file object was closed by someone else
             raise BackendError(f"cannot read {self.name}: {error}") from error
-        if data is None:  # a descriptor that does not block
+        if data is None:  # a nonblocking descriptor
             return None
         if not isinstance(data, bytes):
             raise TypeError(
@@ -196,7 +199,7 @@ class Capture(Backend):
             try:
                 if not unpacker.more:
                     if size and not self.regular:
-                        break  # give what has come
+                        break  # give the bytes that have arrived
                     data = self._raw_bytes()
                     if data is None:
                         self._given += size
@@ -209,9 +212,9 @@ class Capture(Backend):
                             break
                 part = unpacker.take()
             except unpacker.errors as error:
-                found = str(error) or type(error).__name__
+                reason = str(error) or type(error).__name__
                 self.failure = DecodeError(
-                    f"{self.compression} stream", found, "a whole one", self._given + size
+                    f"{self.compression} stream", reason, "a complete one", self._given + size
                 )
                 break
             parts.append(part)
@@ -220,16 +223,16 @@ class Capture(Backend):
         return b"".join(parts)
 
     def _raw_bytes(self) -> bytes | None:
-        """The next bytes as they lie in the source; None when there are none yet."""
+        """The next bytes as they are stored; None when there are none yet."""
         if self._first:
             first, self._first = self._first, b""
             return first
         return self._read(CHUNK)
 
     def read_at(self, offset: int, size: int) -> bytes | None:
-        """So many bytes from an offset on, fewer only at the end; what comes next is received.
+        """So many bytes from an offset on, fewer only at the end; receiving goes on after them.
 
-        None where that cannot be: the source is no file that was opened by its path, or compressed.
+        None for anything but an uncompressed regular file that was opened by its path.
         """
         packed = self._unpacker is not None
         if not self._owned or self.size is None or packed or self.closed:
@@ -240,7 +243,7 @@ class Capture(Backend):
             return self._read(size)
 
     def _pending(self) -> int:
-        """In a compressed file: the compressed bytes, as far as they are unread."""
+        """Unread bytes as they are stored: of a compressed file, compressed ones."""
         if self.size is not None:
             return len(self._first) + max(0, self.size - self._taken)
         return len(self._first) + _queued(self._raw)
@@ -257,7 +260,7 @@ class Capture(Backend):
 
 
 class Part(Capture):
-    """A regular file, as it is, from an offset in bytes on: its compression is not undone."""
+    """A regular file from an offset in bytes on; its compression is not undone."""
 
     def __init__(self, source: str | os.PathLike[str] | BinaryIO, start: int) -> None:
         self._start = start
@@ -269,16 +272,17 @@ class Part(Capture):
 
 
 class Growing(Capture):
-    """A file at whose end more is waited for; one that gets shorter is read from its start.
+    """A file or FIFO whose end is not the end of reading.
 
-    Of a FIFO the next writer is waited for.
+    At the end of a file, reading waits for more, and starts again at the first byte when the file
+    gets shorter. At the end of a FIFO, it waits for the next writer.
     """
 
     deferred = True
     tick_s = 0.5
 
     def _begin(self) -> None:
-        """Nothing is waited for; a compressed file is refused with a ValueError."""
+        """Waits for nothing; ValueError for a compressed file."""
         if self.size is not None:
             first = self._raw.read(LONGEST_MAGIC)
             self._raw.seek(0)
@@ -299,11 +303,11 @@ class Growing(Capture):
         return bool(readable([self.fileno()], 0))
 
     def _descriptors(self) -> list[int]:
-        return []  # at its end a file is readable all the time, and a FIFO without a writer
+        return []  # at its end a file, or a FIFO without a writer, is always readable
 
 
 def _queued(raw: Any) -> int:
-    """FIONREAD: what a pipe or terminal has ready; 0 where the system does not tell."""
+    """FIONREAD: how many bytes a pipe or terminal has ready; 0 where that is not supported."""
     try:
         import fcntl
         import termios

@@ -1,12 +1,12 @@
 """/dev/ipl, /dev/ipnat, /dev/ipstate: the log devices of a running IPFilter.
 
-A read gives whole records, as many as fit. A buffer larger than the kernel's log is EINVAL on most
-versions, one too small for the next record gives nothing and keeps the record; what fits is found
-out by asking, and `_read` is where it is asked. O_NONBLOCK is ignored, so nothing is read before
-FIONREAD says that there is something. Some kernels do not wake who polls: those are asked again
-every second, as ipmon does.
+A read gives complete records, as many as fit. A buffer larger than the kernel's log is EINVAL on
+most versions; one too small for the next record gives nothing and keeps the record. `_read` finds
+the size that fits by trying. The devices ignore O_NONBLOCK, so nothing is read before FIONREAD
+reports bytes. Some kernels do not wake a process that polls: those are asked again every second, as
+ipmon does.
 
-The system calls come from a System, so that a double of the device (pylog.testing) can stand in.
+The system calls come from a System, so that a double of the device (pylog.testing) can replace it.
 
 Sources: ipl(4), ip_log.c and ip_fil.h of IPFilter 3.4 to 5.1, ip_fil.c of the BSDs, illumos.
 """
@@ -20,21 +20,21 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pylog.backends import Backend, Check, Source
+from pylog.backends.base import Backend, Check, Source
 from pylog.backends.capture import Capture
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.options import Option
 
 NAME = "ipl"
 HELP = (
-    "log devices of BSD's or Solaris' IPFilter: ipl: (the default one) or ipl:DEVICE[,DEVICE...];"
-    " a file in place of a device is read as one"
+    "log devices of IPFilter on BSD or Solaris: ipl: (the default device) or"
+    " ipl:DEVICE[,DEVICE...]; a regular file is read as a dump"
 )
 OPTIONS: tuple[Option, ...] = ()
 
 
 class Ioctls(NamedTuple):
-    """What a system calls its log, and the requests that it knows."""
+    """The log device of a system, and its ioctl requests."""
 
     device: str  # IPL_NAME
     fionread: int
@@ -51,15 +51,16 @@ IOCTLS = {
     "sunos": _BSD._replace(device="/dev/ipf"),
     "linux": Ioctls("/dev/ipl", 0x541B, 0x80047242),
 }
-"""By the beginning of sys.platform: FIONREAD is _IOR('f', 127, int), but for Linux."""
+"""By the first letters of sys.platform. FIONREAD is _IOR('f', 127, int), except on Linux."""
 
 DEVICES = ("/dev/ipl", "/dev/ipf", "/dev/ipnat", "/dev/ipstate")
 
 LARGEST_LOG = 0x80000
-"""The most that ipl_logsize (log_size) can be set to, and so the largest read there can be."""
+"""The maximum of ipl_logsize (log_size), and so of the bytes of one read."""
 SMALLEST_LOG = 256
-"""A read that is refused below this is not refused for its size."""
+"""EINVAL for a read of so few bytes has another reason than its size."""
 TICK_S = 1.0
+"""How often a device is asked again whose kernel does not wake a process that polls."""
 
 
 class System(NamedTuple):
@@ -92,17 +93,17 @@ def _ioctls(platform: str) -> Ioctls:
 
 
 def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
-    """The devices of "", "/dev/ipl" or "/dev/ipl,/dev/ipnat"; what is a file is read as one."""
+    """The devices of "", "/dev/ipl" or "/dev/ipl,/dev/ipnat"; a regular file is a Capture."""
     default = _ioctls(sys.platform).device
-    found: list[Backend] = []
+    opened: list[Backend] = []
     try:
         for path in (address or default).split(","):
-            found.append(Device(path) if _is_device(path) else Capture(path))
+            opened.append(Device(path) if _is_device(path) else Capture(path))
     except BaseException:
-        for backend in found:
+        for backend in opened:
             backend.close()
         raise
-    return found
+    return opened
 
 
 def _is_device(path: str) -> bool:
@@ -124,7 +125,7 @@ def _absence() -> str:
 class Device(Backend):
     """The records that a log device gives.
 
-    read_size   how many bytes a read asks for, as far as that has been found out
+    read_size   how many bytes a read asks for: the largest size not refused so far
     """
 
     live = deferred = True
@@ -137,8 +138,8 @@ class Device(Backend):
         self._system = system or real_system()
         self._ioctls = _ioctls(self._system.platform)
         self.read_size = LARGEST_LOG
-        self._accepted = 0  # the largest size that was taken
-        self._refused = LARGEST_LOG + 1  # the smallest that was not
+        self._accepted = 0  # the largest size that was accepted
+        self._refused = LARGEST_LOG + 1  # the smallest that was refused
         self._descriptor = self._open(os.O_RDONLY)
 
     def _open(self, flags: int) -> int:
@@ -169,10 +170,10 @@ class Device(Backend):
         return BackendError(f"cannot {operation} {self.path}: {error.strerror}{hint}")
 
     def _read(self) -> bytes:
-        """One read(2), with the largest size that the device takes; b"" when it gave nothing.
+        """One read(2), with the largest size that the device accepts; b"" when it gave nothing.
 
-        The size is halved while it is EINVAL. When it then turns out too small for a record, the
-        smallest size that is refused is closed in on.
+        The size is halved while it is EINVAL. If it is then too small for a record, a binary search
+        between the sizes accepted and refused finds the largest one.
         """
         while True:
             try:
@@ -188,20 +189,19 @@ class Device(Backend):
                 if data or not self._pending():
                     return data
                 if self._refused - self._accepted <= 1:
-                    self._refused = LARGEST_LOG + 1  # it may be allowed to be larger next time
+                    self._refused = LARGEST_LOG + 1  # the limit may be raised before the next call
                     raise BackendError(
                         f"cannot read {self.path}: its next record is larger than the"
                         f" {self.read_size} bytes that may be read at a time; pylog flush"
                         " discards it"
                     )
-            between = (self._accepted or 0) + self._refused
-            self.read_size = max(SMALLEST_LOG, between // 2)
+            self.read_size = max(SMALLEST_LOG, (self._accepted + self._refused) // 2)
 
     def _receive(self) -> bytes | None:
         if self._pending():
             return self._read() or None
         if self.tick_s is None and self._poll(0) and not self._pending():
-            # readable, with nothing to read: this kernel's poll does not tell
+            # readable with nothing to read: this kernel's poll is of no use
             self.tick_s = TICK_S
         return None
 
@@ -209,11 +209,11 @@ class Device(Backend):
         return [] if self.tick_s is not None else [self._descriptor]
 
     def _pending(self) -> int:
-        """FIONREAD: how many bytes of records the kernel has."""
+        """FIONREAD: how many bytes of records the kernel holds."""
         return self._ask(self._descriptor, self._ioctls.fionread, "ask")
 
     def _flush(self) -> int:
-        """SIOCIPFFB: let the kernel discard its records; how many bytes they had."""
+        """SIOCIPFFB: the kernel discards its records; how many bytes they had."""
         descriptor = self._open(os.O_WRONLY)
         try:
             return self._ask(descriptor, self._ioctls.siocipffb, "flush")
@@ -226,7 +226,7 @@ class Device(Backend):
             self._system.ioctl(descriptor, request, buffer)
         except OSError as error:
             raise self._failure(operation, error) from error
-        # an int; or the second half of a size_t, where those machines have the low half
+        # an int, or a size_t: on big-endian machines its low half is the second
         low, high = (int.from_bytes(half, sys.byteorder) for half in (buffer[:4], buffer[4:]))
         return low or high
 
@@ -238,7 +238,7 @@ class Device(Backend):
 
 
 def sources() -> list[Source]:
-    """The log devices that there are here."""
+    """The log devices of this machine."""
     there = [device for device in DEVICES if os.path.exists(device)]
     if not there:
         default = _ioctls(sys.platform).device
@@ -248,15 +248,15 @@ def sources() -> list[Source]:
 
 
 def checks() -> list[Check]:
-    """Whether the devices are there and can be asked."""
-    found = []
+    """Whether the devices exist and answer."""
+    results = []
     for device in DEVICES:
         if os.path.exists(device):
             try:
                 backend = Device(device)
-                found.append(Check(True, f"{device}: {backend.pending()} bytes pending"))
+                results.append(Check(True, f"{device}: {backend.pending()} bytes pending"))
                 backend.close()
             except BackendError as error:
-                found.append(Check(False, str(error)))
+                results.append(Check(False, str(error)))
     default = _ioctls(sys.platform).device
-    return found or [Check(False, f"there is no {default}: {_absence()}")]
+    return results or [Check(False, f"there is no {default}: {_absence()}")]

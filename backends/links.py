@@ -1,58 +1,61 @@
-"""Names of network interfaces of Linux, as they are now: rtnetlink tells of every change."""
+"""Names of the network interfaces of Linux, by number, kept up to date by rtnetlink.
+
+The kernel multicasts a message whenever an interface appears, changes its name or disappears. They
+arrive at a NetlinkSocket of their own, so that many of them at once never displace log messages.
+The name of an interface that is gone is kept: records of it may still wait to be read. If messages
+were lost, all names are listed anew.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
 
-from pylog.backends import HOST_ORDER
-from pylog.backends.netlink_socket import open_socket
+from pylog.backends.base import HOST_ORDER
+from pylog.backends.netlink_socket import NetlinkSocket
 from pylog.backends.netns import Namespace
 from pylog.formats.netlink import NETLINK_ROUTE, links
 from pylog.memo import Memo
 
-RTMGRP_LINK = 1
+RTNLGRP_LINK = 1
 SIOCGIFNAME = 0x8910
-LARGEST = 1 << 16
-"""More bytes than a message about an interface has."""
+BUFFER = 212992
+"""Bytes of the receive buffer: the default of net.core.rmem_max, so it takes no privilege."""
 LIMIT = 4096
-"""No more names than this are remembered; those of devices that are there can be asked for."""
+"""The most names that are remembered; those of interfaces that exist can be asked for."""
 
 
 class Links:
     """The interfaces of a network namespace.
 
-    names   number -> name, also of an interface that is gone; the number where none is known
+    names   number -> name, also of an interface that is gone; the number itself without a name
     """
 
     def __init__(self, namespace: Namespace) -> None:
         """Raises BackendError."""
         self.names: Memo[int, str | int] = Memo(self._ask, LIMIT)
         self._namespace = namespace
-        self._socket = namespace.run(lambda: open_socket(NETLINK_ROUTE, RTMGRP_LINK))
-        self._learn(namespace.run(_names))
+        self._socket = NetlinkSocket(
+            "names of interfaces", namespace, NETLINK_ROUTE, groups=[RTNLGRP_LINK], rcvbuf=BUFFER
+        )
+        self._remember(namespace.run(_names))
 
     def watch(self) -> None:
-        """Take in what has changed since; does not wait."""
-        while True:
-            try:
-                self._learn(links(self._socket.recv(LARGEST, socket.MSG_DONTWAIT), HOST_ORDER))
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    return
-                self._learn(self._namespace.run(_names))  # too much at once
+        """Take in what has changed since the last call; does not wait."""
+        while (data := self._socket.receive()) is not None:
+            self._remember(links(data, HOST_ORDER))
+        if self._socket.overrun is not None:
+            self._socket.overrun = None
+            self._remember(self._namespace.run(_names))
 
-    def _learn(self, names: dict[int, str]) -> None:
+    def _remember(self, names: dict[int, str]) -> None:
         if len(self.names) + len(names) > LIMIT:
             self.names.clear()
         self.names |= names
 
     def _ask(self, index: int) -> str | int:
-        """The name of an interface of which nothing was heard."""
+        """The name of an interface that no message named."""
         request = struct.pack("16si20x", b"", index)  # struct ifreq
         try:
             import fcntl
@@ -67,14 +70,14 @@ class Links:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the socket."""
         self._socket.close()
 
 
 def _names() -> dict[int, str]:
     """The names of the interfaces in the thread's namespace, by number."""
     try:
-        found = {index: os.fsencode(name) for index, name in socket.if_nameindex()}
+        names = {index: os.fsencode(name) for index, name in socket.if_nameindex()}
     except OSError:
         return {}
-    return {index: name.decode("utf-8", "backslashreplace") for index, name in found.items()}
+    return {index: name.decode("utf-8", "backslashreplace") for index, name in names.items()}

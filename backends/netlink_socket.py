@@ -1,12 +1,13 @@
 """A netlink socket of Linux that survives overruns, in a network namespace of choice.
 
-Every netlink source reads through a NetlinkSocket. `_recv` owns recv and its errors; `collect`
-takes what has arrived, many datagrams at a time, into one buffer. Data and answers share the
-socket, so datagrams that arrive while an answer is awaited are kept and given first.
+Every netlink source, and the list of interface names (`links`), reads through a NetlinkSocket.
+`_recv` owns recv and its errors; `collect` takes what has arrived, many datagrams at a time, into
+one buffer. Data and answers share the socket, so datagrams that arrive before an answer are kept
+and given first.
 
-NETLINK_NO_ENOBUFS is set: with it a full buffer costs the datagrams that do not fit and no more,
-without it everything until the buffer is empty. The socket's own count of dropped datagrams
-(SO_MEMINFO) shows the loss; it is reported in `overrun` and lets the buffer grow.
+NETLINK_NO_ENOBUFS is set: with it a full buffer costs only the datagrams that do not fit; without
+it, everything until the buffer is empty. The socket's own count of dropped datagrams (SO_MEMINFO)
+shows the loss. A loss is reported in `overrun`, and the receive buffer grows.
 
 Sources: net/netlink/af_netlink.c, netlink(7), socket(7), and runs on Linux 6.18.
 """
@@ -23,7 +24,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pylog.backends import HOST_ORDER
+from pylog.backends.base import HOST_ORDER
 from pylog.backends.netns import NEEDED, Namespace
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, numbered, verdict
@@ -31,11 +32,12 @@ from pylog.notes import notes
 from pylog.options import Option
 
 PROTOCOLS = {0: "route", 12: "netfilter"}
-"""NETLINK_ROUTE and NETLINK_NETFILTER, as people call them."""
+"""Names of NETLINK_ROUTE and NETLINK_NETFILTER for messages."""
 
 LARGEST = 1 << 18
-"""A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and what its allocation has left."""
+"""A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and the rest of its allocation."""
 BUFFER = 4 * LARGEST
+"""The most bytes that `collect` takes at a time."""
 
 MAXIMUM_BUFFER = 64 << 20
 
@@ -44,6 +46,7 @@ SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
 SK_MEMINFO_DROPS = 8
 
 NOTE_INTERVAL_S = 10.0
+"""An overrun that does not enlarge the buffer is noted no more often than this."""
 
 NEEDS_CAPABILITY = (
     "it takes CAP_NET_ADMIN over the network namespace: run as root, as a systemd"
@@ -51,7 +54,7 @@ NEEDS_CAPABILITY = (
     " USER --regid GROUP --init-groups --inh-caps +net_admin --ambient-caps"
     " +net_admin pylog ..."
 )
-"""What to do about EPERM."""
+"""The advice for EPERM."""
 
 NETNS = Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
                absent="that of pylog")  # fmt: skip
@@ -63,7 +66,7 @@ RCVBUF_MAX = Option("rcvbuf_max", int, MAXIMUM_BUFFER,
 
 
 def buffer_limit(options: Mapping[str, Any]) -> int:
-    """How large the receive buffer may grow by the options RCVBUF and RCVBUF_MAX; ValueError."""
+    """The limit that RCVBUF and RCVBUF_MAX set to the receive buffer; ValueError."""
     size, limit = int(options["rcvbuf"]), int(options["rcvbuf_max"])
     if limit < size and limit != MAXIMUM_BUFFER:
         raise ValueError(f"rcvbuf_max is {limit}, but must be rcvbuf, {size}, or more")
@@ -73,11 +76,11 @@ def buffer_limit(options: Mapping[str, Any]) -> int:
 class NetlinkSocket:
     """A netlink socket; datagrams that are not from the kernel are discarded.
 
-    portid   its address, by which the kernel knows who owns what is bound to it
+    portid   its address, by which the kernel names the owner of what is bound to it
     rcvbuf   bytes of the receive buffer now, as the kernel counts them
     foreign  datagrams so far that were not from the kernel
-    overrun  set when datagrams were lost for want of room: among those received next, or after
-             them; whoever reports it sets it to None
+    overrun  a text when datagrams were lost because the buffer was full: among those received
+             next, or after them; the caller that reports it sets it to None
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class NetlinkSocket:
         self._doubt: str | None = None
         self._backlog: deque[bytes] = deque()
         self._view = memoryview(bytearray(BUFFER))
-        self._socket = namespace.run(lambda: open_socket(protocol))
+        self._socket = namespace.run(lambda: _open(protocol))
         with contextlib.ExitStack() as stack:
             stack.callback(self._socket.close)
             with contextlib.suppress(OSError):  # before Linux 2.6.30
@@ -136,9 +139,9 @@ class NetlinkSocket:
     # Requests
 
     def send(self, message: bytes, flags: int = 0) -> int:
-        """Send a message as a request with a number of its own; the errno of that, 0 for none.
+        """Send a message as a request with a new number; the errno of sending, 0 for success.
 
-        flags   NLM_F_* beside NLM_F_REQUEST
+        flags   NLM_F_* in addition to NLM_F_REQUEST
         """
         self._seq += 1
         try:
@@ -148,14 +151,14 @@ class NetlinkSocket:
         return 0
 
     def request(self, message: bytes) -> int | None:
-        """Send a message; the errno it is acknowledged with, 0 for none.
+        """Send a message; the errno of its acknowledgement, 0 for success.
 
-        The kernel has done it, and has put its answer behind what is in the receive buffer, when
-        sending returns. None: there was no room for the answer.
+        When sending returns, the kernel has carried out the request and its answer is the last
+        datagram in the receive buffer. None: there was no room for the answer.
         """
-        there = self.collect()  # makes room
-        if there is not None:
-            self._backlog.append(there)
+        arrived = self.collect()  # makes room
+        if arrived is not None:
+            self._backlog.append(arrived)
         problem = self.send(message, NLM_F_ACK)
         if problem:
             return problem
@@ -177,9 +180,9 @@ class NetlinkSocket:
         return self._backlog.popleft() if self._backlog else self.collect()
 
     def pending(self) -> int:
-        """How many bytes have arrived, of as many datagrams as the receive buffer holds at most.
+        """How many bytes have arrived, counted up to the size of the receive buffer.
 
-        They are taken in to count them, and kept.
+        The datagrams are received in order to count them, and kept.
         """
         held = sum(map(len, self._backlog))
         while held < self.rcvbuf and (data := self.collect()) is not None:
@@ -188,7 +191,7 @@ class NetlinkSocket:
         return held
 
     def collect(self) -> bytes | None:
-        """As `receive`, but from the kernel alone, up to BUFFER bytes."""
+        """As `receive`, but without those kept: up to BUFFER bytes from the kernel."""
         view, filled, emptied = self._view, 0, False
         while len(view) - filled >= LARGEST:
             size = self._recv(view[filled : filled + LARGEST])
@@ -198,7 +201,7 @@ class NetlinkSocket:
             if size > LARGEST:
                 notes.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
                 filled += LARGEST
-                break  # what follows would seem to continue it
+                break  # the next datagram would look like its continuation
             end = filled + size
             filled = (end + 3) & ~3
             view[end:filled] = bytes(filled - end)
@@ -209,9 +212,9 @@ class NetlinkSocket:
         return bytes(view[:filled]) if filled else None
 
     def _recv(self, view: memoryview) -> int | None:
-        """The size of the next datagram, which is in `view` then; None when there is none.
+        """Receive the next datagram into `view`: its size, None when there is none.
 
-        The size may be larger than the view: the rest of the datagram is lost then.
+        If the size is larger than the view, the rest of the datagram is lost.
         """
         while True:
             try:
@@ -237,15 +240,15 @@ class NetlinkSocket:
     # The receive buffer
 
     def _set_buffer(self, size: int) -> int:
-        """Ask for a receive buffer of that size; the size it has then."""
-        try:  # the kernel doubles what it is given
+        """Ask for a receive buffer of that size; the size that the kernel gave it."""
+        try:  # sock_setsockopt doubles the value
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, (size + 1) // 2)
         except PermissionError:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, (size + 1) // 2)
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def _overran(self, lost: int | None) -> None:
-        """Datagrams were lost for want of room: report it, and make more room."""
+        """Datagrams were lost because the buffer was full: report it, and enlarge the buffer."""
         before = self.rcvbuf
         if before < self._limit:
             self.rcvbuf = self._set_buffer(min(2 * before, self._limit))
@@ -258,7 +261,7 @@ class NetlinkSocket:
             notes.warning("%s: the %s%s", self.name, self._doubt, grown)
 
     def _watch_drops(self) -> None:
-        """Compare the socket's count of dropped datagrams with what it was."""
+        """Compare the socket's count of dropped datagrams with its last value."""
         try:
             memory = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
         except OSError:  # before Linux 4.12
@@ -268,37 +271,35 @@ class NetlinkSocket:
             lost, self._drops = (drops - self._drops) & 0xFFFFFFFF, drops
             self._overran(lost)
 
-    # Its end
+    # Descriptor and end
 
     def fileno(self) -> int:
         """The descriptor that is readable when a datagram has arrived."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket; what it has bound or joined ends with it."""
+        """Close the socket; the kernel then drops its bindings and memberships."""
         self._socket.close()
 
 
-def open_socket(protocol: int, groups: int = 0) -> socket.socket:
-    """A netlink socket in the thread's namespace, bound to an address that the kernel chooses.
-
-    groups   the first 32 multicast groups as a mask (RTMGRP_*)
-    """
+def _open(protocol: int) -> socket.socket:
+    """A netlink socket in the thread's namespace, bound to an address that the kernel chooses."""
     try:
         from pyroute2.netns import create_socket
     except ImportError as error:
         raise BackendUnavailable(NEEDED) from error
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     try:
-        made: socket.socket = create_socket(None, socket.AF_NETLINK, kind, protocol)
+        opened: socket.socket = create_socket(None, socket.AF_NETLINK, kind, protocol)
     except OSError as error:
         if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
             raise
-        what = PROTOCOLS.get(protocol, f"{protocol}")
+        what = PROTOCOLS.get(protocol, protocol)
         text = f"this kernel has no {what} netlink ({os.strerror(error.errno)})"
         raise BackendUnavailable(text) from error
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.close)
-        made.bind((0, groups))
-        stack.pop_all()
-    return made
+    try:
+        opened.bind((0, 0))
+    except BaseException:
+        opened.close()
+        raise
+    return opened

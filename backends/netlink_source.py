@@ -1,8 +1,8 @@
-"""What every netlink source is: a NetlinkSocket, its namespace, and the names of the interfaces.
+"""The base class of netlink sources: a NetlinkSocket, its namespace and the interface names.
 
-A source of its own is a subclass of NetlinkSource. Where the kernel multicasts its messages
-(nftables, conntrack), `groups` names the multicast groups and there is nothing else to write;
-where it must be configured (NFLOG), the subclass sends requests and overrides `_unbind`.
+A source is a subclass of NetlinkSource. Where the kernel multicasts its messages (nftables,
+conntrack), the subclass only names the multicast groups. Where the kernel must be configured
+(NFLOG), the subclass sends requests and overrides `_unbind`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pylog.backends import Backend
+from pylog.backends.base import Backend
 from pylog.backends.links import Links
 from pylog.backends.netlink_socket import NETNS, RCVBUF, RCVBUF_MAX, NetlinkSocket, buffer_limit
 from pylog.backends.netns import Namespace
 from pylog.formats.netlink import NETLINK_NETFILTER
 
 OPTIONS = (NETNS, RCVBUF, RCVBUF_MAX)
-"""Those of every netlink source."""
+"""The options of every netlink source."""
 
 
 class NetlinkSource(Backend):
     """The messages of a netlink socket.
 
-    portid   the socket's address, by which the kernel knows who owns what is bound to it
-    foreign  datagrams so far that were not from the kernel, and were discarded
+    portid   the socket's address, by which the kernel names the owner of what is bound to it
     """
 
     live = deferred = True
@@ -60,11 +59,11 @@ class NetlinkSource(Backend):
 
     @property
     def foreign(self) -> int:
-        """Datagrams so far that were not from the kernel."""
+        """Datagrams so far that were not from the kernel, and were discarded."""
         return self._socket.foreign
 
     def _unbind(self) -> None:
-        """Undo what was configured; called once, when the source is stopped or closed."""
+        """Undo the configuration; called once, when the source is stopped or closed."""
 
     def _end(self) -> None:
         if self._bound:
@@ -101,5 +100,5 @@ class NetlinkSource(Backend):
         self._namespace.close()
 
     def interface_name(self, index: int) -> str | int:
-        """The interface's name in the namespace; the last known name of one that is gone."""
+        """The interface's name in the namespace; if it is gone, its last name."""
         return self._links.names[index]

@@ -1,4 +1,9 @@
-"""Network namespaces of Linux: naming one, and doing something in it."""
+"""Network namespaces of Linux: open one by name, path or process id, and run code in it.
+
+setns(2) changes the namespace of a thread, so each call runs in a new thread that ends with it: the
+caller's threads never leave their own namespace. The namespace is held open by its descriptor, and
+stays the same if its name is deleted or reused.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,12 @@ NEEDED = "reading netlink needs Linux and the package pyroute2"
 
 
 class Namespace:
-    """A network namespace, which is held open: whatever becomes of its name, it stays this one."""
+    """A network namespace, held open until `close`."""
 
     def __init__(self, netns: str | int | None) -> None:
         """`netns` is a name of ip-netns, a path or a process id; None: the process's own.
 
-        Raises BackendError when there is none.
+        Raises BackendError when it does not exist.
         """
         self._file = None
         if netns is None:
@@ -33,8 +38,8 @@ class Namespace:
         else:
             self._path = f"/var/run/netns/{netns}"
             folder = "/var/run/netns"
-            known = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-            what = f"there are {', '.join(known)}" if known else "ip netns knows none"
+            names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+            what = f"there are {', '.join(names)}" if names else "ip netns lists none"
         try:
             self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
         except OSError as error:
@@ -43,7 +48,7 @@ class Namespace:
             ) from error
 
     def run(self, call: Callable[[], T]) -> T:
-        """What `call` gives in the namespace, in a thread of its own, which alone enters it."""
+        """The result of `call`, run in the namespace; BackendError for an OSError."""
         if self._file is None:
             try:
                 return call()
@@ -81,6 +86,6 @@ class Namespace:
         return results[0]
 
     def close(self) -> None:
-        """Hold it no longer."""
+        """Close the descriptor that holds the namespace."""
         if self._file is not None:
             self._file.close()

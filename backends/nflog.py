@@ -1,9 +1,9 @@
 """NFLOG: log messages of the running Linux kernel, over a netlink socket.
 
-One socket carries all groups of a source. Every setting of a group is sent in one acknowledged
-message, and what can be read back is compared: the kernel silently accepts settings that make no
-sense. A loss is seen in the sequence numbers of the messages, exactly and by group, and in the
-socket's count of dropped datagrams (`netlink_socket`).
+One socket carries all groups of a source. All settings of a group are sent in one acknowledged
+message. The kernel silently accepts settings that make no sense, so they are checked before, and
+those that /proc shows are read back and compared. A loss shows in the sequence numbers of the
+messages, exactly and by group, and in the socket's count of dropped datagrams (`netlink_socket`).
 
 Sources: net/netfilter/nfnetlink_log.c and runs on Linux 6.18.
 """
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pylog.backends import HOST_ORDER, Backend, Check, Source
+from pylog.backends.base import HOST_ORDER, Backend, Check, Source
 from pylog.backends.netlink_socket import (
     MAXIMUM_BUFFER,
     NEEDS_CAPABILITY,
@@ -53,7 +53,7 @@ FAMILIES = {"ipv4": 2, "ipv6": 10, "arp": 3, "netdev": 5, "bridge": 7}
 """NFPROTO_*."""
 
 MAXIMUM_RANGE = 0xFFFF - 4
-"""NFULNL_COPY_RANGE_MAX: what fits in an attribute."""
+"""NFULNL_COPY_RANGE_MAX: the largest payload that fits in an attribute."""
 
 OPTIONS = (
     NETNS,
@@ -80,7 +80,7 @@ OPTIONS = (
 )  # fmt: skip
 
 ENOTSUPP = 524
-"""The kernel's own, which it was not to show: no such command."""
+"""No such command: an errno for use within the kernel only, which it returns all the same."""
 
 
 def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
@@ -89,7 +89,7 @@ def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
 
 
 def groups_of(address: str) -> list[int]:
-    """The groups of "5,6", each once; ValueError for what is none."""
+    """The groups of "5,6", each once; ValueError for anything that is not a group."""
     groups = []
     for word in address.split(","):
         if not word.strip().isdecimal() or int(word) > 65535:
@@ -112,8 +112,8 @@ class Nflog(NetlinkSource):
         self._families = _families(self._options["pf_bind"])
         if self._families and 0 not in groups:
             raise ValueError("pf_bind: kernel-made logs come to group 0, which is not asked for")
-        self._groups: list[int] = []  # bound
-        self._loggers: dict[int, str] = {}  # before pf_bind
+        self._groups: list[int] = []  # those bound so far
+        self._loggers: dict[int, str] = {}  # the loggers of families before pf_bind
         super().__init__("nflog:" + ",".join(map(str, groups)), self._options)
         self._bound = True
         try:
@@ -129,7 +129,7 @@ class Nflog(NetlinkSource):
     # Configuration
 
     def _bind(self, group: int) -> None:
-        """Bind a group and set all that can be set, in one message."""
+        """Bind a group and set all its options, in one message."""
         options = self._options
         flags = (
             options["seq"] * nfulnl.NFULNL_CFG_F_SEQ
@@ -160,26 +160,26 @@ class Nflog(NetlinkSource):
             raise self._refusal(f"bind family {family} to NFLOG", problem, None)
 
     def _request(self, group: int, family: int = 0, **attrs: Any) -> int | None:
-        """Send a config message; the errno it is acknowledged with, 0 for none, None: no answer."""
+        """Send a config message; the errno of the answer, 0 for success, None without an answer."""
         return self._socket.request(nfulnl.config(HOST_ORDER, group, attrs, family=family))
 
     def _send(self, group: int, family: int = 0, **attrs: Any) -> None:
-        """Send a config message of which nobody reads the answer."""
+        """Send a config message and read no answer."""
         self._socket.send(nfulnl.config(HOST_ORDER, group, attrs, family=family))
 
     def _listens(self, group: int) -> bool:
         """Whether the group is bound to this socket, by the kernel's state file."""
-        found = self._namespace.run(instances)
-        return any(i.group == group and i.portid == self.portid for i in found or ())
+        states = self._namespace.run(instances)
+        return any(i.group == group and i.portid == self.portid for i in states or ())
 
     def _refusal(self, operation: str, problem: int, group: int | None) -> BackendError:
-        """The kernel's errno as a sentence that tells what to do."""
+        """The kernel's errno as an error that says what to do."""
         error = OSError(problem, os.strerror(problem))
         if problem in (errno.EPERM, errno.EBUSY):
             owner = self._namespace.run(lambda: self._other_listener(group))
             if owner is not None:
                 what = f"{owner} listens to it, and a group has one listener"
-            elif group is not None and has_capability() and not self._instances_known():
+            elif group is not None and has_capability() and not self._can_read_state():
                 what = "another process listens to it (only root can see which); use another group"
             else:
                 what = NEEDS_CAPABILITY
@@ -191,7 +191,7 @@ class Nflog(NetlinkSource):
             )
         elif problem == ENOTSUPP:
             what = "this kernel does not know the command (ENOTSUPP 524)"
-        elif problem == errno.EINVAL and not self._instances_known():
+        elif problem == errno.EINVAL and not self._can_read_state():
             what = "this kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"
         else:
             what = f"{error.strerror} (errno {problem})"
@@ -200,19 +200,19 @@ class Nflog(NetlinkSource):
         return refusal
 
     def _other_listener(self, group: int | None) -> str | None:
-        """Who else listens to the group, as far as /proc tells."""
+        """The process that listens to the group, if it is another and /proc shows it."""
         for instance in instances() or ():
             if instance.group == group and instance.portid != self.portid:
                 return owner_text(instance.portid)
         return None
 
-    def _instances_known(self) -> bool:
+    def _can_read_state(self) -> bool:
         return self._namespace.run(instances) is not None
 
     def _compare(self) -> None:
-        """Read back what the kernel made of the configuration."""
-        found = self._namespace.run(instances)
-        if found is None:
+        """Read the settings back and compare them; BackendError when they differ."""
+        states = self._namespace.run(instances)
+        if states is None:
             notes.warning("%s: /proc/%s cannot be read, so the settings were not checked",
                          self.name, STATE_FILE)  # fmt: skip
             return
@@ -222,7 +222,7 @@ class Nflog(NetlinkSource):
         length = options["copy_range"] if mode == nfulnl.NFULNL_COPY_PACKET else 0
         wanted = (mode, length, round(options["timeout_s"] * 100))
         for group in self.groups:
-            state = next((i for i in found if i.group == group), None)
+            state = next((i for i in states if i.group == group), None)
             if state is None or state.portid != self.portid:
                 raise BackendError(
                     f"NFLOG group {group} was acknowledged, but is not bound to this socket"
@@ -236,7 +236,7 @@ class Nflog(NetlinkSource):
                 )
 
     def _unbind(self) -> None:
-        """Give the groups back; the kernel sends what it has gathered before it acknowledges."""
+        """Unbind the groups; the kernel sends what it has gathered before it acknowledges."""
         if os.getpid() != self._owner:  # after fork(): the groups are still the parent's
             return
         for group in self._groups:
@@ -246,10 +246,10 @@ class Nflog(NetlinkSource):
                 self._request(group, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_UNBIND)
         for family, logger in self._loggers.items():
             with contextlib.suppress(BackendError, OSError):
-                self._give_back(family, logger)
+                self._restore_logger(family, logger)
 
-    def _give_back(self, family: int, logger: str) -> None:
-        """Let kernel-made logs go where they went before."""
+    def _restore_logger(self, family: int, logger: str) -> None:
+        """Let kernel-made logs of a family go to that logger again."""
         if logger == "NONE":
             self._send(0, family, NFULA_CFG_CMD=nfulnl.NFULNL_CFG_CMD_PF_UNBIND)
         else:
@@ -260,7 +260,7 @@ class Nflog(NetlinkSource):
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, if they go together; ValueError."""
+    """The options, with the limit of the receive buffer; ValueError for a contradiction."""
     if options["latency"] and options["throughput"]:
         raise ValueError("latency and throughput exclude each other")
     if options["copy_mode"] != "packet" and options["copy_range"] != MAXIMUM_RANGE:
@@ -297,39 +297,39 @@ def checks() -> list[Check]:
     """Privileges, kernel features, groups in use, loggers and limits."""
     if sys.platform != "linux":
         return [Check(False, "NFLOG needs Linux")]
-    found: list[Check] = []
+    results: list[Check] = []
     options = {option.name: option.default for option in OPTIONS}
-    known = instances()
-    taken = {i.group for i in known or ()}
+    bound = instances()
+    taken = {i.group for i in bound or ()}
     free = next(group for group in range(65535, 0, -1) if group not in taken)
     try:
         probe = Nflog([free], options)
         probe.close()
-        found.append(Check(True, f"NFLOG works: group {free} was bound and given back"))
+        results.append(Check(True, f"NFLOG works: group {free} was bound and given back"))
     except BackendError as error:
-        found.append(Check(False, str(error)))
-    if known is None:
+        results.append(Check(False, str(error)))
+    if bound is None:
         why = (
             " (Permission denied): only root can, so groups in use are not listed"
             if Path(f"/proc/{STATE_FILE}").exists()
             else ": no nfnetlink_log?"
         )
-        found.append(Check(None, f"/proc/{STATE_FILE} cannot be read{why}"))
-    for instance in known or ():
+        results.append(Check(None, f"/proc/{STATE_FILE} cannot be read{why}"))
+    for instance in bound or ():
         owner = owner_text(instance.portid)
         queued = f"{instance.queued} records queued"
-        found.append(Check(None, f"group {instance.group} is taken by {owner}, {queued}"))
-    if found[0].ok:
+        results.append(Check(None, f"group {instance.group} is taken by {owner}, {queued}"))
+    if results[0].ok:
         try:
             Nflog([free], options | {"conntrack": True}).close()
-            found.append(Check(True, "conntrack entries can be added to records"))
+            results.append(Check(True, "conntrack entries can be added to records"))
         except BackendError as error:
             why = str(error).partition(": ")[2].partition(";")[0]
-            found.append(Check(None, f"records cannot carry conntrack entries: {why}"))
+            results.append(Check(None, f"records cannot carry conntrack entries: {why}"))
     for name, family in FAMILIES.items():
-        found.append(Check(None, f"kernel-made logs of {name} go to {logger_of(family)}"))
+        results.append(Check(None, f"kernel-made logs of {name} go to {logger_of(family)}"))
     with contextlib.suppress(OSError):
         limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
-        found.append(Check(None, f"net.core.rmem_max allows receive buffers of {2 * limit} bytes"
+        results.append(Check(None, f"net.core.rmem_max allows receive buffers of {2 * limit} bytes"
                            " without CAP_NET_ADMIN"))  # fmt: skip
-    return found
+    return results

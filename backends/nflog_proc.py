@@ -1,4 +1,7 @@
-"""What /proc tells of NFLOG, in the network namespace of the thread: listeners and loggers.
+"""NFLOG in /proc, in the network namespace of the thread: who listens, and the kernel's loggers.
+
+The kernel has no message that reads back a group's configuration, so this is the only way to check
+what it accepted and to say which process has a group.
 
 Sources: net/netfilter/nfnetlink_log.c (seq_show), net/netlink/af_netlink.c, nf_log.c.
 """
@@ -15,11 +18,11 @@ from pylog.formats.netlink import NETLINK_NETFILTER
 STATE_FILE = "net/netfilter/nfnetlink_log"
 
 CAP_NET_ADMIN = 12
-"""Its bit in a set of capabilities, linux/capability.h."""
+"""The bit in a set of capabilities, linux/capability.h."""
 
 
 class Instance(NamedTuple):
-    """A line of /proc/net/netfilter/nfnetlink_log: a group that somebody listens to."""
+    """A line of /proc/net/netfilter/nfnetlink_log: a group that has a listener."""
 
     group: int
     portid: int
@@ -31,7 +34,7 @@ class Instance(NamedTuple):
 
 
 def instances() -> list[Instance] | None:
-    """The groups in use in the thread's namespace; None when the kernel does not tell."""
+    """The groups in use in the thread's namespace; None when the file cannot be read."""
     try:
         text = Path(f"/proc/thread-self/{STATE_FILE}").read_text()
     except OSError:
@@ -51,11 +54,11 @@ def has_capability() -> bool:
 
 
 def owner_text(portid: int) -> str:
-    """The process that has the netlink socket of that portid, as far as /proc tells."""
+    """The process that has the netlink socket of that portid, as far as /proc shows it."""
     whose = [str(NETLINK_NETFILTER), str(portid)]
     inode = next((row[9] for row in _netlink_sockets() if row[1:3] == whose), None)
     for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # it is gone, or not ours to look at
+        with contextlib.suppress(OSError):  # gone, or of another user
             if os.readlink(link) == f"socket:[{inode}]":
                 process = link.parents[1]
                 name = (process / "comm").read_text().strip()
@@ -72,12 +75,12 @@ def _netlink_sockets() -> list[list[str]]:
 
 
 def loggers_file(family: int) -> Path:
-    """Where the kernel tells, and is told, what kernel-made logs of a family go to."""
+    """The file that has, and sets, the logger of kernel-made logs of a family."""
     return Path(f"/proc/sys/net/netfilter/nf_log/{family}")
 
 
 def logger_of(family: int) -> str:
-    """What kernel-made logs of a family go to, in the thread's namespace; NONE if nowhere."""
+    """The logger of kernel-made logs of a family, in the thread's namespace; NONE without one."""
     try:
         return loggers_file(family).read_text().strip()
     except OSError:

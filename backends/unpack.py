@@ -1,9 +1,9 @@
-"""Compressed streams: gzip, xz, bzip2 and zstd, undone a piece at a time.
+"""Decompression of gzip, xz, bzip2 and zstd as a stream, a piece at a time.
 
-What was decompressed before an error is given, to the last byte, and it is the same however the
-compressed bytes came. The libraries discard what they made in the call that finds the error, so
-that call is made again from a state that is kept: zlib copies its own, for the others the
-compressed bytes of a member are kept, as long as they are few.
+All bytes before an error are given, to the last one, and they do not depend on how the compressed
+bytes were cut into pieces. The libraries discard the output of the call that meets the error, so
+that call is repeated in smaller steps from an earlier state: zlib can copy its state; for the
+others the compressed bytes of a member are kept, up to KEPT.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from typing import Any
 from pylog.errors import BackendUnavailable
 
 CHUNK = 1 << 18
-"""How many bytes are given at a time at most."""
+"""The most bytes that are given at a time."""
 
 MEMORY = 80 << 20
-"""How many bytes undoing xz may take; xz -9 takes 65 MiB."""
+"""The memory limit for xz, in bytes; xz -9 needs 65 MiB."""
 
 WINDOW_LOG = 26
-"""The largest window of zstd, 64 MiB: all but `--ultra -22` and `--long` are within it."""
+"""The largest window of zstd, 64 MiB: only `--ultra -22` and `--long` need more."""
 
 KEPT = 1 << 22
-"""How many compressed bytes of a member are kept at most."""
+"""The most compressed bytes of a member that are kept."""
 PIECE, STEP = 16, 64
-"""A longer member is fed so many bytes at a time, and gives so many: less is lost at an error."""
+"""Bytes fed and given at a time after KEPT bytes of a member: an error then loses few bytes."""
 
 _MAGICS = {
     "gzip": rb"\x1f\x8b",
     "xz": rb"\xfd7zXZ\x00",
     "bzip2": rb"BZh[1-9](?:1A|\x17r)",
-    "zstd": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # the other is a frame to be skipped
+    "zstd": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",  # the second is a skippable frame
 }
 LONGEST_MAGIC = 6
-"""How many first bytes tell the compression."""
+"""The length of the longest magic number."""
 
 
 def compression(first: bytes) -> str | None:
-    """How an input is compressed that begins so: gzip, xz, bzip2, zstd or not at all."""
+    """The compression of an input with these first bytes: gzip, xz, bzip2, zstd or None."""
     return next((name for name, magic in _MAGICS.items() if re.match(magic, first)), None)
 
 
 def zstd() -> Any:
-    """The module that knows zstd; BackendUnavailable without it."""
+    """The module for zstd; BackendUnavailable without it."""
     try:
         if sys.version_info >= (3, 14):
             from compression import zstd
@@ -60,14 +60,14 @@ def zstd() -> Any:
 
 
 class Unpacker:
-    """Undoes a compression, CHUNK bytes at a time, one compressed member after the other.
+    """Decompresses a stream, CHUNK bytes at a time, one compressed member after the other.
 
-    more     whether `take` has something to do without being fed
-    errors   what `take` raises for damaged data, when all before the damage was given
+    more     whether `take` has something to do before it is fed again
+    errors   what `take` raises for damaged data, after it gave all bytes before the damage
     """
 
     def __init__(self, name: str) -> None:
-        """Raises BackendUnavailable when what undoes it is not installed."""
+        """Raises BackendUnavailable when the library for it is not installed."""
         self.errors: tuple[type[Exception], ...] = (EOFError,)
         if name == "gzip":
             import zlib
@@ -91,11 +91,11 @@ class Unpacker:
             self.errors += (module.ZstdError,)
         self._copies = name == "gzip"
         self._decoder: Any = None
-        self._input, self._at = b"", 0  # the compressed bytes, and how many of them are fed
+        self._input, self._at = b"", 0  # compressed bytes, and how many of them were fed
         self._ended = False
         self._error: Exception | None = None
-        self._kept: list[bytes] = []  # what the member was fed, while that is not much
-        self._fed = self._made = 0  # of the member: bytes in, and out
+        self._kept: list[bytes] = []  # the pieces fed of the member, up to KEPT bytes
+        self._fed = self._made = 0  # bytes of the member, in and out
         self._remade, self._extra = 0, bytearray()
         self.more = False
 
@@ -105,7 +105,7 @@ class Unpacker:
         self.more = True
 
     def end(self) -> None:
-        """The source has ended; unless a member has, too, `take` raises EOFError in the end."""
+        """The source has ended; within a member, `take` raises EOFError after the last bytes."""
         self._ended, self.more = True, self._decoder is not None or self._error is not None
 
     def take(self) -> bytes:
@@ -119,26 +119,26 @@ class Unpacker:
                 return b""
             self._decoder = self._make()
             self._kept, self._fed, self._made = [], 0, 0
-        found = self._take_copying() if self._copies else self._take_keeping()
+        taken = self._take_copying() if self._copies else self._take_keeping()
         if self._error is not None:
             self.more = True
         elif self._decoder is None:  # another member may follow
             self.more = self._at < len(self._input)
         elif self._ended and not self.more:
             self._error, self.more = EOFError("cut off: the file ends within it"), True
-        return found
+        return taken
 
     def _take_copying(self) -> bytes:
         decoder, before, data = self._decoder, self._decoder.copy(), self._input[self._at :]
         try:
-            found: bytes = decoder.decompress(data, CHUNK)
+            taken: bytes = decoder.decompress(data, CHUNK)
         except self.errors as error:
             self._error = error
             return _up_to_error(before, data, self.errors)
         self._input, self._at = decoder.unconsumed_tail, 0
-        self.more = bool(self._input) or len(found) == CHUNK
+        self.more = bool(self._input) or len(taken) == CHUNK
         self._at_end()
-        return found
+        return taken
 
     def _take_keeping(self) -> bytes:
         decoder, parts, size = self._decoder, list[bytes](), 0
@@ -148,20 +148,20 @@ class Unpacker:
                 if not data and decoder.needs_input:
                     break
                 step = STEP if self._fed > KEPT else CHUNK - size
-                found = decoder.decompress(data, step)
-                parts.append(found)
-                size += len(found)
-                self._made += len(found)
+                part = decoder.decompress(data, step)
+                parts.append(part)
+                size += len(part)
+                self._made += len(part)
         except self.errors as error:
             self._error = error
             if self._kept:
-                parts.append(self._again())
+                parts.append(self._remake())
         self.more = size >= CHUNK
         self._at_end()
         return b"".join(parts)
 
     def _piece(self) -> bytes:
-        """What the member is fed next, the same however the bytes came beyond what is kept."""
+        """The next bytes to feed; after KEPT bytes they do not depend on how the input was cut."""
         left, here = KEPT - self._fed, len(self._input) - self._at
         if left <= 0:
             self._kept, left = [], PIECE
@@ -175,15 +175,16 @@ class Unpacker:
         return piece
 
     def _at_end(self) -> None:
-        """Let go of the decoder if the member has ended: another one may follow."""
+        """Drop the decoder if the member has ended: another member may follow."""
         if self._decoder.eof:
             self._input = self._decoder.unused_data + self._input[self._at :]
             self._decoder, self._at = None, 0
 
-    def _again(self) -> bytes:
-        """What the member has beyond that which was made of it, up to the error.
+    def _remake(self) -> bytes:
+        """The output between the last bytes given and the error.
 
-        All but the bytes fed last were dealt with; of those, the byte is found that is in error.
+        The error is in the piece fed last: it is fed byte by byte to find the byte in error, then
+        once more up to that byte.
         """
         *before, last = self._kept
         decoder = self._fresh(before)
@@ -194,16 +195,16 @@ class Unpacker:
             except self.errors:
                 break
         decoder = self._fresh([*before, last[:at]])
-        found, skip = bytearray(), self._made - self._remade
+        output, skip = bytearray(), self._made - self._remade
         try:
             for part in _parts(decoder, last[at : at + 1], 1):
-                found += part
+                output += part
         except self.errors:
             pass
-        return bytes(self._extra + found[max(0, skip) :])
+        return bytes(self._extra + output[max(0, skip) :])
 
     def _fresh(self, pieces: list[bytes]) -> Any:
-        """A decoder that has dealt with the pieces; what is new of what it made is `_extra`."""
+        """A decoder that was fed the pieces; output beyond `_made` bytes is put into `_extra`."""
         decoder, self._remade, self._extra = self._make(), 0, bytearray()
         for part in _parts(decoder, b"".join(pieces), CHUNK):
             self._remade += len(part)
@@ -212,22 +213,22 @@ class Unpacker:
 
 
 def _parts(decoder: Any, data: bytes, size: int) -> Iterator[bytes]:
-    """What the data gives, so many bytes at a time at most."""
+    """The output for the data, at most so many bytes at a time."""
     yield decoder.decompress(data, size)
     while not (decoder.needs_input or decoder.eof):
         yield decoder.decompress(b"", size)
 
 
 def _up_to_error(decoder: Any, data: bytes, errors: tuple[type[Exception], ...]) -> bytes:
-    """What zlib makes of the data up to an error: first in pieces, then byte by byte."""
-    found = bytearray()
+    """The output of zlib up to an error: first in pieces, then byte by byte."""
+    output = bytearray()
     for size in (1024, 1):
         pieces = [data[at : at + size] for at in range(0, len(data), size)]
         for piece in pieces:
             before = decoder.copy() if size > 1 else decoder
             try:
-                found += decoder.decompress(piece)
+                output += decoder.decompress(piece)
             except errors:
                 decoder, data = before, piece
                 break
-    return bytes(found)
+    return bytes(output)

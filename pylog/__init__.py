@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from pylog import backends
+from pylog.backends.base import Backend
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.merge import WINDOW_S, Merged
 from pylog.origins import Origin, origin_of, origins_of
@@ -147,7 +148,7 @@ def replay(
 
 
 def _readers(
-    logs: list[backends.Backend],
+    logs: list[Backend],
     layout: str | None,
     on_error: OnError,
     raw: bool,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pylog.record import Record
 
 if TYPE_CHECKING:
-    from pylog.backends import Backend
+    from pylog.backends.base import Backend
 
 POLL_S = 0.05
 """How often to look on Windows, whose event loop does not watch pipes."""

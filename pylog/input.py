@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from pylog.backends import Backend
+from pylog.backends.base import Backend
 from pylog.decoder import Decoder
 from pylog.detect import detect, is_no_log
 from pylog.errors import DecodeError

@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from typing import NamedTuple
 
-from pylog.backends import Backend, readable
+from pylog.backends.base import Backend, readable
 from pylog.errors import BackendError, DecodeError
 from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self, get_args
 
 from pylog.aio import AsyncRecords
-from pylog.backends import Backend
+from pylog.backends.base import Backend
 from pylog.decoder import LOT, Decoder
 from pylog.detect import UNDECIDED, Detection, stream_for
 from pylog.errors import DecodeError

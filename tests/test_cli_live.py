@@ -191,7 +191,7 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
         (["read", "foo:5"], "a live source is written nflog:GROUP or ipl:DEVICE"),
         (["read", "ipl:/dev/null"], "it is no log device of IPFilter"),
         (["read", "ipl:"], "there is no /dev/ipl: Linux has no IPFilter"),
-        (["info", "ipl:/dev/null"], "has no end to read to"),
+        (["info", "ipl:/dev/null"], "is live and has no end"),
         (["doctor", "foo"], "'foo' is none of capture, ipl, nflog"),
         (["read", str(FILTER), "--qthresh", "5"], "no source here has an option qthresh"),
         (["replay", str(FILTER), "--speed", "0"], "'0' is no speed"),

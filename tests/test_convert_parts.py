@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import tables
 
 import pylog
-import pylog.cli._outputs
+import pylog.cli._progress
 from pylog.cli import main
 from pylog.table import parallel
 
@@ -137,7 +137,7 @@ def test_the_progress_bar_moves(
     dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tqdm")
-    monkeypatch.setattr(pylog.cli._outputs, "LONG_FILE", 1)
+    monkeypatch.setattr(pylog.cli._progress, "LONG_FILE", 1)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for ending in ("parquet", "csv"):
         assert convert("--jobs", "2", dumps, tmp_path / f"a.{ending}") == 0

@@ -23,7 +23,7 @@ import samples
 
 import pylog
 from pylog import BackendError, DecodeError, PacketRecord
-from pylog.backends import Backend
+from pylog.backends.base import Backend
 from pylog.formats import pcap_blocks
 from pylog.merge import Merged
 

@@ -1,13 +1,13 @@
-"""The command line: one module a command, found by its file; `_sources` is what they share, and
-`_ipmon` the job of the longest.
+"""The command line: one module a command, discovered by its file; modules with a leading underscore
+are shared.
 
 A command module has `HELP` (one line), `add_arguments(parser)` and `run(arguments) -> exit status`.
 Records and answers go to standard output, everything else to standard error. Exit status: 0; 1 for
 a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is no error.
 
-What a person sees passes through one of four places here, where it is escaped: `say` and the
-handler of loggers write notes, `answer` and `answer_json` answers; `_Parser` has argparse's errors,
-which quote arguments. So no file name and no byte of a log breaks a line or reaches a terminal.
+Text for people is escaped in one of four places here: `say` and the handler of loggers write notes,
+`answer` and `answer_json` write answers, `_Parser` writes argparse's errors, which quote arguments.
+So no file name and no byte of a log can break a line or control a terminal.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ machine."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its errors are one line, whatever they quote."""
+    """A parser whose errors are one line, whatever they quote."""
 
     def error(self, message: str) -> NoReturn:
         super().error(escape(message))
 
 
 class _Line(logging.Formatter):
-    """What any library logs, as one line."""
+    """Formats what any library logs as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"pylog: {escape(super().format(record))}"
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is looked up for nothing else."""
+    """Prints the version, which takes time to look up and is needed only here."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         compiled = "" if memo.__file__.endswith(".py") else " (compiled)"
@@ -70,14 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except (DecodeError, BackendError, ValueError) as error:
         say(str(error))
-        asked = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
-        if asked and isinstance(error, DecodeError) and error.details:
+        detailed = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
+        if detailed and isinstance(error, DecodeError) and error.details:
             say(error.details)
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # the reader of our output is gone; nothing more can be written, not even at exit
+        # nobody reads the output any more; nothing can be written to it, not even at exit
         _drop_output()
         return 0
     except OSError as error:
@@ -88,13 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _writes_elsewhere(arguments: argparse.Namespace) -> bool:
     """Whether the command needs no standard output: -w of read, OUTPUT and -s of ipmon."""
-    found = vars(arguments)
-    named = found.get("write") not in (None, "-") or found.get("file") is not None
-    return named or bool(found.get("syslog"))
+    given = vars(arguments)
+    named = given.get("write") not in (None, "-") or given.get("file") is not None
+    return named or bool(given.get("syslog"))
 
 
 def say(text: str) -> None:
-    """Tell the user something, on standard error; nobody if that is closed or full."""
+    """Write a note to standard error, if that is neither closed nor full."""
     if sys.stderr is not None:
         try:
             print(f"pylog: {escape(text)}", file=sys.stderr)
@@ -114,7 +114,7 @@ def answer_json(shape: Any) -> None:
 
 
 def _put(text: str, flush: bool = False) -> None:
-    """Write to standard output; BackendError, but for a pipe that nobody reads."""
+    """Write to standard output; BrokenPipeError for a pipe that nobody reads, else BackendError."""
     try:
         sys.stdout.write(text)
         if flush:
@@ -127,25 +127,26 @@ def _put(text: str, flush: bool = False) -> None:
 
 
 def stdout() -> BinaryIO:
-    """Standard output for bytes, all of which it writes.
+    """Standard output for bytes, which writes all of them.
 
-    An unbuffered one (PYTHONUNBUFFERED) may write a part of them when a signal comes.
+    With PYTHONUNBUFFERED it is a raw stream, whose write may stop halfway at a signal: that one is
+    opened again with a buffer.
     """
-    found = sys.stdout.buffer
-    if isinstance(found, io.RawIOBase):
-        return open(found.fileno(), "wb", closefd=False)
-    return found
+    stream = sys.stdout.buffer
+    if isinstance(stream, io.RawIOBase):
+        return open(stream.fileno(), "wb", closefd=False)
+    return stream
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of a command line: of the command that is named; or else it knows their names.
+    """The parser of a command line, with the arguments of the command that it names.
 
-    Importing every command and its outputs takes longer than reading a short log.
+    Only that command is imported: importing all of them takes longer than reading a short log.
     """
     parser = _Parser(prog="pylog", description=DESCRIPTION)
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    handler = logging.StreamHandler()  # what is logged goes to standard error
+    handler = logging.StreamHandler()  # to standard error
     handler.setFormatter(_Line())
     logging.basicConfig(handlers=[handler])
     names = [e.name for e in pkgutil.iter_modules(__path__) if not e.name.startswith("_")]
@@ -163,6 +164,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _drop_output() -> None:
-    """Let Python's exit not try again to write what could not be written."""
+    """Discard what could not be written, so that Python does not try again at its exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,9 @@
-"""What `pylog ipmon` does; its options are in `ipmon`."""
+"""The work of `pylog ipmon`, whose options are in `ipmon`.
+
+As ipmon does, files are read log by log, one after the other; with a live source or -t all are
+merged. Each record becomes an entry (Printer), which goes where the options and ipmon.conf say
+(Deliveries). SIGHUP reopens the files and reads the configuration again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,8 @@ from typing import Any
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say, stdout
-from pylog.cli._pid_file import PidFile, check_pid_file
+from pylog.cli._daemon import begin, fill_standard_descriptors
+from pylog.cli._pid_file import check_pid_file
 from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
@@ -27,7 +33,6 @@ from pylog.cli._sources import (
     is_unreadable,
     paths_of,
 )
-from pylog.cli.ipmon import PID_FILE
 from pylog.decoder import LOT
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
@@ -42,14 +47,14 @@ from pylog.transports.files import Appended, Written
 from pylog.transports.syslog import Syslog, facility_number
 
 LOOK_S = 1.0
-"""How often to look, while nothing comes, whether SIGHUP came."""
+"""How often to check, while no records come, whether SIGHUP came."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog ipmon`."""
     failed = False
     if arguments.daemon:
-        _fill_standard_descriptors()
+        fill_standard_descriptors()
     sources = _sources(arguments)
     printer = Printer(
         release=release_named(arguments.ipmon_version) if arguments.ipmon_version else None,
@@ -66,16 +71,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.flush:
         for path in dict.fromkeys(_files(arguments).values()):
             _flush(path, path in sources)
-    begun = False
+    started = False
     written = Written("standard output", None, own=False)
     with Stopping() as stopping, _Hangup() as hangup, contextlib.ExitStack() as stack:
         deliveries = stack.enter_context(_deliveries(arguments, list(sources)))
         together = arguments.tail or any(_is_live(path) for path in sources)
         for records in _opened(sources, arguments, together):
             stack.callback(records.close)
-            if not begun:
-                begun = True
-                _begin(arguments, arguments.daemon and not stopping.status, stack)
+            if not started:
+                started = True
+                begin(arguments, arguments.daemon and not stopping.status, stack)
             stopping.records = records
             greet(records)
             with written.as_backend_error():
@@ -90,11 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     return stopping.status or int(failed or deliveries.failed)
 
 
-# What is read
+# Sources
 
 
 def _files(arguments: argparse.Namespace) -> dict[str, str]:
-    """Where each log is: what was said, or else the system's device."""
+    """The path of each log: of the arguments, or else the system's device."""
     system = next((row for name, row in IOCTLS.items() if sys.platform.startswith(name)), None)
     devices = {"ipf": system.device if system else "/dev/ipl", "nat": "/dev/ipnat",
                "state": "/dev/ipstate"}  # fmt: skip
@@ -102,25 +107,25 @@ def _files(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, set[str]]:
-    """The logs to be read, by the file in which they are."""
+    """The logs to be read, by the path of their file."""
     given = {log for log in LOGS if getattr(arguments, log) is not None}
     logs = set(LOGS) if arguments.all else given.union(*arguments.on) or {"ipf"}
     logs = logs.difference(*arguments.off)
     if not logs:
         raise ValueError("no log is left to be read")
-    found: dict[str, set[str]] = {}
+    sources: dict[str, set[str]] = {}
     for log, path in _files(arguments).items():
         if log in logs:
-            found.setdefault(path, set()).add(log)
-    return found
+            sources.setdefault(path, set()).add(log)
+    return sources
 
 
 def _source(path: str) -> str:
-    """The source of pylog that a file of ipmon's is."""
+    """The source of pylog for a path of ipmon."""
     try:
         device = stat.S_ISCHR(os.stat(path).st_mode) and path != os.devnull
     except OSError:
-        device = path.startswith("/dev/")  # which tells what is missing
+        device = path.startswith("/dev/")  # so that the error says what is missing
     return f"ipl:{path}" if device else path
 
 
@@ -129,9 +134,9 @@ def _is_live(path: str) -> bool:
 
 
 class _LogReader(Reader):
-    """Reads some of the logs in a file only.
+    """A reader that gives only the records of `logs`.
 
-    A record of another system counts as one of the packet log.
+    A record of another system belongs to the packet log.
     """
 
     logs: frozenset[str] = frozenset(LOGS)
@@ -150,9 +155,9 @@ class _LogReader(Reader):
 def _opened(
     sources: dict[str, set[str]], arguments: argparse.Namespace, together: bool
 ) -> Iterator[Records]:
-    """Readers of the sources: one after the other, or all as one. An empty file has no reader."""
+    """Readers of the sources, one after the other, or one that merges all; none of empty files."""
     readers: list[Reader] = []
-    # log by log, as ipmon reads files: one that has several is read once for each
+    # log by log, as ipmon does: a file with several logs is read once for each
     pairs = [(path, {log}) for log in LOGS for path, logs in sources.items() if log in logs]
     if together or "-" in sources:
         pairs = list(sources.items())
@@ -168,7 +173,7 @@ def _opened(
 
 
 def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader | None:
-    """A reader of some logs of a file; None if that is empty."""
+    """A reader of these logs of a file; None if the file is empty."""
     if path == os.devnull:
         return None
     source = _source(path)
@@ -185,8 +190,8 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
             hint += f"; {arguments.file} without -f is where the text goes"
         raise BackendUnavailable(f"{error}; {hint}") from error
     if more:
-        for one in (backend, *more):
-            one.close()
+        for opened in (backend, *more):
+            opened.close()
         raise ValueError(f"{path} names {1 + len(more)} logs: -f, -N and -S name one each")
     try:
         reader = _LogReader(backend, layout=arguments.layout, raw=True)
@@ -203,7 +208,7 @@ def _reader(path: str, logs: set[str], arguments: argparse.Namespace) -> Reader 
 
 
 def _flush(path: str, wanted: bool) -> None:
-    """Let the kernel discard a log, and tell how much; one that is not read may be missing."""
+    """Let the kernel discard a log, and print how many bytes; only a `wanted` log must exist."""
     source = _source(path)
     if not source.startswith("ipl:"):
         say(f"{path} is no log device: nothing to flush")
@@ -220,11 +225,11 @@ def _flush(path: str, wanted: bool) -> None:
         backend.close()
 
 
-# Where it goes
+# Output
 
 
 def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries:
-    """Where the text goes; nothing is written to what is read."""
+    """Where the entries go; BackendError for a file that is also read."""
     logs: list[str | int] = [*paths_of(sources), *([0] if "-" in sources else [])]
 
     def check(path: str) -> None:
@@ -232,7 +237,7 @@ def _deliveries(arguments: argparse.Namespace, sources: list[str]) -> Deliveries
             check_is_no_log(path, logs)
 
     rules = _rules(arguments.conf)
-    facility_number(arguments.facility)  # which is to be told before anything is read
+    facility_number(arguments.facility)  # so that a bad one is reported before anything is read
     live = any(_is_live(source) for source in sources)
     connect = partial(Syslog, arguments.syslog_to, arguments.facility, live=live)
     written = (arguments.file, arguments.copy, arguments.pid_file)
@@ -264,7 +269,7 @@ def _rules(path: str | None) -> list[Rule]:
 
 
 class _Hangup:
-    """In its `with`, SIGHUP is remembered."""
+    """The context in which SIGHUP sets `came`."""
 
     def __init__(self) -> None:
         self.came = False
@@ -291,7 +296,7 @@ def _copy(
     conf: str | None,
     written: Written,
 ) -> None:
-    """Deliver the records to their end."""
+    """Deliver the records until their end."""
     unflushed = 0
     while True:
         if not records.ready or unflushed >= LOT:
@@ -314,49 +319,10 @@ def _copy(
 
 
 def _reopen(deliveries: Deliveries, conf: str | None) -> None:
-    """Open the files anew and read the configuration again; what is wrong is told and not used."""
+    """Reopen the files and read the configuration again; after an error the old ones stay."""
     for failure in deliveries.reopen():
         say(f"{failure}; the file stays as it is")
     try:
         deliveries.use(_rules(conf))
     except (ConfError, BackendError) as error:
         say(f"{error}; the rules stay as they are")
-
-
-def _fill_standard_descriptors() -> None:
-    """Let no file be opened in place of a standard one that was closed."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-
-
-def _begin(arguments: argparse.Namespace, daemon: bool, stack: contextlib.ExitStack) -> None:
-    """Go to the background, if that is wanted and can be, and write the process id."""
-    if daemon and arguments.file is None and not arguments.syslog:
-        say("-D needs OUTPUT or -s: staying in the foreground")
-        daemon = False
-    path = arguments.pid_file or (PID_FILE if daemon else None)
-    pid_file = None if path is None else PidFile(path)  # while there is somebody to see its error
-    if pid_file is not None:
-        stack.callback(pid_file.remove)  # first: a signal may come at any time
-    if daemon:
-        _to_background(arguments.syslog)
-    if pid_file is not None:
-        pid_file.write()
-
-
-def _to_background(syslog: bool) -> None:
-    """Go on in a process of one's own without a terminal.
-
-    Notes still go to standard error, but with -s only to a file: a terminal or pipe is let go.
-    """
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    keep = not syslog or stat.S_ISREG(os.fstat(2).st_mode)
-    for descriptor in (0, 1) if keep else (0, 1, 2):
-        os.dup2(null, descriptor)
-    os.close(null)

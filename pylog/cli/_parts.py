@@ -1,6 +1,8 @@
-"""`pylog convert` by several processes of this machine, and on a Dask cluster.
+"""`pylog convert` by several processes of this machine (--jobs), or by a Dask cluster (--dask).
 
-Here the logs may also be directories, globs and fsspec URLs.
+The logs may also be directories, globs and fsspec URLs. They are cut into splits; each process
+writes the records or columns of its splits to files, which are copied to the output in the order of
+the splits.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, BinaryIO
 from pylog import outputs
 from pylog.batch import Batch
 from pylog.cli import say
-from pylog.cli._outputs import bar
+from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up
 from pylog.decoder import LOT
 from pylog.outputs._columns import ColumnsOutput, report_left_out, wanted
@@ -27,11 +29,11 @@ from pylog.table.select import Selection
 from pylog.table.splits import End, Split, SplitReader, Tally
 
 RECORDS = "records"
-"""The name of the file that a process writes its records to."""
+"""The name of the file to which a process writes its records."""
 
 
 class Done:
-    """What has been done of some splits, to be told at the end."""
+    """The splits that are done, and what is to be reported of them at the end."""
 
     def __init__(self) -> None:
         self._stops: dict[str, int] = {}
@@ -50,11 +52,11 @@ class Done:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many records there were, by kind."""
+        """How many records were decoded, by kind."""
         return sum((tally.counts for tally in self._tallies.values()), Counter[str]())
 
     def report(self, verbose: bool) -> bool:
-        """Tell what there is to tell of the logs; whether nothing of one could be read."""
+        """Report on the logs; whether there is one of which nothing could be read."""
         unreadable = False
         for name, tally in self._tallies.items():
             if verbose:
@@ -73,14 +75,15 @@ def to_output(
     stream: BinaryIO,
     folder: str,
 ) -> Done:
-    """Have processes decode the logs, and write what they give to the output of that name.
+    """Let processes decode the logs, and write the records to the output of that name.
 
-    stream   the one of the output, to which the parts of one that takes records are copied
-    folder   where the processes' files are to be
+    stream   the stream of the output; the files of processes are copied to it, unless the output
+             takes columns
+    folder   the folder for the files of the processes
     """
     if isinstance(output, ColumnsOutput):
         return _to_columns(arguments, output, folder)
-    output.flush()  # what stands before the records
+    output.flush()  # the header, before the records
     work = partial(write_records, name=name, options=options)
     done = Done()
     for part in _parts(arguments, work, folder, done):
@@ -100,7 +103,7 @@ def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: st
 
 
 def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -> Iterator[str]:
-    """The folders of what `work` makes of the splits of the logs, in their order."""
+    """The folders that `work` fills, one for each split of the logs, in their order."""
     with Pool(arguments.jobs, folder) as pool:
         splits = planned(
             arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
@@ -114,12 +117,12 @@ def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -
 
 
 def write_records(split: Split, folder: str, *, name: str, options: Mapping[str, Any]) -> End:
-    """Write the records of a split into a folder, as the output of that name goes on."""
+    """Write the records of a split into a folder, as a continuation of the output of that name."""
     with SplitReader(split) as reader, open(os.path.join(folder, RECORDS), "wb") as stream:
         output = outputs.open(name, outputs.Target(stream, appending=True), options)
         records = reader.records()
-        while some := list(itertools.islice(records, LOT)):
-            output.write(Batch(some))
+        while lot := list(itertools.islice(records, LOT)):
+            output.write(Batch(lot))
         output.close()
         return reader.ended()
 
@@ -127,13 +130,13 @@ def write_records(split: Split, folder: str, *, name: str, options: Mapping[str,
 def to_data_set(
     arguments: argparse.Namespace, kind: str | None = None, columns: str | None = None
 ) -> Done:
-    """Have a Dask cluster write the records of a kind as one Parquet data set."""
+    """Let a Dask cluster write the records of a kind as one Parquet data set."""
     from pylog import dask  # needs the extra
 
     kind, names = wanted(kind, columns)
     done = Done()
-    whole = sum(map(size, files(arguments.source)))
-    with dask.connected(arguments.dask) as client, bar(whole, arguments.out, False) as move:
+    total = sum(map(size, files(arguments.source)))
+    with dask.connected(arguments.dask) as client, bar(total, arguments.out, False) as move:
 
         def add(split: Split, end: End) -> None:
             done.add(split, end)

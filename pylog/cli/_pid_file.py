@@ -1,6 +1,7 @@
 """The file of a process id, which other programs read.
 
-It is made complete beside its place and never follows a link, as others may write to its folder.
+It is written under another name in the same folder and renamed when it is complete. Links are never
+followed, because others may be allowed to write to the folder.
 """
 
 from __future__ import annotations
@@ -18,39 +19,39 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 
 class PidFile:
-    """The file of a process id.
+    """The file of a process id, made in two steps.
 
-    Made in two steps, as a daemon needs it: what cannot be is found before it goes to the
-    background, and the id is known only after that.
+    A daemon needs both: errors must show before it goes to the background, and its process id
+    exists only after that.
     """
 
     def __init__(self, path: str) -> None:
-        """BackendError when it cannot be written, or is anything but a file with a process id."""
+        """BackendError when it cannot be written, or exists and holds no process id."""
         self._path = path
         self._text = b""
         self._new: str | None = None
         check_pid_file(path)
-        if _is_null(path):  # which is how to say: none
+        if _is_null(path):  # the way to ask for no file
             return
         folder, name = os.path.split(path)
         new = os.path.join(folder, f".{name}.{os.getpid()}.part")
-        with _told(path):
+        with _as_backend_error(path):
             os.close(os.open(new, CREATE, 0o644))
         self._new = new
 
     def write(self) -> None:
-        """Write this process's id: the file appears complete; BackendError."""
+        """Write the id of this process and give the file its name; BackendError."""
         if self._new is None:
             return
         self._text = b"%d\n" % os.getpid()
-        with _told(self._path):
+        with _as_backend_error(self._path):
             Path(self._new).write_bytes(self._text)
             check_pid_file(self._path)
             os.replace(self._new, self._path)
         self._new = None
 
     def remove(self) -> None:
-        """Take the file away, if it is still the one that was written."""
+        """Delete the file, if it still holds what was written."""
         if self._new is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._new)
@@ -61,20 +62,21 @@ class PidFile:
 
 
 def check_pid_file(path: str) -> None:
-    """BackendError when there is something that a process id must not take the place of."""
+    """BackendError when the path exists and is not a file with a process id."""
     if _is_null(path):
         return
-    found = _held(path)
-    if found is not None and found.strip() and not found.strip().isdigit():
+    text = (_held(path) or b"").strip()
+    if text and not text.isdigit():
         raise BackendError(f"cannot write {path}: it holds no process id; -P names a file for it")
 
 
 def _held(path: str) -> bytes | None:
-    """The first bytes of a regular file, None where there is nothing; BackendError for a link,
-    FIFO or whatever else there is, at once.
+    """The first bytes of a regular file, None without one.
+
+    BackendError for a link, FIFO or anything else, without waiting for it.
     """
     try:
-        with _told(path):
+        with _as_backend_error(path):
             if stat.S_ISREG(os.lstat(path).st_mode):
                 with open(os.open(path, _READ), "rb") as file:
                     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -96,7 +98,7 @@ def _is_null(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
+def _as_backend_error(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

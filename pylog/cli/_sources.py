@@ -1,4 +1,8 @@
-"""What commands that read logs share: their arguments, opening the sources, and stopping."""
+"""What commands that read logs share: their arguments, opening the sources, and stopping.
+
+The options of sources are those that backends declare, so a new backend needs no change here.
+SIGINT and SIGTERM end the reading in order: a live source still gives what it has.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
@@ -23,11 +27,11 @@ from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import OpenLog, Records
 
 AnyLog = Records | OpenLog
-"""What a command reads: records one after the other, or a log in bulk."""
+"""The input of a command: records one after the other, or a log in bulk."""
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command that reads a log takes."""
+    """The arguments of every command that reads a log."""
     parser.add_argument(
         "--layout",
         metavar="NAME",
@@ -38,26 +42,20 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--on-error",
         choices=("resync", "strict"),
         default="resync",
-        help="damaged bytes: resync goes on with the next record and tells what was lost"
+        help="damaged bytes: resync goes on with the next record and reports what was lost"
         " (default), strict stops",
     )
 
 
 def add_live_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the live sources, and that for merging. One that several sources have stands
-    once, and is for all of them.
-    """
-    having: dict[str, tuple[Option, list[str]]] = {}
-    for name, module in backends.modules().items():
-        for option in module.OPTIONS:
-            having.setdefault(option.name, (option, []))[1].append(name)
-    groups: dict[str, Any] = {}
-    for option, owners in having.values():
-        title = f"options for {', '.join(owners)}"
-        if title not in groups:
-            text = backends.modules()[owners[0]].HELP if len(owners) == 1 else None
-            groups[title] = parser.add_argument_group(title, text)
-        add_option(groups[title], option)
+    """The options of the live sources, and that for merging."""
+    modules = backends.modules()
+
+    def text(names: list[str]) -> str | None:
+        return modules[names[0]].HELP if len(names) == 1 else None
+
+    options = ((name, option) for name, module in modules.items() for option in module.OPTIONS)
+    add_option_groups(parser, options, str, text)
     parser.add_argument(
         "--window", type=float, default=WINDOW_S, metavar="SECONDS",
         help="how long a record may be held back when several sources are merged, for an older one"
@@ -65,15 +63,41 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_option(group: argparse._ActionsContainer, option: Option, dest: str = "") -> None:
+def add_option_groups(
+    parser: argparse.ArgumentParser,
+    options: Iterable[tuple[str, Option]],
+    called: Callable[[str], str],
+    text: Callable[[list[str]], str | None],
+    prefix: str = "",
+) -> None:
+    """Add the options of sources or outputs, in a group for each set of names that share them.
+
+    options   pairs of a name and an option; an option of several names is added once, for all
+    called    a name as the help shows it
+    text      the text below a group's title, by its names
+    prefix    of the options' names in the arguments
+    """
+    shared: dict[str, tuple[Option, list[str]]] = {}
+    for name, option in options:
+        shared.setdefault(option.name, (option, []))[1].append(name)
+    groups: dict[tuple[str, ...], Any] = {}
+    for option, names in shared.values():
+        key = tuple(names)
+        if key not in groups:
+            title = f"options for {', '.join(map(called, names))}"
+            groups[key] = parser.add_argument_group(title, text(names))
+        add_option(groups[key], option, prefix + option.name)
+
+
+def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> None:
     """Add an option of a backend or output; `dest` is its name in the arguments."""
     flag = option.flag or "--" + option.name.replace("_", "-")
-    settings: dict[str, Any] = {"dest": dest or option.name, "help": option.explained()}
+    settings: dict[str, Any] = {"dest": dest, "help": option.explained()}
     if option.kind is bool:
-        both = argparse.BooleanOptionalAction if option.default else "store_const"
-        settings["action"] = both
-        if not option.default:
-            settings["const"] = True
+        if option.default:
+            settings["action"] = argparse.BooleanOptionalAction
+        else:
+            settings |= {"action": "store_const", "const": True}
     elif option.kind is dict:
         settings |= {"action": "append", "type": pair, "metavar": "PATTERN=VALUE"}
     elif (words := option.words()) is not None:
@@ -83,7 +107,9 @@ def add_option(group: argparse._ActionsContainer, option: Option, dest: str = ""
         settings["metavar"] = {int: "N", float: "SECONDS", str: "NAME"}[option.kind]
     try:
         group.add_argument(flag, **settings)
-    except argparse.ArgumentError:  # a distribution adds one that the command has already
+    except (
+        argparse.ArgumentError
+    ):  # of another distribution, with the flag of an argument of the command
         notes.warning("%s is an option of the command: %s is not on the command line",
                       flag, option.name)  # fmt: skip
 
@@ -92,12 +118,12 @@ def add_origin_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that say where records are from."""
     parser.add_argument(
         "--origin", action="store_true",
-        help="say in each record which source it is from, as `origin`, and on which machine it was"
-        " logged, as `host`; with several sources that is always said",
+        help="add to each record the source that it is from, as `origin`, and the machine that"
+        " logged it, as `host`; with several sources this is always done",
     )  # fmt: skip
     parser.add_argument(
         "--label", action="append", default=[], type=_label, metavar="NAME=SOURCE",
-        help="the name of a source, to be its origin; as often as needed",
+        help="the name of a source, which becomes its origin; may be repeated",
     )  # fmt: skip
 
 
@@ -110,26 +136,26 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def labels(arguments: argparse.Namespace) -> dict[str, str]:
-    """The label of each source that has one; ValueError for that of another."""
-    found = dict(getattr(arguments, "label", ()))
-    origins_of(arguments.source if found else (), labels=found)
-    return found
+    """The labels by source; ValueError for the label of a source that is not read."""
+    given = dict(getattr(arguments, "label", ()))
+    origins_of(arguments.source if given else (), labels=given)
+    return given
 
 
 def wants_origin(arguments: argparse.Namespace) -> bool:
-    """Whether records are to have their origin: with several sources they always have it."""
+    """Whether records get their origin; with several sources they always do."""
     if not hasattr(arguments, "origin"):
         return False
     return arguments.origin or bool(arguments.label) or len(arguments.source) > 1
 
 
 def origin(arguments: argparse.Namespace, source: str) -> Origin:
-    """The origin of one of the sources."""
+    """The origin of records of a source."""
     return origin_of(source, wants_origin(arguments) and labels(arguments).get(source, True))
 
 
 def pair(text: str) -> tuple[str, str]:
-    """PATTERN=VALUE on the command line."""
+    """PATTERN=VALUE on the command line, as (PATTERN, VALUE)."""
     pattern, sign, value = text.rpartition("=")
     if not sign:
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=VALUE")
@@ -137,52 +163,52 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def input_layout(arguments: argparse.Namespace) -> str | None:
-    """The layout that the input is said to have."""
-    told: str | None = getattr(arguments, "from_layout", None)
+    """The layout of the input, if the arguments name it."""
+    from_layout: str | None = getattr(arguments, "from_layout", None)
     if getattr(arguments, "to", None) == "ipl":  # whose --layout is that of the output
-        return told
-    if told is not None and arguments.layout is not None:
+        return from_layout
+    if from_layout is not None and arguments.layout is not None:
         raise ValueError("--layout and --from-layout name the same: give one")
-    return told or arguments.layout
+    return from_layout or arguments.layout
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options of backends that stand on the command line."""
+    """The options of backends on the command line."""
     names = [option.name for module in backends.modules().values() for option in module.OPTIONS]
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
 
 
 def paths_of(sources: str | Sequence[str]) -> list[str]:
-    """The files that sources name, as far as they exist."""
-    found = []
+    """The existing files that sources name."""
+    paths = []
     for source in [sources] if isinstance(sources, str) else sources:
         named = backends.named(source)
-        found += named[1].split(",") if named else [source]
-    return [path for path in found if os.path.exists(path)]
+        paths += named[1].split(",") if named else [source]
+    return [path for path in paths if os.path.exists(path)]
 
 
 def descriptors_of(records: AnyLog) -> list[int]:
     """The descriptors of the files that are being read."""
-    found = []
+    descriptors = []
     for reader in records.readers():
         with contextlib.suppress(OSError, ValueError):
-            found.append(reader.backend.fileno())
-    return found
+            descriptors.append(reader.backend.fileno())
+    return descriptors
 
 
 def check_is_no_log(path: str | None, logs: Sequence[str | int]) -> None:
-    """BackendError when a file to be written (None: standard output) is one of those that are read.
+    """BackendError when a file to be written (None: standard output) is one of the logs to be read.
 
-    Of standard output that is a regular file only: sockets and terminals are both.
+    Of standard output only a regular file counts: a socket or terminal may well be both.
     """
-    told, file = ("standard output", 1) if path is None else (path, path)
-    there = os.path.isfile(file) if path is None else os.path.exists(file)
-    if there and any(os.path.samefile(log, file) for log in logs):
-        raise BackendError(f"cannot write {told}: it is a log to be read")
+    name, file = ("standard output", 1) if path is None else (path, path)
+    exists = os.path.isfile(file) if path is None else os.path.exists(file)
+    if exists and any(os.path.samefile(log, file) for log in logs):
+        raise BackendError(f"cannot write {name}: it is a log to be read")
 
 
 def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = False) -> Records:
-    """A reader of the sources: merged, if they are several logs."""
+    """A reader of the sources; of several logs, one that merges them."""
     merged = pylog.merge(
         *sources,
         window_s=arguments.window,
@@ -197,8 +223,20 @@ def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = Fa
     return readers[0] if len(readers) == 1 else merged
 
 
+def opened_in_bulk(arguments: argparse.Namespace, source: str) -> OpenLog:
+    """A file as columns, for an output that is faster with them."""
+    from pylog.table import bulk  # needs the extra, as the output does
+
+    return bulk.opened(
+        source,
+        layout=input_layout(arguments),
+        on_error=arguments.on_error,
+        origin=origin(arguments, source),
+    )
+
+
 def end(records: AnyLog) -> None:
-    """End the reading: what a live source has is still read, a file is left where it is."""
+    """End the reading: a live source still gives what it has, a file no more."""
     for reader in records.readers():
         if reader.backend.live:
             reader.stop()
@@ -207,14 +245,14 @@ def end(records: AnyLog) -> None:
 
 
 def greet(records: AnyLog) -> None:
-    """Tell whoever sits at a terminal that records are waited for."""
+    """On a terminal, say that the command waits for records."""
     names = [reader.backend.name for reader in records.readers() if reader.backend.live]
     if names and sys.stderr is not None and sys.stderr.isatty():
         say(f"waiting for records of {' and '.join(names)}; Ctrl-C ends")
 
 
 class Counted(Protocol):
-    """What counts what was read: a Reader, and the Tally of a log that was read in parts."""
+    """The counts of what was read: of a Reader, or of the Tally of a log that was read in parts."""
 
     @property
     def received(self) -> int: ...
@@ -236,7 +274,7 @@ class Counted(Protocol):
 
 
 def is_unreadable(reader: OpenLog) -> bool:
-    """Whether nothing of what came could be read, which is told, as is a log that is cut off."""
+    """Whether nothing of a log could be read; this, and a log that is cut off, is reported."""
     if reader.ending is not None:
         say(f"{reader.backend.name}: {reader.ending}")
     detection = reader.detection
@@ -247,7 +285,7 @@ def is_unreadable(reader: OpenLog) -> bool:
 
 
 def nothing_read(name: str, counted: Counted) -> bool:
-    """Whether nothing of a log could be read, which is told."""
+    """Whether nothing of a log could be read, which is reported."""
     if not counted.malformed or counted.received:
         return False
     if counted.ending is None:
@@ -256,10 +294,9 @@ def nothing_read(name: str, counted: Counted) -> bool:
 
 
 class Stopping:
-    """In its `with`, SIGINT and SIGTERM end the reading of `records`, in order.
+    """The context in which SIGINT, SIGTERM and SIGHUP end the reading of `records`, see `end`.
 
-    What a live source has is still read, a file is left where it is. While there are no records,
-    and at a second signal, the program ends at once, through the `with`s that it is in.
+    Without records, and at a second signal, the program ends at once, by SystemExit.
 
     status   of the program: 130 after SIGINT, 143 after SIGTERM, else 0
     """
@@ -289,12 +326,12 @@ class Stopping:
 
 
 def summary(reader: OpenLog) -> str:
-    """What was read of a source, and what was not, as one line."""
+    """What was read, damaged and lost of a source, as one line."""
     return summed_up(reader.backend.name, reader.detection.container, reader)
 
 
 def summed_up(name: str, container: str, counted: Counted) -> str:
-    """What was read of a log, and what was not, as one line."""
+    """What was read, damaged and lost of a log, as one line."""
     return (
         f"{name}: {container}, {counted.layout}: {counted.received} records read,"
         f" damaged places: {counted.malformed},"
@@ -303,7 +340,7 @@ def summed_up(name: str, container: str, counted: Counted) -> str:
 
 
 def lost_text(dropped: int | None, uncounted: int) -> str:
-    """How many records were lost, as far as that is known."""
+    """How many records were lost, as text."""
     if uncounted:
         return f"at least {max(dropped or 0, 1)}"
     return "cannot be known" if dropped is None else f"{dropped}"

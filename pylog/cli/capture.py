@@ -5,9 +5,9 @@ records are of link type IPFILTER (116). Names of interfaces, losses and layouts
 so that pylog read and pylog replay give the same records as reading live.
 
 With --rotate-size or --rotate-time, FILE gets a number: fw.pcapng becomes fw-00001.pcapng,
-fw-00002.pcapng and so on, after those that are there. A file that exists is not overwritten. What
-has been received is in the file with the next write, so that even kill -9 leaves a file that lacks
-at most its last block.
+fw-00002.pcapng and so on, after existing files. No existing file is overwritten. Messages are
+written as soon as no more are at hand, so that even kill -9 leaves a file that lacks at most its
+last block.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from pylog.transports.files import Numbered, Written
 HELP = "write live messages to pcapng files"
 
 LOT = 256
-"""After so many records they are written, whether more are at hand or not."""
+"""After so many records they are written, even if more are at hand."""
 
 SUFFIXES = (".gz", ".zst")
 SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -88,8 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _scaled(text: str, units: dict[str, int], what: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]?)", text)
     if not match or match[2] not in units or float(match[1]) == 0:
-        known = ", ".join(unit for unit in units if unit)
-        raise argparse.ArgumentTypeError(f"{text!r} is no {what}: a number above 0, and {known}")
+        letters = ", ".join(unit for unit in units if unit)
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}: a number above 0, and {letters}")
     return float(match[1]) * units[match[2]]
 
 
@@ -102,19 +102,19 @@ def _seconds(text: str) -> float:
 
 
 SURE = 128
-"""After so many records what was written is brought to the file, and counts."""
+"""After so many records the output is flushed, and they count as written."""
 
 
 class Files:
-    """The file that is being written, and those after it; BackendError when that cannot be done.
+    """The pcapng files, one after the other; BackendError when one cannot be written.
 
     A file is compressed if its name says so.
 
-    records   how many were written, for certain
+    records   how many records were written and flushed
     """
 
     def __init__(self, path: str, size: int | None, age_s: float | None, compress: bool) -> None:
-        """`size` in bytes and `age_s` in seconds begin a new file; None: never."""
+        """A file of `size` bytes or `age_s` seconds is the end of it; None: no limit."""
         self._size, self._age_s = size, age_s
         self._numbered = size is not None or age_s is not None
         if path == "-" and self._numbered:
@@ -141,10 +141,7 @@ class Files:
         self._open()
 
     def write(self, batch: Sequence[Record | RawBatch]) -> int:
-        """Write what Reader.read_raw gives; a new file is begun for it if it is time.
-
-        Gives back how many records there were.
-        """
+        """Write what Reader.read_raw gives, to a new file if there is none; how many records."""
         if self._output is None:
             self._open()
         assert self._output is not None and self._written is not None
@@ -166,7 +163,7 @@ class Files:
         return records
 
     def flush(self) -> None:
-        """Bring what was written to the file, and end the file if it is large or old enough."""
+        """Flush the file, and close it if it is large or old enough."""
         if self._output is not None and self._raw is not None and self._written is not None:
             with self._written.as_backend_error():
                 self._output.flush()
@@ -176,14 +173,14 @@ class Files:
                 self.close()
 
     def _confirm(self, written: Written) -> None:
-        """What was written is on its way to the disk, and counts; OSError."""
+        """Count the records that were flushed; OSError."""
         records, self._unflushed = self._unflushed, 0
         before = written.records
         written.more(records)
         self.records += written.records - before
 
     def written(self) -> str:
-        """What was written, for people."""
+        """The files that were written, for people."""
         if self._path == "-":
             return "written to standard output"
         if self._count == 1:
@@ -191,13 +188,13 @@ class Files:
         return f"wrote {self._count} files, {self._names[0]} to {self._names[-1]}"
 
     def left_s(self) -> float | None:
-        """How long the file may still be written to; None: for ever."""
+        """How long the file may still be written to; None: without a limit."""
         if self._age_s is None or self._output is None:
             return None
         return max(0.0, self._begun + self._age_s - time.monotonic())
 
     def close(self) -> None:
-        """End the file, if there is one."""
+        """Close the file, if there is one."""
         output, stream, raw, written = self._output, self._stream, self._raw, self._written
         self._output = self._stream = self._raw = self._written = None
         if output is not None and raw is not None and written is not None:
@@ -230,7 +227,7 @@ class Files:
 
 
 def _compressor(suffix: str) -> Callable[[BinaryIO], Any]:
-    """What makes a stream that compresses, by the suffix of its file; BackendUnavailable."""
+    """Makes a compressing stream, by the suffix of the file; BackendUnavailable."""
     if suffix == ".gz":
         return lambda raw: gzip.GzipFile(fileobj=raw, mode="wb", filename="")
     if suffix == ".zst":
@@ -256,8 +253,8 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             readers = records.readers()
             name = readers[0].backend.name if len(readers) == 1 else f"{len(readers)} sources"
-            told = [reader.dropped for reader in readers if reader.dropped is not None]
-            lost = lost_text(sum(told) if told else None, sum(r.uncounted for r in readers))
+            dropped = [reader.dropped for reader in readers if reader.dropped is not None]
+            lost = lost_text(sum(dropped) if dropped else None, sum(r.uncounted for r in readers))
             say(
                 f"{name}: {files.records} records captured, lost records: {lost}; {files.written()}"
             )
@@ -267,10 +264,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _copy(records: Records, files: Files, left: int | None, deadline: float | None) -> None:
-    """Write records to files, `left` of them at most, and none that come after the deadline."""
+    """Write records to files, at most `left` of them, until the deadline."""
     unwritten = 0
     if any(reader.backend.live for reader in records.readers()):
-        files.flush()  # so that there is a file to open before anything comes
+        files.flush()  # so that the file has its header before anything comes
     while left is None or left > 0:
         if not records.ready or unwritten >= LOT:
             if unwritten or files.left_s() == 0.0:

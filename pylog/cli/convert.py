@@ -1,15 +1,15 @@
 """Convert logs to a file for other programs: Parquet, Arrow, SQLite, JSON lines, CSV, pcapng, ipl.
 
-The ending of OUT says what it is to be; --help lists the endings. A Parquet or Arrow file holds one
-kind of record, packets unless --kind says otherwise; how many others there were is reported. The
-first three need the extra arrow.
+The ending of OUT chooses the form; --help lists the endings. A Parquet or Arrow file holds one kind
+of record, packets unless --kind says otherwise; how many records of other kinds were left out is
+reported. Parquet, Arrow and SQLite need the extra arrow.
 
-OUT is written beside its place under another name, and gets its name when it is whole: whoever
-finds it finds all of it, and an interrupted conversion leaves nothing.
+OUT is written under another name in the same folder, and renamed when it is complete, so that an
+interrupted conversion leaves nothing.
 
-With --jobs several processes decode (not for .pcapng and .ipl), with --dask a cluster does,
-and OUT is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. IN
-may then also be a directory, a glob or an fsspec URL, and there is no difference in the records.
+With --jobs several processes decode (not for .pcapng and .ipl). With --dask a cluster does, and OUT
+is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. IN may then
+also be a directory, a glob or an fsspec URL. The records are the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Any, BinaryIO
 import pylog
 from pylog import backends, outputs
 from pylog.cli import say
-from pylog.cli._outputs import add_output_options, copy, output_options
+from pylog.cli._copy import copy
+from pylog.cli._outputs import add_output_options, output_options
 from pylog.cli._sources import (
     Stopping,
     add_origin_arguments,
@@ -31,7 +32,7 @@ from pylog.cli._sources import (
     check_is_no_log,
     is_unreadable,
     labels,
-    origin,
+    opened_in_bulk,
     paths_of,
     summary,
     wants_origin,
@@ -52,13 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument(
         "-v", "--verbose", action="store_true",
-        help="tell on standard error what was found, read, damaged and lost",
+        help="report on standard error what was detected, read, damaged and lost",
     )  # fmt: skip
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="how many processes decode (default: this one)"
     )
     parser.add_argument(
-        "--dask", metavar="ADDRESS", help="have the Dask cluster of this scheduler do it"
+        "--dask", metavar="ADDRESS", help="let the Dask cluster of this scheduler convert"
     )
     add_origin_arguments(parser)
     add_source_arguments(parser)
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _ending(name: str) -> str:
-    """The ending of files of an output."""
+    """The endings of an output, for the help."""
     return " or ".join(outputs.description(name).endings)
 
 
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     for source in arguments.source:
         if backends.is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
-    if arguments.jobs is None:  # else the files are
+    if arguments.jobs is None:  # with --jobs `plan` checks them, by file
         labels(arguments)
     check_is_no_log(arguments.out, paths_of(arguments.source))
     if arguments.dask is not None:
@@ -91,16 +92,17 @@ def run(arguments: argparse.Namespace) -> int:
     with Stopping(), beside(arguments.out, arguments.force) as path:
         with open(path, "wb") as stream:
             failed = _write(arguments, name, options, stream, path)
-        if failed:  # of a log nothing could be read: what there is does not become OUT
+        if failed:  # nothing of a log could be read: then there is no OUT
             os.unlink(path)
     return int(failed)
 
 
 @contextlib.contextmanager
 def beside(out: str, force: bool) -> Iterator[str]:
-    """The path of a new file, which becomes `out` at the end, if that is reached and it is there.
+    """The path of a new file, which is renamed to `out` at the end of the context.
 
-    Otherwise it is removed. It gets the permissions of the file that it replaces.
+    After an exception it is removed; if it was deleted meanwhile, nothing happens. It gets the
+    permissions of the file that it replaces.
 
     Raises BackendError for a file that exists, unless `force`, and for one that cannot be written.
     """
@@ -138,7 +140,7 @@ def beside(out: str, force: bool) -> Iterator[str]:
 def _write(
     arguments: argparse.Namespace, name: str, options: dict[str, Any], stream: BinaryIO, path: str
 ) -> bool:
-    """Write the records to a file; whether a log was unreadable."""
+    """Write the records to a file; whether there was a log of which nothing could be read."""
     failed = False
     output = outputs.open(name, outputs.Target(stream, path), options)
     try:
@@ -162,12 +164,7 @@ def _write(
 def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
     """A reader of a file, in bulk if the output is faster with columns."""
     if outputs.description(name).columns:
-        from pylog.table import bulk  # needs the extra, as the output does
-
-        return bulk.opened(
-            source, layout=arguments.layout, on_error=arguments.on_error,
-            origin=origin(arguments, source),
-        )  # fmt: skip
+        return opened_in_bulk(arguments, source)
     return pylog.open(
         source, layout=arguments.layout, on_error=arguments.on_error,
         raw=outputs.description(name).raw,
@@ -176,7 +173,7 @@ def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
 
 
 def _to_data_set(arguments: argparse.Namespace, name: str, options: dict[str, Any]) -> int:
-    """Have a cluster write a Parquet data set."""
+    """Let a cluster write a Parquet data set."""
     if name != "parquet" or arguments.jobs is not None:
         raise ValueError("--dask writes a data set, OUT.parquet, by processes of its own")
     from pylog.cli import _parts  # needs the extra

@@ -1,7 +1,7 @@
-"""Discard what a log holds, and print how many bytes that was, as ipmon -F does.
+"""Discard the records that a log holds, and print how many bytes they had, as ipmon -F does.
 
-Of /dev/ipl and its like the kernel does it (SIOCIPFFB), which takes the right to write to the
-device. A file is read to its end, and left as it is.
+The kernel discards those of a log device (SIOCIPFFB), which takes the right to write to the device.
+A file is read to its end and not changed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pylog.cli import answer, pending
 from pylog.cli._sources import opened
 from pylog.reader import Reader
 
-HELP = "discard what a log device holds"
-
+HELP = "discard the records that a log device holds"
 
 add_arguments = pending.add_arguments
 
@@ -22,12 +21,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog flush`."""
     with opened(arguments, arguments.source) as records:
         for reader in records.readers():
-            answer(f"{reader.backend.name}: {flushed(reader)}")
+            answer(f"{reader.backend.name}: {_flush(reader)}")
     return 0
 
 
-def flushed(reader: Reader) -> str:
-    """Flush a log, and say what that did."""
+def _flush(reader: Reader) -> str:
+    """Flush a log: the result as text."""
     size = reader.flush()
     if reader.backend.live:
         return f"{size} bytes flushed"

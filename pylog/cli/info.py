@@ -1,7 +1,7 @@
-"""Tell what a log is: its container, layout, and what is in it.
+"""Describe a log: its container, its layout, and a count of its contents.
 
-The whole of each SOURCE is read. With --explain, also why it was taken for that layout, and what
-else would have fitted.
+Each SOURCE is read to its end. With --explain, the evidence for the layout and the other layouts
+that would fit are shown too.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
 
-HELP = "tell what a log is and what is in it"
+HELP = "describe a log and count its contents"
 
 NAMES, MORE = 1000, "and more"
-"""How many names are counted one by one, and what the others are counted as, together."""
+"""The most names that are counted one by one, and the name under which others are counted."""
 RANGES = 100
-"""How many changes of the layout are listed."""
+"""The most changes of the layout that are listed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-v",
         "--explain",
         action="store_true",
-        help="show the evidence and what other layouts would fit",
+        help="show the evidence, and other layouts that would fit",
     )
     add_source_arguments(parser)
 
@@ -43,20 +43,20 @@ def run(arguments: argparse.Namespace) -> int:
     for i, source in enumerate(arguments.source):
         with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
             if reader.backend.live:
-                raise ValueError(f"{source} has no end to read to; pylog read -v tells what it is")
-            found = describe(reader)
-        end = found.pop("end")
+                raise ValueError(f"{source} is live and has no end; pylog read -v shows its layout")
+            description = describe(reader)
+        end = description.pop("end")
         if not arguments.explain:
-            del found["evidence"], found["rivals"]
+            del description["evidence"], description["rivals"]
         if arguments.json:
-            answer_json(found)
+            answer_json(description)
         else:
-            answer(*[""] * (i > 0), *_text(found, end))
+            answer(*[""] * (i > 0), *_text(description, end))
     return 0
 
 
 def describe(reader: Reader) -> dict[str, Any]:
-    """Everything that `pylog info --json --explain` tells, of a reader that is read to its end."""
+    """What `pylog info --json --explain` shows of a reader, which is read to its end."""
     counts: Counter[str] = Counter()
     logs: Counter[str] = Counter()
     interfaces: Counter[str] = Counter()
@@ -116,12 +116,12 @@ def describe(reader: Reader) -> dict[str, Any]:
 
 
 def _count(counts: Counter[str], name: str) -> None:
-    """Count one more of the name; whoever wrote the log chooses how many names there are."""
+    """Count one more of a name; the log decides how many there are, so memory is bounded."""
     counts[name if name in counts or len(counts) < NAMES else MORE] += 1
 
 
 def _extend(ranges: list[dict[str, Any]], layout: str, start: int, end: int) -> None:
-    """Let a range of bytes reach to the record, or begin with it if that has another layout."""
+    """Extend the last range of bytes to the record, or begin one if its layout is another."""
     if ranges and (ranges[-1]["layout"] == layout or len(ranges) == RANGES):
         ranges[-1]["end"] = end
         if ranges[-1]["layout"] != layout:
@@ -136,10 +136,10 @@ def _log(record: Record) -> str:
 
 
 def _devices(record: Record) -> list[str]:
-    found = [getattr(record, name, None) for name in ("indev", "outdev")]
+    devices = [getattr(record, name, None) for name in ("indev", "outdev")]
     if isinstance(record, PacketRecord):
-        found += [record.physindev, record.physoutdev]
-    return [f"#{d}" if isinstance(d, int) else d for d in found if d is not None]
+        devices += [record.physindev, record.physoutdev]
+    return [f"#{d}" if isinstance(d, int) else d for d in devices if d is not None]
 
 
 def _abi(name: str) -> str | None:
@@ -162,55 +162,55 @@ def _ipfilter(name: str) -> dict[str, str] | None:
     }
 
 
-def _text(found: dict[str, Any], end: str | None) -> list[str]:
-    """The description as lines for a person; `end` says where it is cut off."""
-    places = "1 place" if found["malformed"] == 1 else f"{found['malformed']} places"
-    damage = f"{places}, {found['malformed_bytes']} bytes"
-    container = found["container"]
-    if found["compression"]:
-        container += f", compressed with {found['compression']}"
-    ipl = found["ipfilter"]
+def _text(log: dict[str, Any], end: str | None) -> list[str]:
+    """The description as lines of text; `end` says where the log is cut off."""
+    places = "1 place" if log["malformed"] == 1 else f"{log['malformed']} places"
+    damage = f"{places}, {log['malformed_bytes']} bytes"
+    container = log["container"]
+    if log["compression"]:
+        container += f", compressed with {log['compression']}"
+    ipl = log["ipfilter"]
     systems = ipl["systems"] if ipl else ""
     rows = [
-        ("source", found["source"]),
+        ("source", log["source"]),
         ("container", container),
-        ("layout", " ".join(_layouts(found))),
+        ("layout", " ".join(_layouts(log))),
         ("version", f"IPFilter {ipl['releases']}" + (systems and f" ({systems})") if ipl else None),
-        ("ABI", found["abi"]),
-        ("logs", _counted(found["logs"])),
-        ("records", _counted(found["records"]) or "none"),
-        ("time", f"{found['first']} to {found['last']}" if found["first"] else "none"),
-        ("interfaces", _counted(found["interfaces"])),
-        ("lost records", lost_text(found["dropped"], found["uncounted"])),
+        ("ABI", log["abi"]),
+        ("logs", _counted(log["logs"])),
+        ("records", _counted(log["records"]) or "none"),
+        ("time", f"{log['first']} to {log['last']}" if log["first"] else "none"),
+        ("interfaces", _counted(log["interfaces"])),
+        ("lost records", lost_text(log["dropped"], log["uncounted"])),
         ("end", end),
-        ("damage", damage if found["malformed"] else "none"),
-        ("values missing", _counted(found["flaws"])),
-        ("other messages", str(found["other_messages"]) if found["other_messages"] else None),
+        ("damage", damage if log["malformed"] else "none"),
+        ("values missing", _counted(log["flaws"])),
+        ("other messages", str(log["other_messages"] or "")),
     ]
     lines = [f"{name + ':':16}{value}" for name, value in rows if value]
-    if len(found["ranges"]) > 1:
+    if len(log["ranges"]) > 1:
         lines.append("layouts by bytes:")
-        lines += [f"    {r['start']} to {r['end']}: {r['layout']}" for r in found["ranges"]]
-    for place in found["damage"]:
+        lines += [f"    {r['start']} to {r['end']}: {r['layout']}" for r in log["ranges"]]
+    for place in log["damage"]:
         lines.append(f"    {place['size']} bytes at offset {place['offset']}: {place['reason']}")
-    if "evidence" in found:
+    if "evidence" in log:
         lines.append("evidence:")
-        lines += [f"    {fact}" for fact in found["evidence"]]
-        if found["same"]:
+        lines += [f"    {fact}" for fact in log["evidence"]]
+        if log["same"]:
             lines.append("decoded identically by:")
-            lines += [f"    {name}" for name in found["same"]]
-        if found["rivals"]:
+            lines += [f"    {name}" for name in log["same"]]
+        if log["rivals"]:
             lines.append("would fit less well (bytes explained, score):")
-            lines += [f"    {r['layout']} ({r['bytes']}, {r['score']})" for r in found["rivals"]]
+            lines += [f"    {r['layout']} ({r['bytes']}, {r['score']})" for r in log["rivals"]]
     return lines
 
 
-def _layouts(found: dict[str, Any]) -> list[str]:
-    """The layout in use, and in a capture with several also the others."""
-    first = found["layout"]
+def _layouts(log: dict[str, Any]) -> list[str]:
+    """The layout in use, then the other layouts of a capture."""
+    first = log["layout"]
     if first is None:
         return ["unknown: there is no packet in it"]
-    return [first, *(name for name in found["layouts"] if name != first.partition(":")[0])]
+    return [first, *(name for name in log["layouts"] if name != first.partition(":")[0])]
 
 
 def _counted(counts: dict[str, int]) -> str:

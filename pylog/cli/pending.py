@@ -1,7 +1,7 @@
 """Print how many bytes of a log can be read without waiting.
 
-Of /dev/ipl and its like that is what the kernel holds (FIONREAD), of a file what is in it. An NFLOG
-group holds nothing for a listener that was not there yet.
+For a log device these are the bytes that the kernel holds (FIONREAD), for a file its unread bytes.
+An NFLOG group holds nothing for a listener that comes later.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
 messages of NFLOG, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or RAW; each also
 compressed with gzip, xz, bzip2 or zstd. Or it is live: nflog:GROUP[,GROUP...] on Linux,
-ipl:[DEVICE,...] on BSD, Solaris and illumos. Files are read one after the other, with --merge in
-the order of time; so is everything as soon as a live source is among it.
+ipl:[DEVICE,...] on BSD, Solaris and illumos. Files are read one after the other. With --merge, and
+with any live source, records of all sources come in the order of time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from pylog import backends, outputs
 from pylog.cli import say
-from pylog.cli._outputs import Copy, add_output_arguments, changes, needs_raw, read_options
+from pylog.cli._copy import Copy
+from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
 from pylog.cli._sources import (
     AnyLog,
     Stopping,
@@ -22,10 +23,9 @@ from pylog.cli._sources import (
     add_origin_arguments,
     add_source_arguments,
     given_options,
-    input_layout,
     labels,
     opened,
-    origin,
+    opened_in_bulk,
 )
 
 HELP = "write the records of logs as text, JSON, CSV, Parquet, pcapng, ipmon's text..."
@@ -49,15 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
     sources: list[str] = arguments.source
-    read_options(arguments)  # what is wrong with them is reported before anything is read
+    read_options(arguments)  # so that a bad option is reported before anything is read
     labels(arguments)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     with Stopping() as stopping, Copy(arguments, stopping) as copy:
-        for some in [sources] if together else [[source] for source in sources]:
+        for group in [sources] if together else [[source] for source in sources]:
             if copy.left == 0 or stopping.status:
                 break
-            with _opened(arguments, some, together) as records:
+            with _opened(arguments, group, together) as records:
                 copy.all(records)
         if arguments.verbose:
             say(copy.summary())
@@ -65,17 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: bool) -> AnyLog:
-    """A reader of the sources; in bulk, if the output is faster with columns and all of one file
-    are wanted as they are.
+    """A reader of the sources.
+
+    It reads in bulk if the output is faster with columns, and all records of one file are wanted
+    without a change.
     """
     single = arguments.count is None and not together and not given_options(arguments)
     if single and outputs.description(arguments.to).columns and not changes(arguments):
-        from pylog.table import bulk  # needs the extra, as the output does
-
-        return bulk.opened(
-            sources[0],
-            layout=input_layout(arguments),
-            on_error=arguments.on_error,
-            origin=origin(arguments, sources[0]),
-        )
+        return opened_in_bulk(arguments, sources[0])
     return opened(arguments, sources, needs_raw(arguments))

@@ -1,8 +1,8 @@
 """Write the records of a recording when they are due, as if they were live.
 
-FILE is a capture (pylog capture, tcpdump -i nflog:5 -w) or a dump. The pace is that of the times at
-which the messages were received, or else of the kernel's; a pause longer than --max-gap is
-shortened, and a clock that was set back takes no time.
+FILE is a capture (pylog capture, tcpdump -i nflog:5 -w) or a dump. The pace follows the times at
+which the messages were received, or without them the kernel's times. A pause longer than --max-gap
+is shortened, and after a clock that was set back the next record comes at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 
 import pylog
-from pylog.cli._outputs import Copy, add_output_arguments, needs_raw, read_options
+from pylog.cli._copy import Copy
+from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
 from pylog.cli._sources import Stopping, add_source_arguments, input_layout
 
 HELP = "write the records of a recording at its own pace"

@@ -1,4 +1,4 @@
-"""List the sources that this machine has, and why others are not available."""
+"""List the sources of this machine, and why others are not available."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from pylog import backends
 from pylog.cli import answer, answer_json
 
-HELP = "list the sources that this machine has"
+HELP = "list the sources of this machine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog sources`."""
     for module in backends.modules().values():
-        for found in module.sources():
+        for name, text, problem in module.sources():
             if arguments.json:
-                shape = {"source": found.source, "text": found.text,
-                         "available": found.problem is None, "problem": found.problem}  # fmt: skip
-                answer_json(shape)
+                answer_json({"source": name, "text": text, "available": problem is None,
+                             "problem": problem})  # fmt: skip
             else:
-                state = "" if found.problem is None else f" - not available: {found.problem}"
-                answer(f"{found.source:18} {found.text}{state}")
+                state = "" if problem is None else f" - not available: {problem}"
+                answer(f"{name:18} {text}{state}")
     return 0

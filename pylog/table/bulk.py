@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from pylog import backends
-from pylog.backends import Backend
+from pylog.backends.base import Backend
 from pylog.backends.capture import Capture
 from pylog.decoder import interface_of
 from pylog.detect import Detection

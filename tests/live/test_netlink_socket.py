@@ -9,7 +9,8 @@ import netlab
 import pytest
 
 from pylog import BackendError
-from pylog.backends import HOST_ORDER
+from pylog.backends.base import HOST_ORDER
+from pylog.backends.links import Links
 from pylog.backends.netlink_socket import NetlinkSocket
 from pylog.backends.netlink_source import OPTIONS, NetlinkSource
 from pylog.backends.netns import Namespace
@@ -112,6 +113,25 @@ def test_a_group_that_does_not_exist_is_an_error(namespace: netlab.Namespace) ->
         with pytest.raises(BackendError, match="nft: cannot join multicast group 99 of netfilter"):
             NetlinkSocket("nft", own, NETLINK_NETFILTER, groups=[99])
     finally:
+        own.close()
+
+
+def test_names_of_interfaces_are_listed_anew_after_lost_messages(
+    namespace: netlab.Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Namespace(namespace.name)
+    links = Links(own)
+    try:
+        namespace.ip("link add v0 type veth peer name v1")
+        links.watch()
+        (index,) = (number for number, name in links.names.items() if name == "v0")
+        changes = [f"link set v1 mtu {mtu}" for mtu in range(1000, 1200)]  # a message each
+        namespace.ip(*changes, "link set v0 name last")
+        links.watch()
+        assert "names of interfaces: the receive buffer" in caplog.text
+        assert links.names[index] == "last"
+    finally:
+        links.close()
         own.close()
 
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from pylog.backends import Backend, Check, Source
+from pylog.backends.base import Backend, Check, Source
 from pylog.errors import BackendError
 from pylog.options import Option
 
