@@ -40,6 +40,21 @@ STATE = IPL / "v5-1-2-lp64le-state.all.bin"
 SEQ = samples.FIXTURES / "nflog/seq.bin"
 
 IPMON = [sys.executable, "-m", "pylog", "ipmon"]
+
+
+def patched(patch: str) -> list[str]:
+    """The command after lines of Python that change something under it."""
+    main = "import sys\nfrom pylog.cli import main\nsys.exit(main(['ipmon', *sys.argv[1:]]))"
+    return [sys.executable, "-c", f"{patch}\n{main}"]
+
+
+QUICK = """
+from pylog import input
+from pylog.cli import _ipmon
+input.PATIENCE_S, _ipmon.LOOK_S = 0.1, 0.05
+"""
+"""Decides sooner what a short log is, and looks more often whether SIGHUP came."""
+IPMON_QUICK = patched(QUICK)
 GMT = {**os.environ, "TZ": "GMT"}
 LOCAL0 = 16 << 3
 LEVELS = {"p": 5, "b": 4, "L": 6, "n": 5, "?": 0, "Sp": 3, "Sb": 4}
@@ -64,12 +79,6 @@ def ipmon(*arguments: object, zone: str = "GMT", stdin: Path = Path(os.devnull))
         done = inprocess.run("ipmon", *arguments, stdin=stdin)
     time.tzset()
     return done
-
-
-def patched(patch: str) -> list[str]:
-    """The command after lines of Python that change something under it."""
-    main = "import sys\nfrom pylog.cli import main\nsys.exit(main(['ipmon', *sys.argv[1:]]))"
-    return [sys.executable, "-c", f"{patch}\n{main}"]
 
 
 def text(dump: Path) -> list[bytes]:
@@ -138,7 +147,7 @@ def start(out: Path, err: Path) -> Iterator[Start]:
     """Starts the command, which is ended with the test at the latest."""
     with ExitStack() as stack:
 
-        def make(*arguments: str | Path, command: list[str] = IPMON) -> Process:
+        def make(*arguments: str | Path, command: list[str] = IPMON_QUICK) -> Process:
             streams = [stack.enter_context(path.open("ab")) for path in (out, err)]
             process = subprocess.Popen([*command, *map(str, arguments)], env=GMT,
                                        stdin=subprocess.DEVNULL, stdout=streams[0],
@@ -557,7 +566,7 @@ def test_a_log_of_which_nothing_can_be_read_is_a_failure() -> None:
 def test_t_follows_a_file_that_was_empty(tmp_path: Path, start: Start, out: Path) -> None:
     log = tmp_path / "log"
     log.touch()
-    start("-t", "-f", log)
+    start("-t", "-f", log, command=IPMON)
     lines, data = text(FILTER), b"".join(records(FILTER)[:9])
     for at, size in ((0, 5), (5, 30), (35, 200), (235, 1), (236, len(data))):
         append(log, data[at : at + size])
@@ -574,7 +583,7 @@ def test_t_follows_a_half_written_file(
     whole = int(written)
     half = items[whole][: int(len(items[whole]) * (written - whole))]
     append(log, *items[:whole], half)
-    start("-t", "-f", log)
+    start("-t", "-f", log, command=IPMON)
     if whole:
         holds(out, lines[: whole + 1])
     for i in range(whole, whole + 2):
@@ -628,7 +637,7 @@ def test_t_ends_at_a_signal(
 ) -> None:
     log, copy, pid = tmp_path / "log", tmp_path / "copy", tmp_path / "pid"
     log.write_bytes(FILTER.read_bytes()[: size * FILTER.stat().st_size])
-    process = start("-t", "-f", log, "-B", copy, "-P", pid)
+    process = start("-t", "-f", log, "-B", copy, "-P", pid, command=IPMON)
     until(copy.exists, "pylog")
     if size:
         holds(out, text(FILTER))
@@ -652,7 +661,7 @@ def test_what_is_logged_after_hup_goes_to_new_files(tmp_path: Path, start: Start
     log, target, copy = tmp_path / "log", tmp_path / "out", tmp_path / "copy"
     lines, items = text(UNNUMBERED), records(UNNUMBERED)
     append(log, items[0])
-    process = start("-t", "-f", log, "-B", copy, target)
+    process = start("-t", "-f", log, "-B", copy, target, command=IPMON)
     holds(target, lines[:1])
     for turn in range(1, 3):
         old, old_copy = tmp_path / f"out.{turn}", tmp_path / f"copy.{turn}"
@@ -829,12 +838,14 @@ class Daemon:
     A pipe that it inherits tells its end, as it is nobody's child.
     """
 
-    def __init__(self, pid_file: Path, *arguments: str | Path) -> None:
+    def __init__(
+        self, pid_file: Path, *arguments: str | Path, command: list[str] = IPMON_QUICK
+    ) -> None:
         self._pid_file = pid_file
         self._end, theirs = os.pipe()
         try:
-            command = [*IPMON, "-D", "-P", str(pid_file), *map(str, arguments)]
-            done = subprocess.run(command, env=GMT, stdin=subprocess.DEVNULL, timeout=30,
+            words = [*command, "-D", "-P", str(pid_file), *map(str, arguments)]
+            done = subprocess.run(words, env=GMT, stdin=subprocess.DEVNULL, timeout=30,
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                   pass_fds=[theirs])  # fmt: skip
         except BaseException:
@@ -871,7 +882,7 @@ class Daemon:
 def test_a_daemon_writes_its_process_id_and_takes_it_away(tmp_path: Path) -> None:
     log, target, pid_file = tmp_path / "log", tmp_path / "out", tmp_path / "pid"
     log.write_bytes(FILTER.read_bytes())
-    with Daemon(pid_file, "-t", "-f", log, target) as daemon:
+    with Daemon(pid_file, "-t", "-f", log, target, command=IPMON) as daemon:
         assert daemon.status == 0
         holds(target, text(FILTER))
         assert os.getsid(daemon.pid) == daemon.pid != os.getsid(0)
@@ -1231,7 +1242,11 @@ def test_a_daemon_keeps_lines_for_a_syslog_that_vanishes_and_comes_back(
         return sent_of(syslogd.messages or stream)
 
     with Syslogd(socket.AF_UNIX, kind, str(path)) as first:
-        daemon = Daemon(pid_file, "-s", "--syslog-to", path, "-t", "-f", log)
+        daemon = Daemon(
+            pid_file, "-s", "--syslog-to", path, "-t", "-f", log,
+            command=patched(f"{QUICK}import pylog.transports.sender as sender\n"
+                            "sender.RETRY_S = (0.05, 0.2)"),
+        )  # fmt: skip
         with daemon:
             until(lambda: len(lines(first)) == 1, "the first line")
             first.__exit__()

@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,16 +146,7 @@ def test_the_progress_bar_moves(
 # On a Dask cluster
 
 
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """The address of a scheduler with two processes."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
-    ) as cluster:
-        yield cluster.scheduler_address
-
-
+@pytest.mark.xdist_group("dask")
 def test_a_cluster_writes_what_one_process_writes(
     scheduler: str, dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

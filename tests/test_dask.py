@@ -28,15 +28,12 @@ from pylog.errors import BackendError, DecodeError
 NFLOG = samples.FIXTURES / "nflog/seq.bin"
 
 
+pytestmark = pytest.mark.xdist_group("dask")
+
+
 @pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    """A cluster of three processes."""
-    with (
-        distributed.LocalCluster(
-            n_workers=3, threads_per_worker=1, dashboard_address=None, processes=True
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+def client(scheduler: str) -> Iterator[Any]:
+    with distributed.Client(scheduler) as client:
         yield client
 
 
@@ -106,7 +103,7 @@ def test_a_worker_that_is_killed_is_no_loss(client: Any, dumps: Path, tmp_path: 
     pylog.dask.write(client, dumps, str(tmp_path / "out.parquet"), n=40, done=kill)
     assert len(done) > 30
     assert in_data_set(tmp_path / "out.parquet", "packet") == parts.hard_rows(dumps, "packet")
-    client.wait_for_workers(3)
+    client.wait_for_workers(2)
     assert set(client.run(os.getpid).values()) != workers
 
 

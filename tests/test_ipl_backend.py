@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import effort
 import msgspec
 import pytest
 import samples
@@ -119,7 +120,9 @@ def later(seconds: float, action: Any, *arguments: Any) -> Iterator[None]:
 # Every layout
 
 
-@pytest.mark.parametrize(("path", "log"), LOGS, ids=lambda x: getattr(x, "name", x))
+@pytest.mark.parametrize(
+    ("path", "log"), effort.sample(LOGS, least=20), ids=lambda x: getattr(x, "name", x)
+)
 def test_a_device_gives_the_records_that_its_dump_has(
     path: Path, log: str, caplog: pytest.LogCaptureFixture
 ) -> None:

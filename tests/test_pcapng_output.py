@@ -117,13 +117,13 @@ def roundtrip(dump: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "dump", [d for d in samples.dumps() if d not in OLD_FLOWS], ids=samples.name
+    "dump", effort.sample([d for d in samples.dumps() if d not in OLD_FLOWS], 15), ids=samples.name
 )
 def test_every_fixture_comes_back_as_it_was(dump: Path) -> None:
     roundtrip(dump)
 
 
-@pytest.mark.parametrize("dump", OLD_FLOWS, ids=samples.name)
+@pytest.mark.parametrize("dump", effort.sample(OLD_FLOWS, least=4), ids=samples.name)
 def test_logs_whose_layout_does_not_tell_them_come_back_as_they_were(dump: Path) -> None:
     roundtrip(dump)
 

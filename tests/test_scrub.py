@@ -28,6 +28,7 @@ from pylog.formats.scrub import Scrubber
 from pylog.scrub import Scrubbing
 
 DUMPS = [*samples.dumps("ipl/*"), *samples.dumps("nflog/*")]
+each_dump = pytest.mark.parametrize("dump", effort.sample(DUMPS, least=20), ids=samples.name)
 FIELDS_OF_HOSTS = {"saddr", "daddr", "nat_saddr", "nat_daddr", "hwaddr", "hwheader", "extra",
                    "payload", "raw"}  # fmt: skip
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2})+")
@@ -101,7 +102,7 @@ def told(host: Any) -> bool:
 # Whole fixtures
 
 
-@pytest.mark.parametrize("dump", DUMPS, ids=samples.name)
+@each_dump
 def test_a_scrubbed_record_is_as_long_and_says_the_same_but_for_hosts(dump: Path) -> None:
     assert read(dump)
     for before, after in pairs(dump):
@@ -115,7 +116,7 @@ def test_a_scrubbed_record_is_as_long_and_says_the_same_but_for_hosts(dump: Path
         assert masked(after.extra or {}) == masked(before.extra or {}), before.offset
 
 
-@pytest.mark.parametrize("dump", DUMPS, ids=samples.name)
+@each_dump
 def test_a_scrubbed_dump_is_found_to_be_of_the_same_layout(dump: Path) -> None:
     data = b"".join(raw_of(record) for record in scrubbed(dump))
     with pylog.open(io.BytesIO(data)) as reader:
@@ -137,7 +138,7 @@ def hosts(record: PacketRecord | FlowRecord) -> set[Any]:
     return {host for host in found if host is not None and told(host)}
 
 
-@pytest.mark.parametrize("dump", DUMPS, ids=samples.name)
+@each_dump
 def test_no_address_is_left_anywhere(dump: Path) -> None:
     every = set().union(*(hosts(record) for record in read(dump)))
     fours = {host.packed for host in every if host.version == 4}
@@ -210,7 +211,7 @@ def windows(data: bytes) -> set[bytes]:
     return {run for run in found if len(set(run)) > 3}
 
 
-@pytest.mark.parametrize("dump", DUMPS, ids=samples.name)
+@each_dump
 def test_no_run_of_8_bytes_of_a_body_is_left(dump: Path) -> None:
     checked = 0
     for before, after in pairs(dump):
@@ -250,7 +251,7 @@ def checksums(packet: bytes) -> tuple[bool | None, bool | None]:
     return head, right((b"" if protocol == 1 else pseudo) + segment)
 
 
-@pytest.mark.parametrize("dump", DUMPS, ids=samples.name)
+@each_dump
 def test_checksums_are_as_right_as_they_were(dump: Path) -> None:
     for before, after in pairs(dump):
         packet = getattr(before, "payload", None)
@@ -321,7 +322,7 @@ def schema_of(record: Record) -> Any:
 TEXTS = ("fl_ifname", "fl_group", "fl_nattag", "isl_group")
 
 
-@pytest.mark.parametrize("dump", samples.dumps("ipl/*"), ids=samples.name)
+@pytest.mark.parametrize("dump", effort.sample(samples.dumps("ipl/*"), 15), ids=samples.name)
 def test_what_no_kernel_wrote_is_zero(dump: Path) -> None:
     for before, after in pairs(dump):
         fields = schema_of(after).parse(raw_of(after))
@@ -344,7 +345,7 @@ def test_what_no_kernel_wrote_is_zero(dump: Path) -> None:
             assert not any(any(fields[n][4:]) for n in sixes if n in fields)
 
 
-@pytest.mark.parametrize("dump", samples.dumps("ipl/*"), ids=samples.name)
+@pytest.mark.parametrize("dump", effort.sample(samples.dumps("ipl/*"), 15), ids=samples.name)
 def test_fields_that_tell_no_host_keep_their_numbers(dump: Path) -> None:
     kept = re.compile(r"(ipl_(?!next)|fl_(?!nattag_not|unit)|nl_|isl_)")
     for before, after in pairs(dump):

@@ -63,7 +63,7 @@ def agree(data: bytes, layout: str | None = None) -> None:
         assert tables.plain(table) == tables.rows(records, kind, names)
 
 
-@pytest.mark.parametrize("dump", samples.dumps(), ids=samples.name)
+@pytest.mark.parametrize("dump", effort.sample(samples.dumps(), least=25), ids=samples.name)
 def test_a_table_has_the_rows_that_a_reader_gives(dump: Path) -> None:
     agree(dump.read_bytes())
 

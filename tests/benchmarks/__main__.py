@@ -12,6 +12,7 @@ import importlib
 import os
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -48,9 +49,11 @@ def main() -> None:
     from pylog import memo
 
     form = "pure" if memo.__file__.endswith(".py") else "compiled"
-    scale = Scale(rounds=1, records=500, seconds=0.5, starts=1) if arguments.quick else Scale()
+    scale = (
+        Scale(rounds=1, records=40, few=10, seconds=0.5, starts=1) if arguments.quick else Scale()
+    )
     if arguments.rounds:
-        scale = Scale(arguments.rounds, scale.records, scale.seconds)
+        scale = replace(scale, rounds=arguments.rounds)
     print(f"pylog, {form}; {platform.python_implementation()} {platform.python_version()},"
           f" {platform.system()} {platform.release()}, {os.cpu_count()} CPUs,"
           f" load {os.getloadavg()[0]:.1f}, {scale.rounds} rounds\n")  # fmt: skip

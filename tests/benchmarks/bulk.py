@@ -7,6 +7,7 @@ convert         the whole command, to a Parquet file
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
@@ -79,10 +80,12 @@ def table(scale: Scale) -> Table:
     """Each log by each way."""
     rows: list[Row] = []
     work: dict[str, Callable[[], float]] = {}
+    with contextlib.suppress(Missing):
+        iter_batches()  # imports pyarrow here, once, and not in each process that is measured
     with tempfile.TemporaryDirectory() as folder:
         for name, distinct in LOGS:
             title = f"{name}, distinct" if distinct else name
-            log = inputs.log(name, Path(folder), MORE * scale.records, distinct)
+            log = inputs.log(name, Path(folder), MORE * scale.records, scale.few, distinct)
             limit = f"{title}: C"
             if name in inputs.RAW:
                 rows.append(Row(limit))

@@ -89,11 +89,12 @@ def table(scale: Scale) -> Table:
     with scratch() as folder:
         for name, distinct in LOGS:
             title = f"{name}, distinct" if distinct else name
-            log = inputs.log(name, Path(folder), scale.records, distinct)
+            log = inputs.log(name, Path(folder), scale.records, scale.few, distinct)
             first = f"{title}: construct"
             if name in inputs.RAW:
                 rows.append(Row(first))
-                some = inputs.log(name, Path(folder), min(SOME, scale.records), distinct)
+                records = min(SOME, scale.records)
+                some = inputs.log(name, Path(folder), records, scale.few, distinct)
                 work[first] = partial(cpu_us, partial(construct, name), some)
             for stage, run in STAGES.items():
                 below = JSON_US[name.split("-")[0]] if stage == "read --to json" else None

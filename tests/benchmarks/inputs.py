@@ -168,19 +168,15 @@ RAW = (*IPL_LAYOUTS, NFLOG_LAYOUT)
 """Those that are nothing but messages."""
 
 
-FEW = 1000
-"""Records of the short file."""
-
-
 def layout(name: str) -> str:
     """The layout of a log."""
     return name.split(",")[0]
 
 
-def log(name: str, folder: Path, records: int, distinct: bool = False) -> Log:
-    """A file of so many records in a folder, and a short one."""
-    found = Log(folder / f"{name} {records} {distinct}", records, folder / f"{name} short", FEW)
-    for path, count in ((found.path, records), (found.short, FEW)):
+def log(name: str, folder: Path, records: int, few: int, distinct: bool = False) -> Log:
+    """A file of so many records in a folder, and a short one of few."""
+    found = Log(folder / f"{name} {records} {distinct}", records, folder / f"{name} short", few)
+    for path, count in ((found.path, records), (found.short, few)):
         with path.open("wb") as file:
             file.writelines(LOGS[name](packets(count, distinct)))
     return found

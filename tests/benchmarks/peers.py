@@ -34,7 +34,7 @@ def run(command: tuple[str, ...], path: Path) -> None:
 def table(scale: Scale) -> Table:
     """All programs on the capture."""
     with scratch() as folder:
-        log = inputs.log(inputs.PCAP, Path(folder), scale.records)
+        log = inputs.log(inputs.PCAP, Path(folder), scale.records, scale.few)
         work = {name: partial(cpu_us, partial(run, cmd), log) for name, cmd in PROGRAMS.items()}
         found, missing = interleaved(work, scale.rounds)
     rows = [Row(name, found[name], note=missing.get(name, "")) for name in PROGRAMS]

@@ -48,8 +48,8 @@ def table(scale: Scale) -> Table:
             "pylog --help": partial(wall_ms, scale.starts, "-m", "pylog", "--help"),
         }
         for name in (inputs.IPL_LAYOUTS[0], inputs.NFLOG_LAYOUT):
-            path = inputs.log(name, Path(folder), inputs.FEW).path
-            title = f"pylog read, {inputs.FEW} of {name}"
+            path = inputs.log(name, Path(folder), scale.few, scale.few).path
+            title = f"pylog read, {scale.few} of {name}"
             work[title] = partial(wall_ms, scale.starts, "-m", "pylog", "read", str(path))
         found, _ = interleaved(work, scale.rounds)
     below = {"import pylog": 80.0, "pylog --help": 150.0}
