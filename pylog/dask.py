@@ -25,9 +25,9 @@ except ImportError as error:
     ) from error
 import pyarrow as pa
 
+from pylog.dataset import DataSet, write_part
 from pylog.reader import OnError
 from pylog.table.bulk import ROWS
-from pylog.table.dataset import DataSet, write_part
 from pylog.table.files import Paths
 from pylog.table.schemas import chosen
 from pylog.table.select import Selection
@@ -113,7 +113,7 @@ def write(
     """Write the records of dumps as a Parquet data set, a directory or fsspec URL.
 
     It is what a single process writes, cut into part-000000.parquet and so on, and appears when it
-    is complete, see pylog.table.dataset. If a worker dies, others do its work.
+    is complete, see pylog.dataset. If a worker dies, others do its work.
 
     n       about how many parts; None: one for every 64 MiB
     force   replace a data set that exists; else that is a BackendError

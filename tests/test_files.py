@@ -102,7 +102,7 @@ def test_what_takes_a_files_place_has_its_permissions_all_the_time(
 
 
 def test_a_data_set_that_takes_anothers_place_has_its_permissions(tmp_path: Path) -> None:
-    from pylog.table.dataset import DataSet
+    from pylog.dataset import DataSet
 
     target = tmp_path / "set.parquet"
     target.mkdir()

@@ -13,8 +13,7 @@ import stat
 import sys
 
 from pylog.cli import say
-from pylog.cli._pid_file import PidFile
-from pylog.cli.ipmon import PID_FILE
+from pylog.cli._pid_file import IPMON_PID_FILE, PidFile
 
 
 def fill_standard_descriptors() -> None:
@@ -29,7 +28,7 @@ def begin(arguments: argparse.Namespace, daemon: bool, stack: contextlib.ExitSta
     if daemon and arguments.file is None and not arguments.syslog:
         say("-D needs OUTPUT or -s: staying in the foreground")
         daemon = False
-    path = arguments.pid_file or (PID_FILE if daemon else None)
+    path = arguments.pid_file or (IPMON_PID_FILE if daemon else None)
     pid_file = (
         None if path is None else PidFile(path)
     )  # before the fork: its error can still be seen

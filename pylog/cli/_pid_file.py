@@ -15,6 +15,9 @@ from pathlib import Path
 from pylog.errors import BackendError
 from pylog.transports.files import CREATE
 
+IPMON_PID_FILE = "/var/run/ipmon.pid"
+"""Where ipmon -D writes its process id unless -P names another file."""
+
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
