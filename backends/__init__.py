@@ -23,7 +23,7 @@ from functools import cache
 from typing import Any, BinaryIO, Protocol
 
 from pylog import discover
-from pylog.backends.base import Backend, Check, Source
+from pylog.backends.base import Backend, Check, Source, check_source
 from pylog.notes import notes
 from pylog.options import Option, resolve
 
@@ -77,21 +77,6 @@ def is_live(source: object) -> bool:
     """Whether it is NAME:ADDRESS of anything but a file."""
     name = named(source)
     return name is not None and name[0] != "capture"
-
-
-def check_source(source: object) -> None:
-    """TypeError for an object that cannot be a log; it names the type and never shows the value."""
-    if isinstance(source, str) or hasattr(source, "read"):
-        return
-    if isinstance(source, os.PathLike) and isinstance(os.fspath(source), str):
-        return
-    kind = type(source).__name__
-    in_memory = isinstance(source, bytes | bytearray | memoryview)
-    hint = "; io.BytesIO makes a file object of bytes" if in_memory else ""
-    raise TypeError(
-        f"a log is a path (str or os.PathLike), NAME:ADDRESS or a binary file object, not {kind}"
-        f"{hint}"
-    )
 
 
 def connect(source: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any]) -> list[Backend]:

@@ -278,3 +278,18 @@ def readable(descriptors: Sequence[int], timeout_s: float | None) -> set[int]:
         poller.register(descriptor, select.POLLIN)
     timeout = None if timeout_s is None else int(max(0.0, min(timeout_s, 86400.0)) * 1000 + 0.999)
     return {descriptor for descriptor, _ in poller.poll(timeout)}
+
+
+def check_source(source: object) -> None:
+    """TypeError for an object that cannot be a log; it names the type and never shows the value."""
+    if isinstance(source, str) or hasattr(source, "read"):
+        return
+    if isinstance(source, os.PathLike) and isinstance(os.fspath(source), str):
+        return
+    kind = type(source).__name__
+    in_memory = isinstance(source, bytes | bytearray | memoryview)
+    hint = "; io.BytesIO makes a file object of bytes" if in_memory else ""
+    raise TypeError(
+        f"a log is a path (str or os.PathLike), NAME:ADDRESS or a binary file object, not {kind}"
+        f"{hint}"
+    )

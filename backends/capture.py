@@ -16,8 +16,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from pylog.backends import check_source
-from pylog.backends.base import Backend, Check, Source, readable
+from pylog.backends.base import Backend, Check, Source, check_source, readable
 from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, zstd
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib.util
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,7 @@ NEEDS_EXTRA = {"pylog.dask": "dask", "pylog.spark": "pyspark"}
 NOT_IN_FORMATS = {"os", "socket", "time", "sys", "datetime", "io", "pathlib", "subprocess"}
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the project by its import name."""
     found = {}
@@ -90,11 +93,18 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imported(path: Path, name: str) -> set[str]:
-    """The modules that a module names in imports, wherever they stand."""
+@cache
+def imported(path: Path, name: str, typing: bool = True) -> set[str]:
+    """The modules that a module names in imports, wherever they stand.
+
+    typing   also those that only type checkers import
+    """
     found = set()
     known = modules()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    if not typing:
+        tree.body = [node for node in tree.body if "if TYPE_CHECKING:" not in ast.unparse(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -115,6 +125,14 @@ def test_imports_go_one_way(name: str) -> None:
     for target in imported(modules()[name], name):
         if target == "pylog" or target.startswith("pylog."):
             assert rule(target) in allowed, f"{name} imports {target}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    found = modules()
+    graph = {
+        name: imported(path, name, typing=False) & found.keys() for name, path in found.items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules of a circle
 
 
 @pytest.mark.parametrize("name", [n for n in sorted(modules()) if n.startswith("pylog.formats")])

@@ -21,7 +21,7 @@ except ImportError as error:
         "tables need the extra arrow: pip install 'pylog-ipl[arrow]'"
     ) from error
 
-from pylog.backends import check_source
+from pylog.backends.base import check_source
 from pylog.origins import Origin, origins_of
 from pylog.reader import OnError
 from pylog.table.bulk import ROWS, opened

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
-from pylog.backends import check_source
+from pylog.backends.base import check_source
 from pylog.errors import BackendError, BackendUnavailable
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
