@@ -253,7 +253,9 @@ def test_the_columns_of_the_bulk_reader_become_the_readers_records() -> None:
 NAMES = st.none() | st.text(st.characters(codec="utf-8"), max_size=4) | st.integers(0, 9)
 TEXTS = st.none() | st.text(st.characters(codec="utf-8"), max_size=4)
 TIMES = st.none() | st.integers(-62135596800 * 10**9, 253402300799 * 10**9 + 999_999_999)
-JSON = st.none() | st.dictionaries(TEXTS.filter(bool), st.integers(-9, 9) | TEXTS, max_size=2)
+JSON = st.none() | st.dictionaries(
+    TEXTS.filter(bool), st.integers(-9, 9) | TEXTS, min_size=1, max_size=2
+)  # no format gives an empty mapping
 SHORT = st.none() | st.integers(0, 255)
 V4 = st.ip_addresses(v=4).map(str)
 FRAGMENTS = st.builds(Fragment, SHORT, SHORT, st.booleans(), st.booleans())

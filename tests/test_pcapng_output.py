@@ -18,6 +18,7 @@ import builders
 import effort
 import inprocess
 import msgspec
+import netlab
 import pytest
 import samples
 
@@ -336,6 +337,12 @@ def test_rotation_numbers_on_after_what_is_there(
     assert all(path.stat().st_size >= 10_000 for path in files[1:-1])
 
 
+def open_files(process: int) -> list[str]:
+    """The paths of the files that a process has open."""
+    return [os.path.realpath(entry) for entry in Path(f"/proc/{process}/fd").iterdir()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_rotation_by_time_ends_a_file_although_nothing_comes(tmp_path: Path) -> None:
     raw = FILTER.read_bytes()
     process = [sys.executable, "-m", "pylog", "capture", "-", "-w", str(tmp_path / "fw.pcapng"),
@@ -344,7 +351,9 @@ def test_rotation_by_time_ends_a_file_although_nothing_comes(tmp_path: Path) -> 
         assert child.stdin is not None
         child.stdin.write(raw[:5000])
         child.stdin.flush()
-        time.sleep(3.5)
+        first = tmp_path / "fw-00001.pcapng"
+        netlab.until(lambda: first.exists() and str(first) not in open_files(child.pid),
+                     "the end of the first file", 60)  # fmt: skip
         child.stdin.write(raw[5000:])
         child.stdin.close()
         assert child.wait(20) == 0
