@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from netlab import until
 
-from pylog.transports import sender
+from pylog.transports import connection, sender
 from pylog.transports.syslog import Syslog
 
 INFO = 6
@@ -435,6 +435,20 @@ def test_a_connection_that_is_reset_is_reported(
             assert b"again" in peer.recv(1 << 16)
     assert to.doubtful and to.dropped == 0
     assert "lines that it had taken and not read are lost" in caplog.messages[0]
+
+
+def test_a_connection_that_is_reset_while_close_waits_loses_what_is_not_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "unconfirmed_size", lambda _: 1 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        to = Syslog(f"tcp:127.0.0.1:{server.getsockname()[1]}")
+        peer, _ = server.accept()
+        to.send("unread", INFO)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        to.close()
+    assert to.doubtful and to.dropped == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell what is unread")
