@@ -25,7 +25,7 @@ except ImportError as error:
     ) from error
 import pyarrow as pa
 
-from pylog.reader import OnError
+from pylog.open_log import OnError
 from pylog.table.bulk import ROWS
 from pylog.table.dataset import DataSet, write_part
 from pylog.table.files import Paths

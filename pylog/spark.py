@@ -32,7 +32,7 @@ except ImportError as error:
     ) from error
 import pyarrow as pa
 
-from pylog.reader import OnError
+from pylog.open_log import OnError
 from pylog.table.schemas import chosen, schema
 from pylog.table.splits import Split, decode, planned, settle
 

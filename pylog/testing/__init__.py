@@ -24,7 +24,8 @@ from pylog.backends.ipl import System
 from pylog.errors import DecodeError
 from pylog.formats import Damage, Message, ipl, ipl_layouts
 from pylog.formats.ipl_encode import LAYOUT, Encoder
-from pylog.reader import OnError, Reader
+from pylog.open_log import OnError
+from pylog.reader import Reader
 from pylog.record import PacketRecord, Record
 
 
