@@ -95,14 +95,14 @@ def modules() -> dict[str, Path]:
 def imported(path: Path, name: str) -> set[str]:
     """The modules that a module names in imports, wherever they stand."""
     found = set()
-    known = modules()
+    names = modules()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in known else node.module)
+                target = f"{node.module}.{alias.name}"
+                found.add(target if target in names else node.module)
     return found - {name}
 
 
