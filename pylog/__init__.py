@@ -17,8 +17,9 @@ from pylog import backends
 from pylog.backends.base import Backend
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.merge import WINDOW_S, Merged
+from pylog.open_log import OnError
 from pylog.origins import Origin, origin_of, origins_of
-from pylog.reader import OnError, Reader
+from pylog.reader import Reader
 from pylog.record import (
     FlowRecord,
     Fragment,

@@ -26,7 +26,7 @@ except ImportError as error:
 import pyarrow as pa
 
 from pylog.dataset import DataSet, write_part
-from pylog.reader import OnError
+from pylog.open_log import OnError
 from pylog.table.bulk import ROWS
 from pylog.table.files import Paths
 from pylog.table.schemas import chosen

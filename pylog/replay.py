@@ -14,7 +14,8 @@ from math import inf
 from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
 from pylog.notes import notes
-from pylog.reader import OnError, Reader, Records, deadline_of
+from pylog.open_log import OnError
+from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 
 ROUND_S = 1.0

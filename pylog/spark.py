@@ -1,6 +1,6 @@
 """Reads logs in Spark 4, as a Python Data Source.
 
-    spark.dataSource.register(pylog.spark.DataSource)
+    spark.dataSource.register(pylog.datasource.DataSource)
     spark.read.format("pylog").load("/logs/*.ipl").groupBy("action").count().show()
 
 The executors decode splits of the dumps (see pylog.table.splits), so they and the driver must reach
@@ -23,7 +23,7 @@ from typing import cast
 from pylog.errors import BackendUnavailable
 
 try:
-    import pyspark.sql.datasource as spark
+    from pyspark.sql import datasource
     from pyspark.sql.pandas.types import from_arrow_schema
     from pyspark.sql.types import StructType
 except ImportError as error:
@@ -32,7 +32,7 @@ except ImportError as error:
     ) from error
 import pyarrow as pa
 
-from pylog.reader import OnError
+from pylog.open_log import OnError
 from pylog.table.schemas import chosen, schema
 from pylog.table.splits import Split, decode, planned, settle
 
@@ -41,7 +41,7 @@ _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64
           pa.binary(16): pa.binary()}  # fmt: skip
 
 
-class DataSource(spark.DataSource):
+class DataSource(datasource.DataSource):
     """The format "pylog"."""
 
     @classmethod
@@ -55,13 +55,13 @@ class DataSource(spark.DataSource):
         return Reader(self.options, schema.names)
 
 
-class Reader(spark.DataSourceReader):
+class Reader(datasource.DataSourceReader):
     """Reads dumps; each partition is a split."""
 
     def __init__(self, options: dict[str, str], columns: list[str]) -> None:
         self._options, self._columns = dict(options), columns
 
-    def partitions(self) -> list[spark.InputPartition]:
+    def partitions(self) -> list[datasource.InputPartition]:
         get = self._options.get
         paths = json.loads(get("paths", "null")) or get("path")
         if not paths:
@@ -70,9 +70,9 @@ class Reader(spark.DataSourceReader):
         n = None if get("n") is None else int(self._options["n"])
         splits = planned(paths, n, get("layout"), on_error)
         exact = get("exact", "true").lower() != "false"
-        return [spark.InputPartition(split) for split in (settle(splits) if exact else splits)]
+        return [datasource.InputPartition(split) for split in (settle(splits) if exact else splits)]
 
-    def read(self, partition: spark.InputPartition) -> Iterator[pa.RecordBatch]:
+    def read(self, partition: datasource.InputPartition) -> Iterator[pa.RecordBatch]:
         split: Split = partition.value
         kind = self._options.get("kind", "packet")
         wanted = _plain(chosen(kind, self._columns))

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, notes, options, discover  <-  formats  <-  detect, losses, damage,
-#     ahead  <-  decoder, backends  <-  input, aio  <-  reader  <-  merge, replay, table  <-
-#     outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
+#     ahead  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader, table  <-
+#     merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -47,27 +47,29 @@ ALLOWED: dict[str, set[str]] = {
                       "pylog.losses"},
     "pylog.input": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect"},
     "pylog.origins": {*_BASE, "pylog.backends"},
+    "pylog.open_log": {*_BASE, "pylog.backends", "pylog.decoder", "pylog.detect", "pylog.input",
+                       "pylog.losses", "pylog.origins"},
     "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.aio", "pylog.decoder",
-                     "pylog.detect", "pylog.input", "pylog.losses", "pylog.origins"},
+                     "pylog.detect", "pylog.input", "pylog.open_log", "pylog.origins"},
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
-    "pylog.replay": {*_BASE, "pylog.backends", "pylog.reader"},
+    "pylog.replay": {*_BASE, "pylog.backends", "pylog.open_log", "pylog.reader"},
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
-    "pylog": {*_BASE, "pylog.formats", "pylog.backends", "pylog.reader", "pylog.merge",
-              "pylog.origins", "pylog.replay", "pylog.table"},
+    "pylog": {*_BASE, "pylog.formats", "pylog.backends", "pylog.open_log", "pylog.reader",
+              "pylog.merge", "pylog.origins", "pylog.replay", "pylog.table"},
     "pylog.table": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect",
-                    "pylog.losses", "pylog.origins", "pylog.reader", "pylog.table"},
+                    "pylog.losses", "pylog.open_log", "pylog.origins", "pylog.table"},
     "pylog.dataset": {*_BASE, "pylog.batch", "pylog.outputs", "pylog.table"},
-    "pylog.dask": {*_BASE, "pylog.reader", "pylog.table", "pylog.dataset"},
-    "pylog.spark": {*_BASE, "pylog.reader", "pylog.table"},
+    "pylog.dask": {*_BASE, "pylog.open_log", "pylog.table", "pylog.dataset"},
+    "pylog.spark": {*_BASE, "pylog.open_log", "pylog.table"},
     "pylog.transports": {*_BASE, "pylog.transports"},
     "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon", "pylog.transports"},
     "pylog.batch": {*_BASE, "pylog.table"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.batch", "pylog.ipmon",
                       "pylog.outputs", "pylog.table", "pylog.transports"},
-    "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.reader",
-                      "pylog.replay", "pylog.testing"},
+    "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.open_log",
+                      "pylog.reader", "pylog.replay", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.origins", "pylog.formats", "pylog.backends",
-                  "pylog.decoder", "pylog.input", "pylog.reader",
+                  "pylog.decoder", "pylog.input", "pylog.open_log", "pylog.reader",
                   "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
                   "pylog.dask", "pylog.transports", "pylog.batch", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
@@ -100,7 +102,7 @@ def imported(path: Path, name: str, typing: bool = True) -> set[str]:
     typing   also those that only type checkers import
     """
     found = set()
-    known = modules()
+    names = modules()
     tree = ast.parse(path.read_text())
     if not typing:
         tree.body = [node for node in tree.body if "if TYPE_CHECKING:" not in ast.unparse(node)]
@@ -109,8 +111,8 @@ def imported(path: Path, name: str, typing: bool = True) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in known else node.module)
+                target = f"{node.module}.{alias.name}"
+                found.add(target if target in names else node.module)
     return found - {name}
 
 

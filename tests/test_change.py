@@ -91,7 +91,7 @@ def test_an_upgrade_there_and_back_with_damage_between_is_read() -> None:
     data = (samples.FIXTURES / "ipl/upgraded-4.1-to-5.1.bin").read_bytes()
     records = read(data)
     layouts = [
-        (name, len(list(some))) for name, some in itertools.groupby(r.layout for r in records)
+        (name, len(list(group))) for name, group in itertools.groupby(r.layout for r in records)
     ]
     assert layouts == [("ipl-4.1-lp64le", 20), ("ipl-5.1.2-lp64le", 25)]
     again = data + b"\xff" * 700 + data
@@ -179,9 +179,9 @@ def test_a_pipe_and_other_ways_give_what_a_file_gives(tmp_path: Path) -> None:
 def test_the_layouts_do_not_depend_on_how_the_bytes_are_cut(data: st.DataObject) -> None:
     chosen = [data.draw(st.sampled_from(sorted(PARTS))) for _ in range(3)]
     dump = b"".join(PARTS[name][: data.draw(st.integers(300, 4000))] for name in chosen)
-    whole = found_in(dump, [len(dump)])
+    complete = found_in(dump, [len(dump)])
     for size in (97, data.draw(st.integers(30, 3000))):
-        assert found_in(dump, list(range(size, len(dump) + size, size))) == whole
+        assert found_in(dump, list(range(size, len(dump) + size, size))) == complete
 
 
 def found_in(dump: bytes, cuts: list[int]) -> list[tuple[str, object, object]]:

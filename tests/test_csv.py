@@ -75,8 +75,8 @@ def test_csv_is_what_the_csv_module_writes(dump: Any, safe: bool) -> None:
     output = outputs.open("csv", Target(stream), {"csv_safe": safe})
     with pylog.open(dump) as reader:
         rows = reader.rows()
-        while some := rows.read_batch():
-            output.write_rows(some)
+        while batch := rows.read_batch():
+            output.write_rows(batch)
     output.close()
     assert stream.getvalue() == plain
 

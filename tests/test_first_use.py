@@ -31,7 +31,7 @@ CUTS = {
     "pcap": samples.FIXTURES / "nflog/tcpdump.pcap",
     "pcapng": samples.FIXTURES / "nflog/tshark.pcapng",
 }
-Said = pytest.CaptureFixture[bytes]
+Captured = pytest.CaptureFixture[bytes]
 
 
 def cut(name: str, path: Path) -> int:
@@ -46,7 +46,7 @@ def cut(name: str, path: Path) -> int:
 
 @pytest.mark.parametrize("name", CUTS)
 def test_the_end_of_a_growing_log_is_a_cut_and_no_loss(
-    name: str, tmp_path: Path, capfdbinary: Said
+    name: str, tmp_path: Path, capfdbinary: Captured
 ) -> None:
     path = tmp_path / "grow"
     at = cut(name, path)
@@ -66,13 +66,13 @@ def test_the_end_of_a_growing_log_is_a_cut_and_no_loss(
         assert main(["convert", str(path), str(tmp_path / out_name)]) == 0
         assert says in capfdbinary.readouterr().err.decode()
     assert main(["info", str(path)]) == 0
-    told = capfdbinary.readouterr().out.decode()
-    assert f"end:            {says}" in told and "lost records:   at least" not in told
+    text = capfdbinary.readouterr().out.decode()
+    assert f"end:            {says}" in text and "lost records:   at least" not in text
     assert main(["info", "--json", str(path)]) == 0
     assert json.loads(capfdbinary.readouterr().out)["cut_off"] == at
 
 
-def test_splits_know_of_the_cut(tmp_path: Path, capfdbinary: Said) -> None:
+def test_splits_know_of_the_cut(tmp_path: Path, capfdbinary: Captured) -> None:
     path = tmp_path / "grow"
     path.write_bytes(CUTS["netlink"].read_bytes()[:-30])
     ends = [splits.scan(split) for split in splits.settle(splits.plan(path, 3))]
@@ -81,12 +81,12 @@ def test_splits_know_of_the_cut(tmp_path: Path, capfdbinary: Said) -> None:
     assert b"within its last record; if the file grows" in capfdbinary.readouterr().err
 
 
-def test_a_complete_log_has_no_such_end(capfdbinary: Said) -> None:
+def test_a_complete_log_has_no_such_end(capfdbinary: Captured) -> None:
     assert main(["read", str(FILTER)]) == 0
     assert capfdbinary.readouterr().err == b""
 
 
-def test_a_cut_compressed_log_is_a_cut_too(tmp_path: Path, capfdbinary: Said) -> None:
+def test_a_cut_compressed_log_is_a_cut_too(tmp_path: Path, capfdbinary: Captured) -> None:
     packed = gzip.compress(CUTS["netlink"].read_bytes())
     (tmp_path / "x.gz").write_bytes(packed[: len(packed) // 2])
     assert main(["read", str(tmp_path / "x.gz")]) == 0
@@ -105,13 +105,17 @@ def test_a_pipe_that_is_cut_off_cannot_be_followed() -> None:
     assert str(reader.ending).endswith("within its last record")
 
 
-def test_a_capture_cut_within_its_first_packet_says_so(tmp_path: Path, capfdbinary: Said) -> None:
+def test_a_capture_cut_within_its_first_packet_says_so(
+    tmp_path: Path, capfdbinary: Captured
+) -> None:
     (tmp_path / "x.pcap").write_bytes(CUTS["pcap"].read_bytes()[:60])
     assert main(["read", str(tmp_path / "x.pcap")]) == 1
     assert b"cut off at offset 24, within its first record" in capfdbinary.readouterr().err
 
 
-def test_a_cut_is_not_among_what_a_layout_cannot_hold(tmp_path: Path, capfdbinary: Said) -> None:
+def test_a_cut_is_not_among_what_a_layout_cannot_hold(
+    tmp_path: Path, capfdbinary: Captured
+) -> None:
     cut("ipl", tmp_path / "grow")
     assert main(["read", "--to", "ipl", "-w", str(tmp_path / "o"), str(tmp_path / "grow")]) == 0
     assert b"not held" not in capfdbinary.readouterr().err
@@ -144,10 +148,10 @@ TAKERS: dict[str, Callable[[Any], Any]] = {
 def test_what_can_be_no_log_is_named_by_its_type(taker: str, source: Any) -> None:
     with pytest.raises(TypeError) as caught:
         TAKERS[taker](source)
-    said = str(caught.value)
-    assert f"not {type(source).__name__}" in said and "secret" not in said
-    assert "path (str or os.PathLike)" in said
-    assert ("io.BytesIO" in said) == isinstance(source, bytes | bytearray | memoryview)
+    message = str(caught.value)
+    assert f"not {type(source).__name__}" in message and "secret" not in message
+    assert "path (str or os.PathLike)" in message
+    assert ("io.BytesIO" in message) == isinstance(source, bytes | bytearray | memoryview)
 
 
 def test_a_list_is_for_merge_and_tables() -> None:
@@ -155,13 +159,13 @@ def test_a_list_is_for_merge_and_tables() -> None:
         pylog.open([FILTER])  # type: ignore[arg-type]
 
 
-def test_an_unknown_loss_makes_the_count_a_least_one() -> None:
+def test_an_unknown_loss_makes_the_count_a_minimum() -> None:
     assert lost_text(None, 0) == "cannot be known" and lost_text(7, 0) == "7"
     assert lost_text(7, 1) == "at least 7"
     assert lost_text(0, 1) == lost_text(None, 2) == "at least 1"
 
 
-def test_losses_count_the_unknown_ones_apart() -> None:
+def test_losses_of_unknown_size_are_counted_separately() -> None:
     losses = Losses({"5": 0}, numbered=True)
     assert (losses.dropped, losses.uncounted) == (0, 0)
     losses.announce(Dropped(0, None, "NLMSG_OVERRUN"))
@@ -185,7 +189,7 @@ def test_an_overrun_that_numbers_have_replaced_is_no_unknown_loss_at_the_end() -
     assert (losses.has_announced, losses.uncounted) == (log != "30", 0)
 
 
-def test_the_summary_and_info_say_at_least(tmp_path: Path, capfdbinary: Said) -> None:
+def test_the_summary_and_info_say_at_least(tmp_path: Path, capfdbinary: Captured) -> None:
     other = b"\x1f\x8b\x08" + b"\xff" * 50  # a second member that is damaged
     (tmp_path / "x.gz").write_bytes(gzip.compress(CUTS["netlink"].read_bytes()) + other)
     assert main(["read", "-v", str(tmp_path / "x.gz")]) == 0
@@ -214,7 +218,7 @@ def test_converted_records_begin_without_a_claim_of_missed_ones() -> None:
     assert overrun == ["missed 2520 ipf log entries: 581 3101"]
 
 
-def test_flush_says_what_it_did(tmp_path: Path, capfdbinary: Said) -> None:
+def test_flush_says_what_it_did(tmp_path: Path, capfdbinary: Captured) -> None:
     assert main(["flush", str(FILTER)]) == 0
     says = f"{FILTER}: nothing flushed: a file keeps its records (10865 bytes of them)\n"
     assert capfdbinary.readouterr().out.decode() == says

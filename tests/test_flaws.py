@@ -128,9 +128,9 @@ def test_bad_times_and_counts_of_ipfilter_cost_their_field_alone(name: str, log:
     bad = [{"ipl_usec": 10**6}, *([{"ipl_sec": 2**63}] if wide else [])]
     if Fields(layout, log).size_of("ipl_count"):
         bad.append({"ipl_count": 0})
-    whole = layout.name if layout.version.magic_tells_log else f"{layout.name}:{log}"
+    named = layout.name if layout.version.magic_tells_log else f"{layout.name}:{log}"
     for values in bad:
-        records, reader = read(good + ipl_record(layout, log, **values) + good, layout=whole)
+        records, reader = read(good + ipl_record(layout, log, **values) + good, layout=named)
         assert [type(r) for r in records] == [PacketRecord if log == "ipf" else FlowRecord] * 3
         assert reader.malformed == 1 and set(reader.flaws) == set(values)
         assert (records[1].timestamp_ns is None) == ("ipl_count" not in values)

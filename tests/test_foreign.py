@@ -27,7 +27,7 @@ LOG = FILTER.read_bytes()
 
 
 def error_of(data: bytes) -> str:
-    """What is said of a file of those bytes."""
+    """The error for a file of those bytes."""
     with pytest.raises(DecodeError) as caught:
         pylog.open(io.BytesIO(data))
     assert "\n" not in str(caught.value)
@@ -134,8 +134,8 @@ TEXTS = {
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
 def test_text_is_named_by_who_printed_it(name: str, encoding: str) -> None:
     text, says = TEXTS[name]
-    said = error_of(f"{text}\n".encode(encoding)).replace(", in UTF-16;", ";")
-    assert re.match(f"this is {says}", said), said
+    message = error_of(f"{text}\n".encode(encoding)).replace(", in UTF-16;", ";")
+    assert re.match(f"this is {says}", message), message
 
 
 @pytest.mark.parametrize("to", ["text", "json", "csv", "ipmon"])
@@ -165,7 +165,7 @@ def test_zeros_and_nothing_are_named() -> None:
     assert error_of(b"") == error_of(gzip.compress(b"")) == "the input is empty"
 
 
-def test_only_an_empty_file_is_said_to_be_one_that_can_be_followed(tmp_path: Path) -> None:
+def test_only_an_empty_file_gets_the_advice_to_follow_it(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"")
     with pytest.raises(DecodeError) as caught:
@@ -200,8 +200,8 @@ def test_a_capture_of_another_link_type_names_it_and_those_that_are_read(linktyp
         pcap_header(linktype) + packets,
         section_block() + interface_block(linktype),
     ):
-        said = error_of(data)
-        assert re.match(rf"this is a capture of link type {name}; pylog reads .*239", said)
+        message = error_of(data)
+        assert re.match(rf"this is a capture of link type {name}; pylog reads .*239", message)
 
 
 @pytest.mark.parametrize(
@@ -222,14 +222,14 @@ def test_a_file_cut_within_its_first_record_says_what_the_record_needs(dump: Pat
     for size in sorted({8, 17, min(36, need - 1), need - 1}):
         with pytest.raises(DecodeError) as caught:
             detect(data[:size], True)
-        said = str(caught.value)
+        message = str(caught.value)
         match = re.match(r"cut off: the (?:first )?\w.* needs (at least )?(\d+) bytes, the file has"
-                         rf" {size}; copy it again", said)  # fmt: skip
+                         rf" {size}; copy it again", message)  # fmt: skip
         if match is None:
-            assert size < 33 and not magic, said  # no magic, and no head yet
+            assert size < 33 and not magic, message  # no magic, and no head yet
             continue
         exact += match[1] is None
-        assert int(match[2]) == need if match[1] is None else size < int(match[2]) <= need, said
+        assert int(match[2]) == need if match[1] is None else size < int(match[2]) <= need, message
     assert exact or need < 60
 
 

@@ -1,4 +1,4 @@
-"""`--to ipl` on the command line: layouts, pipes as ipmon reads them, and what is told."""
+"""`--to ipl` on the command line: layouts, pipes as ipmon reads them, and what is reported."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_before_4_0_a_file_holds_one_log(tmp_path: Path) -> None:
     assert {type(record) for record in records(tmp_path / "o")} == {pylog.PacketRecord}
 
 
-def test_the_log_of_such_a_file_may_be_said(tmp_path: Path) -> None:
+def test_the_log_of_such_a_file_may_be_named(tmp_path: Path) -> None:
     done = run(
         "read", "--to", "ipl", "--layout", "ipl-3.4.35-lp64le:nat", "-w", tmp_path / "o", MIXED
     )
@@ -80,17 +80,17 @@ def test_the_log_of_such_a_file_may_be_said(tmp_path: Path) -> None:
     assert {type(record) for record in records(tmp_path / "o")} == {pylog.FlowRecord}
 
 
-@pytest.mark.parametrize(("layout", "told"), [
+@pytest.mark.parametrize(("layout", "message"), [
     ("ipl-4.1-illumos-lp64le", "no system writes ipl-4.1-illumos-lp64le; there are"
      " ipl-4.1-illumos-lp64le-name32"),
     ("ipl-3.4.35-ilp32le-time64", "there are ipl-3.4.35-ilp32le, ipl-3.4.35-ilp32le-nounit"),
     ("ipl-3.4.35-lp64le:rules", "has no log 'rules'; it has ipf, nat, state"),
 ])  # fmt: skip
-def test_a_layout_that_could_not_be_told_is_not_written(
-    tmp_path: Path, layout: str, told: str
+def test_a_layout_that_could_not_be_detected_is_not_written(
+    tmp_path: Path, layout: str, message: str
 ) -> None:
     done = run("read", "--to", "ipl", "--layout", layout, "-w", tmp_path / "o", FILTER)
-    assert done.returncode == 2 and told in done.stderr.decode()
+    assert done.returncode == 2 and message in done.stderr.decode()
     assert not (tmp_path / "o").exists()
 
 
@@ -118,14 +118,14 @@ def test_a_log_is_not_appended_to_itself(tmp_path: Path, command: list[str]) -> 
     assert log.read_bytes() == FILTER.read_bytes()
 
 
-def test_a_loss_of_the_input_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_loss_of_the_input_is_reported_with_its_place(tmp_path: Path) -> None:
     data = FILTER.read_bytes()
     done = run("read", "--to", "ipl", "-w", tmp_path / "o", "-", stdin=data + b"x" * 99)
     assert f"lost 99 bytes at offset {len(data)}: ".encode() in done.stderr
     assert (tmp_path / "o").read_bytes() == data
 
 
-def test_what_the_layout_cannot_hold_is_told_with_how_often(tmp_path: Path) -> None:
+def test_what_the_layout_cannot_hold_is_reported_with_its_count(tmp_path: Path) -> None:
     done = run("read", "--to", "ipl", "--layout", "ipl-3.4.35-lp64le", "-w", tmp_path / "o", FILTER)
     line = done.stderr.decode()
     with pylog.open(FILTER) as reader:
@@ -137,7 +137,7 @@ def test_what_the_layout_cannot_hold_is_told_with_how_often(tmp_path: Path) -> N
 
 
 def test_options_are_those_of_the_output_that_is_asked_for() -> None:
-    for options, told in (
+    for options, message in (
         (("--tz", "UTC"), "--tz is an option of --to ipmon"),
         (("--to", "json", "--body", "0"), "--body is an option of --to ipl"),
         (("--to", "ipl", "--action", "drop"), "PATTERN=VALUE"),
@@ -146,7 +146,7 @@ def test_options_are_those_of_the_output_that_is_asked_for() -> None:
         (("--to", "ipl", "--fl-group", "rule"), "--fl-group"),
     ):
         done = run("read", *options, FILTER)
-        assert done.returncode == 2 and told in done.stderr.decode(), options
+        assert done.returncode == 2 and message in done.stderr.decode(), options
         assert not done.stdout
     with pytest.raises(ValueError, match="no output 'iplog'"):
         outputs.description("iplog")
@@ -160,10 +160,10 @@ def test_binary_records_are_not_for_a_terminal() -> None:
 @pytest.mark.parametrize(
     ("layout", "size"), [("ipl-5.1.2-lp64le", 32768), ("ipl-4.1-ilp32le", 8192)]
 )
-def test_whoever_reads_a_pipe_as_ipmon_does_gets_whole_records(
+def test_whoever_reads_a_pipe_as_ipmon_does_gets_complete_records(
     layout: str, size: int, tmp_path: Path
 ) -> None:
-    """ipmon reads as much as its buffer holds, and drops what is not whole in it."""
+    """ipmon reads as much as its buffer holds, and drops what is not complete in it."""
     many = b"".join([SEQ.read_bytes()] * 4)
     (tmp_path / "many").write_bytes(many)
     fifo = tmp_path / "fifo"

@@ -152,8 +152,8 @@ def test_a_report_cannot_hide_a_gap_in_the_numbers() -> None:
     after = LossRecord("nflog", "nfulnl-le", seq=first.seq + 1, count=2, log="10")
     wrong = LossRecord("nflog", "nfulnl-le", seq=first.seq + 3, count=7, log="10")
     start = pcap_blocks.section_block() + pcap_blocks.interface_block(239)
-    for told, counts in ((after, [2, 5]), (wrong, [7, 7])):
-        notes = [note.comment() for note in pcap_blocks.loss_notes(told, 0)]
+    for reported, counts in ((after, [2, 5]), (wrong, [7, 7])):
+        notes = [note.comment() for note in pcap_blocks.loss_notes(reported, 0)]
         data = start
         for record, comments in ((first, []), (last, notes)):
             assert isinstance(record, PacketRecord) and record.raw is not None
@@ -361,13 +361,13 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def told(loss: LossRecord) -> dict[str, Any]:
+def as_json(loss: LossRecord) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(pylog.to_json(loss))
     return found
 
 
 def test_json_lines_and_csv_hold_losses_of_any_shape(path: Path, tmp_path: Path) -> None:
-    wanted = [told(loss) for loss in read(path) if isinstance(loss, LossRecord)]
+    wanted = [as_json(loss) for loss in read(path) if isinstance(loss, LossRecord)]
     run("convert", str(path), str(tmp_path / "o.jsonl"))
     lines = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     assert [line for line in lines if line["kind"] == "loss"] == wanted
@@ -380,7 +380,7 @@ def test_json_lines_and_csv_hold_losses_of_any_shape(path: Path, tmp_path: Path)
         assert {name: row[name] for name in names} == {name: str(loss[name]) for name in names}
 
 
-def test_text_tells_count_and_size_of_a_loss(path: Path) -> None:
+def test_text_shows_count_and_size_of_a_loss(path: Path) -> None:
     lines = write(read(path), "text").decode().splitlines()
     assert len(lines) == 4 + len(SHAPES)
     (both,) = [line for line in lines if "3 records" in line]
@@ -392,10 +392,10 @@ def test_text_tells_count_and_size_of_a_loss(path: Path) -> None:
 @pytest.mark.parametrize("ending", ["parquet", "arrow", "sqlite"])
 def test_tables_hold_losses_of_any_shape(ending: str, path: Path, tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
-    wanted = [told(loss) for loss in read(path) if isinstance(loss, LossRecord)]
+    wanted = [as_json(loss) for loss in read(path) if isinstance(loss, LossRecord)]
     out = tmp_path / f"o.{ending}"
-    said = run("convert", "--kind", "loss", str(path), str(out))
-    assert "4 packet records left out" in said
+    stderr = run("convert", "--kind", "loss", str(path), str(out))
+    assert "4 packet records left out" in stderr
     if ending == "sqlite":
         database = sqlite3.connect(out)
         database.row_factory = sqlite3.Row
@@ -423,8 +423,8 @@ def test_tables_hold_losses_of_any_shape(ending: str, path: Path, tmp_path: Path
 
 def test_a_table_of_packets_says_how_many_losses_it_leaves_out(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    said = run("convert", str(path), str(tmp_path / "o.parquet"))
-    assert f"{len(SHAPES)} loss records left out: --kind loss writes those" in said
+    stderr = run("convert", str(path), str(tmp_path / "o.parquet"))
+    assert f"{len(SHAPES)} loss records left out: --kind loss writes those" in stderr
 
 
 @pytest.mark.parametrize("scrub", [[], ["--scrub"]])
@@ -432,8 +432,8 @@ def test_ipl_says_at_the_end_how_many_losses_it_does_not_hold(
     scrub: list[str], path: Path, tmp_path: Path
 ) -> None:
     """All but the one that says that the log is cut off, which is none."""
-    said = run("read", *scrub, "--to", "ipl", "-w", str(tmp_path / "o"), str(path))
-    assert f"not held: losses ({len(SHAPES) - 1})" in said.splitlines()[-1]
+    stderr = run("read", *scrub, "--to", "ipl", "-w", str(tmp_path / "o"), str(path))
+    assert f"not held: losses ({len(SHAPES) - 1})" in stderr.splitlines()[-1]
 
 
 def test_ipl_holds_the_losses_that_its_numbers_show() -> None:
@@ -447,9 +447,9 @@ def test_ipl_holds_the_losses_that_its_numbers_show() -> None:
 def test_ipmons_text_says_at_the_end_how_many_losses_it_does_not_tell(
     scrub: list[str], path: Path, tmp_path: Path
 ) -> None:
-    said = run("read", *scrub, "--to", "ipmon", "-w", str(tmp_path / "o"), str(path))
-    assert "losses that are not in the text: 1" in said.splitlines()[-1]
-    assert f"not held: losses ({len(SHAPES) - 3})" in said
+    stderr = run("read", *scrub, "--to", "ipmon", "-w", str(tmp_path / "o"), str(path))
+    assert "losses that are not in the text: 1" in stderr.splitlines()[-1]
+    assert f"not held: losses ({len(SHAPES) - 3})" in stderr
 
 
 def test_a_number_above_2_to_the_53_is_text_in_the_json_of_a_loss() -> None:

@@ -1,4 +1,4 @@
-"""Several sources as one: the order of time, whole and bounded, whatever the sources do."""
+"""Several sources as one: the order of time, complete and bounded, whatever the sources do."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_files_are_merged_as_heapq_merges_them(paths: list[Path]) -> None:
         assert reader.malformed == 0
 
 
-def test_files_that_are_in_order_give_one_that_is() -> None:
+def test_files_in_order_are_merged_in_order() -> None:
     paths = [samples.FIXTURES / f"ipl/v4-1-35-lp64le-{n}.bin" for n in ("nat.nat", "state.state")]
     times = [record.timestamp_ns or 0 for record in read_all(FILTER, *paths)]
     assert times == sorted(times) and len(times) == 61 + 24 + 20
@@ -146,12 +146,12 @@ def test_counters_are_those_of_all_sources() -> None:
 def test_a_record_waits_for_a_silent_source_no_longer_than_the_window() -> None:
     with two_devices(0.3) as (a, _, merged):
         a.keep(RAW[5])
-        begun = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(TimeoutError):
             merged.read(timeout=0.1)
         record = merged.read()
         assert record is not None and record.seq == SEQS[5]
-        assert 0.28 < time.monotonic() - begun < 3
+        assert 0.28 < time.monotonic() - start < 3
 
 
 def test_an_older_record_within_the_window_comes_first_and_a_late_one_still_comes() -> None:
@@ -173,10 +173,10 @@ def test_records_of_both_need_no_waiting() -> None:
         for record in RAW[:10]:
             a.keep(record)
         b.keep(RAW[10])
-        begun = time.monotonic()
+        start = time.monotonic()
         found = [merged.read(timeout=5) for _ in range(10)]
         assert [record.seq for record in found if record is not None] == SEQS[:10]
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - start < 5
 
 
 def test_a_file_does_not_wait_at_every_record_for_a_silent_device() -> None:
@@ -209,11 +209,11 @@ def test_what_waits_for_a_silent_source_is_bounded(
             fast.keep(RAW[i // 1000])
         readers = [fast.open(layout=LAYOUT), silent.open(layout=LAYOUT)]
         with Merged(readers, window_s=60) as merged:
-            begun = time.monotonic()
+            start = time.monotonic()
             for given_so_far in range(1000 - limit + 1):
                 assert merged.read(timeout=5) is not None
                 assert merged.received - given_so_far <= limit + 1
-            assert time.monotonic() - begun < 20  # the window was not waited for
+            assert time.monotonic() - start < 20  # the window was not waited for
             with pytest.raises(TimeoutError):
                 merged.read(timeout=0.05)
             merged.stop()

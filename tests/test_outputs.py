@@ -110,7 +110,7 @@ def test_options_are_checked_before_anything_is_opened(
     assert openings.read_text() == "" and not out.exists()
 
 
-@pytest.mark.parametrize(("name", "options", "said"), [
+@pytest.mark.parametrize(("name", "options", "message"), [
     ("ipl", {"layout": "ipl-9"}, "ipl-9"),
     ("ipl", {"actions": {"a": "deny"}}, "no action 'deny'"),
     ("ipl", {"layout": "ipl-4.1-ilp32le", "af_inet6": 10}, "has no fl_family"),
@@ -121,10 +121,10 @@ def test_options_are_checked_before_anything_is_opened(
     ("sqlite", {"columns": "dport"}, "--columns is for one kind of record"),
     ("text", {"tz": "UTC"}, "text has no option tz; it has none"),
 ])  # fmt: skip
-def test_check_refuses_what_open_refuses(name: str, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_check_refuses_what_open_refuses(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         outputs.check(name, options)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         outputs.open(name, Target(io.BytesIO(), os.devnull), options)
 
 

@@ -1,4 +1,4 @@
-"""What the pcapng output writes is read back as it was, whole or cut, by pylog and by tshark."""
+"""What the pcapng output writes is read back as it was, complete or cut, by pylog and by tshark."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def read(source: Any, **options: Any) -> list[pylog.Record]:
 
 def shape(record: pylog.Record) -> Any:
     """The record's JSON but for its place."""
-    told = msgspec.json.decode(pylog.to_json(record))
-    told.pop("offset", None)
-    return told
+    row = msgspec.json.decode(pylog.to_json(record))
+    row.pop("offset", None)
+    return row
 
 
 def message(mark: int, *attrs: tuple[int, Any], group: int = 7) -> bytes:
@@ -111,10 +111,12 @@ def roundtrip(dump: Path) -> None:
         assert getattr(again, counter) == getattr(reader, counter)
     # a time of capture that makes no sense is not written again
     assert again.malformed - again.flaws.total() == reader.malformed - reader.flaws.total()
-    packets = [[r.raw for r in some if not isinstance(r, LossRecord)] for some in (first, second)]
+    packets = [
+        [r.raw for r in records if not isinstance(r, LossRecord)] for records in (first, second)
+    ]
     assert packets[0] == packets[1]
-    told = [r.observed_ns for r in first if not isinstance(r, LossRecord)]
-    assert [r.observed_ns for r in second if not isinstance(r, LossRecord)] == told
+    times = [r.observed_ns for r in first if not isinstance(r, LossRecord)]
+    assert [r.observed_ns for r in second if not isinstance(r, LossRecord)] == times
 
 
 @pytest.mark.parametrize(
@@ -232,17 +234,17 @@ def test_names_of_interfaces_come_back_with_the_packets(rows: list[Any]) -> None
 
 
 @pytest.mark.parametrize("dump", [FILTER, SEQ], ids=samples.name)
-def test_a_file_cut_anywhere_has_all_its_whole_packets(dump: Path) -> None:
+def test_a_file_cut_anywhere_has_all_its_complete_packets(dump: Path) -> None:
     records = read(dump)[:60]
     data = write(records)
     ends = [end for kind, _, end in blocks(data) if kind == EPB]
     last = effort.sample(range(ends[-2], ends[-1]))
     anywhere = effort.chance().sample(range(ends[0], len(data)), effort.number(60))
     for cut in (*last, *anywhere):
-        whole = sum(end <= cut for end in ends)
+        complete = sum(end <= cut for end in ends)
         options = {} if cut % 10 == 0 else {"layout": records[0].layout}  # which is faster
         found = [r for r in read(data[:cut], **options) if isinstance(r, PacketRecord)]
-        assert [shape(r) for r in found] == [shape(r) for r in records[:whole]]
+        assert [shape(r) for r in found] == [shape(r) for r in records[:complete]]
 
 
 DEEP = b'{"x":' + b"[" * 30000 + b"]" * 30000 + b"}"
@@ -308,12 +310,12 @@ def capture(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[
 
 
 def test_capture_writes_what_is_read_and_counts(tmp_path: Path) -> None:
-    whole, some, none = (tmp_path / f"{n}.pcapng" for n in ("whole", "some", "none"))
-    done = capture(FILTER, "-w", whole)
+    complete, limited, none = (tmp_path / f"{n}.pcapng" for n in ("complete", "limited", "none"))
+    done = capture(FILTER, "-w", complete)
     assert b"61 records captured, lost records: 0" in done.stderr
-    assert [shape(r) for r in read(whole)] == [shape(r) for r in read(FILTER)]
-    capture(FILTER, "-w", some, "-n", 7)
-    assert [shape(r) for r in read(some)] == [shape(r) for r in read(FILTER)[:7]]
+    assert [shape(r) for r in read(complete)] == [shape(r) for r in read(FILTER)]
+    capture(FILTER, "-w", limited, "-n", 7)
+    assert [shape(r) for r in read(limited)] == [shape(r) for r in read(FILTER)[:7]]
     capture(FILTER, "-w", none, "-n", 0)
     assert [kind for kind, *_ in blocks(none.read_bytes())] == [0x0A0D0D0A]
 
@@ -401,7 +403,7 @@ def test_a_capture_that_is_killed_has_what_was_received(tmp_path: Path) -> None:
     assert os.path.getsize(path) % 4 == 0
 
 
-def test_a_cut_before_the_first_packet_is_told() -> None:
+def test_a_cut_before_the_first_packet_is_reported() -> None:
     data = write(read(FILTER))
     with pytest.raises(DecodeError):
         read(data[:10])
@@ -444,8 +446,8 @@ def test_packets_of_the_other_byte_order_are_in_a_section_of_theirs(tmp_path: Pa
     path.write_bytes(write([*little, *big]))
     assert [r.layout for r in read(path)] == ["nfulnl-le"] * 3 + ["nfulnl-be"] * 3
     path.write_bytes(write(big))
-    said = subprocess.run(["tcpdump", "-nr", str(path)], capture_output=True, text=True, timeout=60)
-    assert len(said.stdout.splitlines()) == 3 and "[|nflog]" not in said.stdout
+    done = subprocess.run(["tcpdump", "-nr", str(path)], capture_output=True, text=True, timeout=60)
+    assert len(done.stdout.splitlines()) == 3 and "[|nflog]" not in done.stdout
 
 
 def test_records_without_a_packet_are_counted(caplog: pytest.LogCaptureFixture) -> None:

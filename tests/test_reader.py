@@ -38,7 +38,7 @@ def test_read_gives_one_record_and_none_at_the_end() -> None:
 
 @pytest.mark.parametrize("dump", [FILTER, BATCH])
 @pytest.mark.parametrize("size", [2000, 5000, 1 << 20])
-def test_read_bytes_gives_whole_records_only(dump: Path, size: int) -> None:
+def test_read_bytes_gives_complete_records_only(dump: Path, size: int) -> None:
     parts = []
     with pylog.open(dump) as reader:
         while part := reader.read_bytes(size):
@@ -137,7 +137,7 @@ def test_sequence_numbers_that_begin_anew_are_no_loss() -> None:
         assert not any(isinstance(r, LossRecord) for r in reader)
 
 
-def test_damage_is_told_in_its_place_and_reading_goes_on() -> None:
+def test_damage_is_reported_in_its_place_and_reading_goes_on() -> None:
     with pylog.open(DAMAGED) as reader:
         records = list(reader)
     places = [(r.offset, r.size) for r in records if isinstance(r, LossRecord) and r.size]
@@ -210,7 +210,7 @@ def test_a_compressed_file_that_is_cut_off_gives_what_it_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
-def test_a_compressed_file_that_is_damaged_is_told(name: str) -> None:
+def test_a_compressed_file_that_is_damaged_is_reported(name: str) -> None:
     packed = bytearray(COMPRESSORS[name](FILTER.read_bytes()))
     packed[len(packed) // 2] ^= 0x55
     try:
@@ -315,7 +315,7 @@ def test_an_iterator_keeps_raising_after_damage() -> None:
                 next(records)
 
 
-def test_read_bytes_tells_a_compressed_stream_that_is_cut_off() -> None:
+def test_read_bytes_reports_a_compressed_stream_that_is_cut_off() -> None:
     packed = zlib.compressobj(wbits=31)
     data = packed.compress(FILTER.read_bytes()) + packed.flush(zlib.Z_SYNC_FLUSH)
     with pylog.open(io.BytesIO(data)) as reader:
@@ -391,7 +391,7 @@ def test_the_layout_is_looked_for_a_few_times_only(monkeypatch: pytest.MonkeyPat
     assert len(calls) < 12
 
 
-def test_a_slow_pipe_is_told_like_the_file(tmp_path: Path) -> None:
+def test_a_slow_pipe_is_detected_like_the_file(tmp_path: Path) -> None:
     dump = samples.FIXTURES / "ipl/v5-1-2-nounit-nbtv-lp64be-dup.ipf.bin"
     data = dump.read_bytes()
     into, out = os.pipe()

@@ -42,12 +42,12 @@ def capture(*times: int | None, kernel: bool = False) -> bytes:
     note = pcap_blocks.Note(unobserved=True).comment() if kernel else b""
     data = pcap_blocks.section_block()
     data += pcap_blocks.interface_block(239, name="nflog:7", comment=note)
-    for mark, told in enumerate(times):
+    for mark, time_ns in enumerate(times):
         attrs: list[tuple[int, Any]] = [(1, {"hw_protocol": 0x800, "hook": 1}), (2, mark)]
-        if kernel and told is not None:
-            attrs.append((3, {"sec": told // SECOND, "usec": told % SECOND // 1000}))
+        if kernel and time_ns is not None:
+            attrs.append((3, {"sec": time_ns // SECOND, "usec": time_ns % SECOND // 1000}))
         message = builders.log("<", 7, attrs, family=2)
-        data += pcap_blocks.packet_block(message[16:], told or 0)
+        data += pcap_blocks.packet_block(message[16:], time_ns or 0)
     return data
 
 
@@ -104,9 +104,9 @@ def later(seconds: float, action: Callable[[], object]) -> Iterator[None]:
 def test_the_records_are_those_of_the_file_without_offsets(dump: Path) -> None:
     expected = []
     for line in samples.golden(dump).splitlines():
-        told = msgspec.json.decode(line)
-        told.pop("offset", None)
-        expected.append(msgspec.json.encode(told))
+        row = msgspec.json.decode(line)
+        row.pop("offset", None)
+        expected.append(msgspec.json.encode(row))
     with pylog.replay(dump, speed=None) as reader:
         assert pylog.json_lines(reader).splitlines() == expected
     assert reader.received == int(samples.origins()[samples.name(dump)]["records"])
@@ -164,7 +164,7 @@ def test_a_speed_that_makes_no_sense_is_refused(speed: float) -> None:
         pylog.replay(FILTER, speed=speed)
 
 
-def test_what_cannot_be_opened_is_told_as_by_open(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_an_error_as_of_open(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="No such file"):
         pylog.replay(tmp_path / "none")
     (tmp_path / "text").write_text("no log " * 100)
@@ -253,9 +253,9 @@ def test_asyncio_waits_no_longer_than_the_longest_gap(recording: Callable[..., P
         with pylog.replay(recording(START, START + 3600 * SECOND), max_gap=0.2) as reader:
             return marks([record async for record in reader])
 
-    begun = time.monotonic()
+    start = time.monotonic()
     assert asyncio.run(read()) == [0, 1]
-    assert time.monotonic() - begun > 0.19
+    assert time.monotonic() - start > 0.19
 
 
 def test_merged_replays_keep_their_pace_and_their_longest_gap(tmp_path: Path) -> None:
@@ -264,9 +264,9 @@ def test_merged_replays_keep_their_pace_and_their_longest_gap(tmp_path: Path) ->
     paths[1].write_bytes(capture(40 * SECOND, 40 * SECOND + SECOND // 10, START))
     replays = [pylog.replay(path, max_gap=0.3) for path in paths]
     with Merged(list(replays), window_s=0.01) as reader:
-        begun, used = time.monotonic(), time.process_time()
+        start, used = time.monotonic(), time.process_time()
         records = list(reader)
-        took, used = time.monotonic() - begun, time.process_time() - used
+        took, used = time.monotonic() - start, time.process_time() - used
     assert Counter(marks(records)) == {0: 2, 1: 2, 2: 1}
     assert 0.39 < took < 10 and used < took / 2
 
@@ -300,9 +300,9 @@ def test_every_round_of_a_loop_has_the_pace(recording: Callable[..., Path], cloc
 
 def test_pace_on_the_real_clock(recording: Callable[..., Path]) -> None:
     with pylog.replay(recording(START, START + 4 * SECOND), speed=10) as reader:
-        begun = time.monotonic()
+        start = time.monotonic()
         assert marks(reader) == [0, 1]
-    assert 0.39 < time.monotonic() - begun < 4
+    assert 0.39 < time.monotonic() - start < 4
 
 
 def test_a_timeout_leaves_the_record_for_later(
@@ -324,7 +324,7 @@ def test_a_timeout_leaves_the_record_for_later(
 def test_a_pause_is_ended(how: str, where: str, recording: Callable[..., Path]) -> None:
     with pylog.replay(recording(START, START + 3600 * SECOND)) as reader:
         assert reader.read() is not None
-        begun = time.monotonic()
+        start = time.monotonic()
         if where == "thread":
             with later(0.2, getattr(reader, how)):
                 assert reader.read() is None
@@ -335,7 +335,7 @@ def test_a_pause_is_ended(how: str, where: str, recording: Callable[..., Path]) 
                 assert reader.read() is None
             finally:
                 signal.signal(signal.SIGALRM, before)
-        assert 0.15 < time.monotonic() - begun < 10 and reader.read() is None
+        assert 0.15 < time.monotonic() - start < 10 and reader.read() is None
 
 
 def test_asyncio_waits_for_the_pace_and_lets_others_run(recording: Callable[..., Path]) -> None:
@@ -355,9 +355,9 @@ def test_asyncio_waits_for_the_pace_and_lets_others_run(recording: Callable[...,
         task.cancel()
         return marks(found), others
 
-    begun = time.monotonic()
+    start = time.monotonic()
     found, others = asyncio.run(both())
-    assert found == [0, 1, 2] and others > 10 and 0.45 < time.monotonic() - begun < 5
+    assert found == [0, 1, 2] and others > 10 and 0.45 < time.monotonic() - start < 5
 
 
 def test_read_bytes_and_flush_take_the_record_that_was_not_due(

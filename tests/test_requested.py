@@ -147,13 +147,13 @@ SYN = struct.pack(">HHIIBBHHH", 1, 2, 3, 4, 0x60, 2, 5, 0, 0) + bytes.fromhex("0
 
 
 def test_each_field_of_a_cut_packet_stands_alone() -> None:
-    whole = ipv4(SYN)
+    packet = ipv4(SYN)
     ends = {"tos": 2, "ip_id": 6, "ttl": 9, "tcp_seq": 28, "tcp_ack": 32, "tcp_window": 36,
             "tcp_options": 44}  # fmt: skip
     expected = {"tos": 0x1C, "ip_id": 0x1234, "ttl": 61, "tcp_seq": 3, "tcp_ack": 4,
                 "tcp_window": 5, "tcp_options": "mss 1460"}  # fmt: skip
-    for size in range(len(whole) + 1):
-        given = requested(whole[:size], "ipv4")
+    for size in range(len(packet) + 1):
+        given = requested(packet[:size], "ipv4")
         for name, end in ends.items():
             assert getattr(given, name) == (expected[name] if size >= end else None), (name, size)
     assert given.udp_length is given.flow_label is None

@@ -123,12 +123,12 @@ def test_a_comment_of_a_capture_forges_no_line_on_standard_error(
     assert all(line.startswith("pylog: ") for line in error.splitlines())
 
 
-def test_the_loss_that_a_comment_tells_is_shown_escaped(tmp_path: Path, call: Call) -> None:
+def test_the_loss_in_a_comment_is_shown_escaped(tmp_path: Path, call: Call) -> None:
     log = with_notes(tmp_path / "log", HOSTILE, "eth0")
-    said = r"\x1b[2J\r\n\x07\x7f\x85\x9b31m\u202e\u2028\u200b"
+    escaped = r"\x1b[2J\r\n\x07\x7f\x85\x9b31m\u202e\u2028\u200b"
     for command in (["ipmon", "-f"], ["read", "--to", "ipmon"]):
         _, _, error = call(*command, log)
-        assert said in error and is_safe(error)
+        assert escaped in error and is_safe(error)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_the_readmes_example_prints_what_it_says() -> None:
     assert done.stdout.splitlines() == re.findall(r"^# prints: (.*)$", code, re.M), done.stderr
 
 
-def test_what_is_wrong_is_told(spark: Any) -> None:
+def test_what_is_wrong_is_an_error(spark: Any) -> None:
     from pyspark.errors import AnalysisException
 
     with pytest.raises(AnalysisException, match="No such file"):

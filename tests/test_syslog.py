@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from netlab import until
 
-from pylog.transports import sender
+from pylog.transports import connection, sender
 from pylog.transports.syslog import Syslog
 
 INFO = 6
@@ -33,7 +33,7 @@ LINE = re.compile(r"(?:<\d+>.*?(?:ipmon\[\d+\]:|ipmon \d+ - -)) (.*)", re.S)
 
 
 class Receiver:
-    """A syslog of one of the kinds, that reads when it is told to."""
+    """A syslog of one of the kinds, that reads on request."""
 
     def __init__(self, kind: str, place: str) -> None:
         self.kind, self._place = kind, place
@@ -196,14 +196,16 @@ def test_a_stalled_syslog_costs_lines_which_are_counted_and_reported(
     else:
         numbers = (f"{n}" for n in itertools.count())
     to = Syslog(receiver.where)
-    begun = time.monotonic()
+    start = time.monotonic()
     while to.dropped < 200:
         to.send(next(numbers), INFO)
-    assert time.monotonic() - begun < 5  # 40 s if each were waited for
-    said = [m for m in caplog.messages if "so far" in m]
-    assert len(said) == 200 and " 1 of " in said[0] and " 200 of " in said[-1], said
-    assert f"syslog at {receiver.where}: 200 of {to.made} lines not delivered so far" in said[-1]
-    assert "(it does not read)" in said[-1]
+    assert time.monotonic() - start < 5  # 40 s if each were waited for
+    messages = [m for m in caplog.messages if "so far" in m]
+    assert len(messages) == 200 and " 1 of " in messages[0] and " 200 of " in messages[-1], messages
+    assert (
+        f"syslog at {receiver.where}: 200 of {to.made} lines not delivered so far" in messages[-1]
+    )
+    assert "(it does not read)" in messages[-1]
     with receiver.reading():
         until(lambda: to.waiting == 0, "the queue")
         to.send("999999", INFO)
@@ -247,10 +249,10 @@ def test_a_syslog_that_vanishes_for_long_costs_lines_which_are_counted(
     to = Syslog(receiver.where)
     receiver.read()
     receiver.end()
-    begun = time.monotonic()
+    start = time.monotonic()
     for number in range(500):
         to.send(f"{number}", INFO)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - start < 3
     assert to.dropped + to.waiting == 500 and to.dropped > 400
     dropped = to.dropped
     receiver.begin()
@@ -279,9 +281,9 @@ def test_that_lines_wait_is_reported_once_before_any_is_lost(
     with receiver.reading():
         until(lambda: len(receiver.lines) == 3, "the lines")
         to.close()
-    (said,) = caplog.messages
+    (message,) = caplog.messages
     assert re.fullmatch(
-        rf"syslog at {receiver.where} takes no lines \(.+\): 3 wait, and 50 can", said
+        rf"syslog at {receiver.where} takes no lines \(.+\): 3 wait, and 50 can", message
     )
     assert to.dropped == 0
 
@@ -376,9 +378,9 @@ def test_close_ends_soon_and_counts_what_it_left(
     else:
         while to.waiting < 20:
             to.send("x" * 60_000, INFO)
-    begun = time.monotonic()
+    start = time.monotonic()
     to.close()
-    assert 0.1 < time.monotonic() - begun < 2
+    assert 0.1 < time.monotonic() - start < 2
     left = to.dropped
     assert to.waiting == 0 and left > (10 if kind == "tcp" else 19)  # whose buffers may grow
     assert f"{left} of {to.made} lines not delivered" in caplog.messages[-1]
@@ -408,9 +410,9 @@ def test_close_is_bounded_with_a_syslog_that_is_slow(
 
     thread = threading.Thread(target=run)
     thread.start()
-    begun = time.monotonic()
+    start = time.monotonic()
     to.close()
-    assert 0.3 < time.monotonic() - begun < 1.5
+    assert 0.3 < time.monotonic() - start < 1.5
     stop.set()
     thread.join(10)
     receiver.end()
@@ -435,6 +437,20 @@ def test_a_connection_that_is_reset_is_reported(
             assert b"again" in peer.recv(1 << 16)
     assert to.doubtful and to.dropped == 0
     assert "lines that it had taken and not read are lost" in caplog.messages[0]
+
+
+def test_a_connection_that_is_reset_while_close_waits_loses_what_is_not_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "unconfirmed_size", lambda _: 1 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        to = Syslog(f"tcp:127.0.0.1:{server.getsockname()[1]}")
+        peer, _ = server.accept()
+        to.send("unread", INFO)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        to.close()
+    assert to.doubtful and to.dropped == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell what is unread")
@@ -498,5 +514,5 @@ def test_the_reports_reach_a_person_escaped(tmp_path: Path) -> None:
     finally:
         logger.removeHandler(handler)
         receiver.end()
-    said = handler.stream.getvalue()
-    assert r"l\x1b[2Jo\ng" in said and said.count("\n") == 1
+    text = handler.stream.getvalue()
+    assert r"l\x1b[2Jo\ng" in text and text.count("\n") == 1

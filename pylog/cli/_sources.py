@@ -22,9 +22,10 @@ from pylog.cli import say
 from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
 from pylog.notes import notes
+from pylog.open_log import OpenLog
 from pylog.options import Option
 from pylog.origins import Origin, origin_of, origins_of
-from pylog.reader import OpenLog, Records
+from pylog.reader import Records
 
 AnyLog = Records | OpenLog
 """The input of a command: records one after the other, or a log in bulk."""

@@ -38,7 +38,7 @@ from pylog.cli._sources import (
     wants_origin,
 )
 from pylog.errors import BackendError
-from pylog.reader import OpenLog
+from pylog.open_log import OpenLog
 from pylog.transports.files import create
 
 HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"

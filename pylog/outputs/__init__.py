@@ -1,13 +1,13 @@
-"""Outputs: what records are written as. One module an output, found by its name: a file here, or
-an entry point of another distribution (group `pylog.outputs`).
+"""Outputs: the forms that records are written in. Each is a module, discovered by its name: a file
+in this package, or an entry point of another distribution (group `pylog.outputs`).
 
-An output module has `NAME`; a class `Output(target, **options)`, an outputs.Output that writes to
-the target and leaves its stream open; and, where they differ from a `Description`'s defaults, the
-constants of the same names in capitals: `ENDINGS`, `OPTIONS`, `BINARY`, `RAW`... A module whose
-options can be wrong in a way that an Option cannot say has a function `check(**options)` that
+An output module has a `NAME` and a class `Output(target, **options)`, a subclass of outputs.Output
+that writes to the target and leaves its stream open. Constants with the names of a `Description`'s
+fields in capitals (`ENDINGS`, `OPTIONS`, `BINARY`, `RAW`...) replace its defaults. If options can
+be wrong in a way that an Option cannot express, the module has a function `check(**options)` that
 raises ValueError.
 
-Options are checked without making an output: nothing is opened, connected or written by `check`.
+`check` makes no output: it opens, connects and writes nothing.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from pylog.record import Row
 
 @dataclass(frozen=True)
 class Description:
-    """What an output module says of its output.
+    """The properties of an output, as its module declares them.
 
-    name        by which it is found
-    endings     of files that hold it: (".jsonl",)
+    name        its name
+    endings     of its files: (".jsonl",)
     options     its options
-    binary      whether it is not for a terminal
+    binary      whether it is unfit for a terminal
     raw         whether it needs records with their raw bytes
-    appends     whether a file of it may grow: it is complete after each flush, and what is written
-                later may follow; else it is complete when it is closed
+    appends     whether its files may grow: they are complete after each flush, and more may follow;
+                else a file is complete when it is closed
     needs_path  whether it needs a regular file with a path
     columns     whether it is faster with columns than with records
-    extra       the extra of the package that it needs
+    extra       the extra of the distribution that it needs
     """
 
     name: str
@@ -57,9 +57,9 @@ class Target:
     """Where an output writes.
 
     stream     a binary file object, open for writing
-    path       that of the file, where there is one
-    colour     mark actions and losses with terminal colours, where the output is for people
-    appending  whether there is something of the same output before what is written
+    path       of the file, if it is a file
+    colour     whether to mark actions and losses with terminal colours, if the output is text
+    appending  whether the file already holds records of the same output
     """
 
     stream: BinaryIO
@@ -73,12 +73,11 @@ class Target:
 
 
 class Output(ABC):
-    """What every output can do.
+    """Writes records to a target.
 
     takes_rows      whether it has `write_rows`
-    shows_payload   whether it does something with the payload of records
-    wanted          by kind, the columns that it takes from a batch of columns; None: it takes
-                    records
+    shows_payload   whether it uses the payload of records
+    wanted          by kind, the columns that it takes from a batch; None: it takes records
     """
 
     takes_rows = False
@@ -87,7 +86,7 @@ class Output(ABC):
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
-        """Take records; they may be kept until `flush`, or `close` if it does not append."""
+        """Take records; they may be kept until `flush`, or until `close` if it does not append."""
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """As `write`, for records that a Reader gives as rows."""
@@ -95,15 +94,15 @@ class Output(ABC):
 
     @abstractmethod
     def flush(self) -> None:
-        """Write what was kept, as far as the form allows, and flush the file object."""
+        """Write what was kept, as far as the form allows, and flush the stream."""
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is left to write. The file object stays open."""
+        """Write the rest. The stream stays open."""
 
 
 class OutputModule(Protocol):
-    """What an output module has to give."""
+    """What every output module has."""
 
     NAME: str
     Output: Any
@@ -111,19 +110,19 @@ class OutputModule(Protocol):
 
 @cache
 def _collected() -> discover.Collected:
-    found = discover.collect(
+    collected = discover.collect(
         "pylog.outputs", __name__, __path__, "NAME",
         lambda module: discover.lacking(module, OutputModule),
     )  # fmt: skip
-    for problem in found.problems.values():
+    for problem in collected.problems.values():
         notes.warning("%s", problem)
-    return found
+    return collected
 
 
 @cache
 def _modules() -> dict[str, OutputModule]:
-    found = sorted(_collected().modules, key=lambda module: str(module.NAME))
-    return discover.claimed("output name", ((module.NAME, module) for module in found))
+    modules = sorted(_collected().modules, key=lambda module: str(module.NAME))
+    return discover.claimed("output name", ((module.NAME, module) for module in modules))
 
 
 def names() -> list[str]:
@@ -132,7 +131,7 @@ def names() -> list[str]:
 
 
 def problem(name: str) -> str | None:
-    """Why the output that a distribution adds by that name cannot be used; None: no such reason."""
+    """Why an output of another distribution cannot be used; None: it can, or there is none."""
     return None if name in _modules() else _collected().problems.get(name)
 
 
@@ -144,16 +143,16 @@ def endings() -> dict[str, str]:
 
 @cache
 def description(name: str) -> Description:
-    """What the output of a name is like; ValueError for a name that does not exist."""
+    """The properties of an output; ValueError for a name that does not exist."""
     module = _module(name)
     declared = {field.name: field.name.upper() for field in fields(Description)}
     return Description(**{n: getattr(module, c) for n, c in declared.items() if hasattr(module, c)})
 
 
 def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """All options of an output, with the defaults of those that are not given.
+    """All options of an output, with defaults for those that are not given.
 
-    Raises ValueError for an output or option that does not exist, or that makes no sense.
+    Raises ValueError for an output or option that does not exist, or a value that is not valid.
     """
     settings = resolve(name, description(name).options, options or {})
     more = getattr(_module(name), "check", None)
@@ -163,7 +162,7 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
 
 
 def open(name: str, target: Target, options: Mapping[str, Any] | None = None) -> Output:
-    """The output of a name, writing to the target; ValueError as from `check`."""
+    """Make the output of that name, which writes to the target; ValueError as from `check`."""
     settings = check(name, options)
     if target.path is None and description(name).needs_path:
         raise ValueError(f"{name} needs a file: name one")

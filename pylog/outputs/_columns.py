@@ -1,8 +1,8 @@
-"""What the outputs of columns share: their options, and records gathered into columns.
+"""The base of outputs that write columns: Arrow, Parquet and SQLite.
 
-Columns that come are written as they are. Records, as from a live source, come a few at a time:
-they wait until there are enough of them for a batch of columns. A file has some kinds of record;
-how many of other kinds came is reported when it is closed.
+A batch of columns is written as it is. Records, which a live source gives a few at a time, wait
+until they are enough for a batch of columns. A file holds one kind of record, or several; records
+of other kinds are counted as left out, and reported when the file is closed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ OPTIONS = (
     OPTION,
 )  # fmt: skip
 ROWS = 8192
-"""So many records are made into columns at a time."""
+"""How many records are converted into columns at a time."""
 
 
 def wanted(kind: str | None, columns: str | None) -> tuple[str, Sequence[str]]:
-    """A kind of record, packet unless it is given, and its columns.
+    """A kind of record, "packet" by default, and its columns.
 
     Raises ValueError for a column that does not exist, BackendUnavailable without the extra.
     """
@@ -44,12 +44,12 @@ def wanted(kind: str | None, columns: str | None) -> tuple[str, Sequence[str]]:
 
 
 def check(*, kind: str | None, columns: str | None) -> None:
-    """As `wanted`."""
+    """Raises as `wanted`."""
     wanted(kind, columns)
 
 
 class ColumnsOutput(outputs.Output):
-    """Writes the columns of some kinds of record."""
+    """Writes the columns of one kind of record, or of several."""
 
     wanted: Mapping[str, Sequence[str]]
 
@@ -69,19 +69,20 @@ class ColumnsOutput(outputs.Output):
 
     def write(self, batch: Batch) -> None:
         if batch.in_columns:
-            self._gathered()
-            self._all_columns(batch)
+            self._write_records()
+            self._write_columns(batch)
         else:
             self._records += batch.records()
             if len(self._records) >= ROWS:
-                self._gathered()
+                self._write_records()
 
-    def _gathered(self) -> None:
+    def _write_records(self) -> None:
+        """Write the records that wait."""
         records, self._records = self._records, []
         if records:
-            self._all_columns(Batch(records))
+            self._write_columns(Batch(records))
 
-    def _all_columns(self, batch: Batch) -> None:
+    def _write_columns(self, batch: Batch) -> None:
         counts = batch.counts()
         self.leave_out(counts)
         for kind, names in self.wanted.items():
@@ -89,9 +90,7 @@ class ColumnsOutput(outputs.Output):
                 self._columns(kind, batch.columns(kind, names))
 
     def leave_out(self, counts: Mapping[str, int]) -> None:
-        """Records that are in a source, by kind: those of kinds that the file has not are counted
-        as left out.
-        """
+        """Count records of a source, by kind; those of kinds that the file lacks are left out."""
         self._left_out.update({k: n for k, n in counts.items() if k not in self.wanted})
 
     def flush(self) -> None:
@@ -99,7 +98,7 @@ class ColumnsOutput(outputs.Output):
 
     def close(self) -> None:
         try:
-            self._gathered()
+            self._write_records()
         finally:
             self._end()
         self._stream.flush()
@@ -107,7 +106,7 @@ class ColumnsOutput(outputs.Output):
 
 
 def report_left_out(counts: Mapping[str, int], held: Iterable[str]) -> None:
-    """Report how many records were of other kinds than those of a file."""
+    """Report how many records were left out, because a file does not hold their kinds."""
     for kind in kinds():
         if (count := counts.get(kind, 0)) and kind not in held:
             records = "record" if count == 1 else "records"
@@ -115,7 +114,7 @@ def report_left_out(counts: Mapping[str, int], held: Iterable[str]) -> None:
 
 
 class Positioned:
-    """A binary stream as pyarrow writes to one: a pipe does not know its position, this does."""
+    """A binary stream that pyarrow can write to: it has a position, which a pipe has not."""
 
     closed = False
 

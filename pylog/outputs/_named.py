@@ -1,6 +1,6 @@
-"""Columns by their names, for outputs that write records of all kinds into one file: JSON and CSV.
+"""Columns by name, for outputs that write records of all kinds into the same file: JSON and CSV.
 
-The names are those of the JSON, of whatever kind, and those of fields on request, which are made
+The names are those of the JSON, of all kinds, and those of fields on request, which are decoded
 here from the payload of a packet.
 """
 
@@ -19,8 +19,8 @@ from pylog.record import (
 
 
 def every() -> tuple[str, ...]:
-    """The columns that are written if no others are asked for. A new one comes at the end, whatever
-    it means; those of kinds that other distributions add come after pylog's own.
+    """The columns that are written by default. New ones are added at the end; those of kinds that
+    other distributions add come after pylog's own.
     """
     return ("kind", *all_columns())
 
@@ -34,7 +34,7 @@ OPTION = Option("columns", str, None, "which columns, in this order, as timestam
 
 
 def named(columns: str | None) -> tuple[str, ...]:
-    """The names in a list with commas; None: every one. ValueError for one that does not exist."""
+    """The names in a text with commas; None: `every`. ValueError for a name that does not exist."""
     if columns is None:
         return every()
     names = tuple(columns.split(","))

@@ -1,6 +1,7 @@
-"""An Arrow IPC file of one kind of record.
+"""Writes an Arrow IPC file of one kind of record.
 
-A dictionary of such a file holds for all of it: texts that repeat are written as plain text.
+Such a file cannot replace the dictionary of a column, so texts that repeat are written as plain
+text.
 """
 
 from __future__ import annotations

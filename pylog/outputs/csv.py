@@ -1,15 +1,13 @@
-"""CSV with a header line and the same columns for every record, as RFC 4180 has it.
+r"""Writes CSV (RFC 4180) with a header line and the same columns for every record.
 
-Columns are the names of the JSON, of all kinds of record, or those that are asked for. Where the
-JSON has an object or a list, the column has its JSON text, but for `vlan` (the ids, joined by a
-space) and `fragment` (id:offset, with a + when more fragments follow).
+The columns have the names of the JSON, of all kinds of record. An object or a list is JSON text in
+its cell, except for `vlan` (the ids, joined by a space) and `fragment` (id:offset, with a + when
+more fragments follow). A row is a line: characters that are not printable are escaped as in the
+text output, \n, \x1b, \u202e; in JSON as \u001b. With `csv_safe` a spreadsheet takes no cell
+for a formula.
 
-A row is a line: what is not printable in a cell is escaped as in the text output, \n, \x1b,
-\u202e; in JSON as \u001b. With `csv_safe` a spreadsheet takes no cell for a formula.
-
-A row is made by a function that is put together for each kind of record from the header: columns
-between those that differ from record to record are written once for all records of a rule, and
-remembered.
+A generated function for each kind of record makes the rows. It remembers the text of columns that
+all records of a rule share, and formats only the others for each record.
 """
 
 from __future__ import annotations
@@ -50,33 +48,32 @@ OPTIONS = (
 )  # fmt: skip
 
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
-"""Numbers that differ from record to record."""
+"""Columns of numbers that differ from record to record."""
 _MADE: tuple[Column, ...] = ("time", "octets")
-"""Texts of rows that need no quotes: times and hex."""
+"""Columns whose text needs no quotes: times and hex."""
 _JSON: tuple[Column, ...] = ("counters", "json")
 _WORDS: tuple[Column, ...] = ("word", "name")
 _FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 """What makes a cell a formula; the last four are full-width forms of the first."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 ROWS = 256
-"""So many rows are written at a time."""
+"""How many rows are written at a time."""
 OBJECTS = 256
-"""So many objects are remembered by their identity."""
-
+"""How many objects are remembered by their identity."""
 
 Line = Callable[[Any], str]
 
 
 @cache
 def _line(kind: type[Row], safe: bool, read: bool, header: tuple[str, ...]) -> Line:
-    """What makes a line, with its end, of a row; if fields on request are in the header, of a pair
-    of the row and its PacketHeaders, or None.
+    """The function that makes a line, with its end, of a row. If the header has fields on request,
+    it makes it of a pair of the row and its PacketHeaders, or None.
 
     read   whether a Reader made the row: then addresses are pylog's own text
 
-    The function is put together as text: one f-string, in which the columns that records of a rule
-    share are few texts from a memo, and the others stand as they are. A call for each
-    cell took four times as long (14.8 against 3.7 us).
+    The function is generated as text: a single f-string, in which the columns that records of a
+    rule share are texts from a memo. A call for each cell took four times as long (14.8 against
+    3.7 us).
     """
     fields = kind.__struct_fields__
     names_in = {json_name(field): field for field in fields}
@@ -86,7 +83,7 @@ def _line(kind: type[Row], safe: bool, read: bool, header: tuple[str, ...]) -> L
     asked = [name for name in header if name in on_request]
 
     def own(name: str) -> str | None:
-        """The part of a column that differs from record to record; None: it is shared."""
+        """The expression of a column that differs from record to record; None: it is shared."""
         if name == "kind":
             return word
         if name in asked:
@@ -130,9 +127,8 @@ def _line(kind: type[Row], safe: bool, read: bool, header: tuple[str, ...]) -> L
 
 
 def _own(field: str, column: Column | None, read: bool) -> str | None:
-    """The part of the f-string for a column that differs from record to record; None: it is shared.
-
-    The text of rows that pylog made itself needs no quotes.
+    """The expression in the f-string of a column that differs from record to record; None: the
+    column is shared. Addresses in rows that pylog made itself need no quotes.
     """
     if column == "address" and not read:
         value = f"_text({field})"
@@ -151,20 +147,22 @@ def check(*, csv_safe: bool, columns: str | None) -> None:
 
 
 class _Json:
-    """_Json()[value] is the cell of an object: records of a rule have one and the same `extra`."""
+    """_Json()[value] is the cell of an object. Records of a rule share the same `extra` object, so
+    its cell is found by its identity.
+    """
 
     def __init__(self) -> None:
         self._cells: Memo[bytes, str] = Memo(_json_text)
         self._last: dict[int, tuple[Any, str]] = {}
-        """By its id, an object, which is kept so that no other gets the id, and its cell."""
+        """By its id, an object and its cell; the object is kept so that no other gets the id."""
 
     def __getitem__(self, value: Any) -> str:
-        found = self._last.get(id(value))
-        if found is None:
+        entry = self._last.get(id(value))
+        if entry is None:
             if len(self._last) >= OBJECTS:
                 self._last.clear()
-            found = self._last[id(value)] = value, self._cells[msgspec.json.encode(value)]
-        return found[1]
+            entry = self._last[id(value)] = value, self._cells[msgspec.json.encode(value)]
+        return entry[1]
 
 
 class Output(outputs.Output):
@@ -184,9 +182,9 @@ class Output(outputs.Output):
     def write(self, batch: Batch) -> None:
         records = batch.records()
         if self._requests:
-            for kind, alike in groupby(records, type):
+            for kind, same in groupby(records, type):
                 line = _line(row_type(kind), self._safe, False, self._header)
-                self._rows += [line((row_of(record), headers_of(record))) for record in alike]
+                self._rows += [line((row_of(record), headers_of(record))) for record in same]
             self._write_full()
         else:
             self._add(map(row_of, records), read=False)
@@ -195,8 +193,8 @@ class Output(outputs.Output):
         self._add(rows, read=True)
 
     def _add(self, rows: Iterable[Row], read: bool) -> None:
-        for kind, alike in groupby(rows, type):
-            self._rows += map(_line(kind, self._safe, read, self._header), alike)
+        for kind, same in groupby(rows, type):
+            self._rows += map(_line(kind, self._safe, read, self._header), same)
         self._write_full()
 
     def _write_full(self) -> None:

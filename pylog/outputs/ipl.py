@@ -1,10 +1,10 @@
-"""IPFilter's binary log, in any layout: what /dev/ipl gives and ipmon reads.
+"""Writes IPFilter's binary log, in any layout: what /dev/ipl gives and ipmon reads.
 
-Records of that very layout keep their bytes, others are made anew; what the layout cannot hold is
-told at the end. How a Linux packet is logged is said in formats.ipl_encode.
+Records of the chosen layout keep their bytes, others are encoded anew. What the layout cannot hold
+is reported at the end. See formats.ipl_encode for how a Linux packet is logged.
 
-Into a pipe each record is one write, and the pipe holds no more than ipmon reads at a time: it
-loses what does not fit whole into what it has read.
+Each record is a separate write into a pipe, and the pipe is limited to what ipmon reads at a time:
+ipmon loses a record that is cut by the end of its read.
 """
 
 from __future__ import annotations
@@ -39,9 +39,8 @@ OPTIONS = (
 
 
 def check(*, layout: str, **settings: Any) -> None:
-    """ValueError for a layout that no system wrote, and for an action that does not exist.
-
-    Also for `af_inet6` where the layout has no room for it.
+    """ValueError for a layout that no system wrote, for an action that does not exist, and for
+    `af_inet6` where the layout has no field for it.
     """
     _encoder(layout, settings)
 
@@ -59,7 +58,7 @@ def _encoder(layout: str, settings: dict[str, Any]) -> Encoder:
 
 
 class Output(outputs.Output):
-    """Writes records that were read with raw=True as records of one layout."""
+    """Writes records in one layout; they must be read with raw=True."""
 
     def __init__(self, target: outputs.Target, *, layout: str = LAYOUT, **settings: Any) -> None:
         self._stream = target.stream
@@ -76,11 +75,11 @@ class Output(outputs.Output):
 
     def _write(self, record: Record) -> None:
         log = ipfilter_log(record)
-        told = self._encoder.layout.version.magic_tells_log and self._log is None
+        mixed = self._encoder.layout.version.magic_tells_log and self._log is None
         if isinstance(record, LossRecord):
             if record.count is None:
                 notes.warning("%s", record.describe())
-        elif not told:
+        elif not mixed:  # records do not say their log, so a file holds a single log
             self._log = self._log or log
             if log != self._log:
                 self._encoder.refused[f"{log} records in a file of the {self._log} log"] += 1
@@ -100,14 +99,14 @@ class Output(outputs.Output):
 
 
 def _written(name: str) -> Layout:
-    """The layout of a name, if there are systems that write it: others could not be recognised."""
-    found = ipl_layouts.named(name)
-    structure = found.version.structure
+    """The layout of a name, if a system writes it: detection recognizes no others."""
+    layout = ipl_layouts.named(name)
+    structure = layout.version.structure
     abis = [other.abi for other in ipl_layouts.layouts() if other.version.structure == structure]
-    if found.abi not in abis:
-        alike = [Layout(found.version, abi).name for abi in abis if abi.base == found.abi.base]
-        raise ValueError(f"no system writes {name}; there are {', '.join(dict.fromkeys(alike))}")
-    return found
+    if layout.abi not in abis:
+        names = [Layout(layout.version, abi).name for abi in abis if abi.base == layout.abi.base]
+        raise ValueError(f"no system writes {name}; there are {', '.join(dict.fromkeys(names))}")
+    return layout
 
 
 def _is_pipe(stream: BinaryIO) -> bool:
@@ -118,7 +117,7 @@ def _is_pipe(stream: BinaryIO) -> bool:
 
 
 def _limit(stream: BinaryIO, size: int) -> None:
-    """Let a pipe hold no more than `size` bytes, where the system can be asked."""
+    """Limit a pipe to `size` bytes, where the system can do that."""
     try:
         import fcntl
 

@@ -1,7 +1,7 @@
-"""The text of ipmon(8), as the ipmon prints it that came with the IPFilter which wrote the records.
+"""Writes the text of ipmon(8): each record as the ipmon of the release that logged it prints it.
 
 Records of Linux are printed as IPFilter would have logged them (formats.ipl_encode), in the newest
-form. Damaged bytes, of which ipmon says nothing, are told to the logger "pylog".
+form. Damaged bytes, which ipmon does not report, are noted to the logger "pylog".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check(*, tz: str, ipmon_version: str | None) -> None:
 
 
 class Output(outputs.Output):
-    """Writes records that were read with raw=True as ipmon's lines."""
+    """Writes records as ipmon's lines; they must be read with raw=True."""
 
     def __init__(
         self, target: outputs.Target, *, tz: str = "UTC", ipmon_version: str | None = None
@@ -60,7 +60,7 @@ class Output(outputs.Output):
 
 
 def zone_of(name: str) -> tzinfo | None:
-    """The zone of a name, None for the machine's ("local"); ValueError where there is none."""
+    """The time zone of a name; None: the machine's ("local"). ValueError for an unknown name."""
     if name == "local":
         return None
     if name == "UTC":

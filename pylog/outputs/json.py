@@ -1,6 +1,6 @@
-"""JSON lines: one object a record, with the names that README.md documents.
+"""Writes JSON lines: an object for each record, with the names that README.md documents.
 
-At a terminal everything that is not printable is a \\u escape, which leaves the JSON the same.
+For a terminal, characters that are not printable become \\u escapes: the JSON stays the same.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Output(outputs.Output):
         self._put(row_lines(rows))
 
     def _object(self, record: Record) -> dict[str, Any]:
-        """The columns that are asked for, in their order, without those that are None."""
+        """The chosen columns, in their order, without those that are None."""
         row = row_of(record)
         values: dict[str, Any] = {"kind": kind_of(record)}
         values |= {json_name(field): getattr(row, field) for field in fields_of(type(row))}

@@ -1,7 +1,7 @@
-"""A Parquet file of one kind of record, compressed with snappy, which takes little time.
+"""Writes a Parquet file of one kind of record, compressed with snappy, which takes little time.
 
-Row groups are written as they become full, the index of them when the file is closed: until then
-no reader opens it.
+A row group is written when it is full, and the index of all row groups when the file is closed:
+until then no reader can open it.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ BINARY = COLUMNS = True
 APPENDS = False
 
 ROW_GROUP = 1 << 16
-"""How many rows a row group has, at least, but for the last one."""
+"""How many rows a row group has at least; the last may have fewer."""
 
 RISING = ("offset", "timestamp", "observed", "seq")
-"""Columns that mostly rise a little from row to row."""
+"""Columns whose values mostly rise a little from row to row."""
 
 MANIFOLD = (*RISING, "saddr", "daddr", "sport", "fragment", "vlan", "length", "payload", "packets",
             "bytes", "ip_id", "tcp_seq", "tcp_ack")  # fmt: skip
-"""Columns whose values mostly do not come again: to gather them in a dictionary is of no use."""
+"""Columns whose values rarely repeat, so that a dictionary would be of no use."""
 
 SOUGHT = ("rule", "protocol", "saddr", "daddr", "sport", "dport")
-"""What is sought, but for times: readers skip row groups that cannot have it."""
+"""Columns that queries filter by, besides times: readers skip row groups by their statistics."""
 
 
 class Output(ColumnsOutput):

@@ -1,16 +1,17 @@
-"""pcapng, with each message exactly as the kernel gave it: NFLOG (239) and IPFILTER (116) packets.
+"""Writes pcapng, with each message as the kernel gave it: NFLOG (239) and IPFILTER (116) packets.
 
-An interface of the file is a log: an NFLOG group, or ipf, nat or state of IPFilter; its name tells
-which, its description the layout. Logs of the same name from several machines, as in a merged
-capture, are several interfaces: a record whose number does not go on, though nothing was reported
-lost, is of another one. A packet's time is that of receipt, the kernel's own is in the
-message. For what pcapng has no field for there are comments, see formats.pcap_blocks.Note: names of
-network interfaces, times that do not fit, and every loss, in its place. Damaged bytes are in the
-note of their loss and are no packet, which another program might read as one. The number of lost
-records is in epb_dropcount and isb_ifdrop as well, for other programs.
+An interface of the file is a log: an NFLOG group, or ipf, nat or state of IPFilter. Its name is the
+log, its description the layout. Logs of the same name from several machines, as in a merged
+capture, become several interfaces: if a record's number does not go on, and no loss was reported,
+the record is of another log.
 
-Each flush is one write of whole blocks, so that a file that ends suddenly lacks its last block at
-most.
+A packet's time is that of receipt; the kernel's is in the message. Comments hold what pcapng has no
+field for, see formats.pcap_blocks.Note: names of network interfaces, times that do not fit, and
+every loss, in its place. Damaged bytes are in the comment of their loss, because other programs
+would decode a packet. For them epb_dropcount and isb_ifdrop have the number of lost records, too.
+
+Each flush is a single write of complete blocks, so a file that ends suddenly lacks at most its last
+block.
 """
 
 from __future__ import annotations
@@ -55,12 +56,11 @@ OPTIONS = (
 )  # fmt: skip
 
 BATCH = 1 << 16
+"""How many bytes of blocks are gathered for a write, and of comments for a packet, at most."""
 LOSSES = 64
-"""So many losses are kept for the next packet at most, and what they take in bytes is bounded."""
-
-
-MOST_CHAINS, MOST_INTERFACES = 64, 4096
-"""So many interfaces of one log are in a section at most, and so many in all."""
+"""How many losses are kept for the comments of the next packet, at most."""
+MOST_OF_LOG, MOST_INTERFACES = 64, 4096
+"""How many interfaces a section has at most, of a log and in all."""
 
 
 @dataclass
@@ -68,15 +68,16 @@ class _Interface:
     """A log in the file.
 
     following   the sequence number that its next record has; None: any, or none
+    dropped     records lost in all
+    lost        records lost since the last packet
+    names       of network interfaces, by number, that the file has for the log
     """
 
     number: int
     following: int | None = None
     received: int = 0
     dropped: int = 0
-    """In all."""
     lost: int = 0
-    """Since the last packet."""
     names: dict[int, str] = field(default_factory=dict)
 
 
@@ -89,23 +90,23 @@ class Output(outputs.Output):
         self._interfaces: list[_Interface] = []
         self._names = NamesKept()
         self._logs: dict[tuple[str, str, bool], list[_Interface]] = {}
-        """The interfaces of each log, the last used one at the end."""
-        self._told: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
-        """By its id, a record of RawBatch.templates, of which the file says all already."""
+        """The interfaces of each log; the one that was used last is at the end."""
+        self._written: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
+        """By its id, a record of RawBatch.templates of which the file has all names already."""
         self._left_out: Counter[str] = Counter()
-        """What has no packet in a capture file."""
+        """Records that a capture file has no packets for, by what they are."""
         self._losses: list[bytes] = []
-        """Notes for the next packet, in their order."""
+        """Comments for the next packet, in order."""
         self._losses_size = 0
         self._last_ns = 0
         self._order = "<" if sys.byteorder == "little" else ">"
-        self._begun = False
-        """Whether anything but the first section's head was written."""
+        self._is_empty = True
+        """Whether nothing but the first section's header was written."""
         self._blocks = [self._section()]
         self._size = 0
 
     def _section(self) -> bytes:
-        """The beginning of a section, which may tell where and when it was written."""
+        """The header of a section, which names the machine and the time unless `machine` is off."""
         application = f"pylog {pylog.__version__}"
         if not self._machine:
             return section_block(application=application, order=self._order)
@@ -144,16 +145,16 @@ class Output(outputs.Output):
 
     def write_raw(self, copied: RawBatch) -> None:
         """Write messages as Reader.read_raw gives them."""
-        likes, packets, time_ns = copied.templates, copied.packets, copied.observed_ns
+        templates, packets, time_ns = copied.templates, copied.packets, copied.observed_ns
         self._last_ns, at = time_ns, 0
-        plain = time_ns == ticks(time_ns)
+        fits = time_ns == ticks(time_ns)
         while at < len(packets):
             interfaces = []
-            for like in likes[at:]:
-                told = self._told.get(id(like))
-                if told is None or not plain:
+            for template in templates[at:]:
+                written = self._written.get(id(template))
+                if written is None or not fits:
                     break
-                interfaces.append(told[1])
+                interfaces.append(written[1])
             if interfaces:
                 after = at + len(interfaces)
                 numbers = [interface.number for interface in interfaces]
@@ -163,34 +164,33 @@ class Output(outputs.Output):
                     interface.following = None
                 at = after
             else:
-                like = likes[at]
-                known = (like.extra or {})["ifindex"]
-                packet = packets[at]
+                template, packet = templates[at], packets[at]
+                ifindexes = (template.extra or {})["ifindex"]
                 interface = self._packet(
-                    like, packet, len(packet), copied.order, known, time_ns, True
+                    template, packet, len(packet), copied.order, ifindexes, time_ns, True
                 )
-                self._told.keep(id(like), (like, interface))
+                self._written.keep(id(template), (template, interface))
                 at += 1
 
     def _note(self, loss: LossRecord) -> None:
-        """Keep the notes of a loss for the next packet."""
-        self._told.clear()
+        """Keep the comments of a loss for the next packet."""
+        self._written.clear()
         interface = None
         if loss.count and loss.log is not None and loss.source in registered().by_source:
-            with contextlib.suppress(ValueError):  # of a layout that there is not
+            with contextlib.suppress(ValueError):  # its layout does not exist
                 interface = self._interface(loss, loss.observed_ns is not None)
                 interface.lost = min(interface.lost + loss.count, MAXIMUM_COUNT)
                 interface.dropped = min(interface.dropped + loss.count, MAXIMUM_COUNT)
                 interface.following = _following(loss)
         number = None if interface is None else interface.number
-        notes = [note.comment() for note in loss_notes(loss, number)]
-        self._losses += notes
-        self._losses_size += sum(map(len, notes))
+        comments = [note.comment() for note in loss_notes(loss, number)]
+        self._losses += comments
+        self._losses_size += sum(map(len, comments))
         if len(self._losses) >= LOSSES or self._losses_size > BATCH:
             self._write_losses()
 
     def _write_losses(self) -> None:
-        """Write the notes that are kept with the statistics of an interface, any will do."""
+        """Write the comments that are kept, with the statistics of any interface."""
         if not self._interfaces:
             block = interface_block(next(iter(registered().by_linktype)), order=self._order)
             self._interfaces.append(_Interface(0))
@@ -207,18 +207,18 @@ class Output(outputs.Output):
         self, record: Record, packet: bytes, length: int, order: str,
         numbers: dict[str, int], time_ns: int | None, observed: bool,
     ) -> _Interface:  # fmt: skip
-        """Write a packet and what is to be told before it; the log that it is of.
+        """Write a packet with the comments before it; return the interface of its log.
 
-        record    what it is like
+        record    the packet's record, or its template
         length    of the packet before it was cut off, if it was
         order     the byte order that the file must have, "" for any
-        numbers   of interfaces, by their names in the record
-        observed  whether time_ns tells when it was received
+        numbers   of network interfaces, by the record's field
+        observed  whether time_ns is the time of receipt
         """
-        if order and order != self._order:  # whoever reads the file takes the section's for it
+        if order and order != self._order:  # readers take the section's order for the packet's
             self._end_section()
             self._order = order
-            if not self._begun:
+            if self._is_empty:
                 self._blocks.clear()
             self._add(self._section())
         interface = self._interface(record, observed)
@@ -243,7 +243,7 @@ class Output(outputs.Output):
         return interface
 
     def _interface(self, record: Record, observed: bool) -> _Interface:
-        """The interface of the record's log whose numbers it goes on with, or else a new one.
+        """The interface of the record's log whose numbers it continues, or else a new interface.
 
         Raises ValueError for a layout that does not exist.
         """
@@ -256,8 +256,8 @@ class Output(outputs.Output):
                 interfaces.remove(interface)
                 break
         else:
-            if len(interfaces) == MOST_CHAINS or len(self._interfaces) == MOST_INTERFACES:
-                # in a new section all numbers begin anew
+            if len(interfaces) == MOST_OF_LOG or len(self._interfaces) == MOST_INTERFACES:
+                # in a new section any number may come next
                 self._end_section()
                 self._add(self._section())
                 return self._interface(record, observed)
@@ -278,30 +278,30 @@ class Output(outputs.Output):
     def _new_names(
         self, interface: _Interface, record: Record, numbers: dict[str, int]
     ) -> dict[int, str | None]:
-        """The names of interfaces in the record of which the file says otherwise, or nothing."""
-        found: dict[int, str | None] = {}
+        """The names of network interfaces in the record that the file does not have yet."""
+        changes: dict[int, str | None] = {}
         for field_name, number in sorted(numbers.items()):
             value = getattr(record, field_name)
             name = short_name(value) if isinstance(value, str) else None
             if interface.names.get(number) != name:
-                found[number] = name
-        if found:
-            forgotten = self._names.add(found, (other.names for other in self._interfaces))
+                changes[number] = name
+        if changes:
+            forgotten = self._names.add(changes, (other.names for other in self._interfaces))
             InterfaceNames(
-                interface.names, found, forgotten
-            ).apply()  # as whoever reads the file will
-            self._told.clear()
-        return found
+                interface.names, changes, forgotten
+            ).apply()  # readers forget the same names
+            self._written.clear()
+        return changes
 
     def _add(self, block: bytes) -> None:
-        self._begun = True
+        self._is_empty = False
         self._blocks.append(block)
         self._size += len(block)
         if self._size > BATCH:
             self._write()
 
     def _write(self) -> None:
-        self._begun = True
+        self._is_empty = False
         blocks, self._blocks, self._size = self._blocks, [], 0
         if blocks:
             self._stream.write(b"".join(blocks))
@@ -312,14 +312,14 @@ class Output(outputs.Output):
             self._stream.flush()
 
     def _end_section(self) -> None:
-        """Write what is left to tell of the section's interfaces."""
+        """Write the losses that are kept, and the statistics of the section's interfaces."""
         if self._losses:
             self._write_losses()
         for interface in self._interfaces:
             self._add(self._statistics(interface))
         self._interfaces, self._names = [], NamesKept()
         self._logs = {}
-        self._told.clear()
+        self._written.clear()
 
     def close(self) -> None:
         self._end_section()

@@ -1,7 +1,8 @@
-"""An SQLite database with a table for each kind of record.
+"""Writes an SQLite database with a table for each kind of record.
 
-Times are RFC 3339 text in UTC, addresses text, packets blobs; lists and structures are JSON. All
-records are one transaction without a journal: the database is of use when it is closed.
+Times are RFC 3339 text in UTC, addresses are text, packets are blobs, lists and structures are
+JSON. All records are a single transaction without a journal, which is fast: the database is usable
+when it is closed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ APPENDS = False
 
 
 def check(*, kind: str | None, columns: str | None) -> None:
-    """ValueError for columns of no kind, or that do not exist."""
+    """ValueError for columns without a kind, or that do not exist."""
     if columns and kind is None:
         raise ValueError("--columns is for one kind of record: name it with --kind")
     wanted(kind, columns)
@@ -66,7 +67,7 @@ class Output(ColumnsOutput):
     def _end(self) -> None:
         try:
             with _system_errors():
-                if self._database.in_transaction:  # else it failed before, and that was reported
+                if self._database.in_transaction:  # else an INSERT failed, which was reported
                     self._database.execute("COMMIT")
         finally:
             self._database.close()
@@ -82,7 +83,7 @@ def _readable(kind: str) -> list[str]:
 
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
-    """SQLite's errors (a full disk...) as those of other files are: OSError."""
+    """Turns SQLite's errors (a full disk...) into OSError, as other files raise it."""
     try:
         yield
     except sqlite3.Error as error:
@@ -112,8 +113,8 @@ def _cells(column: pa.Array) -> list[Any]:
         return _each(column, lambda value: msgspec.json.encode(json_ready(_plain(value))).decode())
     if pa.types.is_uint64(column.type):
         return _each(column, lambda value: value if value < 1 << 63 else str(value))
-    found: list[Any] = column.to_pylist()
-    return found
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def _each(column: pa.Array, convert: Callable[[Any], Any]) -> list[Any]:
@@ -121,6 +122,6 @@ def _each(column: pa.Array, convert: Callable[[Any], Any]) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A map, which comes as pairs, as a mapping."""
+    """The value; a map, which pyarrow gives as pairs, as a dict."""
     pairs = isinstance(value, list) and value and isinstance(value[0], tuple)
     return dict(value) if pairs else value

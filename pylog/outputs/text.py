@@ -1,10 +1,11 @@
-"""One line a record, for a person who reads first.
+"""Writes a line of text for each record, for people.
 
     TIME ACTION DIRECTION INTERFACES PROTOCOL SOURCE -> DESTINATION FLAGS len N RULE "PREFIX" xCOUNT
 
-After the time comes the origin in brackets, where a record has one: `[fw1]`. What a record does not
-say is left out, but for the action, which is "-" then. Control bytes and everything else that is
-not printable are escaped: prefixes and names come from other machines.
+The origin of a record follows the time in brackets: `[fw1]`. What a record does not say is left
+out, except for the action, which is "-" then. Control bytes and all other characters that are not
+printable are escaped, because prefixes and names come from other machines. What the records of a
+rule share is formatted once and remembered.
 """
 
 from __future__ import annotations
@@ -91,18 +92,19 @@ def line(record: Record | Row, colour: bool = False) -> str:
         time = f"{time} [{record.origin}]"
     # isinstance would ask ABCMeta, which takes longer than the rest of the line's beginning
     if type(record) is PacketRow or type(record) is PacketRecord:
-        told = astuple(record)
-        of_source = _nflog if record.source == "nflog" else _others
-        first, way, rule = of_source[_alike_of(told)]
+        values = astuple(record)
+        shared = _nflog if record.source == "nflog" else _others
+        first, way, rule = shared[_shared_of(values)]
         (
             family, protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
             length, cut, extra,
-        ) = _packet_of(told)  # fmt: skip
-        usual = family == "ipv4" and saddr and fragment is None and cut is None and length
-        if usual and protocol == 6 and flags is not None:
+        ) = _packet_of(values)  # fmt: skip
+        # most packets are written here, the others by _layers
+        plain = family == "ipv4" and saddr and fragment is None and cut is None and length
+        if plain and protocol == 6 and flags is not None:
             text = (f"{time} {first}{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags}"
                     f" len {length}{rule}")  # fmt: skip
-        elif usual and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
+        elif plain and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
             text = (f"{time} {first}{way} icmp {saddr} -> {daddr} type {icmp_type} code {icmp_code}"
                     f" len {length}{rule}")  # fmt: skip
         else:
@@ -117,7 +119,7 @@ def line(record: Record | Row, colour: bool = False) -> str:
 
 
 def _coloured(text: str, record: Record | Row, start: int, size: int) -> str:
-    """A line whose first words, `size` characters from `start` on, have their colour."""
+    """The line, with `size` characters from `start` on in the colour of the record."""
     mark = str(record.action) if isinstance(record, Packet) else ""
     if isinstance(record, Loss):
         mark = "lost"
@@ -147,14 +149,14 @@ def _layers(record: AnyPacket) -> Iterator[str]:
         yield f"({record.cut} header cut)"
 
 
-# What the records of one rule have in common is written once
+# What the records of a rule share
 
-_ALIKE = (
+_SHARED = (
     "count", "action", "short", "direction", "hook", "rule", "group", "prefix", "reason", "indev",
     "outdev", "physindev", "physoutdev", "mark", "uid", "vlan",
 )  # fmt: skip
-"""What the words before and after the packet are made of."""
-_alike_of = itemgetter(*places_of(PacketRecord, _ALIKE))
+"""The fields that the words before and after the packet are made of."""
+_shared_of = itemgetter(*places_of(PacketRecord, _SHARED))
 _packet_of = itemgetter(
     *places_of(
         PacketRecord,
@@ -164,16 +166,16 @@ _packet_of = itemgetter(
 )  # fmt: skip
 
 
-def _alike(source: str, told: tuple[Any, ...]) -> tuple[str, str, str]:
-    """What is before the packet, and after it: the first word or two, then each after a space."""
-    record = PacketRecord(source, "", **dict(zip(_ALIKE, told, strict=True)))
+def _shared(source: str, values: tuple[Any, ...]) -> tuple[str, str, str]:
+    """The words before the packet (the first or the first two, then the rest) and after it."""
+    record = PacketRecord(source, "", **dict(zip(_SHARED, values, strict=True)))
     first = f"{'-' if record.action is None else record.action}{' short' if record.short else ''}"
     way, rule = ("".join([f" {word}" for word in words(record)]) for words in (_way, _rule))
     return escape(first), way, rule
 
 
-_nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_alike, "nflog"))
-_others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_alike, ""))
+_nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, "nflog"))
+_others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, ""))
 
 
 def _way(record: AnyPacket) -> Iterator[str]:
@@ -279,7 +281,7 @@ def _loss(record: AnyLoss) -> Iterator[str]:
 
 
 def _fields(record: Record | Row) -> Iterator[str]:
-    """The kind of a record and what its fields say, for kinds without words of their own."""
+    """The kind of a record and its fields, for kinds that are not listed in _WORDS."""
     yield kind_of(record)
     kind: Any = type(record)  # mypyc sees no __hash__ in the class of a Struct
     for name, field in fields_of(kind).items():
@@ -296,7 +298,7 @@ def _fields(record: Record | Row) -> Iterator[str]:
 
 
 _IN_NO_LINE = ("layout", "offset", "timestamp_ns", "observed_ns", "origin")
-"""Fields of all kinds that a line leaves out, or has at its beginning."""
+"""Fields that a line leaves out, or has at its beginning."""
 
 
 _WORDS: dict[type, Callable[[Any], Iterator[str]]] = {

@@ -22,8 +22,8 @@ except ImportError as error:
     ) from error
 
 from pylog.backends.base import check_source
+from pylog.open_log import OnError
 from pylog.origins import Origin, origins_of
-from pylog.reader import OnError
 from pylog.table.bulk import ROWS, opened
 from pylog.table.schemas import schema
 from pylog.table.select import Selection

@@ -26,8 +26,8 @@ from pylog.errors import DecodeError
 from pylog.formats import Message, Stream, columns
 from pylog.formats.columns import Columns, NumberColumn, Repeated, Rows
 from pylog.losses import Losses
+from pylog.open_log import OnError, OpenLog
 from pylog.origins import NOWHERE, Origin
-from pylog.reader import OnError, OpenLog
 from pylog.record import LossRecord, PacketRecord, Record, kind_of
 from pylog.table.arrays import batch_of
 from pylog.table.schemas import batch

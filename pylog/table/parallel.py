@@ -24,7 +24,7 @@ from typing import Self
 import pyarrow as pa
 
 from pylog.errors import BackendError
-from pylog.reader import OnError
+from pylog.open_log import OnError
 from pylog.table.bulk import ROWS
 from pylog.table.files import Paths, files, size
 from pylog.table.select import Selection

@@ -30,8 +30,8 @@ from pylog.detect import Detection, detect, stream_for
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
 from pylog.losses import Losses
+from pylog.open_log import OnError
 from pylog.origins import NOWHERE, Origin, origins_of
-from pylog.reader import OnError
 from pylog.record import Record
 from pylog.table.bulk import ROWS, Bulk
 from pylog.table.files import Paths, files, is_url, opened, size

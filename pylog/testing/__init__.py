@@ -25,7 +25,8 @@ from pylog.errors import DecodeError
 from pylog.formats import Damage, Message, ipl_layouts
 from pylog.formats.ipl_encode import LAYOUT, Encoder
 from pylog.formats.ipl_stream import IplStream
-from pylog.reader import OnError, Reader
+from pylog.open_log import OnError
+from pylog.reader import Reader
 from pylog.record import PacketRecord, Record
 
 

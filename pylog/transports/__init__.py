@@ -1,4 +1,4 @@
-"""Transports: lines and bytes to files, sockets and syslog.
+"""Transports: carry lines and bytes to files, sockets and syslog.
 
-They understand nothing of what they carry. Whatever cannot be delivered is counted and reported.
+They do not look at what they carry. What cannot be delivered is counted and reported.
 """

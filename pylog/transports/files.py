@@ -1,9 +1,9 @@
-"""Files that grow and files that are written once: made with their final permissions, appended to,
-opened again, numbered, and honest when a disk is full.
+"""Files that records are written to.
 
-`Appended` is a log that another program may move away. `Numbered` gives the files of a rotation
-their names. `Written` counts the records that a file holds for certain: when one more cannot be
-written, the file is cut back to those, and the error has its name, the reason and the count.
+`create` makes a file with its final permissions. `Appended` is a log that another program may move
+away, so it can be reopened. `Numbered` names the files of a rotation. `Written` counts the records
+that a file certainly holds: if the disk becomes full, the file is cut back to complete records, and
+the error has its name, the reason and the count.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import BinaryIO
 from pylog.errors import BackendError
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-"""How a file is opened that must not exist yet."""
+"""Flags to open a file that must not exist yet."""
 
 
 def create(path: str, like: str | None = None) -> None:
     """Make an empty file that does not exist yet; OSError.
 
-    like   a file whose permissions it gets, if that exists; else the umask says which. It has
-           them before there is a byte in it, and nobody has more until then.
+    like   a file whose permissions it gets, if that exists; else the umask decides. It has them
+           before it has a byte, and never wider ones before that.
     """
     mode = None
     if like is not None:
@@ -41,22 +41,23 @@ def create(path: str, like: str | None = None) -> None:
 
 
 def count_text(records: int) -> str:
-    """So many records, as an error tells them."""
+    """A number of records as errors show it: "1 record"."""
     return f"{records} record{'s' * (records != 1)}"
 
 
 class Written:
-    """How much of a file is written for certain.
+    """Counts what is certainly written to a file.
 
-    records   how many are in it
+    records   how many records are in it
     """
 
     def __init__(
         self, name: str, stream: BinaryIO | None, own: bool, *, keep_pipe: bool = False
     ) -> None:
-        """`own`: the file is the command's, which may cut it back; else it is standard output.
-
-        Without a stream the caller flushes. `keep_pipe`: a FIFO that nobody reads is an error.
+        """
+        stream      the file; None: the caller flushes it
+        own         the file is the command's, which may cut it back; else it is standard output
+        keep_pipe   a FIFO that nobody reads is an error
         """
         self._keep_pipe = keep_pipe
         self._name, self._stream = name, stream
@@ -69,9 +70,9 @@ class Written:
                     self._size = stream.tell()
 
     def more(self, records: int) -> None:
-        """Bring what was written so far, with so many more records, to the system; OSError.
+        """Flush what was written, which is `records` more; OSError.
 
-        After an error no more are counted.
+        After an error nothing more is counted.
         """
         if self._failed:
             return
@@ -83,10 +84,10 @@ class Written:
 
     @contextlib.contextmanager
     def as_backend_error(self) -> Iterator[None]:
-        """Around what writes: OSError becomes BackendError, with the file's name and the count.
+        """Wraps code that writes: OSError becomes BackendError, with the file's name and the count.
 
-        A pipe that nobody reads is left to the caller. After an error nothing more gets into the
-        file, whatever is still in a buffer.
+        BrokenPipeError is left to the caller, unless `keep_pipe`. After an error nothing more gets
+        into the file, whatever a buffer still holds.
         """
         try:
             yield
@@ -112,9 +113,9 @@ class Written:
 
 
 class Appended:
-    """A file that is appended to, and opened again when it has been moved away.
+    """A file to append to, which `reopen` opens anew after it was moved away.
 
-    records   how many were written to it, since it was opened
+    records   how many were written since it was opened
     """
 
     def __init__(self, path: str) -> None:
@@ -130,7 +131,7 @@ class Appended:
             raise BackendError(f"cannot write {self.path}: {error.strerror}") from error
 
     def write(self, data: bytes, records: int = 1) -> None:
-        """Append, at once, what is so many records; BackendError."""
+        """Append data that holds `records` records, without a buffer; BackendError."""
         left = memoryview(data)
         try:
             while left:
@@ -143,14 +144,16 @@ class Appended:
         self.records += records
 
     def _take_back(self, size: int) -> None:
-        """Take part of a record off the end, so many bytes, if nobody wrote after them."""
+        """Cut the last `size` bytes, part of a record, unless another program wrote after them."""
         with contextlib.suppress(OSError):
             end = self._file.tell()
             if size and os.fstat(self._file.fileno()).st_size == end:
                 self._file.truncate(end - size)
 
     def reopen(self) -> None:
-        """Go on in the file that now has the path; BackendError, and in the old one, without it."""
+        """Go on in the file that now has the path; BackendError, and the old file stays, if it
+        cannot be opened.
+        """
         file = self._open()
         self._file.close()
         self._file, self.records = file, 0
@@ -161,22 +164,22 @@ class Appended:
 
 
 class Numbered:
-    """New files of one name: that file only, or with numbers in their names, for a rotation.
+    """Makes the files of a rotation: fw-00001.pcapng, fw-00002.pcapng and so on for fw.pcapng.
 
-    fw.pcapng becomes fw-00001.pcapng, fw-00002.pcapng and so on, after those that are there.
+    Numbers go on after those of files that exist.
     """
 
     def __init__(self, path: str, suffixes: Sequence[str] = (), *, single: bool = False) -> None:
-        """`suffixes` stay behind the ending, as .gz; `single`: no numbers, there is one file."""
+        """`suffixes`, as .gz, stay behind the ending; `single`: a single file without a number."""
         self._path, self._single, self._number = Path(path), single, 0
-        packed = next((suffix for suffix in suffixes if self._path.name.endswith(suffix)), "")
-        self._stem, ending = os.path.splitext(self._path.name.removesuffix(packed))
-        self._ending = ending + packed
+        suffix = next((suffix for suffix in suffixes if self._path.name.endswith(suffix)), "")
+        self._stem, ending = os.path.splitext(self._path.name.removesuffix(suffix))
+        self._ending = ending + suffix
         self._name = path
 
     def create(self) -> tuple[BinaryIO, str]:
-        """The next file and its path; one that exists is never overwritten, but for a device or
-        FIFO. Raises BackendError.
+        """The next file, open, and its path; BackendError. A regular file that exists is never
+        overwritten; a device or FIFO is written to.
         """
         while True:
             path = self._name if self._single else self._next_path()
@@ -195,7 +198,7 @@ class Numbered:
         if not self._number:
             pattern = re.compile(re.escape(self._stem) + r"-(\d{5,})" + re.escape(self._ending))
             names = [path.name for path in self._path.parent.glob("*")]
-            there = [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
-            self._number = max(there, default=0)
+            numbers = [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
+            self._number = max(numbers, default=0)
         self._number += 1
         return str(self._path.with_name(f"{self._stem}-{self._number:05}{self._ending}"))

@@ -1,8 +1,8 @@
-"""Sockets that lines are sent to: where they are, how they are reached, what they have taken.
+"""Sockets that lines are sent to: addresses, connections, and what the system says of them.
 
 A place is a path of a local socket, udp:HOST[:PORT] or tcp:HOST[:PORT]. A connection never blocks.
-What only some systems say of one (how many bytes the peer has not confirmed, that it has ended) is
-asked here, and "not known" is an answer.
+What only some systems report (how many bytes the peer has not confirmed) is asked here, and may be
+unknown.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _HOST = re.compile(r"(udp|tcp):(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::([0-9]{1,
 class Place:
     """Where a socket is.
 
-    unix    whether it is on this machine, and has a path
-    stream  whether a host's is a stream, TCP; a path's may be a stream or not
-    name    what people call it
+    unix    whether it is a local socket with a path
+    stream  whether it is TCP; a local socket may be a stream or not
+    name    what notes and errors call it
     """
 
     def __init__(self, where: str, what: str, port: int, paths: Sequence[str] = ()) -> None:
-        """`where` is a path, udp:HOST[:PORT] or tcp:HOST[:PORT]; "": one of `paths`.
+        """`where` is a path, udp:HOST[:PORT] or tcp:HOST[:PORT]; "": the first usable of `paths`.
 
-        what   what is looked for there, for the error
-        port   that of a host, unless it is given
+        what   what errors say is there
+        port   the port of a host without one
 
-        Raises ValueError for a place that makes no sense.
+        Raises ValueError for a place that is not valid.
         """
         match = _HOST.fullmatch(where)
         self.unix = match is None
@@ -86,7 +86,7 @@ class Place:
         for path in paths if self._paths else [self.name]:
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 made = socket.socket(socket.AF_UNIX, kind)
-                made.setblocking(False)  # a full backlog is no reason to wait
+                made.setblocking(False)  # do not wait if the backlog is full
                 try:
                     made.connect(path)
                 except OSError as error:
@@ -99,22 +99,24 @@ class Place:
 
 
 def unconfirmed_size(connection: socket.socket) -> int:
-    """How many bytes a peer's system has not confirmed (TCP), or its program not read (a local
-    socket), with what the system adds to them; 0 if unknown.
+    """How many bytes the peer's system has not confirmed (TCP) or its program has not read (a local
+    socket, with the system's overhead); 0 if unknown.
     """
     try:
         import fcntl
         import termios
 
-        told = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ, tcp(7), unix(7)
+        octets = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))  # SIOCOUTQ, tcp(7), unix(7)
     except (ImportError, OSError):
         return 0
-    size: int = struct.unpack("i", told)[0]
+    size: int = struct.unpack("i", octets)[0]
     return size
 
 
 def has_ended(connection: socket.socket) -> bool:
-    """Whether a peer has ended its stream; OSError if that is broken. What it says is ignored."""
+    """Whether the peer has ended its stream; OSError if the stream is broken. What the peer sends
+    is ignored.
+    """
     try:
         return not connection.recv(1 << 16)
     except BlockingIOError:
@@ -122,7 +124,7 @@ def has_ended(connection: socket.socket) -> bool:
 
 
 def wait_until_writable(connection: socket.socket) -> None:
-    """Wait for room, but not for long: not every system tells of the end of a connection."""
+    """Wait for room, at most TICK_S: not every system reports the end of a connection."""
     try:
         if hasattr(select, "poll"):
             poller = select.poll()
@@ -130,12 +132,12 @@ def wait_until_writable(connection: socket.socket) -> None:
             ready = bool(poller.poll(TICK_S * 1000))
         else:
             ready = bool(select.select([], [connection], [], TICK_S)[1])
-    except (OSError, ValueError):  # closed meanwhile
+    except (OSError, ValueError):  # closed by another thread
         ready = False
     if ready:
-        time.sleep(0.0005)  # a BSD says so also of a full one
+        time.sleep(0.0005)  # BSDs call a full socket writable, too
 
 
 def reason(error: OSError) -> str:
-    """Why a system call failed, for people."""
+    """Why a system call failed, as text."""
     return error.strerror or str(error)

@@ -1,7 +1,7 @@
-"""Lines to syslog: to the machine's own, or to another's in the form of RFC 5424.
+"""Sends lines to syslog: to this machine's, or to another machine's as RFC 5424.
 
-The severity of a message is that of the line; the facility is the same for all lines, unless one
-names another. How lines wait, are sent and are counted is in pylog.transports.sender.
+Each line has a severity; the facility is the same for all lines, unless a line names another. See
+pylog.transports.sender for how lines wait, are sent and are counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SOCKETS = ("/dev/log", "/var/run/log", "/var/run/syslog")
 
 
 def facility_number(name: str) -> int:
-    """The number of a facility; ValueError, with those that there are."""
+    """The number of a facility; ValueError, which lists all."""
     if name not in FACILITIES:
         raise ValueError(f"no syslog facility {name!r}; there are {', '.join(FACILITIES)}")
     return FACILITIES[name]
@@ -49,9 +49,9 @@ class Syslog(Sender):
     ) -> None:
         """Connects. `where` is a socket's path, udp:HOST[:PORT] or tcp:HOST[:PORT]; "": /dev/log.
 
-        live   whether the lines are of what is lost when it is not read in time
+        live   as of a Sender
 
-        Raises ValueError for a facility or place that makes no sense, BackendError where nobody
+        Raises ValueError for a facility or place that is not valid, BackendError where nobody
         listens.
         """
         self._facility = facility_number(facility)
@@ -64,8 +64,8 @@ class Syslog(Sender):
         super().__init__(place, f"syslog at {place.name}", self._warning, live)
 
     def send(self, line: str, level: int, facility: int | None = None) -> None:
-        """Deliver a line, or queue it, see `put`; level is a severity, with a facility (times 8) if
-        it is not the one of the others.
+        """Deliver a line, or queue it, see `put`. `level` is a severity, plus 8 times a facility if
+        the line has its own.
         """
         given = self._facility if facility is None else facility
         complete = facility is None and level >> 3 in range(1, 24)
@@ -76,7 +76,7 @@ class Syslog(Sender):
 
     def _message(self, priority: int, line: str) -> bytes:
         message = self._form(priority, escape(line))
-        # a stream needs an end of each; to a datagram it does no harm to be without
+        # a stream needs an end of each message; Connection cuts it off a datagram
         return message + b"\0" if self._place.unix else message
 
     # The forms of a message
@@ -94,6 +94,6 @@ class Syslog(Sender):
         return f"{head} {line}".encode(errors="backslashreplace")
 
     def _rfc6587(self, priority: int, line: str) -> bytes:
-        """With its length before it, as a stream needs."""
+        """As RFC 5424, after its length, which a stream needs."""
         message = self._rfc5424(priority, line)
         return f"{len(message)} ".encode() + message
