@@ -152,7 +152,7 @@ class NfulnlRows(Rows):
         """At least AHEAD bytes follow the messages, and at least SIZE bytes follow their starts.
 
         bodies       where nfgenmsg begins in each
-        candidates   False for those that are already known to be irregular
+        candidates   False for those that are certainly irregular
         """
         self._columns, self._data, self._array = columns, data, np.frombuffer(data, np.uint8)
         self._base = columns.stream.base  # which looking ahead may change before columns are made

@@ -113,7 +113,7 @@ class PcapColumns:
             name, find = "enhanced packet", _blocks
         elif stream.head in ("pcap packet", "modified pcap packet"):
             name, find = stream.head, _packets
-        else:  # the file has not begun yet
+        else:  # before the header of the file
             return None
         head = np.dtype(plans(stream.order)[name].dtype())
         stop = min(stop, len(data) - SIZE) - head.itemsize  # this much of each may be read
