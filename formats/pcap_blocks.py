@@ -373,7 +373,7 @@ def section_block(
 
 def interface_block(
     linktype: int, *, name: str = "", description: str = "", comment: bytes = b"",
-    snaplen: int = 0, order: str = "<",
+    order: str = "<",
 ) -> bytes:  # fmt: skip
     """A pcapng interface whose packets have times in nanoseconds; ipl: description = layout."""
     texts = (
@@ -382,7 +382,7 @@ def interface_block(
         (IF_DESCRIPTION, description.encode("utf-8", "backslashreplace")),
     )
     options = [(code, text) for code, text in texts if text] + [(IF_TSRESOL, b"\x09")]
-    fields = {"linktype": linktype, "reserved": 0, "snaplen": snaplen}
+    fields = {"linktype": linktype, "reserved": 0, "snaplen": 0}
     return _block("interface", IDB, fields, b"", options, order)
 
 
