@@ -34,7 +34,7 @@ NFULNL = sorted(NFLOG.glob("*.bin"))
 
 
 class Once(nfulnl.NfulnlStream):
-    """A Stream without what it knows of usual messages."""
+    """An NfulnlStream that decodes every message by itself."""
 
     def records(
         self,
@@ -55,21 +55,21 @@ def decoded(stream: Stream, data: bytes, raw: bool = False) -> list[Record | str
     messages = [item for item in stream.split(data, True) if isinstance(item, Message)]
     found: list[Any] = []
     while messages:
-        some: list[Any] = []
+        part: list[Any] = []
         try:
-            stream.records(data, messages[:7], raw, some)
+            stream.records(data, messages[:7], raw, part)
         except DecodeError as error:
-            found += [*some, str(error)]
-            messages = messages[len(some) + 1 :]
+            found += [*part, str(error)]
+            messages = messages[len(part) + 1 :]
         else:
-            found += some
+            found += part
             messages = messages[7:]
     return found
 
 
 @pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
 @pytest.mark.parametrize("raw", [False, True])
-def test_usual_messages_are_decoded_like_all_others(dump: Path, raw: bool) -> None:
+def test_regular_messages_are_decoded_like_all_others(dump: Path, raw: bool) -> None:
     data = dump.read_bytes()
     for _ in range(2):  # what was seen before is remembered
         assert decoded(nfulnl.NfulnlStream("<"), data, raw) == decoded(Once("<"), data, raw)
@@ -77,17 +77,17 @@ def test_usual_messages_are_decoded_like_all_others(dump: Path, raw: bool) -> No
 
 @pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
 def test_changed_messages_are_decoded_alike(dump: Path) -> None:
-    """The heads of the good messages are known by then, and nearly fit."""
+    """The heads of the good messages are remembered, and nearly fit the changed ones."""
     data = dump.read_bytes()[:20_000]
-    usual, once, change = nfulnl.NfulnlStream("<"), Once("<"), effort.chance(dump.name)
-    decoded(usual, data)
+    stream, once, change = nfulnl.NfulnlStream("<"), Once("<"), effort.chance(dump.name)
+    decoded(stream, data)
     for _ in range(effort.number(300)):
         octets = bytearray(data[: change.randrange(1, len(data))])
         for _ in range(change.randrange(1, 4)):
             octets[change.randrange(len(octets))] = change.choice((0, 1, 4, 8, 9, 12, 255))
-        for stream in (usual, once):
-            stream.base, stream.used, stream.damage = 0, 0, None
-        assert decoded(usual, bytes(octets)) == decoded(once, bytes(octets))
+        for each in (stream, once):
+            each.base, each.used, each.damage = 0, 0, None
+        assert decoded(stream, bytes(octets)) == decoded(once, bytes(octets))
 
 
 PACKET = bytes.fromhex("4500002800010000400600000a0000010a00000200509c40") + bytes(16)
@@ -130,9 +130,9 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
         message = builders.log("<", 5, [*head, (9, PACKET)], family=2)
         message += bytes(-len(message) % 4)
         assert len(decoded(stream, message)) == 1
-    usual = stream._fast
-    assert 0 < len(usual._heads) <= 4096 and len(usual._sizes) <= 4096
-    assert all(len(sizes) <= 4 for sizes in usual._sizes.values())
+    fast = stream._fast
+    assert 0 < len(fast._heads) <= 4096 and len(fast._sizes) <= 4096
+    assert all(len(sizes) <= 4 for sizes in fast._sizes.values())
 
 
 def as_live(source: Any, **options: Any) -> pylog.Reader:
@@ -146,16 +146,16 @@ def as_live(source: Any, **options: Any) -> pylog.Reader:
 @pytest.mark.parametrize("limit", [1, 5, 512])
 def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> None:
     copied = 0
-    with as_live(dump) as whole, as_live(dump) as reader:
+    with as_live(dump) as batches, as_live(dump) as reader:
         while batch := reader.read_raw(limit=limit):
             for item in batch:
                 if not isinstance(item, RawBatch):
-                    again = whole.read()
+                    again = batches.read()
                     assert again is not None
                     assert msgspec.structs.replace(again, observed_ns=item.observed_ns) == item
                     continue
                 for like, packet in zip(item.templates, item.packets, strict=True):
-                    record = whole.read()
+                    record = batches.read()
                     assert isinstance(record, PacketRecord) and record.raw is not None
                     captured = packet, item.order, len(packet)
                     assert captured == nfulnl.capture(record.raw, record.layout)
@@ -165,9 +165,9 @@ def test_copies_are_of_the_same_messages_as_records(dump: Path, limit: int) -> N
                     assert like.extra == {"ifindex": numbers}
                 copied += len(item.packets)
                 assert len(item.packets) <= limit
-            assert (reader.size, reader.received) == (whole.size, whole.received)
-        assert whole.read() is None
-    counts = whole.dropped, whole.malformed, whole.received
+            assert (reader.size, reader.received) == (batches.size, batches.received)
+        assert batches.read() is None
+    counts = batches.dropped, batches.malformed, batches.received
     assert counts == (reader.dropped, reader.malformed, reader.received)
     assert copied or dump.name != "batch.bin"
 
@@ -203,7 +203,7 @@ def test_a_capture_of_copies_is_one_of_records(dump: Path, monkeypatch: pytest.M
 
 
 def message(*attrs: tuple[int, Any], longer: int = 0) -> bytes:
-    """A message of group 5 with some attributes before its payload; `longer` by some zeros."""
+    """A message of group 5 with attributes before its payload, which are `longer` by zeros."""
     head = (1, {"hw_protocol": 0x0800, "hook": 1})
     built = bytearray(builders.log("<", 5, [head, *attrs, (9, PACKET)], family=2))
     built[:4] = (len(built) + longer).to_bytes(4, "little")
