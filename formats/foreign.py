@@ -1,10 +1,9 @@
-"""What a file is that holds no firewall log, and what to do about it.
+"""Recognizes files that are not firewall logs, and says what to do with them.
 
-The tables are in the order in which they are tried: magics, which say what a file is with
-certainty, then what has to be computed (tar, UTF-16, one byte over and over), then text. Text is
-named by its lines: of the first ones each is given to the first rule that fits, and the rule with
-most lines wins, if the first line or a quarter of them fit any. In the advice FILE stands for the
-file's name.
+The tests come in order of certainty: magics, then what has to be computed (tar, UTF-16, a single
+byte repeated), then text. Text is recognized by its lines. Each of the first lines counts for the
+first rule that it fits, and the rule with the most lines wins, if the first line or a quarter of
+the lines fit any rule. In the advice FILE stands for the file's name.
 """
 
 from __future__ import annotations
@@ -16,23 +15,23 @@ from typing import NamedTuple
 from pylog.formats import HEAD
 
 SAMPLE = 1 << 14
-"""How many of the first bytes are looked at for text."""
+"""Text is recognized by this many of the first bytes."""
 
 LINES = 100
-"""How many lines of text are looked at."""
+"""Text is recognized by this many of its first lines."""
 
 ENOUGH, LEAST = 64, 3
-"""With so many bytes what looks like text is text, whatever follows, or if nothing follows."""
+"""The least bytes that are taken for text, if more may follow, and if they are all of the file."""
 
 REPEATED = 10
-"""So many equal bytes, if nothing follows, are worth naming."""
+"""The least size of a file of equal bytes that is named as such."""
 
 
 class Foreign(NamedTuple):
-    """What a file is, with its article, and what to do.
+    """The name of a kind of file, with its article, and what to do.
 
-    certain   it begins with a magic: records that are found inside do not make it a log
-    verb      what joins the name to the file in a sentence, with its subject
+    certain   it begins with a magic: records inside it do not make it a log
+    verb      the subject and verb before the name in a sentence
     """
 
     name: str
@@ -90,7 +89,7 @@ MAGICS: tuple[tuple[bytes, str, str], ...] = (
     (b"GMBU", "a capture of Network Monitor", _EDITCAP),
     (b"RTSS", "a capture of Network Monitor", _EDITCAP),
 )  # fmt: skip
-"""What a file begins with, what it is, and what to do."""
+"""How a file begins, what it is, and what to do."""
 
 _DATE = r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*)"
 _CLOCK = r"(?:(?:[A-Z][a-z]{2} [ \d]\d |\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d+\.\d{6,9})"
@@ -117,13 +116,13 @@ LINE_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (r" *\d+ +\d+\.\d+ +\S+ (?:→|->) \S+ ",
          "text that tshark printed", "write a capture instead: tshark -w FILE"),
         (r"(?:0x)?[0-9a-f]{4,8}:?\s+(?:[0-9a-f]{2} ?){2}",
-         "a hex dump", "turn it into bytes again (one of xxd: xxd -r FILE | pylog read -)"),
+         "a hex dump", "turn it into bytes again (for xxd: xxd -r FILE | pylog read -)"),
         (r"(?:<\d+>)?1 " + _DATE + r" \S+ \S+ \S+ \S+ |(?:<\d+>)?" + _DATE + r" \S+.*?: "
          r"|(?:<\d+>|\w+ *:\w+ *: )?\[ *\d+\.\d+\] |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d ",
          "a text log (syslog)", "pylog reads the binary log of a firewall"),
     )
 )  # fmt: skip
-"""What a line begins with, what such a text is, and what to do."""
+"""How a line begins, what such a text is, and what to do."""
 
 DOCUMENT_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern, re.I), name, advice)
@@ -135,7 +134,7 @@ DOCUMENT_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (r"#!", "a script", _NAME),
     )
 )  # fmt: skip
-"""What a text begins with, what it is, and what to do."""
+"""How a text begins, what it is, and what to do."""
 
 _TEXT = Foreign("text", "pylog reads the binary log of a firewall")
 _CSV = Foreign("a CSV file", "pylog writes CSV and does not read it")
@@ -143,9 +142,9 @@ _CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def recognized(head: bytes, final: bool) -> Foreign | None:
-    """What a file is that begins with `head` and is no log; None if that is not known.
+    """The kind of a file that begins with `head` and is no log; None if it is not recognized.
 
-    final   these are all its bytes; it also lets few of them be enough
+    final   these are all its bytes; then fewer are enough
     """
     for magic, name, advice in MAGICS:
         if head.startswith(magic):
@@ -159,15 +158,15 @@ def recognized(head: bytes, final: bool) -> Foreign | None:
         what = "zero bytes" if head[0] == 0 else f"bytes {head[:1].hex()}"
         return Foreign(f"only {what}: it was never written or the copy failed", "copy it again",
                        verb="the file holds")  # fmt: skip
-    text, name = _text_of(head[:SAMPLE])
+    text, encoding = _text_of(head[:SAMPLE])
     if text is None:
         return None
-    found = _kind_of(text)
-    return found._replace(name=found.name + name)
+    kind = _kind_of(text)
+    return kind._replace(name=kind.name + encoding)
 
 
 def _is_tar(block: bytes) -> bool:
-    """Whether a block is the header of a file in a tar archive: its checksum is right."""
+    """Whether the block is the header of a file in a tar archive, by its checksum."""
     digits = block[148:156].strip(b" \0")
     if len(block) < 512 or not re.fullmatch(rb"[0-7]{4,7}", digits):
         return False
@@ -175,7 +174,7 @@ def _is_tar(block: bytes) -> bool:
 
 
 def _text_of(sample: bytes) -> tuple[str | None, str]:
-    """The bytes as text, and what to say of its encoding; None if they are none."""
+    """The bytes as text, and a phrase that names UTF-16; None if they are no text."""
     zeros = sample[1::2].count(0), sample[::2].count(0)
     for order, mark, odd, even in (("le", b"\xff\xfe", *zeros), ("be", b"\xfe\xff", *zeros[::-1])):
         if sample.startswith(mark) or (odd * 2 > len(sample) * 0.9 and not even):
@@ -185,7 +184,7 @@ def _text_of(sample: bytes) -> tuple[str | None, str]:
     try:
         text = sample.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if error.start >= len(sample) - 3:  # a character that the sample ends within
+        if error.start >= len(sample) - 3:  # the sample ends within a character
             text = sample[: error.start].decode("utf-8-sig")
         elif sum(byte >= 0x80 for byte in sample) * 8 > len(sample):
             return None, ""
@@ -195,7 +194,7 @@ def _text_of(sample: bytes) -> tuple[str | None, str]:
 
 
 def _is_printable(text: str) -> bool:
-    """Whether nearly all of it is: names of interfaces and prefixes may hold control bytes."""
+    """Whether nearly all characters are printable: prefixes may hold control bytes."""
     return bool(text.strip()) and len(_CONTROL.findall(text)) * 32 <= len(text)
 
 
@@ -205,7 +204,7 @@ def _rule_of(line: str) -> int | None:
 
 
 def _kind_of(text: str) -> Foreign:
-    """What kind of text it is."""
+    """The kind of a text."""
     lines = [line for line in text.splitlines() if line.strip()][:LINES]
     rules = [_rule_of(line) for line in lines]
     votes = Counter(rule for rule in rules if rule is not None)

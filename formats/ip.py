@@ -1,9 +1,9 @@
-"""Captures of IP packets without anything before them: no firewall logged these, a device did.
+"""Captures of IP packets without a link header, taken from a device and not from a firewall.
 
 A packet of these link types is a record without rule, hook or interface. Link type 101 (RAW) and
-its aliases hold either version of IP, which the first four bits show; 228 and 229 hold one. Outside
-a capture packets follow each other, each as long as its header says; that is read only if the
-layout is named, since any bytes may look like it.
+its aliases hold both versions of IP, which the first four bits show; 228 holds IPv4, 229 IPv6.
+Outside a capture the packets follow each other, each as long as its header says. This is read only
+if the layout is named, since any bytes may look like it.
 
 Sources: the tcpdump.org link type list; pcap-linktype(7).
 """
@@ -33,18 +33,18 @@ from pylog.record.places import (
 NAME = "ip"
 LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6 = 101, 228, 229
 DLT_RAW = (12, 14)
-"""What BSD and OpenBSD systems call LINKTYPE_RAW, as some programs write into files."""
+"""The numbers of LINKTYPE_RAW on BSD and OpenBSD, which programs may write into files."""
 LINKTYPES: tuple[int, ...] = (LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6, *DLT_RAW)
 LAYOUT = "raw-ip"
 LOOKED_FOR = ""
 
 _ETHERTYPES = {LINKTYPE_IPV4: ETH_P_IP, LINKTYPE_IPV6: ETH_P_IPV6}
 _LEAST = {ETH_P_IP: IPV4.sizeof(), ETH_P_IPV6: IPV6.sizeof()}
-"""How many bytes a packet has, at least."""
+"""The least size of a packet."""
 
 
 class IpStream(Stream):
-    """IP packets, those of a capture or one after the other."""
+    """IP packets, of a capture or directly following each other."""
 
     source = "ip"
     layout = LAYOUT
@@ -104,19 +104,19 @@ STREAM = IpStream
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
-    """There is but one layout."""
+    """The only layout."""
     return LAYOUT
 
 
 def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
-    """The packet as a capture file holds it, in a file of any byte order; and its original length,
-    by the length in its header.
+    """The packet with which a capture file of any byte order holds a message, the message itself;
+    and its original length, by the length in its header.
     """
     return message, "", max(len(message), _length(message))
 
 
 def _length(packet: bytes) -> int:
-    """The length that the packet's header states; 0 without one."""
+    """The length that the packet's header states; 0 without a valid header."""
     try:
         return IpStream().measure(packet, 0)
     except (DecodeError, IndexError):
@@ -124,12 +124,12 @@ def _length(packet: bytes) -> int:
 
 
 def described(layout: str, log: str) -> str:
-    """The layout's name as a capture file has to say it."""
+    """The layout's name as a capture file has to state it."""
     return layout
 
 
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
-    """None: a packet does not say where it came from."""
+    """None: a packet does not name an interface."""
     return {}
 
 

@@ -40,9 +40,9 @@ def ipv4(data: bytes) -> IPv4:
 
 
 def stated_length(data: bytes, at: int = 0, order: Literal["little", "big"] = "big") -> int:
-    """The length that the IP header at `at` states, of which 6 bytes must be there.
+    """The length that the IP header at `at` states; its first 6 bytes must be there.
 
-    order   of ip_len, which some kernels keep in the machine's
+    order   of ip_len, which old kernels keep in the machine's order
     """
     if data[at] >> 4 == 6:
         return 40 + int.from_bytes(data[at + 4 : at + 6])

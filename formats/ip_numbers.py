@@ -1,7 +1,7 @@
-"""Numbers of the IP protocols, each written once: protocols, their names, ICMP errors, extensions.
+"""The numbers of IP protocols in one place: protocols, their names, ICMP errors, extensions.
 
-Formats, outputs and ipmon's text read them from here. Where programs or kernels differ on purpose,
-each set has its own name and says whose it is.
+Formats, outputs and ipmon's text share them. Where programs or kernels differ on purpose, each set
+has a name that says whose it is.
 
 Sources: IANA protocol-numbers, RFC 792, 4443, 8200; ip_log.c and ipmon.c of IPFilter.
 """
@@ -19,16 +19,18 @@ PROTOCOL_NAMES = {
     88: "eigrp", 89: "ospf", 94: "ipip", 103: "pim", 108: "ipcomp", 112: "vrrp", 115: "l2tp",
     SCTP: "sctp", UDPLITE: "udplite", 137: "mpls-in-ip",
 }  # fmt: skip
-"""Names of common protocols; where ipmon has another one, pylog.ipmon.names says so."""
+"""Names of common protocols; pylog.ipmon.names has those that differ in ipmon."""
 
 ICMP_ERRORS = frozenset((3, 4, 5, 11, 12))
 """Types of ICMP that quote the packet that caused them (RFC 792)."""
 ICMP6_ERRORS = frozenset((1, 2, 3, 4))
-"""Likewise of ICMPv6 (RFC 4443)."""
+"""Types of ICMPv6 that do so (RFC 4443)."""
 
 EXTENSIONS = frozenset((HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS, MOBILITY, HIP, SHIM6))
-"""IPv6 extension headers of next header and length; FRAGMENT is apart, AH counts as a protocol."""
+"""IPv6 extension headers that begin with next header and length. FRAGMENT is separate, and AH
+counts as a protocol."""
 EXTENSIONS_OF_IPFILTER = frozenset((HOP_BY_HOP, ROUTING, DESTINATION_OPTIONS, MOBILITY))
-"""Those that IPFilter's kernel steps over when it finds where the headers end (ip_log.c)."""
+"""Those that IPFilter's kernel steps over to find where the headers end (ip_log.c)."""
 EXTENSIONS_OF_IPMON = EXTENSIONS_OF_IPFILTER | {AH}
-"""Those that ipmon steps over; of AH with the length of an extension, which is not AH's own."""
+"""The extension headers that ipmon steps over. It reads the length of AH as that of an extension,
+which is wrong."""

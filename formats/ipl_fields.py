@@ -1,6 +1,8 @@
-"""The fields of one IPFilter record, put into the places that a layout has for them.
+"""The fields of an IPFilter record, put into the places that a layout has for them.
 
-`Fields` takes values under their C names, says what found no place or did not fit, and packs them.
+`Fields` takes values under their C names, converts them to what the version stores (a name or a
+number, a unit apart or in the name), and packs them. A value that has no place or does not fit is
+counted by its field, so that an encoder can report everything that it left out.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ class Impossible(Exception):
 class Fields:
     """The fields of a record of a layout, all zeros at first.
 
-    lost   what found no place or did not fit, by field: how often
+    lost   how often a value had no place or did not fit, by field
     """
 
     def __init__(self, layout: Layout, log: str) -> None:
-        """Raises Impossible where the layout has no such log."""
+        """Impossible if the layout has no such log."""
         self._layout = layout
         if log not in layout.logs:
             raise Impossible(f"{log} records, which {layout.version.name} does not log")
@@ -53,9 +55,9 @@ class Fields:
         return leaf.size if leaf else 0
 
     def put(self, name: str, value: int | bytes | None, absent: Any = None) -> None:
-        """Put a value into a field; None is all ones, by which some fields say that there is none.
+        """Put a value into a field; None becomes all ones, which means none in several fields.
 
-        absent   the value that it is no loss not to hold, where there is no such field
+        absent   the value that is not lost if the layout has no such field
         """
         leaf = self._places.get(name)
         if leaf is not None:
@@ -64,7 +66,7 @@ class Fields:
             self.lost[name] += 1
 
     def _fitting(self, leaf: Leaf, value: int | bytes | None) -> int | bytes:
-        """The value, or what fits in its place."""
+        """The value, or the nearest that fits into the field."""
         most: int = 2 ** (8 * leaf.size) - 1
         if value is None:
             return most
@@ -80,8 +82,8 @@ class Fields:
         return max(least, min(value, most))
 
     def put_text(self, name: str, text: str, room: int | None = None) -> None:
-        """Put a name into a character array; `room` is how much of it may be used."""
-        if "\\" in text:  # bytes that are no text came as escapes
+        """Put a name into a character array, of which at most `room` bytes may be used."""
+        if "\\" in text:  # an escape stands for a byte that was no text
             self.lost[name] += 1
         self.put(name, text.encode(), absent=b"")
         if room is not None and len(text.encode()) > room:
@@ -90,7 +92,7 @@ class Fields:
             self.put(name, text.encode()[:room])
 
     def put_group(self, name: str, group: str | None) -> None:
-        """A rule's group: a name from 4.0 on, a number before. "0" is the main list, None none."""
+        """Put a rule's group: a name from 4.0 on, before a number. "0" is the main list."""
         leaf = self._places.get(name)
         if leaf is None:
             self.lost[name] += group not in (None, "0")
@@ -108,14 +110,14 @@ class Fields:
         self.put(name, number)
 
     def put_rule(self, name: str, rule: int | None) -> None:
-        """A rule's number, from 1 on; the field counts from 0, and all ones are none."""
+        """Put a rule's number, from 1 on; the field counts from 0, and all bits set means none."""
         if rule is not None and rule > 2 ** (8 * self.size_of(name)) - 1 and self.size_of(name):
             self.lost[name] += 1
             rule = None
         self.put(name, None if rule is None else rule - 1)
 
     def put_interface(self, name: str) -> None:
-        """fl_ifname; before 4.0 fl_unit is the number at its end, where the system has units.
+        """Put fl_ifname; before 4.0 the number at its end goes to fl_unit, if there is one.
 
         In 4.x the number may be in either place.
         """
@@ -136,22 +138,23 @@ class Fields:
         self.put_text("fl_ifname", name)
 
     def put_end(self, end: tuple[str | None, int | None], address: str, port: str) -> None:
-        """An address and a port, in network order."""
+        """Put an address and a port, in network order."""
         text, number = end
         self.put(address, octets[text] if text else b"")
         if self.size_of(port):
             self.put(port, (number or 0).to_bytes(2))
 
     def put_counters(self, name: str, counters: Mapping[str, int], ways: tuple[str, ...]) -> None:
-        """Counters by direction; a total is put in the first place, and they into a total."""
+        """Put counters by direction. Where the layout has only a total they are added up; a total
+        goes into the first direction."""
         if self.size_of(f"{name}.0"):
             for i, way in enumerate(ways):
                 self.put(f"{name}.{i}", counters.get(way, counters.get("total", 0) if not i else 0))
         else:
             total = sum(counters.values())
             self.put(name, total, absent=0)
-        told = {way for way, n in counters.items() if n}
-        if told and ("total" in told) == bool(self.size_of(f"{name}.0")):
+        used = {way for way, n in counters.items() if n}
+        if used and ("total" in used) == bool(self.size_of(f"{name}.0")):
             self.lost[f"{name} by direction"] += 1
 
     def pack(self) -> bytes:

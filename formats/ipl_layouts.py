@@ -1,10 +1,10 @@
 """The record layouts of IPFilter's logs: C declarations, and the construct schemas of them.
 
 A record is `struct iplog`, then `struct ipflog` and packet bytes (packet log), `struct natlog` (NAT
-log) or `struct ipslog` (state log), with no padding between the parts or between records. What the
-fields are depends on the version of IPFilter, where they lie on the machine that wrote them. So a
-layout is made of two things: a version, which chooses a C declaration from the tables below, and
-an ABI, by which the declaration is laid out as that machine's compiler did it.
+log) or `struct ipslog` (state log), with no padding between the parts or between records. The
+version of IPFilter determines which fields there are, and the machine that wrote the log determines
+where they lie. So a layout consists of a version, which chooses C declarations from the tables
+below, and of an ABI, by which they are laid out as the compiler of that machine does it.
 
 Sources: ip_fil.h, ip_nat.h, ip_state.h and ipl.h of IPFilter 2.x to 5.1.2 and of the NetBSD,
 DragonFly and illumos trees; every offset was compared with compiled structs.
@@ -35,11 +35,11 @@ from construct import (
 
 from pylog.formats.plan import Plan
 
-DEVICES = ("ipf", "nat", "state")
-"""The packet, NAT and state log: /dev/ipl, /dev/ipnat and /dev/ipstate."""
+LOGS = ("ipf", "nat", "state")
+"""The packet, NAT and state logs: /dev/ipl, /dev/ipnat and /dev/ipstate."""
 
-# struct iplog, the head of every record. 2.x and 3.0 have none. Only from 3.2 on does it begin with
-# IPL_MAGIC ("IPLM"), only from 4.0 on does the magic tell the log.
+# struct iplog, the head of every record. 2.x and 3.0 have none. It begins with IPL_MAGIC ("IPLM")
+# from 3.2 on, and the magic depends on the log from 4.0 on.
 
 _IPLOG = {
     "2.x": "",
@@ -52,12 +52,12 @@ _IPLOG = {
     " ptr ipl_next",
 }
 
-# struct ipflog. "if" stands for the interface: fl_unit and a name, or, where the system names its
-# interfaces in one piece (NetBSD, OpenBSD, DragonFly), the name alone.
+# struct ipflog. "if" is the interface: fl_unit and a name, or the name alone on systems whose
+# interface names include the unit (NetBSD, OpenBSD, DragonFly).
 
 _IPFLOG = {
-    # struct ipl_ci, the whole record head of 2.x; flags:24 and unit:8 share one u_long, whose used
-    # 32 bits are fl_bits here
+    # struct ipl_ci, the only head of a record of 2.x; flags:24 and unit:8 share a u_long, of which
+    # the 32 bits in use are fl_bits here
     "2.x": "ulong ipl_sec; ulong ipl_usec; u8 fl_hlen; u8 fl_plen; u16 fl_rule; bits4 if;"
     " align long",
     "3.1": "if4 if; u8 fl_plen; u8 fl_hlen; u16 fl_rule; u32 fl_flags",
@@ -132,12 +132,12 @@ _IPSLOG = {
 
 @dataclass(frozen=True)
 class Version:
-    """One generation of the structures: which declaration of each it has, and who shipped it.
+    """A generation of the structures: which declaration of each it has, and who shipped it.
 
     releases    the releases of IPFilter that write it
-    systems     who shipped them
-    detected    tried on unknown bytes; others, which differ from one of those in names alone, are
-                used only where they are asked for
+    systems     the systems that shipped them
+    detected    whether it is tried on unknown bytes; the others differ from such a version in names
+                only, and are used only if they are named
     """
 
     name: str
@@ -152,11 +152,11 @@ class Version:
 
     @property
     def structure(self) -> tuple[str, str, str, str]:
-        """What the records are made of; versions that share it differ in a few names at most."""
+        """The declarations of all parts; versions that share them differ in a few names at most."""
         return self.iplog, self.ipflog, self.natlog, self.ipslog
 
     def declarations(self, log: str) -> tuple[str, str]:
-        """What a record of a log consists of: its head, and its body, "" for no log."""
+        """The declarations of a log's record: head and body, "" if there is no such log."""
         body = {"ipf": _IPFLOG[self.ipflog], "nat": _NATLOG[self.natlog],
                 "state": _IPSLOG[self.ipslog]}  # fmt: skip
         return _IPLOG[self.iplog], body[log]
@@ -179,8 +179,8 @@ _BSD51 = "FreeBSD 10 and later, NetBSD 7 and later"
 VERSIONS = {
     v.name: v
     for v in (
-        # name, iplog, ipflog, natlog, ipslog; the order is the order of preference where several
-        # decode a dump identically
+        # name, iplog, ipflog, natlog, ipslog; the first is preferred where several versions decode
+        # a dump identically
         Version("5.1.2", "5.0.6", "5.0.5", "5.0.3", "4.1", "5.1.0 and later", _BSD51,
                 ("5.1", "5.1.0", "5.1.1", "master")),
         Version("5.0.6", "5.0.6", "5.0.5", "5.0.3", "4.1", "5.0.6 to 5.0.7", "", ("5.0.7",)),
@@ -225,10 +225,10 @@ class ABI:
     base     lp64le, lp64be, ilp32le (i386), ilp32le8 (ARM) or ilp32be: byte order, size of long,
              alignment of 64-bit integers
     time64   struct timeval of NetBSD 6 and later: 64-bit seconds, 32-bit microseconds
-    unit     ipflog has fl_unit (FreeBSD, Solaris), or the interface's name alone (NetBSD...)
+    unit     whether ipflog has fl_unit (FreeBSD, Solaris) or only the interface's name (NetBSD...)
     ifname   LIFNAMSIZ: 16, or 32 on Solaris and illumos
-    quad32   the counters of NAT and state records (U_QUAD_T) are a u_long of 32 bits: old builds
-             on other systems than the BSDs
+    quad32   the counters of NAT and state records (U_QUAD_T) are a u_long of 32 bits, as in old
+             builds on systems other than the BSDs
     """
 
     base: str
@@ -333,9 +333,9 @@ def _c_struct(declaration: str, abi: ABI) -> list[Any]:
 
 @dataclass(frozen=True)
 class Layout:
-    """The records of one version of IPFilter as one machine writes them.
+    """The records of a version of IPFilter as a machine writes them.
 
-    `schema(log)` is the construct schema of a whole record; parse(build(x)) == x, and
+    `schema(log)` is the construct schema of a record; parse(build(x)) == x, and
     build(parse(b)) == b, padding included.
     """
 
@@ -349,14 +349,14 @@ class Layout:
     @property
     def logs(self) -> tuple[str, ...]:
         """The logs that this version has: 2.x logged packets only."""
-        return DEVICES if self.version.natlog != "2.x" else ("ipf",)
+        return LOGS if self.version.natlog != "2.x" else ("ipf",)
 
     @property
     def host_order_ip(self) -> bool:
-        """Whether ip_len and ip_off of the logged IPv4 header are in the order of the machine.
+        """Whether ip_len and ip_off of the logged IPv4 header are in little-endian order.
 
-        So did the kernels before 5.0, where the network code had swapped them; on a big-endian
-        machine there is nothing to see.
+        Kernels before 5.0 log them as the network code had swapped them, in the machine's order. On
+        a big-endian machine this makes no difference.
         """
         return self.version.major < 5 and self.abi.order == "<"
 
@@ -373,7 +373,7 @@ class Layout:
 
     @cache  # noqa: B019 - layouts are few, made once and kept
     def schema(self, log: str) -> Struct:
-        """The construct schema of a whole record of the log, as one flat struct.
+        """The construct schema of a record of the log, as a flat struct.
 
         A packet record ends with `packet`, of ipl_dsize (2.x: fl_hlen + fl_plen) less the rest.
         """
@@ -398,7 +398,7 @@ class Layout:
 def layout(version: str, abi: str | ABI) -> Layout:
     """The layout of a version ("5.1.2", an alias such as "5.1") and an ABI ("lp64le-nounit").
 
-    Raises ValueError for a name that is none, with those that are.
+    ValueError for an unknown name, with the names that there are.
     """
     if version not in _ALIASES:
         raise ValueError(f"no IPFilter version {version!r}; there are {', '.join(VERSIONS)}")

@@ -1,8 +1,8 @@
-"""What the numbers in IPFilter's log records are called, by version.
+"""Names of the numbers in IPFilter's log records, by version.
 
-Every table keeps what it does not know: a flag word becomes the names of its known bits and one
-number for the rest, an event or reason without a name stays a number. Sources: ip_fil.h, ip_nat.h,
-ip_state.h and ipl.h of the versions named, and ipmon.c for the words people know.
+Nothing without a name is lost: a flag word becomes the names of its bits and a number with the
+remaining bits, and an event or reason without a name stays a number. Sources: ip_fil.h, ip_nat.h,
+ip_state.h and ipl.h of the versions named, and ipmon.c for the words that people see.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pylog.formats.ipl_layouts import Version
 
 NONE32 = 0xFFFFFFFF
-"""What stands for none in fields of 32 bits: no rule, no group, no unit."""
+"""None in fields of 32 bits: no rule, no group, no unit."""
 
 FAMILIES = {2: "ipv4", **dict.fromkeys((10, 24, 26, 28, 30), "ipv6")}
 """fl_family: AF_INET is the same everywhere; AF_INET6 is that of Linux, of NetBSD and OpenBSD, of
@@ -92,7 +92,7 @@ def _bits(table_id: str) -> tuple[dict[int, str], tuple[str, ...]]:
 
 
 def bit_names(table_id: str, value: int) -> list[str | int]:
-    """The names of the bits (and the command) that are set; what has no name as one number."""
+    """The names of the bits (and the command) that are set, then a number with unnamed bits."""
     table, commands = _bits(table_id)
     names: list[str | int] = []
     if commands:
@@ -110,15 +110,15 @@ def bit_names(table_id: str, value: int) -> list[str | int]:
 
 
 def bits(table_id: str, words: Iterable[str | int]) -> tuple[int, list[str | int]]:
-    """The opposite of `bit_names`: the number, and those of the names that have no bit here.
+    """The inverse of `bit_names`: the number, and the names that have no bit in the table.
 
-    Of several commands there is room for one: FR_PASS, which ipmon asks for first, or the first.
+    Only one command fits: FR_PASS, which ipmon tests first, or else the first.
     """
     table, commands = _bits(table_id)
     numbers = {name: bit for bit, name in table.items()}
     given = list(words)
-    told = [word for word in given if word in commands and word not in numbers]
-    command = "FR_PASS" if "FR_PASS" in told else next(iter(told), None)
+    named = [word for word in given if word in commands and word not in numbers]
+    command = "FR_PASS" if "FR_PASS" in named else next(iter(named), None)
     value = commands.index(str(command)) if command is not None else 0
     unknown = []
     for word in given:
@@ -148,7 +148,7 @@ REASONS_50: dict[int, str | None] = dict(enumerate(_REASONS)) | {
 
 NAT_KINDS = {1: "map", 2: "rdr", 3: "bimap", 4: "mapblock"}
 NL_EXPIRE, NL_FLUSH = 0xFFFF, 0xFFFE
-"""Of all versions."""
+"""In all versions."""
 NAT_EVENTS_4 = {NL_EXPIRE: "expire", NL_FLUSH: "flush", 0xFFFD: "clone", 0xFFFC: "destroy"}
 NAT_EVENTS_5 = {
     0: "new", 1: "clone", 0xFFFC: "purge", 0xFFFD: "destroy", NL_FLUSH: "flush",
@@ -159,7 +159,7 @@ NAT_KINDS_5 = NAT_KINDS | {
     for prefix, word in ((0x8, "rwr"), (0x10, "enc"), (0x20, "div"))
     for kind in (1, 2)
 }
-"""With NAT_REWRITE 8, NAT_ENCAP 0x10 and NAT_DIVERTUDP 0x20, in ipmon's short words."""
+"""Also NAT_REWRITE 8, NAT_ENCAP 0x10 and NAT_DIVERTUDP 0x20, in ipmon's short words."""
 
 ISL_NEW, ISL_EXPIRE = 0, 0xFFFF
 STATE_EVENTS = {
@@ -177,11 +177,11 @@ TCP_STATES_4 = ("LISTEN", "SYN_SENT", "SYN_RECEIVED", "HALF_ESTAB", *_ESTABLISHE
 
 NAT_DIRECTIONS = ("in", "out")
 STATE_DIRECTIONS = ("forward_in", "forward_out", "backward_in", "backward_out")
-"""What the counters of these records count, in their order; one alone is the "total"."""
+"""What the counters of these records count, in order; a single counter is the "total"."""
 
 
 class Words(NamedTuple):
-    """What a version calls the numbers in its records.
+    """The names that a version has for the numbers in its records.
 
     flags, lflags   names of the tables of bits, for `bit_names` and `bits`
     """

@@ -1,9 +1,9 @@
-"""IPFilter's records decoded: a table for the packet log, a function each for NAT and state.
+"""Decodes IPFilter's records: by a table for the packet log, by functions for NAT and state.
 
-`packet_log` makes the table of a layout, which `formats.mapping` and `columns.mapped` read: what
-differs between versions is decided there, once, not at every record. `flows` makes the functions
-for the other two logs, which log one record a flow and are decoded field by field. Names are
-remembered; bounded, since whoever sends packets chooses them.
+`packet_log` makes the table of a layout for formats.mapping and columns.mapped. What differs
+between versions is decided when the table is made, not for each record. `flows` makes the functions
+for the other two logs, which have a record for each event of a flow and are decoded field by field.
+Names are remembered, up to a limit, since whoever sends packets chooses them.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def flows(stream: Stream, layout: Layout, plans: dict[str, Plan]) -> dict[str, D
 def _nanoseconds(
     stream: Stream, pos: int, sec: int, usec: int, extra: dict[str, Any]
 ) -> int | None:
-    """A flow record's time."""
+    """The time of a flow record; None for a flaw."""
     flawed = flawed_time(stream, pos, TIME, sec, usec, extra)
     return None if flawed else sec * 1_000_000_000 + usec * 1000
 
 
 def _observed(stream: Stream, message: Message) -> int | None:
-    """When the record was received, as the reader or the capture file says."""
+    """When the record was received, by the reader or the capture file."""
     return stream.observed_ns if message.origin is None else message.origin.observed_ns
 
 
@@ -88,12 +88,12 @@ def _offset(stream: Stream, message: Message) -> int | None:
 
 
 def split_bits(bits: int, order: str) -> tuple[int, int]:
-    """fl_flags and fl_unit of 2.x, bit-fields of 24 and 8 bits in one word."""
+    """fl_flags and fl_unit of 2.x: bit-fields of 24 and 8 bits in a shared word."""
     return (bits & 0xFFFFFF, bits >> 24) if order == "<" else (bits >> 8, bits & 0xFF)
 
 
 def _action_3(flags: int) -> str | int:
-    """The order of the tests is ipmon's."""
+    """The action of a rule before 4.0; the order of the tests is ipmon's."""
     if flags & 0x2:
         return "pass"
     if flags & 0x1:
@@ -102,6 +102,7 @@ def _action_3(flags: int) -> str | int:
 
 
 def _action_4(flags: int) -> str | int:
+    """The action of a rule of 4.x and 5.x, a number if it has no name."""
     command = flags & 0xF
     if command == 2:
         return "pass"
@@ -113,9 +114,9 @@ def _action_4(flags: int) -> str | int:
 
 
 def _group_text(group: int | bytes | None) -> str | None:
-    """A group as ipmon shows it after the @: "0" is the main list, None stands for its -1.
+    """A group as ipmon shows it after the @: "0" is the main list, None what ipmon shows as -1.
 
-    It is a number before 4.0, a name since.
+    It is a number before 4.0, and a name since then.
     """
     if isinstance(group, bytes):
         return None if group[:2] == b"\xff\0" else _text[group] or "0"
@@ -164,7 +165,7 @@ def packet_log(layout: Layout) -> Mapping:
             extra["fl_dir"] = direction
         device = _text[ifname] or None
         if major < 5 and unit is not None and device and not device[-1].isdigit():
-            device += str(unit) if unit < 0x8000 else ""  # else never written
+            device += str(unit) if unit < 0x8000 else ""  # a larger unit was never set
         return (
             action_of(flags), short,
             "in" if direction == 0 else "out" if direction == 1 else None,
@@ -193,7 +194,7 @@ def packet_log(layout: Layout) -> Mapping:
 
 
 def _port(data: bytes | None, protocol: int | None) -> int | None:
-    """A port (or an ICMP id) of a flow; a 0 counts only where the protocol has ports."""
+    """A port (or an ICMP id) of a flow; 0 is a port only if the protocol has ports."""
     if data is None:
         return None
     port = int.from_bytes(data)
@@ -201,8 +202,8 @@ def _port(data: bytes | None, protocol: int | None) -> int | None:
 
 
 def _counters(values: Iterable[int | None], directions: tuple[str, ...]) -> dict[str, int] | None:
-    found = {d: v for d, v in zip(directions, values, strict=False) if v is not None}
-    return found or None
+    counters = {d: v for d, v in zip(directions, values, strict=False) if v is not None}
+    return counters or None
 
 
 def _nat_decoder(stream: Stream, layout: Layout, plan: Plan) -> Decode:

@@ -1,4 +1,4 @@
-"""How well a layout of IPFilter explains some bytes: the evidence that detection decides by.
+"""How well a layout of IPFilter explains given bytes: the evidence that detection decides by.
 
 Nothing in a record names its layout. So every layout is tried: a trial reads the bytes as records
 of the layout, and counts the bytes that plausible records cover. Facts that only the right layout
@@ -22,7 +22,7 @@ _Logged = PacketRecord | FlowRecord
 
 
 class Trial:
-    """How well one layout explains some bytes.
+    """How well a layout explains the given bytes.
 
     explained   the number of bytes that plausible records cover
     messages    the number of those records

@@ -2,11 +2,11 @@
 
 A format states its layout as a construct schema (a `Plan`) and the meaning of the fields as rows:
 `Count`, `Seq`, `Time`, `Number`, `Words` and `Packet`. Three readers use the same table.
-`reference` is a loop over the rows: slow, and right at sight. `packets` makes the function that
-decodes a stream. `columns.mapped` reads many records at once with NumPy. Property tests hold the
-three equal, so a format adds no code of its own for speed.
+`reference` loops over the rows: it is slow and obviously right. `packets` makes the function that
+decodes a stream. `columns.mapped` reads many records at once with NumPy. Property tests check that
+the three agree, so a format adds no code of its own for speed.
 
-A new format is written so (tests/test_mapping.py runs this example):
+An example of a new format (tests/test_mapping.py runs it):
 
     HEADER = Struct("len" / Int16ub, "action" / Int8ub, "pad" / Int8ub, "rule" / Int32ub,
                     "uid" / Int32ub, "ifname" / Bytes(8))
@@ -21,8 +21,8 @@ A new format is written so (tests/test_mapping.py runs this example):
         Packet(),
     ))
 
-A row whose field a layout lacks leaves its record field None, so the versions of a format share
-one table. What no row can say (where a record ends, its log) stays with the format's Stream.
+A row whose field is not in the layout leaves the record's field None, so the versions of a format
+share one table. What no row can express (where a record ends, its log) is left to the Stream.
 """
 
 from __future__ import annotations
@@ -77,15 +77,14 @@ from pylog.record.places import (
 DecodeMany = Callable[
     [bytes, Iterable[Message], bool, list[Record | Row], NextSeq | None, bool], None
 ]
-"""(data, messages, whether to keep their bytes, where to put the records, their numbers, whether
-rows are wanted), as Stream.records.
-"""
+"""(data, messages, whether to keep their bytes, list for the records, expected numbers, whether
+rows are wanted), as Stream.records."""
 
 ALL_ONES: Final = -1
-"""As `none` of a Number: the value in which every bit is set, whatever the size of the field."""
+"""As `none` of a Number: the value with every bit set, whatever the size of the field."""
 
 _OWN: Final = 4
-"""So many values come first in what `Mapping.read` gives: count, seq, seconds, microseconds."""
+"""The number of values that come first from `Mapping.read`: count, seq, seconds, microseconds."""
 
 
 class Count(NamedTuple):
@@ -95,7 +94,7 @@ class Count(NamedTuple):
 
 
 class Seq(NamedTuple):
-    """The record's number in its log."""
+    """The sequence number of the record in its log."""
 
     field: str
 
@@ -108,9 +107,9 @@ class Time(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A number of at most 4 bytes: `add` is added to it, and `none` means that there is none.
+    """A number of at most 4 bytes: `add` is added to it, and the value `none` becomes None.
 
-    of_rule   its values are few, as those of a rule: a stream remembers them with the words
+    of_rule   it has few distinct values, as a rule has: they are remembered with the words
     """
 
     place: int
@@ -121,13 +120,14 @@ class Number(NamedTuple):
 
 
 class Words(NamedTuple):
-    """What the bytes of some fields mean, made once for all records that agree in them.
+    """What the values of several fields mean, worked out once for all records that agree in them.
 
     places    of the record's fields: AT_ACTION, AT_EXTRA and so on
     fields    of the layout
-    explain   (*the values of the fields, None for one that the layout lacks) -> the values of the
-              record's fields
-    AT_FAMILY among the places is the family of packets whose own header does not tell it.
+    explain   (*the values of the fields, None where the layout has no such field) -> the values of
+              the record's fields
+
+    AT_FAMILY among the places is the family of packets whose own header does not show it.
     """
 
     places: tuple[int, ...]
@@ -136,7 +136,7 @@ class Words(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """The packet, from its IP header on, is all that follows the fields.
+    """The packet from its IP header on, which is all that follows the fields.
 
     host_order   the kernel keeps ip_len and ip_off in little-endian order
     """
@@ -151,14 +151,14 @@ class Mapping:
     """A table of rows for one layout.
 
     source, layout   of the records
-    log         which log of the source it is, that numbers its records
-    magic       what its records begin with, where those of other logs lie between them
+    log         the log of the source that numbers the records
+    magic       begins each record, where records of other logs lie between them
     *_field     the fields of count, seq, seconds and microseconds; "" where there is none
-    numbers     the NextSeq of fields that the layout has, with `none` as the field has it
-    words       the rows of that type
+    numbers     the Number rows of fields that the layout has, with `none` as the field stores it
+    words       the Words rows
     read        (data, offset) -> count, seq, seconds, microseconds, `own_numbers`, then runs of
-                bytes
-    explained   what a key of runs says of a record, whose other values are None
+                bytes, see Plan.keyed
+    explained   by the runs of bytes, the record's values that they determine; the others are None
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Mapping:
 
 
 def _none(plan: Plan, row: Number) -> int | None:
-    """The number that stands for none in a field."""
+    """The number that means None in a field."""
     leaf = plan.places[row.field]
     if leaf.size > 4:
         raise ValueError(f"{row.field} has {leaf.size} bytes, but a Number at most 4")
@@ -220,11 +220,12 @@ def _none(plan: Plan, row: Number) -> int | None:
 
 
 def reference(mapping: Mapping, fields: Fields[str, Any], packet: bytes) -> PacketRecord:
-    """The record of a message by the table alone: a second opinion of `packets`.
+    """The record of a message by the table alone, to check `packets` with.
 
-    fields   the layout's, by name, as construct parses them
+    fields   the layout's fields by name, as construct parses them
     packet   what follows them
-    The place of the record, its bytes and when it was observed are the stream's to say.
+
+    The record has no offset, raw bytes and time of receipt: only the stream has these.
     """
     values = no_values()
     values[AT_SOURCE], values[AT_LAYOUT] = mapping.source, mapping.layout
@@ -269,7 +270,7 @@ def reference(mapping: Mapping, fields: Fields[str, Any], packet: bytes) -> Pack
 def flawed_time(
     stream: Stream, pos: int, time: Time, sec: int, usec: int, extra: dict[str, Any]
 ) -> bool:
-    """Whether no kernel writes such a time: a flaw of the record at `pos`, kept in `extra`."""
+    """Whether no kernel writes such a time. It is a flaw of the record, and kept in `extra`."""
     if usec >= 1_000_000:
         stream.flawed(pos, time.micros, usec, "0 to 999999")
     elif sec > MAX_SECONDS:
@@ -291,7 +292,7 @@ def checked_count(
 
 
 def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
-    """A function that decodes packet records, and leaves other logs to `stream.decode`."""
+    """The function that decodes packet records; those of other logs go to `stream.decode`."""
     read, rules, fixed = mapping.read, mapping.explained, mapping.plan.size
     magic, log, host_order = mapping.magic, mapping.log, mapping.host_order
     count_field, runs_at = mapping.count_field, mapping.runs_at
@@ -378,7 +379,9 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
                     values[AT_TIMESTAMP] = sec * 1_000_000_000 + usec * 1000
                 extra = values[AT_EXTRA]
                 if extra:
-                    values[AT_EXTRA] = extra.copy()  # whoever gets it may change it
+                    values[AT_EXTRA] = (
+                        extra.copy()
+                    )  # the dict is shared, and the caller may change it
                 values[AT_PAYLOAD] = packet
                 if raw:
                     values[AT_RAW] = data[start:end]
@@ -389,17 +392,19 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
                 (
                     version, length, bits, protocol, src, dst, sport, dport, flags,
                 ) = ipv4_tcp_fields(packet, 0)  # fmt: skip
-                usual = version == 0x45 and not bits & 0x3FFF
-                if usual and protocol == 6:
+                regular = version == 0x45 and not bits & 0x3FFF
+                if regular and protocol == 6:
                     values[AT_SPORT], values[AT_DPORT] = sport, dport
                     values[AT_TCP_FLAGS] = TCP_FLAGS[flags]
-                elif usual and protocol == 17:
+                elif regular and protocol == 17:
                     values[AT_SPORT], values[AT_DPORT] = sport, dport
-                elif usual and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # the same bytes
+                elif (
+                    regular and protocol == 1 and sport >> 8 not in ICMP_ERRORS
+                ):  # in the same bytes
                     values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = sport >> 8, sport & 0xFF
                 else:
-                    usual = False
-                if usual:
+                    regular = False
+                if regular:
                     values[AT_FAMILY], values[AT_PROTOCOL] = "ipv4", protocol
                     values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
                     if length >= size:  # as packet.believed

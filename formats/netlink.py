@@ -2,14 +2,13 @@
 
 A message is `struct nlmsghdr` in the byte order of the machine, then (in netfilter's subsystems)
 `struct nfgenmsg`, then attributes: length and type in the machine's order, the value, and padding
-to 4 bytes. Values are in network order. What an attribute holds is told by a table
+to 4 bytes. Values are in network order. A table says what the attributes hold:
 
     {number: (name, type)}
 
-with a construct schema of fixed size, another table (nested attributes), TEXT, OCTETS or PADDING as
-type.
-`attributes` makes a construct schema of a table, for parsing and building; `scan` and `to_dict`
-read the same tables fast and with errors that tell the place.
+The type is a construct schema of fixed size, another table (nested attributes), TEXT, OCTETS or
+PADDING. `attributes` makes a construct schema of a table, for parsing and building. `to_dict` reads
+by the same tables, faster and with errors that name the place; `scan` only lists the attributes.
 
 Sources: linux/netlink.h, linux/rtnetlink.h, linux/netfilter/nfnetlink.h, netlink(7), RFC 3549.
 """
@@ -54,7 +53,7 @@ NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_ULOG, NFNL_SUBSYS_NFTABLES = 1, 4, 10
 """Of NETLINK_NETFILTER: the upper byte of nlmsg_type."""
 RTM_NEWLINK, RTM_DELLINK, IFLA_IFNAME = 16, 17, 3
-NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK = 0x1, 0x2, 0x4
+NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLA_TYPE_MASK = 0x3FFF
 """Without NLA_F_NESTED and NLA_F_NET_BYTEORDER."""
 
@@ -63,7 +62,7 @@ TEXT = NullTerminated(GreedyBytes, require=False)
 OCTETS = GreedyBytes
 IPV4_ADDRESS, IPV6_ADDRESS = Bytes(4), Bytes(16)
 PADDING = Bytes(0)
-"""An empty attribute before one of 64 bits, where a machine needs it aligned (nla_align_64bit)."""
+"""An empty attribute that aligns the 64-bit value of the next (nla_align_64bit)."""
 
 Table = dict[int, tuple[str, Any]]
 
@@ -72,15 +71,15 @@ LINK_HEADER = Struct(
     "sll_pkttype" / Int16ub, "sll_hatype" / Int16ub, "unused" / Default(Bytes(10), bytes(10)),
     "sll_protocol" / Int16ub,
 )  # fmt: skip
-"""What stands before the messages in LINKTYPE_NETLINK; sll_protocol is the netlink family.
+"""The header before the messages in LINKTYPE_NETLINK; sll_protocol is the netlink family.
 
-Linux cooked captures (LINKTYPE_LINUX_SLL) of nlmon have the same, with ARPHRD_NETLINK.
+Linux cooked captures (LINKTYPE_LINUX_SLL) of nlmon have the same header, with ARPHRD_NETLINK.
 """
 LINK_HEADER_2 = Struct(
     "sll_protocol" / Int16ub, "_pad" / Default(Bytes(6), bytes(6)), "sll_hatype" / Int16ub,
     "_pad" / Default(Bytes(10), bytes(10)),
 )  # fmt: skip
-"""As LINK_HEADER, in LINKTYPE_LINUX_SLL2."""
+"""The same for LINKTYPE_LINUX_SLL2."""
 
 
 @cache
@@ -104,7 +103,9 @@ NFGENMSG = Struct(
 
 @cache
 def nlmsgerr(order: str) -> Struct:
-    """struct nlmsgerr, the body of NLMSG_ERROR: a negative errno (0: an ack), a message's head."""
+    """struct nlmsgerr, the body of NLMSG_ERROR: a negative errno (0: an ack), and the header of the
+    message that is answered.
+    """
     return Struct("error" / (Int32sl if order == "<" else Int32sb), "msg" / nlmsghdr(order))
 
 
@@ -130,8 +131,8 @@ _verdict = {order: (Plan(nlmsghdr(order)).unpack, Plan(nlmsgerr(order)).unpack) 
 def attributes(table: Table, order: str) -> Construct[Any, Any]:
     """The construct schema of a run of attributes: a list of {nla_type, value}.
 
-    An attribute that the table lacks has bytes as its value. The last attribute must be padded.
-    A schema is made once for each table, which is a constant of its module.
+    The value of an attribute that is not in the table is bytes. The last attribute must be padded.
+    A schema is made once for each table, which must be a constant of its module.
     """
     made = _made.get((id(table), order))
     if made is not None and made[0] is table:
@@ -145,8 +146,8 @@ def attributes(table: Table, order: str) -> Construct[Any, Any]:
         "nla_type" / u16,
         "value" / Switch(lambda this: this.nla_type & NLA_TYPE_MASK, values, default=GreedyBytes),
     )
-    one = Aligned(4, Prefixed(u16, attribute, includelength=True))
-    schema: Construct[Any, Any] = FocusedSeq("found", "found" / GreedyRange(one), Terminated)
+    padded = Aligned(4, Prefixed(u16, attribute, includelength=True))
+    schema: Construct[Any, Any] = FocusedSeq("found", "found" / GreedyRange(padded), Terminated)
     _made[id(table), order] = table, schema
     return schema
 
@@ -175,14 +176,14 @@ def build(
 
 
 def numbered(message: bytes, order: str, flags: int, seq: int) -> bytes:
-    """A message with those nlmsg_flags and that nlmsg_seq."""
+    """The message with other nlmsg_flags and nlmsg_seq."""
     byteorder = BYTEORDER[order]
     head = flags.to_bytes(2, byteorder) + (seq & 0xFFFFFFFF).to_bytes(4, byteorder)
     return message[:6] + head + message[12:]
 
 
 def verdict(data: bytes, order: str) -> tuple[int, int] | None:
-    """What an NLMSG_ERROR message says: whose nlmsg_seq, and the errno (0 for an ack).
+    """The nlmsg_seq that an NLMSG_ERROR message answers, and the errno (0 for an ack).
 
     None for any other message.
     """
@@ -195,7 +196,7 @@ def verdict(data: bytes, order: str) -> tuple[int, int] | None:
 def links(data: bytes, order: str) -> dict[int, str]:
     """The names of interfaces, by number, in RTM_NEWLINK and RTM_DELLINK messages."""
     header, link = _verdict[order][0], _ifinfomsg[order]
-    found, pos = {}, 0
+    names, pos = {}, 0
     while len(data) - pos >= 16:
         size, kind, *_ = header(data, pos)
         end = pos + size
@@ -205,9 +206,9 @@ def links(data: bytes, order: str) -> dict[int, str]:
             (index,) = link.unpack(data, pos + 16)
             for number, at, stop in scan(data, pos + 16 + link.size, end, order, 0):
                 if number == IFLA_IFNAME:
-                    found[index] = text(data[at:stop])
+                    names[index] = text(data[at:stop])
         pos += align(size)
-    return found
+    return names
 
 
 def align(size: int) -> int:
@@ -255,11 +256,12 @@ def to_dict(
 ) -> dict[str, Any]:
     """Attributes as a JSON-ready mapping under the kernel's names.
 
-    NextSeq stay numbers (text above 2^53), addresses and strings become text, other bytes hex;
-    nested attributes nested mappings. An attribute that the table lacks, or that comes again, is
-    kept in "unknown" as [number, hex]; padding is not, which is an empty attribute also where a
-    number is due. Raises DecodeError for lengths that do not fit; with a list of `flaws` only for
-    those of these attributes themselves: others are kept in "unknown" and added to the list.
+    Numbers stay numbers (text above 2^53), addresses and strings become text, other bytes hex, and
+    nested attributes nested mappings. An attribute that is not in the table, or that comes again,
+    is kept in "unknown" as [number, hex]. Padding is left out; so is any empty attribute where a
+    number is expected. Raises DecodeError for lengths that do not fit. With a list of `flaws` it
+    does so only for the lengths of these attributes themselves; other errors are added to the list,
+    and the attribute is kept in "unknown".
     """
     found: dict[str, Any] = {}
     for number, at, stop in scan(data, start, end, order, base):

@@ -2,11 +2,12 @@
 
 Captures of nlmon (link type 253, or a Linux cooked capture) hold the messages of every netlink
 source of a machine, and so does a dump of a socket that has joined several multicast groups. This
-format frames them, and the format that has registered the subsystem (nlmsg_type >> 8) decodes. A
-message of a subsystem that no format reads is counted in `other`.
+module frames them, and the format of the subsystem (nlmsg_type >> 8) decodes. A message of a
+subsystem that no format reads is counted in `other`.
 
-In a capture a 16-byte link header comes before the messages of a datagram: that of ARPHRD_NETLINK,
-whose sll_protocol is the netlink family. Another family's packets are counted in `other`, too.
+In a capture the messages of a datagram follow a link header of 16 bytes (in SLL2 20), with
+ARPHRD_NETLINK and the netlink family in sll_protocol. Packets of other families are counted in
+`other` as well.
 
 Sources: the tcpdump.org link type pages, linux/netfilter/nfnetlink.h, drivers/net/nlmon.c.
 """
@@ -43,7 +44,7 @@ LINKTYPES: tuple[int, ...] = (LINKTYPE_NETLINK, LINKTYPE_LINUX_SLL, LINKTYPE_LIN
 LOOKED_FOR = ""
 
 SUBSYSTEMS = frozenset(range(16))
-"""Those that the kernel has, NFNL_SUBSYS_COUNT being 13, and some to come."""
+"""The kernel's subsystems, with room for new ones: NFNL_SUBSYS_COUNT is 13."""
 
 _BATCH_END = 20
 """Bytes of the NLMSG_DONE that ends a batch: nlmsghdr and nfgenmsg."""
@@ -59,9 +60,9 @@ _link_headers = {
 
 
 class MixedStream(NetlinkStream):
-    """Netlink messages of all formats, or of some of them.
+    """Netlink messages of all formats, or of chosen formats.
 
-    source, layout   of the format, where there is only one
+    source, layout   of the format, if there is only one
     """
 
     source = "netlink"
@@ -173,7 +174,7 @@ STREAM = MixedStream
 
 
 def _of(origin: Any, stream: NetlinkStream) -> Origin:
-    """Where a message was captured that another stream decodes."""
+    """The origin of a message, with the stream that decodes it."""
     return Origin(origin.linktype, stream, origin.interface, origin.names, origin.observed_ns,
                   origin.cut)  # fmt: skip
 
@@ -186,7 +187,7 @@ def stream(name: str, head: bytes = b"") -> MixedStream:
 
 
 def captured_stream(name: str) -> MixedStream:
-    """As `stream`; a layout of a netlink format stands for that format alone."""
+    """As `stream`; the layout of a netlink format gives a stream of that format alone."""
     for module in registered().by_subsystem.values():
         if name in module.layout_names():
             return MixedStream(order_of(name), [module])
@@ -199,7 +200,7 @@ def layout_names() -> list[str]:
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
-    """The layout of a packet of a capture file: nlmsg_len is the smaller of the two readings."""
+    """The layout of a packet of a capture file: the byte order in which nlmsg_len is smaller."""
     at = _link_headers[linktype][0]
     size = packet[at : at + 4]
     order = "<" if int.from_bytes(size, "little") <= int.from_bytes(size) else ">"
@@ -212,22 +213,22 @@ described = framing.described
 
 def _format_of(message: bytes, layout: str) -> NetlinkFormat:
     """The format of a message of `Stream.raw`."""
-    whole = MixedStream(order_of(layout))
-    return registered().by_subsystem[whole._subsystem(message, Message(0, len(message)))]
+    mixed = MixedStream(order_of(layout))
+    return registered().by_subsystem[mixed._subsystem(message, Message(0, len(message)))]
 
 
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
-    """As the format of the message says."""
+    """As the message's own format gives them."""
     return _format_of(message, layout).interface_numbers(message, layout)
 
 
 def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
-    """As the format of the message does it."""
+    """As the message's own format does it."""
     return _format_of(message, layout).scrub(message, layout, scrubber)
 
 
 def cut(data: bytes) -> str | None:
-    """None: the format of the first message tells."""
+    """None: the format of the first message answers this."""
     return None
 
 
@@ -236,7 +237,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     guesses: list[Guess] = []
     formats = registered().by_subsystem
     for order in "<>" if len(formats) > 1 else "":
-        trial, found, explained = MixedStream(order), dict[int, int](), 0
+        trial, counts, explained = MixedStream(order), dict[int, int](), 0
         trial.lenient = True
         for item in trial.split(head, final):
             if isinstance(item, Message):
@@ -245,20 +246,20 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                 except DecodeError:
                     continue
                 number = trial._subsystem(head, item)
-                found[number] = found.get(number, 0) + 1
+                counts[number] = counts.get(number, 0) + 1
                 explained += align(item.end - item.start)
-        if len(found) > 1:
+        if len(counts) > 1:
             explained = min(len(head), explained + 20 * trial.other)
-            counts = [f"{count} of {formats[n].NAME}" for n, count in sorted(found.items())]
+            parts = [f"{count} of {formats[n].NAME}" for n, count in sorted(counts.items())]
             guesses.append(
                 Guess(
                     stream=partial(MixedStream, order),
                     container=trial.container,
                     layouts=[name_of("netlink", order)],
-                    messages=sum(found.values()),
+                    messages=sum(counts.values()),
                     explained=explained,
                     evidence=[
-                        f"messages whose attributes fill them exactly, {' and '.join(counts)}, over"
+                        f"messages whose attributes fill them exactly, {' and '.join(parts)}, over"
                         f" {explained} of {len(head)} bytes"
                     ],
                 )

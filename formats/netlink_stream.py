@@ -2,13 +2,14 @@
 
 Messages follow each other, each as long as its nlmsghdr says and padded to 4 bytes. A NetlinkStream
 steps from one to the next, counts those without a record (NLMSG_DONE, acks, configuration) in
-`other`, and finds its way out of damage by the message types that it knows. A format of a netlink
-subsystem is a subclass with a table of those types and a `decode`, and `Layouts` for the rest.
+`other`, and searches damage for its message types. A format of a netlink subsystem is a subclass
+with these types and a `decode`; `Layouts` gives the functions of its module.
 
-A datagram of one record has no NLMSG_DONE and none has NLM_F_MULTI: the messages are just walked.
+NLMSG_DONE and NLM_F_MULTI are not relied on: a datagram of one record has no NLMSG_DONE, and no
+message of the kernel's log has NLM_F_MULTI.
 
-Sources: linux/netlink.h, linux/netfilter/nfnetlink.h, the tcpdump.org link type pages; what the
-kernel really sends was recorded on Linux 6.18.
+Sources: linux/netlink.h, linux/netfilter/nfnetlink.h, the tcpdump.org link type pages; recordings
+of what Linux 6.18 sends.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from pylog.formats.netlink import (
 from pylog.formats.plan import BYTEORDER, Plan
 
 PLAUSIBLE = 4
-"""So many attributes tell whether a captured packet is a message."""
+"""This many attributes decide whether a captured packet is a message."""
 MOST_ATTRIBUTES = 32
-"""A message that is found in damage has fewer: each of those there are once, and some to come."""
+"""A message in damage has fewer attributes: each of today's once, with room for new ones."""
 UNUSED = 64
-"""No attribute will have such a number soon."""
+"""Attribute numbers from here on are not in use."""
 
 CHAIN = 3
-"""How many messages that follow each other make it sure that those of another layout begin."""
+"""This many messages in a chain are proof of another layout."""
 
 unpack_nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
 
@@ -55,9 +56,9 @@ def _types(order: str, types: frozenset[int]) -> bytes:
 
 
 def _needle(order: str, types: frozenset[int]) -> bytes:
-    """The type of a message with a record, and nlmsg_len before it, at most LIMIT or so.
+    """The type of a message with a record, and an nlmsg_len before it that is about LIMIT at most.
 
-    The search begins with what is seldom.
+    The pattern begins with the type, because it is rarer than a small length.
     """
     length = rb"..[\x00-\x10]\x00" if order == "<" else rb"\x00[\x00-\x10].."
     return rb"%b(?<=%b%b)" % (_types(order, types), length, _types(order, types))
@@ -68,10 +69,10 @@ class NetlinkStream(Stream):
 
     order       < or >
     types       the nlmsg_types that carry a record; the upper byte is the subsystem
-    subsystems  whose messages may be among them; 0 are control messages
-    noun        what a message with a record is called in errors and evidence
-    sizes       how many bytes the value of an attribute has at least, by its number
-    cuttable    the attribute whose value tells its own length, so that a part of it is of use
+    subsystems  whose messages may come between; 0 has the control messages
+    noun        the name of a message with a record in errors and evidence
+    sizes       the least size of an attribute's value, by its number
+    cuttable    the attribute of which a part is useful, because its value states its own length
     """
 
     container = "netlink"
@@ -95,9 +96,9 @@ class NetlinkStream(Stream):
             return pos + 16
         size, kind, _, _, _ = self._header(data, pos)
         if kind >> 8 not in self.subsystems or (kind < 0x100 and kind > NLMSG_OVERRUN):
-            known = ", ".join(f"{kind:#06x}" for kind in sorted(self.types))
+            types = ", ".join(f"{kind:#06x}" for kind in sorted(self.types))
             raise self.error(pos, "nlmsg_type", f"{kind:#06x}",
-                             f"{known} (a {self.noun}) or a control message")  # fmt: skip
+                             f"{types} (a {self.noun}) or a control message")  # fmt: skip
         if not 16 <= size <= LIMIT or (kind >> 8 and size < 20) or kind == 0:
             raise self.error(pos, "nlmsg_len", size, f"16 (a {self.noun}: 20) to {LIMIT}")
         return self._after(data, pos + size) if size & 3 else pos + int(size)
@@ -114,7 +115,7 @@ class NetlinkStream(Stream):
         return pos
 
     def _after(self, data: bytes, end: int) -> int:
-        """Where the message after one of odd length begins: padded, or a datagram begun anew."""
+        """Where the message after `end` begins: after padding, or at `end` in a new datagram."""
         padded = align(end)
         if end > len(data):
             return end
@@ -129,8 +130,8 @@ class NetlinkStream(Stream):
     def is_cut(self, data: bytes, pos: int) -> bool:
         """As Stream.is_cut: the attributes fill what is there, and none has the number 0.
 
-        Behind the end of a message of which only the length is wrong, the next one's nlmsg_len
-        stands where an attribute would begin: as nla_type 0, or as nla_len 0.
+        If only the length of the message is wrong, the nlmsg_len of the next message stands where
+        an attribute would begin: it is read as an nla_type of 0, or as an nla_len of 0.
         """
         at = pos + 20
         if len(data) < at or self._size_and_kind(data, pos)[1] not in self.types:
@@ -144,7 +145,7 @@ class NetlinkStream(Stream):
         return True
 
     def begins(self, data: bytes, pos: int, final: bool) -> bool | None:
-        if pos + 24 <= len(data):  # the cheapest way to tell
+        if pos + 24 <= len(data):  # the cheapest test
             size, kind = self._size_and_kind(data, pos)
             if kind in self.types and size >= 24:
                 first, _ = self._attribute(data, pos + 20)
@@ -153,7 +154,7 @@ class NetlinkStream(Stream):
         answer = super().begins(data, pos, final)
         if not answer:
             return answer
-        # two bytes tell little: the attributes must fill the message too; a kernel writes few
+        # the two bytes of the type prove little: the attributes must fill the message as well
         end, at = pos + int(self._header(data, pos)[0]), pos + 20
         for _ in range(MOST_ATTRIBUTES):
             if end - at < 4:
@@ -174,7 +175,7 @@ class NetlinkStream(Stream):
             self.other += 1
 
     def plausible_attributes(self, data: bytes, at: int, end: int) -> bool | None:
-        """Whether data[at:end] begins as the attributes of a message do; a few steps tell.
+        """Whether data[at:end] begins as the attributes of a message do; only a few are checked.
 
         `end` may lie beyond the data; None: more data is needed to tell.
         """
@@ -189,7 +190,7 @@ class NetlinkStream(Stream):
             least = self.sizes.get(kind, 0)
             if size < 4 or size - 4 < least or kind in seen or not 0 < kind < UNUSED:
                 return False
-            if at + size > end:  # so may a packet that was cut end
+            if at + size > end:  # a packet that was cut may end in it
                 return bool(kind == self.cuttable)
             seen.add(kind)
             at += align(size)
@@ -198,7 +199,7 @@ class NetlinkStream(Stream):
     def raw(self, data: bytes, message: Message) -> bytes:
         """The netlink message, padded to 4 bytes.
 
-        One that was cut off by the capture is not padded: nlmsg_len is its length before that.
+        A message that the capture cut off is not padded; its nlmsg_len is the original length.
         """
         body, origin = data[message.start : message.end], message.origin
         missing = 0
@@ -213,7 +214,7 @@ class NetlinkStream(Stream):
         return self._completed(raw)
 
     def _completed(self, message: bytes) -> bytes:
-        """A message of `raw` that a capture cut off, with the lengths of what is left of it."""
+        """A message of `raw` that a capture cut off, with the lengths of what is left."""
         pos = 20
         while len(message) - pos >= 4:
             size, kind = self._attribute(message, pos)
@@ -233,13 +234,13 @@ class NetlinkStream(Stream):
 
 
 class Layouts:
-    """What a netlink format gives beside its Stream: its layouts are PREFIX-le and PREFIX-be."""
+    """The functions of a netlink format's module; its layouts are PREFIX-le and PREFIX-be."""
 
     def __init__(self, prefix: str, make: Callable[[str], NetlinkStream]) -> None:
-        """`make` makes the Stream of a byte order."""
+        """`make` gives the Stream of a byte order."""
         self._make = make
         self._orders = {name_of(prefix, order): order for order in "<>"}
-        self._measuring = cache(make)  # one takes as long to make as to measure 1,000 messages
+        self._measuring = cache(make)  # making one takes as long as measuring 1,000 messages
 
     def stream(self, name: str, head: bytes = b"") -> NetlinkStream:
         """The stream of a layout name; ValueError for another."""
@@ -252,7 +253,7 @@ class Layouts:
         return list(self._orders)
 
     def resumes(self) -> list[Needle]:
-        """What a message carries, in either byte order."""
+        """What every message has, in either byte order."""
         streams = [self._measuring(order) for order in "<>"]
         return [Needle(s.needle, s.needle_at, s.needle_size) for s in streams]
 
@@ -329,7 +330,7 @@ def order_of(layout: str) -> str:
 
 
 def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
-    """The packet of LINKTYPE_NETLINK as which a capture file holds a message of `Stream.raw`, its
+    """The packet of LINKTYPE_NETLINK with which a capture file holds a message of `Stream.raw`, its
     byte order and its original length.
     """
     order = order_of(layout)
@@ -343,5 +344,5 @@ def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
 
 
 def described(layout: str, queue: str) -> str:
-    """The layout's name as a capture file has to say it."""
+    """The layout's name as a capture file has to state it."""
     return layout

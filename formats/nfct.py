@@ -1,7 +1,7 @@
 """Conntrack entries as ctnetlink writes them: the CTA_* attributes.
 
-NFLOG carries one in NFULA_CT when the group asks for it. The numbers and names are those of
-linux/netfilter/nfnetlink_conntrack.h; the values' sizes those of nf_conntrack_netlink.c and
+NFLOG has an entry in NFULA_CT if the group asks for it. The numbers and names are those of
+linux/netfilter/nfnetlink_conntrack.h, the sizes of values those of nf_conntrack_netlink.c and
 nf_conntrack_proto_*.c in net/netfilter.
 """
 
@@ -108,10 +108,11 @@ CTA: Table = {
     }),
     27: ("CTA_TIMESTAMP_EVENT", Int64ub),
 }  # fmt: skip
-"""enum ctattr_type, as far as the kernel writes them: the others are of requests (CTA_NAT_SRC and
-CTA_NAT_DST, the masks, CTA_FILTER).
+"""enum ctattr_type, as far as the kernel writes it. The other numbers are for requests (CTA_NAT_SRC
+and CTA_NAT_DST, the masks, CTA_FILTER).
 
-Before CTA_TIMESTAMP_EVENT the kernel pads with CTA_TIMESTAMP_PAD, which is CTA_STATUS's number.
+Before CTA_TIMESTAMP_EVENT the kernel pads with CTA_TIMESTAMP_PAD, which has the number of
+CTA_STATUS.
 """
 
 _STATUS = (
@@ -139,20 +140,19 @@ def entry(
 ) -> dict[str, Any]:
     """A conntrack entry as a JSON-ready mapping under the kernel's names.
 
-    Raises DecodeError, and adds to `flaws`, as netlink.to_dict.
-    CTA_STATUS is a list of the IPS_ names (and one number for bits without a name); the states of
-    TCP and SCTP are names.
+    Raises DecodeError, and adds to `flaws`, as netlink.to_dict. CTA_STATUS is a list of the IPS_
+    names, and a number for bits without a name. The states of TCP and SCTP are names.
     """
-    found = to_dict(CTA, data, start, end, order, base, flaws)
-    if "CTA_STATUS" in found:
-        status = found["CTA_STATUS"]
+    fields = to_dict(CTA, data, start, end, order, base, flaws)
+    if "CTA_STATUS" in fields:
+        status = fields["CTA_STATUS"]
         bits: list[str | int] = [n for i, n in enumerate(_STATUS) if status >> i & 1]
         rest = status >> len(_STATUS) << len(_STATUS)
-        found["CTA_STATUS"] = [*bits, rest] if rest else bits
-    protoinfo = found.get("CTA_PROTOINFO", {})
+        fields["CTA_STATUS"] = [*bits, rest] if rest else bits
+    protoinfo = fields.get("CTA_PROTOINFO", {})
     for protocol, states in (("TCP", _TCP_STATES), ("SCTP", _SCTP_STATES)):
         info = protoinfo.get(f"CTA_PROTOINFO_{protocol}", {})
         name = f"CTA_PROTOINFO_{protocol}_STATE"
         if info.get(name, len(states)) < len(states):
             info[name] = states[info[name]]
-    return found
+    return fields

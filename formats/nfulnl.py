@@ -7,7 +7,7 @@ DLT_NFLOG capture (link type 239) the nlmsghdr is missing; nlmon captures (253),
 subsystems' messages too, come through `formats.netlink_mixed`.
 
 Sources: linux/netfilter/nfnetlink_log.h, net/netfilter/nfnetlink_log.c, the tcpdump.org link type
-pages; what the kernel really sends was recorded on Linux 6.18.
+pages; recordings of what Linux 6.18 sends.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class NfulnlStream(NetlinkStream):
         return self.plausible_attributes(data, start + 4, end)
 
     def raw(self, data: bytes, message: Message) -> bytes:
-        """As NetlinkStream.raw; a message that was captured without nlmsghdr is given one."""
+        """As NetlinkStream.raw; a message that was captured without nlmsghdr gets one."""
         origin = message.origin
         if origin is None or origin.linktype != LINKTYPE_NFLOG:
             return super().raw(data, message)
@@ -123,9 +123,9 @@ class NfulnlStream(NetlinkStream):
     def _scan(
         self, data: bytes, pos: int, end: int, cut: bool = False
     ) -> tuple[list[Any], list[tuple[int, bytes]]]:
-        """The attributes in data[pos:end]: values by number, and those without a place there.
+        """The attributes in data[pos:end]: the values by number, and (number, bytes) of others.
 
-        cut   the capture kept only the first bytes of the message: so may the last attribute end
+        cut   the capture kept only the first bytes of the message, so the last attribute may be cut
         """
         slots: list[Any] = [None] * 22
         unknown: list[tuple[int, bytes]] = []
@@ -173,8 +173,8 @@ class NfulnlStream(NetlinkStream):
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         start, end, origin = message.start, message.end, message.origin
-        bare = origin is not None and origin.linktype == LINKTYPE_NFLOG
-        at = start if bare else start + 16
+        headerless = origin is not None and origin.linktype == LINKTYPE_NFLOG
+        at = start if headerless else start + 16
         if at + 4 > end:
             raise self.error(start, "nfgenmsg", f"{end - at} bytes left", "4")
         family, version, group = _nfgenmsg(data, at)
@@ -191,8 +191,8 @@ class NfulnlStream(NetlinkStream):
         hw_protocol = hw_protocol or ETHERTYPES.get(family, 0)
         hook: str | int | None = None
         if hook_number is not None:
-            known = HOOKS.get(family, ())
-            hook = known[hook_number] if hook_number < len(known) else hook_number
+            hooks = HOOKS.get(family, ())
+            hook = hooks[hook_number] if hook_number < len(hooks) else hook_number
         values = no_values()
         values[AT_EXTRA] = extra
         tags: tuple[Vlan, ...] = ()
@@ -281,39 +281,40 @@ class NfulnlStream(NetlinkStream):
         self, nested: bytes, at: int, extra: dict[str, Any], unknown: list[tuple[int, bytes]]
     ) -> tuple[Vlan, ...]:
         flaws: list[DecodeError] = []
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         try:
-            found = to_dict(VLAN, nested, 0, len(nested), self.order, self.base + at, flaws)
+            fields = to_dict(VLAN, nested, 0, len(nested), self.order, self.base + at, flaws)
         except DecodeError as error:
             flaws.append(error)
             unknown.append((NFULA_VLAN, nested))
         for flaw in flaws:
             self.flawed(at, flaw.field, flaw.found, flaw.expected)
-        if "unknown" in found:
-            extra["NFULA_VLAN"] = found["unknown"]
-        if "NFULA_VLAN_TCI" not in found:
+        if "unknown" in fields:
+            extra["NFULA_VLAN"] = fields["unknown"]
+        if "NFULA_VLAN_TCI" not in fields:
             return ()
-        return (vlan_tag(found["NFULA_VLAN_TCI"], found.get("NFULA_VLAN_PROTO")),)
+        return (vlan_tag(fields["NFULA_VLAN_TCI"], fields.get("NFULA_VLAN_PROTO")),)
 
 
 def byte_order(body: bytes) -> str:
-    """The byte order of a message without nlmsghdr, by its first attribute's type.
+    """The byte order of a message without nlmsghdr, by the type of its first attribute.
 
-    The kernel puts NFULA_PACKET_HDR, 1, first; a type of 256 or more is the other order.
+    The kernel puts NFULA_PACKET_HDR (1) first; a type of 256 or more is in the other order.
     """
     return "<" if len(body) < 8 or body[7] & 0x3F == 0 else ">"
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
-    """The layout of a packet of a capture file, whose bytes tell the byte order."""
+    """The layout of a packet of a capture file, by its bytes."""
     return name_of("nfulnl", byte_order(packet))
 
 
 def capture(message: bytes, layout: str) -> tuple[bytes, str, int]:
-    """The packet as which a capture file holds a message of `Stream.raw`, its byte order and its
+    """The packet with which a capture file holds a message of `Stream.raw`, its byte order and its
     original length.
 
-    A packet has no nlmsghdr and no padding. Of bytes that are no message the rest is kept.
+    A packet has no nlmsghdr and no padding. Bytes that are not a message keep what follows the
+    first 16.
     """
     order = order_of(layout)
     if len(message) >= 16:
@@ -330,16 +331,16 @@ _INTERFACES = {4: "indev", 5: "outdev", 6: "physindev", 7: "physoutdev"}
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
     """The numbers of the interfaces in a message of `Stream.raw`, by the record's names."""
     unpack = nlattr[order_of(layout)]
-    found, pos, end = {}, 20, len(message)
+    numbers, pos, end = {}, 20, len(message)
     while end - pos >= 8:
         size, kind = unpack(message, pos)
         name = _INTERFACES.get(kind & NLA_TYPE_MASK)
         if name is not None:
-            found[name] = int.from_bytes(message[pos + 4 : pos + 8])
+            numbers[name] = int.from_bytes(message[pos + 4 : pos + 8])
         elif size < 4:
             break
         pos += align(size)
-    return found
+    return numbers
 
 
 STREAM = NfulnlStream

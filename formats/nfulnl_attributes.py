@@ -1,7 +1,7 @@
 """NFLOG's attributes and config messages, as linux/netfilter/nfnetlink_log.h declares them.
 
-A log message has NFULA_* attributes (ATTRIBUTES), a config message NFULA_CFG_* ones (CONFIG). Both
-tables are for `formats.netlink`, which parses and builds by them.
+A log message has NFULA_* attributes (ATTRIBUTES), a config message NFULA_CFG_* attributes (CONFIG).
+formats.netlink parses and builds messages by these tables.
 """
 
 from __future__ import annotations
@@ -85,24 +85,24 @@ DIRECTIONS = {
 
 def _readers() -> dict[int, tuple[str, int, Any]]:
     """number -> (name, size, unpack) of the attributes of fixed size; size -1 for raw bytes."""
-    found: dict[int, tuple[str, int, Any]] = {}
+    readers: dict[int, tuple[str, int, Any]] = {}
     for number, (name, kind) in ATTRIBUTES.items():
         if isinstance(kind, dict) or kind is OCTETS or kind is TEXT:
-            found[number] = (name, -1, None)
+            readers[number] = (name, -1, None)
         else:
             plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
-            found[number] = (name, plan.size, plan.unpack)
-    return found
+            readers[number] = (name, plan.size, plan.unpack)
+    return readers
 
 
 READERS = _readers()
-"""What `decode` reads an attribute with."""
+"""How NfulnlStream.decode reads each attribute."""
 
 
 def config(order: str, group: int, attrs: dict[str, Any], **head: int) -> bytes:
     """A config message, e.g. config("<", 5, {"NFULA_CFG_CMD": NFULNL_CFG_CMD_BIND}, flags=5).
 
-    attrs   by their names in CONFIG, in the order in which they are to be sent
+    attrs   by their names in CONFIG, in the order in which they are sent
     head    family, flags, seq, pid
     """
     numbers = {name: number for number, (name, _) in CONFIG.items()}

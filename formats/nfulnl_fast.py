@@ -1,15 +1,15 @@
-"""NFLOG messages as kernels write nearly all of them, decoded several times as fast.
+"""The regular messages of NFLOG, decoded several times as fast as by NfulnlStream.decode.
 
-The kernel writes the attributes of a message in one order (__build_packet_message): first those
-that the rule, the hook and the neighbour determine, the head; then time, owner and number, of
-which some may be missing, and the packet, together the tail. Heads come again with every message
-of a rule: what Stream.decode makes of one is remembered by its bytes. How long one is is not looked
-for, the sizes of heads that began alike are tried. Both memories are bounded, since a neighbour
-chooses his address. Of a tail there are sixteen kinds, each a schema, so one unpack reads it with
-the headers of an IPv4 packet; a message is expected to have that of the last one with its head.
+The kernel writes the attributes of a message in a fixed order (__build_packet_message). First come
+those that the rule, the hook and the neighbour determine: the head. Then come time, owner and
+number, any of which may be missing, and the packet: the tail. The messages of a rule have few
+heads, so what `decode` makes of a head is remembered by its bytes. The size of a head is not
+computed: the sizes of earlier heads with the same beginning are tried. Both memories are bounded,
+since neighbours choose their addresses. A tail is of one of sixteen kinds, each a schema, so that
+one unpack reads it together with the headers of an IPv4 packet. The kind of the last message with
+the same head is tried first.
 
-Whatever is not as usual is left to Stream.decode, which knows all that there can be, so that only
-the order of the usual attributes is said here.
+Any other message is irregular and left to `decode`, so only the order of attributes is stated here.
 """
 
 from __future__ import annotations
@@ -66,11 +66,12 @@ NFULA_PAYLOAD: Final = 9
 IFINDEX = (4, 5, 6, 7)
 """NFULA_IFINDEX_INDEV, OUTDEV, PHYSINDEV and PHYSOUTDEV."""
 HEAD = frozenset((NFULA_PACKET_HDR, 10, *IFINDEX, 2, 8, 15, 17, 16))
-"""And NFULA_PREFIX, MARK, HWADDR, HWTYPE, HWLEN and HWHEADER."""
+"""The attributes of a head: also NFULA_PREFIX, MARK, HWADDR, HWTYPE, HWLEN and HWHEADER."""
 TAIL = (3, 11, 14, 12)
-"""NFULA_TIMESTAMP, UID, GID and SEQ, in the kernel's order."""
+"""The attributes of a tail before the payload: NFULA_TIMESTAMP, UID, GID and SEQ, in the kernel's
+order."""
 ETHERTYPES = {2: ETH_P_IP, 10: ETH_P_IPV6, 3: ETH_P_ARP}
-"""What a message is of whose hw_protocol is 0 or missing, by nfgen_family.
+"""The EtherType of a packet whose hw_protocol is 0 or missing, by nfgen_family.
 
 skb->protocol is 0 in OUTPUT before Linux 4.10, and where a program injects packets.
 """
@@ -78,11 +79,12 @@ LINK_FIRST = (3, 5)
 """NFPROTO_ARP and NFPROTO_NETDEV, whose payload may begin with a link header."""
 
 KEY: Final = 16
-"""So many bytes from nfgenmsg on tell which sizes to try: they end with the size of the prefix."""
+"""The first bytes from nfgenmsg on, by which sizes are remembered. They end with the length of the
+prefix."""
 SIZES: Final = 4
-"""So many sizes are tried."""
+"""At most this many sizes are tried."""
 LONGEST: Final = 512
-"""No head of more bytes is remembered; a kernel writes some 300 at most."""
+"""No longer head is remembered; a kernel writes about 300 bytes at most."""
 
 _DEVICES = ("indev", "outdev", "physindev", "physoutdev")
 _AT_DEVICES = (AT_INDEV, AT_OUTDEV, AT_PHYSINDEV, AT_PHYSOUTDEV)
@@ -91,10 +93,10 @@ _AT_DEVICES = (AT_INDEV, AT_OUTDEV, AT_PHYSINDEV, AT_PHYSOUTDEV)
 class _Tail(NamedTuple):
     """One kind of tail.
 
-    begins   of time, uid, gid and seq: how the attribute begins, length and type as one number in
-             network order; b"" for one that is missing
-    unpack   (data, offset) -> of each attribute how it begins, and its value, b"" if missing; then
-             how the payload begins, and the IPV4_TCP_NAMES of its packet
+    begins   of time, uid, gid and seq: the attribute's length and type as one number in network
+             order; b"" for an attribute that is missing
+    unpack   (data, offset) -> length and type, and the value, of each attribute, b"" if missing;
+             then length and type of the payload, and the IPV4_TCP_NAMES of its packet
     payload  where the payload's value begins
     """
 
@@ -104,14 +106,15 @@ class _Tail(NamedTuple):
 
 
 class _Head:
-    """What the head of a message says, and which tail the last one had.
+    """The meaning of a head, and the kind of tail that its last message had.
 
     key        its bytes
-    sizes      of the heads that begin like it, its own among them
+    sizes      of the heads that begin alike, its own included
     group      the log
     devices    numbers of indev, outdev, physindev and physoutdev, or None
-    values     of the record, as far as the head says them, in the call number `turn`
-    like       as RawBatch has it; another one when an interface has another name
+    values     of the record, as far as the head determines them, with the interface names of the
+               call number `turn`
+    template   as in RawBatch; replaced when an interface gets another name
     """
 
     def __init__(
@@ -131,19 +134,19 @@ class _Head:
         self.values: Values = list(msgspec.structs.astuple(record))
         for at in (AT_OFFSET, AT_OBSERVED):
             self.values[at] = None
-        self.like: PacketRecord | None = None
+        self.template: PacketRecord | None = None
         self.turn = 0
 
     def name(self, turn: int, interface: Callable[[int], str | int]) -> None:
-        """Have the names that the interfaces have in this call."""
+        """Take the names that the interfaces have in this call."""
         names = [None if number is None else interface(number) for number in self.devices]
-        if self.like is None or names != [self.values[at] for at in _AT_DEVICES]:
+        if self.template is None or names != [self.values[at] for at in _AT_DEVICES]:
             for at, name in zip(_AT_DEVICES, names, strict=True):
                 self.values[at] = name
-            known = zip(_DEVICES, self.devices, strict=True)
-            numbers = {name: number for name, number in known if number is not None}
+            pairs = zip(_DEVICES, self.devices, strict=True)
+            numbers = {name: number for name, number in pairs if number is not None}
             indev, outdev, physindev, physoutdev = names
-            self.like = PacketRecord(
+            self.template = PacketRecord(
                 "nflog", self.layout, group=self.group, indev=indev, outdev=outdev,
                 physindev=physindev, physoutdev=physoutdev, extra={"ifindex": numbers},
             )  # fmt: skip
@@ -175,18 +178,19 @@ def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
 class FastPath:
     """Decodes the messages of one stream.
 
-    stream    decodes those that are not as usual
-    order     the byte order of lengths and types, < or >
-    bare      the link type of captures whose messages begin with nfgenmsg
+    stream       decodes the irregular messages
+    order        the byte order of lengths and types, < or >
+    headerless   the link type of captures whose messages begin with nfgenmsg
     """
 
     def __init__(
         self,
         stream: Stream,
         order: str,
-        bare: int,
+        headerless: int,
     ) -> None:
-        self._stream, self._order, self._readers, self._bare = stream, order, READERS, bare
+        self._stream, self._order, self._headerless = stream, order, headerless
+        self._readers = READERS
         self._header = CStruct(f"{order}HH")
         self._sizes: Memo[bytes, list[int]] = Memo(lambda beginning: [])
         self._heads: Bounded[bytes, _Head] = Bounded()
@@ -195,7 +199,7 @@ class FastPath:
         self._tails: dict[tuple[bool, ...], _Tail] = _tails(order)
 
     def _payload_size(self, begins: int) -> int:
-        """The size of the value of NFULA_PAYLOAD, which begins so; 0 for another, or without one.
+        """The size of NFULA_PAYLOAD's value by the attribute's length and type; 0 for another type.
 
         begins   length and type as one number in network order
         """
@@ -241,8 +245,9 @@ class FastPath:
         numbers: NextSeq | None,
         copied: RawBatch | None,
     ) -> None:
-        """As `records`; or, if there is something to put them into, as `raw_batch`."""
-        stream, sizes, heads, bare = self._stream, self._sizes, self._heads, self._bare
+        """As `records`, or as `raw_batch` if there is a batch to copy the messages into."""
+        stream, sizes, heads = self._stream, self._sizes, self._heads
+        headerless = self._headerless
         payload_size, interface = self._payload, stream.interface_name
         add, rows, wants_payload = found.append, stream.rows, stream.wants_payload
         last: _Head | None = None
@@ -256,13 +261,13 @@ class FastPath:
             start: int = message.start
             end: int = message.end
             origin = message.origin
-            if copied is not None and origin is not None:  # each was received at a time of its own
+            if copied is not None and origin is not None:  # each has its own time of receipt
                 return
-            at: int = start if origin is not None and origin.linktype == bare else start + 16
+            at: int = start if origin is not None and origin.linktype == headerless else start + 16
             pos: int = at
             head = None
             if last is not None and data.startswith(last.key, at) and len(last.sizes) == 1:
-                head, pos = last, at + last.sizes[0]  # the same rule: most often
+                head, pos = last, at + last.sizes[0]  # mostly the same rule
             else:
                 for size in sizes[data[at : at + KEY]]:
                     pos = at + size
@@ -287,7 +292,7 @@ class FastPath:
                             length = 0
                             break
                         tail = head.tail = other
-                except StructError:  # the data ends before
+                except StructError:  # the data ends before the tail does
                     length = 0
             packet: int = pos + tail.payload if length else 0
             if (
@@ -316,8 +321,8 @@ class FastPath:
             if head.turn != turn:
                 head.name(turn, interface)
             if copied is not None:
-                assert head.like is not None
-                copied.templates.append(head.like)
+                assert head.template is not None
+                copied.templates.append(head.template)
                 copied.packets.append(data[at:end])
                 continue
             values: Values = head.values.copy()
@@ -340,18 +345,22 @@ class FastPath:
             else:
                 if timed:
                     values[AT_TIMESTAMP] = sec * 1_000_000_000 + usec * 1000
-                values[AT_EXTRA] = values[AT_EXTRA].copy()  # it is theirs, who may change it
+                values[AT_EXTRA] = values[
+                    AT_EXTRA
+                ].copy()  # the dict is shared, and the caller may change it
                 values[AT_PAYLOAD] = data[packet : packet + length]
                 if raw:
                     values[AT_RAW] = stream.raw(data, message)
             values[AT_OBSERVED] = observed
-            usual = head.ipv4 and version == 0x45 and length >= IPV4_TCP_SIZE and not bits & 0x3FFF
-            if usual and protocol == 6:
+            regular = (
+                head.ipv4 and version == 0x45 and length >= IPV4_TCP_SIZE and not bits & 0x3FFF
+            )
+            if regular and protocol == 6:
                 values[AT_SPORT], values[AT_DPORT] = sport, dport
                 values[AT_TCP_FLAGS] = TCP_FLAGS[flags]
-            elif usual and protocol == 17:
+            elif regular and protocol == 17:
                 values[AT_SPORT], values[AT_DPORT] = sport, dport
-            elif usual and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # the same bytes
+            elif regular and protocol == 1 and sport >> 8 not in ICMP_ERRORS:  # in the same bytes
                 values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = sport >> 8, sport & 0xFF
             else:
                 put_headers(values, data, packet, packet + length, head.ethertype)
@@ -365,11 +374,11 @@ class FastPath:
             add(PacketRow(*values) if rows else PacketRecord(*values))
 
     def _goes_on(self, data: bytes, pos: int) -> bool:
-        """Whether a head that is known up to `pos` is the beginning of a longer one."""
+        """Whether the attribute at `pos` belongs to the head: then a longer head begins alike."""
         return pos + 4 <= len(data) and self._header.unpack_from(data, pos)[1] in HEAD
 
     def _learn(self, data: bytes, message: Message, at: int) -> None:
-        """Remember the head of a message that was decoded, whose nfgenmsg is at `at`."""
+        """Remember the head of a message whose nfgenmsg is at `at`."""
         pos = at + 4
         seen: set[int] = set()
         while pos + 4 <= message.end:
@@ -403,7 +412,7 @@ class FastPath:
 
 
 def _fields(name: str, kind: Any) -> list[Any]:
-    """The fields of an attribute's value, each with a name that no other attribute's has."""
+    """The fields of an attribute's value, under names that are unique among all attributes."""
     if isinstance(kind, Struct):
         parts: list[Any] = kind.subcons
         return [Renamed(part.subcon, f"{name} {part.name}") for part in parts]

@@ -1,8 +1,8 @@
-"""Where the network header begins in what NFLOG logged of a packet, and which EtherType it is.
+"""Where the network header begins in the payload of an NFLOG message, and its EtherType.
 
-A payload begins with the network header, but for netdev egress and ARP output, which log from the
-link header on; VLAN tags may stand before it as well. The kernel does not say which of these it
-is, so the bytes are compared with the other attributes.
+A payload begins with the network header, except in netdev egress and ARP output, which log from the
+link header on. VLAN tags may come before the network header as well. The kernel does not say which
+of these the payload begins with, so its bytes are compared with the other attributes.
 
 Source: net/netfilter/nfnetlink_log.c (__build_packet_message).
 """
@@ -25,7 +25,7 @@ from pylog.record import Vlan
 _ethernet = Plan(ETHERNET)
 
 LINK_HEADER_HOOKS = tuple((family, 1) for family in LINK_FIRST)
-"""nfgen_family and number of the hooks that log from the link header on."""
+"""nfgen_family and hook number of the hooks that log from the link header on."""
 
 
 def opened(
@@ -37,9 +37,8 @@ def opened(
     hwheader: bytes | None,
     l2hdr: bytes | None,
 ) -> tuple[int, tuple[Vlan, ...], int, int]:
-    """Where the network header of a payload begins, and what is before it.
-
-    Gives the size of the Ethernet header, the VLAN tags, the offset and the EtherType.
+    """The headers before the network header: the size of the Ethernet header, the VLAN tags, the
+    offset of the network header, and its EtherType.
     """
     ethernet = _ethernet_size(family, hook, payload, hw_protocol, l2hdr)
     inner = payload[ethernet:] if ethernet else payload
@@ -56,14 +55,14 @@ def _ethernet_size(
     """How many bytes of Ethernet header the payload begins with.
 
     netdev egress and ARP output log from the link header on, everything else from the network
-    header; a device without a link header has none there either, so the bytes are asked.
+    header. A device without a link header has none there either, so the bytes must decide.
     """
     size = _ethernet.size
     if (family, hook) not in LINK_HEADER_HOOKS or len(payload) < size:
         return 0
     if l2hdr is not None:
         return size if payload.startswith(l2hdr) else 0
-    *_, kind = _ethernet.unpack(payload, 0)  # below 0x600 it is the length of an 802.3 frame
+    *_, kind = _ethernet.unpack(payload, 0)  # below 0x600: the length of a frame
     if not hw_protocol:
         return size if kind in (seeming(payload[size:]), *_TAGS, ETH_P_ARP) else 0
     return size if kind == hw_protocol or (kind < 0x600 and hw_protocol < 0x600) else 0
@@ -73,7 +72,7 @@ _TAGS = (ETH_P_8021Q, ETH_P_8021AD)
 
 
 def ethertype_of(hwtype: tuple[int] | None, header: bytes) -> int:
-    """The EtherType in a header of Ethernet; 0 for another header, and for one of a frame."""
+    """The EtherType in an Ethernet header; 0 for another header, and for an 802.3 frame."""
     if len(header) != _ethernet.size:
         return 0
     if hwtype is not None and hwtype[0] not in (ARPHRD_ETHER, ARPHRD_LOOPBACK):

@@ -1,7 +1,7 @@
-"""NFLOG messages without what tells whose they are, for logs that are to be published.
+"""NFLOG messages without what identifies hosts and users, for logs that will be published.
 
-`scrub` gives every attribute of a message that may hold an address or payload other bytes of the
-same length, as `formats.scrub` does it. What no table explains becomes zeros.
+`scrub` replaces the value of every attribute that may hold an address or a payload with other bytes
+of the same length, see formats.scrub. What no table explains becomes zeros.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from pylog.formats.scrub import ARPHRD_ETHER, Scrubber
 def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
     """The message of `Stream.raw` without addresses and payload.
 
-    Zeros are what nobody knows: unknown attributes, padding, and what follows a length that does
-    not fit. The last attribute may be cut off.
+    Unknown attributes, padding, and what follows a length that does not fit become zeros. The last
+    attribute may be cut off.
     """
     order = order_of(layout)
     end = min(len(message), int.from_bytes(message[:4], BYTEORDER[order]))
@@ -54,7 +54,9 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
         out[pos : pos + 4] = message[pos : pos + 4]
         places.append((kind & NLA_TYPE_MASK, pos + 4, min(pos + size, end)))
         pos += align(size)
-    first: dict[int, tuple[int, int]] = {}  # what comes again does not count
+    first: dict[
+        int, tuple[int, int]
+    ] = {}  # an attribute that comes again is not replaced but zeroed
     for kind, start, stop in places:
         if kind in ATTRIBUTES and kind not in first and stop - start >= READERS[kind][1]:
             first[kind] = start, stop
@@ -67,7 +69,7 @@ def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
 def _scrubbed(
     kind: int, attributes: dict[int, bytes], family: int, order: str, scrubber: Scrubber
 ) -> bytes:
-    """The value of an attribute, whose number is `kind`; `attributes` are those of the message."""
+    """The new value of the attribute `kind`; `attributes` are all of the message's."""
     value = attributes[kind]
     hwtype = int.from_bytes(attributes[NFULA_HWTYPE][:2]) if NFULA_HWTYPE in attributes else None
     protocol = int.from_bytes(attributes.get(NFULA_PACKET_HDR, b"")[:2])
@@ -78,16 +80,16 @@ def _scrubbed(
         address = scrubber.link_address(value[4 : 4 + length], hwtype)
         return (value[:2] + bytes(2) + address).ljust(len(value), b"\0")
     if kind in (NFULA_HWHEADER, NFULA_L2HDR):
-        if hwtype is None and len(value) == 14:  # a bridge's port, if this is a header of Ethernet
+        if hwtype is None and len(value) == 14:  # the port of a bridge, if this is Ethernet
             kind_of_frame = int.from_bytes(value[12:])
-            known = kind_of_frame == protocol or ethertype_of(None, value)
-            hwtype = ARPHRD_ETHER if known or max(kind_of_frame, protocol) < 0x600 else None
+            fits = kind_of_frame == protocol or ethertype_of(None, value)
+            hwtype = ARPHRD_ETHER if fits or max(kind_of_frame, protocol) < 0x600 else None
         return scrubber.link_header(value, hwtype)
     return _scrubbed_addresses(ATTRIBUTES[kind], value, order, scrubber)
 
 
 def _scrubbed_payload(attributes: dict[int, bytes], family: int, scrubber: Scrubber) -> bytes:
-    """The payload; it begins with Ethernet's header, VLAN tags or the network header."""
+    """The new payload; it begins with an Ethernet header, VLAN tags or the network header."""
     values = {
         n: READERS[n][2](attributes[n], 0)
         for n in (NFULA_PACKET_HDR, NFULA_HWTYPE)
@@ -111,7 +113,7 @@ def _scrubbed_payload(attributes: dict[int, bytes], family: int, scrubber: Scrub
 def _scrubbed_addresses(
     attribute: tuple[str, Any], value: bytes, order: str, scrubber: Scrubber
 ) -> bytes:
-    """An attribute's value with other addresses in it, however deep."""
+    """An attribute's value with other addresses in it, at any depth of nesting."""
     name, kind = attribute
     if kind in (PADDING, OCTETS):
         return value if name == "CTA_LABELS" else bytes(len(value))

@@ -347,7 +347,7 @@ def _put_types(
     values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = kind, code
     if end - start < 4:
         values[AT_CUT] = name
-    # some ICMP messages are shorter than the 8 bytes of RFC 792; type, code, checksum are not
+    # a few ICMP messages are shorter than the 8 bytes of RFC 792; type, code, checksum are not
     elif end - start >= 8 and kind in errors and depth == 0 and start + 8 < end:
         _put_extra(values, {"inner": _quoted(data, start + 8, end)})
 

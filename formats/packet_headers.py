@@ -1,8 +1,9 @@
-"""What the headers of a packet say that no record has: fields on request, made from the payload.
+"""The fields on request, made from the headers in the payload: ttl, tos, TCP options and so on.
 
-`requested` reads the packet's own IPv4 or IPv6 header and the TCP or UDP header in it, never those
-of a packet that an ICMP error quotes. Each field stands alone: of a header that is cut in the
-middle, what is there is given. TCP options are written as tcpdump writes them.
+Records do not have these fields; `requested` makes them when a filter or an output asks for them.
+It reads the packet's own IPv4 or IPv6 header and the TCP or UDP header behind it, never those of a
+packet that an ICMP error quotes. Of a header that is cut, the fields that are there are given. TCP
+options are written as tcpdump writes them.
 
 Sources: RFC 9293, 7323, 2018, 2385, 7413, IANA "TCP Option Kind Numbers".
 """
@@ -90,7 +91,7 @@ def tcp_options(data: bytes) -> str:
 
 
 def _option(kind: int, value: bytes) -> str:
-    """An option with a length, and how its value is written."""
+    """The text of an option that has a length."""
     name, size, show = _OPTIONS.get(kind, (f"unknown-{kind}", None, _hex))
     if size is not None and len(value) != size:
         name, show = f"{name}-bad", _hex
@@ -110,7 +111,7 @@ def _times(value: bytes) -> str:
 
 
 def _blocks(value: bytes) -> str:
-    """The blocks of a SACK option: how many, and each from its left edge to its right edge."""
+    """The blocks of a SACK option: their number, and the left and right edge of each."""
     if not value or len(value) % 8:
         return _hex(value)
     edges = [_number(value[i : i + 4]) for i in range(0, len(value), 4)]
@@ -129,4 +130,4 @@ _OPTIONS: dict[int, tuple[str, int | None, Callable[[bytes], str]]] = {
     19: ("md5", 16, bytes.hex),
     34: ("tfo", None, _hex),
 }
-"""The name of an option, how many bytes its value has, and how that is written."""
+"""By option kind: its name, the size of its value (None: any), and what writes the value."""

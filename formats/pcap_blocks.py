@@ -44,20 +44,19 @@ PCAP_MAGICS = {
     MAGIC_NSEC: ("pcap packet", 10**9),
     MAGIC_MODIFIED: ("modified pcap packet", 10**6),
 }
-"""What begins a packet of such a file, and the units a second of its times."""
+"""By magic: the plan of a packet's header, and the units of its times in a second."""
 MAXIMUM_SNAPLEN = 262144
 MAXIMUM_BLOCK = 1 << 24
 
 SHB, IDB, PB, SPB, NRB, ISB, EPB = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
 PACKETS = {EPB: "enhanced packet", PB: "packet", SPB: "simple packet"}
 READ = frozenset((SHB, IDB, ISB, *PACKETS))
-"""The blocks that are read; any other is stepped over."""
+"""Types of the blocks that are read; others are stepped over."""
 
 PASSED_OVER = frozenset((NRB, 7, 8, 9, 10, 0x101, 0x102, *range(0x201, 0x300), 0xBAD, 0x40000BAD))
-"""Registered types of blocks that are not read and may have any size. So may those in LOCAL_USE. Of
-any other type a length above MAXIMUM_BLOCK is not believed: half of all random numbers are types of
-local use, and damage must not hide what follows it.
-"""
+"""Registered types of blocks that are not read and may have any size, as may those in LOCAL_USE. Of
+any other type a length above MAXIMUM_BLOCK is damage: half of all random numbers are types of local
+use, and damage must not hide what follows it."""
 
 LOCAL_USE = range(0x80000000, 0x80010000)
 
@@ -65,26 +64,26 @@ BYTE_ORDER_MAGIC = 0x1A2B3C4D
 OPT_END, OPT_COMMENT, IF_NAME, IF_DESCRIPTION = 0, 1, 2, 3
 IF_TSRESOL, IF_TSOFFSET, EPB_DROPCOUNT = 9, 14, 4
 PACKET_OPTIONS = frozenset((*range(16), 2988, 2989, 19372, 19373))
-"""Option codes that a packet may have, with room for new ones, and the custom ones."""
+"""Option codes that a packet may have, with room for new codes, and the custom codes."""
 ISB_IFRECV, ISB_IFDROP, ISB_OSDROP = 4, 5, 7
 SHB_HARDWARE, SHB_OS, SHB_USERAPPL = 2, 3, 4
 
 
-_HOST, _BEGUN = "host ", ", begun "
+_HOST, _START = "host ", ", begun "
 NOTE = b"pylog "
-"""How a comment begins that holds a Note."""
+"""The beginning of a comment that holds a Note."""
 
 MAXIMUM_TICKS = 2**64 - 1
-"""The last time of a block, in nanoseconds since 1970: 2554-07-21T23:34:33.709551615Z."""
+"""The latest time of a block, in nanoseconds since 1970: 2554-07-21T23:34:33.709551615Z."""
 MAXIMUM_OPTION = 2**16 - 1
-"""How many bytes the value of an option can have."""
+"""The most bytes that the value of an option can have."""
 MAXIMUM_NAME, MAXIMUM_REASON, NAMES, OCTETS = LONGEST_NAME, 6000, 20, 8000
-"""How much a note holds: characters of a name and of a reason, names, and bytes of damage. JSON
-makes at most 6 bytes of a character, so that a note fits into an option."""
+"""The most that a note holds: characters of a name and of a reason, names, and bytes of damage.
+JSON makes at most 6 bytes of a character, so that every note fits into an option."""
 MAXIMUM_OCTETS = 1 << 18
-"""How many bytes of damage are kept in notes."""
+"""The most bytes of damage that notes keep."""
 MARK = "..."
-"""The end of a text that was shortened."""
+"""Ends a text that was shortened."""
 
 _MINIMUM_NS, _MAXIMUM_NS = -62135596800 * 10**9, (MAX_SECONDS + 1) * 10**9 - 1
 _RANGES = {
@@ -98,18 +97,18 @@ _RANGES = {
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What pylog keeps that pcapng has no field for: a comment, "pylog " and JSON.
+    """What pylog keeps in a comment, as "pylog " and JSON, because pcapng has no field for it.
 
-    interfaces   of a packet: names of interfaces from here on, by the numbers in the packets;
-                 null for one that has none any more
-    lost         a loss was reported before the packet, or after the last one (in an interface's
-                 statistics), and why; "" without a reason. The fields from `source` to `octets` are
-                 those of LossRecord, times in nanoseconds since 1970, raw bytes in hex
-    octets       without `lost`: more of the bytes of the note before
-    interface    of the section, that lost them
-    source       without it, by an older pylog: nothing is known of the loss but why and `count`
+    interfaces   of a packet: interface names that apply from here on, by the numbers in packets;
+                 null removes a name
+    lost         the reason of a loss before the packet, or after the last packet (in an interface's
+                 statistics); "" without a reason. The fields from `source` to `octets` are those of
+                 LossRecord, with times in nanoseconds since 1970 and raw bytes in hex
+    octets       without `lost`: more bytes for the note before
+    interface    the place in the section of the interface that lost the records
+    source       missing in notes of older pylogs, which have only the reason and `count`
     timestamp, observed   without `lost`: the packet's time, which its block cannot hold
-    unobserved   of an interface: the times are the kernel's, nobody noted when he received
+    unobserved   of an interface: the times are the kernel's, the time of receipt was not noted
     """
 
     interfaces: dict[int, str | None] = {}
@@ -130,7 +129,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
         return NOTE + msgspec.json.encode(self)
 
     def impossible(self) -> tuple[str, int, str] | None:
-        """The first number that nothing real can have: its name, itself, and what is possible."""
+        """The first number that is out of range: its name, its value, and the range."""
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
@@ -141,7 +140,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
         return None
 
     def loss(self) -> LossRecord | None:
-        """The loss that it tells of; None for none, and for one of an older pylog."""
+        """The loss that the note reports; None without one, or if an older pylog wrote it."""
         if self.lost is None or self.source is None:
             return None
         return LossRecord(
@@ -158,7 +157,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def damaged(self) -> bytes | None:
-        """The bytes that it holds."""
+        """The bytes that `octets` holds."""
         try:
             return bytes.fromhex(self.octets or "") or None
         except ValueError:
@@ -166,11 +165,12 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def loss_notes(loss: LossRecord, interface: int | None = None) -> Iterator[Note]:
-    """The notes of a loss, the first with all of it but for octets that need more.
+    """The notes of a loss: the first has everything, the others the rest of its octets.
 
-    interface   of the section, that lost them
-    A text that is too long is shortened, with MARK at its end; a number that no reader would
-    believe becomes part of the reason.
+    interface   the place in the section of the interface that lost the records
+
+    A text that is too long is shortened, with MARK at its end. A number that a reader would refuse
+    becomes part of the reason.
     """
     numbers = {"seq": loss.seq, "count": loss.count, "size": loss.size,
                "timestamp": loss.timestamp_ns, "observed": loss.observed_ns}  # fmt: skip
@@ -198,26 +198,25 @@ def loss_notes(loss: LossRecord, interface: int | None = None) -> Iterator[Note]
 
 
 def name_notes(names: dict[int, str | None]) -> Iterator[Note]:
-    """The notes of interfaces' names, which `short_name` made; as many as it takes."""
+    """As many notes as the interface names need; `short_name` must have made them."""
     numbers = list(names)
     for at in range(0, len(numbers), NAMES):
-        some = {number: names[number] for number in numbers[at : at + NAMES]}
-        yield Note(interfaces=some)
+        yield Note(interfaces={number: names[number] for number in numbers[at : at + NAMES]})
 
 
 def short_name(name: str) -> str:
-    """A name as a note holds it."""
+    """A name as a note can hold it."""
     return _shortened(name, MAXIMUM_NAME)
 
 
 def _shortened(text: str, most: int) -> str:
-    """The text, of which UTF-8 can be made, in at most so many characters."""
+    """The text in at most `most` characters, all of which UTF-8 can encode."""
     text = text[: most + 1].encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= most else text[: most - len(MARK)] + MARK
 
 
 def note(comment: bytes) -> Note | None:
-    """The note in a packet's comment; None for a comment of someone else's."""
+    """The note in a packet's comment; None for the comment of another program."""
     if not comment.startswith(NOTE):
         return None
     try:
@@ -264,10 +263,10 @@ def plans(order: str) -> dict[str, Plan]:
 
 
 class Magic(msgspec.Struct, frozen=True):
-    """What the first bytes of a capture file say.
+    """The meaning of a capture file's first bytes.
 
-    head    the plan of what begins a packet of pcap
-    units   a second of the times of pcap
+    head    the name of the plan of a pcap packet's header
+    units   of pcap's times in a second
     """
 
     container: str
@@ -279,11 +278,11 @@ class Magic(msgspec.Struct, frozen=True):
 MAGICS = frozenset(
     magic.to_bytes(4, order) for magic in (*PCAP_MAGICS, SHB) for order in BYTEORDER.values()
 )
-"""How a capture file begins."""
+"""The first four bytes of a capture file, of either kind and byte order."""
 
 
 def magic_of(head: bytes) -> Magic | None:
-    """What the first 12 bytes of a capture file say; None: they are not of one."""
+    """The meaning of the first 12 bytes of a file; None if no capture begins so."""
     if head[:4] in MAGICS:
         for order, byteorder in BYTEORDER.items():
             magic = int.from_bytes(head[:4], byteorder)
@@ -307,13 +306,13 @@ def linktypes_text(linktypes: Iterable[int]) -> str:
         name = "LINUX_SLL of nlmon" if linktype in COOKED else LINKTYPE_NAMES[linktype]
         numbers.setdefault(name, []).append(str(linktype))
     return "link types " + ", ".join(
-        f"{(' and ' if len(found) == 2 else ', ').join(found)} ({name})"
-        for name, found in numbers.items()
+        f"{(' and ' if len(own) == 2 else ', ').join(own)} ({name})"
+        for name, own in numbers.items()
     )
 
 
 def refused_text(linktype: int) -> str:
-    """As `linktype_text`, of a capture in which pylog reads nothing."""
+    """As `linktype_text`, for a capture in which pylog can read nothing."""
     if linktype in COOKED:
         return f"{linktype} (LINUX_SLL without netlink messages)"
     return linktype_text(linktype)
@@ -328,7 +327,7 @@ def ticks(time_ns: int) -> int:
 
 
 def _option(code: int, value: bytes, order: str) -> bytes:
-    """An option; of a text that is too long the beginning, with MARK at its end."""
+    """An option; a text that is too long is cut, with MARK at its end."""
     if len(value) > MAXIMUM_OPTION:
         value = value[: MAXIMUM_OPTION - len(MARK)] + MARK.encode()
     head = plans(order)["option"].pack({"code": code, "length": len(value)})
@@ -349,14 +348,14 @@ def _block(
 
 
 def section_comment(host: str, clocks: str) -> str:
-    """What the head of a section says of the machine that writes it, and when it began."""
-    return f"{_HOST}{host}{_BEGUN}{clocks}"
+    """The comment of a section that names the machine that writes it, and when it began."""
+    return f"{_HOST}{host}{_START}{clocks}"
 
 
 def section_host(comment: bytes) -> str | None:
     """The machine that a comment of `section_comment` names; None for another comment."""
-    host, begun, _ = comment.removeprefix(_HOST.encode()).partition(_BEGUN.encode())
-    if not host or not begun or not comment.startswith(_HOST.encode()):
+    host, mark, _ = comment.removeprefix(_HOST.encode()).partition(_START.encode())
+    if not host or not mark or not comment.startswith(_HOST.encode()):
         return None
     return host.decode("utf-8", "backslashreplace")
 
@@ -374,7 +373,7 @@ def section_block(
 
 def interface_block(
     linktype: int, *, name: str = "", description: str = "", comment: bytes = b"",
-    snaplen: int = 0, order: str = "<",
+    order: str = "<",
 ) -> bytes:  # fmt: skip
     """A pcapng interface whose packets have times in nanoseconds; ipl: description = layout."""
     texts = (
@@ -383,15 +382,14 @@ def interface_block(
         (IF_DESCRIPTION, description.encode("utf-8", "backslashreplace")),
     )
     options = [(code, text) for code, text in texts if text] + [(IF_TSRESOL, b"\x09")]
-    fields = {"linktype": linktype, "reserved": 0, "snaplen": snaplen}
+    fields = {"linktype": linktype, "reserved": 0, "snaplen": 0}
     return _block("interface", IDB, fields, b"", options, order)
 
 
 @cache
 def _plain_packet(order: str) -> tuple[int, Callable[..., bytes], list[Callable[[int], bytes]]]:
-    """Of an enhanced packet without options: size of the head, what packs it, and what the end.
-
-    The end is packed according to how many bytes the packet lacks to fill its words.
+    """For an enhanced packet without options: the size of its header, what packs the header, and
+    what packs the end, by how many bytes of padding the packet needs.
     """
     plan = plans(order)["enhanced packet"]
     return plan.size, plan.pack_values, [CStruct(f"{order}{pad}xI").pack for pad in range(4)]
@@ -401,10 +399,10 @@ def packet_block(
     data: bytes, observed_ns: int, interface: int = 0, *, length: int | None = None,
     dropped: int = 0, comments: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
-    """A pcapng enhanced packet; `dropped` packets were lost between it and the one before.
+    """A pcapng enhanced packet; `dropped` packets were lost directly before it.
 
-    A time before 1970 or after 2554 does not fit, and becomes the nearest that does: a Note in the
-    comments has to tell the right one.
+    A time before 1970 or after 2554 does not fit and becomes the nearest that does. A Note in the
+    comments must state the right time.
     """
     observed_ns = ticks(observed_ns)
     kept = len(data)
@@ -426,7 +424,7 @@ def packet_block(
 def packet_blocks(
     packets: Iterable[bytes], interfaces: Iterable[int], observed_ns: int, order: str
 ) -> bytes:
-    """Enhanced packets as `packet_block` makes them, all received at one time."""
+    """Enhanced packets as `packet_block` makes them, all received at the same time."""
     head, pack, ends = _plain_packet(order)
     observed_ns = ticks(observed_ns)
     high, low = observed_ns >> 32, observed_ns & 0xFFFFFFFF
@@ -443,7 +441,7 @@ def statistics_block(
     interface: int, observed_ns: int, *, received: int, dropped: int,
     comments: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
-    """The counts of a pcapng interface: packets received, and packets that were lost."""
+    """The statistics of a pcapng interface: packets received, and packets lost."""
     observed_ns = ticks(observed_ns)
     fields = {"interface": interface, "high": observed_ns >> 32, "low": observed_ns & 0xFFFFFFFF}
     counts = ((ISB_IFRECV, received), (ISB_IFDROP, dropped))

@@ -1,8 +1,9 @@
-"""What damaged capture files are searched for: the next packet, block or file.
+"""Patterns that find the next packet, block or file in a damaged capture file.
 
 A block of pcapng has a type to search for, and its length at both ends confirms it. A packet of
-pcap has neither: small numbers in its head stand for it, and the way in which packets of its link
-type begin. The patterns find candidates at the speed of `re`; formats.pcap checks these few.
+pcap has neither, so the pattern asks for small numbers in its header, and for the way in which
+packets of its link type begin. The patterns find candidates at the speed of `re`, and
+formats.pcap_framing checks those few.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pylog.formats.plan import BYTEORDER
 
 
 def file_at(data: bytes, pos: int) -> Magic | None:
-    """What the file is that begins at `pos`, where MAGIC_SIZE bytes are; None if none does."""
+    """The magic of the file that begins at `pos`, where MAGIC_SIZE bytes are; None without one."""
     magic = magic_of(data[pos : pos + 12])
     if magic is not None and magic.container == "pcap":
         major = plans(magic.order)["pcap"].unpack(data, pos)[1]
@@ -40,7 +41,7 @@ def file_at(data: bytes, pos: int) -> Magic | None:
 
 
 PACKET_NEEDLE = 16
-"""How many bytes of a packet the needle of pcap looks at, beside its head."""
+"""How many bytes of a packet the needle of pcap covers, beside its header."""
 _ATTRIBUTE = (
     rb"(?:[\x04-\xff]\x00|.[\x01-\xff])[\x00-\x3f][\x00\x40\x80]"
     rb"|(?:\x00[\x04-\xff]|[\x01-\xff].)[\x00\x40\x80][\x00-\x3f]"
@@ -53,7 +54,7 @@ _BODIES = {
     113: _SLL,
     253: _SLL,
 }
-"""How a packet of pcap begins, by link type."""
+"""The beginning of a packet of pcap, by link type."""
 _MAGICS = b"|".join(
     [re.escape(magic.to_bytes(4, order)) + (2).to_bytes(2, order)
      for magic in PCAP_MAGICS for order in BYTEORDER.values()]
@@ -61,11 +62,11 @@ _MAGICS = b"|".join(
        for order in BYTEORDER.values()]
 )  # fmt: skip
 FILES, FILE_NEEDLE = re.compile(_MAGICS, re.S), 12
-"""How a file begins: its magic and its version, or the byte-order magic; and how long that is."""
+"""The beginning of a file: its magic and version, or the byte-order magic; and the size of that."""
 
 
 def _small(most: int, order: str) -> bytes:
-    """The pattern of a 32-bit number up to `most`, as far as its two upper bytes tell."""
+    """The pattern of a 32-bit number up to `most`, exact in its two upper bytes only."""
     upper, second = most >> 24, 0xFF if most >> 24 else most >> 16
     first = rb"[\x00-\x%02x]" % upper
     return (
@@ -78,9 +79,9 @@ def _small(most: int, order: str) -> bytes:
 def packet_needle(
     interface: Interface, order: str, head: int, stream: Stream | None
 ) -> re.Pattern[bytes]:
-    """What a packet of pcap looks like: small numbers, and a packet of its link type; or a file.
+    """The pattern of a packet of pcap: small numbers, and a packet of its link type; or of a file.
 
-    stream   of the packets' format, if their layout is known
+    stream   of the packets' format, if their layout is named
     """
     fraction, caplen = _small(interface.units - 1, order), _small(interface.longest, order)
     magics = [] if stream is None else stream.magics
@@ -92,11 +93,11 @@ def packet_needle(
 
 @cache
 def block_needle(order: str) -> re.Pattern[bytes]:
-    """What a block or file can be found by after damage, FILE_NEEDLE bytes of it: the types of the
-    blocks that are read, with a length that they can have.
+    """The pattern of a block or file, FILE_NEEDLE bytes of it: the type of a block that is read,
+    with a length that it can have.
     """
     kinds = (kind.to_bytes(4, BYTEORDER[order]) for kind in sorted(READ - {SHB}))
-    length = rb"(?![\x00-\x0b]\x00{3})...[\x00\x01]"  # 12 to MAXIMUM_BLOCK, and some more
+    length = rb"(?![\x00-\x0b]\x00{3})...[\x00\x01]"  # 12 to 2 * MAXIMUM_BLOCK
     if order == ">":
         length = rb"(?!\x00{3}[\x00-\x0b])[\x00\x01]..."
     blocks = b"(?:%b)%b" % (b"|".join(map(re.escape, kinds)), length)
@@ -106,7 +107,7 @@ def block_needle(order: str) -> re.Pattern[bytes]:
 def is_cut(data: bytes, pos: int, order: str) -> bool:
     """As Stream.is_cut, for the block of pcapng at `pos`.
 
-    It has room for the packet, and what follows the packet are options.
+    It has room for the packet, and only options follow the packet.
     """
     plan, option = plans(order)["enhanced packet"], plans(order)["option"]
     if pos + plan.size > len(data):

@@ -1,8 +1,8 @@
 """Interfaces of capture files: the clock, link type and names that a packet's block refers to.
 
-pcap has one interface, in the head of the file. pcapng has any number in each section; packets name
-theirs by its place in the section. So an interface that cannot be used keeps its place, as one that
-is refused: otherwise the packets of the next one would be read with its clock.
+pcap has one interface, in the header of the file. pcapng has any number of them in each section,
+and packets name theirs by its place in the section. So an interface that cannot be used keeps its
+place and is marked as refused: otherwise packets would be read with the clock of another interface.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ from pylog.formats.plan import BYTEORDER
 from pylog.record import MAX_SECONDS
 
 LONGEST_LAYOUT = 255
-"""A longer description is not a layout's name, and is not kept."""
+"""A longer description is not the name of a layout, and is not kept."""
 
 MAXIMUM = 1 << 16
-"""Interfaces of a section; further ones are refused, and so are their packets."""
+"""The most interfaces in a section; further interfaces and their packets are refused."""
 
 REFUSED = -1
-"""The link type of an interface of which nothing can be believed."""
+"""The link type of an interface that cannot be read."""
 
 
 class Interface(msgspec.Struct):
     """An interface of a capture.
 
-    number     its place among all interfaces of the file, sections before this one included
+    number     its place among all interfaces of the file, those of earlier sections included
     units      time stamps count 1/units seconds, from `offset_s` seconds after 1970
+    observed   whether its times are times of receipt
     names      of network interfaces, by their numbers in its packets
-    stream     of the packets' format, where the interface names their layout
+    stream     of the packets' format, if the interface names their layout
     dropped    (offset, isb_ifdrop, isb_osdrop) of its last statistics block
-    claimed    how many records were lost by the counts in its packets' blocks
-    reported   how many of those were reported already, by notes or for those counts
-    refused    why its packets cannot be read
+    claimed    how many records were lost, by the counts in its packets' blocks
+    reported   how many of them have been reported, because of notes or of those counts
+    refused    why its packets cannot be read; "" if they can
     """
 
     number: int
@@ -66,11 +67,11 @@ class Interface(msgspec.Struct):
 
     @property
     def longest(self) -> int:
-        """How many bytes a packet of pcap may have."""
+        """The most bytes that a packet of pcap may have."""
         return min(max(self.snaplen & 0x7FFFFFFF, MAXIMUM_SNAPLEN), MAXIMUM_BLOCK)
 
     def observed_ns(self, ticks: int | None) -> int | None:
-        """When a packet was received; None: unknown, or a time that no record can have."""
+        """When a packet was received; None if unknown, or if no record can have that time."""
         if ticks is None or not self.observed:
             return None
         if self.units == 10**9 and not self.offset_s:
@@ -83,7 +84,7 @@ class Interface(msgspec.Struct):
 class Origin(msgspec.Struct, gc=False):
     """Where a message was captured.
 
-    stream     the stream of the format that it is of
+    stream     the stream of the message's format
     interface  Interface.number
     names      of network interfaces, by number
     cut        how many bytes of the packet were not captured

@@ -348,7 +348,7 @@ class PcapStream(CaptureFraming):
             lost = interface.claimed - interface.reported
             if lost > 0:
                 interface.reported += lost
-                reason = "told by the capture file"
+                reason = "reported by the capture file"
                 items.append(Dropped(self.base + start, lost, reason, interface.number))
         before = len(items)
         self._accept_packet(data, at, at + caplen, interface, ticks, f["len"], items)

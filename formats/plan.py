@@ -1,9 +1,9 @@
-"""From a construct schema to one struct.Struct: the only fast path, and nothing written twice.
+"""Compiles the fixed part of a construct schema into one struct.Struct, which is much faster.
 
-A schema says where each field lies. `leaves` walks its fixed part once and lists name, offset and
-struct code of every scalar; `Plan` makes one `struct.Struct` of them, with padding skipped. The
-walk ends at the first part of variable size. construct itself stays the reference: the tests hold
-both equal.
+The schema is the only place where a layout is written down. `leaves` walks its fixed part once and
+lists name, offset and struct code of every scalar; `Plan` makes one `struct.Struct` of them, with
+padding skipped. The walk ends at the first part of variable size. construct stays the reference:
+tests compare both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from construct import (
 )
 
 BYTEORDER: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
-"""A byte order as int.from_bytes names it, from the sign that struct uses."""
+"""The byte order as int.from_bytes names it, by the sign that struct uses."""
 
 Unpack = Callable[[Any, int], tuple[Any, ...]]
 
@@ -46,12 +46,12 @@ def leaves(schema: Any) -> list[Leaf]:
 
 def _fixed_part(schema: Any) -> list[Leaf]:
     """The leaves, and the padding between and after them, whose names begin with "_"."""
-    found: list[Leaf] = []
-    _walk(schema, "", 0, found)
-    return found
+    leaves: list[Leaf] = []
+    _walk(schema, "", 0, leaves)
+    return leaves
 
 
-def _walk(schema: Construct[Any, Any], name: str, offset: int, found: list[Leaf]) -> int | None:
+def _walk(schema: Construct[Any, Any], name: str, offset: int, leaves: list[Leaf]) -> int | None:
     """Add the leaves of `schema`; return the offset after it, or None after a variable part."""
     while isinstance(schema, Renamed | Default):
         schema = schema.subcon
@@ -59,22 +59,22 @@ def _walk(schema: Construct[Any, Any], name: str, offset: int, found: list[Leaf]
         end: int | None = offset
         for part in schema.subcons:
             assert end is not None
-            end = _walk(part, part.name or name, end, found)
+            end = _walk(part, part.name or name, end, leaves)
             if end is None:
                 return None
         return end
     if isinstance(schema, FormatField):
         order, code = schema.fmtstr[0], schema.fmtstr[1:]
-        found.append(Leaf(name, offset, schema.length, code, order))
+        leaves.append(Leaf(name, offset, schema.length, code, order))
         return offset + schema.length
     if isinstance(schema, Bytes) and isinstance(schema.length, int):
-        found.append(Leaf(name, offset, schema.length, f"{schema.length}s", "="))
+        leaves.append(Leaf(name, offset, schema.length, f"{schema.length}s", "="))
         return offset + schema.length
     if isinstance(schema, Array) and isinstance(schema.count, int):
         end = offset
         for i in range(schema.count):
             assert end is not None
-            end = _walk(schema.subcon, f"{name}.{i}", end, found)
+            end = _walk(schema.subcon, f"{name}.{i}", end, leaves)
         return end
     return None
 
@@ -121,7 +121,7 @@ class Plan:
     def dtype(self, size: int | None = None, names: Sequence[str] | None = None) -> Any:
         """The scalars as NumPy's dtype takes them; bytes are of type V.
 
-        size    of a record; None: of the fixed part, or to the end of the last of `names`
+        size    of a record; None: of the fixed part, or up to the end of the last of `names`
         names   only these
         """
         chosen = self.leaves if names is None else [self.places[name] for name in names]
@@ -138,19 +138,19 @@ class Plan:
         return self.pack_values(*[fields[name] for name in self.names])
 
     def get(self, data: bytes | bytearray, name: str) -> int:
-        """The number in one field of the data."""
+        """The number in a field of the data."""
         leaf = self.places[name]
         order = BYTEORDER.get(leaf.order, "big")
         return int.from_bytes(data[leaf.offset : leaf.offset + leaf.size], order)
 
     def set(self, data: bytearray, name: str, value: int) -> None:
-        """Write a number into one field of the data."""
+        """Write a number into a field of the data."""
         leaf = self.places[name]
         octets = value.to_bytes(leaf.size, BYTEORDER.get(leaf.order, "big"))
         data[leaf.offset : leaf.offset + leaf.size] = octets
 
     def reader(self, names: Sequence[str]) -> Unpack:
-        """A function (data, offset) -> the values of `names`; None for one the schema lacks."""
+        """A function (data, offset) -> the values of `names`, None for a name not in the schema."""
         chosen = [leaf for leaf in self.leaves if leaf.name in names]
         unpack: Unpack = struct.Struct(self._format(chosen, self.size)).unpack_from
         have = [leaf.name for leaf in chosen]
@@ -166,11 +166,11 @@ class Plan:
         self, singly: Sequence[str], together: Sequence[str]
     ) -> tuple[Unpack, Callable[[tuple[bytes, ...]], tuple[Any, ...]]]:
         """Two functions: (data, offset) -> the values of `singly`, then runs of bytes; and
-        runs -> the values of `together`, None for one the schema lacks.
+        runs -> the values of `together`, None for a name not in the schema.
 
-        A run is what adjacent fields of `together` hold, byte for byte. Equal runs mean the same:
-        they are a key to what was made of them before. A field of `singly` that the schema lacks
-        is b"". All of them must lie before the runs.
+        A run is the bytes of adjacent fields of `together`. Equal runs have equal values, so they
+        are a key to what was made of them before. A field of `singly` that is not in the schema is
+        b"". All fields of `singly` must lie before the runs.
         """
         runs = self._runs(together)
         chosen = [self.places.get(name, Leaf(name, 0, 0, "0s", "=")) for name in singly]
@@ -188,10 +188,10 @@ class Plan:
         read = self.reader(together)
 
         def values(octets: tuple[bytes, ...]) -> tuple[Any, ...]:
-            whole = bytearray(self.size)
+            data = bytearray(self.size)
             for (start, end), run in zip(runs, octets, strict=True):
-                whole[start:end] = run
-            return read(whole, 0)
+                data[start:end] = run
+            return read(data, 0)
 
         return unpack, values
 
@@ -208,7 +208,7 @@ class Plan:
         return runs
 
     def cut(self, data: bytes, start: int, end: int) -> tuple[Any, ...]:
-        """As `unpack`, for a header of which only data[start:end] was kept: None for the rest."""
+        """As `unpack`, for a header of which only data[start:end] was kept; the rest is None."""
         kept = end - start
         values = self._struct.unpack(data[start:end][: self.size].ljust(self.size, b"\0"))
         pairs = zip(self.leaves, values, strict=True)

@@ -1,9 +1,9 @@
 """Which formats there are, and which of them reads what.
 
-A format is found by its name, by the link type of a capture's packets, by the netlink subsystem of
-a message, or by the source of a record. Link types of netlink (253 and Linux cooked captures) hold
-messages of every netlink format: `formats.netlink_mixed` owns them and hands each message to the
-format of its subsystem. Where two formats claim the same, that is an error that names both.
+A format is looked up by its name, by the link type of a capture's packets, by the netlink subsystem
+of a message, or by the source of a record. Link types of netlink (253 and Linux cooked captures)
+hold messages of every netlink format: formats.netlink_mixed owns them and hands each message to the
+format of its subsystem. If two formats claim the same, that is an error that names both.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Registry:
     by_source      STREAM.source -> the format of its records, where capture files hold them
     """
 
-    def __init__(self, found: Iterable[Any]) -> None:
-        every = list(found)
+    def __init__(self, modules: Iterable[Any]) -> None:
+        every = list(modules)
         for module in every:
             discover.check(module, _flaw)
         captured: list[CapturedFormat] = [m for m in every if _contract(m) is not Format]
@@ -51,31 +51,31 @@ class Registry:
 
 
 def _contract(module: Any) -> type:
-    """What a format has to give: more if capture files hold its messages."""
+    """The contract of a format: it is larger if capture files hold its messages."""
     if hasattr(module, "SUBSYSTEM"):
         return NetlinkFormat
     return CapturedFormat if getattr(module, "LINKTYPES", ()) else Format
 
 
 def _flaw(module: Any) -> str | None:
-    """What is wrong with a format; None: nothing."""
+    """What is wrong with a format, or None."""
     flaws = [discover.lacking(module, _contract(module))]
     flaws += [kind_flaw(kind) for kind in getattr(module, "KINDS", ())]
     return next(filter(None, flaws), None)
 
 
 def linktypes(module: Format) -> tuple[int, ...]:
-    """The link types of captures that may hold the format's messages, that to write first."""
+    """The link types of captures that may hold the format's messages; the first is written."""
     shared = registered().by_name["netlink"].LINKTYPES if hasattr(module, "SUBSYSTEM") else ()
     return (*module.LINKTYPES, *shared)
 
 
 def collect() -> list[Any]:
     """All format modules; those of other distributions that cannot be used are reported."""
-    found = discover.collect(GROUP, formats.__name__, formats.__path__, "probe", _flaw)
-    for problem in found.problems.values():
+    collected = discover.collect(GROUP, formats.__name__, formats.__path__, "probe", _flaw)
+    for problem in collected.problems.values():
         notes.warning("%s", problem)
-    return found.modules
+    return collected.modules
 
 
 @cache

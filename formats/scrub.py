@@ -1,16 +1,16 @@
-"""Logged bytes without what tells whose they are: other addresses and payloads of the same length.
+"""Replaces what identifies hosts and users in logged bytes, with other bytes of the same length.
 
-A `Scrubber` gives each address another one, always the same, in the order in which it meets them:
-IPv4 in 198.18.0.0/15 (RFC 2544) and then 10.0.0.0/8, IPv6 in 2001:db8::/32 (RFC 3849), MACs in
-02:00:00:00:00:00/24, which is for local use. What tells no host stays: the unspecified, loopback,
-multicast and broadcast addresses; link-local ones stay link-local. Payloads become bytes made of
-their number. A link header is read by its ARPHRD type: of Ethernet and IP tunnels the addresses are
-replaced, others become zeros. Ports, lengths and header fields stay; options of headers only where
-it is known that they tell of no host.
+A `Scrubber` replaces each address by a new one, always the same, numbered in the order in which
+addresses come: IPv4 in 198.18.0.0/15 (RFC 2544) and then 10.0.0.0/8, IPv6 in 2001:db8::/32 (RFC
+3849), MACs in 02:00:00:00:00:00/24 (locally administered). Addresses that identify no host stay:
+unspecified, loopback, multicast and broadcast. Link-local addresses stay link-local. Payloads
+become bytes made of their number. A link header is read by its ARPHRD type: the addresses of
+Ethernet and IP tunnels are replaced, other link headers become zeros. Ports, lengths and header
+fields stay, and of options only those that are certain to identify no host.
 
-A checksum is changed by what was changed under it (RFC 1624), so that a good one stays good and a
-bad one bad, whether the packet was logged whole or not. SCTP's CRC32c becomes 0, and so does what
-no header of RFC 791, 792, 8200, 4443, 4861, 9293, 768, 826 or 2784 explains.
+A checksum is updated for the changes that it covers (RFC 1624), so that a good checksum stays good
+and a bad one bad, even if the packet was not logged in full. SCTP's CRC32c becomes 0, and so does
+everything that no header of RFC 791, 792, 8200, 4443, 4861, 9293, 768, 826 or 2784 explains.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from pylog.formats.ip_numbers import (
 )
 
 LIMIT = 1 << 20
-"""How many addresses, and how many payloads, are told apart."""
+"""The most addresses, and the most payloads, that can be replaced."""
 
 DEPTH = 8
-"""How many packets within packets are looked into."""
+"""Packets within packets are scrubbed by their headers up to this depth."""
 
 _OPTIONS6 = frozenset((HOP_BY_HOP, DESTINATION_OPTIONS))
 """IPv6 extension headers of options: hop-by-hop and destination."""
 _CHECKSUM_AT = {TCP: 16, UDP: 6, UDPLITE: 6, ICMP: 2, ICMPV6: 2}
 _HEADER = {TCP: 20, UDP: 8, UDPLITE: 8, GRE: 4, ESP: 8, AH: 12, SCTP: 12}
 _ADDRESS_OPTIONS = {7: (3, 4), 131: (3, 4), 137: (3, 4), 68: (4, 8)}
-"""IPv4 options with addresses (record route, source routes, timestamp): where the first is, and how
-far the next."""
+"""IPv4 options with addresses (record route, source routes, timestamp): the place of the first
+address, and the distance to the next."""
 _HARMLESS = frozenset((68, 148))
 """IPv4 options without addresses: timestamps alone, router alert."""
 _HARMLESS6 = frozenset((1, 5, 0xC2))
@@ -71,23 +71,23 @@ _IP_TUNNELS = frozenset((768, 769, ARPHRD_SIT, 778, 823))
 
 
 class Scrubber:
-    """Replaces addresses and payloads, the same by the same for as long as it lives.
+    """Replaces addresses and payloads; equal values have the same replacement.
 
-    Raises ValueError when it has met LIMIT addresses or payloads.
+    Raises ValueError when there are more than LIMIT addresses or payloads.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[bytes, int]] = {}
+        self._numbers: dict[str, dict[bytes, int]] = {}
 
     def _number(self, kind: str, value: bytes) -> int:
-        """The number of a value among those of its kind, from 1 on."""
-        table = self._known.setdefault(kind, {})
+        """The number of a value among the values of its kind, from 1 on."""
+        table = self._numbers.setdefault(kind, {})
         if len(table) >= LIMIT and value not in table:
             raise ValueError(f"more than {LIMIT} different {kind}: scrubbing is for fixtures")
         return table.setdefault(value, len(table) + 1)
 
     def address(self, address: bytes) -> bytes:
-        """Another address for an IPv4 (4 bytes) or IPv6 (16 bytes) one; zeros for a part of one."""
+        """The replacement of an IPv4 (4 bytes) or IPv6 (16 bytes) address; zeros otherwise."""
         if len(address) not in (4, 16):
             return bytes(len(address))
         if len(address) == 4:
@@ -105,9 +105,9 @@ class Scrubber:
         return ((0xFE80 << 112 if link_local else 0x20010DB8 << 96) + number).to_bytes(16)
 
     def mac(self, address: bytes) -> bytes:
-        """Another link-layer address, of the same size."""
+        """The replacement of a link-layer address, of the same size."""
         size = len(address)
-        if not any(address) or (size == 6 and address[0] & 1):  # none; broadcast or multicast
+        if not any(address) or (size == 6 and address[0] & 1):  # no address; broadcast or multicast
             return address
         number = self._number("MAC addresses", address)
         if size < 6:
@@ -122,13 +122,13 @@ class Scrubber:
         return hashlib.shake_128(number.to_bytes(8)).digest(len(data))
 
     def link_header(self, data: bytes, hwtype: int | None = ARPHRD_ETHER) -> bytes:
-        """The header before the network header: Ethernet, an IP tunnel's, or else all zeros.
+        """The replacement of a link header: of Ethernet, of an IP tunnel, or else zeros.
 
         hwtype   the ARPHRD type of its device; None: unknown
         """
         if hwtype in _LIKE_ETHERNET and len(data) >= 14:
             return self.mac(data[:6]) + self.mac(data[6:12]) + data[12:14] + bytes(len(data) - 14)
-        # of SIT the kernel logs the 14 bytes before the outer header, too (nfnetlink_log.c)
+        # for SIT the kernel also logs the 14 bytes before the outer header (nfnetlink_log.c)
         before = 14 if hwtype == ARPHRD_SIT and not _is_ip_header(data) else 0
         if hwtype in _IP_TUNNELS and _is_ip_header(data[before:]):
             return self.link_header(data[:before]) + self.packet(data[before:])
@@ -141,12 +141,12 @@ class Scrubber:
         return self.address(address) if hwtype in _IP_TUNNELS else bytes(len(address))
 
     def packet(self, data: bytes, expected: int = 0, depth: int = 0) -> bytes:
-        """A packet from the network header on, in network byte order; as far as it was logged.
+        """The replacement of a packet from the network header on, in network byte order.
 
-        Of a packet whose header is not one, only the version stays.
+        The packet may be cut. If its header is invalid, only the version stays.
 
         expected   the version that it must have, 4 or 6; 0: either
-        depth      in how many others it is
+        depth      how many packets it is nested in
         """
         if not data or depth >= DEPTH:
             return self.payload(data)
@@ -156,15 +156,15 @@ class Scrubber:
                 return self._ipv4(data.ljust(20, b"\0"), depth)[: len(data)]
             if version == 6:
                 return self._ipv6(data.ljust(40, b"\0"), depth)[: len(data)]
-        first = data[0] if version == 4 else data[0] & 0xF0  # a bad header stays one
+        first = data[0] if version == 4 else data[0] & 0xF0  # a bad header stays bad
         return bytes((first,)) + self.payload(data[1:])
 
     def arp(self, data: bytes) -> bytes:
-        """An ARP packet."""
+        """The replacement of an ARP packet."""
         out, at = bytearray(data), 8
         if len(data) < 8:
             return data
-        hardware = self.mac if data[4] == 6 else self.address  # that of tunnels is an IP address
+        hardware = self.mac if data[4] == 6 else self.address  # tunnels have IP addresses there
         for size, change in 2 * ((data[4], hardware), (data[5], self.address)):
             part = data[at : at + size]
             out[at : at + size] = change(part) if len(part) == size else bytes(len(part))
@@ -185,7 +185,7 @@ class Scrubber:
         return bytes(header) + self._layer4(head.protocol, data[size:], ends, bool(later), depth)
 
     def _options(self, header: bytearray) -> None:
-        """IPv4 options: other addresses, and zeros for the data of unknown ones."""
+        """Replace addresses in IPv4 options; the data of unknown options become zeros."""
         for kind, at, end in _options(header, 20):
             stamps_only = kind == 68 and not any(b & 15 for b in header[at + 3 : at + 4])
             if kind in _ADDRESS_OPTIONS and not stamps_only:
@@ -197,7 +197,7 @@ class Scrubber:
                 header[at + 2 : end] = bytes(end - at - 2)
 
     def _options6(self, header: bytearray) -> None:
-        """Options of IPv6, likewise."""
+        """The same for options of IPv6."""
         at = 2
         while at < len(header):
             if header[at] == 0:  # Pad1
@@ -226,7 +226,7 @@ class Scrubber:
                     part[place : place + 16] = self.address(bytes(part[place : place + 16]))
             elif protocol in _OPTIONS6:
                 self._options6(part)
-            elif protocol != FRAGMENT:  # of mobility and of hosts' identities
+            elif protocol != FRAGMENT:  # mobility, host identities
                 part[4:] = bytes(len(part[4:]))
             header += part
             protocol, at = data[at], at + size
@@ -236,7 +236,7 @@ class Scrubber:
     def _layer4(
         self, protocol: int, data: bytes, ends: tuple[bytes, bytes], later: bool, depth: int
     ) -> bytes:
-        """What follows the IP headers; `ends` are the addresses before and now."""
+        """What follows the IP headers; `ends` are the addresses before and after replacement."""
         if later:
             return self.payload(data)
         if protocol in (4, IPV6):
@@ -289,7 +289,7 @@ class Scrubber:
         return data[:8] + self.payload(data[8:])
 
     def _neighbour(self, kind: int, data: bytes) -> bytes:
-        """MLD and neighbour discovery: addresses, then options of which the known ones are kept."""
+        """MLD and neighbour discovery: addresses, then options; unknown options are zeroed."""
         out = bytearray(data)
         at = {133: 8, 134: 16}.get(kind, 8)
         for _ in range(_ND_TARGETS.get(kind, 0)):
@@ -310,7 +310,7 @@ class Scrubber:
 
 
 def _options(header: bytearray, at: int) -> Iterator[tuple[int, int, int]]:
-    """Kind, place and end of the options of IPv4 or TCP from `at` on; zeros after the last one."""
+    """Kind, start and end of the options of IPv4 or TCP from `at` on; zeroes what follows them."""
     while at < len(header) and header[at]:
         if header[at] == 1:  # no operation
             at += 1
@@ -324,7 +324,7 @@ def _options(header: bytearray, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _is_ip_header(data: bytes) -> bool:
-    """Whether the data begin with an IP header, as far as its addresses."""
+    """Whether the data begins with an IP header, up to its addresses at least."""
     if not data:
         return False
     return (0x45 <= data[0] <= 0x4F and len(data) >= 20) or (data[0] >> 4 == 6 and len(data) >= 40)
@@ -337,11 +337,11 @@ def _sum(data: bytes) -> int:
 
 
 def _changed(checksum: bytes, before: bytes, after: bytes) -> bytes:
-    """The checksum of `after`, if the one given is that of `before` (RFC 1624, equation 3)."""
+    """The checksum of `after`, given the checksum of `before` (RFC 1624, equation 3)."""
     old = int.from_bytes(checksum, _HOST)
     total = ((old ^ 0xFFFF) - _sum(before) + _sum(after)) % 0xFFFF
     return (total ^ 0xFFFF).to_bytes(2, _HOST)
 
 
 _HOST: Any = "little" if memoryview(b"\1\0").cast("H")[0] == 1 else "big"
-"""The order of the words in `_sum`, which is this machine's; the sum does not care (RFC 1071)."""
+"""The byte order of the words in `_sum`: this machine's, because any order will do (RFC 1071)."""

@@ -34,7 +34,7 @@ NFULNL = sorted(NFLOG.glob("*.bin"))
 
 
 class Once(nfulnl.NfulnlStream):
-    """A Stream without its fast path."""
+    """An NfulnlStream that decodes every message by itself."""
 
     def records(
         self,
@@ -77,7 +77,7 @@ def test_the_fast_path_decodes_as_the_reference_does(dump: Path, raw: bool) -> N
 
 @pytest.mark.parametrize("dump", NFULNL, ids=samples.name)
 def test_changed_messages_are_decoded_alike(dump: Path) -> None:
-    """The heads of the good messages are known by then, and nearly fit."""
+    """The heads of the good messages are remembered, and nearly fit the changed ones."""
     data = dump.read_bytes()[:20_000]
     fast, once, change = nfulnl.NfulnlStream("<"), Once("<"), effort.chance(dump.name)
     decoded(fast, data)

@@ -168,12 +168,12 @@ def test_losses_in_a_capture_of_an_older_release_are_read() -> None:
     packet = builders.log("<", 7, [(1, {"hw_protocol": 0x800, "hook": 1})], family=2)[16:]
     for comments, dropped in (([], 0), ([comment], 3)):
         data += pcap_blocks.packet_block(packet, START, comments=comments, dropped=dropped)
-    last = pcap_blocks.Note(lost="told by the capture file", count=5).comment()
+    last = pcap_blocks.Note(lost="reported by the capture file", count=5).comment()
     data += pcap_blocks.statistics_block(0, START, received=2, dropped=8, comments=[last])
     assert [(r.count, r.reason) for r in losses(read(data))] == [
-        (3, "told by the capture file"),
+        (3, "reported by the capture file"),
         (None, "no buffer space"),
-        (5, "told by the capture file"),
+        (5, "reported by the capture file"),
     ]
 
 

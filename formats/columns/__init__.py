@@ -5,10 +5,10 @@ has one function:
 
     columns(stream) -> Columns | None    what reads the messages of the stream; None: nothing does
 
-A format without one, and messages that are irregular, are read by the Stream alone. What is read
-here is the same as the Stream's `decode` would make of it, value for value: the offsets come from
-the same schemas, names and words from `decode` itself, which is asked once for all messages that
-agree in what tells them.
+Formats without columns, and irregular messages, are read by the Stream alone. The values are the
+same as those of the Stream's `decode`: the offsets come from the same schemas, and what cannot be
+computed with NumPy comes from `decode` itself, once for all messages that agree in the bytes that
+determine it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class NumberColumn(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """In each row one of few values: `values[code]`, as the record's field has it.
+    """In each row one of a few values: `values[code]`, as the record's field has it.
 
     codes   intp, one a row
     """
@@ -66,9 +66,9 @@ Column = NumberColumn | Repeated | Octets | Blobs
 
 
 class DecodedOnce(dict[bytes, Record]):
-    """The records that `decode` made of messages, by what was asked of them.
+    """The records that `decode` made of messages, by a key of the bytes that matter.
 
-    It forgets everything when it holds MAXIMUM: whoever sends packets may choose what is asked.
+    All are forgotten when there are MAXIMUM, since whoever sends packets may choose the keys.
     Payloads are not kept: they are in the data, and may be long.
     """
 
@@ -89,11 +89,11 @@ MAXIMUM = 4096
 
 
 class Rows(ABC):
-    """Messages that follow each other in the data, and the columns of those that are plain.
+    """Messages that follow each other in the data, and the columns of the regular ones.
 
     starts, ends   of each message in the data, int64
-    irregular            which of them are not plain: their indices, ascending
-    after          where in the data the first message begins that is not among them
+    irregular      the indices of the messages that the Stream must decode, ascending
+    after          where in the data the next message begins
     other          how many messages without a record lie between them
     """
 
@@ -104,18 +104,18 @@ class Rows(ABC):
     other: int
 
     def message(self, i: int) -> Message:
-        """One of the messages, as the Stream decodes it."""
+        """A message as the Stream decodes it."""
         return Message(int(self.starts[i]), int(self.ends[i]))
 
     @abstractmethod
     def logs(self) -> Repeated:
-        """The logs that number the plain messages, as (interface of a capture, record.log);
+        """The logs that number the regular messages, as (interface of a capture, record.log);
         without a capture the interface is None.
         """
 
     @abstractmethod
     def column(self, name: str) -> Column | None:
-        """The column of a record's field for the plain messages, in order; None: all are None."""
+        """The column of a record's field for the regular messages, in order; None: all are None."""
 
 
 class Columns(Protocol):
@@ -124,7 +124,7 @@ class Columns(Protocol):
     def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
         """The messages from `pos` on that begin before `stop`, as far as they follow each other.
 
-        It may end earlier, wherever a message ends. None: not even the first is to be read here.
+        It may end earlier, wherever a message ends. None: the Stream must read even the first.
         """
 
 

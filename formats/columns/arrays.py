@@ -1,4 +1,8 @@
-"""What the columns of all formats are made with: gathering, chaining and grouping in NumPy."""
+"""What the columns of all formats are made with: gathering, chaining and grouping in NumPy.
+
+`gather` copies structures from any places in the data, `follow` finds the places where messages
+begin, and `alike` groups rows with equal bytes, so that each distinct value is decoded once.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import numpy as np
 from pylog.formats.columns import Array
 
 SPACING = 1 << 13
-"""How many bytes apart the stretches begin that are walked at the same time."""
+"""The distance in bytes between the starts of the stretches that are walked at the same time."""
 
 
 def gather(data: Array, places: Array, kind: Any) -> Array:
@@ -19,16 +23,16 @@ def gather(data: Array, places: Array, kind: Any) -> Array:
     All must lie within the data, an array of uint8.
     """
     dtype = np.dtype(f"V{kind}" if isinstance(kind, int) else kind)
-    whole = np.dtype(f"V{dtype.itemsize}")
-    overlapping = np.ndarray((len(data) - dtype.itemsize + 1,), whole, data, 0, (1,))
-    found = overlapping[places]
+    opaque = np.dtype(f"V{dtype.itemsize}")
+    overlapping = np.ndarray((len(data) - dtype.itemsize + 1,), opaque, data, 0, (1,))
+    copied = overlapping[places]
     if isinstance(kind, int):
-        return found.view(np.uint8).reshape(len(places), kind)
-    return found.view(dtype)
+        return copied.view(np.uint8).reshape(len(places), kind)
+    return copied.view(dtype)
 
 
 def in_a_row(*parts: np.dtype[Any]) -> np.dtype[Any]:
-    """Structures that follow each other without a gap as one."""
+    """The dtype of structures that follow each other without a gap."""
     names: list[str] = []
     formats, offsets, size = [], [], 0
     for part in parts:
@@ -43,30 +47,30 @@ def in_a_row(*parts: np.dtype[Any]) -> np.dtype[Any]:
 def follow(
     pos: int, stop: int, find: Callable[[int, int], int], after: Callable[[Array], Array]
 ) -> tuple[Array, int]:
-    """Where messages begin that follow each other from `pos` on, and where the next one would.
+    """Where the messages begin that follow each other from `pos` on, and where the next would.
 
     stop    no message begins there or later
-    find    (place, limit) -> where between them a message seems to begin first; -1: nowhere
-    after   places -> where the next message begins after the one at each; -1 where there is none
+    find    (place, limit) -> the first place between them where a message seems to begin; -1: none
+    after   places -> where the message at each ends; -1 where there is none
 
-    Many stretches are walked at the same time, each from a place that was found to the next such
-    place. What counts is the first: wherever its walk does not meet the next, that was no message,
-    and the walk goes on.
+    Many stretches are walked at the same time, each from a place that `find` gave to the next one.
+    If the walk of a stretch passes over the place where the next began, that place was no message,
+    and the earlier walk goes on.
     """
-    found = [find(near, min(near + SPACING, stop)) for near in range(pos + SPACING, stop, SPACING)]
-    seeming = np.array([at for at in found if at >= 0], np.int64)
+    places = [find(near, min(near + SPACING, stop)) for near in range(pos + SPACING, stop, SPACING)]
+    seeming = np.array([at for at in places if at >= 0], np.int64)
     anchors = np.array([pos, *_chained(seeming, stop, after)])
     limits = np.append(anchors[1:], stop)
     ends = anchors.copy()
     walked = []
     live = np.arange(len(anchors))
     while len(live):
-        places = ends[live]
-        following = after(places)
-        good = following > places
+        here = ends[live]
+        following = after(here)
+        good = following > here
         if not good.all():
-            live, places, following = live[good], places[good], following[good]
-        walked.append(places)
+            live, here, following = live[good], here[good], following[good]
+        walked.append(here)
         ends[live] = following
         live = live[following < limits[live]]
     starts = np.sort(np.concatenate(walked))
@@ -75,7 +79,7 @@ def follow(
 
 
 def _chained(places: Array, stop: int, after: Callable[[Array], Array]) -> Array:
-    """Those places where not only a message seems to begin, but another one after it."""
+    """The places where a message seems to begin, and another one after it."""
     second = after(places)
     beyond = second >= stop
     third = after(np.where((second > places) & ~beyond, second, places))
@@ -85,7 +89,7 @@ def _chained(places: Array, stop: int, after: Callable[[Array], Array]) -> Array
 def _joined(
     starts: Array, anchors: Array, ends: Array, stop: int, after: Callable[[Array], Array]
 ) -> tuple[Array, int]:
-    """As `follow`, of stretches that do not all meet: walk on alone from where one does not."""
+    """As `follow`, for stretches that do not all meet: walk on singly from where they do not."""
     parts, i, at = [], 0, int(anchors[0])
     edges = np.append(starts.searchsorted(anchors), len(starts))
     while at < stop:
@@ -104,9 +108,9 @@ def _joined(
 
 
 def alike(parts: Sequence[Array]) -> tuple[Array, Array]:
-    """Which rows agree in all parts: a code for each row, and for each code one of its rows.
+    """Which rows agree in all parts: a code for each row, and an example row for each code.
 
-    parts   one or more arrays of integers, one a row; codes and rows are of type intp
+    parts   one or more arrays with an integer for each row; codes and rows are of type intp
     """
     varying = [part.astype(np.uint64) for part in parts if not (part == part[0]).all()]
     if not varying:
@@ -124,14 +128,14 @@ _ODD = [np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B
 
 
 def words(rows: Array, mask: Array | None = None) -> list[Array]:
-    """Rows of bytes as arrays of uint64, for `alike`: those words that are not the same everywhere.
+    """Rows of bytes as arrays of uint64, for `alike`: only the words that are not equal everywhere.
 
     rows   of a size that is a multiple of 8
     mask   uint8, 0 for the bytes that do not count
     """
     matrix = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
     different = np.zeros(matrix.shape[1], np.uint64)
-    for at in range(0, len(matrix), 2048):  # what stays in the nearest cache
+    for at in range(0, len(matrix), 2048):  # this many rows stay in the L1 cache
         different |= np.bitwise_or.reduce(matrix[at : at + 2048] ^ matrix[0], axis=0)
     counting = different if mask is None else different & mask.view(np.uint64)
     return [
@@ -141,7 +145,7 @@ def words(rows: Array, mask: Array | None = None) -> list[Array]:
 
 
 def _coded(values: Array) -> tuple[Array, Array]:
-    """As `alike`, of one array."""
+    """As `alike`, for a single array."""
     order = np.argsort(values)
     ordered = values[order]
     new = np.empty(len(values), bool)
@@ -153,12 +157,14 @@ def _coded(values: Array) -> tuple[Array, Array]:
 
 
 def by_size(sizes: Array) -> list[tuple[int, Any]]:
-    """Each size that there is, with an index of the rows that have it."""
+    """Each distinct size, with an index of the rows that have it."""
     if not len(sizes):
         return []
     if (sizes == sizes[0]).all():
         return [(int(sizes[0]), slice(None))]
-    small = sizes.astype(np.uint16) if sizes.max() < 1 << 16 else sizes  # sorted much faster
+    small = (
+        sizes.astype(np.uint16) if sizes.max() < 1 << 16 else sizes
+    )  # these are sorted much faster
     order = np.argsort(small, kind="stable")
     ordered = small[order]
     edges = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1

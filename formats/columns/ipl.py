@@ -1,7 +1,7 @@
-"""IPFilter's packet records, many at once: those that begin with a magic and hold a plain packet.
+"""IPFilter's packet records, many at once, in the layouts that have a magic.
 
-Here is only how records follow each other: by magic and ipl_dsize. Their columns come from the
-table of the packet log. Records of NAT and state between them are left to the Stream.
+This module only finds where the records begin, by magic and ipl_dsize. Their columns come from the
+table of the packet log (columns.mapped). NAT and state records between them are left to the Stream.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class IplColumns:
     def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
         """As pylog.formats.columns.Columns.read."""
         array = np.frombuffer(data, np.uint8)
-        stop = min(stop, len(data) - self.size - SIZE + 1)  # so much of each may be looked at
+        stop = min(stop, len(data) - self.size - SIZE + 1)  # this much of each record may be read
         if pos >= stop:
             return None
 
@@ -59,24 +59,24 @@ class IplColumns:
             return np.where(good & (size <= MAX_RECORD), places + size, -1)
 
         starts, end = follow(pos, stop, find, after)
-        if end > len(data):  # not all of the last one is there
+        if end > len(data):  # the last record is not complete
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):
             return None
         ends = np.append(starts[1:], end)
         heads = gather(array, starts, self.mapped.dtype)
         size = self.size + heads["fl_hlen"].astype(np.int64) + heads["fl_plen"]
-        usual = (heads["ipl_magic"] == self._numbers[0]) & (starts + size == ends)
-        for i in np.flatnonzero(~usual).tolist():
-            if not self._is_whole(data, int(starts[i]), int(ends[i])):
-                starts, ends, heads, usual = starts[:i], ends[:i], heads[:i], usual[:i]
+        fits = (heads["ipl_magic"] == self._numbers[0]) & (starts + size == ends)
+        for i in np.flatnonzero(~fits).tolist():
+            if not self._is_record(data, int(starts[i]), int(ends[i])):
+                starts, ends, heads, fits = starts[:i], ends[:i], heads[:i], fits[:i]
                 break
         if not len(starts):
             return None
-        return MappedRows(self.mapped, data, array, starts, ends, heads, usual)
+        return MappedRows(self.mapped, data, array, starts, ends, heads, fits)
 
-    def _is_whole(self, data: bytes, start: int, end: int) -> bool:
-        """Whether the stream takes data[start:end] for a record too."""
+    def _is_record(self, data: bytes, start: int, end: int) -> bool:
+        """Whether the stream also takes data[start:end] for a record."""
         try:
             return self.stream.measure(data, start) == end
         except DecodeError:

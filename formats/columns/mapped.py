@@ -1,9 +1,9 @@
 """The columns of packet records that a table maps, see pylog.formats.mapping.
 
-A format finds where its records begin and end and gathers their heads; all else comes from the
-rows of its table. NumberColumn and times are views of the heads. Words are explained once for all
-records that agree in the bytes of their fields. The packets are read by `columns.packet`. Records
-with a flaw or an irregular packet are left to the Stream.
+A format finds where its records begin and end and gathers their heads; everything else comes from
+the rows of its table. Numbers and times are views of the heads. Words are explained once for all
+records that agree in the bytes of their fields. columns.packet reads the packets. Records with a
+flaw or an irregular packet are left to the Stream.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pylog.record import PacketRecord
 from pylog.record.places import Values
 
 MAX_SECOND = 2**63 // 10**9 - 1
-"""The last whole second of which all nanoseconds fit in 64 bits."""
+"""The last second of which all nanoseconds fit in 64 bits."""
 
 NAMES = PacketRecord.__struct_fields__
 
@@ -30,8 +30,9 @@ class Mapped:
     """How NumPy reads the records of a stream with a table.
 
     dtype     of the heads, whose size is a multiple of 8
-    mask      uint8, 0xFF for the bytes of a head that its words are made of
-    words     the place of each record field that the words tell
+    mask      uint8, 0xFF for the bytes of a head that determine its words
+    words     the place of each record field that the words determine
+    numbers   the Number row of each record field
     """
 
     def __init__(self, stream: Stream, mapping: Mapping) -> None:
@@ -52,16 +53,16 @@ class MappedRows(Rows):
 
     def __init__(
         self, mapped: Mapped, data: bytes, array: Array, starts: Array, ends: Array,
-        heads: Array, usual: Array,
+        heads: Array, fits: Array,
     ) -> None:  # fmt: skip
-        """`usual` are those of the table, which are as long as their fields say."""
+        """`fits` marks the records of the table's log whose size agrees with their fields."""
         self.starts, self.ends, self.after, self.other = starts, ends, int(ends[-1]), 0
         self._mapped, self._data, self._array = mapped, data, array
         self._base = mapped.stream.base  # which looking ahead may change before columns are made
         mapping = mapped.mapping
         places, sizes = starts + mapping.plan.size, ends - starts - mapping.plan.size
         packets = IpPackets(array, places, sizes, array[places] >> 4 == 6, mapping.host_order)
-        regular = usual & packets.regular
+        regular = fits & packets.regular
         if mapping.count_field:
             regular &= heads[mapping.count_field] > 0
         self._times = None
@@ -120,7 +121,7 @@ class MappedRows(Rows):
 
     @cached_property
     def _explained(self) -> tuple[Array, list[Values]]:
-        """A code for each record, and for each code what its words say."""
+        """A code for each record, and for each code the values that its words determine."""
         mapped, mapping = self._mapped, self._mapped.mapping
         codes, rows = alike(words(self._heads, mapped.mask))
         starts = self.starts[self._rows[rows]].tolist()

@@ -1,8 +1,8 @@
-"""NFLOG messages, many at once: those with the usual attributes and a plain IP packet.
+"""NFLOG messages, many at once: those with the common attributes and a regular IP packet.
 
-All messages walk their attributes together, one at a step. What is left to the Stream: other
-attributes (conntrack entries, VLAN tags, unknown ones), an attribute that comes again or is too
-short, ARP, Ethernet headers in the payload.
+The attributes of all messages are walked together, one attribute of each in a step. Messages with
+anything else are left to the Stream: other attributes (conntrack entries, VLAN tags, unknown
+numbers), an attribute that comes again or is too short, ARP, or an Ethernet header in the payload.
 """
 
 from __future__ import annotations
@@ -44,27 +44,26 @@ SIMPLE = {
 }  # fmt: skip
 """The fields that are a number, and the attributes that hold it."""
 
-TOLD = ("direction", "hook", "group", "indev", "outdev", "physindev", "physoutdev", "extra")
-"""The fields of which `decode` is asked once for all messages that agree in TELLING..."""
-TELLING = (
+SAMPLED = ("direction", "hook", "group", "indev", "outdev", "physindev", "physoutdev", "extra")
+"""Fields that come from `decode`, once for all messages that agree in DETERMINING and in nfgenmsg,
+the size of NFULA_HWHEADER, and whether they have NFULA_SEQ_GLOBAL."""
+DETERMINING = (
     "NFULA_PACKET_HDR", "NFULA_IFINDEX_INDEV", "NFULA_IFINDEX_OUTDEV", "NFULA_IFINDEX_PHYSINDEV",
     "NFULA_IFINDEX_PHYSOUTDEV", "NFULA_HWLEN",
 )  # fmt: skip
-"""...and in nfgenmsg, in how long NFULA_HWHEADER is, and whether there is NFULA_SEQ_GLOBAL."""
-
 ANY = {"prefix": "NFULA_PREFIX", "hwaddr": "NFULA_HWADDR", "hwheader": "NFULA_HWHEADER"}
-"""The fields of which it is asked once for all messages that agree in an attribute's bytes."""
+"""Fields that come from `decode`, once for all messages that agree in an attribute's bytes."""
 
 WORD = 4
-"""Bytes of a value that are looked at together with the attribute's head."""
+"""Bytes of a value that are read together with the attribute's header."""
 
 AHEAD = 8
-"""So many bytes may be looked at behind a message."""
+"""This many bytes may be read behind a message."""
 
 GENMSG = Plan(NFGENMSG).names
 
 LONGEST = 255
-"""Longer values of those attributes are left to the Stream; the kernel's are shorter."""
+"""Longer values of the attributes in ANY are left to the Stream; the kernel's are shorter."""
 
 MOST_STEPS = 32
 """A message with more attributes is left to the Stream."""
@@ -88,7 +87,7 @@ class NfulnlColumns:
     """Reads the log messages of a stream."""
 
     def __init__(self, stream: NfulnlStream, decoder: Stream | None = None) -> None:
-        """`decoder` is what decodes the messages, if not the stream itself: that of a capture."""
+        """`decoder` decodes the messages: the stream itself, or the stream of a capture."""
         self.stream, self.decoder = stream, decoder or stream
         self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
         self.genmsg = np.dtype(Plan(NFGENMSG).dtype())
@@ -99,7 +98,7 @@ class NfulnlColumns:
         self.decoded_once = {name: DecodedOnce() for name in (*ANY, "")}
         self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
         self.least = np.full(NLA_TYPE_MASK + 1, 1 << 16, np.int64)
-        """nla_len of an attribute, at least; more than there can be of those that are left."""
+        """The least nla_len by attribute number; impossibly large for those left to the Stream."""
         for number, (name, size, _) in READERS.items():
             if name not in LEFT:
                 self.least[number] = 4 + max(size, 0)
@@ -128,7 +127,7 @@ class NfulnlColumns:
             return np.where(good & (size <= LIMIT) & (size & 3 == 0), places + size, -1)
 
         starts, end = follow(pos, stop, find, after)
-        if end > len(data) - AHEAD:  # not all of the last one is there, or no more behind it
+        if end > len(data) - AHEAD:  # the last one is not complete, or too near the end
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):
             return None
@@ -148,12 +147,12 @@ class NfulnlRows(Rows):
 
     def __init__(
         self, columns: NfulnlColumns, data: bytes, starts: Array, ends: Array, bodies: Array,
-        usual: Array | None = None,
+        candidates: Array | None = None,
     ) -> None:  # fmt: skip
-        """AHEAD bytes and more lie behind the messages, SIZE and more behind where they start.
+        """At least AHEAD bytes follow the messages, and at least SIZE bytes follow their starts.
 
-        bodies   where nfgenmsg begins in each
-        usual    those of which it is known already that they are not plain are False
+        bodies       where nfgenmsg begins in each
+        candidates   False for those that are certainly irregular
         """
         self._columns, self._data, self._array = columns, data, np.frombuffer(data, np.uint8)
         self._base = columns.stream.base  # which looking ahead may change before columns are made
@@ -161,8 +160,8 @@ class NfulnlRows(Rows):
         self.starts, self.ends, self._heads = starts, ends, heads
         self._table, self._words, irregular = self._walk(bodies + columns.genmsg.itemsize)
         family, regular = heads["nfgen_family"], ~irregular
-        if usual is not None:
-            regular &= usual
+        if candidates is not None:
+            regular &= candidates
         hdr, present = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
@@ -200,11 +199,11 @@ class NfulnlRows(Rows):
         self._packets = packets
 
     def _walk(self, at: Array) -> tuple[Array, Array, Array]:
-        """The attributes: where in each message, and the first bytes of the values, by number.
+        """By attribute number: the place in each message, and the first bytes of the value; and
+        which messages are irregular.
 
-        The first ones are at `at`.
-        Where is offset | nla_len << 32, or 0 for nowhere. And in which messages something is not
-        as usual.
+        A place is offset | nla_len << 32, or 0 for no such attribute. The first attributes are at
+        `at`.
         """
         array, count, columns = self._array, len(self.starts), self._columns
         irregular = np.zeros(count, bool)
@@ -234,7 +233,7 @@ class NfulnlRows(Rows):
             words_of[slots] = attribute["word"]
             at = at + (size + 3 & ~3)
         else:
-            irregular[rows] = True  # there is more to come
+            irregular[rows] = True  # these have more attributes
         return table.reshape(-1, count), words_of.reshape(-1, count), irregular
 
     def _place(self, name: str) -> Array:
@@ -244,8 +243,8 @@ class NfulnlRows(Rows):
 
     def _has(self, name: str) -> Array:
         """Which of the messages have an attribute."""
-        found: Array = self._table[ATTRIBUTE_NUMBER[name]] > 0
-        return found
+        present: Array = self._table[ATTRIBUTE_NUMBER[name]] > 0
+        return present
 
     def _size(self, name: str) -> Array:
         """How long the value of an attribute is; below 0 where there is none."""
@@ -253,7 +252,7 @@ class NfulnlRows(Rows):
         return size - self._columns.value_at
 
     def _fixed(self, name: str) -> tuple[Array, Array]:
-        """The values of an attribute of fixed size, anything where there is none; where it is."""
+        """The values of an attribute of fixed size, and which messages have it (others: noise)."""
         dtype, there = _dtype(name), self._has(name)
         if dtype.itemsize == WORD:
             return self._words[ATTRIBUTE_NUMBER[name]].view(dtype), there
@@ -270,7 +269,7 @@ class NfulnlRows(Rows):
         if name in SIMPLE:
             values, there = self._fixed(SIMPLE[name])
             return NumberColumn(values["value"], there) if there.any() else None
-        if name in TOLD:
+        if name in SAMPLED:
             codes, samples = self._samples
             cells = [getattr(record, name) for record in samples]
             if name == "extra" and self._has("NFULA_SEQ_GLOBAL").any():
@@ -292,27 +291,27 @@ class NfulnlRows(Rows):
 
     @cached_property
     def _samples(self) -> tuple[Array, list[Record]]:
-        """What `decode` makes of messages that agree in what tells TOLD: codes, and records."""
-        parts = self._telling()
+        """A code for each regular message, and for each code a record with its SAMPLED fields."""
+        parts = self._determining()
         codes, rows = alike(parts)
         keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
-        asked = zip(keys, rows.tolist(), strict=True)
-        return codes, [self._ask("", key.tobytes(), row) for key, row in asked]
+        pairs = zip(keys, rows.tolist(), strict=True)
+        return codes, [self._sample("", key.tobytes(), row) for key, row in pairs]
 
-    def _telling(self) -> list[Array]:
-        """What tells TOLD, as numbers of each plain message."""
+    def _determining(self) -> list[Array]:
+        """What determines the SAMPLED fields, as numbers of each regular message."""
         parts = [self._heads[name] for name in GENMSG]
         there = np.zeros(len(self._rows), np.int64)
-        for i, name in enumerate(TELLING):
+        for i, name in enumerate(DETERMINING):
             values, has = self._fixed(name)
             there |= has.astype(np.int64) << i
             parts += [np.where(has, values[field], 0) for field in values.dtype.names]
-        for i, name in enumerate(("NFULA_HWHEADER", "NFULA_SEQ_GLOBAL"), len(TELLING)):
+        for i, name in enumerate(("NFULA_HWHEADER", "NFULA_SEQ_GLOBAL"), len(DETERMINING)):
             there |= self._has(name).astype(np.int64) << i
         return [*parts, there, self._size("NFULA_HWHEADER")]
 
     def _numbered(self, codes: Array, samples: list[Any]) -> Repeated:
-        """`extra` with the number of each message, which is another one in each."""
+        """`extra` with the NFULA_SEQ_GLOBAL of each message, which differs in all of them."""
         numbers, there = self._fixed("NFULA_SEQ_GLOBAL")
         values = [
             samples[code] | {"NFULA_SEQ_GLOBAL": number} if has else samples[code]
@@ -323,23 +322,23 @@ class NfulnlRows(Rows):
         return Repeated(np.arange(len(codes)), values)
 
     def _any(self, name: str) -> Repeated | None:
-        """A field that holds all bytes of an attribute."""
+        """A field that all bytes of an attribute determine."""
         has = self._has(ANY[name])
         codes = np.zeros(len(has), np.intp)
         values: list[Any] = [None]
         places, sizes = self._place(ANY[name])[has], self._size(ANY[name])[has]
-        of_it = np.flatnonzero(has)
+        having = np.flatnonzero(has)
         for size, rows in by_size(sizes):
             octets = gather(self._array, places[rows], (size + 8) & ~7)
             mask = (np.arange(octets.shape[1]) < size).astype(np.uint8) * 0xFF
-            some, first = alike(words(octets, mask))
-            codes[of_it[rows]] = some + len(values)
-            chosen = of_it[rows][first].tolist()
+            own_codes, first = alike(words(octets, mask))
+            codes[having[rows]] = own_codes + len(values)
+            chosen = having[rows][first].tolist()
             for key, row in zip(octets[first, :size], chosen, strict=True):
-                values.append(getattr(self._ask(name, key.tobytes(), row), name))
+                values.append(getattr(self._sample(name, key.tobytes(), row), name))
         return Repeated(codes, values)
 
-    def _ask(self, what: str, key: bytes, row: int) -> Record:
-        """The record of a plain message, or of another one that agrees in the key."""
+    def _sample(self, what: str, key: bytes, row: int) -> Record:
+        """The record of a regular message, or of an earlier message with the same key."""
         columns, message = self._columns, self.message(int(self._rows[row]))
         return columns.decoded_once[what].record(key, columns.decoder, self._data, message)

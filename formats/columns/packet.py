@@ -1,8 +1,8 @@
-"""The headers of many logged packets at once: IPv4 or IPv6, and what follows directly.
+"""The headers of many logged packets at once: IPv4 or IPv6, and the header behind it.
 
-A packet is plain when its headers are whole and tell nothing that has no column of its own: no
-options, extension headers or fragments, and no protocol with more to say than ports, TCP flags or
-the type and code of an ICMP message that quotes no other packet.
+A packet is regular if its headers are complete and everything in them has a column of its own: no
+options, extension headers or fragments, and no protocol with more fields than ports, TCP flags, or
+type and code of an ICMP message that quotes no other packet.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from pylog.formats.packet_schemas import HEADER_NAMES, ICMP, IPV4, IPV6, SCHEMAS
 from pylog.formats.plan import Plan
 
 LAYER4 = TCP.sizeof()
-"""How many bytes of a packet are looked at after its network header."""
+"""How many bytes of a packet are read after its network header."""
 
 SIZE = IPV6.sizeof() + LAYER4
-"""How many bytes from a packet's start must lie in the data, whether they belong to it or not."""
+"""How many bytes from a packet's start must lie in the data, even if they are not its own."""
 
 _FAMILIES = ("ipv4", "ipv6")
 _MAPPED = np.frombuffer(bytes(10) + b"\xff\xff" + bytes(4), np.uint8)
 
 
 class _Protocols(NamedTuple):
-    """What there is to know of protocols, by their number.
+    """Facts about protocols, in arrays by protocol number.
 
-    size     bytes of the header, FAR_TOO_MANY of one that is not read here
+    size     bytes of the header; FAR_TOO_MANY if it is not read here
+    ports    whether it has ports
+    icmp     whether it is ICMP or ICMPv6
     quotes   by number << 8 | the header's first byte: whether it is an ICMP error
     """
 
@@ -53,8 +55,8 @@ def _protocols() -> _Protocols:
         schema = SCHEMAS[name]
         ports[number] = any(field.name == "sport" for field in schema.subcons)
         icmp[number] = schema is ICMP
-        known = ports[number] or icmp[number]
-        size[number] = schema.sizeof() if known else FAR_TOO_MANY
+        is_read = ports[number] or icmp[number]
+        size[number] = schema.sizeof() if is_read else FAR_TOO_MANY
         if icmp[number]:
             quotes[number, list(ICMP_ERRORS if name == "icmp" else ICMP6_ERRORS)] = True
     return _Protocols(size, ports, icmp, quotes.ravel())
@@ -64,16 +66,16 @@ _TCP_NUMBER = next(number for number, name in HEADER_NAMES.items() if name == "t
 
 
 def swap(data: Array, starts: Array) -> None:
-    """Put the two bytes of ip_len and ip_off of the IPv4 packets at `starts` in the other order."""
+    """Exchange the two bytes of ip_len, and of ip_off, in the IPv4 packets at `starts`."""
     for name in ("length", "flags_offset"):
         at = starts + Plan(IPV4).places[name].offset
         data[at], data[at + 1] = data[at + 1], data[at]
 
 
 class IpPackets:
-    """Packets of which the network header begins at `starts`; SIZE bytes lie in the data there.
+    """Packets whose network headers begin at `starts`; SIZE bytes lie in the data there.
 
-    plain   which of the packets are plain: `take` leaves only those, and must be called
+    regular   which of the packets are regular: `take` must be called to keep only those
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class IpPackets:
     ) -> None:
         """The packets have `sizes` bytes each.
 
-        six       which of them are to be IPv6; the others are to be IPv4
+        six       which of them must be IPv6; the others must be IPv4
         swapped   ip_len and ip_off are in little-endian order
         """
         octets = gather(data, starts, SIZE)
@@ -109,13 +111,13 @@ class IpPackets:
         self.regular = regular & ~protocols.quotes[kind]
 
     def take(self, rows: Array) -> None:
-        """Only these rows are left."""
+        """Keep only these rows."""
         self._four, self._six, self._is_six = self._four[rows], self._six[rows], self._is_six[rows]
         self.protocol, self._layer4 = self.protocol[rows], self._layer4[rows]
         self._sizes = self._sizes[rows]
 
     def _two(self, name: str) -> Array:
-        """A field of two bytes in the IPv4 header, which some kernels keep in their own order."""
+        """A field of two bytes in the IPv4 header, which old kernels keep in their own order."""
         values: Array = self._four[name]
         return values.byteswap() if self._swapped else values
 
@@ -125,7 +127,7 @@ class IpPackets:
         return ~self._is_six
 
     def column(self, name: str) -> Column | None:
-        """The column of a field that the headers tell; None: they tell nothing of it."""
+        """The column of a field that the headers determine; None for another field."""
         if name == "family":
             return Repeated(self._is_six.astype(np.intp), _FAMILIES)
         if name == "protocol":
@@ -153,16 +155,16 @@ class IpPackets:
     def _field(self, schema: object, name: str) -> Array:
         """A field of the header after the network header."""
         dtype = np.dtype(Plan(schema).dtype(LAYER4))
-        found: Array = self._layer4.view(dtype).ravel()[name]
-        return found
+        values: Array = self._layer4.view(dtype).ravel()[name]
+        return values
 
     def _addresses(self, name: str) -> Array:
         """Addresses as 16 bytes, IPv4 as ::ffff:a.b.c.d."""
         four = np.ascontiguousarray(self._four[name])
-        found = np.empty((len(four), 16), np.uint8)
-        found[:] = _MAPPED
-        found.view(np.uint32)[:, 3] = four.view(np.uint32)
+        addresses = np.empty((len(four), 16), np.uint8)
+        addresses[:] = _MAPPED
+        addresses.view(np.uint32)[:, 3] = four.view(np.uint32)
         if self._any_six:
             six = np.ascontiguousarray(self._six[name][self._is_six])
-            found[self._is_six] = six.view(np.uint8).reshape(-1, 16)
-        return found
+            addresses[self._is_six] = six.view(np.uint8).reshape(-1, 16)
+        return addresses

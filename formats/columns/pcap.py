@@ -1,9 +1,8 @@
 """Captures of NFLOG messages, many packets at once: pcap, and enhanced packets of pcapng.
 
-Read here are packets that follow each other with nothing said beside them: no options, no other
-blocks between them. The messages in them are read by `columns.nfulnl`, as others are. All else is
-left to the Stream: other link types, and interfaces whose time is not counted from 1970 on, or not
-in whole nanoseconds.
+This reads packets that follow each other without options and without other blocks between them.
+columns.nfulnl reads the messages in them. Everything else is left to the Stream: other link types,
+and interfaces whose clock does not count from 1970 or not in multiples of a nanosecond.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS
 
 LEAST = 8
-"""A packet has nfgenmsg and the head of an attribute, at least."""
+"""The least size of a packet: nfgenmsg and the header of an attribute."""
 
 FEW = 32
 """Fewer packets in a row are left to the Stream, which is as fast."""
 
 PACKET_HDR = {"nla_len": 8, "nla_type": 1}
-"""How the kernel's first attribute begins."""
+"""The header of the kernel's first attribute."""
 
 LATEST_NS = 2**63 - 1
 """The last nanosecond that fits in 64 bits."""
@@ -44,11 +43,11 @@ def columns(stream: PcapStream) -> PcapColumns:
 
 
 class CapturedPackets(NamedTuple):
-    """Packets that follow each other, and what the capture says of them.
+    """Packets that follow each other, and what the capture says about them.
 
     starts, ends   of what was captured of each, in the data
     nexts          where the next packet begins after each
-    interfaces     their places among those of the section
+    interfaces     their places in the list of the section's interfaces
     ticks          of the interface's clock, uint64
     cut            how many bytes were not captured
     """
@@ -61,7 +60,7 @@ class CapturedPackets(NamedTuple):
     cut: Array
 
     def until(self, irregular: Array) -> CapturedPackets:
-        """Those before the first that is irregular."""
+        """The packets before the first that is irregular."""
         count = int(irregular.argmax()) if irregular.any() else len(irregular)
         return CapturedPackets(*(values[:count] for values in self))
 
@@ -73,7 +72,7 @@ class PcapColumns:
         self.stream = stream
         self._messages: dict[str, NfulnlColumns] = {}
         self._names: dict[int, dict[int, str]] = {}
-        """The names that interfaces of the capture had when `decode` was asked last."""
+        """The names that interfaces of the capture had when `decode` was last used."""
 
     def read(self, data: bytes, pos: int, stop: int) -> CapturedRows | None:
         """As pylog.formats.columns.Columns.read."""
@@ -81,8 +80,8 @@ class PcapColumns:
         packets = self._follow(data, array, pos, stop)
         if packets is None or not len(packets.starts):
             return None
-        codes, some = alike([packets.interfaces])
-        numbers = packets.interfaces[some].tolist()
+        codes, rows = alike([packets.interfaces])
+        numbers = packets.interfaces[rows].tolist()
         interfaces = [stream.interfaces[number] for number in numbers]
         first = interfaces[codes[0]]
         if not _is_regular(first):
@@ -90,23 +89,23 @@ class PcapColumns:
         start, end = int(packets.starts[0]), int(packets.ends[0])
         inner = stream.inner.of_packet(nfulnl, data, start, end, first, stream.base)
         assert isinstance(inner, nfulnl.NfulnlStream)
-        wholly, as_told = np.array([self._are_of(inner, i) for i in interfaces]).T
-        good = wholly[codes]
-        if as_told.any():
-            little = array[packets.starts + 7] & 0x3F == 0  # as nfulnl.byte_order
-            good |= as_told[codes] & (little == (inner.order == "<"))
+        named, unnamed = np.array([self._are_of(inner, i) for i in interfaces]).T
+        good = named[codes]
+        if unnamed.any():
+            little = array[packets.starts + 7] & 0x3F == 0  # as in nfulnl.byte_order
+            good |= unnamed[codes] & (little == (inner.order == "<"))
         latest = np.array([_latest_ticks(i) for i in interfaces], np.uint64)
         packets = packets.until(~good | (packets.ticks > latest[codes]))
         if len(packets.starts) < FEW:
             return None
         inner.base = stream.base
-        self._heed_names(dict(zip(numbers, interfaces, strict=True)))
+        self._forget_if_renamed(dict(zip(numbers, interfaces, strict=True)))
         if inner.layout not in self._messages:
             self._messages[inner.layout] = NfulnlColumns(inner, stream)
         return CapturedRows(self._messages[inner.layout], data, packets, codes, interfaces)
 
     def _follow(self, data: bytes, array: Array, pos: int, stop: int) -> CapturedPackets | None:
-        """The packets of interfaces that there are, of any link type."""
+        """The packets of declared interfaces, of any link type."""
         stream = self.stream
         if stream.skipping is not None:
             return None
@@ -114,24 +113,24 @@ class PcapColumns:
             name, find = "enhanced packet", _blocks
         elif stream.head in ("pcap packet", "modified pcap packet"):
             name, find = stream.head, _packets
-        else:  # it has not begun yet
+        else:  # before the header of the file
             return None
         head = np.dtype(plans(stream.order)[name].dtype())
-        stop = min(stop, len(data) - SIZE) - head.itemsize  # so much of each may be looked at
+        stop = min(stop, len(data) - SIZE) - head.itemsize  # this much of each may be read
         if pos >= stop:
             return None
         packets = find(stream, head, data, array, pos, stop)
         return packets.until(packets.interfaces >= len(stream.interfaces))
 
     def _are_of(self, inner: nfulnl.NfulnlStream, interface: Interface) -> tuple[bool, bool]:
-        """Whether the packets of an interface are of a stream: all, or those that tell by bytes."""
+        """Whether the stream reads an interface's packets: by name, or if their bytes agree."""
         if not _is_regular(interface):
             return False, False
         named = self.stream.inner.named(nfulnl, interface)
         return named is inner, named is None
 
-    def _heed_names(self, interfaces: dict[int, Interface]) -> None:
-        """Forget what `decode` made of messages under other names than there are now."""
+    def _forget_if_renamed(self, interfaces: dict[int, Interface]) -> None:
+        """Forget what `decode` made of messages when interfaces had other names."""
         names = {number: dict(interface.names) for number, interface in interfaces.items()}
         if any(self._names.get(number, now) != now for number, now in names.items()):
             for messages in self._messages.values():
@@ -147,7 +146,7 @@ def _is_regular(interface: Interface) -> bool:
 
 
 def _latest_ticks(interface: Interface) -> int:
-    """The last time of an interface that a record can have; what is later the Stream reports."""
+    """The last time that a record can have; the Stream reports packets with later times."""
     if not interface.observed:
         return 2**64 - 1
     return min((MAX_SECONDS + 1) * interface.units, 2**64) - 1
@@ -160,7 +159,7 @@ class CapturedRows(NfulnlRows):
         self, messages: NfulnlColumns, data: bytes, packets: CapturedPackets, codes: Array,
         interfaces: list[Interface],
     ) -> None:  # fmt: skip
-        """`codes` tells of each packet which of the `interfaces` it is of."""
+        """`codes` are the places of the packets' interfaces in `interfaces`."""
         self._captured, self._interfaces = packets, interfaces
         self._codes = codes[: len(packets.starts)]
         scales = np.array([10**9 // i.units if i.observed else 0 for i in interfaces])
@@ -198,9 +197,9 @@ class CapturedRows(NfulnlRows):
             ],
         )
 
-    def _telling(self) -> list[Array]:
-        """And each interface of the capture may have its own names of those of the machine."""
-        return [*super()._telling(), self._captured.interfaces[self._rows]]
+    def _determining(self) -> list[Array]:
+        """As NfulnlRows, and the capture's interface: each may have its own interface names."""
+        return [*super()._determining(), self._captured.interfaces[self._rows]]
 
 
 def _cut(heads: Array) -> Array:
@@ -235,29 +234,30 @@ def _blocks(
     heads = gather(array, places, head)
     starts, sizes = places + head.itemsize, heads["caplen"].astype(np.int64)
     again = gather(array, nexts - 4, heads["total_length"].dtype)
-    whole = (starts + (sizes + 3 & ~3) + 4 == nexts) & (again == heads["total_length"])
+    fits = (starts + (sizes + 3 & ~3) + 4 == nexts) & (again == heads["total_length"])
     ticks = heads["high"].astype(np.uint64) << np.uint64(32) | heads["low"]
     cut = _cut(heads)
     packets = CapturedPackets(starts, starts + sizes, nexts, heads["interface"], ticks, cut)
-    return packets.until(~whole | (sizes < LEAST))
+    return packets.until(~fits | (sizes < LEAST))
 
 
 def _packets(
     stream: PcapStream, head: np.dtype[Any], data: bytes, array: Array, pos: int, stop: int
 ) -> CapturedPackets:
-    """The packets of pcap from `pos` on of which the heads begin before `stop`."""
+    """The packets of pcap from `pos` on whose headers begin before `stop`."""
     (interface,) = stream.interfaces
     magics = np.array(
         [int.from_bytes(magic, BYTEORDER[stream.order]) for magic in MAGICS], np.uint32
     )
     longest, last = interface.longest, len(data) - AHEAD
     order = nfulnl.byte_order(data[pos + head.itemsize : pos + head.itemsize + LEAST])
-    begun = nlattr_head(order).build(PACKET_HDR)
-    begun_at = head.itemsize + Plan(NFGENMSG).size
+    first_attribute = nlattr_head(order).build(PACKET_HDR)
+    attribute_at = head.itemsize + Plan(NFGENMSG).size
 
     def find(near: int, limit: int) -> int:
-        found = data.find(begun, near + begun_at, limit + begun_at + len(begun) - 1)
-        return found - begun_at if found >= 0 else -1
+        end = limit + attribute_at + len(first_attribute) - 1
+        place = data.find(first_attribute, near + attribute_at, end)
+        return place - attribute_at if place >= 0 else -1
 
     def after(places: Array) -> Array:
         heads = gather(array, places, head)
