@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import FlowRecord, PacketRecord, Record
-from pylog.ipmon.conf import Action, ConfError, Rule, parse
+from pylog.ipmon.conf import ConfError, parse
 from pylog.ipmon.names import PROTOCOLS
+from pylog.ipmon.rules import Action, Rule
 from pylog.record import to_json
 from pylog.transports.syslog import FACILITIES, LEVELS
 

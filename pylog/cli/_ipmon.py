@@ -36,10 +36,11 @@ from pylog.cli._sources import (
 from pylog.decoder import LOT
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
-from pylog.ipmon.conf import ConfError, Rule, parse
+from pylog.ipmon.conf import ConfError, parse
 from pylog.ipmon.deliver import Deliveries
 from pylog.ipmon.printer import LOGS, Printer
 from pylog.ipmon.release import release_named
+from pylog.ipmon.rules import Rule
 from pylog.merge import Merged
 from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
