@@ -3,15 +3,15 @@
     spark.dataSource.register(pylog.spark.DataSource)
     spark.read.format("pylog").load("/logs/*.ipl").groupBy("action").count().show()
 
-Every executor decodes splits of the dumps (see pylog.table.splits), so all of them, and the driver,
+Each executor decodes splits of the dumps (see pylog.table.splits), so all executors and the driver
 must reach the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
 
 Options: `kind`, `layout` and `on_error` as for `pylog.iter_batches`; `n`, about how many
 partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading through the
-dumps, as for `pylog.dask.read`. A schema with fewer columns reads fewer.
+dumps, as for `pylog.dask.read`. With a schema of fewer columns, only those are made.
 
 Spark has no dictionaries, no unsigned numbers and no nanoseconds: texts are plain, numbers have the
-next larger type (decimal for 64 bits), and of times the microseconds are kept.
+next larger type (decimal for 64 bits), and times are cut to microseconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import pyarrow as pa
 
 from pylog.reader import OnError
 from pylog.table.schemas import chosen, schema
-from pylog.table.splits import Split, decode, planned, settle
+from pylog.table.splits import Split, confirm, decode, planned
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(),
           pa.uint64(): pa.decimal128(20), pa.timestamp("ns", "UTC"): pa.timestamp("us", "UTC"),
@@ -70,18 +70,18 @@ class Reader(spark.DataSourceReader):
         n = None if get("n") is None else int(self._options["n"])
         splits = planned(paths, n, get("layout"), on_error)
         exact = get("exact", "true").lower() != "false"
-        return [spark.InputPartition(split) for split in (settle(splits) if exact else splits)]
+        return [spark.InputPartition(split) for split in (confirm(splits) if exact else splits)]
 
     def read(self, partition: spark.InputPartition) -> Iterator[pa.RecordBatch]:
         split: Split = partition.value
         kind = self._options.get("kind", "packet")
         wanted = _plain(chosen(kind, self._columns))
         for batch in decode(split, kind=kind, columns=self._columns):
-            yield batch.cast(wanted, safe=False)  # which matters for times alone
+            yield batch.cast(wanted, safe=False)  # only times lose digits
 
 
 def _plain(wanted: pa.Schema) -> pa.Schema:
-    """The same columns, in types that Spark has."""
+    """The same columns in types of Spark."""
     return pa.schema([field.with_type(_wider(field.type)) for field in wanted])
 
 
