@@ -78,11 +78,11 @@ def _partition(split: Split, columns: list[str], kind: str, where: Any) -> pd.Da
 
 def _frame(table: pa.Table) -> pd.DataFrame:
     """The table in pandas, without dictionaries, which differ from partition to partition."""
-    plain = [
+    fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
     ]
-    return table.cast(pa.schema(plain)).to_pandas(types_mapper=pd.ArrowDtype)
+    return table.cast(pa.schema(fields)).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class DataSource(spark.DataSource):
         return "pylog"
 
     def schema(self) -> StructType:
-        return from_arrow_schema(_plain(schema(self.options.get("kind", "packet"))))
+        return from_arrow_schema(_spark_schema(schema(self.options.get("kind", "packet"))))
 
     def reader(self, schema: StructType) -> Reader:
         return Reader(self.options, schema.names)
@@ -75,12 +75,12 @@ class Reader(spark.DataSourceReader):
     def read(self, partition: spark.InputPartition) -> Iterator[pa.RecordBatch]:
         split: Split = partition.value
         kind = self._options.get("kind", "packet")
-        wanted = _plain(chosen(kind, self._columns))
+        wanted = _spark_schema(chosen(kind, self._columns))
         for batch in decode(split, kind=kind, columns=self._columns):
             yield batch.cast(wanted, safe=False)  # only times lose digits
 
 
-def _plain(wanted: pa.Schema) -> pa.Schema:
+def _spark_schema(wanted: pa.Schema) -> pa.Schema:
     """The same columns in types of Spark."""
     return pa.schema([field.with_type(_wider(field.type)) for field in wanted])
 

@@ -34,7 +34,7 @@ from pylog.cli._sources import (
     paths_of,
 )
 from pylog.decoder import LOT
-from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.errors import BackendError, BackendUnavailable, DecodeError, as_backend_error
 from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
 from pylog.ipmon.conf import ConfError, parse
 from pylog.ipmon.deliver import Deliveries
@@ -262,10 +262,8 @@ def _rules(path: str | None) -> list[Rule]:
     """The rules of a configuration; ConfError, BackendError."""
     if path is None:
         return []
-    try:
+    with as_backend_error("read", path):
         text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise BackendError(f"cannot read {path}: {error.strerror}") from error
     return parse(text, path)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
-from pylog.errors import BackendError
+from pylog.errors import BackendError, as_backend_error
 from pylog.transports.files import CREATE
 
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -35,7 +34,7 @@ class PidFile:
             return
         folder, name = os.path.split(path)
         new = os.path.join(folder, f".{name}.{os.getpid()}.part")
-        with _as_backend_error(path):
+        with as_backend_error("write", path):
             os.close(os.open(new, CREATE, 0o644))
         self._new = new
 
@@ -44,7 +43,7 @@ class PidFile:
         if self._new is None:
             return
         self._text = b"%d\n" % os.getpid()
-        with _as_backend_error(self._path):
+        with as_backend_error("write", self._path):
             Path(self._new).write_bytes(self._text)
             check_pid_file(self._path)
             os.replace(self._new, self._path)
@@ -76,7 +75,7 @@ def _held(path: str) -> bytes | None:
     BackendError for a link, FIFO or anything else, without waiting for it.
     """
     try:
-        with _as_backend_error(path):
+        with as_backend_error("write", path):
             if stat.S_ISREG(os.lstat(path).st_mode):
                 with open(os.open(path, _READ), "rb") as file:
                     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -95,11 +94,3 @@ def _is_null(path: str) -> bool:
     with contextlib.suppress(OSError):
         return not os.path.islink(path) and os.path.samefile(path, os.devnull)
     return False
-
-
-@contextlib.contextmanager
-def _as_backend_error(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BackendError(f"cannot write {path}: {error.strerror or error}") from error

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 from pylog.backends import check_source
-from pylog.errors import BackendError, BackendUnavailable
+from pylog.errors import BackendError, BackendUnavailable, as_backend_error
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -107,12 +107,3 @@ def opened(path: str) -> Iterator[BinaryIO]:
             else:
                 file = stack.enter_context(open(path, "rb", buffering=0))
         yield file
-
-
-@contextmanager
-def as_backend_error(doing: str, path: str) -> Iterator[None]:
-    """Turns OSError into BackendError."""
-    try:
-        yield
-    except OSError as error:
-        raise BackendError(f"cannot {doing} {path}: {error.strerror or error}") from error
