@@ -233,14 +233,14 @@ def test_a_split_travels() -> None:
 
 
 def test_no_more_splits_are_begun_ahead_than_wanted() -> None:
-    begun: list[int] = []
+    started: list[int] = []
 
     def submit(number: int, split: Split) -> Future[End]:
-        begun.append(number)
+        started.append(number)
         return parts.at_once(scan, split)
 
     for number, _, _ in in_order(plan(NFLOG, 10), submit, 3):
-        assert len(begun) <= number + 3
+        assert len(started) <= number + 3
 
 
 def pieces() -> st.SearchStrategy[bytes]:
@@ -256,10 +256,10 @@ def pieces() -> st.SearchStrategy[bytes]:
 @effort.examples(60)
 @given(st.lists(pieces(), min_size=1, max_size=12), st.integers(2, 30), st.integers(1, 9))
 def test_whatever_the_bytes_splits_give_the_rows_of_one_process(
-    tmp_path_factory: pytest.TempPathFactory, some: list[bytes], n: int, ahead: int
+    tmp_path_factory: pytest.TempPathFactory, several: list[bytes], n: int, ahead: int
 ) -> None:
     path = tmp_path_factory.mktemp("splits") / "dump.bin"
-    path.write_bytes(parts.numbered([1, 2, 3]) + b"".join(some))
+    path.write_bytes(parts.numbered([1, 2, 3]) + b"".join(several))
     splits = plan(path, n)
     exact = confirm(splits)
     for kind in ("packet", "loss"):

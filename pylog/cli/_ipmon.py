@@ -24,8 +24,7 @@ from typing import Any
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say, stdout
-from pylog.cli._daemon import begin, fill_standard_descriptors
-from pylog.cli._pid_file import check_pid_file
+from pylog.cli._daemon import begin, check_pid_file, fill_standard_descriptors
 from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
