@@ -110,11 +110,15 @@ def _is_device(path: str) -> bool:
     try:
         return stat.S_ISCHR(os.stat(path).st_mode)
     except FileNotFoundError as error:
-        there = [device for device in DEVICES if os.path.exists(device)]
-        hint = f"there is {' and '.join(there)}" if there else _absence()
+        devices = _existing()
+        hint = f"there is {' and '.join(devices)}" if devices else _absence()
         raise BackendUnavailable(f"there is no {path}: {hint}") from error
     except OSError as error:
         raise BackendError(f"cannot open {path}: {error.strerror}") from error
+
+
+def _existing() -> list[str]:
+    return [device for device in DEVICES if os.path.exists(device)]
 
 
 def _absence() -> str:
@@ -239,24 +243,28 @@ class Device(Backend):
 
 def sources() -> list[Source]:
     """The log devices of this machine."""
-    there = [device for device in DEVICES if os.path.exists(device)]
-    if not there:
+    devices = _existing()
+    if not devices:
         default = _ioctls(sys.platform).device
         return [Source("ipl:", "IPFilter's log", f"there is no {default} on this {sys.platform}")]
-    problems = {path: None if os.access(path, os.R_OK) else "not readable: root?" for path in there}
-    return [Source(f"ipl:{path}", "IPFilter's log", problems[path]) for path in there]
+    return [
+        Source(
+            f"ipl:{path}", "IPFilter's log",
+            None if os.access(path, os.R_OK) else "not readable: root?",
+        )
+        for path in devices
+    ]  # fmt: skip
 
 
 def checks() -> list[Check]:
     """Whether the devices exist and answer."""
     results = []
-    for device in DEVICES:
-        if os.path.exists(device):
-            try:
-                backend = Device(device)
-                results.append(Check(True, f"{device}: {backend.pending()} bytes pending"))
-                backend.close()
-            except BackendError as error:
-                results.append(Check(False, str(error)))
+    for device in _existing():
+        try:
+            backend = Device(device)
+            results.append(Check(True, f"{device}: {backend.pending()} bytes pending"))
+            backend.close()
+        except BackendError as error:
+            results.append(Check(False, str(error)))
     default = _ioctls(sys.platform).device
     return results or [Check(False, f"there is no {default}: {_absence()}")]

@@ -36,9 +36,8 @@ class NetlinkSource(Backend):
         options: Mapping[str, Any],
         *,
         groups: Iterable[int] = (),
-        protocol: int = NETLINK_NETFILTER,
     ) -> None:
-        """Opens the socket as the OPTIONS say, and joins multicast groups.
+        """Opens a socket of NETLINK_NETFILTER by the OPTIONS, and joins multicast groups.
 
         Raises ValueError, BackendError, BackendUnavailable.
         """
@@ -49,7 +48,7 @@ class NetlinkSource(Backend):
         with contextlib.ExitStack() as stack:
             stack.callback(self._namespace.close)
             self._socket = NetlinkSocket(
-                name, self._namespace, protocol,
+                name, self._namespace, NETLINK_NETFILTER,
                 groups=groups, rcvbuf=options["rcvbuf"], rcvbuf_max=limit,
             )  # fmt: skip
             stack.callback(self._socket.close)

@@ -1,10 +1,10 @@
-"""Reads logs on a Dask cluster, as a Dask DataFrame or into a Parquet data set.
+"""Logs on a Dask cluster: as a Dask DataFrame, or made into one Parquet data set.
 
     frame = pylog.dask.read("s3://logs/2026/*.ipl")
     frame.groupby("action").size().compute()
 
-The workers decode splits of the dumps (see pylog.table.splits), so they and the caller must reach
-the dumps under the same paths or URLs. Needs the extra `dask`.
+Each worker decodes splits of the dumps (see pylog.table.splits), so all workers and the caller must
+reach the dumps under the same paths or URLs. Needs the extra `dask`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pylog.table.bulk import ROWS
 from pylog.table.files import Paths
 from pylog.table.schemas import chosen
 from pylog.table.select import Selection
-from pylog.table.splits import End, Split, decode, in_order, planned, scan, settle
+from pylog.table.splits import End, Split, confirm, decode, in_order, planned, scan
 
 
 def read(
@@ -45,13 +45,13 @@ def read(
     on_error: OnError = "resync",
     exact: bool = True,
 ) -> dask.dataframe.DataFrame:
-    """The records of dumps as a Dask DataFrame with Arrow's types, texts as plain strings.
+    """The records of dumps as a Dask DataFrame with Arrow's types; texts are plain strings.
 
     n       about how many partitions; None: one for every 64 MiB
-    exact   the partitions together are exactly what a single process reads: the dumps are read
-            through once now to make sure, on the cluster if there is a client. Without it only the
-            bytes near the cuts are read: then a packet that was made to look like records can
-            mislead a cut, and a loss right at a cut is not reported
+    exact   the dumps are read through once now, on the cluster if there is a client, so that the
+            partitions have exactly the records of one process. If False, only bytes near the cuts
+            are read: then a packet that was made to look like records can mislead a cut, and a
+            loss right at a cut is not reported
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
@@ -59,10 +59,10 @@ def read(
     if exact:
         try:
             client = distributed.get_client()
-        except ValueError:  # there is no client
-            splits = settle(splits)
+        except ValueError:  # no client
+            splits = confirm(splits)
         else:
-            splits = settle(splits, lambda _, split: client.submit(scan, split, pure=False))
+            splits = confirm(splits, lambda _, split: client.submit(scan, split, pure=False))
     names = chosen(kind, columns).names
     meta = _frame(chosen(kind, names).empty_table())
     return dask.dataframe.from_map(
@@ -77,12 +77,12 @@ def _partition(split: Split, columns: list[str], kind: str, where: Any) -> pd.Da
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
-    """The table in pandas, without dictionaries, which would differ between partitions."""
-    plain = [
+    """The table in pandas, without dictionaries, which differ from partition to partition."""
+    fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
     ]
-    return table.cast(pa.schema(plain)).to_pandas(types_mapper=pd.ArrowDtype)
+    return table.cast(pa.schema(fields)).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 @contextmanager
@@ -110,14 +110,14 @@ def write(
     force: bool = False,
     done: Callable[[Split, End], None] = lambda split, end: None,
 ) -> None:
-    """Write the records of dumps as a Parquet data set, a directory or fsspec URL.
+    """Write the records of dumps as one Parquet data set, a directory or fsspec URL.
 
-    It is what a single process writes, cut into part-000000.parquet and so on, and appears when it
-    is complete, see pylog.dataset. If a worker dies, others do its work.
+    The files part-000000.parquet and so on hold the records of one process, and appear when all of
+    them are complete, see pylog.dataset. If a worker dies, another does its work.
 
-    n       about how many parts; None: one for every 64 MiB
-    force   replace a data set that exists; else that is a BackendError
-    done    called with each split and its end, in order, when it is done
+    n       about how many files; None: one for every 64 MiB
+    force   replace a data set that exists; else BackendError
+    done    called with each split, in their order, when it is done
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """

@@ -1,12 +1,12 @@
 """One Parquet data set, written by many: a directory with a file for each split, in their order.
 
-Nobody ever sees half of it. On a file system the parts are written into a hidden directory beside,
-which gets its name when all are there. An object store can rename nothing, but shows an object only
-when it is whole: there the parts are put under their names, and `_SUCCESS` after the last of them,
-as Hadoop and Spark do; who reads while it is written has to wait for that.
+A reader never sees a part of it. On a file system the files are written to a hidden directory in
+the same folder, which is renamed when all of them are complete. An object store cannot rename, but
+shows an object only when it is complete: there the files get their names at once, and `_SUCCESS`
+follows the last of them, as with Hadoop and Spark. A reader must wait for it.
 
-A part is written under a name of its own and renamed, so it may be written twice, even at the same
-time, as happens when a machine was taken for dead; the last one counts, and all are the same.
+Each file is written under a unique name and then renamed. So it may be written twice, even at the
+same time, after a machine seemed to have died: the copies are equal, and the last one stays.
 """
 
 from __future__ import annotations
@@ -21,52 +21,52 @@ from types import TracebackType
 from typing import Self
 
 from pylog.batch import Batch
-from pylog.errors import BackendError
+from pylog.errors import BackendError, as_backend_error
 from pylog.outputs import Target, parquet
-from pylog.table.files import as_backend_error, is_url, system_of
+from pylog.table.files import is_url, system_of
 from pylog.table.select import Selection
 from pylog.table.splits import Decoded, End, Split
 
 COMPLETE = "_SUCCESS"
-"""The object that says that a data set in an object store is whole."""
+"""The object that marks a data set in an object store as complete."""
 
 
 class DataSet:
-    """A data set that is being written; a context at whose end it is there, or nothing of it.
+    """The context of writing a data set: at its end it is complete, or nothing of it exists.
 
-    folder   where `write_part` is to write the parts
+    folder   the folder for `write_part`
     """
 
     def __init__(self, target: str, force: bool = False) -> None:
-        """`force`: take the place of what is there; in a store that goes away at once.
+        """`force`: replace what exists; in an object store it is deleted at once.
 
-        Raises BackendError when there is something and `force` is not given.
+        Raises BackendError when it exists and `force` is not given.
         """
         self._target, self._force = target.rstrip("/"), force
         if is_url(target):
             self._system, self._path = system_of(self._target)
             self.folder = self._target
             with as_backend_error("write", target):
-                there = self._system.exists(self._path)
+                exists = self._system.exists(self._path)
         else:
             self._target = os.path.abspath(target)
             parent, name = os.path.split(self._target)
             self.folder = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
-            there = os.path.lexists(target)
-        if there and not force:
+            exists = os.path.lexists(target)
+        if exists and not force:
             raise BackendError(f"{target} is there already")
 
     def __enter__(self) -> Self:
         with as_backend_error("write", self._target):
             if is_url(self._target):
                 self._remove()
-                self._system.makedirs(self._path)  # where there are such
+                self._system.makedirs(self._path)  # if the store has directories
             else:
                 self._make_folder()
         return self
 
     def _make_folder(self) -> None:
-        """Make the folder beside, with the permissions of the data set whose place it will take."""
+        """Make the hidden folder, with the permissions of the data set that it will replace."""
         mode = None
         if os.path.isdir(self._target):
             mode = stat.S_IMODE(os.stat(self._target).st_mode)
@@ -98,7 +98,7 @@ class DataSet:
                 os.unlink(before)
 
     def _remove(self) -> None:
-        """Take away what has been written; who still writes can no more."""
+        """Delete what has been written; a worker that still writes then fails."""
         if is_url(self._target):
             if self._system.exists(self._path):
                 self._system.rm(self._path, recursive=True)
@@ -109,7 +109,7 @@ class DataSet:
 
 
 def write_part(split: Split, number: int, folder: str, selection: Selection, rows: int) -> End:
-    """Write the records of a split as the data set's part of that number."""
+    """Write the records of a split as the file of that number."""
     name = f"part-{number:06}.parquet"
     if not is_url(folder):
         beside = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")

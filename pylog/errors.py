@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DecodeError(Exception):
     """Bytes that are not what their format says.
@@ -67,4 +70,13 @@ class BackendError(Exception):
 
 
 class BackendUnavailable(BackendError):
-    """This machine lacks something needed: a device, a kernel feature or an optional package."""
+    """What is needed is not on this machine: a device, a kernel feature or an optional package."""
+
+
+@contextmanager
+def as_backend_error(operation: str, name: str) -> Iterator[None]:
+    """The context that turns an OSError into BackendError: "cannot OPERATION NAME: REASON"."""
+    try:
+        yield
+    except OSError as error:
+        raise BackendError(f"cannot {operation} {name}: {error.strerror or error}") from error

@@ -1,14 +1,14 @@
-"""Reads logs in Spark 4, as a Python Data Source.
+"""Logs in Spark 4, as a Python Data Source.
 
-    spark.dataSource.register(pylog.datasource.DataSource)
+    spark.dataSource.register(pylog.spark.DataSource)
     spark.read.format("pylog").load("/logs/*.ipl").groupBy("action").count().show()
 
-The executors decode splits of the dumps (see pylog.table.splits), so they and the driver must reach
-the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
+Each executor decodes splits of the dumps (see pylog.table.splits), so all executors and the driver
+must reach the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
 
 Options: `kind`, `layout` and `on_error` as for `pylog.iter_batches`; `n`, about how many
 partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading through the
-dumps, as for `pylog.dask.read`. With a schema of fewer columns only those are decoded.
+dumps, as for `pylog.dask.read`. With a schema of fewer columns, only those are made.
 
 Spark has no dictionaries, no unsigned numbers and no nanoseconds: texts are plain, numbers have the
 next larger type (decimal for 64 bits), and times are cut to microseconds.
@@ -23,7 +23,7 @@ from typing import cast
 from pylog.errors import BackendUnavailable
 
 try:
-    from pyspark.sql import datasource
+    import pyspark.sql.datasource as spark
     from pyspark.sql.pandas.types import from_arrow_schema
     from pyspark.sql.types import StructType
 except ImportError as error:
@@ -34,14 +34,14 @@ import pyarrow as pa
 
 from pylog.open_log import OnError
 from pylog.table.schemas import chosen, schema
-from pylog.table.splits import Split, decode, planned, settle
+from pylog.table.splits import Split, confirm, decode, planned
 
 _WIDER = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(),
           pa.uint64(): pa.decimal128(20), pa.timestamp("ns", "UTC"): pa.timestamp("us", "UTC"),
           pa.binary(16): pa.binary()}  # fmt: skip
 
 
-class DataSource(datasource.DataSource):
+class DataSource(spark.DataSource):
     """The format "pylog"."""
 
     @classmethod
@@ -49,19 +49,19 @@ class DataSource(datasource.DataSource):
         return "pylog"
 
     def schema(self) -> StructType:
-        return from_arrow_schema(_plain(schema(self.options.get("kind", "packet"))))
+        return from_arrow_schema(_spark_schema(schema(self.options.get("kind", "packet"))))
 
     def reader(self, schema: StructType) -> Reader:
         return Reader(self.options, schema.names)
 
 
-class Reader(datasource.DataSourceReader):
-    """Reads dumps; each partition is a split."""
+class Reader(spark.DataSourceReader):
+    """Reads dumps: a partition is a split."""
 
     def __init__(self, options: dict[str, str], columns: list[str]) -> None:
         self._options, self._columns = dict(options), columns
 
-    def partitions(self) -> list[datasource.InputPartition]:
+    def partitions(self) -> list[spark.InputPartition]:
         get = self._options.get
         paths = json.loads(get("paths", "null")) or get("path")
         if not paths:
@@ -70,18 +70,18 @@ class Reader(datasource.DataSourceReader):
         n = None if get("n") is None else int(self._options["n"])
         splits = planned(paths, n, get("layout"), on_error)
         exact = get("exact", "true").lower() != "false"
-        return [datasource.InputPartition(split) for split in (settle(splits) if exact else splits)]
+        return [spark.InputPartition(split) for split in (confirm(splits) if exact else splits)]
 
-    def read(self, partition: datasource.InputPartition) -> Iterator[pa.RecordBatch]:
+    def read(self, partition: spark.InputPartition) -> Iterator[pa.RecordBatch]:
         split: Split = partition.value
         kind = self._options.get("kind", "packet")
-        wanted = _plain(chosen(kind, self._columns))
+        wanted = _spark_schema(chosen(kind, self._columns))
         for batch in decode(split, kind=kind, columns=self._columns):
-            yield batch.cast(wanted, safe=False)  # times lose their nanoseconds
+            yield batch.cast(wanted, safe=False)  # only times lose digits
 
 
-def _plain(wanted: pa.Schema) -> pa.Schema:
-    """The columns in types that Spark has."""
+def _spark_schema(wanted: pa.Schema) -> pa.Schema:
+    """The same columns in types of Spark."""
     return pa.schema([field.with_type(_wider(field.type)) for field in wanted])
 
 

@@ -80,8 +80,8 @@ def test_write_goes_to_a_file(tmp_path: Path) -> None:
 def test_standard_input_may_be_compressed(pack: type) -> None:
     data = pack(FILTER.read_bytes())
     assert run("read", "--to", "json", "-", stdin=data).stdout == samples.golden(FILTER)
-    told = json.loads(run("info", "--json", "-", stdin=data).stdout)
-    assert told["layout"] == "ipl-5.1.2-lp64le" and told["records"] == {"packet": 61}
+    reported = json.loads(run("info", "--json", "-", stdin=data).stdout)
+    assert reported["layout"] == "ipl-5.1.2-lp64le" and reported["records"] == {"packet": 61}
 
 
 def test_strict_stops_and_says_where() -> None:
@@ -159,15 +159,15 @@ def test_info_explains_itself() -> None:
 
 
 def test_info_tells_damage_and_losses() -> None:
-    told = json.loads(run("info", "--json", DAMAGED).stdout)
-    assert told["damage"][0] == {
+    reported = json.loads(run("info", "--json", DAMAGED).stdout)
+    assert reported["damage"][0] == {
         "offset": 336, "size": 168,
         "reason": "ipl_dsize 0, but expected 168 (head, ipflog and fl_hlen) to 524288",
     }  # fmt: skip
-    assert (told["malformed"], told["malformed_bytes"], told["dropped"]) == (4, 522, 3)
-    told = json.loads(run("info", "--json", samples.FIXTURES / "nflog/overrun.bin").stdout)
-    assert told["dropped"] == 2520 and told["logs"] == {"group 30": 680}
-    assert told["container"] == "netlink" and told["other_messages"] == 68
+    assert (reported["malformed"], reported["malformed_bytes"], reported["dropped"]) == (4, 522, 3)
+    reported = json.loads(run("info", "--json", samples.FIXTURES / "nflog/overrun.bin").stdout)
+    assert reported["dropped"] == 2520 and reported["logs"] == {"group 30": 680}
+    assert reported["container"] == "netlink" and reported["other_messages"] == 68
 
 
 def test_help_names_every_command_and_option() -> None:
@@ -223,9 +223,9 @@ def test_control_bytes_never_reach_the_terminal() -> None:
 
 def test_info_and_read_agree_on_every_fixture() -> None:
     dumps = samples.dumps()
-    told = [json.loads(line) for line in run("info", "--json", *dumps).stdout.splitlines()]
-    assert len(told) == len(dumps)
-    for dump, answer in zip(dumps, told, strict=True):
+    reported = [json.loads(line) for line in run("info", "--json", *dumps).stdout.splitlines()]
+    assert len(reported) == len(dumps)
+    for dump, answer in zip(dumps, reported, strict=True):
         lines = samples.golden(dump).splitlines()
         assert sum(answer["records"].values()) == len(lines), dump
         assert answer["layout"].partition(":")[0] in answer["layouts"], dump
@@ -248,8 +248,8 @@ def shell(line: str) -> subprocess.CompletedProcess[bytes]:
 )
 def test_a_full_disk_is_an_error_of_one_line(line: str, file: str, count: str) -> None:
     done = shell(line.format(SEQ))
-    said = f"pylog: cannot write {file}: No space left on device{count}\n"
-    assert (done.returncode, done.stderr.decode()) == (1, said)
+    message = f"pylog: cannot write {file}: No space left on device{count}\n"
+    assert (done.returncode, done.stderr.decode()) == (1, message)
 
 
 def test_closed_standard_streams_are_named() -> None:
@@ -304,9 +304,9 @@ def test_a_capture_without_packets_is_named_and_its_losses_are_not_known(
         assert main(["read", str(log)]) == 0
         assert capsys.readouterr() == ("", f"pylog: {log}: no packet in it\n")
         assert main(["capture", "-w", str(tmp_path / "out"), str(log)]) == 0
-        said = capsys.readouterr().err
-        assert "0 records captured, lost records: cannot be known" in said
-        assert f"pylog: {log}: no packet in it\n" in said
+        message = capsys.readouterr().err
+        assert "0 records captured, lost records: cannot be known" in message
+        assert f"pylog: {log}: no packet in it\n" in message
         assert main(["info", str(log)]) == 0
         assert "lost records:   cannot be known\n" in capsys.readouterr().out
         (tmp_path / "out").unlink()

@@ -396,7 +396,7 @@ def test_hex_dumps_hold_the_record() -> None:
              for option in ("-X", "-x", "-Xx")}  # fmt: skip
     for lines in found.values():
         assert [line for line in lines if dated.match(line)] == text(FILTER)
-    whole = records(FILTER)
+    complete = records(FILTER)
     dumps: dict[str, list[bytes]] = {}
     for option, lines in found.items():
         dumps[option] = []
@@ -405,15 +405,15 @@ def test_hex_dumps_hold_the_record() -> None:
                 dumps[option].append(b"")
             else:
                 dumps[option][-1] += bytes_of([line])
-    assert len(whole) == len(dumps["-X"]) == len(dumps["-x"])
-    for i, record in enumerate(whole):
+    assert len(complete) == len(dumps["-X"]) == len(dumps["-x"])
+    for i, record in enumerate(complete):
         head, packet = dumps["-X"][i], dumps["-x"][i]
         assert dumps["-Xx"][i] == head + packet and len(head) == len(dumps["-X"][0])
         assert record.startswith(head + packet) and record[len(head + packet) :].strip(b"\0") == b""
 
 
 def test_v_shows_sequence_numbers_and_windows() -> None:
-    lines, whole = ipmon("-v", "-f", FILTER).stdout.splitlines(True), records(FILTER)
+    lines, complete = ipmon("-v", "-f", FILTER).stdout.splitlines(True), records(FILTER)
     for plain, verbose in zip(text(FILTER), lines, strict=True):
         flags = re.search(rb" PR tcp len \d+ \d+ -[A-Z]*", plain)
         if flags is None:
@@ -422,7 +422,7 @@ def test_v_shows_sequence_numbers_and_windows() -> None:
             more = re.fullmatch(rb" (\d+) (\d+) (\d+)(.*\n)", verbose[flags.end() :])
             assert verbose.startswith(plain[: flags.end()]) and more, verbose
             assert more[4] == plain[flags.end() :]
-            raw = whole[lines.index(verbose) - 1]
+            raw = complete[lines.index(verbose) - 1]
             for number, size in ((more[1], 4), (more[2], 4), (more[3], 2)):
                 assert int(number).to_bytes(size, "big") in raw
 
@@ -580,13 +580,13 @@ def test_t_follows_a_half_written_file(
 ) -> None:
     log = tmp_path / "log"
     lines, items = text(FILTER), records(FILTER)
-    whole = int(written)
-    half = items[whole][: int(len(items[whole]) * (written - whole))]
-    append(log, *items[:whole], half)
+    complete = int(written)
+    half = items[complete][: int(len(items[complete]) * (written - complete))]
+    append(log, *items[:complete], half)
     start("-t", "-f", log, command=IPMON)
-    if whole:
-        holds(out, lines[: whole + 1])
-    for i in range(whole, whole + 2):
+    if complete:
+        holds(out, lines[: complete + 1])
+    for i in range(complete, complete + 2):
         # each piece ends in the middle of a record
         rest, half = items[i][len(half) :], items[i + 1][: 40 + 20 * i]
         append(log, rest, half)
@@ -1079,8 +1079,8 @@ def test_no_priority_is_sent_that_syslog_does_not_have(tmp_path: Path) -> None:
     assert [line for _, line in found] == [line for _, line in wanted]
     assert max(priority for priority, _ in found) <= 23 << 3 | 7  # RFC 5424, 6.2.1
     assert {p & 7 for p, _ in found} >= {0, 3, 4, 5, 6, 7}
-    for one, other in zip(found, wanted, strict=True):
-        assert one == other or other[0] > 191
+    for single, other in zip(found, wanted, strict=True):
+        assert single == other or other[0] > 191
 
 
 @pytest.mark.parametrize(("facility", "number"), [("daemon", 3), ("local7", 23), ("security", 4)])
@@ -1118,7 +1118,7 @@ def test_lines_go_to_another_host_in_the_form_of_rfc_5424(transport: str, host: 
         pytest.skip(f"no {host}: {error.strerror}")
     port = syslogd.socket.getsockname()[1]
     wanted = levels(FILTER)
-    begun = datetime.now().astimezone()
+    started = datetime.now().astimezone()
     with syslogd:
         done = ipmon("-s", "--syslog-to", f"{transport}:{host}:{port}", "-f", FILTER)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -1130,7 +1130,7 @@ def test_lines_go_to_another_host_in_the_form_of_rfc_5424(transport: str, host: 
     assert sent_of(messages, RFC5424, 4) == wanted
     head = RFC5424.fullmatch(messages[0].decode())
     assert head and head[3] == socket.gethostname()
-    assert begun <= datetime.fromisoformat(head[2]) <= datetime.now().astimezone()
+    assert started <= datetime.fromisoformat(head[2]) <= datetime.now().astimezone()
 
 
 def test_hex_dumps_and_control_bytes_are_fit_for_syslog(tmp_path: Path) -> None:
@@ -1448,8 +1448,8 @@ def test_three_devices_are_read_as_one(
     until(lambda: len(found()) >= len(wanted), "the lines")
     assert sorted(found()) == sorted(wanted)
     for log in fed:
-        one = [line for line in found() if log_of(line) == log]
-        assert one == [line for line in wanted if log_of(line) == log]
+        single = [line for line in found() if log_of(line) == log]
+        assert single == [line for line in wanted if log_of(line) == log]
     assert netlab.stop(process, signal.SIGINT) == 130
 
 

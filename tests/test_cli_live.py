@@ -172,12 +172,12 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
         namespace.log_udp(9, 5)
         namespace.sender("127.0.0.1", 9, count=0)
         netlab.until(lambda: namespace.counted()[0] > 1000, "the sender")
-        begun = time.monotonic()
+        started = time.monotonic()
         done = process("capture", "nflog:5", "--netns", namespace.name, "--duration", "1",
                    "--rcvbuf", "1000000", "--rcvbuf-max", "1000000",
                    "-w", tmp_path / "flood.pcapng")  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - started < 15
         assert namespace.groups() == {}
 
 
@@ -185,7 +185,7 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["read", "nflog"], "a live source is written nflog:GROUP or ipl:DEVICE"),
         (["read", "foo:5"], "a live source is written nflog:GROUP or ipl:DEVICE"),
@@ -198,9 +198,9 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
         (["flush", "nflog:70000"], "'70000' is no group"),
     ],
 )
-def test_wrong_usage_is_told_in_a_sentence(arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_told_in_a_sentence(arguments: list[str], message: str) -> None:
     done = run(*arguments)
-    assert done.returncode in (1, 2) and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr
 
 
 def test_pending_and_flush_of_a_file() -> None:
@@ -296,8 +296,8 @@ def test_whoever_waits_at_a_terminal_is_told_so() -> None:
         ours, theirs = pty.openpty()
         line = [*PYLOG, "read", "nflog:5", "--netns", namespace.name]
         with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=theirs) as process:
-            said = os.read(ours, 1000).decode()
-            assert said.strip() == "pylog: waiting for records of nflog:5; Ctrl-C ends"
+            message = os.read(ours, 1000).decode()
+            assert message.strip() == "pylog: waiting for records of nflog:5; Ctrl-C ends"
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 130
         os.close(ours)

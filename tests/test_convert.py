@@ -44,12 +44,12 @@ def convert(*arguments: str | Path) -> int:
 @pytest.mark.parametrize("dump", [NAT, NFLOG], ids=samples.name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_parquet_and_arrow_files_hold_the_table(dump: Path, kind: str, tmp_path: Path) -> None:
-    whole = pylog.read_table(dump, kind=kind)
+    complete = pylog.read_table(dump, kind=kind)
     assert convert(dump, tmp_path / "a.parquet", "--kind", kind) == 0
-    assert same(pq.read_table(tmp_path / "a.parquet"), whole)
+    assert same(pq.read_table(tmp_path / "a.parquet"), complete)
     assert convert(dump, tmp_path / "a.arrow", "--kind", kind) == 0
     with pa.ipc.open_file(tmp_path / "a.arrow") as file:
-        assert tables.plain(file.read_all()) == tables.plain(whole)
+        assert tables.plain(file.read_all()) == tables.plain(complete)
 
 
 def test_columns_are_those_asked_for(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         caplog.clear()
 
 
-@pytest.mark.parametrize(("arguments", "told", "status"), [
+@pytest.mark.parametrize(("arguments", "reported", "status"), [
     (["a.xml"], "a.xml must end in one of .arrow, .csv, .ipl, .jsonl, .parquet, .pcapng", 2),
     (["a.ipl", "--columns", "dport"],
      "--columns is an option of .arrow, .csv, .jsonl, .parquet, .sqlite", 2),
@@ -113,13 +113,13 @@ def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     (["none/a.parquet"], "none/a.parquet: No such file or directory", 1),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_and_leaves_nothing(
-    arguments: list[str], told: str, status: int, tmp_path: Path,
+    arguments: list[str], reported: str, status: int, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     Path("there.parquet").write_bytes(b"mine")
     assert convert(NAT, *arguments) == status
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
     assert [(p.name, p.read_bytes()) for p in Path().iterdir()] == [("there.parquet", b"mine")]
 
 

@@ -57,13 +57,13 @@ def rows(path: Path) -> Any:
 def test_several_processes_write_what_one_writes(
     dumps: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, several = tmp_path / f"one.{ending}", tmp_path / f"several.{ending}"
-    assert convert("-v", *sorted(dumps.iterdir()), one) == 0
-    told = capsys.readouterr().err
+    single, several = tmp_path / f"one.{ending}", tmp_path / f"several.{ending}"
+    assert convert("-v", *sorted(dumps.iterdir()), single) == 0
+    reported = capsys.readouterr().err
     assert convert("-v", "--jobs", "2", dumps, several) == 0
-    assert rows(several) == rows(one)
-    assert capsys.readouterr().err == told
-    assert set(os.listdir(tmp_path)) == {"dumps", one.name, several.name}
+    assert rows(several) == rows(single)
+    assert capsys.readouterr().err == reported
+    assert set(os.listdir(tmp_path)) == {"dumps", single.name, several.name}
 
 
 def test_losses_are_written_as_well(dumps: Path, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_strict_reading_leaves_no_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert convert("--on-error", "strict", DAMAGED, "a.parquet") == 1
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
     assert convert("--jobs", "2", "--on-error", "strict", DAMAGED, "a.parquet") == 1
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == reported
     assert os.listdir(tmp_path) == []
 
 
@@ -90,7 +90,7 @@ def test_a_log_of_which_nothing_can_be_read_is_a_failure(
     assert "no record could be read as ipl-5.1.2-lp64be" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "told"), [
+@pytest.mark.parametrize(("arguments", "reported"), [
     (["--jobs", "0", NFLOG, "a.parquet"], "0 jobs, but there must be at least 1"),
     (["--jobs", "2", "-", "a.parquet"], "standard input cannot be read by several"),
     (["--jobs", "2", NFLOG, "a.pcapng"], "--jobs is not for .pcapng"),
@@ -98,12 +98,12 @@ def test_a_log_of_which_nothing_can_be_read_is_a_failure(
     (["--dask", "tcp://127.0.0.1:1", "--jobs", "2", NFLOG, "a.parquet"], "--dask writes a data"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(
-    arguments: list[Any], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    arguments: list[Any], reported: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert convert(*arguments) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
 
@@ -150,13 +150,13 @@ def test_the_progress_bar_moves(
 def test_a_cluster_writes_what_one_process_writes(
     scheduler: str, dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, several = tmp_path / "one.parquet", tmp_path / "several.parquet"
-    assert convert("-v", *sorted(dumps.iterdir()), one) == 0
-    told = capsys.readouterr().err
+    single, several = tmp_path / "one.parquet", tmp_path / "several.parquet"
+    assert convert("-v", *sorted(dumps.iterdir()), single) == 0
+    reported = capsys.readouterr().err
     assert convert("-v", "--dask", scheduler, dumps, several) == 0
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == reported
     found = pa.concat_tables([pq.read_table(part) for part in sorted(several.iterdir())])
-    assert tables.plain(found) == rows(one)
+    assert tables.plain(found) == rows(single)
     assert convert("--dask", scheduler, dumps, several) == 1
     assert "is there already" in capsys.readouterr().err
     assert convert("--dask", scheduler, "--force", "--columns", "dport", NFLOG, several) == 0

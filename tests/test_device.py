@@ -781,8 +781,8 @@ def test_reader_gives_the_records_of_a_replayed_dump(
     with Device(layout, log, size=EVERYTHING, read_limit=8192) as device:
         logged = records(name, layout, log)
         device.replay(dump(name))
-        told = layout if log == "ipf" else f"{layout}:{log}"
-        with device.open(layout=told, raw=True) as reader:
+        named = layout if log == "ipf" else f"{layout}:{log}"
+        with device.open(layout=named, raw=True) as reader:
             found = [reader.read(timeout=5) for _ in logged]
             assert [getattr(record, "raw", None) for record in found] == logged
             assert reader.received == len(logged) and not reader.malformed and reader.pending() == 0

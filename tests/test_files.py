@@ -21,7 +21,7 @@ import samples
 import pylog
 from pylog import BackendError
 from pylog.cli import convert
-from pylog.cli._pid_file import PidFile
+from pylog.cli._daemon import PidFile
 from pylog.formats.ipl_encode import LAYOUT
 from pylog.transports.files import Appended, Written, create
 
@@ -158,29 +158,29 @@ def test_the_umask_decides_on_every_file(tmp_path: Path, arguments: list[str], n
 @needs_full
 @pytest.mark.parametrize("to", ["text", "json", "csv", "pcapng", "ipl", "ipmon"])
 def test_a_full_disk_is_reported_with_the_file_and_the_count(to: str) -> None:
-    said = "pylog: cannot write {}: No space left on device; 0 records written\n"
+    message = "pylog: cannot write {}: No space left on device; 0 records written\n"
     done = run("read", "--to", to, "-w", "/dev/full", FILTER)
-    assert (done.returncode, done.stderr.decode()) == (1, said.format("/dev/full"))
+    assert (done.returncode, done.stderr.decode()) == (1, message.format("/dev/full"))
     process = [sys.executable, "-m", "pylog", "read", "--to", to, str(FILTER)]
     with open("/dev/full", "wb") as full:
         there = subprocess.run(process, stdout=full, stderr=subprocess.PIPE, timeout=60)
-    assert (there.returncode, there.stderr.decode()) == (1, said.format("standard output"))
+    assert (there.returncode, there.stderr.decode()) == (1, message.format("standard output"))
 
 
 @needs_full
 def test_a_full_disk_under_a_capture_or_ipmon_is_reported_as_well(tmp_path: Path) -> None:
-    said = b"cannot write /dev/full: No space left on device; 0 records written\n"
+    message = b"cannot write /dev/full: No space left on device; 0 records written\n"
     done = run("capture", "-w", "/dev/full", FILTER)
-    assert done.returncode == 1 and done.stderr.endswith(b"pylog: " + said)
+    assert done.returncode == 1 and done.stderr.endswith(b"pylog: " + message)
     assert b"0 records captured" in done.stderr
     for options in (["/dev/full"], ["-B", "/dev/full", tmp_path / "out"]):
         done = run("ipmon", "-f", FILTER, *options)
-        assert (done.returncode, done.stderr) == (1, b"pylog: " + said)
+        assert (done.returncode, done.stderr) == (1, b"pylog: " + message)
     with open("/dev/full", "wb") as full:
         process = [sys.executable, "-m", "pylog", "ipmon", "-f", str(FILTER)]
         there = subprocess.run(process, stdout=full, stderr=subprocess.PIPE, timeout=60)
     assert there.returncode == 1
-    assert there.stderr == b"pylog: " + said.replace(b"/dev/full", b"standard output")
+    assert there.stderr == b"pylog: " + message.replace(b"/dev/full", b"standard output")
 
 
 @pytest.fixture
@@ -209,12 +209,12 @@ def long(tmp_path: Path) -> Path:
     return path
 
 
-def counted(said: bytes, path: Path) -> int:
+def counted(message: bytes, path: Path) -> int:
     match = re.search(
         rf"pylog: cannot write {re.escape(str(path))}: No space left on device;"
-        r" (\d+) records? written\n", said.decode(),
+        r" (\d+) records? written\n", message.decode(),
     )  # fmt: skip
-    assert match is not None, said
+    assert match is not None, message
     return int(match[1])
 
 
@@ -272,9 +272,9 @@ def test_a_conversion_to_a_full_disk_leaves_nothing(small: Path, long: Path, end
     out = small / f"out{ending}"
     long.write_bytes(long.read_bytes() * 6)
     done = run("convert", "--layout", LAYOUT, long, out)
-    said = done.stderr.decode()
-    assert done.returncode == 1 and said.startswith(f"pylog: cannot write {out}: ")
-    assert "; 0 records written, as an incomplete file is removed\n" in said
+    message = done.stderr.decode()
+    assert done.returncode == 1 and message.startswith(f"pylog: cannot write {out}: ")
+    assert "; 0 records written, as an incomplete file is removed\n" in message
     assert list(small.iterdir()) == []
 
 
@@ -296,8 +296,8 @@ def test_standard_output_is_not_cut_back(tmp_path: Path) -> None:
         written = Written("standard output", stream, own=False)
         written.more(3)
         stream.write(b"after")
-        said = "No space left on device; at least 3 records"
-        with pytest.raises(BackendError, match=said), written.as_backend_error():
+        message = "No space left on device; at least 3 records"
+        with pytest.raises(BackendError, match=message), written.as_backend_error():
             raise OSError(28, os.strerror(28))
     assert path.read_bytes() == b"beforeafter"
 

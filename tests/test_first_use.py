@@ -75,7 +75,7 @@ def test_the_end_of_a_growing_log_is_a_cut_and_no_loss(
 def test_splits_know_of_the_cut(tmp_path: Path, capfdbinary: Captured) -> None:
     path = tmp_path / "grow"
     path.write_bytes(CUTS["netlink"].read_bytes()[:-30])
-    ends = [splits.scan(split) for split in splits.settle(splits.plan(path, 3))]
+    ends = [splits.scan(split) for split in splits.confirm(splits.plan(path, 3))]
     assert [end.tally.ending is None for end in ends] == [True, True, False]
     assert main(["convert", "--jobs", "2", str(path), str(tmp_path / "o.csv")]) == 0
     assert b"within its last record; if the file grows" in capfdbinary.readouterr().err

@@ -47,8 +47,8 @@ def records_of(path: Path, layout: str = LAYOUT, log: str = "ipf") -> list[bytes
 
 def shape(record: pylog.Record) -> Any:
     """What a live reader and one of a file must agree on; the layout may have several names."""
-    told = msgspec.json.decode(pylog.to_json(record))
-    return {k: v for k, v in told.items() if k not in ("offset", "observed", "layout")}
+    reported = msgspec.json.decode(pylog.to_json(record))
+    return {k: v for k, v in reported.items() if k not in ("offset", "observed", "layout")}
 
 
 def sized_record(size: int) -> bytes:
@@ -128,9 +128,9 @@ def test_a_device_gives_the_records_that_its_dump_has(
 ) -> None:
     layout = samples.origins()[samples.name(path)]["layout"]
     with pylog.open(path) as reader:
-        whole = [r for r in reader if not isinstance(r, LossRecord) and r.log == log]
+        complete = [r for r in reader if not isinstance(r, LossRecord) and r.log == log]
     raw = records_of(path, layout, log)
-    assert len(raw) == len(whole) > 0
+    assert len(raw) == len(complete) > 0
     # a state log alone does not tell that its TCP states have illumos' numbers
     named = layout if log == "state" and "illumos" in layout else None
     with Device(layout, log, size=EVERYTHING) as device, caplog.at_level(logging.WARNING, "pylog"):
@@ -139,13 +139,13 @@ def test_a_device_gives_the_records_that_its_dump_has(
         with device.open(layout=named) as reader:
             reader.stop()
             live = list(reader)
-    assert [shape(record) for record in live] == [shape(record) for record in whole]
+    assert [shape(record) for record in live] == [shape(record) for record in complete]
     assert all(r.offset is None and r.observed_ns is not None for r in live)
     if named is not None:
         return
     # one log alone may have several names, and the whole dump's is one of them
     names = [name.partition(":")[0] for name in reader.detection.layouts]
-    assert {record.layout for record in whole} <= set(names)
+    assert {record.layout for record in complete} <= set(names)
     (note,) = [r.getMessage() for r in caplog.records]
     assert note.startswith(f"ipl:/dev/ipl: read as {reader.detection.layouts[0]}")
     assert "records chain by their lengths over" in note
@@ -418,10 +418,10 @@ def test_a_kernel_whose_poll_does_not_tell_is_asked_at_every_tick(
     with Device("ipl-3.4.35-lp64le") as device:
         calls = Calls(device)
         with calls.reader(layout="ipl-3.4.35-lp64le") as reader:
-            begun = time.monotonic()
+            started = time.monotonic()
             with later(0.5, device.keep, records_of(OLD, "ipl-3.4.35-lp64le")[0]):
                 assert isinstance(reader.read(), pylog.PacketRecord)
-            assert time.monotonic() - begun > 0.45 and 5 < calls.asked < 40
+            assert time.monotonic() - started > 0.45 and 5 < calls.asked < 40
 
 
 # What the ring drops

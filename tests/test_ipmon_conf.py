@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog import FlowRecord, PacketRecord, Record
-from pylog.ipmon.conf import Action, ConfError, Rule, parse
+from pylog.ipmon.conf import ConfError, parse
 from pylog.ipmon.names import PROTOCOLS
+from pylog.ipmon.rules import Action, Rule
 from pylog.record import to_json
 from pylog.transports.syslog import FACILITIES, LEVELS
 
@@ -136,8 +137,8 @@ def test_the_results_are_those_that_ipmon_printed() -> None:
     letters = {"p": "pass", "b": "block", "L": "log"}
     text = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.txt"
     lines = [line for line in text.read_text().splitlines() if not ipmon.MISSED.match(line)]
-    said = [re.search(r" @\S+ S?(\w) ", line) for line in lines]
-    for line, record in zip(said, records("ipl/v5-1-2-lp64le-filter.ipf.bin"), strict=True):
+    matches = [re.search(r" @\S+ S?(\w) ", line) for line in lines]
+    for line, record in zip(matches, records("ipl/v5-1-2-lp64le-filter.ipf.bin"), strict=True):
         assert line is not None
         for result in letters.values():
             assert fits(f"result = {result}", record) == (letters[line[1]] == result)
@@ -238,7 +239,7 @@ def test_all_criteria_of_a_rule_must_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("criterion", "said"),
+    ("criterion", "message"),
     [
         ("direction = sideways", "'sideways', but expected in or out"),
         ("direction = IN", "'IN', but expected in or out"),
@@ -285,8 +286,8 @@ def test_all_criteria_of_a_rule_must_fit() -> None:
         ("rule = 1,", "';', but expected a criterion"),
     ],
 )  # fmt: skip
-def test_a_wrong_criterion_is_refused_in_a_sentence(criterion: str, said: str) -> None:
-    assert said in refusal(f"match {{ {criterion} ; }} do {{ nothing ; }} ;")
+def test_a_wrong_criterion_is_refused_in_a_sentence(criterion: str, message: str) -> None:
+    assert message in refusal(f"match {{ {criterion} ; }} do {{ nothing ; }} ;")
 
 
 @pytest.mark.parametrize(
@@ -393,7 +394,7 @@ def test_every_facility_and_level_may_be_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "';', but expected an action: save, file, syslog, execute, nothing"),
         ("nothing,", "';', but expected an action"),
@@ -426,9 +427,9 @@ def test_every_facility_and_level_may_be_named() -> None:
         ("nothing, send_trap", "send_trap is not supported"),
     ],
 )
-def test_a_wrong_action_is_refused_in_a_sentence(text: str, said: str) -> None:
-    whole = f"match {{ direction = in ; }} do\n{{ {text} ; }} ;"
-    assert refusal(whole).startswith("fw.conf:2: ") and said in refusal(whole)
+def test_a_wrong_action_is_refused_in_a_sentence(text: str, message: str) -> None:
+    complete = f"match {{ direction = in ; }} do\n{{ {text} ; }} ;"
+    assert refusal(complete).startswith("fw.conf:2: ") and message in refusal(complete)
 
 
 @pytest.mark.parametrize("text", ['file("a\0b")', 'save "raw://a\0"', 'execute "a\0b"'])
@@ -499,7 +500,7 @@ def test_a_rule_knows_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("\n\n;", "3: ';', but expected match or NAME = VALUE"),
         ('\n"x"', "2: 'x', but expected match or NAME = VALUE"),
@@ -519,14 +520,14 @@ def test_a_rule_knows_its_line() -> None:
         ("match = 1 ;", "1: '=', but expected '{'"),
     ],
 )
-def test_an_error_names_file_line_found_and_expected(text: str, said: str) -> None:
-    assert refusal(text).startswith(f"fw.conf:{said}")
+def test_an_error_names_file_line_found_and_expected(text: str, message: str) -> None:
+    assert refusal(text).startswith(f"fw.conf:{message}")
 
 
 @pytest.mark.parametrize("blank", ["\N{NO-BREAK SPACE}", "\u2028", "\x1c", "\x85", "\u3000"])
 def test_a_blank_that_is_none_is_not_called_a_string(blank: str) -> None:
-    said = refusal(f"match {{\n{blank}direction = in ; }} do {{ nothing ; }} ;")
-    assert said.startswith("fw.conf:2: ") and "string" not in said
+    message = refusal(f"match {{\n{blank}direction = in ; }} do {{ nothing ; }} ;")
+    assert message.startswith("fw.conf:2: ") and "string" not in message
 
 
 def test_an_error_is_a_value_error_without_a_name_too() -> None:
@@ -663,8 +664,8 @@ def configurations(draw: st.DrawFn) -> Written:
     def written(value: str) -> str:
         """A value as a word, a string or a variable, which may be set anew for it."""
         as_word = value and not value.startswith("$") and re.fullmatch(r'[^\s{}(),;="#]+', value)
-        known = [f"${name}" for name, meant in named.items() if meant == value]
-        return draw(st.sampled_from([f'"{value}"', *([value] if as_word else []), *known]))
+        existing = [f"${name}" for name, meant in named.items() if meant == value]
+        return draw(st.sampled_from([f'"{value}"', *([value] if as_word else []), *existing]))
 
     for criteria, every, acts in stated:
         for value in draw(st.lists(st.sampled_from([*criteria.values(), *[a[1] for a in acts]]))):

@@ -210,10 +210,10 @@ def test_what_no_line_may_have_is_escaped(place: str, line: str, found: str) -> 
 
 def test_facilities_and_levels_are_those_of_the_systems_header(place: str) -> None:
     numbers = {name: getattr(c, f"LOG_{name.upper()}", None) for name in (*FACILITIES, *LEVELS)}
-    known = {name for name, number in numbers.items() if number is not None}
-    assert {"kern", "user", "auth", "local0", "local7", "emerg", "err", "debug"} <= known
+    expected = {name for name, number in numbers.items() if number is not None}
+    assert {"kern", "user", "auth", "local0", "local7", "emerg", "err", "debug"} <= expected
     with datagrams(place) as server:
-        for facility, level in itertools.product(known & {*FACILITIES}, known & {*LEVELS}):
+        for facility, level in itertools.product(expected & {*FACILITIES}, expected & {*LEVELS}):
             with contextlib.closing(Syslog(place, facility)) as to:
                 to.send("x", LEVELS[level])
             pri = numbers[facility] | numbers[level]  # type: ignore[operator]
@@ -652,13 +652,13 @@ def test_all_files_are_opened_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dump", [FILTER, BITS, NAT, STATE], ids=lambda dump: str(dump.name))
 def test_a_raw_copy_is_a_log_again(tmp_path: Path, dump: Path) -> None:
-    copy, some = tmp_path / "copy.bin", tmp_path / "some.bin"
-    text = rules(f'save "raw://{some}"', "srcip = 10.0.0.0/8")
-    whole = Appended(str(copy))
-    with Deliveries(io.BytesIO(), copy=whole, rules=parse(text)) as deliveries:
+    copy, selected = tmp_path / "copy.bin", tmp_path / "some.bin"
+    text = rules(f'save "raw://{selected}"', "srcip = 10.0.0.0/8")
+    appended = Appended(str(copy))
+    with Deliveries(io.BytesIO(), copy=appended, rules=parse(text)) as deliveries:
         for record, made in printed(dump):
             deliveries.deliver(record, made)
-    whole.close()
+    appended.close()
     assert copy.read_bytes() == dump.read_bytes()
     with pylog.open(copy) as reader:
         assert b"".join(to_json(record) + b"\n" for record in reader) == samples.golden(dump)
@@ -666,7 +666,7 @@ def test_a_raw_copy_is_a_log_again(tmp_path: Path, dump: Path) -> None:
         wanted = [r for r in reader if not isinstance(r, LossRecord)
                   and any((getattr(r, name, None) or "").startswith("10.")
                           for name in ("saddr", "nat_saddr"))]  # fmt: skip
-    with pylog.open(some, layout="ipl-5.1.2-lp64le") as reader:
+    with pylog.open(selected, layout="ipl-5.1.2-lp64le") as reader:
         found = [record for record in reader if not isinstance(record, LossRecord)]
     assert [(r.timestamp_ns, r.seq) for r in found] == [(r.timestamp_ns, r.seq) for r in wanted]
     assert found
@@ -823,14 +823,14 @@ def test_a_command_that_goes_wrong_is_noted_and_stops_nothing(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(deliver, "PATIENCE_S", 0.3)
     path = tmp_path / "x"
-    begun = time.monotonic()
+    started = time.monotonic()
     with (
         caplog.at_level(logging.WARNING, "pylog"),
         delivering(rules(f'execute "{command}" , file("{path}")')) as (deliveries, _),
     ):
         deliveries.deliver(first(), entry("one"))
         deliveries.deliver(first(), entry("two"))
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - started < 15
     assert path.read_bytes() == b"one\ntwo\n"
     assert len(caplog.messages) == 2
     assert all(repr(command) in text and said in text for text in caplog.messages)

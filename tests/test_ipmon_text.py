@@ -221,11 +221,11 @@ def test_records_of_linux_are_printed_in_the_newest_form(
     with pylog.open(dump) as reader:
         packets = [r for r in reader if isinstance(r, pylog.PacketRecord)]
     packets = [record for record in packets if record.family in ("ipv4", "ipv6")]
-    told = [line for line in lines if not line.startswith("missed")]
-    assert len(told) == sum(record.payload is not None for record in packets) > 700
+    reported = [line for line in lines if not line.startswith("missed")]
+    assert len(reported) == sum(record.payload is not None for record in packets) > 700
     form = r"\d\d/\d\d/\d{4} [\d:.]+ \S+ @\S+:-1 S?L \S+ -> \S+ PR \S+ len \d+ \(?\d+"
-    assert all(re.match(form, line) for line in told)
-    assert sum(" OUT" in line for line in told) == sum(
+    assert all(re.match(form, line) for line in reported)
+    assert sum(" OUT" in line for line in reported) == sum(
         r.direction == "out" for r in packets if r.payload
     )
 
@@ -312,7 +312,7 @@ def test_local_time_is_the_machines(capfdbinary: pytest.CaptureFixture[bytes]) -
     os.environ["TZ"] = "EST5EDT,M3.2.0,M11.1.0"
     time.tzset()
     text = printed(capfdbinary, "-f", str(IPL / "v4-1-35-lp64le-filter.ipf.bin")).decode()
-    said = subprocess.run(
+    message = subprocess.run(
         ["date", "-d", "@1700000061", "+%d/%m/%Y %H:%M:%S"], capture_output=True, text=True
     ).stdout.strip()
-    assert text.startswith(said)
+    assert text.startswith(message)

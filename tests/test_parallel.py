@@ -68,21 +68,21 @@ def test_who_stops_early_leaves_nothing_behind(
 
 def test_damage_ends_strict_reading_as_it_does_in_one_process(temporary: Path) -> None:
     dump = samples.FIXTURES / "ipl/damaged.bin"
-    with pytest.raises(DecodeError) as one:
+    with pytest.raises(DecodeError) as single:
         pylog.read_table(dump, on_error="strict")
     with pytest.raises(DecodeError) as several:
         pylog.read_table(dump, on_error="strict", jobs=2)
-    assert str(several.value) == str(one.value)
+    assert str(several.value) == str(single.value)
     assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize(("paths", "jobs", "told"), [
+@pytest.mark.parametrize(("paths", "jobs", "reported"), [
     (NFLOG, 0, "0 jobs, but there must be at least 1"),
     ("-", 2, "standard input cannot be read by several"),
     (io.BytesIO(), 2, "several processes cannot read a file object"),
 ])  # fmt: skip
-def test_what_cannot_be_is_refused(paths: Any, jobs: int, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_is_refused(paths: Any, jobs: int, reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         pylog.read_table(paths, jobs=jobs)
 
 

@@ -27,7 +27,7 @@ import pylog
 from pylog.errors import BackendError, DecodeError
 from pylog.formats import HEAD, ipl, netlink
 from pylog.table.files import files
-from pylog.table.splits import End, Split, in_order, plan, scan, settle
+from pylog.table.splits import End, Split, confirm, in_order, plan, scan
 
 IPL = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
 NFLOG = samples.FIXTURES / "nflog/seq.bin"
@@ -89,7 +89,7 @@ def test_a_payload_that_holds_a_dump_is_not_cut(tmp_path: Path) -> None:
     found = parts.decoded(splits, "packet")
     assert found.rows == rows
     assert len(found.again) >= 5
-    exact = settle(splits)
+    exact = confirm(splits)
     assert parts.alone(exact, "packet") == rows
 
 
@@ -121,7 +121,7 @@ def test_what_is_lost_at_a_cut_is_told_once(tmp_path: Path) -> None:
     assert len(parts.alone(splits, "loss")) == 1999 - 9
     found = parts.decoded(splits, "loss")
     assert (found.rows, found.again) == (losses, list(range(1, 10)))
-    exact = settle(splits)
+    exact = confirm(splits)
     assert parts.alone(exact, "loss") == losses
 
 
@@ -183,7 +183,7 @@ def test_a_layout_that_stops_to_fit_is_given_up_in_all_splits_that_follow(tmp_pa
     splits = plan(path, 9)
     assert parts.alone(splits, "packet") != rows
     assert parts.decoded(splits, "packet").rows == rows
-    exact = settle(splits)
+    exact = confirm(splits)
     assert parts.alone(exact, "packet") == rows
 
 
@@ -227,20 +227,20 @@ def test_what_is_added_after_the_plan_was_made_is_read(tmp_path: Path) -> None:
 
 
 def test_a_split_travels() -> None:
-    for split in settle(plan(NFLOG, 3)):
+    for split in confirm(plan(NFLOG, 3)):
         other = pickle.loads(pickle.dumps(split))
         assert parts.alone([other], "packet") == parts.alone([split], "packet")
 
 
 def test_no_more_splits_are_begun_ahead_than_wanted() -> None:
-    begun: list[int] = []
+    started: list[int] = []
 
     def submit(number: int, split: Split) -> Future[End]:
-        begun.append(number)
+        started.append(number)
         return parts.at_once(scan, split)
 
     for number, _, _ in in_order(plan(NFLOG, 10), submit, 3):
-        assert len(begun) <= number + 3
+        assert len(started) <= number + 3
 
 
 def pieces() -> st.SearchStrategy[bytes]:
@@ -256,12 +256,12 @@ def pieces() -> st.SearchStrategy[bytes]:
 @effort.examples(60)
 @given(st.lists(pieces(), min_size=1, max_size=12), st.integers(2, 30), st.integers(1, 9))
 def test_whatever_the_bytes_splits_give_the_rows_of_one_process(
-    tmp_path_factory: pytest.TempPathFactory, some: list[bytes], n: int, ahead: int
+    tmp_path_factory: pytest.TempPathFactory, several: list[bytes], n: int, ahead: int
 ) -> None:
     path = tmp_path_factory.mktemp("splits") / "dump.bin"
-    path.write_bytes(parts.numbered([1, 2, 3]) + b"".join(some))
+    path.write_bytes(parts.numbered([1, 2, 3]) + b"".join(several))
     splits = plan(path, n)
-    exact = settle(splits)
+    exact = confirm(splits)
     for kind in ("packet", "loss"):
         rows = parts.whole(path, kind)
         assert parts.decoded(splits, kind, ahead).rows == rows

@@ -203,8 +203,8 @@ def test_members_follow_each_other_and_may_be_padded(name: str) -> None:
     members = [PACK[name](part) for part in HALF]
     between = {"zstd": SKIPPABLE}.get(name, bytes(8))
     expected = list(pylog.open(io.BytesIO(DUMP)))
-    begun = SKIPPABLE if name == "zstd" else b""
-    for packed in (b"".join(members), begun + members[0] + between + members[1] + bytes(512)):
+    started = SKIPPABLE if name == "zstd" else b""
+    for packed in (b"".join(members), started + members[0] + between + members[1] + bytes(512)):
         for size in (50, 1 << 20):
             assert list(pylog.open(Pieces(packed, size))) == expected  # type: ignore[arg-type]
 

@@ -31,7 +31,7 @@ from pylog.cli._sources import (
     summary,
 )
 from pylog.decoder import LOT
-from pylog.errors import BackendError
+from pylog.errors import as_backend_error
 from pylog.outputs._columns import ColumnsOutput
 from pylog.reader import Reader, Records
 from pylog.transports.files import Written
@@ -61,7 +61,7 @@ class Copy(contextlib.ExitStack):
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
-        self._begun = time.process_time()
+        self._cpu_before = time.process_time()
 
     @property
     def exit_status(self) -> int:
@@ -69,7 +69,7 @@ class Copy(contextlib.ExitStack):
 
     def summary(self) -> str:
         """The records written and their CPU time: of pylog, and of the system for pylog."""
-        used = time.process_time() - self._begun
+        used = time.process_time() - self._cpu_before
         each = f", {used / self.written * 1e6:.1f} us of CPU time each" if self.written else ""
         return f"{self.written} records written{each}"
 
@@ -231,10 +231,7 @@ def _destination(arguments: argparse.Namespace, records: AnyLog) -> Iterator[Bin
         yield stdout()
         return
     check_is_no_log(arguments.write, logs)
-    try:
-        mode = "ab" if arguments.append else "wb"
-        stream: Any = open(arguments.write, mode)  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise BackendError(f"cannot write {arguments.write}: {error.strerror}") from error
+    with as_backend_error("write", arguments.write):
+        stream: Any = open(arguments.write, "ab" if arguments.append else "wb")  # noqa: SIM115 - closed below
     with stream:
         yield stream

@@ -24,8 +24,7 @@ from typing import Any
 from pylog import backends
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say, stdout
-from pylog.cli._daemon import begin, fill_standard_descriptors
-from pylog.cli._pid_file import check_pid_file
+from pylog.cli._daemon import begin, check_pid_file, fill_standard_descriptors
 from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
@@ -34,12 +33,13 @@ from pylog.cli._sources import (
     paths_of,
 )
 from pylog.decoder import LOT
-from pylog.errors import BackendError, BackendUnavailable, DecodeError
+from pylog.errors import BackendError, BackendUnavailable, DecodeError, as_backend_error
 from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
-from pylog.ipmon.conf import ConfError, Rule, parse
+from pylog.ipmon.conf import ConfError, parse
 from pylog.ipmon.deliver import Deliveries
 from pylog.ipmon.printer import LOGS, Printer
 from pylog.ipmon.release import release_named
+from pylog.ipmon.rules import Rule
 from pylog.merge import Merged
 from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
@@ -261,10 +261,8 @@ def _rules(path: str | None) -> list[Rule]:
     """The rules of a configuration; ConfError, BackendError."""
     if path is None:
         return []
-    try:
+    with as_backend_error("read", path):
         text = Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise BackendError(f"cannot read {path}: {error.strerror}") from error
     return parse(text, path)
 
 

@@ -133,7 +133,7 @@ class Files:
         self._stream: Any = None
         self._output: pcapng.Output | None = None
         self._written: Written | None = None
-        self._begun = 0.0
+        self._opened_s = 0.0
         self._unflushed = 0
         self._names: list[str] = []  # of the first and the last file
         self._count = 0
@@ -191,7 +191,7 @@ class Files:
         """How long the file may still be written to; None: without a limit."""
         if self._age_s is None or self._output is None:
             return None
-        return max(0.0, self._begun + self._age_s - time.monotonic())
+        return max(0.0, self._opened_s + self._age_s - time.monotonic())
 
     def close(self) -> None:
         """Close the file, if there is one."""
@@ -219,7 +219,7 @@ class Files:
         self._names = [*self._names[:1], self._name]
         self._count += 1
         self._stream = self._compress(self._raw)
-        self._begun = time.monotonic()
+        self._opened_s = time.monotonic()
         name = "standard output" if self._path == "-" else self._name
         own = self._path != "-"
         self._written = Written(name, self._raw, own, keep_pipe=own)

@@ -37,7 +37,7 @@ from pylog.cli._sources import (
     summary,
     wants_origin,
 )
-from pylog.errors import BackendError
+from pylog.errors import BackendError, as_backend_error
 from pylog.open_log import OpenLog
 from pylog.transports.files import create
 
@@ -117,10 +117,8 @@ def beside(out: str, force: bool) -> Iterator[str]:
     folder, name = os.path.split(out)
     path = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
-        try:
+        with as_backend_error("write", out):
             create(path, like=out)
-        except OSError as error:
-            raise BackendError(f"cannot write {out}: {error.strerror or error}") from error
         try:
             yield path
             if not os.path.exists(path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from pylog.cli._pid_file import IPMON_PID_FILE
+from pylog.cli._daemon import PID_FILE
 from pylog.cli._sources import pair
 
 HELP = "print logs as IPFilter's ipmon does, with its options"
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not read these logs")  # fmt: skip
     add("-p", dest="port_numbers", action="store_true", help="with -n, show ports as numbers")
     add("-P", dest="pid_file", metavar="FILE",
-        help=f"write the process id there (default with -D: {IPMON_PID_FILE})")  # fmt: skip
+        help=f"write the process id there (default with -D: {PID_FILE})")  # fmt: skip
     add("-s", dest="syslog", action="store_true", help="send the text to syslog")
     add("-S", dest="state", metavar="FILE", help="read the state log from there")
     add("-t", dest="tail", action="store_true", help="wait for more at the end of a file")

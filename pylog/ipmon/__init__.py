@@ -1,1 +1,1 @@
-"""What ipmon(8) does."""
+"""The front end of ipmon(8): its text, and its configuration."""

@@ -1,4 +1,8 @@
-"""Where ipmon's text goes: standard output, a file, syslog, and what ipmon.conf says."""
+"""Where ipmon's text goes: standard output, a file, syslog, and what ipmon.conf says.
+
+An entry goes to the actions of all rules that match its record, or, if none does, to the output.
+Files are written at once and can be reopened, so that other programs can rotate them.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,9 @@ from typing import BinaryIO
 from pylog.errors import BackendError
 from pylog.formats import Message, ipl
 from pylog.formats.ipl_encode import LAYOUT
-from pylog.ipmon.conf import Action, Rule
 from pylog.ipmon.packet import LOG_INFO, LOG_WARNING
 from pylog.ipmon.printer import Entry
+from pylog.ipmon.rules import Action, Rule
 from pylog.notes import notes
 from pylog.record import Record
 from pylog.transports.files import Appended
@@ -27,13 +31,13 @@ PATIENCE_S = 10.0
 class Deliveries(contextlib.ExitStack):
     """Delivers the entries of records.
 
-    A record that a rule of ipmon.conf matches goes where that says, and nowhere else; all rules are
-    tried.
+    All rules of ipmon.conf are tried. A record that at least one matches goes to their actions and
+    nowhere else.
 
     output    a stream or file for text; None: all goes to syslog
     copy      a file for the bytes of each record (-B)
-    connect   makes the syslog when a rule is the first to ask for it
-    check     is given the paths of rules before they are opened; it may raise BackendError
+    connect   makes the syslog when the first rule needs it
+    check     is called with each path of a rule before it is opened; may raise BackendError
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class Deliveries(contextlib.ExitStack):
             raise
 
     def _end(self) -> None:
-        """Close the files; deliver what waits for syslog, as far as it takes that."""
+        """Close the files and syslog, which still sends what it has queued if it can."""
         for file in self._files.values():
             file.close()
         if self._syslog is not None:
@@ -67,35 +71,35 @@ class Deliveries(contextlib.ExitStack):
 
     @property
     def failed(self) -> bool:
-        """Whether something was not delivered: to syslog, or to a command of `execute`."""
+        """Whether a message to syslog was lost, or a command of `execute` failed."""
         lost = self._syslog is not None and bool(self._syslog.dropped or self._syslog.doubtful)
         return lost or self._unexecuted > 0
 
     def use(self, rules: Iterable[Rule]) -> None:
-        """From now on these are the rules; BackendError when a file of theirs cannot be written."""
-        found = list(rules)
-        actions = [action for rule in found for action in rule.actions]
+        """Replace the rules; BackendError when one of their files cannot be written."""
+        rules = list(rules)
+        actions = [action for rule in rules for action in rule.actions]
         self._check_kinds(actions)
         for action in actions:
             if action.kind in ("file", "raw"):
                 self._file(action.argument)
             elif action.kind == "syslog" and self._syslog is None:
                 self._syslog = self._connect()
-        self._rules = found
+        self._rules = rules
         for path in self._files.keys() - {action.argument for action in actions}:
             self._files.pop(path).close()
 
     def _check_kinds(self, actions: Iterable[Action]) -> None:
-        """BackendError when one file is to get text and records."""
+        """BackendError when one file would get both text and records."""
         kinds = [(action.argument, action.kind) for action in actions]
         kinds += [(file.path, kind) for file, kind in ((self._output, "file"), (self._copy, "raw"))
                   if isinstance(file, Appended)]  # fmt: skip
-        of: dict[str, str] = {}
+        kind_of: dict[str, str] = {}
         for path, kind in kinds:
             special = os.path.exists(path) and not os.path.isfile(path)
             if kind not in ("file", "raw") or special:
                 continue
-            if of.setdefault(os.path.realpath(path), kind) != kind:
+            if kind_of.setdefault(os.path.realpath(path), kind) != kind:
                 raise BackendError(f"cannot write {path}: one file for text and for records")
 
     def _file(self, path: str) -> Appended:
@@ -119,7 +123,7 @@ class Deliveries(contextlib.ExitStack):
             self._say(entry.line, entry.level, entry.dumps)
 
     def _matching(self, record: Record, entry: Entry) -> list[Rule]:
-        """The rules that the record matches; one of another system as IPFilter would log it."""
+        """The rules that match; a record of another system is matched as IPFilter would log it."""
         if record.source != "ipl":
             record = ipl.stream(LAYOUT).decode(entry.raw, Message(0, len(entry.raw)))
         now_s = time.monotonic()
@@ -147,8 +151,9 @@ class Deliveries(contextlib.ExitStack):
         elif action.kind == "syslog" and self._syslog is not None:
             facility, _, level = action.argument.rpartition(".")
             number = LEVELS[level] if level else entry.level
-            told = FACILITIES[facility] if facility else None
-            self._syslog.send(entry.undated or entry.line, number, told)
+            self._syslog.send(
+                entry.undated or entry.line, number, FACILITIES[facility] if facility else None
+            )
 
     def flush(self) -> None:
         """Write what is buffered; files are written at once."""
@@ -156,7 +161,7 @@ class Deliveries(contextlib.ExitStack):
             self._output.flush()
 
     def reopen(self) -> list[BackendError]:
-        """Open all files anew, by their names; what went wrong with those that stay as they are."""
+        """Reopen all files by their names; the errors of those that could not be, and stay open."""
         failures = []
         for file in (self._output, self._copy, *self._files.values()):
             if isinstance(file, Appended):
@@ -168,13 +173,12 @@ class Deliveries(contextlib.ExitStack):
 
 
 def _execute(command: str, line: bytes) -> bool:
-    """Run a shell command with the line on its standard input; what goes wrong is noted.
+    """Run a shell command with the line on its standard input; failures are noted.
 
-    Gives back whether it could be run, and ended by itself.
-
-    It has a session of its own, which is killed with all that it started when it takes too long.
+    Gives back whether it could be started, and ended by itself. After PATIENCE_S its session is
+    killed, with all processes that it started.
     """
-    import subprocess  # which few need
+    import subprocess  # only here: rarely needed
 
     try:
         process = subprocess.Popen(

@@ -1,7 +1,8 @@
-"""The words ipmon has for protocols, ICMP types, hosts and ports.
+"""The words of ipmon for protocols, ICMP types, hosts and ports.
 
-Protocols and ICMP are the same on every machine. Hosts and ports are numbers, unless -n asks for
-names: then the system's resolver is asked, which may take its time, and /etc/networks.
+The words for protocols and ICMP are in tables here, so they are the same on every machine. Hosts
+and ports are numbers. With -n they are names: of the system's resolver, which may be slow, of
+services(5) and of networks(5).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PROTOCOLS = PROTOCOL_NAMES | {
     98: "encap", 124: "isis", 133: "fc", 135: "mobility-header", 138: "manet", 139: "hip",
     140: "shim6", 141: "wesp", 142: "rohc", 143: "ethernet",
 }  # fmt: skip
-"""As in protocols(5); a protocol that is not there is shown by its number."""
+"""The names of protocols(5); any other protocol is shown as its number."""
 
 _Words = Mapping[int, tuple[str, Mapping[int, str]]]
 """ICMP types: the word, and the words for codes."""
@@ -83,9 +84,9 @@ def _named(table: _Words, unknown: str, kind: int, code: int) -> str:
 class Names:
     """How hosts and ports are shown.
 
-    hosts      ask the resolver for their names: may take long for each, once
-    ports      look the services' names up
-    networks   look the networks' names up, for hosts that have none
+    hosts      by name: the resolver is asked once for each, which may take long
+    ports      by name of the service
+    networks   hosts without a name by name of the network
     """
 
     def __init__(self, hosts: bool, ports: bool, networks: bool) -> None:
@@ -95,7 +96,7 @@ class Names:
         self._networks = _networks() if hosts and networks else {}
 
     def host(self, address: bytes) -> str:
-        """A host, of 4 or 16 bytes."""
+        """A host, of its address in 4 or 16 bytes."""
         return self._hosts[address]
 
     def port(self, number: int, protocol: str) -> str:

@@ -15,7 +15,7 @@ from pylog.ipmon.names import Names, protocol
 from pylog.ipmon.release import Release
 
 _SIMPLE = tuple(NAT_KINDS)
-"""Kinds of which 5.x shows three ends; of every other number it shows four."""
+"""Kinds for which 5.x shows three addresses; for any other number it shows four."""
 
 
 def line(f: Mapping[str, Any], release: Release, names: Names) -> str:

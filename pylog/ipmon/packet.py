@@ -3,8 +3,8 @@
     DD/MM/YYYY HH:MM:SS.uuuuuu [Nx ]IF @GROUP:RULE ACTION SOURCE -> DESTINATION PR PROTOCOL
     len HEADER LENGTH ... K-S K-F IN|OUT MARKS
 
-The line is made from left to right of what the record's C structure and the logged bytes say;
-where releases differ, the row of the release decides.
+The line is made from left to right of the fields of the record's C structure and of the logged
+bytes. Where releases of ipmon differ, the Release decides.
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ _MULTICAST, _BROADCAST, _MBCAST = 0x20, 0x40, 0x80
 
 
 class _Packet:
-    """The logged packet as ipmon sees it: numbers of its headers.
+    """The numbers in the headers of the logged packet, as ipmon reads them.
 
-    ipmon does not look how much was logged, and reads on into what lies behind the record. Zeros
-    stand in that place here.
+    ipmon ignores how much was logged and reads on behind the record. Here zeros are read there.
 
     machine   byte order of the machine that wrote the record
     swapped   ip_len and ip_off of an IPv4 header are in that order
@@ -75,9 +74,9 @@ class _Packet:
         return self._data[at : at + size].ljust(size, b"\0")
 
     def _walk(self) -> None:
-        """Pass over IPv6 extension headers; a fragment header is the last that counts.
+        """Skip IPv6 extension headers up to and including a fragment header.
 
-        At the end of what was logged it stops, where zeros would be headers without end.
+        It stops at the end of the logged bytes, because zeros would be headers without end.
         """
         while self.protocol in EXTENSIONS_OF_IPMON and self.header < len(self._data):
             self.protocol, units = self._bytes(self.header, 2)
@@ -91,7 +90,7 @@ class _Packet:
 
 
 def action(f: Mapping[str, Any], release: Release) -> tuple[str, int]:
-    """The letters for what the rule did, and the severity for syslog."""
+    """The letters for the action of the rule, and the severity for syslog."""
     flags = f["fl_flags"]
     if release.severity_letter_style:
         logged = flags & 0x10
@@ -146,7 +145,7 @@ def line(
 
 
 def text_of(array: bytes) -> str:
-    """A C string; bytes that are no text are kept as surrogates."""
+    """A C string; bytes that are not UTF-8 are kept as surrogates."""
     return array.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
@@ -180,10 +179,7 @@ def _headers(
     packet: _Packet, short: bool, release: Release, names: Names, verbose: bool
 ) -> Iterator[str]:
     """Addresses, protocol and lengths."""
-    source, destination = (
-        names.host(packet.source),
-        names.host(packet.destination),
-    )
+    source, destination = names.host(packet.source), names.host(packet.destination)
     number, header, length = packet.protocol, packet.header & 0xFFFF, packet.length & 0xFFFF
     name = protocol(number) if number else release.protocol_0
     if number in (TCP, UDP) and not packet.offset:
@@ -226,19 +222,15 @@ def _tcp(packet: _Packet, release: Release, verbose: bool) -> Iterator[str]:
 
 
 def _quoted(packet: _Packet, release: Release, names: Names) -> Iterator[str]:
-    """What an ICMP error says of the packet that it quotes."""
+    """The packet that an ICMP error quotes."""
     quoted = packet.at(8, 20)
     inner = ipv4(quoted)
     size, length, fragment, number = inner.size, inner.length, inner.fragment, inner.protocol
     if release.quoted == "machine" or (release.quoted == "guessed" and length > 1500):
         length = int.from_bytes(quoted[2:4], packet.machine)
     name = protocol(number) if number else release.protocol_0
-    source, destination = (
-        names.host(inner.source),
-        names.host(inner.destination),
-    )
-    head = f" for {source}", f" - {destination}"
-    first = packet.at(8 + packet.header, 4)  # as ipmon: as if the outer header were quoted
+    head = f" for {names.host(inner.source)}", f" - {names.host(inner.destination)}"
+    first = packet.at(8 + packet.header, 4)  # as ipmon, which takes the size of the outer header
     offset = fragment & 0x1FFF
     if release.prints_as_3_4_0 or (number in (TCP, UDP) and not offset):
         sport, dport = (names.port(int.from_bytes(p), name) for p in (first[:2], first[2:]))
@@ -252,7 +244,7 @@ def _quoted(packet: _Packet, release: Release, names: Names) -> Iterator[str]:
 
 
 def _place(form: str, ident: int, bits: int, size: int) -> str:
-    """Where a fragment lies in its datagram."""
+    """The place of a fragment in its datagram."""
     more, dont = bits & 0x2000, bits & 0x4000
     return form.format(
         id=ident, size=size & 0xFFFF, offset=(bits & 0x1FFF) * 8, more="+" if more else "",
@@ -261,7 +253,7 @@ def _place(form: str, ident: int, bits: int, size: int) -> str:
 
 
 def _marks(f: Mapping[str, Any], release: Release) -> Iterator[str]:
-    """What the filter did besides, and found."""
+    """State, fragment and direction flags, tags, and what the filter noticed."""
     flags, lflags = f["fl_flags"], f.get("fl_lflags", 0)
     state, fragments = (0x400, 0x200) if not release.severity_letter_style else (0x1000, 0x800)
     if flags & state:

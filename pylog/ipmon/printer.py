@@ -1,4 +1,10 @@
-"""Records as ipmon's text: lines, hex dumps, and what is missing between them."""
+"""Records as ipmon's text: lines, hex dumps, and gaps in the sequence numbers.
+
+The text is made of the bytes that IPFilter logged, in the layout in which it did: `packet`, `nat`
+and `state` make the line of each log. Records of other systems are encoded first as IPFilter would
+have logged them. With the option `release`, so are records of layouts that this release of ipmon
+cannot read.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +27,14 @@ from pylog.notes import notes
 from pylog.record import LossRecord, Record, escape
 
 LOGS = {"ipf": "ipf", "nat": "NAT", "state": "state"}
-"""What ipmon calls the logs."""
+"""The names of the logs in ipmon's text."""
 
 
 class Entry(NamedTuple):
-    """What there is to print of a record.
+    """The text of a record.
 
     missed   a line about records that are missing before it, or ""
-    line     the line, without its end; bytes that are no text are surrogates
+    line     the line, without its end; bytes that are not UTF-8 are surrogates
     level    for syslog: a severity, or one with a facility
     dumps    lines of hex dumps
     raw      the record as IPFilter logs it
@@ -49,7 +55,7 @@ class Entry(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """What is needed to take the records of a log of a layout apart."""
+    """What is needed to unpack and print the records of a log in a layout."""
 
     layout: Layout
     plan: Plan
@@ -57,12 +63,13 @@ class _Source(NamedTuple):
 
 
 def _is_read_by(version: Version, other: Version, log: str) -> bool:
-    """Whether an ipmon of another version can read a log's records as they are."""
+    """Whether the ipmon of another version can read records of a log unchanged."""
     same_numbers = version.major == other.major
     return same_numbers and version.declarations(log) == other.declarations(log)
 
 
 _VERSIONS_41 = ("4.1", "4.1.0")
+"""Versions of which fl_unit may be set or not, see _release_41."""
 
 
 @cache
@@ -82,7 +89,7 @@ def hex_dump(data: bytes) -> list[str]:
 
 
 def clock(zone: tzinfo | None) -> Callable[[int], tuple[str, str]]:
-    """A function that gives the date and the time of day of a second; None: the machine's zone."""
+    """A function: second -> its date and time of day in a zone; None: the machine's zone."""
 
     def text(second: int) -> tuple[str, str]:
         try:
@@ -90,7 +97,7 @@ def clock(zone: tzinfo | None) -> Callable[[int], tuple[str, str]]:
                 moment = time.localtime(second)
                 return time.strftime("%d/%m/%Y ", moment), time.strftime("%H:%M:%S", moment)
             at = datetime.fromtimestamp(second, zone)
-        except (OverflowError, OSError, ValueError):  # the zone's last hours of the year 9999
+        except (OverflowError, OSError, ValueError):  # in this zone it is beyond the year 9999
             at = datetime.fromtimestamp(second, UTC)
         return f"{at:%d/%m}/{at.year:04} ", f"{at:%H:%M:%S}"
 
@@ -103,17 +110,17 @@ class Printer:
 
     release     of ipmon; None: the one that came with each record's layout. Records of other
                 layouts than its IPFilter's are converted first.
-    hosts       show them by name, which asks the resolver
+    hosts       show hosts by name, which asks the resolver
     ports       show services by name
-    encoder     makes what IPFilter would have logged out of the records of other systems
-    zone        of the times; None: the machine's
+    encoder     encodes the records of other systems as IPFilter would have logged them
+    zone        the zone of the times; None: the machine's
     dated       whether lines begin with the date
-    safe        escape what would do something to a terminal, as names of interfaces may; a line
-                break in them is escaped always, so that they cannot forge lines
+    safe        escape control characters, which names of interfaces may have; a line break is
+                always escaped, so that no name can forge a line
     verbose     -v: sequence numbers and window of TCP
     header      -X: dump the record's head
     packet      -x: dump the packet
-    body        -b: dump the body of what rules with `log body` logged
+    body        -b: dump the body of packets that rules with `log body` logged
     """
 
     def __init__(
@@ -132,7 +139,7 @@ class Printer:
         body: bool = False,
     ) -> None:
         self._release = release
-        self._names = {known: Names(hosts, ports, known) for known in (False, True)}
+        self._names = {networks: Names(hosts, ports, networks) for networks in (False, True)}
         self._encoder = encoder or Encoder(LAYOUT)
         self._other = None if release is None else Encoder(layout_for(release))
         self._time = clock(zone)
@@ -140,23 +147,23 @@ class Printer:
         self._header, self._packet, self._body = header, packet, body
         self._expected: dict[tuple[str, bool], int] = {}
         """The next number by log, and by whether IPFilter numbered the record or the encoder."""
-        self._untold = 0
+        self._unreported = 0
         self._unitless: set[str] = set()
-        """Layouts of 4.1 of which there was a record without an interface's number in fl_unit."""
+        """Layouts of 4.1 of which a record had no interface's number in fl_unit."""
 
     def entry(self, record: Record) -> Entry | None:
-        """What to print of a record; None where there is nothing.
+        """The text of a record, None if it has none.
 
-        A loss that is no gap in sequence numbers, which ipmon would not tell, is told to the logger
-        "pylog". What IPFilter could not have logged of other systems has no entry; see `report`.
+        A loss that ipmon would not report, because it is no gap in sequence numbers, is noted to
+        the logger "pylog". A record that IPFilter could not have logged has no entry; see `report`.
         """
         raw, layout = record.raw, record.layout
         if record.source != "ipl":
             raw, layout = self._encoder.encode(record), self._encoder.layout.name
         if isinstance(record, LossRecord):
             gap = record.seq is not None and record.count is not None
-            if not (gap and record.source == "ipl" and self._tells_gaps(record)):
-                self._untold += record.source == "ipl"
+            if not (gap and record.source == "ipl" and self._reports_gaps(record)):
+                self._unreported += record.source == "ipl"
                 notes.warning("%s", record.describe())
             return None
         if raw is None:
@@ -172,15 +179,15 @@ class Printer:
         return self._entry(record, self._other.layout.name, text, raw) if text else None
 
     def report(self) -> list[str]:
-        """What has no text, of other systems' records and of losses, as sentences."""
-        found = self._encoder.report() + ([] if self._other is None else self._other.report())
-        if self._untold:
-            found.append(f"losses that are not in the text: {self._untold}")
-            self._untold = 0
-        return found
+        """The records of other systems and the losses that have no text, as sentences."""
+        lines = self._encoder.report() + ([] if self._other is None else self._other.report())
+        if self._unreported:
+            lines.append(f"losses that are not in the text: {self._unreported}")
+            self._unreported = 0
+        return lines
 
-    def _tells_gaps(self, loss: LossRecord) -> bool:
-        """Whether ipmon's text tells of a gap in the numbers."""
+    def _reports_gaps(self, loss: LossRecord) -> bool:
+        """Whether ipmon's text reports a gap in the numbers."""
         if self._release is not None:
             return self._release.reports_gaps
         try:
@@ -189,7 +196,7 @@ class Printer:
             return False
 
     def _entry(self, record: Record, layout: str, raw: bytes, own: bytes) -> Entry:
-        """The entry of a record of bytes `raw`; `own` are those before they were converted."""
+        """The entry of a record with bytes `raw`; `own` are its bytes before a conversion."""
         log = ipfilter_log(record)
         source = _source(layout, log)
         release, plan = self._release or source.release, source.plan
@@ -201,7 +208,7 @@ class Printer:
         names, order = self._names[release.networks], BYTEORDER[source.layout.abi.order]
         if log == "ipf":
             if source.layout.version.name in _VERSIONS_41:
-                release = self._edition_41(layout, f, release, raw is not own)
+                release = self._release_41(layout, f, release, raw is not own)
             text, level = packet.line(
                 f, raw[plan.size :], order, source.layout.host_order_ip, release, names,
                 self._verbose,
@@ -218,13 +225,13 @@ class Printer:
         numbered = record.source == "ipl" and record.seq is not None
         return Entry(self._missed(f, log, release, numbered), line, level, dumps, own, text)
 
-    def _edition_41(
+    def _release_41(
         self, layout: str, f: dict[str, Any], release: Release, converted: bool
     ) -> Release:
-        """The release of a packet record of 4.1, which is 4.1.0's where fl_unit was set.
+        """The release of a packet record of 4.1: that of 4.1.0 if its kernel set fl_unit.
 
-        So it was if each record, so far, has its interface's number there and not in the name.
-        Where it was not, no release shows it.
+        It did if all records so far have their interface's number there and not in the name. If
+        not, no release shows fl_unit.
         """
         kept = not converted and shows_unit(f)
         if kept and layout not in self._unitless:
@@ -233,8 +240,10 @@ class Printer:
         return release._replace(units=False)
 
     def _missed(self, f: dict[str, Any], log: str, release: Release, numbered: bool) -> str:
-        """The line about missing records. ipmon expects a first number of 0, and IPFilter begins
-        with 1: where its records are printed, so is that; the encoder's first number is expected.
+        """The line about missing records before this one, or "".
+
+        ipmon expects 0 as the first number, but IPFilter begins with 1, so ipmon reports one as
+        missing. That is kept for IPFilter's records, but not for those of the encoder.
         """
         number = f.get("ipl_seqnum")
         if number is None or not release.reports_gaps:
@@ -247,12 +256,12 @@ class Printer:
         return f"missed {missing} {LOGS[log]} log entries: {expected} {number}"
 
     def _dumps(self, f: dict[str, Any], raw: bytes, head: int, release: Release) -> list[str]:
-        found = []
+        lines = []
         if self._header:
-            found += hex_dump(raw[:head])
+            lines += hex_dump(raw[:head])
         after = head + f["fl_hlen"]
         if self._packet:
-            found += hex_dump(raw[head : after + f["fl_plen"]])
+            lines += hex_dump(raw[head : after + f["fl_plen"]])
         elif self._body and f["fl_flags"] & release.logbody:
-            found += hex_dump(raw[after : after + f["fl_plen"]])
-        return found
+            lines += hex_dump(raw[after : after + f["fl_plen"]])
+        return lines

@@ -1,8 +1,8 @@
-"""What the releases of ipmon print differently, as one table of change points.
+"""The differences between the releases of ipmon, as one table of change points.
 
-A row is what a release changed; what is not in it stays as in the row before. So a release between
-two rows prints as the older of them. The rows come from the sources of all releases; the programs
-of 3.4.35, 4.1.0, 4.1.13, 4.1.35, 5.0.3, 5.0.6, 5.1.0 and 5.1.2 were run, and their text compared.
+A row has what a release changed; everything else is as in the row before. So a release between two
+rows prints as the older of them. The rows come from the sources of all releases; the programs of
+3.4.35, 4.1.0, 4.1.13, 4.1.35, 5.0.3, 5.0.6, 5.1.0 and 5.1.2 were run, and their text compared.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ REASONS: Mapping[int, str] = {
     **{number: word for number, word in ipl_names.REASONS_51.items() if word},
     15: "natv4_out-fail", 16: "natv4_in-fail", 17: "natv6_out-fail", 18: "natv6_in-fail",
 }  # fmt: skip
-"""fl_breason in ipmon's words, which from 15 on are those of 5.1.0's numbers."""
+"""The words of ipmon for fl_breason; from 15 on it uses the numbers of 5.1.0."""
 
 
 def _upper(words: Mapping[int, str], *but: int) -> dict[int, str]:
-    """The words as ipmon writes them, without those of some numbers."""
+    """The words in upper case, as ipmon writes them, without those of the numbers in `but`."""
     return {number: word.upper() for number, word in words.items() if number not in but}
 
 
@@ -36,7 +36,7 @@ _STATE_34 = {0: "NEW", 0xFFFF: "EXPIRE", 0xFFFE: "FLUSH", 0xFFFD: "REMOVE"}
 _STATE_41 = {**_STATE_34, 1: "CLONED", 0xFFFC: "INTERMEDIATE", 0xFFFB: "KILLED"}
 
 _FR_INOUT = 0xC000
-"""FR_INQUE and FR_OUTQUE of 4.1: every rule in a kernel has one of them."""
+"""FR_INQUE and FR_OUTQUE of 4.1: every rule in a kernel has one of these flags."""
 
 _OLD = " frag {more}{dont}{size}@{offset}"
 _NEW = " (frag {id}:{size}@{offset}{more}{dont})"
@@ -142,21 +142,21 @@ def _releases() -> dict[str, Release]:
 
 
 RELEASES: Final = _releases()
-"""How ipmon prints, by the release from which on it does; the oldest first."""
+"""The rows by the first release that prints so; the oldest first."""
 
 _ALIKE = {"4.1-illumos": "4.1", "4.1-solaris": "4.1"}
-"""Versions whose own ipmon was not compared, and that of which they are printed as."""
+"""Versions whose own ipmon was not compared, and the version as which they are printed."""
 
 
 def release_of(layout: Layout) -> Release:
-    """The newest ipmon that came with a layout; 3.4.0's for all that are older."""
+    """The newest ipmon that came with a layout; for older layouts that of 3.4.0."""
     version = _ALIKE.get(layout.version.name, layout.version.name)
     rows = [row for row in RELEASES.values() if row.layout == version]
     return rows[-1] if rows else RELEASES["3.4.0"]
 
 
 def layout_for(release: Release) -> Layout:
-    """The layout of the IPFilter that an ipmon came with, without what ipmon reads wrongly."""
+    """The layout of the IPFilter that an ipmon came with, without fields that it reads wrongly."""
     return named(
         f"ipl-{release.layout}-lp64be" + ("-nounit" if release.severity_letter_style else "")
     )
@@ -165,8 +165,8 @@ def layout_for(release: Release) -> Layout:
 def shows_unit(f: Mapping[str, Any]) -> bool:
     """Whether a packet record of 4.1 is from a kernel that keeps an interface's number in fl_unit.
 
-    Then the name lacks it. Later kernels have it in the name and never set fl_unit. A unit 0 counts
-    where something else is set that only kernels set: a pointer, or the direction of the rule.
+    The name then has no number. Later kernels have it in the name and never set fl_unit. A unit 0
+    counts if another field is set that only kernels set: a pointer, or the direction of the rule.
     """
     unit = f.get("fl_unit")
     if unit is None or unit >= 0x8000 or not f["fl_ifname"].split(b"\0", 1)[0].isalpha():

@@ -24,7 +24,7 @@ def line(
 ) -> str:
     """The line after the time, of the fields of the record under their C names.
 
-    order   of the machine that wrote it, in which isl_ps has an ICMP type
+    order   the byte order of the machine that wrote the record, and so of ICMP types in isl_ps
     """
     kind = f["isl_type"]
     word = f"STATE:{release.state[kind]}" if kind in release.state else f"Type: {kind}"
@@ -70,9 +70,10 @@ _RENAMED = dict(zip(TCP_STATES_4, TCP_STATES_41, strict=True))
 
 
 def as_of(record: Record, release: Release) -> Record:
-    """The record with TCP states named as in the release that wrote it, where its bytes do not say.
+    """The record with its TCP states named as in the release that wrote it.
 
-    That is a state record of plain 4.1, whose layout is then that of 4.1.0 to 4.1.19.
+    Only state records of layout 4.1 change, whose bytes do not show the release: for a release from
+    4.1.0 to 4.1.19 the layout becomes 4.1.0.
     """
     extra = (record.extra if isinstance(record, FlowRecord) else None) or {}
     if "isl_state" not in extra or release.layout != "4.1.0":

@@ -1,4 +1,4 @@
-"""Records as Arrow tables: columns for analysis, read many records at a time.
+"""Records as Arrow tables: columns for analysis, decoded many records at a time.
 
     table = pylog.read_table("fw.dump", columns=["timestamp", "action", "saddr_text", "dport"])
 
@@ -48,23 +48,25 @@ def iter_batches(
 
     paths     a path, "-" (standard input) or a binary file object, or several of them
     kind      packet, flow or loss: which records
-    columns   names in the schema of the kind, also saddr_text and the like; None: the schema
-    where     a pyarrow.compute.Expression that the rows are to fulfil, over all columns
+    columns   names of columns: of the schema of the kind, or made on request, as saddr_text;
+              None: all of the schema
+    where     a pyarrow.compute.Expression over any columns; rows for which it is true are given
     rows      about how many rows a batch has; the last of a log may have fewer
-    origin    whether to say in each row its path and the machine that logged it; None: if there
-              are several paths, or labels
-    labels    what to say instead of a path, by the path as it is given
-    jobs      how many processes read; of paths, which may then also be directories, globs and
-              fsspec URLs. They are spawned: a program does so below `if __name__ == "__main__":`
+    origin    whether each row has its path and the machine that logged it; None: if there are
+              several paths, or labels
+    labels    names in place of the paths, by the path as it is given
+    jobs      how many processes decode. Paths may then also be directories, globs and fsspec
+              URLs, but no file objects. The processes are spawned, so a program calls this below
+              `if __name__ == "__main__":`
 
-    Everything else is as for `pylog.open`, and so are the errors; ValueError also for a kind or a
-    column that there is not, and for a live source. Memory stays flat, whatever the size.
+    Everything else is as for `pylog.open`, and so are the errors; ValueError also for a kind or
+    column that does not exist, and for a live source. Memory does not grow with the size of a log.
     """
     selection = Selection(kind, columns, where)
     if rows < 1:
         raise ValueError(f"rows is {rows}, but must be 1 or more")
     if jobs != 1:
-        from pylog.table import parallel  # only here: importing it takes its time
+        from pylog.table import parallel  # only here: it is slow to import
 
         return parallel.batches(
             _named(paths), jobs, selection, layout, on_error, rows, origin, labels
@@ -100,14 +102,14 @@ def _several(paths: Source | Sequence[Source]) -> list[Source]:
 
 
 def _named(paths: Source | Sequence[Source]) -> list[str | os.PathLike[str]]:
-    """Paths, to be opened elsewhere; ValueError for a file object."""
-    found = []
+    """The paths, for other processes; ValueError for a file object."""
+    named = []
     for source in _several(paths):
         check_source(source)
         if not isinstance(source, str | os.PathLike):
             raise ValueError("several processes cannot read a file object: name a file")
-        found.append(source)
-    return found
+        named.append(source)
+    return named
 
 
 def _batches(
@@ -116,9 +118,9 @@ def _batches(
     layout: str | None,
     on_error: OnError,
     rows: int,
-    where: list[Origin],
+    origins: list[Origin],
 ) -> Iterator[pa.RecordBatch]:
-    for source, origin in zip(sources, where, strict=True):
+    for source, origin in zip(sources, origins, strict=True):
         with opened(source, layout=layout, on_error=on_error, origin=origin) as bulk:
             for _, batch in bulk.batches({selection.kind: selection}, rows):
                 yield batch

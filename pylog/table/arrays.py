@@ -1,4 +1,8 @@
-"""From NumPy to Arrow: the columns that a format made of plain messages, as a batch."""
+"""From NumPy to Arrow: the columns that a format made of regular messages, as a batch.
+
+Numbers and addresses are not copied: an Arrow array is made over the NumPy buffer. Values that
+repeat become a dictionary, or are taken from an array that has each of them once.
+"""
 
 from __future__ import annotations
 
@@ -17,34 +21,34 @@ from pylog.table.schemas import REQUESTED, TIME, WORD, reading, texts
 
 
 def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.RecordBatch:
-    """The plain ones of the messages, all packets, in the columns of `wanted`.
+    """The regular messages, all packets, in the columns of `wanted`.
 
-    more   columns that are not of the messages
+    more   columns that are not made of the messages
     """
     count = len(rows.starts) - len(rows.irregular)
     arrays = []
-    asked = REQUESTED["packet"]
-    headers = [] if asked.keys().isdisjoint(wanted.names) else _headers(rows)
+    on_request = REQUESTED["packet"]
+    headers = [] if on_request.keys().isdisjoint(wanted.names) else _headers(rows)
     for column in wanted:
-        if column.name in asked:
+        if column.name in on_request:
             arrays.append(pa.array([getattr(h, column.name) for h in headers], column.type))
             continue
         field, convert = reading("packet", column.name)
-        found = more[field] if field in more else rows.column(field)
-        if found is not None and column.name in texts("packet"):
-            found = _texts(rows, found)
-        if found is None:
+        values = more[field] if field in more else rows.column(field)
+        if values is not None and column.name in texts("packet"):
+            values = _texts(rows, values)
+        if values is None:
             arrays.append(pa.nulls(count, column.type))
-        elif isinstance(found, Repeated):
-            values = [v if v is None or convert is None else convert(v) for v in found.values]
-            arrays.append(_repeated(Repeated(found.codes, values), column.type))
+        elif isinstance(values, Repeated):
+            converted = [v if v is None or convert is None else convert(v) for v in values.values]
+            arrays.append(_repeated(Repeated(values.codes, converted), column.type))
         else:
-            arrays.append(_array(found, column.type))
+            arrays.append(_array(values, column.type))
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
 
 
 def _headers(rows: Rows) -> list[PacketHeaders]:
-    """The fields on request of each plain message."""
+    """The fields on request of each regular message."""
     family, payload = rows.column("family"), rows.column("payload")
     if payload is None:
         return [PacketHeaders()] * (len(rows.starts) - len(rows.irregular))
@@ -60,7 +64,7 @@ def _headers(rows: Rows) -> list[PacketHeaders]:
 
 
 def _array(column: Column, kind: pa.DataType) -> pa.Array:
-    """NumberColumn and bytes as an Arrow array."""
+    """Numbers and bytes as an Arrow array."""
     if isinstance(column, Octets):
         return pa.Array.from_buffers(kind, len(column.values), [None, _buffer(column.values)])
     if isinstance(column, Blobs):
@@ -72,7 +76,7 @@ def _array(column: Column, kind: pa.DataType) -> pa.Array:
 
 
 def _blobs(column: Blobs, kind: pa.DataType) -> pa.Array:
-    """Bytes as an array of its own: every other one of what lies between their edges."""
+    """Bytes that lie apart in a buffer: an array with the gaps between them, without the gaps."""
     edges = np.zeros(2 * len(column.starts) + 1, np.int32)
     edges[:-1:2] = column.starts
     edges[1::2] = column.starts + column.sizes
@@ -83,7 +87,7 @@ def _blobs(column: Blobs, kind: pa.DataType) -> pa.Array:
 
 
 def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
-    """Values that repeat, as a dictionary array, in which each is once, or as a plain one."""
+    """Values that repeat, as a dictionary array for WORD, else as an array of all values."""
     numbers = {v: i for i, v in enumerate(dict.fromkeys(v for v in column.values if v is not None))}
     places = np.array([numbers.get(v, -1) for v in column.values], np.int32)
     if not numbers:
@@ -97,7 +101,7 @@ def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
 
 
 def _texts(rows: Rows, column: Column) -> Repeated:
-    """Addresses as text; `family` tells of what looks like IPv4 whether it is."""
+    """Addresses as text; `family` tells IPv4 from IPv6 addresses that look like it."""
     family = rows.column("family")
     assert isinstance(column, Octets) and isinstance(family, Repeated)
     six = np.array([value == "ipv6" for value in family.values])[family.codes]

@@ -1,9 +1,9 @@
-"""From a log to Arrow batches: many records at a time, and never other ones than a Reader gives.
+"""From a log to Arrow batches: many records at a time, the same that a Reader gives.
 
-A window of some MiB moves over the input. Where messages follow each other as they should, the
-format's `columns` module (see pylog.formats.columns) reads them all at once. The Decoder reads what
-is irregular as it does for a Reader, a stretch of the input at a time, and single irregular
-messages between regular ones one by one. Both ways give the same records.
+A window of a few MiB moves over the input. Where messages follow each other without damage, the
+format's `columns` module (see pylog.formats.columns) decodes them all at once. The Decoder decodes
+the rest as for a Reader: a stretch of the input at a time, or single irregular messages between
+regular ones. Both ways give the same records.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from pylog.origins import NOWHERE, Origin
 from pylog.record import LossRecord, PacketRecord, Record, kind_of
 from pylog.table.arrays import batch_of
 from pylog.table.schemas import batch
-from pylog.table.select import Selection
+from pylog.table.select import Gathered, Selection
 
 ROWS = 32768
-"""Rows of a batch: so many stay in the processor's cache while their columns are made."""
+"""Rows of a batch: few enough to stay in the cache of the processor while columns are made."""
 
 MIN_WINDOW, MAX_WINDOW = 1 << 20, 1 << 24
-"""How many bytes of the input are at hand."""
+"""How many bytes of the input the window has."""
 
 STRETCH = 1 << 16
-"""How many bytes the Decoder reads before the faster way is tried again."""
+"""How many bytes the Decoder decodes before `columns` is tried again."""
 
 Lot = dict[str, Any]
-"""Records that follow each other, by kind: a list of them, or a batch."""
+"""Consecutive records by kind: a list of them, or a batch."""
 
 
 class Bulk(OpenLog):
-    """Gives the records of a log in Arrow batches, or one by one: `batches` or `records`, once.
+    """Gives the records of a log in Arrow batches or one by one: `batches` or `records`, once.
 
     counts   records so far, by kind
-    end      where in the input the first message begins that was not dealt with
+    end      the offset in the input of the first message that was not decoded yet
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Bulk(OpenLog):
         detection: Detection | None = None,
         origin: Origin = NOWHERE,
     ) -> None:
-        """As an OpenLog; but of a part of the input only, if `start` and `stop` say so.
+        """As an OpenLog, of the part of the input from `start` to `stop`.
 
-        start   offset in the input of what the backend gives first: a message must begin there
-        stop    offset in the input: the first message at or after it, and all that follow, are
-                not read. Of damage that reaches beyond it everything is read.
+        start   offset in the input of the first byte of the backend: a message must begin there
+        stop    offset in the input: messages that begin at or after it are not read; damage that
+                begins before it is read to its end
         """
         super().__init__(
             backend,
@@ -87,29 +87,29 @@ class Bulk(OpenLog):
         self._window = b""
         self._window_at = start
         """Offset in the input of the first byte of the window."""
-        self._final = False  # whether the window reaches to the input's end
+        self._final = False  # whether the window reaches the end of the input
         self._reach, self._per_row = MAX_WINDOW, 200
         self._columns: tuple[Stream, Columns | None] | None = None
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """The batches of the kinds that are wanted, each in its order, of about `rows` rows.
+        """The batches of the wanted kinds, each in its order, of about `rows` rows.
 
-        Damage ends strict reading with a DecodeError, after the batches of what came before it.
+        In strict reading damage raises a DecodeError, after the batches of the records before it.
         """
-        gathered = {kind: _Gathered(selection, rows) for kind, selection in wanted.items()}
+        gathered = {kind: Gathered(selection, rows) for kind, selection in wanted.items()}
         error = None
         lots = self._lots(wanted, rows)
         while True:
             try:
                 lot = next(lots, None)
-            except DecodeError as found:
-                lot, error = None, found
-            for kind, some in gathered.items():
+            except DecodeError as damage:
+                lot, error = None, damage
+            for kind, gathering in gathered.items():
                 if lot is not None and kind in lot:
-                    some.add(lot[kind])
-                batch = some.take(lot is None)
+                    gathering.add(lot[kind])
+                batch = gathering.take(lot is None)
                 if batch is not None:
                     yield kind, batch
             if error is not None:
@@ -126,7 +126,7 @@ class Bulk(OpenLog):
                 try:
                     used = self._regular(lot, pos, wanted) or self._stretch(lot, pos, size)
                 except DecodeError:
-                    yield lot  # what came before it
+                    yield lot  # the records before it
                     raise
                 yield lot
                 pos += used
@@ -134,7 +134,7 @@ class Bulk(OpenLog):
                 if self._is_done():
                     return
                 if used:
-                    # within damage the same bytes would be looked at again and again
+                    # larger within damage: each stretch looks at its bytes from the start
                     damaged = self.decoder.stream.damage is not None
                     size = STRETCH if not damaged else size if used * 2 > size else size * 2
                 elif pos + size < len(self._window):
@@ -164,7 +164,7 @@ class Bulk(OpenLog):
         return record
 
     def _rest_of_stream(self) -> Iterator[Lot]:
-        """What there is to report at the end of the input, though no byte is left."""
+        """The records that the Decoder still has when no byte is left."""
         self._window = b""
         lot: Lot = {}
         self._stretch(lot, 0, 0)
@@ -174,11 +174,11 @@ class Bulk(OpenLog):
         """Put about as many bytes as `rows` messages have into the window; False at the end."""
         enough = min(max(rows * self._per_row, MIN_WINDOW), MAX_WINDOW)
         if isinstance(self.backend, Capture):
-            whole = self.backend.read_at(self.end, enough + len(self._window))
-            if whole is not None:  # read once more, what is left is not copied
-                self._final = len(whole) <= len(self._window)
-                self._window, self.input.head = whole, b""
-                return bool(whole)
+            window = self.backend.read_at(self.end, enough + len(self._window))
+            if window is not None:  # to read the rest again is faster than to copy it
+                self._final = len(window) <= len(self._window)
+                self._window, self.input.head = window, b""
+                return bool(window)
         parts, size = [self._window], 0
         while size < enough and not self._final:
             more = self.input.take(None)
@@ -189,9 +189,9 @@ class Bulk(OpenLog):
         return bool(self._window)
 
     def _regular(self, lot: Lot, pos: int, wanted: Mapping[str, Selection]) -> int:
-        """Read the messages from window[pos] on that follow each other; how many bytes they are.
+        """Decode the messages from window[pos] on by columns; how many bytes they have.
 
-        None are read while there is something else to tell first.
+        0 within damage, and while the Decoder still has to report a loss.
         """
         decoder, stream, window = self.decoder, self.decoder.stream, self._window
         if stream.damage is not None or decoder.losses.has_announced:
@@ -214,11 +214,11 @@ class Bulk(OpenLog):
                 message = rows.message(i)
                 irregular.append(stream.decode(window, message))
                 self._give_origin(irregular[-1], message)
-            except DecodeError:  # up to there, then
+            except DecodeError:  # decode only the messages before it
                 rows = reads.read(window, pos, int(rows.starts[i]))
                 break
         if rows is None or len(rows.irregular) == len(rows.starts):
-            self._reach = STRETCH  # so it may be again soon
+            self._reach = STRETCH  # the next messages are probably irregular too
             return 0
         lot["loss"] = self._account(rows, irregular)
         self._keep(lot, rows, irregular, wanted)
@@ -231,7 +231,7 @@ class Bulk(OpenLog):
     def _keep(
         self, lot: Lot, rows: Rows, irregular: list[Record], wanted: Mapping[str, Selection]
     ) -> None:
-        """Put the messages into the lot: the plain ones, and the others between them."""
+        """Put the messages into the lot, regular and irregular ones in their order."""
         count = len(rows.starts)
         self.decoder.received += count
         packets = [i for i, record in enumerate(irregular) if type(record) is PacketRecord]
@@ -252,7 +252,7 @@ class Bulk(OpenLog):
             lot["packet"] = pa.concat_batches([lot["packet"], others]).take(order)
 
     def _origins(self, rows: Rows) -> dict[str, Repeated]:
-        """The columns of where the plain messages are from, if that is asked for."""
+        """The columns `origin` and `host` of the regular messages, if they are wanted."""
         origin, host = self._origin
         if origin is None:
             return {}
@@ -267,9 +267,10 @@ class Bulk(OpenLog):
             self.decoder.give_origin(record, interface_of(message))
 
     def _account(self, rows: Rows, irregular: list[Record]) -> list[LossRecord]:
-        """What was lost between the messages, as a Reader tells it.
+        """The losses between the messages, as a Reader reports them.
 
-        It is asked of the first record of each log, and of those whose number is not the next one.
+        Only the first record of each log, and records whose number is not the expected one, are
+        passed to the Decoder.
         """
         count = len(rows.starts)
         seq, following, log = (np.full(count, -1, np.int64) for _ in range(3))
@@ -293,18 +294,18 @@ class Bulk(OpenLog):
                 name = interface_of(rows.message(i)), record.log or ""
                 log[i] = names.setdefault(name, len(names))
         following &= 0xFFFFFFFF
-        asked: list[tuple[int, tuple[int | None, str], int | None]] = []
+        checked: list[tuple[int, tuple[int | None, str], int | None]] = []
         last: list[tuple[tuple[int | None, str], int]] = []
         for name, number in names.items():
-            of_it = np.flatnonzero(log == number)
-            if len(of_it):
-                gaps = np.flatnonzero(seq[of_it[1:]] != following[of_it[:-1]])
-                asked.append((int(of_it[0]), name, None))
-                asked += [(int(of_it[i + 1]), name, int(following[of_it[i]])) for i in gaps]
-                last.append((name, int(following[of_it[-1]])))
+            own = np.flatnonzero(log == number)
+            if len(own):
+                gaps = np.flatnonzero(seq[own[1:]] != following[own[:-1]])
+                checked.append((int(own[0]), name, None))
+                checked += [(int(own[i + 1]), name, int(following[own[i]])) for i in gaps]
+                last.append((name, int(following[own[-1]])))
         lost: list[LossRecord] = []
         decoder, stream = self.decoder, self.decoder.stream
-        for i, (interface, name_of_log), before in sorted(asked, key=itemgetter(0)):
+        for i, (interface, name_of_log), before in sorted(checked, key=itemgetter(0)):
             if before is not None:
                 decoder.losses.passed(name_of_log, before, interface)
             message = rows.message(i)
@@ -319,22 +320,22 @@ class Bulk(OpenLog):
         return lost
 
     def _peek(self, offset: int, size: int) -> tuple[bytes, bool]:
-        """As ahead.Peek: in the window, and beyond it."""
+        """As ahead.Peek, in the window and beyond it."""
         at, final = offset - self._window_at, self._final or self.input.final
-        there = self._window[at : at + size]
-        if len(there) < size and not final and isinstance(self.backend, Capture):
+        data = self._window[at : at + size]
+        if len(data) < size and not final and isinstance(self.backend, Capture):
             more = self.backend.read_at(offset, size)
             if more is not None:
                 return more, len(more) < size
-        if len(there) < size and not final:
-            more, final = self.input.peek(offset + len(there), size - len(there))
-            there += more
-        return there, final
+        if len(data) < size and not final:
+            more, final = self.input.peek(offset + len(data), size - len(data))
+            data += more
+        return data, final
 
     def _stretch(self, lot: Lot, pos: int, size: int) -> int:
-        """Let the Decoder read window[pos : pos + size]; how many bytes of it are dealt with.
+        """Let the Decoder decode window[pos : pos + size]; how many bytes it has consumed.
 
-        None may be: then no message is complete in so few bytes.
+        0 if no message is complete in so few bytes.
         """
         decoder = self.decoder
         self._window_at = self.end - pos
@@ -347,7 +348,7 @@ class Bulk(OpenLog):
         return decoder.position - self.end
 
     def _is_done(self) -> bool:
-        """Whether `stop` is reached; damage that began before it must have found its end."""
+        """Whether `stop` is reached, and no damage that began before it still goes on."""
         decoder = self.decoder
         return decoder.stop is not None and self.end >= decoder.stop and not decoder.stream.damage
 
@@ -369,43 +370,3 @@ def opened(
     except BaseException:
         backend.close()
         raise
-
-
-class _Gathered:
-    """Records of a kind, and batches of them, until they are enough for one batch."""
-
-    def __init__(self, selection: Selection, rows: int) -> None:
-        self._selection = selection
-        self._enough = rows // 2
-        self._records: list[Record] = []
-        self._batches: list[pa.RecordBatch] = []
-        self._rows = 0
-
-    def add(self, some: list[Record] | pa.RecordBatch) -> None:
-        """More records, or a batch of them."""
-        if isinstance(some, list):
-            self._records += some
-        else:
-            self._pack_pending()
-            self._add(some)
-
-    def take(self, last: bool) -> pa.RecordBatch | None:
-        """What is there, if it is enough, or if it is the `last` and there is something."""
-        if last or self._rows + len(self._records) >= self._enough:
-            self._pack_pending()
-            batches, self._batches, self._rows = self._batches, [], 0
-            if batches:
-                return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-        return None
-
-    def _pack_pending(self) -> None:
-        """Make a batch of the records."""
-        records, self._records = self._records, []
-        if records:
-            self._add(batch(self._selection.kind, records, self._selection.needed))
-
-    def _add(self, whole: pa.RecordBatch) -> None:
-        some = self._selection.of(whole)
-        if some.num_rows:
-            self._batches.append(some)
-            self._rows += some.num_rows

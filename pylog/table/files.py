@@ -1,4 +1,7 @@
-"""Files, here and elsewhere: paths, directories, globs, and fsspec's URLs of any of them."""
+"""Files on this machine and elsewhere: paths, directories, globs, and fsspec URLs of any of them.
+
+Local files do not go through fsspec, so that only URLs need it.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +13,33 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 from pylog.backends.base import check_source
-from pylog.errors import BackendError, BackendUnavailable
+from pylog.errors import BackendError, BackendUnavailable, as_backend_error
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def files(paths: Paths) -> list[str]:
-    """The files that paths name, in their order: of a directory all below it, of a glob those
-    that match, both by name. Any of them may be an fsspec URL.
+    """The files that paths name, in their order.
 
-    What begins with a dot is left out of directories. Raises BackendError for a path that names
-    no file, BackendUnavailable for a URL when fsspec, or what it needs, is not installed,
-    ValueError for standard input.
+    Of a directory these are all files below it, of a glob those that match, both sorted by name.
+    Names that begin with a dot are left out of directories. Any path may be an fsspec URL. Raises
+    BackendError for a path that names no file, BackendUnavailable for a URL when fsspec, or a
+    package that it needs, is not installed, ValueError for standard input.
     """
-    some_bytes = isinstance(paths, bytes | bytearray | memoryview)
-    if isinstance(paths, str | os.PathLike) or some_bytes or not isinstance(paths, Iterable):
+    in_memory = isinstance(paths, bytes | bytearray | memoryview)
+    if isinstance(paths, str | os.PathLike) or in_memory or not isinstance(paths, Iterable):
         paths = [paths]  # type: ignore[list-item]
-    found: list[str] = []
+    names: list[str] = []
     for path in paths:
         check_source(path)
         path = os.fspath(path)
         if path == "-":
             raise ValueError("standard input cannot be read by several: name a file")
-        some = _remote_files(path) if is_url(path) else _local_files(path)
-        if not some:
+        matches = _remote_files(path) if is_url(path) else _local_files(path)
+        if not matches:
             raise BackendError(f"{path} names no file")
-        found += some
-    return found
+        names += matches
+    return names
 
 
 def is_url(path: str) -> bool:
@@ -77,14 +80,14 @@ def system_of(url: str) -> tuple[Any, str]:
             "URLs need the extra fsspec: pip install 'pylog-ipl[fsspec]'"
         ) from error
     try:
-        found: tuple[Any, str] = url_to_fs(url)
+        system: tuple[Any, str] = url_to_fs(url)
     except ImportError as error:  # the driver: s3fs, gcsfs, adlfs...
         raise BackendUnavailable(f"{url}: {error}") from error
-    return found
+    return system
 
 
 def size(path: str) -> int:
-    """How long a file is, in bytes; 0 of what has no length, as a pipe, or does not tell it."""
+    """The size of a file in bytes; 0 if it has none, as a pipe, or does not report it."""
     with as_backend_error("open", path):
         if is_url(path):
             system, inside = system_of(path)
@@ -95,7 +98,7 @@ def size(path: str) -> int:
 
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """A file, here or elsewhere; BackendError when it cannot be opened."""
+    """A file or URL, opened; BackendError when it cannot be."""
     with ExitStack() as stack:
         with as_backend_error("open", path):
             if is_url(path):
@@ -104,12 +107,3 @@ def opened(path: str) -> Iterator[BinaryIO]:
             else:
                 file = stack.enter_context(open(path, "rb", buffering=0))
         yield file
-
-
-@contextmanager
-def as_backend_error(doing: str, path: str) -> Iterator[None]:
-    """The system's errors as BackendError."""
-    try:
-        yield
-    except OSError as error:
-        raise BackendError(f"cannot {doing} {path}: {error.strerror or error}") from error

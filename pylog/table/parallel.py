@@ -1,8 +1,8 @@
 """Several processes of this machine, each decoding one split at a time.
 
-A process writes what it makes of its split into a folder of its own, and the caller takes the
-folders in the order of the splits. So memory stays flat however large a split is, and no process
-waits for another; two splits a process are begun ahead, and no more.
+A process writes its results to files in the folder of its split, and the caller takes the folders
+in the order of the splits. So memory does not grow with the size of a split, and no process waits
+for another. At most two splits for each process are submitted ahead.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from pylog.table.select import Selection
 from pylog.table.splits import End, Split, SplitReader, in_order, plan
 
 SIZE = 1 << 24
-"""How many bytes of a dump make a split: some batches, and soon done."""
+"""Bytes of a split: enough for several batches, and done soon."""
 
 Work = Callable[[Split, str], End]
-"""Writes what it makes of a split into a folder, in which something may be from a wrong start."""
+"""Writes the results of a split into a folder, which may hold those of a wrong split."""
 
 
 class Pool:
-    """Processes for the splits of dumps. When it is left, they end, whatever they are doing."""
+    """Processes for the splits of dumps. At the end of the context all of them are ended."""
 
     def __init__(self, jobs: int, folder: str | None = None) -> None:
-        """`folder` is where the processes' files are to be; None: where temporary files are.
+        """`folder` is for the files of the processes; None: that of temporary files.
 
-        ValueError for fewer jobs than one.
+        ValueError for fewer than one job.
         """
         if jobs < 1:
             raise ValueError(f"{jobs} jobs, but there must be at least 1")
@@ -56,7 +56,7 @@ class Pool:
                 ignore_cleanup_errors=True,
             )
         )
-        context = multiprocessing.get_context("spawn")  # of our threads and files they have none
+        context = multiprocessing.get_context("spawn")  # inherits no threads and files
         theirs, self._lifeline = context.Pipe(duplex=False)
         self._processes = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(theirs,))
         self._left.callback(self._processes.shutdown, cancel_futures=True)
@@ -69,19 +69,19 @@ class Pool:
         self._left.close()
 
     def folders(self, splits: list[Split], work: Work) -> Iterator[tuple[Split, str, End]]:
-        """What `work` makes of the splits, in their order, in folders that are gone afterwards."""
+        """The splits in their order, with the folders that `work` fills, which are then deleted."""
         folders = [os.path.join(self._folder, str(number)) for number in range(len(splits))]
 
         def submit(number: int, split: Split) -> Future[End]:
             os.makedirs(folders[number], exist_ok=True)
-            with _interrupts_blocked():  # a process may be begun for it
+            with _interrupts_blocked():  # it may start a process
                 return self._processes.submit(work, split, folders[number])
 
         try:
             for number, split, end in in_order(splits, submit, 2 * self._jobs):
                 yield split, folders[number], end
                 shutil.rmtree(folders[number])
-        except BrokenProcessPool as error:  # out of memory, it may be
+        except BrokenProcessPool as error:  # perhaps out of memory
             raise BackendError(
                 "a process that decoded a part ended: it was killed, or could not begin, as in a"
                 ' program that reads with jobs outside of: if __name__ == "__main__":'
@@ -90,7 +90,7 @@ class Pool:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C waits; to processes begun meanwhile it never comes: it is their parent's affair."""
+    """Delays Ctrl-C; processes started meanwhile never receive it: their parent ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -102,7 +102,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _begin(lifeline: Connection) -> None:
-    """A process begins; it ends when its parent lets go of it."""
+    """Prepare a process: it ends when its parent closes the lifeline, or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 
@@ -163,7 +163,7 @@ def write_batches(
 
 
 def read_batches(folder: str, kinds: Iterable[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """What `write_batches` has written, one kind after the other."""
+    """The batches that `write_batches` wrote, one kind after the other."""
     for kind in kinds:
         with pa.OSFile(os.path.join(folder, kind)) as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:

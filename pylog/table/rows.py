@@ -1,6 +1,7 @@
 """Columns back to records: the inverse of table.schemas.batch, exact for every field but `raw`.
 
-What a column cannot hold is in `extra` as text (see table.schemas) and goes back to its field.
+A value that its column cannot hold is in `extra` as text (see table.schemas), and goes back to its
+field.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _EPOCH = datetime(1970, 1, 1)
 
 
 def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
-    """The records of columns; ValueError if `source` or `layout` is not among them.
+    """The records of columns; ValueError without the columns `source` and `layout`.
 
-    A field whose column is not there is None.
+    A field without its column is None.
     """
     names = batch.schema.names
     if "source" not in names or "layout" not in names:
@@ -41,7 +42,7 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
     families = batch.column("family").to_pylist() if "family" in names else None
     fields: dict[str, list[Any]] = {}
     for name in names:
-        if name == "extra" or name in REQUESTED.get(kind, {}):  # which the payload says
+        if name == "extra" or name in REQUESTED.get(kind, {}):  # made from the payload
             continue
         if texts(kind).get(name) not in names:
             fields[reading(kind, name)[0]] = _values(kind, name, batch.column(name), families)
@@ -57,8 +58,8 @@ def _values(kind: str, name: str, column: pa.Array, families: list[Any] | None) 
     if column.type == TIME:
         return _each(column.cast(pa.int64()))
     if column.type == ADDRESS:
-        found = column.to_pylist()
-        return list(map(_address, found, families or [None] * len(found)))
+        packed = column.to_pylist()
+        return list(map(_address, packed, families or [None] * len(packed)))
     declared = columns(kind).get(name)
     if declared == "json":
         return _each(column, msgspec.json.decode)
@@ -72,8 +73,8 @@ def _values(kind: str, name: str, column: pa.Array, families: list[Any] | None) 
 
 
 def _each(column: pa.Array, convert: Callable[[Any], Any] | None = None) -> list[Any]:
-    found: list[Any] = column.to_pylist()
-    return [v if v is None or convert is None else convert(v) for v in found]
+    values: list[Any] = column.to_pylist()
+    return [v if v is None or convert is None else convert(v) for v in values]
 
 
 def unnamed(text: str) -> str | int:
@@ -100,7 +101,7 @@ def _extra(text: str) -> dict[str, Any]:
 
 
 def _put_back(kind: str, fields: dict[str, list[Any]], extras: list[Any]) -> None:
-    """Put into `fields` the extras, and what only they could hold into its own field."""
+    """Add `extra` to the fields, and move values that only it could hold to their own fields."""
     for row, extra in enumerate(extras):
         if extra is None:
             continue
@@ -120,7 +121,7 @@ def _put_back(kind: str, fields: dict[str, list[Any]], extras: list[Any]) -> Non
 
 
 def _unheld(text: Any) -> int | None:
-    """A time that no column can hold, of its RFC 3339 text; None for anything else."""
+    """The time in an RFC 3339 text, if no column can hold it; None for anything else."""
     if not isinstance(text, str) or not text.endswith("Z"):
         return None
     second, _, part = text[:-1].partition(".")

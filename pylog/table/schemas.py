@@ -1,15 +1,15 @@
 """The columns: one Arrow schema for each kind of record, and records put into it.
 
-A column has the name of the record's field, times but for their `_ns`; every column may be null,
-which is the record's None. A text that repeats is a dictionary column. Where a field is a name or,
-without a name, a number (an interface, a hook, an event...), the number is written as # and the
-number, and a name that begins with # gets one more in front: so no two values become one text.
+A column has the name of the record's field, times without their `_ns`. Every column may be null,
+which is None in the record. A text that repeats is a dictionary column. Where a field has a name
+or, without a name, a number (an interface, a hook, an event...), the number is written as # and the
+number, and a name that begins with # gets a second one: so different values have different texts.
 
-Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; `family` tells an IPv4 address from an IPv6 one that
-looks like this. `saddr_text` and the like are their text, and `ttl` and the like are what the
-packet's headers say besides; both are made when they are asked for by name. A
-time after 2262-04-11 or before 1677-09-22 does not fit into 64 bits of nanoseconds: it is null, and
-in `extra` as text.
+Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; `family` tells an IPv4 address from an IPv6 address
+that looks like this. Some columns are made only when they are named: `saddr_text` and the like are
+addresses as text, `ttl` and the like are further fields of the packet's headers. A time after
+2262-04-11 or before 1677-09-22 does not fit into 64 bits of nanoseconds: its column is null, and
+`extra` has it as text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_NS = 2**63 - 1
 """The last time that a column can hold: 2262-04-11T23:47:16.854775807Z."""
 
 WORD = pa.dictionary(pa.int32(), pa.string())
-"""Text that repeats."""
+"""The type of text that repeats."""
 TIME = pa.timestamp("ns", "UTC")
 ADDRESS = pa.binary(16)
 FRAGMENT = pa.struct(
@@ -71,19 +71,19 @@ _TYPES: dict[Column, Any] = {
     "counters": COUNTERS,
     "json": WORD,
 }
-"""The Arrow type of each type of column that a field may have."""
+"""The Arrow types of the types of columns."""
 
 
 @cache
 def columns(kind: str) -> dict[str, Column]:
     """The columns of a kind, each with its type; all kinds have `extra`, before newer columns."""
     declared = kinds()[kind]
-    found = columns_of(declared)
-    if "extra" in found:
-        return found
+    all_columns = columns_of(declared)
+    if "extra" in all_columns:
+        return all_columns
     newer = {json_name(name) for name, field in fields_of(declared).items() if field.since > 1}
-    first = {name: column for name, column in found.items() if name not in newer}
-    return {**first, "extra": "json", **found}
+    first = {name: column for name, column in all_columns.items() if name not in newer}
+    return {**first, "extra": "json", **all_columns}
 
 
 REQUESTED: dict[str, dict[str, Any]] = {
@@ -95,41 +95,41 @@ REQUESTED: dict[str, dict[str, Any]] = {
 
 @cache
 def texts(kind: str) -> dict[str, str]:
-    """The columns of addresses as text, which are made on request, and of which."""
+    """Column of an address as text -> column of the address, of a kind."""
     return {f"{name}_text": name for name, column in columns(kind).items() if column == "address"}
 
 
 MAPPED = bytes(10) + b"\xff\xff"
-"""What an IPv4 address has in front."""
+"""The prefix of an IPv4 address in 16 bytes."""
 
 
 def schema(kind: str = "packet") -> pa.Schema:
-    """The columns of a kind of record, as packet; ValueError for what is none."""
+    """The columns of a kind of record, e.g. packet; ValueError for an unknown kind."""
     _check_kind(kind)
     return pa.schema([(name, _TYPES[column]) for name, column in columns(kind).items()])
 
 
 def chosen(kind: str, names: Sequence[str] | None) -> pa.Schema:
-    """The schema of some of the columns, in their order, those on request among them; None: all.
+    """The schema of these columns, in their order, also those on request; None: of `schema`.
 
-    Raises ValueError for a column that there is not, with those that there are.
+    Raises ValueError for a column that does not exist, with the names of all that do.
     """
     _check_kind(kind)
     if names is None:
         return schema(kind)
-    known = {column.name: column.type for column in schema(kind)} | on_request(kind)
+    types = {column.name: column.type for column in schema(kind)} | on_request(kind)
     if isinstance(names, str) or not names or len(set(names)) < len(names):
         raise ValueError(
             f"columns is {names!r}, but must be a list of one or more names, each once"
         )
     for name in names:
-        if name not in known:
-            raise ValueError(f"no column {name!r} of {kind} records; there are {', '.join(known)}")
-    return pa.schema([(name, known[name]) for name in names])
+        if name not in types:
+            raise ValueError(f"no column {name!r} of {kind} records; there are {', '.join(types)}")
+    return pa.schema([(name, types[name]) for name in names])
 
 
 def on_request(kind: str) -> dict[str, Any]:
-    """The columns that are made only when they are asked for by name, with their types."""
+    """The columns that are made only when they are named, with their types."""
     return dict.fromkeys(texts(kind), WORD) | REQUESTED.get(kind, {})
 
 
@@ -139,7 +139,7 @@ def _check_kind(kind: str) -> None:
 
 
 def named(value: str | int) -> str:
-    """A name, or the number that stands where there is no name, as a text that tells which."""
+    """A name, or the number in place of a name, as a text that tells them apart."""
     return f"#{value}" if isinstance(value, int) or value.startswith("#") else value
 
 
@@ -151,9 +151,9 @@ def address(text: str) -> bytes:
 
 def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordBatch:
     """Records of one kind in the columns of `wanted`, see `chosen`."""
-    asked = REQUESTED.get(kind, {})
+    of_headers = REQUESTED.get(kind, {})
     headers: list[PacketHeaders] = []
-    if not asked.keys().isdisjoint(wanted.names):
+    if not of_headers.keys().isdisjoint(wanted.names):
         packets = [record for record in records if isinstance(record, PacketRecord)]
         headers = [requested(packet.payload, packet.family) for packet in packets]
     arrays = []
@@ -162,8 +162,8 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
         if column.name == "extra":
             values = [_extra(record) for record in records]
         else:
-            of = headers if column.name in asked else records
-            values = [getattr(one, field) for one in of]
+            owners = headers if column.name in of_headers else records
+            values = [getattr(owner, field) for owner in owners]
             if convert is not None:
                 values = [None if value is None else convert(value) for value in values]
         arrays.append(pa.array(values, column.type))
@@ -172,7 +172,7 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
 
 @cache
 def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
-    """The field that a column is of, and what makes the column's value of the field's."""
+    """The field of a column, and the conversion of its values, if there is one."""
     if name in texts(kind):
         return texts(kind)[name], None
     if name in REQUESTED.get(kind, {}):
@@ -195,7 +195,7 @@ def _vlans(tags: tuple[Vlan, ...]) -> list[dict[str, Any]]:
 
 @cache
 def bounded(kind: type[Record]) -> list[tuple[str, Column]]:
-    """The fields whose values may not fit into their columns."""
+    """The fields with values that may not fit into their columns."""
     return [
         (name, field.column)
         for name, field in fields_of(kind).items()
@@ -204,7 +204,7 @@ def bounded(kind: type[Record]) -> list[tuple[str, Column]]:
 
 
 def _extra(record: Record) -> str | None:
-    """What has no column of its own, or does not fit into it, as JSON."""
+    """`extra` as JSON, with the values that do not fit into their columns."""
     extra: dict[str, Any] | None = getattr(record, "extra", None)
     for name, column in bounded(type(record)):
         value = getattr(record, name)
@@ -215,7 +215,7 @@ def _extra(record: Record) -> str | None:
 
 
 def json_text(extra: dict[str, Any]) -> str:
-    """What has no column of its own, as text."""
+    """A mapping of `extra` as JSON."""
     return msgspec.json.encode(json_ready(extra)).decode()
 
 
@@ -229,4 +229,4 @@ _CONVERSIONS: dict[Column, Callable[[Any], Any]] = {
     "counters": lambda counters: list(counters.items()),
     "json": json_text,
 }
-"""What makes the values of a column of the field's; None of the others."""
+"""The conversions of fields to columns, by type of column; others need none."""

@@ -1,4 +1,9 @@
-"""What is wanted of the records of a kind: which columns, and which rows."""
+"""Selections of the records of a kind: columns and rows, gathered into batches.
+
+The expression for the rows may name columns that are not in the result, so a selection also says
+which columns must be made first. Batches of all sizes come in; batches of at least half the wanted
+size go out.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from pylog.table.schemas import chosen, on_request, schema
+from pylog.record import Record
+from pylog.table.schemas import batch, chosen, on_request, schema
 
 
 class Selection:
-    """Some columns of the records of a kind, where an expression holds.
+    """Columns of the records of a kind, of those rows where an expression holds.
 
-    result   the schema of what `of` gives
-    needed   the schema of what it takes: the columns, and those that the expression names
+    result   the schema of the batches that `of` gives
+    needed   the schema of those that it takes: with the columns that the expression names
     """
 
     def __init__(self, kind: str, columns: Sequence[str] | None = None, where: Any = None) -> None:
-        """`where` is a pyarrow.compute.Expression; ValueError for columns that there are not."""
+        """`where` is a pyarrow.compute.Expression; ValueError for a column that does not exist."""
         self.kind = kind
         self.result = chosen(kind, columns)
         self._where = where
@@ -28,7 +34,7 @@ class Selection:
         self.needed = chosen(kind, names)
 
     def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows that are wanted, in the columns that are wanted."""
+        """The selected rows and columns of a batch."""
         if self._where is not None:
             table = pa.Table.from_batches([batch]).filter(self._where).combine_chunks()
             batch = next(iter(table.to_batches()), batch.slice(0, 0))
@@ -36,10 +42,10 @@ class Selection:
 
 
 def _named_by(where: Any, kind: str) -> list[str]:
-    """The columns that an expression names: those without which it cannot be evaluated."""
+    """The columns that an expression names: it cannot be evaluated without them."""
     everything = chosen(kind, [*schema(kind).names, *on_request(kind)])
     empty = everything.empty_table()
-    empty.filter(where)  # tells what is wrong with the expression
+    empty.filter(where)  # raises the error of a bad expression
 
     def fails_without(name: str) -> bool:
         try:
@@ -49,3 +55,43 @@ def _named_by(where: Any, kind: str) -> list[str]:
         return False
 
     return [name for name in everything.names if fails_without(name)]
+
+
+class Gathered:
+    """Records of a kind, and batches of them, until there are enough for one batch."""
+
+    def __init__(self, selection: Selection, rows: int) -> None:
+        self._selection = selection
+        self._enough = rows // 2
+        self._records: list[Record] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = 0
+
+    def add(self, records: list[Record] | pa.RecordBatch) -> None:
+        """Add records, or a batch of them."""
+        if isinstance(records, list):
+            self._records += records
+        else:
+            self._pack_pending()
+            self._add(records)
+
+    def take(self, last: bool) -> pa.RecordBatch | None:
+        """A batch of all records if there are enough of them, or any and `last`; else None."""
+        if last or self._rows + len(self._records) >= self._enough:
+            self._pack_pending()
+            batches, self._batches, self._rows = self._batches, [], 0
+            if batches:
+                return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        return None
+
+    def _pack_pending(self) -> None:
+        """Make a batch of the records that are not in one."""
+        records, self._records = self._records, []
+        if records:
+            self._add(batch(self._selection.kind, records, self._selection.needed))
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        selected = self._selection.of(batch)
+        if selected.num_rows:
+            self._batches.append(selected)
+            self._rows += selected.num_rows

@@ -1,15 +1,15 @@
-"""Dumps in splits, which any number of processes or machines decode, with one process's result.
+"""Dumps in splits, which any number of processes or machines decode, with the result of one.
 
-`plan` cuts plain dumps into parts of equal size, each cut moved forward to the first place where
-messages follow each other; only a few KiB are read at each. What has to be read from its start
-(compressed files, pcap and pcapng, pipes) is one split. `decode` gives a split's record batches.
+`plan` cuts plain dumps into parts of equal size. Each cut is moved forward to the first place where
+messages follow each other; only a few KiB are read at each. A file that must be read from its start
+(compressed, pcap or pcapng, a pipe) is one split. `decode` gives the record batches of a split.
 
-A cut is a guess: a logged packet may hold what looks like records. And what a reader knows of the
-bytes before is not there: the numbers that the next records are to have, the layouts that still
-fit. So `decode` says in the end where reading stands (`End`), and a split is right if it began
-where and as the one before it ended; otherwise it is begun again, from there. `in_order` sees to
-that while the splits are decoded, `settle` before they are. The rows are then those of a single
-process, losses at the cuts included, whatever the bytes.
+A cut is a guess: a logged packet may hold bytes that look like records. Also, a split lacks what a
+reader has learned from the bytes before it: the expected sequence numbers, and the layouts that
+still fit. So `decode` reports where reading stands after a split (`End`). A split is right if it
+began where the one before it ended, and in the same state; if not, it is decoded again from there.
+`in_order` does so while the splits are decoded, `confirm` before. The rows are then those of a
+single process, including losses at the cuts, whatever the bytes.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from pylog.table.files import Paths, files, is_url, opened, size
 from pylog.table.select import Selection
 
 CHAIN = 4
-"""How many messages that follow each other make a place to cut."""
+"""How many consecutive messages make a place to cut."""
 
 WINDOW = 1 << 14
-"""How many bytes are read at a cut at first ..."""
+"""How many bytes are read at a cut at first."""
 
 FARTHEST = 1 << 22
-"""... and at most: where so many hold no place to cut, there is no cut."""
+"""The most bytes that are read at a cut; without a place in them there is no cut."""
 
 SIZE = 1 << 26
-"""How many bytes of a dump are a split on other machines, unless it is told."""
+"""The default size of a split for other machines, in bytes."""
 
 
 @dataclass
 class Tally:
-    """What was read, and what was not, as a Reader counts it; `counts` by kind of record."""
+    """What was read, damaged and lost, as a Reader counts it; `counts` by kind of record."""
 
     container: str
     layout: str
@@ -64,7 +64,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
-        """Count what the next split of the same file has, too."""
+        """Add the counts of the next split of the same file."""
         self.layout = other.layout
         self.received += other.received
         self.malformed += other.malformed
@@ -79,10 +79,10 @@ class Tally:
 class End:
     """Where reading stands after a split.
 
-    offset    where the first message begins that is not the split's, in bytes
-    layouts   those that explain all bytes up to there, the one in use first
-    losses    what the records make of the next numbers
-    tally     what the split had
+    offset    where the first message after the split begins, in bytes
+    layouts   those that explain all bytes before it, the one in use first
+    losses    the expected sequence numbers
+    tally     the counts of the split
     """
 
     offset: int
@@ -96,13 +96,13 @@ class Split:
     """A part of a dump: the messages that begin in [start, stop), both in bytes.
 
     path      a file or an fsspec URL
-    stop      of a file's last split, how long it was; what has been added since is read, too
+    stop      of a file's last split the size of the file; bytes added since are read too
     last      whether it is the file's last split
-    layouts   those that explain the bytes so far, the first is used; none: found out by reading
-              the file from its start
-    layout    the user's word for it
-    losses    what the records before it make of the next numbers; None: that is not known
-    origin    what its records are to have as their origin and host
+    layouts   those that explain the bytes before, the first is used; none: the layout is
+              detected, and the file is read from its start
+    layout    the layout that the user named
+    losses    the sequence numbers expected after the records before; None: unknown
+    origin    the origin and host of its records
     """
 
     path: str
@@ -116,7 +116,7 @@ class Split:
     origin: Origin = NOWHERE
 
     def after(self, end: End) -> Split:
-        """The same split, begun where the one before it ended."""
+        """The same split, but begun where the one before it ended."""
         return replace(self, start=end.offset, layouts=end.layouts, losses=end.losses)
 
 
@@ -132,9 +132,9 @@ def plan(
     """About `n` splits of dumps, at least one a file, in the order of the records.
 
     paths    files, directories, globs, and fsspec URLs of any of them, see `files`
-    origin   whether records are to have their file as their origin; None: if there are several
-             files, or labels
-    labels   what to call a file instead, by its name in the list of `files`
+    origin   whether records get their file as their origin; None: if there are several files, or
+             labels
+    labels   names of origins in place of the file's, by its name in the list of `files`
 
     Everything else is as for `pylog.open`, and so are the errors; ValueError for an `n` below 1.
     """
@@ -143,17 +143,17 @@ def plan(
     names = files(paths)
     sizes = [size(name) for name in names]
     total = sum(sizes)
-    found: list[Split] = []
+    splits: list[Split] = []
     where = origins_of(names, origin, labels)
     for name, length, own in zip(names, sizes, where, strict=True):
         split = Split(name, 0, length, layout=layout, on_error=on_error, origin=own)
         share = round(n * length / total) if total else 0
-        found += _cut(split, share) if share > 1 else [split]
-    return found
+        splits += _cut(split, share) if share > 1 else [split]
+    return splits
 
 
 def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) -> list[Split]:
-    """The splits of dumps for other processes: where they look for a file does not matter.
+    """The splits of dumps for other machines: their paths are absolute.
 
     n   as for `plan`; None: one split for every 64 MiB
     """
@@ -166,7 +166,7 @@ def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) 
 
 
 def _cut(split: Split, n: int) -> list[Split]:
-    """The splits of a file, of about equal size; the file itself if it cannot be cut."""
+    """The splits of a file, of about equal size; only one if it cannot be cut."""
     with opened(split.path) as file:
         head = file.read(HEAD)
         if compression(head) is not None:
@@ -188,7 +188,7 @@ def _cut(split: Split, n: int) -> list[Split]:
 
 
 def _boundary(file: BinaryIO, at: int, length: int, stream: Stream) -> int | None:
-    """Where messages that follow each other begin, from `at` on; None if there are none near."""
+    """The first offset from `at` on with CHAIN consecutive messages; None without one near."""
     window = WINDOW
     while window <= FARTHEST:
         file.seek(at)
@@ -218,7 +218,7 @@ def decode(
 ) -> Decoded:
     """The record batches of a split, as `pylog.iter_batches` gives them.
 
-    Reading goes on beyond `stop` only for the end of a message or damage that begins before it.
+    A message or damage that begins before `stop` is read to its end.
     """
     return Decoded(split, Selection(kind, columns, where), rows)
 
@@ -226,7 +226,7 @@ def decode(
 class Decoded(Iterator[pa.RecordBatch]):
     """The record batches of a split.
 
-    end   where reading stands after it: there is one when the last batch was taken
+    end   where reading stands after it; set when the last batch was taken
     """
 
     end: End
@@ -245,7 +245,7 @@ class Decoded(Iterator[pa.RecordBatch]):
 
 
 def scan(split: Split) -> End:
-    """Where reading stands after a split: its bytes are read, but no columns are made of them."""
+    """Where reading stands after a split, which is read without making columns."""
     with SplitReader(split) as part:
         for _ in part.batches({}):
             pass
@@ -275,17 +275,17 @@ class SplitReader:
             self._files = stack.pop_all()
 
     def records(self) -> Iterator[Record]:
-        """As of a Bulk."""
+        """As `Bulk.records`."""
         return self._bulk.records()
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """As of a Bulk."""
+        """As `Bulk.batches`."""
         return self._bulk.batches(wanted, rows)
 
     def ended(self) -> End:
-        """Where it ended."""
+        """Where reading stands, after the last record."""
         bulk, decoder = self._bulk, self._bulk.decoder
         layouts = tuple(stream.name for stream in (decoder.stream, *decoder.alternatives))
         tally = Tally(bulk.detection.container, bulk.layout, bulk.received, bulk.malformed,
@@ -300,7 +300,7 @@ class SplitReader:
 
 
 def _detection(layouts: Sequence[str]) -> Detection:
-    """The detection of bytes that all these layouts explain."""
+    """The Detection of bytes that all these layouts explain."""
     first, *others = (stream_for(name) for name in layouts)
     return replace(first, layouts=list(layouts), alternatives=[other.stream for other in others])
 
@@ -309,31 +309,31 @@ def _detection(layouts: Sequence[str]) -> Detection:
 
 
 class Future(Protocol):
-    """What concurrent.futures and Dask call so: an End that is, or will be, there."""
+    """A future of concurrent.futures or of Dask, whose result is an End."""
 
     def result(self) -> End:
-        """Waits for it; raises what came in its place."""
+        """Waits for the result, or raises the exception."""
         ...
 
 
 def in_order(
     splits: Iterable[Split], submit: Callable[[int, Split], Future], ahead: int
 ) -> Iterator[tuple[int, Split, End]]:
-    """The splits in their order, each with its number, as it is right and is done, and its End.
+    """The splits in their order as they are done: number, the split as it is right, and its End.
 
-    submit   begins to decode a split; it may be called again with the same number, when the first
-             time began wrongly: what came of that is to be forgotten
-    ahead    how many are begun before they are waited for
+    submit   begins to decode a split; called again with the same number if the split was wrong:
+             the second result replaces the first
+    ahead    how many splits are submitted before the first of them is waited for
     """
     todo = enumerate(splits)
-    begun: deque[tuple[int, Split, Future]] = deque()
+    submitted: deque[tuple[int, Split, Future]] = deque()
     before: tuple[Split, End] | None = None
     while True:
-        while len(begun) < ahead and (following := next(todo, None)):
-            begun.append((*following, submit(*following)))
-        if not begun:
+        while len(submitted) < ahead and (following := next(todo, None)):
+            submitted.append((*following, submit(*following)))
+        if not submitted:
             return
-        number, split, future = begun.popleft()
+        number, split, future = submitted.popleft()
         right = split
         if before is not None and not before[0].last:
             right = split.after(before[1])
@@ -353,23 +353,23 @@ def in_order(
 def _joined(
     number: int, guess: Split, right: Split, end: End, submit: Callable[[int, Split], Future]
 ) -> End:
-    """The end of a split that was begun by a guess: if that was wrong, it is begun again."""
+    """The end of a split that began by a guess; if that was wrong, it is decoded again."""
     assert right.losses is not None
     same = (right.start, right.layouts) == (guess.start, guess.layouts)
-    same &= set(end.layouts) <= set(right.layouts)  # where another begins, the numbers do, too
+    same &= set(end.layouts) <= set(right.layouts)  # another layout has its own numbers
     if same and right.losses.agrees(end.losses):
         return replace(end, losses=right.losses.then(end.losses))
     return submit(number, right).result()
 
 
-def settle(
+def confirm(
     splits: Sequence[Split], submit: Callable[[int, Split], Future] | None = None
 ) -> list[Split]:
-    """The splits as they are right, so that each can be decoded by itself, in whatever order.
+    """The right splits, each of which can be decoded by itself and in any order.
 
-    submit   begins to `scan` a split; None: threads of this process do
+    submit   begins to `scan` a split; None: threads of this process scan
     """
     if submit is not None:
         return [split for _, split, _ in in_order(splits, submit, len(splits))]
     with ThreadPoolExecutor() as threads:
-        return settle(splits, lambda _, split: threads.submit(scan, split))
+        return confirm(splits, lambda _, split: threads.submit(scan, split))

@@ -1,9 +1,9 @@
-"""What tests of programs that read firewall logs need where there is no such firewall.
+"""Doubles for tests of programs that read firewall logs, on machines without such a firewall.
 
-`Device` is one of IPFilter's log devices without its kernel. It keeps the rules of ip_log.c: a ring
-of bytes that drops the newest record when it is full, equal packets counted in one record, whole
-records only, EINVAL for a buffer of the wrong size, and readers that sleep until there is a record.
-Its descriptors are real ones, of which poll() and select() tell the truth.
+`Device` is a log device of IPFilter without its kernel. It follows ip_log.c: a ring of bytes that
+drops the newest record when it is full, equal packets counted in one record, only complete records,
+EINVAL for a buffer of the wrong size, and readers that sleep until there is a record. Its
+descriptors are real, so poll() and select() work on them.
 
     with Device() as device:
         device.replay(dump)
@@ -31,7 +31,7 @@ from pylog.record import PacketRecord, Record
 
 
 class _Descriptor:
-    """One open of the device: the end of a pipe, with a byte in it while poll is to say so."""
+    """A descriptor of the device: the end of a pipe, which has a byte while it is readable."""
 
     def __init__(self, flags: int) -> None:
         access = flags & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
@@ -52,12 +52,12 @@ class _Descriptor:
 
 
 class Device:
-    """A log device of IPFilter: `log` is what its kernel does, `system` what programs can do.
+    """A log device of IPFilter: `log` plays its kernel, `system` has the calls of programs.
 
-    enabled   whether the filter is: while it is not, read and ioctl give EIO (from 4.1 on)
-    dropped   events so far that found no room in the ring
+    enabled   whether the filter is enabled: if not, read and ioctl give EIO (from 4.1 on)
+    dropped   events so far for which the ring had no room
 
-    All of it may be used by several threads.
+    All methods may be called by several threads.
     """
 
     def __init__(
@@ -72,16 +72,16 @@ class Device:
         path: str = "/dev/ipl",
         platform: str = "freebsd14",
     ) -> None:
-        """An empty log. What is not said is as the kernel of that version has it.
+        """An empty log. Defaults are those of the kernel of that version.
 
         log          ipf, nat or state
         size         of the ring in bytes: 8192, from 5.0.6 on 32768
         read_limit   the largest buffer that read takes: `size`; 3.4.29 to 3.4.35 take any
         fold         whether equal packets are counted in one record: ipl_suppress
-        poll         whether poll tells if there is a record: from 4.1 on; before it says so always
-        path         the only one that can be opened
-        platform     whose ioctl numbers are understood, named as in sys.platform
-        Raises ValueError for a layout, log or platform that there is not.
+        poll         whether poll waits for a record: from 4.1 on; before, it never waits
+        path         the only path that can be opened
+        platform     the system whose ioctl numbers are understood, named as in sys.platform
+        Raises ValueError for a layout, log or platform that does not exist.
         """
         self._layout = ipl_layouts.named(layout)
         if log not in self._layout.logs:
@@ -113,28 +113,27 @@ class Device:
         self._used = 0
         self._counter = 0
         self._newest = b""
-        """What the next packet is compared with."""
+        """The packet with which the next one is compared."""
         self.enabled = True
         self.dropped = 0
 
-    # What the kernel does
+    # The kernel's side
 
     def log(self, record: bytes | Record) -> bool:
         """Log one event; False when there was no room for it, and it was dropped.
 
-        record   a whole record, or one of pylog's, of any source, which is encoded in the device's
+        record   the bytes of a record, or a Record of any source, which is encoded in the device's
                  layout; its ipl_count becomes 1, and its ipl_seqnum the number of the event, which
-                 counts folded and dropped ones too
+                 counts folded and dropped events too
 
         A packet equal to the one before it is counted in the newest record, while that is unread.
-        The kernel compares what it knows of the two packets (the first FI_LCSIZE bytes of fr_info),
-        which is not in a record; here ipflog and the logged bytes are compared, so two packets that
-        differ in their IP id alone fold in the kernel and not here, and a few that do not fold in
-        3.4 do here. From 4.1 on, fragments but the first do not fold. NAT and state records never
-        do, nor do the records of 2.x.
+        The kernel compares the first FI_LCSIZE bytes of fr_info, which a record does not have; here
+        ipflog and the logged bytes are compared. So two packets that differ only in their IP id
+        fold in the kernel and not here, and a few that do not fold in 3.4 do here. From 4.1 on,
+        only the first fragment folds. NAT and state records never fold, nor do records of 2.x.
 
-        Raises DecodeError for what is no record of this log, ValueError for a record that the
-        layout cannot hold.
+        Raises DecodeError for bytes that are not a record of this log, ValueError for a record that
+        the layout cannot hold.
         """
         event = self._record(record if isinstance(record, bytes) else self._encoded(record))
         packet = self._comparable(event) if self._folds else b""
@@ -144,13 +143,13 @@ class Device:
                 self._plan.set(event, "ipl_count", 1)
             if self._numbered:
                 self._plan.set(event, "ipl_seqnum", self._counter & 0xFFFFFFFF)
-                if not self._fits(event):  # ipf_log_items() looks for room first,
+                if not self._fits(event):  # ipf_log_items() checks for room first,
                     return self._append(event, 1)
             if packet and packet == self._newest and self._ring:
                 newest = self._ring[-1]
                 self._plan.set(newest, "ipl_count", self._plan.get(newest, "ipl_count") + 1)
                 return True
-            self._newest = packet  # and ipllog() before it last, when this stays although dropped
+            self._newest = packet  # ipllog() before 5.0.6 last, after it has set this
             return self._append(event, 1)
 
     def _encoded(self, record: Record) -> bytes:
@@ -162,9 +161,9 @@ class Device:
         return data
 
     def keep(self, record: bytes) -> bool:
-        """Log a record with the ipl_seqnum and ipl_count that it has; False when it was dropped.
+        """Log a record with its own ipl_seqnum and ipl_count; False when it was dropped.
 
-        It folds into none; the next event is numbered after it. Raises DecodeError as `log`.
+        It does not fold; the next event is numbered after it. Raises DecodeError as `log`.
         """
         event = self._record(record)
         with self._changed:
@@ -175,37 +174,37 @@ class Device:
             return self._append(event, events)
 
     def replay(self, dump: bytes) -> int:
-        """Keep the records of a dump that are of this log: how many of them found room.
+        """Keep the records of this log in a dump: how many of them were not dropped.
 
         Raises DecodeError when the dump is damaged.
         """
         return sum([self.keep(record) for record in self._records(dump)])
 
     def remove(self) -> None:
-        """Take the device away: whoever reads wakes up, and all get ENXIO from now on."""
+        """Remove the device: readers wake up, and all calls give ENXIO from now on."""
         with self._changed:
             self._removed = True
-            self._tell()
+            self._wake()
 
     def _records(self, data: bytes) -> list[bytes]:
         """The records of this log in the bytes."""
         stream = IplStream(self._layout, self._log)
-        found = []
+        records = []
         for item in stream.split(data, True):
             if isinstance(item, Damage):
                 raise item.error.copy_for_raising()
             if isinstance(item, Message) and stream.message_log(data, item) == self._log:
-                found.append(data[item.start : item.end])
-        return found
+                records.append(data[item.start : item.end])
+        return records
 
     def _record(self, data: bytes) -> bytearray:
-        found = self._records(data)
-        if found != [data]:
-            raise DecodeError("record", f"{len(found)} of the {self._log} log", "just one", 0)
+        records = self._records(data)
+        if records != [data]:
+            raise DecodeError("record", f"{len(records)} of the {self._log} log", "just one", 0)
         return bytearray(data)
 
     def _comparable(self, record: bytearray) -> bytes:
-        """What must be equal for a packet to fold; b"" when it does not."""
+        """The bytes that equal packets have in common; b"" for one that does not fold."""
         stream = IplStream(self._layout)
         decoded = stream.decode(bytes(record), Message(0, len(record)))
         fragment = decoded.fragment if isinstance(decoded, PacketRecord) else None
@@ -222,22 +221,22 @@ class Device:
             return False
         self._ring.append(record)
         self._used += len(record)
-        self._tell()
+        self._wake()
         return True
 
-    def _tell(self) -> None:
-        """Say to poll whether there is something to read, and wake up whoever sleeps."""
+    def _wake(self) -> None:
+        """Show poll whether there is something to read, and wake the readers that sleep."""
         ready = bool(self._ring) or self._removed or not self._polls
         for descriptor in self._descriptors.values():
             descriptor.show(ready)
         if ready:
             self._changed.notify_all()
 
-    # What its users call
+    # The programs' side
 
     @property
     def system(self) -> System:
-        """The system calls by which programs reach the device, and no other file."""
+        """The system calls, which reach only this device."""
         return System(self._platform, self._open, self._read, self._ioctl, self._close)
 
     def open(
@@ -252,7 +251,7 @@ class Device:
             raise
 
     def read_now(self, number: int, size: int) -> bytes | None:
-        """What read(2) of the descriptor gives; None where it would sleep. Raises OSError."""
+        """The result of read(2) on the descriptor; None where it would sleep. Raises OSError."""
         with self._changed:
             self._check_there()
             if not self._descriptor(number).readable:
@@ -269,21 +268,21 @@ class Device:
             while self._ring and len(taken) + len(self._ring[0]) <= size:
                 taken += self._ring.popleft()
             self._used -= len(taken)
-            self._tell()
-            return bytes(taken)  # nothing, when the first record is larger: no end of file
+            self._wake()
+            return bytes(taken)  # empty if the first record is larger: not an end of file
 
     def _take_bytes(self, size: int) -> bytes:
-        """As iplread() of 2.x: a ring of bytes, which knows no records."""
+        """As iplread() of 2.x, whose ring has bytes without the limits of records."""
         queued = b"".join(self._ring)
         self._ring.clear()
         if queued[size:]:
             self._ring.append(bytearray(queued[size:]))
         self._used = len(queued[size:])
-        self._tell()
+        self._wake()
         return queued[:size]
 
     def _read(self, number: int, size: int) -> bytes:
-        with self._changed:  # which a signal handler that raises ends
+        with self._changed:  # an exception of a signal handler ends the wait
             while (data := self.read_now(number, size)) is None:
                 self._changed.wait()
             return data
@@ -294,7 +293,7 @@ class Device:
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             descriptor = _Descriptor(flags)
             self._descriptors[descriptor.number] = descriptor
-            self._tell()
+            self._wake()
             return descriptor.number
 
     def _ioctl(self, number: int, request: int, buffer: bytearray) -> int:
@@ -304,14 +303,14 @@ class Device:
             descriptor = self._descriptor(number)
             used, size = self._used, 4
             if request == self._requests.fionread:
-                if self._wide:  # a size_t is copied to where an int is asked for
+                if self._wide:  # these kernels copy a size_t to the int
                     size = 8
             elif request == self._requests.siocipffb:
                 if not descriptor.writable:
                     raise _error(errno.EPERM)
                 self._ring.clear()
                 self._used, self._newest = 0, b""
-                self._tell()
+                self._wake()
             else:
                 raise _error(errno.EINVAL)
             answer = used.to_bytes(size, sys.byteorder)[: len(buffer)]

@@ -150,18 +150,22 @@ def test_sigterm_keeps_what_the_kernel_was_gathering(
     process = start(namespace, path, "--qthresh", "1000", "--timeout", "600")
     send(namespace, 25)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, message = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert said.decode() == f"pylog: nflog:5: 25 records captured, lost records: 0; wrote {path}\n"
+    assert (
+        message.decode() == f"pylog: nflog:5: 25 records captured, lost records: 0; wrote {path}\n"
+    )
     assert len(records_of(path)) == 25 and not namespace.groups()
 
 
 def test_a_capture_without_packets_says_0(namespace: netlab.Namespace, tmp_path: Path) -> None:
     path = tmp_path / "none.pcapng"
     process = start(namespace, path, "--duration", "0.1")
-    _, said = process.communicate(timeout=30)
+    _, message = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert said.decode() == f"pylog: nflog:5: 0 records captured, lost records: 0; wrote {path}\n"
+    assert (
+        message.decode() == f"pylog: nflog:5: 0 records captured, lost records: 0; wrote {path}\n"
+    )
     assert records_of(path) == []
 
 
@@ -198,10 +202,10 @@ def test_a_duration_ends_a_capture_that_gets_nothing(
     namespace: netlab.Namespace, tmp_path: Path
 ) -> None:
     path = tmp_path / "idle.pcapng"
-    begun = time.monotonic()
+    started = time.monotonic()
     process = start(namespace, path, "--duration", "1s")
     process.communicate(timeout=30)
-    assert process.returncode == 0 and 1 < time.monotonic() - begun < 20
+    assert process.returncode == 0 and 1 < time.monotonic() - started < 20
     assert records_of(path) == []
 
 
@@ -217,5 +221,5 @@ def test_a_signal_while_nobody_reads_an_unbuffered_output_loses_nothing(
     send(namespace, 1500)
     netlab.until(lambda: "write" in Path(f"/proc/{process.pid}/wchan").read_text(), "full pipe")
     process.send_signal(signal.SIGINT)
-    lines, told = process.communicate(timeout=30)
-    assert [json.loads(line)["seq"] for line in lines.splitlines()] == list(range(1500)), told
+    lines, reported = process.communicate(timeout=30)
+    assert [json.loads(line)["seq"] for line in lines.splitlines()] == list(range(1500)), reported

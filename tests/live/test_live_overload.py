@@ -156,10 +156,10 @@ def test_a_full_receive_buffer_does_not_hold_up_the_end(end_of: Callable[[Reader
     ):
         namespace.log_udp(PORT, 5)
         flood(namespace, 1000)  # so that there is no room for the kernel's answer either
-        begun = time.monotonic()
+        started = time.monotonic()
         end_of(reader)
         records = list(reader)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - started < 3
         assert bool(records) == (end_of is Reader.stop) and namespace.groups() == {}
 
 

@@ -192,7 +192,7 @@ def lines(path: Path) -> int:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     """The traffic, sent once for all tests."""
     folder = tmp_path_factory.mktemp("traffic")
-    begun = time.time_ns()
+    started = time.time_ns()
     affinity = os.sched_getaffinity(0)
     with netlab.Lab() as lab:
         firewall = lab.firewall
@@ -222,7 +222,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             netlab.until(lambda: captured(folder / "tcpdump.pcap") >= len(packets), "tcpdump")
             netlab.stop(tcpdump)
             yield Seen(packets, ulogd.objects((folder / "ulogd.json").read_bytes()),
-                       folder / "tcpdump.pcap", ports, firewall.names(), counted, begun, ended,
+                       folder / "tcpdump.pcap", ports, firewall.names(), counted, started, ended,
                        reader, calls)  # fmt: skip
 
 
@@ -368,10 +368,10 @@ def test_rules_of_iptables_are_told_with_their_prefix(seen: Seen) -> None:
 def test_fragments_are_told_one_by_one(
     seen: Seen, host: str, head: int, offsets: tuple[int, ...]
 ) -> None:
-    begun = seen.of(daddr=host, dport=FRAGMENTED)
-    assert way(begun) == ROUTE
-    assert begun[0].fragment
-    number = begun[0].fragment.id
+    first = seen.of(daddr=host, dport=FRAGMENTED)
+    assert way(first) == ROUTE
+    assert first[0].fragment
+    number = first[0].fragment.id
     for prefix, *_ in ROUTE:
         pieces = [
             (r, r.fragment)
@@ -381,8 +381,8 @@ def test_fragments_are_told_one_by_one(
         assert [fragment.offset for _, fragment in pieces] == list(offsets)
         assert [fragment.more for _, fragment in pieces] == [True, True, False]
         assert [r.dport for r, _ in pieces] == [FRAGMENTED, None, None]
-        whole = b"".join((r.payload or b"")[head:] for r, _ in pieces)
-        assert whole[8:] == DATA and int.from_bytes(whole[4:6], "big") == 8 + len(DATA)
+        complete = b"".join((r.payload or b"")[head:] for r, _ in pieces)
+        assert complete[8:] == DATA and int.from_bytes(complete[4:6], "big") == 8 + len(DATA)
 
 
 @pytest.mark.parametrize(("port", "kind"), [(HOP_BY_HOP, 0), (DESTINATION, 60)])
@@ -565,10 +565,10 @@ def test_a_batch_comes_when_its_time_has_come() -> None:
         pylog.open("nflog:5", netns=namespace.name, qthresh=100, timeout_s=0.5) as reader,
     ):
         namespace.log_udp(PORT, 5)
-        begun = time.monotonic()
+        started = time.monotonic()
         namespace.udp(HERE, PORT)
         assert isinstance(reader.read(timeout=5), PacketRecord)
-        assert 0.4 < time.monotonic() - begun < 3
+        assert 0.4 < time.monotonic() - started < 3
 
 
 def test_without_netns_the_namespace_is_that_of_the_caller() -> None:

@@ -109,7 +109,7 @@ def test_flags_and_copy_settings_show_in_the_records(namespace: netlab.Namespace
 
 
 @pytest.mark.parametrize(
-    ("source", "options", "said"),
+    ("source", "options", "message"),
     [
         ("nflog:65536", {}, "'65536' is no group"),
         ("nflog:", {}, "'' is no group"),
@@ -138,9 +138,9 @@ def test_flags_and_copy_settings_show_in_the_records(namespace: netlab.Namespace
     ],
 )
 def test_nonsense_is_refused_before_the_kernel_is_asked(
-    source: str, options: dict[str, Any], said: str
+    source: str, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         pylog.open(source, **options)
 
 
@@ -233,7 +233,7 @@ def test_conntrack_is_given_or_its_lack_is_named(namespace: netlab.Namespace) ->
 
 @needs_lab
 @pytest.mark.parametrize(
-    ("problem", "said"),
+    ("problem", "message"),
     [
         (errno.EINVAL, "this kernel has no nfnetlink_log (CONFIG_NETFILTER_NETLINK_LOG)"),
         (524, "does not know the command (ENOTSUPP 524)"),
@@ -242,14 +242,14 @@ def test_conntrack_is_given_or_its_lack_is_named(namespace: netlab.Namespace) ->
     ],
 )
 def test_what_the_kernel_refuses_becomes_a_sentence(
-    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, problem: int, said: str
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, problem: int, message: str
 ) -> None:
     monkeypatch.setattr(nflog.Nflog, "_request", lambda *_, **__: problem)
     monkeypatch.setattr(nflog, "instances", lambda: None)
     with pytest.raises(BackendError) as caught:
         pylog.open("nflog:5", netns=namespace.name)
     assert str(caught.value).startswith("cannot bind NFLOG group 5: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
 
 
