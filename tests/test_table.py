@@ -67,9 +67,10 @@ def test_a_table_has_the_rows_that_a_reader_gives(dump: Path) -> None:
     agree(dump.read_bytes())
 
 
+ORIGINS = samples.origins()
 RAW = [
     dump for dump in samples.dumps("*/*.bin")
-    if 1000 < dump.stat().st_size < 60000 and "2.x" not in samples.origins()[samples.name(dump)]
+    if 1000 < dump.stat().st_size < 60000 and "2.x" not in ORIGINS[samples.name(dump)]
 ]  # fmt: skip
 
 
@@ -78,7 +79,7 @@ RAW = [
 def test_a_table_of_a_damaged_log_has_the_rows_that_a_reader_gives(data: st.DataObject) -> None:
     dump = data.draw(st.sampled_from(RAW), label="dump")
     damaged = data.draw(st.composite(tables.spliced)(dump.read_bytes()), label="damaged")
-    layout = samples.origins()[samples.name(dump)]["layout"]
+    layout = ORIGINS[samples.name(dump)]["layout"]
     with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
         agree(damaged, layout)
 
@@ -86,7 +87,7 @@ def test_a_table_of_a_damaged_log_has_the_rows_that_a_reader_gives(data: st.Data
 PAYLOADS = sorted({
     record.payload
     for dump in (*samples.dumps("ipl/v5-1-2-lp64le-*.ipf.bin"), *samples.dumps("nflog/*.bin"))
-    for record in tables.streamed(dump.read_bytes())
+    for record in tables.streamed(dump.read_bytes(), ORIGINS[samples.name(dump)]["layout"])
     if isinstance(record, pylog.PacketRecord) and record.payload
 })  # fmt: skip
 
@@ -157,7 +158,7 @@ def changed(message: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("name", ["ipl-5.1.2-lp64le", "ipl-3.4.35-lp64le", "ipl-3.3-ilp32be"])
 def test_every_byte_of_a_record_is_heeded(name: str) -> None:
-    dumps = [n for n, o in samples.origins().items() if o["layout"] == name and ".ipf." in n]
+    dumps = [n for n, o in ORIGINS.items() if o["layout"] == name and ".ipf." in n]
     data = (samples.FIXTURES / (dumps or ["ipl/v33-ilp32be-ipf.bin"])[0]).read_bytes()
     stream = ipl.stream(name)
     first, second = (i for i in stream.split(data, True)[:2] if isinstance(i, Message))
