@@ -385,7 +385,7 @@ def test_each_packet_of_an_interface_without_a_layout_tells_its_own_byte_order()
 ], ids=["pcap", "pcapng"])  # fmt: skip
 def test_a_capture_may_end_within_a_packet(begun: bytes, packet: bytes) -> None:
     with small_pieces():
-        for end in range(0, len(packet), 3):
+        for end in effort.sample(range(0, len(packet), 3)):
             agree(begun + packet * 20 + packet[:end])
 
 
@@ -496,7 +496,7 @@ def test_a_log_within_a_logged_packet_is_not_read() -> None:
 
 
 def test_files_are_read_in_pieces_as_file_objects_are(tmp_path: Path) -> None:
-    data = (samples.FIXTURES / "nflog/batch.bin").read_bytes() * 20
+    data = (samples.FIXTURES / "nflog/batch.bin").read_bytes() * 5  # some windows
     (tmp_path / "log").write_bytes(data)
     (tmp_path / "log.gz").write_bytes(gzip.compress(data))
     with small_pieces():
