@@ -32,6 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
         ipl.probe = functools.lru_cache(maxsize=256)(ipl.probe)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many processes again as there are processors: tests wait for a part of their time."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 def pytest_report_header() -> str:
     return f"PYLOG_EFFORT={effort.EFFORT:g} PYLOG_SEED={effort.SEED}"
 
