@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -75,6 +76,7 @@ NEEDS_EXTRA = {"pylog.dask": "dask", "pylog.spark": "pyspark"}
 NOT_IN_FORMATS = {"os", "socket", "time", "sys", "datetime", "io", "pathlib", "subprocess"}
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the project by its import name."""
     found = {}
