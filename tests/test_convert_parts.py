@@ -149,7 +149,6 @@ def test_the_progress_bar_moves(
 # On a Dask cluster
 
 
-@pytest.mark.xdist_group("dask")
 def test_a_cluster_writes_what_one_process_writes(
     scheduler: str, dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,8 +27,6 @@ NFLOG = samples.FIXTURES / "nflog/seq.bin"
 if TYPE_CHECKING:
     import pylog.dask
 
-pytestmark = pytest.mark.xdist_group("dask")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
