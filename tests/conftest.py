@@ -11,8 +11,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Generator, Iterator
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import effort
 import hypothesis
@@ -21,14 +20,44 @@ import pytest
 from pylog.formats import ipl
 
 Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
-LIVE = Path(__file__).parent / "live"
+TOGETHER = {
+    "tests/live/": "live",  # they would disturb each other
+    "tests/test_toy.py": "toy",  # which is built once
+    "tests/test_dask.py": "dask",  # these have one cluster
+    "tests/test_convert_parts.py::test_a_cluster": "dask",
+}
+"""Tests for one process of pytest-xdist, by what their ids begin with."""
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "xdist_group(name): tests for one worker of pytest-xdist")
     hypothesis.settings.load_profile("effort")
     if effort.EFFORT < 1:
         ipl.probe = functools.lru_cache(maxsize=256)(ipl.probe)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many processes again as there are processors: tests wait for a part of their time."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
+def group_of(nodeid: str) -> str:
+    """The group of a test; its id if it has none, and may run in any process."""
+    return next((name for start, name in TOGETHER.items() if nodeid.startswith(start)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One with the groups of TOGETHER, largest first.
+
+    Marks of xdist_group would say the same, but with pytest 9.2 pytest-xdist 3.8 does not see them.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduling = LoadScopeScheduling(config, log)
+    scheduling._split_scope = group_of
+    return scheduling
 
 
 def pytest_report_header() -> str:
@@ -42,16 +71,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path)  # see pytest_make_collect_report
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             hypothesis.seed(effort.SEED)(item.obj)  # type: ignore[attr-defined]
-        if LIVE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("live"))
 
 
 @pytest.fixture(scope="session")
 def scheduler() -> Iterator[str]:
-    """The address of a Dask scheduler with two processes, for the tests of xdist_group("dask")."""
+    """The address of a Dask scheduler that has two processes: one for all tests that need it."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
@@ -60,8 +88,18 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    return refused((yield))
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Every other process of pytest-xdist collects the files from the last to the first.
+
+    What pytest makes of a file for its assertions takes long, and who comes second has it from
+    __pycache__.
+    """
+    report = yield
+    if isinstance(collector, pytest.Dir) and WORKER % 2:
+        report.result.reverse()
+    return refused(report)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,6 +16,7 @@ import sys
 import termios
 from pathlib import Path
 
+import effort
 import inprocess
 import pytest
 import samples
@@ -222,7 +223,7 @@ def test_control_bytes_never_reach_the_terminal() -> None:
 
 
 def test_info_and_read_agree_on_every_fixture() -> None:
-    dumps = samples.dumps()
+    dumps = effort.sample(samples.dumps(), least=25)
     reported = [json.loads(line) for line in run("info", "--json", *dumps).stdout.splitlines()]
     assert len(reported) == len(dumps)
     for dump, answer in zip(dumps, reported, strict=True):

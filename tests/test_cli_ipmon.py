@@ -995,11 +995,21 @@ class Syslogd:
                 if self._stream:
                     made = self.socket.accept()[0]
                     with made:
-                        made.settimeout(10)
-                        while data := made.recv(65536):
-                            self.received += data
+                        self._receive(made)
                 else:
                     self.messages.append(self.socket.recv(65536))
+
+    def _receive(self, connection: socket.socket) -> None:
+        """Take a stream to its end, or until nothing comes although it is to stop."""
+        connection.settimeout(0.2)
+        data = b"?"
+        while data:
+            try:
+                data = connection.recv(65536)
+                self.received += data
+            except TimeoutError:
+                if self._stop.is_set():
+                    break
 
     def counted(self) -> list[bytes]:
         """The messages of a stream, each after its length (RFC 6587)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import effort
 import pytest
 import samples
 
@@ -53,7 +55,7 @@ def rows(path: Path) -> Any:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("ending", ["parquet", "arrow", "sqlite", "jsonl", "csv"])
+@pytest.mark.parametrize("ending", effort.sample(["parquet", "arrow", "sqlite", "jsonl", "csv"], 2))
 def test_several_processes_write_what_one_writes(
     dumps: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,8 +110,9 @@ def test_what_cannot_be_is_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@pytest.mark.parametrize(("sent", "ending"), effort.sample(
+    itertools.product([signal.SIGINT, signal.SIGTERM], ["parquet", "jsonl"]), least=2
+))  # fmt: skip
 def test_a_signal_ends_all_processes_and_leaves_nothing(
     tmp_path: Path, sent: signal.Signals, ending: str
 ) -> None:
@@ -138,7 +141,7 @@ def test_the_progress_bar_moves(
     pytest.importorskip("tqdm")
     monkeypatch.setattr(pylog.cli._progress, "LONG_FILE", 1)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    for ending in ("parquet", "csv"):
+    for ending in effort.sample(["parquet", "csv"], least=1):
         assert convert("--jobs", "2", dumps, tmp_path / f"a.{ending}") == 0
         assert "dumps: 100%" in capsys.readouterr().err
 
@@ -146,7 +149,6 @@ def test_the_progress_bar_moves(
 # On a Dask cluster
 
 
-@pytest.mark.xdist_group("dask")
 def test_a_cluster_writes_what_one_process_writes(
     scheduler: str, dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,33 +6,40 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import samples
 
-pytest.importorskip("distributed")
-pytest.importorskip("dask.dataframe")
 pytest.importorskip("pyarrow")
 
-import distributed
 import parts
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tables
 
 import pylog
-import pylog.dask
 from pylog.errors import BackendError, DecodeError
 
 NFLOG = samples.FIXTURES / "nflog/seq.bin"
 
 
-pytestmark = pytest.mark.xdist_group("dask")
+if TYPE_CHECKING:
+    import pylog.dask
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """Dask, which takes seconds to import, is so by the one process that runs these tests."""
+    pytest.importorskip("dask.dataframe")
+    pytest.importorskip("distributed")
+    import pylog.dask  # noqa: F401
 
 
 @pytest.fixture(scope="module")
 def client(scheduler: str) -> Iterator[Any]:
+    import distributed
+
     with distributed.Client(scheduler) as client:
         yield client
 

@@ -98,7 +98,7 @@ for command, path in zip(sys.argv[1::2], sys.argv[2::2]):
 def test_a_small_file_that_unpacks_to_much_takes_little_memory(
     made: Callable[[], Iterator[bytes]], tmp_path: Path
 ) -> None:
-    """At most half of what is unpacked, on top of what a short file takes."""
+    """At most three quarters of what is unpacked, on top of what a short file takes."""
     path, short = tmp_path / "log.gz", samples.FIXTURES / "nflog/batch.bin"
     with gzip.open(path, "wb", compresslevel=1) as file:
         size = sum(file.write(part) for part in made())
@@ -108,7 +108,7 @@ def test_a_small_file_that_unpacks_to_much_takes_little_memory(
     _, before, *peaks = map(int, done.stdout.split())
     assert size > 60_000_000
     for peak in peaks:
-        assert peak - before < 30_000  # KiB
+        assert peak - before < 45_000  # KiB
 
 
 def test_info_counts_many_names_together_and_exactly() -> None:

@@ -9,12 +9,12 @@ import re
 import shutil
 import struct
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import builders
 import effort
+import inprocess
 import pytest
 import samples
 from hypothesis import given
@@ -35,13 +35,6 @@ TSHARK = {
     "tcp_window": ("tcp.window_size_value",), "udp_length": ("udp.length",),
 }  # fmt: skip
 RAW_IP = 101
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pylog", *map(str, arguments)],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
 
 
 def packets(path: Path) -> list[PacketRecord]:
@@ -235,12 +228,14 @@ def test_json_and_csv_have_the_columns_that_are_asked_for(dump: Path) -> None:
 
 
 def test_the_command_line_chooses_columns(tmp_path: Path) -> None:
-    done = run("read", "-n", "2", "--to", "csv", "--columns", "dport,action", FILTER)
+    done = inprocess.text("read", "-n", "2", "--to", "csv", "--columns", "dport,action", FILTER)
     assert done.stdout.splitlines() == ["dport,action", "80,pass", "40000,pass"]
-    done = run("read", "-n", "1", "--to", "json", "--columns", "tcp_seq,ttl", FILTER)
+    done = inprocess.text("read", "-n", "1", "--to", "json", "--columns", "tcp_seq,ttl", FILTER)
     assert done.stdout == '{"tcp_seq":1000,"ttl":64}\n'
     for name in ("out.csv", "out.jsonl"):
-        assert run("convert", "--columns", "ttl", FILTER, tmp_path / name).returncode == 0
+        assert (
+            inprocess.text("convert", "--columns", "ttl", FILTER, tmp_path / name).returncode == 0
+        )
     found = [row["ttl"] for row in expected_rows(FILTER)]
     assert (tmp_path / "out.csv").read_text().splitlines() == ["ttl", *map(str, found)]
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
@@ -256,7 +251,7 @@ def test_the_command_line_chooses_columns(tmp_path: Path) -> None:
     ],
 )
 def test_columns_that_make_no_sense_are_refused(arguments: list[str], message: str) -> None:
-    done = run("read", *arguments, FILTER)
+    done = inprocess.text("read", *arguments, FILTER)
     assert done.returncode == 2 and message in done.stderr and not done.stdout
 
 

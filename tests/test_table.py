@@ -68,9 +68,10 @@ def test_a_table_has_the_rows_that_a_reader_gives(dump: Path) -> None:
     agree(dump.read_bytes())
 
 
+ORIGINS = samples.origins()
 RAW = [
     dump for dump in samples.dumps("*/*.bin")
-    if 1000 < dump.stat().st_size < 60000 and "2.x" not in samples.origins()[samples.name(dump)]
+    if 1000 < dump.stat().st_size < 60000 and "2.x" not in ORIGINS[samples.name(dump)]
 ]  # fmt: skip
 
 
@@ -79,7 +80,7 @@ RAW = [
 def test_a_table_of_a_damaged_log_has_the_rows_that_a_reader_gives(data: st.DataObject) -> None:
     dump = data.draw(st.sampled_from(RAW), label="dump")
     damaged = data.draw(st.composite(tables.spliced)(dump.read_bytes()), label="damaged")
-    layout = samples.origins()[samples.name(dump)]["layout"]
+    layout = ORIGINS[samples.name(dump)]["layout"]
     with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
         agree(damaged, layout)
 
@@ -87,7 +88,7 @@ def test_a_table_of_a_damaged_log_has_the_rows_that_a_reader_gives(data: st.Data
 PAYLOADS = sorted({
     record.payload
     for dump in (*samples.dumps("ipl/v5-1-2-lp64le-*.ipf.bin"), *samples.dumps("nflog/*.bin"))
-    for record in tables.streamed(dump.read_bytes())
+    for record in tables.streamed(dump.read_bytes(), ORIGINS[samples.name(dump)]["layout"])
     if isinstance(record, pylog.PacketRecord) and record.payload
 })  # fmt: skip
 
@@ -158,7 +159,7 @@ def changed(message: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("name", ["ipl-5.1.2-lp64le", "ipl-3.4.35-lp64le", "ipl-3.3-ilp32be"])
 def test_every_byte_of_a_record_is_heeded(name: str) -> None:
-    dumps = [n for n, o in samples.origins().items() if o["layout"] == name and ".ipf." in n]
+    dumps = [n for n, o in ORIGINS.items() if o["layout"] == name and ".ipf." in n]
     data = (samples.FIXTURES / (dumps or ["ipl/v33-ilp32be-ipf.bin"])[0]).read_bytes()
     stream = ipl.stream(name)
     first, second = (i for i in stream.split(data, True)[:2] if isinstance(i, Message))
@@ -385,7 +386,7 @@ def test_each_packet_of_an_interface_without_a_layout_tells_its_own_byte_order()
 ], ids=["pcap", "pcapng"])  # fmt: skip
 def test_a_capture_may_end_within_a_packet(begun: bytes, packet: bytes) -> None:
     with small_pieces():
-        for end in range(0, len(packet), 3):
+        for end in effort.sample(range(0, len(packet), 3)):
             agree(begun + packet * 20 + packet[:end])
 
 
@@ -496,7 +497,7 @@ def test_a_log_within_a_logged_packet_is_not_read() -> None:
 
 
 def test_files_are_read_in_pieces_as_file_objects_are(tmp_path: Path) -> None:
-    data = (samples.FIXTURES / "nflog/batch.bin").read_bytes() * 20
+    data = (samples.FIXTURES / "nflog/batch.bin").read_bytes() * 5  # some windows
     (tmp_path / "log").write_bytes(data)
     (tmp_path / "log.gz").write_bytes(gzip.compress(data))
     with small_pieces():

@@ -32,7 +32,6 @@ from pylog.scrub import Scrubbing
 TOY = Path(__file__).parent / "toy"
 IP = bytes.fromhex("450000210000000040118e97c0000201c63364009c400035000d000068656c6c6f")
 VERDICT = 'accept,"'
-pytestmark = pytest.mark.xdist_group("toy")  # it is built once
 
 
 def packet(seq: int) -> bytes:

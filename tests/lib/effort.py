@@ -1,10 +1,11 @@
 """How many of its cases a test tries: all of them, or a random sample.
 
 Every test that could try very many cases (examples of hypothesis, each changed byte of a message,
-each place to cut a file) gets their number or a sample of them from here. PYLOG_EFFORT is the share
-that is tried: 0.1 unless it is set, so that the tests take minutes, and 1 where everything is to be
-proved (`tox -e proof`). A sample differs from run to run, as hypothesis' examples do. PYLOG_SEED
-repeats a run: pytest's header shows it, and all processes of pytest-xdist have the same one.
+each place to cut a file, each fixture where that takes long) gets their number or a sample of them
+from here. PYLOG_EFFORT is the share that is tried: 0.1 unless it is set, so that the tests take
+minutes, and 1 where everything is to be proved (`tox -e proof`). A sample differs from run to run,
+as hypothesis' examples do. PYLOG_SEED repeats a run: pytest's header shows it, and all processes of
+pytest-xdist have the same one.
 """
 
 from __future__ import annotations

@@ -38,6 +38,12 @@ def run(*arguments: object, stdin: bytes | Path = b"") -> CompletedProcess[bytes
         return CompletedProcess(line, status, found[0].result(), found[1].result())
 
 
+def text(*arguments: object) -> CompletedProcess[str]:
+    """As `run`; what it printed is text."""
+    done = run(*arguments)
+    return CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
 @contextlib.contextmanager
 def _streams(given: int, out: int, error: int) -> Iterator[None]:
     """Have sys.stdin and so on, as Python makes them, of the descriptors, which are closed."""
