@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, Self, get_args
 
-from pylog.backends import Backend
+from pylog.backends.base import Backend
 from pylog.decoder import Decoder
 from pylog.detect import UNDECIDED, Detection, stream_for
 from pylog.input import Input
