@@ -1,6 +1,9 @@
 """A state record as a line of ipmon's text.
 
 STATE:WORD SOURCE -> DESTINATION PR PROTOCOL COUNTERS
+
+The word is the type of the record, or CLOSE for an established TCP connection that expired. A new
+state has no counters yet. Releases differ in words and in TCP states; `release.py` has them.
 """
 
 from __future__ import annotations
