@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,18 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def children() -> Callable[[], list[BaseProcess]]:
+    """The processes begun since: those of the Dask cluster of other tests may be here, too."""
+    before = set(multiprocessing.active_children())
+    return lambda: [child for child in multiprocessing.active_children() if child not in before]
+
+
 def test_processes_give_the_rows_of_one(
-    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    temporary: Path,
+    children: Callable[[], list[BaseProcess]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parallel, "SIZE", 40_000)
     (tmp_path / "dumps").mkdir()
@@ -52,28 +64,30 @@ def test_processes_give_the_rows_of_one(
     for kind in ("packet", "loss"):
         found = tables.plain(pylog.read_table(dumps, kind=kind, jobs=2))
         assert found == parts.hard_rows(dumps, kind)
-    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+    assert os.listdir(temporary) == [] and children() == []
 
 
 def test_who_stops_early_leaves_nothing_behind(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
+    temporary: Path, children: Callable[[], list[BaseProcess]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parallel, "SIZE", 10_000)
     batches = pylog.iter_batches(NFLOG, columns=["seq"], jobs=2)
     assert next(batches).num_rows > 0
     assert os.listdir(temporary) != []
     del batches
-    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+    assert os.listdir(temporary) == [] and children() == []
 
 
-def test_damage_ends_strict_reading_as_it_does_in_one_process(temporary: Path) -> None:
+def test_damage_ends_strict_reading_as_it_does_in_one_process(
+    temporary: Path, children: Callable[[], list[BaseProcess]]
+) -> None:
     dump = samples.FIXTURES / "ipl/damaged.bin"
     with pytest.raises(DecodeError) as single:
         pylog.read_table(dump, on_error="strict")
     with pytest.raises(DecodeError) as several:
         pylog.read_table(dump, on_error="strict", jobs=2)
     assert str(several.value) == str(single.value)
-    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+    assert os.listdir(temporary) == [] and children() == []
 
 
 @pytest.mark.parametrize(("paths", "jobs", "reported"), [
@@ -87,17 +101,19 @@ def test_what_cannot_be_is_refused(paths: Any, jobs: int, reported: str) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
-def test_that_a_process_is_killed_is_told(tmp_path: Path, temporary: Path) -> None:
+def test_that_a_process_is_killed_is_reported(
+    tmp_path: Path, temporary: Path, children: Callable[[], list[BaseProcess]]
+) -> None:
     os.mkfifo(tmp_path / "fifo")  # which nobody writes to: the process waits for ever
 
     def kill() -> None:
-        (child, *_) = parts.until(multiprocessing.active_children)
+        (child, *_) = parts.until(children)
         os.kill(child.pid, signal.SIGKILL)
 
     threading.Thread(target=kill).start()
     with pytest.raises(BackendError, match="was killed"):
         pylog.read_table(tmp_path / "fifo", jobs=2)
-    assert os.listdir(temporary) == [] and multiprocessing.active_children() == []
+    assert os.listdir(temporary) == [] and children() == []
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="children are found in /proc")
