@@ -67,3 +67,13 @@ class BackendError(Exception):
 
 class BackendUnavailable(BackendError):
     """What is needed is not on this machine: a device, a kernel feature or an optional package."""
+
+
+def missing_extra(what: str, extra: str) -> BackendUnavailable:
+    """The error for a package that is not installed: what needs it, and how to get the extra.
+
+    pylog is not on PyPI, so an extra is installed from a checkout.
+    """
+    return BackendUnavailable(
+        f"{what} needs the extra {extra}; in a checkout of pylog: pip install '.[{extra}]'"
+    )

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 from pylog.backends import check_source
-from pylog.errors import BackendError, BackendUnavailable
+from pylog.errors import BackendError, BackendUnavailable, missing_extra
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -73,9 +73,7 @@ def system_of(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise BackendUnavailable(
-            "URLs need the extra fsspec: pip install 'pylog-ipl[fsspec]'"
-        ) from error
+        raise missing_extra("a URL", "fsspec") from error
     try:
         found: tuple[Any, str] = url_to_fs(url)
     except ImportError as error:  # the driver: s3fs, gcsfs, adlfs...
