@@ -77,6 +77,8 @@ def completion(shell: str) -> str:
         for action in command._actions:
             if action.metavar in FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
+            if action.option_strings == ["-?"]:
+                action.help = argparse.SUPPRESS  # not quoted by shtab: a glob in fish
     return shtab.complete(parser, shell) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""JSON lines: one object a record, with the names that README.md documents.
+"""JSON lines: one object a record, with the names that docs/reference/json.md documents.
 
 At a terminal everything that is not printable is a \\u escape, which leaves the JSON the same.
 """

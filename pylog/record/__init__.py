@@ -1,8 +1,8 @@
 """What every source is turned into: packet, flow and loss records, and their one JSON form.
 
 `kinds` declares the records with all their fields, `fields` is how a declaration is written and
-read, and `json` writes records as text. Every field is explained under "The JSON" in README.md,
-whose table `reference` prints from the declarations.
+read, and `json` writes records as text. docs/reference/json.md explains every field, with a table
+that is made from the declarations.
 """
 
 from pylog.record.fields import Column, Field, columns_of, fields_of, json_name, place, places_of

@@ -139,7 +139,6 @@ complete -c pylog -n '_shtab_pylog_using info' -l on-error -xka "resync strict" 
 complete -c pylog -n '_shtab_pylog_using info; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a file, or - (standard input)'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ipmon -d 'print logs as IPFilter'"'"'s ipmon does, with its options'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using ipmon' -s ? -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s a -d 'read all three logs'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s b -d 'dump the packet'"'"'s body as hex, for rules with `log body`'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s B -xka "(__fish_complete_path (commandline -ct))" -d 'append each record'"'"'s bytes to a file'
