@@ -11,10 +11,13 @@ project = "pylog"
 copyright = "the pylog authors, MIT license"
 release = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_argparse_cli", "pylog_docs"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "pylog_docs"]
 exclude_patterns = ["_ext", "generated"]
 myst_heading_anchors = 3  # which links to headings are checked against
 myst_enable_extensions = ["deflist"]
+
+smartquotes = False  # which makes one dash of the two of an option
+highlight_language = "text"
 
 html_theme = "furo"
 html_title = "pylog"

@@ -158,6 +158,21 @@ def test_manual_pages_and_completion_are_what_the_parser_gives() -> None:
     assert made == files, "run python docs/generate.py"
 
 
+def test_bash_completes_commands_options_words_and_files(tmp_path: Path) -> None:
+    (tmp_path / "fw.pcapng").touch()
+    script = shlex.quote(str(ROOT / "docs/generated/completions/bash/pylog"))
+    for line, completed in {
+        "re": "read replay", "read --on": "--on-error", "read --to pa": "parquet",
+        "info f": "fw.pcapng",
+    }.items():  # fmt: skip
+        code = f"""source {script}
+            COMP_WORDS=(pylog {line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+            _shtab_pylog pylog "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
+            echo "${{COMPREPLY[@]}}" """
+        done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.strip() == completed, done.stderr
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     setup, test = [block for page, block in blocks("sh") if page == "README.md"]
     assert test.strip() in (ROOT / ".ci/run").read_text()

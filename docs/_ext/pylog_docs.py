@@ -1,7 +1,7 @@
-"""A Sphinx extension: the tables of the reference, made from pylog's declarations.
+"""A Sphinx extension: the parts of the reference that are made from pylog's code.
 
-`{pylog-table} NAME` in a page is the table that the function of that name in TABLES makes, as
-Markdown. `commands` gives sphinx-argparse-cli the parser with all commands.
+Where a page has a block `{pylog-reference} NAME`, the Markdown that the function of that name in
+PARTS makes is read in its place. So its headings and tables are like those of any page.
 """
 
 from __future__ import annotations
@@ -11,23 +11,15 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
 from pylog import outputs
 from pylog.backends import nflog
 from pylog.cli import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
-from pylog.options import Option
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
 from pylog.record.kinds import KINDS, ON_REQUEST
 from pylog.table import schema
-
-
-def commands() -> argparse.ArgumentParser:
-    """The parser of pylog, with the arguments of every command."""
-    return build_parser(command_names(), command_names())
 
 
 def _markdown(*rows: Iterable[str]) -> str:
@@ -97,25 +89,48 @@ def layouts() -> str:
     )  # fmt: skip
 
 
+def commands() -> str:
+    """Every command: what it does, its usage, and its arguments in their groups."""
+    parser = build_parser(command_names(), command_names())
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return "\n".join(_command(name, command) for name, command in action.choices.items())
+
+
+def _command(name: str, parser: argparse.ArgumentParser) -> str:
+    formatter = argparse.HelpFormatter(parser.prog, width=100)
+    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
+    usage = re.sub("^(usage: | {7})", "", formatter.format_help().strip(), flags=re.M)
+    parts = [f"## {name}", _escaped(parser.description or ""), f"```text\n{usage}\n```"]
+    for group in parser._action_groups:
+        rows = [(_invocation(a), _escaped(a.help or "")) for a in group._group_actions]
+        if rows:
+            title = str(group.title)
+            parts += [f"### {name}: {title}", _escaped(group.description or "")]
+            parts.append(
+                _markdown(("argument" if title.startswith("pos") else "option", ""), *rows)
+            )
+    return "\n\n".join(parts) + "\n"
+
+
+def _invocation(action: argparse.Action) -> str:
+    """How an argument is written on the command line."""
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
+    value = str(value).replace("|", "\\|")
+    if not action.option_strings:
+        return f"`{value}`"
+    takes = f" {value}" if action.nargs != 0 else ""
+    return ", ".join(f"`{option}{takes}`" for option in action.option_strings)
+
+
+def _escaped(text: str) -> str:
+    """Plain text as Markdown."""
+    return re.sub(r"([\\*_\[\]<>|])", r"\\\1", text)
+
+
 def nflog_options() -> str:
     """The options of a live NFLOG source, as the command line and Python have them."""
-    return _options(nflog.OPTIONS, python=True)
-
-
-def outputs_by_name() -> str:
-    """What each output is called, and the ending and extra that it has."""
-    rows = [("`--to`", "ending for `convert`", "extra", "can be appended to")]
-    for name in outputs.names():
-        known = outputs.description(name)
-        endings = ", ".join(f"`{ending}`" for ending in known.endings)
-        rows.append((f"`{name}`", endings, f"`{known.extra}`" if known.extra else "",
-                     "yes" if known.appends else "no"))  # fmt: skip
-    return _markdown(*rows)
-
-
-def _options(options: Iterable[Option], python: bool) -> str:
     rows = [("option", "in Python", "meaning")]
-    for option in options:
+    for option in nflog.OPTIONS:
         flag = option.flag or "--" + option.name.replace("_", "-")
         if option.kind is bool and option.default:
             flag += f"`, `--no-{flag[2:]}"
@@ -123,7 +138,19 @@ def _options(options: Iterable[Option], python: bool) -> str:
     return _markdown(*rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {
+def outputs_by_name() -> str:
+    """What each output is called, and the ending and extra that it has."""
+    rows = [("`--to`", "ending for `convert`", "extra", "can be appended to")]
+    for name in outputs.names():
+        output = outputs.description(name)
+        endings = ", ".join(f"`{ending}`" for ending in output.endings)
+        extra = f"`{output.extra}`" if output.extra else ""
+        rows.append((f"`{name}`", endings, extra, "yes" if output.appends else "no"))
+    return _markdown(*rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "commands": commands,
     "json-fields": json_fields,
     "fields-on-request": fields_on_request,
     "columns": columns,
@@ -140,7 +167,7 @@ def mark_up(
     made: list[str] = []
     row = ""
     for line in (line.replace("*", r"\*") for line in lines):
-        match = re.match(r"([\w, ]+?)\s{2,}(\S.*)", line)
+        match = re.match(r"(\w[\w, ]*?)\s{2,}(\S.*)", line)
         if match:
             made += [] if row else [""]
             row = "definition"
@@ -154,17 +181,14 @@ def mark_up(
     lines[:] = made
 
 
-class Table(SphinxDirective):
-    """The directive `pylog-table`."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        return self.parse_text_to_nodes(TABLES[self.arguments[0]]())
+def put_parts(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the generated parts into the source of a page."""
+    block = r"^```\{pylog-reference\} ([\w-]+)\n```$"
+    source[0] = re.sub(block, lambda match: PARTS[match[1]](), source[0], flags=re.M)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add the directive, as Sphinx asks of an extension."""
-    app.add_directive("pylog-table", Table)
+    """Do both whenever a page or a docstring is read."""
+    app.connect("source-read", put_parts)
     app.connect("autodoc-process-docstring", mark_up)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
