@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -158,6 +159,13 @@ def test_manual_pages_and_completion_are_what_the_parser_gives() -> None:
     assert made == files, "run python docs/generate.py"
 
 
+def test_the_wheel_installs_every_generated_file() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = [pattern for names in settings["data-files"].values() for pattern in names]
+    installed = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    assert installed == {p for p in (ROOT / "docs/generated").rglob("*") if p.is_file()}
+
+
 def test_bash_completes_commands_options_words_and_files(tmp_path: Path) -> None:
     (tmp_path / "fw.pcapng").touch()
     script = shlex.quote(str(ROOT / "docs/generated/completions/bash/pylog"))
@@ -171,6 +179,13 @@ def test_bash_completes_commands_options_words_and_files(tmp_path: Path) -> None
             echo "${{COMPREPLY[@]}}" """
         done = subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True)
         assert done.stdout.strip() == completed, done.stderr
+
+
+@pytest.mark.parametrize(("link", "anchor"), re.findall(r"\]\(([\w./-]+)#?([\w-]*)\)", README))
+def test_a_link_of_the_readme_leads_somewhere(link: str, anchor: str) -> None:
+    headings = re.findall(r"^#+ (.*)", (ROOT / link).read_text(), re.M)
+    anchors = [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings]
+    assert not anchor or anchor in anchors
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
