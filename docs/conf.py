@@ -34,4 +34,5 @@ nitpick_ignore_regex = [
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 autodoc_mock_imports = ["dask", "distributed", "pandas", "pyspark"]

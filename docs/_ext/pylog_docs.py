@@ -163,21 +163,29 @@ PARTS: dict[str, Callable[[], str]] = {
 def mark_up(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Make a definition list of the rows `name   meaning` in a docstring, which is plain text."""
+    """Make reStructuredText of a docstring, which is plain text.
+
+    The rows `name   meaning` become a definition list, and an indented part is an example.
+    """
     made: list[str] = []
-    row = ""
-    for line in (line.replace("*", r"\*") for line in lines):
-        match = re.match(r"(\w[\w, ]*?)\s{2,}(\S.*)", line)
-        if match:
-            made += [] if row else [""]
-            row = "definition"
-            made += [f"``{match[1]}``", f"    {match[2]}"]
-        elif row and line.startswith(" "):
-            made.append(f"    {line.strip()}")
+    part = "text"
+    for line in lines:
+        text = line.replace("*", r"\*")
+        row = re.match(r"(\w[\w,. ]*?)\s{2,}(\S.*)", text)
+        if row:
+            made += [] if part == "rows" else [""]
+            made += [f"``{row[1]}``", f"    {row[2]}"]
+            part = "rows"
+        elif part == "rows" and line.startswith(" "):
+            made.append(f"    {text.strip()}")
+        elif line.startswith("    "):
+            made += [line] if part == "example" else ["", "::", "", line]
+            part = "example"
+        elif line or part == "rows":
+            made += [text] if part == "text" else ["", text]
+            part = "text"
         else:
-            made += [""] if row else []
-            row = ""
-            made.append(line)
+            made.append("")
     lines[:] = made
 
 
