@@ -1,7 +1,8 @@
 """A Sphinx extension: the parts of the reference that are made from pylog's code.
 
 Where a page has a block `{pylog-reference} NAME`, the Markdown that the function of that name in
-PARTS makes is read in its place. So its headings and tables are like those of any page.
+PARTS makes is read in its place. So its headings and tables are like those of any page. The text in
+the block is for readers of the source.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def mark_up(
 
 def put_parts(app: Sphinx, page: str, source: list[str]) -> None:
     """Put the generated parts into the source of a page."""
-    block = r"^```\{pylog-reference\} ([\w-]+)\n```$"
+    block = r"^```\{pylog-reference\} ([\w-]+)\n(?:.+\n)*```$"
     source[0] = re.sub(block, lambda match: PARTS[match[1]](), source[0], flags=re.M)
 
 
