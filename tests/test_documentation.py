@@ -166,6 +166,20 @@ def test_the_wheel_installs_every_generated_file() -> None:
     assert installed == {p for p in (ROOT / "docs/generated").rglob("*") if p.is_file()}
 
 
+def test_the_extra_all_has_every_extra_and_the_page_lists_them() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    reached, new = set[str](), {"all"}
+    while new := new - reached:
+        reached |= new
+        needs = " ".join(need for name in new for need in extras[name])
+        names = re.findall(r"pylog-ipl\[([\w,]+)\]", needs)
+        new = {name for group in names for name in group.split(",")}
+    assert reached == set(extras)
+    assert reached == set(re.findall(r"^\| `(\w+)` \|", PAGES["docs/install.md"], re.M))
+
+
 def test_bash_completes_commands_options_words_and_files(tmp_path: Path) -> None:
     (tmp_path / "fw.pcapng").touch()
     script = shlex.quote(str(ROOT / "docs/generated/completions/bash/pylog"))
