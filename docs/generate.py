@@ -8,6 +8,7 @@ compares them with what the parser gives.
 from __future__ import annotations
 
 import argparse
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,7 @@ def completion(shell: str) -> str:
 
 
 if __name__ == "__main__":
+    shutil.rmtree(GENERATED, ignore_errors=True)  # a command may have gone
     for path, text in generated().items():
         (GENERATED / path).parent.mkdir(parents=True, exist_ok=True)
         (GENERATED / path).write_text(text)
