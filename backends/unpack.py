@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from pylog.errors import BackendUnavailable
+from pylog.errors import missing_extra
 
 CHUNK = 1 << 18
 """The most bytes that are given at a time."""
@@ -53,9 +53,7 @@ def zstd() -> Any:
         else:
             from backports import zstd
     except ImportError as error:
-        raise BackendUnavailable(
-            "zstd needs the extra of that name: pip install 'pylog-ipl[zstd]'"
-        ) from error
+        raise missing_extra("zstd", "zstd") from error
     return zstd
 
 

@@ -13,16 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pylog.errors import BackendError, BackendUnavailable
+from pylog.errors import BackendError, missing_extra
 
 try:
     import dask.dataframe
     import distributed
     import pandas as pd
 except ImportError as error:
-    raise BackendUnavailable(
-        "Dask needs the extra of that name: pip install 'pylog-ipl[dask]'"
-    ) from error
+    raise missing_extra("pylog.dask", "dask") from error
 import pyarrow as pa
 
 from pylog.dataset import DataSet, write_part

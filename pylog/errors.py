@@ -73,6 +73,16 @@ class BackendUnavailable(BackendError):
     """What is needed is not on this machine: a device, a kernel feature or an optional package."""
 
 
+def missing_extra(what: str, extra: str) -> BackendUnavailable:
+    """The error for a package that is not installed: what needs it, and how to get the extra.
+
+    pylog is not on PyPI, so an extra is installed from a checkout.
+    """
+    return BackendUnavailable(
+        f"{what} needs the extra {extra}; in a checkout of pylog: pip install '.[{extra}]'"
+    )
+
+
 @contextmanager
 def as_backend_error(operation: str, name: str) -> Iterator[None]:
     """The context that turns an OSError into BackendError: "cannot OPERATION NAME: REASON"."""

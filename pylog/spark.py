@@ -20,16 +20,14 @@ import json
 from collections.abc import Iterator
 from typing import cast
 
-from pylog.errors import BackendUnavailable
+from pylog.errors import missing_extra
 
 try:
     import pyspark.sql.datasource as spark
     from pyspark.sql.pandas.types import from_arrow_schema
     from pyspark.sql.types import StructType
 except ImportError as error:
-    raise BackendUnavailable(
-        "Spark needs the extra of that name: pip install 'pylog-ipl[spark]'"
-    ) from error
+    raise missing_extra("pylog.spark", "spark") from error
 import pyarrow as pa
 
 from pylog.open_log import OnError

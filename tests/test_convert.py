@@ -211,5 +211,5 @@ def test_without_the_extra_its_name_is_told(tmp_path: Path) -> None:
         [sys.executable, "-c", code, "convert", str(NAT), str(tmp_path / "a.parquet")],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert "pip install 'pylog-ipl[arrow]'" in done.stderr
+    assert "pip install '.[arrow]'" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -98,9 +98,9 @@ def test_its_types_are_those_that_spark_has(spark: Any) -> None:
     assert (found["count"], found["seq"]) == ("decimal(20,0)", "long")
 
 
-def test_the_readmes_example_prints_what_it_says() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (code,) = re.findall(r"^```python\n([^`]*pyspark.*?)^```", readme, re.M | re.S)
+def test_the_example_of_the_documentation_prints_what_it_says() -> None:
+    page = (ROOT / "docs/analysis.md").read_text()
+    (code,) = re.findall(r"^```python\n([^`]*pyspark.*?)^```", page, re.M | re.S)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYSPARK_PYTHON": sys.executable},

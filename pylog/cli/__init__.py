@@ -143,21 +143,32 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
     Only that command is imported: importing all of them takes longer than reading a short log.
     """
-    parser = _Parser(prog="pylog", description=DESCRIPTION)
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
     handler = logging.StreamHandler()  # to standard error
     handler.setFormatter(_Line())
     logging.basicConfig(handlers=[handler])
-    names = [e.name for e in pkgutil.iter_modules(__path__) if not e.name.startswith("_")]
-    chosen = next((argument for argument in argv if not argument.startswith("-")), None)
-    for name in argv[:1] if chosen in names and argv[0] == chosen else names:
+    names = command_names()
+    chosen = next((argument for argument in argv if not argument.startswith("-")), "")
+    named_first = chosen in names and argv[0] == chosen
+    return build_parser([chosen] if named_first else names, [chosen])
+
+
+def command_names() -> list[str]:
+    """The names of all commands."""
+    return [e.name for e in pkgutil.iter_modules(__path__) if not e.name.startswith("_")]
+
+
+def build_parser(names: Sequence[str], complete: Sequence[str]) -> argparse.ArgumentParser:
+    """A parser with these commands, of which the `complete` ones have their arguments."""
+    parser = _Parser(prog="pylog", description=DESCRIPTION)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in names:
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(
             name, help=module.HELP, description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        if name == chosen:
+        if name in complete:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser

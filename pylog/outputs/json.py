@@ -1,4 +1,4 @@
-"""Writes JSON lines: an object for each record, with the names that README.md documents.
+"""Writes JSON lines: an object for each record, with the names in docs/reference/json.md.
 
 For a terminal, characters that are not printable become \\u escapes: the JSON stays the same.
 """

@@ -2,8 +2,7 @@
 
 `kinds` declares packet, flow and loss records with all their fields, `fields` says how a field is
 declared, `registry` has all kinds, also those of other distributions, and `json` writes records as
-text. "The JSON" in README.md explains every field in a table that `reference` prints from the
-declarations.
+text. docs/reference/json.md explains every field, with a table that is made from the declarations.
 """
 
 from pylog.record.fields import Column, Field, columns_of, fields_of, json_name, place, places_of

@@ -2,8 +2,8 @@
 
 A field is declared once, in the body of its record: `seq: Annotated[int | None, Field(...)]`. Type
 checkers and IDEs see an ordinary attribute with its type; `Field` adds the meaning and the type of
-its column. JSON names, CSV and Arrow columns, the reference table of README.md and the order in
-which the fast paths fill a record are derived from it, so none of them is written by hand.
+its column. JSON names, CSV and Arrow columns, the reference tables in docs/ and the order in which
+the fast paths fill a record are derived from it, so none of them is written by hand.
 """
 
 from __future__ import annotations

@@ -11,15 +11,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from pylog.errors import BackendUnavailable
+from pylog.errors import missing_extra
 
 try:
     import numpy  # noqa: F401
     import pyarrow as pa
 except ImportError as error:
-    raise BackendUnavailable(
-        "tables need the extra arrow: pip install 'pylog-ipl[arrow]'"
-    ) from error
+    raise missing_extra("a table", "arrow") from error
 
 from pylog.backends.base import check_source
 from pylog.open_log import OnError

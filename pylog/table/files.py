@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
 
 from pylog.backends.base import check_source
-from pylog.errors import BackendError, BackendUnavailable, as_backend_error
+from pylog.errors import BackendError, BackendUnavailable, as_backend_error, missing_extra
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
@@ -76,9 +76,7 @@ def system_of(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise BackendUnavailable(
-            "URLs need the extra fsspec: pip install 'pylog-ipl[fsspec]'"
-        ) from error
+        raise missing_extra("a URL", "fsspec") from error
     try:
         system: tuple[Any, str] = url_to_fs(url)
     except ImportError as error:  # the driver: s3fs, gcsfs, adlfs...

@@ -35,7 +35,7 @@ def checks() -> list[Check]:
 class Toy(Backend):
     """The messages that are sent to a socket."""
 
-    live = whole = True
+    live = message_aligned = True
     layout = "toy-1"
 
     def __init__(self, path: str, largest: int) -> None:

@@ -1,0 +1,203 @@
+"""A Sphinx extension: the parts of the reference that are made from pylog's code.
+
+Where a page has a block `{pylog-reference} NAME`, the Markdown that the function of that name in
+PARTS makes is read in its place. So its headings and tables are like those of any page. The text in
+the block is for readers of the source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from pylog import outputs
+from pylog.backends import nflog
+from pylog.cli import build_parser, command_names
+from pylog.formats.ipl_layouts import VERSIONS
+from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
+from pylog.record.registry import KINDS, ON_REQUEST
+from pylog.table import schema
+
+
+def _markdown(*rows: Iterable[str]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *others = (list(row) for row in rows)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *others))
+
+
+def json_fields() -> str:
+    """The names of the JSON, each with the kinds that have it, its form and its meaning."""
+    kinds: dict[str, dict[str, Field]] = {}
+    for kind, record in KINDS.items():
+        for name, field in fields_of(record).items():
+            if field.column is not None:
+                kinds.setdefault(json_name(name), {})[kind] = field
+    rows = [("name", "records", "JSON", "meaning"), ("`kind`", "all", "text", ", ".join(KINDS))]
+    rows += [(f"`{name}`", *_cells(fields)) for name, fields in kinds.items()]
+    return _markdown(*rows)
+
+
+def fields_on_request() -> str:
+    """The fields that are decoded only when they are named."""
+    rows = [("name", "JSON", "meaning")]
+    for kind, headers in ON_REQUEST.items():
+        for name, field in fields_of(headers).items():
+            rows.append((f"`{name}`", *_cells({kind: field})[1:]))
+    return _markdown(*rows)
+
+
+def _cells(fields: dict[str, Field]) -> tuple[str, str, str]:
+    """The kinds that have a field, its forms, and its meanings where they differ."""
+    forms = {JSON_FORMS[field.column] for field in fields.values() if field.column is not None}
+    widest = max(forms, key=len)  # "text or number" has "text" in it
+    meanings: dict[str, list[str]] = {}
+    for kind, field in fields.items():
+        meanings.setdefault(field.meaning, []).append(kind)
+    texts = [
+        meaning if i == 0 else f"of a {' or '.join(kinds)}: {meaning}"
+        for i, (meaning, kinds) in enumerate(meanings.items())
+    ]
+    return "all" if len(fields) == len(KINDS) else ", ".join(fields), widest, "; ".join(texts)
+
+
+def columns() -> str:
+    """The Arrow type of each column, and the kinds of record that have it."""
+    types: dict[str, dict[str, list[str]]] = {}
+    for kind in KINDS:
+        for field in schema(kind):
+            name = str(field.type).replace(
+                "dictionary<values=string, indices=int32, ordered=0>", "dictionary<int32, string>"
+            )
+            types.setdefault(field.name, {}).setdefault(name, []).append(kind)
+    rows = [("column", "Arrow type", "tables")]
+    for column, by_type in types.items():
+        for name, kinds in by_type.items():
+            rows.append((f"`{column}`", f"`{name}`", ", ".join(kinds)))
+    return _markdown(*rows)
+
+
+def layouts() -> str:
+    """The versions of IPFilter's layouts, newest first."""
+    versions = sorted(VERSIONS.values(), key=lambda v: v.name.replace("x", "0"), reverse=True)
+    return _markdown(
+        ("VERSION", "also called", "written by IPFilter", "shipped by", "detected"),
+        *((f"`{v.name}`", ", ".join(f"`{alias}`" for alias in v.aliases), v.releases, v.systems,
+           "yes" if v.detected else "no") for v in versions),
+    )  # fmt: skip
+
+
+def commands() -> str:
+    """Every command: what it does, its usage, and its arguments in their groups."""
+    parser = build_parser(command_names(), command_names())
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return "\n".join(_command(name, command) for name, command in action.choices.items())
+
+
+def _command(name: str, parser: argparse.ArgumentParser) -> str:
+    formatter = argparse.HelpFormatter(parser.prog, width=100)
+    formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
+    usage = re.sub("^(usage: | {7})", "", formatter.format_help().strip(), flags=re.M)
+    parts = [f"## {name}", _escaped(parser.description or ""), f"```text\n{usage}\n```"]
+    for group in parser._action_groups:
+        rows = [(_invocation(a), _escaped(a.help or "")) for a in group._group_actions]
+        if rows:
+            title = str(group.title)
+            parts += [f"### {name}: {title}", _escaped(group.description or "")]
+            parts.append(
+                _markdown(("argument" if title.startswith("pos") else "option", ""), *rows)
+            )
+    return "\n\n".join(parts) + "\n"
+
+
+def _invocation(action: argparse.Action) -> str:
+    """How an argument is written on the command line."""
+    value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
+    value = str(value).replace("|", "\\|")
+    if not action.option_strings:
+        return f"`{value}`"
+    takes = f" {value}" if action.nargs != 0 else ""
+    return ", ".join(f"`{option}{takes}`" for option in action.option_strings)
+
+
+def _escaped(text: str) -> str:
+    """Plain text as Markdown."""
+    return re.sub(r"([\\*_\[\]<>|])", r"\\\1", text)
+
+
+def nflog_options() -> str:
+    """The options of a live NFLOG source, as the command line and Python have them."""
+    rows = [("option", "in Python", "meaning")]
+    for option in nflog.OPTIONS:
+        flag = option.flag or "--" + option.name.replace("_", "-")
+        if option.kind is bool and option.default:
+            flag += f"`, `--no-{flag[2:]}"
+        rows.append((f"`{flag}`", f"`{option.name}`", option.explained()))
+    return _markdown(*rows)
+
+
+def outputs_by_name() -> str:
+    """What each output is called, and the ending and extra that it has."""
+    rows = [("`--to`", "ending for `convert`", "extra", "can be appended to")]
+    for name in outputs.names():
+        output = outputs.description(name)
+        endings = ", ".join(f"`{ending}`" for ending in output.endings)
+        extra = f"`{output.extra}`" if output.extra else ""
+        rows.append((f"`{name}`", endings, extra, "yes" if output.appends else "no"))
+    return _markdown(*rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "json-fields": json_fields,
+    "fields-on-request": fields_on_request,
+    "columns": columns,
+    "layouts": layouts,
+    "nflog-options": nflog_options,
+    "outputs": outputs_by_name,
+}
+
+
+def mark_up(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Make reStructuredText of a docstring, which is plain text.
+
+    The rows `name   meaning` become a definition list, and an indented part is an example.
+    """
+    made: list[str] = []
+    part = "text"
+    for line in lines:
+        text = line.replace("*", r"\*")
+        row = re.match(r"(\w[\w,. ]*?)\s{2,}(\S.*)", text)
+        if row:
+            made += [] if part == "rows" else [""]
+            made += [f"``{row[1]}``", f"    {row[2]}"]
+            part = "rows"
+        elif part == "rows" and line.startswith(" "):
+            made.append(f"    {text.strip()}")
+        elif line.startswith("    "):
+            made += [line] if part == "example" else ["", "::", "", line]
+            part = "example"
+        elif line or part == "rows":
+            made += [text] if part == "text" else ["", text]
+            part = "text"
+        else:
+            made.append("")
+    lines[:] = made
+
+
+def put_parts(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the generated parts into the source of a page."""
+    block = r"^```\{pylog-reference\} ([\w-]+)\n(?:.+\n)*```$"
+    source[0] = re.sub(block, lambda match: PARTS[match[1]](), source[0], flags=re.M)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Do both whenever a page or a docstring is read."""
+    app.connect("source-read", put_parts)
+    app.connect("autodoc-process-docstring", mark_up)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
