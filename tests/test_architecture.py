@@ -16,13 +16,14 @@ from pylog.errors import BackendUnavailable
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo, notes, options, discover  <-  formats  <-  detect, losses, damage,
-#     ahead  <-  decoder, backends  <-  input, aio  <-  reader  <-  merge, replay, table  <-
+#     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
+#     damage, ahead  <-  decoder, backends  <-  input, aio  <-  reader  <-  merge, replay, table  <-
 #     outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
     "pylog.memo",
+    "pylog.nearest",
     "pylog.notes",
     "pylog.options",
     "pylog.record",
@@ -31,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.errors": set(),
     "pylog.memo": set(),
     "pylog.discover": set(),
-    "pylog.options": set(),
+    "pylog.nearest": set(),
+    "pylog.options": {"pylog.nearest"},
     "pylog.record": {"pylog.discover", "pylog.memo", "pylog.record"},
     "pylog.notes": {"pylog.record"},
     "pylog.formats": {*_BASE, "pylog.formats"},

@@ -22,7 +22,7 @@ from pylog.cli import say
 from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
 from pylog.notes import notes
-from pylog.options import Option
+from pylog.options import LIVE_TUNING, Option
 from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import OpenLog, Records
 
@@ -54,9 +54,11 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     def text(names: list[str]) -> str | None:
         return modules[names[0]].HELP if len(names) == 1 else None
 
-    options = ((name, option) for name, module in modules.items() for option in module.OPTIONS)
-    add_option_groups(parser, options, str, text)
-    parser.add_argument(
+    options = [(name, option) for name, module in modules.items() for option in module.OPTIONS]
+    options.sort(key=lambda pair: pair[1].topic == LIVE_TUNING)  # which the help shows last
+    groups = add_option_groups(parser, options, lambda n: "files" if n == "capture" else n, text)
+    tuning = groups.get(LIVE_TUNING) or parser.add_argument_group(LIVE_TUNING)
+    tuning.add_argument(
         "--window", type=float, default=WINDOW_S, metavar="SECONDS",
         help="how long a record may be held back when several sources are merged, for an older one"
         f" of another source (default: {WINDOW_S})",
@@ -69,8 +71,9 @@ def add_option_groups(
     called: Callable[[str], str],
     text: Callable[[list[str]], str | None],
     prefix: str = "",
-) -> None:
-    """Add the options of sources or outputs, in a group for each set of names that share them.
+) -> dict[str, Any]:
+    """Add the options of sources or outputs, in a group for each topic, or else for each set of
+    names that share them; the groups by their titles.
 
     options   pairs of a name and an option; an option of several names is added once, for all
     called    a name as the help shows it
@@ -80,13 +83,14 @@ def add_option_groups(
     shared: dict[str, tuple[Option, list[str]]] = {}
     for name, option in options:
         shared.setdefault(option.name, (option, []))[1].append(name)
-    groups: dict[tuple[str, ...], Any] = {}
+    groups: dict[str, Any] = {}
     for option, names in shared.values():
-        key = tuple(names)
-        if key not in groups:
-            title = f"options for {', '.join(map(called, names))}"
-            groups[key] = parser.add_argument_group(title, text(names))
-        add_option(groups[key], option, prefix + option.name)
+        title = option.topic or f"options for {', '.join(map(called, names))}"
+        if title not in groups:
+            shown = None if option.topic else text(names)
+            groups[title] = parser.add_argument_group(title, shown)
+        add_option(groups[title], option, prefix + option.name)
+    return groups
 
 
 def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> None:

@@ -41,6 +41,12 @@ from pylog.errors import BackendError
 from pylog.reader import OpenLog
 from pylog.transports.files import create
 
+USAGE = "[options] IN ... OUT"
+EPILOG = """examples:
+  pylog convert fw.dump fw.csv
+  pylog convert --exclude payload,extra nflog.pcap nflog.jsonl
+  pylog convert --columns timestamp,saddr,dport nflog.pcap nflog.parquet
+"""
 HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"
 
 

@@ -17,6 +17,12 @@ from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
 
+USAGE = "[options] SOURCE ..."
+EPILOG = """examples:
+  pylog info fw.dump
+  pylog info --quick fw.dump       the beginning and end of a long file
+  pylog info --json nflog.pcap
+"""
 HELP = "describe a log and count its contents"
 
 NAMES, MORE = 1000, "and more"

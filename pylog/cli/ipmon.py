@@ -13,6 +13,12 @@ import argparse
 
 from pylog.cli._sources import pair
 
+USAGE = "[options] [OUTPUT]"
+EPILOG = """examples:
+  pylog ipmon -f fw.dump                          a dump of /dev/ipl
+  pylog ipmon -f nflog.pcap --action 'drop*=block' --tz local
+  pylog ipmon -a ipmon.log                        all logs of this machine, to a file
+"""
 HELP = "print logs as IPFilter's ipmon does, with its options"
 LETTERS = {"I": "ipf", "N": "nat", "S": "state"}
 PID_FILE = "/var/run/ipmon.pid"

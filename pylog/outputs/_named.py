@@ -7,6 +7,7 @@ here from the payload of a packet.
 from __future__ import annotations
 
 from pylog.formats.packet_headers import requested
+from pylog.nearest import COLUMNS, advice
 from pylog.options import Option
 from pylog.record import (
     ON_REQUEST,
@@ -40,7 +41,8 @@ def named(columns: str | None) -> tuple[str, ...]:
     names = tuple(columns.split(","))
     for name in names:
         if name not in every() and name not in REQUESTED:
-            raise ValueError(f"no column {name!r}; there are {', '.join([*every(), *REQUESTED])}")
+            hint = advice(name, [*every(), *REQUESTED], COLUMNS)
+            raise ValueError(f"no column {name!r}{hint}")
     if len(set(names)) < len(names):
         raise ValueError(f"columns is {columns!r}, but must name each column once")
     return names
