@@ -25,6 +25,7 @@ except ImportError as error:
     ) from error
 import pyarrow as pa
 
+from pylog.actions import Actions
 from pylog.reader import OnError
 from pylog.table.bulk import ROWS
 from pylog.table.dataset import DataSet, write_part
@@ -108,6 +109,7 @@ def write(
     layout: str | None = None,
     on_error: OnError = "resync",
     force: bool = False,
+    actions: Actions | None = None,
     done: Callable[[Split, End], None] = lambda split, end: None,
 ) -> None:
     """Write the records of dumps as a Parquet data set, a directory or fsspec URL.
@@ -117,11 +119,12 @@ def write(
 
     n       about how many parts; None: one for every 64 MiB
     force   replace a data set that exists; else that is a BackendError
+    actions what prefixes of NFLOG stand for in the column `action`
     done    called with each split and its end, in order, when it is done
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
-    selection = Selection(kind, columns, where)
+    selection = Selection(kind, columns, where, actions)
     splits = planned(paths, n, layout, on_error)
     with DataSet(target, force) as dataset:
 

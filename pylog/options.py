@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from pylog.nearest import advice
 
+SHOWN = "what is shown"
 LIVE_TUNING = "live tuning"
-"""The topic of options that seldom need another value than their default."""
+"""Topics of options: what of records is shown, and what seldom needs another value."""
 
 
 class Option(NamedTuple):
@@ -26,6 +27,7 @@ class Option(NamedTuple):
     flag     the option on the command line, where it is not --name
     sets     for a preset: the values of other options, unless they are given themselves
     absent   what the help calls the default None
+    metavar  what the help calls the value; "": by its type
     topic    the title of its group in the help; "": a group for the sources or outputs that have it
     """
 
@@ -38,6 +40,7 @@ class Option(NamedTuple):
     flag: str | None = None
     sets: Mapping[str, Any] = {}
     absent: str = "none"
+    metavar: str = ""
     topic: str = ""
 
     def words(self) -> tuple[str, ...] | None:

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pty
-import re
 import struct
 import subprocess
 import sys
@@ -101,8 +100,7 @@ def test_verbose_ends_in_a_summary() -> None:
         f"pylog: {DAMAGED}: raw, ipl-5.1.2-lp64le: 57 records read, damaged places: 4,"
         " lost records: 3"
     )
-    lines = len(done.stdout.splitlines())
-    assert re.fullmatch(rf"pylog: {lines} records written, [\d.]+ us of CPU time each", written)
+    assert written == f"pylog: {len(done.stdout.splitlines())} records written"
 
 
 def test_without_records_the_summary_tells_no_time(tmp_path: Path) -> None:

@@ -24,12 +24,19 @@ import pylog
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
-from pylog.cli._outputs import add_output_options, output_options
+from pylog.cli._outputs import (
+    add_action_argument,
+    add_output_options,
+    given_actions,
+    output_options,
+)
 from pylog.cli._sources import (
+    RECORDS,
     Stopping,
     add_origin_arguments,
     add_source_arguments,
     check_is_no_log,
+    group_of,
     is_unreadable,
     labels,
     opened_in_bulk,
@@ -67,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="let the Dask cluster of this scheduler convert"
     )
+    add_action_argument(group_of(parser, RECORDS))
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_output_options(parser, outputs.endings().values(), _ending)
@@ -158,7 +166,7 @@ def _write(
             return done.report(arguments.verbose)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
-                copy(reader, output)
+                copy(reader, output, actions=given_actions(arguments))
                 if arguments.verbose:
                     say(summary(reader))
                 failed |= is_unreadable(reader)
