@@ -40,7 +40,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "output"), examples(), ids=lambda text: text[:50])
 def test_a_command_prints_what_the_readme_shows(command: str, output: str) -> None:
     program = f"{shlex.quote(sys.executable)} -m pylog "
-    command = re.sub(r"\bpylog (?=read|info|replay|ipmon|convert|--)", program, command)
+    command = re.sub(r"\bpylog (?=read|info|replay|ipmon|convert|help|--)", program, command)
     done = subprocess.run(
         command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120
     )
