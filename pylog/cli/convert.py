@@ -45,6 +45,7 @@ from pylog.cli._sources import (
     wants_origin,
 )
 from pylog.errors import BackendError
+from pylog.options import SHOWN
 from pylog.reader import OpenLog
 from pylog.transports.files import create
 
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="let the Dask cluster of this scheduler convert"
     )
+    group_of(parser, SHOWN)  # which the help shows before the groups below
     add_action_argument(group_of(parser, RECORDS))
     add_origin_arguments(parser)
     add_source_arguments(parser)

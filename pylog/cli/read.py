@@ -51,10 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="+", metavar="SOURCE",
         help="a file, - (standard input), nflog:GROUP[,GROUP...] or ipl:[DEVICE,...]",
     )  # fmt: skip
+    add_output_arguments(parser)
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
-    add_output_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)

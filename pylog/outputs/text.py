@@ -25,7 +25,6 @@ from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.memo import Memo
 from pylog.options import SHOWN, Option
 from pylog.outputs._named import COLUMN_OPTIONS, excluded, leaving_out, named
-from pylog.outputs._services import with_services
 from pylog.record import (
     FlowRecord,
     FlowRow,
@@ -107,6 +106,8 @@ class Output(outputs.Output):
         if self._left_out:
             record = leaving_out(record, self._left_out)
         if self._services:
+            from pylog.outputs._services import with_services  # only here: rarely needed
+
             record = with_services(record)
         return line(record, self._colour, self._clock)
 
