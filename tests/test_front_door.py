@@ -262,18 +262,18 @@ def test_a_tab_in_a_value_is_no_tab_in_a_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", ["text", "json", "csv"])
 def test_exclude_leaves_columns_out(to: str) -> None:
     names = ["payload", "prefix", "extra"]
-    whole = out("read", "--to", to, SEQ)
+    everything = out("read", "--to", to, SEQ)
     shown = out("read", "--to", to, "--exclude", ",".join(names), SEQ)
     if to == "json":
-        objects = [json.loads(line) for line in whole.splitlines()]
+        objects = [json.loads(line) for line in everything.splitlines()]
         left = [{k: v for k, v in shape.items() if k not in names} for shape in objects]
         assert [json.loads(line) for line in shown.splitlines()] == left
     elif to == "csv":
-        rows = list(csv.DictReader(whole.splitlines()))
+        rows = list(csv.DictReader(everything.splitlines()))
         left = [{k: v for k, v in row.items() if k not in names} for row in rows]
         assert list(csv.DictReader(shown.splitlines())) == left
     else:
-        assert shown == re.sub(r' "[^"]*"| for \([^)]*\)', "", whole)
+        assert shown == re.sub(r' "[^"]*"| for \([^)]*\)', "", everything)
 
 
 def test_exclude_takes_names_from_columns_and_leaves_some() -> None:
