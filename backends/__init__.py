@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Protocol
 
 from pylog import discover
 from pylog.backends.base import Backend, Check, Source, check_source
+from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option, resolve
 
@@ -102,7 +103,8 @@ def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[s
     declared = [{option.name for option in _module(name).OPTIONS} for name in names]
     for key in options:
         if not any(key in own for own in declared):
-            raise ValueError(f"no source here has an option {key}")
+            there = advice(key, (name for own in declared for name in sorted(own)))
+            raise ValueError(f"no source here has an option {key}{there}")
     return [{key: v for key, v in options.items() if key in own} for own in declared]
 
 

@@ -29,7 +29,7 @@ from pylog.backends.netns import NEEDED, Namespace
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, numbered, verdict
 from pylog.notes import notes
-from pylog.options import Option
+from pylog.options import LIVE_TUNING, Option
 
 PROTOCOLS = {0: "route", 12: "netfilter"}
 """Names of NETLINK_ROUTE and NETLINK_NETFILTER for messages."""
@@ -59,10 +59,10 @@ NEEDS_CAPABILITY = (
 NETNS = Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
                absent="that of pylog")  # fmt: skip
 RCVBUF = Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
-                " them, with its own overhead", 4608, 1 << 30)  # fmt: skip
+                " them, with its own overhead", 4608, 1 << 30, topic=LIVE_TUNING)  # fmt: skip
 RCVBUF_MAX = Option("rcvbuf_max", int, MAXIMUM_BUFFER,
                     "bytes up to which the receive buffer grows when it overruns", 4608,
-                    1 << 30)  # fmt: skip
+                    1 << 30, topic=LIVE_TUNING)  # fmt: skip
 
 
 def buffer_limit(options: Mapping[str, Any]) -> int:

@@ -39,7 +39,7 @@ from pylog.backends.nflog_proc import (
 from pylog.errors import BackendError
 from pylog.formats import nfulnl_attributes as nfulnl
 from pylog.notes import notes
-from pylog.options import Option
+from pylog.options import LIVE_TUNING, Option
 
 NAME = "nflog"
 HELP = "groups of the Linux kernel's NFLOG, 0 to 65535: nflog:GROUP[,GROUP...]"
@@ -61,22 +61,25 @@ OPTIONS = (
            "what to copy of each packet: none and meta leave out the payload"),
     Option("copy_range", int, MAXIMUM_RANGE, "bytes to copy of each packet at most",
            1, MAXIMUM_RANGE),
-    Option("qthresh", int, 1000, "records that the kernel gathers, if they fit, before it sends"
-           " them", 1, 0xFFFFFFFF),
-    Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
-           " 0.01, 0 being the next timer tick", 0, 3600, "--timeout"),
-    Option("nlbufsiz", int, 65536, "bytes of the kernel's buffer to gather in", 8192, 131072),
-    RCVBUF,
-    RCVBUF_MAX,
-    Option("seq", bool, True, "number the records of each group, to count losses"),
-    Option("seq_global", bool, False, "number the records of all groups"),
     Option("conntrack", bool, False, "add the conntrack entry to each record"),
     Option("pf_bind", str, None, "families whose kernel-made logs (invalid packets, TRACE) are to"
            f" come to group 0, until closed: a list of {', '.join(FAMILIES)}"),
     Option("latency", bool, False, "preset, each record at once",
-           sets={"qthresh": 1, "timeout_s": 0.0}),
+           sets={"qthresh": 1, "timeout_s": 0.0}, topic=LIVE_TUNING),
     Option("throughput", bool, False, "preset, many at a time",
-           sets={"nlbufsiz": 131072, "timeout_s": 1.0, "rcvbuf": MAXIMUM_BUFFER}),
+           sets={"nlbufsiz": 131072, "timeout_s": 1.0, "rcvbuf": MAXIMUM_BUFFER},
+           topic=LIVE_TUNING),
+    Option("qthresh", int, 1000, "records that the kernel gathers, if they fit, before it sends"
+           " them", 1, 0xFFFFFFFF, topic=LIVE_TUNING),
+    Option("timeout_s", float, 0.2, "seconds after which it sends them in any case, in steps of"
+           " 0.01, 0 being the next timer tick", 0, 3600, "--timeout", topic=LIVE_TUNING),
+    Option("nlbufsiz", int, 65536, "bytes of the kernel's buffer to gather in", 8192, 131072,
+           topic=LIVE_TUNING),
+    RCVBUF,
+    RCVBUF_MAX,
+    Option("seq", bool, True, "number the records of each group, to count losses",
+           topic=LIVE_TUNING),
+    Option("seq_global", bool, False, "number the records of all groups", topic=LIVE_TUNING),
 )  # fmt: skip
 
 ENOTSUPP = 524
@@ -178,7 +181,7 @@ class Nflog(NetlinkSource):
         if problem in (errno.EPERM, errno.EBUSY):
             owner = self._namespace.run(lambda: self._other_listener(group))
             if owner is not None:
-                what = f"{owner} listens to it, and a group has one listener"
+                what = f"{owner} listens to it, and a group has one listener; use another group"
             elif group is not None and has_capability() and not self._can_read_state():
                 what = "another process listens to it (only root can see which); use another group"
             else:

@@ -16,7 +16,7 @@ from pathlib import Path
 import shtab
 from argparse_manpage.manpage import Manpage
 
-from pylog.cli import build_parser, command_names
+from pylog.cli._parser import build_parser, command_names
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = ROOT / "docs" / "generated"

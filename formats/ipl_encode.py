@@ -13,7 +13,6 @@ struct iplog, which begins each record:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_encode_flows import put_nat, put_state
@@ -47,8 +46,6 @@ class Encoder:
 
     The parameters choose what a Linux packet becomes:
 
-    actions   patterns of prefixes (as in fnmatch) and the action of each: pass, block or log; the
-              first that fits counts, by default log
     group     what fl_group is: "prefix", "group" (the NFLOG group) or "none"
     tag       what fl_logtag is: "mark", "uid", "gid" or "none"
     body      bytes kept behind the headers; None: all
@@ -61,18 +58,17 @@ class Encoder:
         self,
         layout: Layout | str,
         *,
-        actions: Mapping[str, str] | None = None,
         group: str = "prefix",
         tag: str = "mark",
         body: int | None = BODY,
         af_inet6: int | None = None,
     ) -> None:
-        """ValueError for an unknown layout or action."""
+        """ValueError for an unknown layout."""
         self.layout = ipl_layouts.named(layout) if isinstance(layout, str) else layout
         self._order = BYTEORDER[self.layout.abi.order]
         unit = self.layout.abi.unit
         self._af_inet6 = af_inet6 or (_AF_INET6_FREEBSD if unit else _AF_INET6_NETBSD)
-        self._packets = PacketEncoder(self.layout, actions or {}, group, tag, body, self._af_inet6)
+        self._packets = PacketEncoder(self.layout, group, tag, body, self._af_inet6)
         self._family = self.layout.plan("ipf").places.get("fl_family") if af_inet6 else None
         self._events: dict[str, int] = {}
         self._gaps: dict[str, tuple[int, int]] = {}

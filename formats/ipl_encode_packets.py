@@ -5,7 +5,7 @@ IPFilter would have logged of it:
 
     fl_dir, fl_ifname      in and the interface it came in by, or out and the one it leaves by; a
                            forwarded packet is logged as it comes in
-    fl_flags               the action that is asked for its prefix, logged with its body
+    fl_flags               its action (see pylog.actions), or log; logged with its body
     fl_group, fl_logtag    its prefix, with _ for blanks, or its NFLOG group, always where groups
                            are numbers; its mark, uid or gid
     fl_rule                none, which is shown as -1
@@ -17,7 +17,6 @@ Source: ip_log.c of IPFilter 3.4 to 5.1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from pylog.formats import ipl_layouts
@@ -38,7 +37,7 @@ from pylog.formats.packet import swapped
 from pylog.record import PacketRecord
 
 ACTIONS = {"pass": ["FR_PASS"], "block": ["FR_BLOCK"], "log": []}
-"""The actions that may be asked for a prefix, and their flags beside FR_LOG."""
+"""The actions of a packet of Linux, and their flags beside FR_LOG."""
 
 _AF_INET = 2
 
@@ -66,14 +65,10 @@ class PacketEncoder:
     """Puts packets into the fields of a layout; the parameters are those of Encoder."""
 
     def __init__(
-        self, layout: Layout, actions: Mapping[str, str], group: str, tag: str, body: int | None,
-        af_inet6: int,
-    ) -> None:  # fmt: skip
-        for action in actions.values():
-            if action not in ACTIONS:
-                raise ValueError(f"no action {action!r}; there are {', '.join(ACTIONS)}")
+        self, layout: Layout, group: str, tag: str, body: int | None, af_inet6: int
+    ) -> None:
         self._layout, self._words = layout, names.words(layout.version)
-        self._actions, self._group, self._tag, self._body = dict(actions), group, tag, body
+        self._group, self._tag, self._body = group, tag, body
         self._af_inet6 = af_inet6
 
     def put(self, fields: Fields, record: PacketRecord) -> bytes:
@@ -131,8 +126,7 @@ class PacketEncoder:
     def _translated(self, record: PacketRecord, body: int) -> dict[str, Any]:
         """What IPFilter would have logged of another system's packet, as `extra` has it."""
         prefix = record.prefix or ""
-        action = next((a for p, a in self._actions.items() if fnmatchcase(prefix, p)), "log")
-        flags = ["FR_LOG", *ACTIONS[action], *_way(record)]
+        flags = ["FR_LOG", *ACTIONS.get(str(record.action), []), *_way(record)]
         if self._layout.version.major >= 4:
             flags.append("FR_COPIED")  # as all rules of a kernel are
         marks = {

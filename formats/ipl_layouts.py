@@ -34,6 +34,7 @@ from construct import (
 )
 
 from pylog.formats.plan import Plan
+from pylog.nearest import LAYOUTS, advice
 
 LOGS = ("ipf", "nat", "state")
 """The packet, NAT and state logs: /dev/ipl, /dev/ipnat and /dev/ipstate."""
@@ -401,7 +402,8 @@ def layout(version: str, abi: str | ABI) -> Layout:
     ValueError for an unknown name, with the names that there are.
     """
     if version not in _ALIASES:
-        raise ValueError(f"no IPFilter version {version!r}; there are {', '.join(VERSIONS)}")
+        hint = advice(version, VERSIONS, LAYOUTS)
+        raise ValueError(f"no IPFilter version {version!r}{hint}")
     return Layout(VERSIONS[_ALIASES[version]], abi if isinstance(abi, ABI) else _abi(abi))
 
 
@@ -427,9 +429,8 @@ def named(name: str) -> Layout:
         if prefix == "ipl" and rest.startswith(alias + "-"):
             return layout(alias, rest[len(alias) + 1 :])
     raise ValueError(
-        f"no layout {name!r}; a layout is ipl-VERSION-ABI, as ipl-5.1.2-lp64le, with VERSION one"
-        f" of {', '.join(VERSIONS)} and ABI one of {', '.join(_BASES)}, then any of -time64,"
-        " -nounit, -name32, -quad32"
+        f"no layout {name!r}; a layout is ipl-VERSION-ABI, as ipl-5.1.2-lp64le"
+        f"{advice(name, (layout.name for layout in layouts()), LAYOUTS)}"
     )
 
 

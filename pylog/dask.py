@@ -23,6 +23,7 @@ except ImportError as error:
     raise missing_extra("pylog.dask", "dask") from error
 import pyarrow as pa
 
+from pylog.actions import Actions
 from pylog.dataset import DataSet, write_part
 from pylog.open_log import OnError
 from pylog.table.bulk import ROWS
@@ -106,6 +107,7 @@ def write(
     layout: str | None = None,
     on_error: OnError = "resync",
     force: bool = False,
+    actions: Actions | None = None,
     done: Callable[[Split, End], None] = lambda split, end: None,
 ) -> None:
     """Write the records of dumps as one Parquet data set, a directory or fsspec URL.
@@ -113,13 +115,14 @@ def write(
     The files part-000000.parquet and so on hold the records of one process, and appear when all of
     them are complete, see pylog.dataset. If a worker dies, another does its work.
 
-    n       about how many files; None: one for every 64 MiB
-    force   replace a data set that exists; else BackendError
-    done    called with each split, in their order, when it is done
+    n        about how many files; None: one for every 64 MiB
+    force    replace a data set that exists; else BackendError
+    actions  what prefixes of NFLOG stand for in the column `action`
+    done     called with each split, in their order, when it is done
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
-    selection = Selection(kind, columns, where)
+    selection = Selection(kind, columns, where, actions)
     splits = planned(paths, n, layout, on_error)
     with DataSet(target, force) as dataset:
 

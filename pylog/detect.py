@@ -16,6 +16,7 @@ from functools import partial
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Guess, Message, Stream, foreign
 from pylog.formats.registry import linktypes, registered
+from pylog.nearest import LAYOUTS, advice
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,9 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
     family = layout.split("-")[0]
     if family in families:
         raise ValueError(problems[families[family]])
-    raise ValueError("; ".join(problems[name] for name in families.values()))
+    names = [name for module in registered().by_name.values() for name in module.layout_names()]
+    hint = advice(layout, names, LAYOUTS)
+    raise ValueError(f"no layout {layout!r}; names are as ipl-5.1.2-lp64le and nfulnl-le{hint}")
 
 
 def _looked_for() -> str:

@@ -9,6 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from pylog.nearest import advice
+
+SHOWN = "what is shown"
+LIVE_TUNING = "live tuning"
+"""Topics of options: what of records is shown, and what seldom needs another value."""
+
 
 class Option(NamedTuple):
     """An option of a backend or an output, in the API and on the command line (--name-with-dashes).
@@ -21,6 +27,8 @@ class Option(NamedTuple):
     flag     the option on the command line, where it is not --name
     sets     for a preset: the values of other options, unless they are given themselves
     absent   what the help calls the default None
+    metavar  what the help calls the value; "": by its type
+    topic    the title of its group in the help; "": a group for the sources or outputs that have it
     """
 
     name: str
@@ -32,6 +40,8 @@ class Option(NamedTuple):
     flag: str | None = None
     sets: Mapping[str, Any] = {}
     absent: str = "none"
+    metavar: str = ""
+    topic: str = ""
 
     def words(self) -> tuple[str, ...] | None:
         """The allowed words; None: it takes another kind of value."""
@@ -59,8 +69,8 @@ def resolve(name: str, options: tuple[Option, ...], given: Mapping[str, Any]) ->
     for key, value in given.items():
         option = declared.get(key)
         if option is None:
-            there = f"it has {', '.join(declared)}" if declared else "it has none"
-            raise ValueError(f"{name} has no option {key}; {there}")
+            there = advice(key, declared) if declared else "; it has none"
+            raise ValueError(f"{name} has no option {key}{there}")
         _check(option, value)
     values = {option.name: option.default for option in options}
     for option in options:

@@ -18,13 +18,14 @@ from pylog.errors import BackendUnavailable
 ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
-#     record, errors, memo, notes, options, discover  <-  formats  <-  detect, losses, damage,
-#     ahead  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader, table  <-
+#     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
+#     damage, ahead  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader, table  <-
 #     merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
     "pylog.memo",
+    "pylog.nearest",
     "pylog.notes",
     "pylog.options",
     "pylog.record",
@@ -33,7 +34,10 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.errors": set(),
     "pylog.memo": set(),
     "pylog.discover": set(),
-    "pylog.options": set(),
+    "pylog.nearest": set(),
+    "pylog.options": {"pylog.nearest"},
+    "pylog.actions": {"pylog.memo", "pylog.nearest", "pylog.record"},
+    "pylog.zones": {"pylog.memo", "pylog.nearest", "pylog.options"},
     "pylog.record": {"pylog.discover", "pylog.memo", "pylog.record"},
     "pylog.notes": {"pylog.record"},
     "pylog.formats": {*_BASE, "pylog.formats"},
@@ -56,20 +60,22 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
     "pylog": {*_BASE, "pylog.formats", "pylog.backends", "pylog.open_log", "pylog.reader",
               "pylog.merge", "pylog.origins", "pylog.replay", "pylog.table"},
-    "pylog.table": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect",
-                    "pylog.losses", "pylog.open_log", "pylog.origins", "pylog.table"},
+    "pylog.table": {*_BASE, "pylog.actions", "pylog.formats", "pylog.backends", "pylog.decoder",
+                    "pylog.detect", "pylog.losses", "pylog.open_log", "pylog.origins",
+                    "pylog.table"},
     "pylog.dataset": {*_BASE, "pylog.batch", "pylog.outputs", "pylog.table"},
-    "pylog.dask": {*_BASE, "pylog.open_log", "pylog.table", "pylog.dataset"},
+    "pylog.dask": {*_BASE, "pylog.actions", "pylog.open_log", "pylog.table", "pylog.dataset"},
     "pylog.spark": {*_BASE, "pylog.open_log", "pylog.table"},
     "pylog.transports": {*_BASE, "pylog.transports"},
     "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon", "pylog.transports"},
     "pylog.batch": {*_BASE, "pylog.table"},
-    "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.batch", "pylog.ipmon",
+    "pylog.outputs": {*_BASE, "pylog", "pylog.zones", "pylog.formats", "pylog.batch", "pylog.ipmon",
                       "pylog.outputs", "pylog.table", "pylog.transports"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.open_log",
                       "pylog.reader", "pylog.replay", "pylog.testing"},
-    "pylog.cli": {*_BASE, "pylog", "pylog.origins", "pylog.formats", "pylog.backends",
-                  "pylog.decoder", "pylog.input", "pylog.open_log", "pylog.reader",
+    "pylog.cli": {*_BASE, "pylog", "pylog.actions", "pylog.zones", "pylog.origins",
+                  "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.input",
+                  "pylog.open_log", "pylog.reader",
                   "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
                   "pylog.dask", "pylog.transports", "pylog.batch", "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
@@ -166,6 +172,10 @@ def test_every_module_can_be_imported_from_where_it_is_installed(name: str) -> N
      {"construct", "pyroute2", "asyncio", "importlib.metadata", "numpy", "pyarrow"}),
     ("import pylog.cli; pylog.cli.main(['--help'])",
      {"pylog.ipmon", "pylog.outputs.ipl", "pyroute2"}),
+    ("import pylog.cli; pylog.cli.main(['flush', '--followw'])",
+     {"pylog.cli.read", "pylog.cli.convert", "pylog.cli.info", "pylog.ipmon", "pylog.outputs"}),
+    ("import pylog.cli; pylog.cli.main(['read', '-n', '0', 'README.md'])",
+     {"pylog.cli.convert", "pylog.cli.info", "pylog.outputs._text_columns", "difflib"}),
 ])  # fmt: skip
 def test_what_takes_long_is_not_imported_before_it_is_needed(run: str, heavy: set[str]) -> None:
     code = f"import atexit, sys; atexit.register(lambda: print(*sys.modules)); {run}"

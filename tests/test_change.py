@@ -222,7 +222,7 @@ def test_splits_of_a_dump_with_several_layouts_give_what_one_process_gives(tmp_p
 def test_info_lists_the_layouts_with_their_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     path = samples.FIXTURES / "ipl/upgraded-4.1-to-5.1.bin"
     with pylog.open(path) as reader:
-        found = info.describe(reader)
+        found, _ = info.describe(reader)
     assert found["ranges"] == [
         {"layout": "ipl-4.1-lp64le", "start": 0, "end": 3350},
         {"layout": "ipl-5.1.2-lp64le", "start": 3350, "end": 7880},

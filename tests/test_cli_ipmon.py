@@ -208,8 +208,8 @@ def test_the_packet_log_is_left_when_others_are_turned_off() -> None:
         (["-f", str(FILTER), "-C", "/no/such/conf"], "cannot read /no/such/conf: No such file"),
         (["-f", str(FILTER), "--ipmon-version", "7.0"], "no ipmon '7.0'; there are 3.4.0"),
         (["-f", str(FILTER), "--action", "x"], "'x' is not PATTERN=VALUE"),
-        (["-f", str(FILTER), "-w"], "unrecognized arguments: -w"),
-        (["-f", str(FILTER), "one", "two"], "unrecognized arguments: two"),
+        (["-f", str(FILTER), "-w"], "no option -w"),
+        (["-f", str(FILTER), "one", "two"], "unexpected argument two"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(arguments: list[str], said: str) -> None:

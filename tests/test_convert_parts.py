@@ -163,6 +163,11 @@ def test_a_cluster_writes_what_one_process_writes(
     assert "is there already" in capsys.readouterr().err
     assert convert("--dask", scheduler, "--force", "--columns", "dport", NFLOG, several) == 0
     assert pq.read_table(several / "part-000000.parquet").column_names == ["dport"]
+    verdicts = ("--force", "--action", "nd*=block", "--exclude", "payload", NFLOG)
+    assert convert(*verdicts, single) == convert("--dask", scheduler, *verdicts, several) == 0
+    found = pq.read_table(several / "part-000000.parquet")
+    assert found["action"].to_pylist().count("block") == 200 and "payload" not in found.schema.names
+    assert tables.plain(found) == rows(single)
 
 
 def test_no_scheduler_is_told(

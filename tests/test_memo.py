@@ -114,7 +114,7 @@ def test_a_small_file_that_unpacks_to_much_takes_little_memory(
 def test_info_counts_many_names_together_and_exactly() -> None:
     data = b"".join(builders.log("<", n, [(4, n + 1)]) for n in range(1500))
     with pylog.open(io.BytesIO(data)) as reader:
-        found = info.describe(reader)
+        found, _ = info.describe(reader)
     for counts in (found["interfaces"], found["logs"]):
         assert len(counts) == info.NAMES + 1 and sum(counts.values()) == 1500
         assert counts[info.MORE] == 1500 - info.NAMES

@@ -112,14 +112,16 @@ def test_options_are_checked_before_anything_is_opened(
 
 @pytest.mark.parametrize(("name", "options", "message"), [
     ("ipl", {"layout": "ipl-9"}, "ipl-9"),
-    ("ipl", {"actions": {"a": "deny"}}, "no action 'deny'"),
     ("ipl", {"layout": "ipl-4.1-ilp32le", "af_inet6": 10}, "has no fl_family"),
     ("ipmon", {"tz": "Mars/Olympus"}, "no time zone"),
     ("ipmon", {"ipmon_version": "1.0"}, "1.0"),
     ("parquet", {"columns": "port"}, "no column 'port' of packet records"),
     ("arrow", {"kind": "trace"}, "kind is 'trace'"),
     ("sqlite", {"columns": "dport"}, "--columns is for one kind of record"),
-    ("text", {"tz": "UTC"}, "text has no option tz; it has none"),
+    ("text", {"tz": "Mars/Olympus"}, "no time zone"),
+    ("text", {"exclude": "port"}, "no column 'port'"),
+    ("csv", {"colums": "dport"}, "csv has no option colums; did you mean columns?"),
+    ("json", {"exclude": "sdr"}, r"did you mean saddr\? \(pylog help columns lists all\)"),
 ])  # fmt: skip
 def test_check_refuses_what_open_refuses(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

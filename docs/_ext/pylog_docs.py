@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 
 from pylog import outputs
 from pylog.backends import nflog
-from pylog.cli import build_parser, command_names
+from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
 from pylog.record.registry import KINDS, ON_REQUEST

@@ -1,44 +1,31 @@
 """The command line: one module a command, discovered by its file; modules with a leading underscore
 are shared.
 
-A command module has `HELP` (one line), `add_arguments(parser)` and `run(arguments) -> exit status`.
+A command module has `HELP` (one line), `USAGE` (its arguments in a line), `add_arguments(parser)`,
+`run(arguments) -> exit status` and, where examples help, `EPILOG`. Its docstring opens its --help.
 Records and answers go to standard output, everything else to standard error. Exit status: 0; 1 for
 a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is no error.
 
 Text for people is escaped in one of four places here: `say` and the handler of loggers write notes,
-`answer` and `answer_json` write answers, `_Parser` writes argparse's errors, which quote arguments.
+`answer` and `answer_json` write answers, `Parser` writes argparse's errors, which quote arguments.
 So no file name and no byte of a log can break a line or control a terminal.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
 import logging
 import os
-import pkgutil
 import sys
 from collections.abc import Sequence
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import msgspec
 
-import pylog
-from pylog import memo
+from pylog.cli._parser import parse
 from pylog.errors import BackendError, DecodeError
 from pylog.record import escape, escape_json, json_ready
-
-DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
-of Linux NFLOG (live groups, netlink dumps, pcap and pcapng captures), from any machine on any
-machine."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, whatever they quote."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(escape(message))
 
 
 class _Line(logging.Formatter):
@@ -48,20 +35,14 @@ class _Line(logging.Formatter):
         return f"pylog: {escape(super().format(record))}"
 
 
-class _Version(argparse.Action):
-    """Prints the version, which takes time to look up and is needed only here."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        compiled = "" if memo.__file__.endswith(".py") else " (compiled)"
-        print(f"pylog {pylog.__version__}{compiled}")
-        parser.exit()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    handler = logging.StreamHandler()  # to standard error
+    handler.setFormatter(_Line())
+    logging.basicConfig(handlers=[handler])
     arguments = argparse.Namespace()
     try:
-        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+        arguments = parse(sys.argv[1:] if argv is None else argv)
         if sys.stdout is None and not _writes_elsewhere(arguments):
             raise BackendError("standard output is closed")
         status = int(arguments.run(arguments))
@@ -136,42 +117,6 @@ def stdout() -> BinaryIO:
     if isinstance(stream, io.RawIOBase):
         return open(stream.fileno(), "wb", closefd=False)
     return stream
-
-
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of a command line, with the arguments of the command that it names.
-
-    Only that command is imported: importing all of them takes longer than reading a short log.
-    """
-    handler = logging.StreamHandler()  # to standard error
-    handler.setFormatter(_Line())
-    logging.basicConfig(handlers=[handler])
-    names = command_names()
-    chosen = next((argument for argument in argv if not argument.startswith("-")), "")
-    named_first = chosen in names and argv[0] == chosen
-    return build_parser([chosen] if named_first else names, [chosen])
-
-
-def command_names() -> list[str]:
-    """The names of all commands."""
-    return [e.name for e in pkgutil.iter_modules(__path__) if not e.name.startswith("_")]
-
-
-def build_parser(names: Sequence[str], complete: Sequence[str]) -> argparse.ArgumentParser:
-    """A parser with these commands, of which the `complete` ones have their arguments."""
-    parser = _Parser(prog="pylog", description=DESCRIPTION)
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in names:
-        module = importlib.import_module(f"{__name__}.{name}")
-        command = commands.add_parser(
-            name, help=module.HELP, description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        if name in complete:
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-    return parser
 
 
 def _drop_output() -> None:

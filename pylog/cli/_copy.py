@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import select
 import sys
 import time
@@ -16,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 from pylog import outputs
+from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
-from pylog.cli._outputs import Change, changes, read_options
+from pylog.cli._outputs import Change, changes, coloured, given_actions, read_options
 from pylog.cli._progress import progress
 from pylog.cli._sources import (
     AnyLog,
@@ -39,6 +39,9 @@ from pylog.transports.files import Written
 LOOK_S = 1.0
 """How often to check, while no records come, whether anybody still reads the output."""
 
+MEASURED = 10_000
+"""The CPU time of fewer records is mostly that of starting, and not shown."""
+
 T = TypeVar("T")
 
 
@@ -58,6 +61,7 @@ class Copy(contextlib.ExitStack):
         self._file: Written | None = None
         self._appends = outputs.description(arguments.to).appends
         self._changes = changes(arguments)
+        self._actions = given_actions(arguments)
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
@@ -68,10 +72,12 @@ class Copy(contextlib.ExitStack):
         return self._stopping.status or int(self._failed)
 
     def summary(self) -> str:
-        """The records written and their CPU time: of pylog, and of the system for pylog."""
+        """The records written and, of many, their CPU time: of pylog, and of the system for it."""
         used = time.process_time() - self._cpu_before
-        each = f", {used / self.written * 1e6:.1f} us of CPU time each" if self.written else ""
-        return f"{self.written} records written{each}"
+        if self.written < MEASURED:
+            return f"{self.written} records written"
+        each = f"{used / self.written * 1e6:.1f} us of CPU time each"
+        return f"{self.written} records written, {each}"
 
     def all(self, records: AnyLog) -> None:
         """Write the records until their end, or until a signal."""
@@ -82,8 +88,8 @@ class Copy(contextlib.ExitStack):
         greet(records)
         try:
             copy(
-                records, self._output, changes=self._changes, limit=self.left,
-                confirm=self._confirm, stream=self._stream,
+                records, self._output, changes=self._changes, actions=self._actions,
+                limit=self.left, confirm=self._confirm, stream=self._stream,
             )  # fmt: skip
         finally:
             self._stopping.records = None
@@ -101,7 +107,7 @@ class Copy(contextlib.ExitStack):
         stream = self._stream = self.enter_context(_destination(self._arguments, records))
         name = self._arguments.write
         own = name not in (None, "-")
-        colour = stream.isatty() and "NO_COLOR" not in os.environ
+        colour = coloured(self._arguments, stream)
         appending = self._arguments.append and stream.tell() > 0
         target = outputs.Target(stream, name if own else None, colour, appending)
         self._file = Written(name if own else "standard output", stream, own)
@@ -134,12 +140,14 @@ def copy(
     output: outputs.Output,
     *,
     changes: Sequence[Change] = (),
+    actions: Actions | None = None,
     limit: int | None = None,
     confirm: Callable[[int], contextlib.AbstractContextManager[None]] | None = None,
     stream: BinaryIO | None = None,
 ) -> None:
     """Write the records of a source, `limit` at most, each changed by all `changes`.
 
+    actions   what prefixes stand for
     confirm   makes the context in which so many records are written
     stream    the stream of the output, if it may be a pipe or a terminal
 
@@ -151,10 +159,12 @@ def copy(
         if type(records) is Reader and output.takes_rows and not changes:
             rows = records.rows(output.shows_payload)
             for lot in _lots(records, rows.read_batch, limit, stream, move):
+                if actions is not None:
+                    lot = [actions.record(row) for row in lot]
                 with context(len(lot)):
                     output.write_rows(lot)
             return
-        for batch in _batches(records, output, changes, limit, stream, move):
+        for batch in _batches(records, output, changes, actions, limit, stream, move):
             with context(len(batch)):
                 output.write(batch)
 
@@ -163,6 +173,7 @@ def _batches(
     records: AnyLog,
     output: outputs.Output,
     changes: Sequence[Change],
+    actions: Actions | None,
     limit: int | None,
     stream: BinaryIO | None,
     move: Callable[[], None],
@@ -173,7 +184,10 @@ def _batches(
         from pylog.table.select import Selection
 
         if isinstance(records, Bulk):
-            wanted = {kind: Selection(kind, names) for kind, names in output.wanted.items()}
+            wanted = {
+                kind: Selection(kind, names, actions=actions)
+                for kind, names in output.wanted.items()
+            }
             for kind, columns in records.batches(wanted):
                 yield Batch.of_columns({kind: columns})
                 move()
@@ -183,6 +197,8 @@ def _batches(
     for lot in _lots(records, records.read_batch, limit, stream, move):
         for change in changes:
             lot = [change(record) for record in lot]
+        if actions is not None:
+            lot = [actions.record(record) for record in lot]
         yield Batch(lot)
 
 

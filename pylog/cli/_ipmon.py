@@ -22,9 +22,11 @@ from types import FrameType
 from typing import Any
 
 from pylog import backends
+from pylog.actions import Actions
 from pylog.backends.ipl import IOCTLS
 from pylog.cli import say, stdout
 from pylog.cli._daemon import begin, check_pid_file, fill_standard_descriptors
+from pylog.cli._outputs import given_actions
 from pylog.cli._sources import (
     Stopping,
     check_is_no_log,
@@ -34,7 +36,7 @@ from pylog.cli._sources import (
 )
 from pylog.decoder import LOT
 from pylog.errors import BackendError, BackendUnavailable, DecodeError, as_backend_error
-from pylog.formats.ipl_encode import LAYOUT, Encoder, ipfilter_log
+from pylog.formats.ipl_encode import ipfilter_log
 from pylog.ipmon.conf import ConfError, parse
 from pylog.ipmon.deliver import Deliveries
 from pylog.ipmon.printer import LOGS, Printer
@@ -45,6 +47,7 @@ from pylog.reader import Reader, Records, deadline_of
 from pylog.record import LossRecord, Record
 from pylog.transports.files import Appended, Written
 from pylog.transports.syslog import Syslog, facility_number
+from pylog.zones import zone_of
 
 LOOK_S = 1.0
 """How often to check, while no records come, whether SIGHUP came."""
@@ -56,11 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.daemon:
         fill_standard_descriptors()
     sources = _sources(arguments)
+    actions = given_actions(arguments)
     printer = Printer(
         release=release_named(arguments.ipmon_version) if arguments.ipmon_version else None,
         hosts=arguments.names,
         ports=arguments.names and not arguments.port_numbers,
-        encoder=Encoder(LAYOUT, actions=dict(arguments.actions)),
+        zone=zone_of(arguments.tz),
         dated=not arguments.syslog,
         safe=arguments.syslog or (arguments.file is None and sys.stdout.isatty()),
         verbose=arguments.verbose,
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             stopping.records = records
             greet(records)
             with written.as_backend_error():
-                _copy(records, printer, deliveries, hangup, arguments.conf, written)
+                _copy(records, printer, actions, deliveries, hangup, arguments.conf, written)
             stopping.records = None
             for reader in records.readers():
                 failed |= is_unreadable(reader)
@@ -289,6 +293,7 @@ class _Hangup:
 def _copy(
     records: Records,
     printer: Printer,
+    actions: Actions | None,
     deliveries: Deliveries,
     hangup: _Hangup,
     conf: str | None,
@@ -309,6 +314,8 @@ def _copy(
         if hangup.came:
             hangup.came = False
             _reopen(deliveries, conf)
+        if record is not None and actions is not None:
+            record = actions.record(record)
         entry = None if record is None else printer.entry(record)
         if record is not None and entry is not None:
             deliveries.deliver(record, entry)

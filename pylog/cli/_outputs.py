@@ -7,12 +7,15 @@ of the outputs that an ending names.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from pylog import outputs
-from pylog.cli._sources import add_option_groups
+from pylog.actions import WORDS, Actions
+from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, pair
+from pylog.options import SHOWN
 from pylog.record import Record
 from pylog.scrub import Scrubbing
 
@@ -24,8 +27,8 @@ Change = Callable[[Record], Record]
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that writes records as they come."""
     parser.add_argument(
-        "--to", type=_output, choices=outputs.names(), default="text",
-        help="what to write (default: text)",
+        "--to", type=_output, choices=outputs.names(), default="text", metavar="FORM",
+        help=f"what to write: {', '.join(outputs.names())} (default: text)",
     )  # fmt: skip
     parser.add_argument("-w", "--write", metavar="FILE", help="write there, not to standard output")
     parser.add_argument(
@@ -38,16 +41,57 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "-v", "--verbose", action="store_true",
         help="report on standard error what was detected, read, damaged and lost",
     )  # fmt: skip
-    parser.add_argument(
+    group_of(parser, SHOWN).add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto",
+        help="colours of actions and losses in text; auto: on a terminal, unless NO_COLOR is set"
+        " (default: auto)",
+    )  # fmt: skip
+    records = group_of(parser, RECORDS)
+    add_action_argument(records)
+    records.add_argument(
         "--scrub", action="store_true",
         help="replace addresses, MACs and payloads, and blank kernel pointers, so that a log can be"
         " published",
     )  # fmt: skip
-    parser.add_argument(
+    group_of(parser, DECODING).add_argument(
         "--from-layout", metavar="NAME",
         help="the layout of the input, when --layout is that of the output (--to ipl)",
     )  # fmt: skip
     add_output_options(parser, outputs.names(), lambda name: f"--to {name}")
+
+
+def add_action_argument(parser: argparse._ActionsContainer) -> None:
+    """The argument --action, which is of every command that writes decoded records."""
+    parser.add_argument(
+        "--action", dest="actions", metavar="PATTERN=ACTION", action="append", type=action_pair,
+        help="what a prefix of NFLOG stands for, as 'drop*=block'; may be repeated, and the first"
+        f" pattern that matches counts. Actions: {', '.join(WORDS)}",
+    )  # fmt: skip
+
+
+def action_pair(text: str) -> tuple[str, str]:
+    """PATTERN=ACTION on the command line."""
+    pattern, action = pair(text)
+    try:
+        Actions({pattern: action})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return pattern, action
+
+
+def given_actions(arguments: argparse.Namespace) -> Actions | None:
+    """The actions that prefixes stand for; None without --action."""
+    patterns: dict[str, str] = {}
+    for pattern, action in arguments.actions or ():
+        patterns.setdefault(pattern, action)
+    return Actions(patterns) if patterns else None
+
+
+def coloured(arguments: argparse.Namespace, stream: BinaryIO) -> bool:
+    """Whether the output may have terminal colours."""
+    if arguments.color == "auto":
+        return stream.isatty() and "NO_COLOR" not in os.environ
+    return bool(arguments.color == "always")
 
 
 def _output(name: str) -> str:

@@ -17,8 +17,10 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from pylog import outputs
+from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say
+from pylog.cli._outputs import given_actions
 from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up
 from pylog.decoder import LOT
@@ -84,7 +86,8 @@ def to_output(
     if isinstance(output, ColumnsOutput):
         return _to_columns(arguments, output, folder)
     output.flush()  # the header, before the records
-    work = partial(write_records, name=name, options=options)
+    actions = given_actions(arguments)
+    work = partial(write_records, name=name, options=options, actions=actions)
     done = Done()
     for part in _parts(arguments, work, folder, done):
         with open(os.path.join(part, RECORDS), "rb") as records:
@@ -93,7 +96,10 @@ def to_output(
 
 
 def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: str) -> Done:
-    selections = {kind: Selection(kind, names) for kind, names in output.wanted.items()}
+    actions = given_actions(arguments)
+    selections = {
+        kind: Selection(kind, names, actions=actions) for kind, names in output.wanted.items()
+    }
     done = Done()
     for part in _parts(arguments, partial(write_batches, selections=selections), folder, done):
         for kind, columns in read_batches(part, selections):
@@ -116,24 +122,36 @@ def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -
                 move(done.size)
 
 
-def write_records(split: Split, folder: str, *, name: str, options: Mapping[str, Any]) -> End:
+def write_records(
+    split: Split,
+    folder: str,
+    *,
+    name: str,
+    options: Mapping[str, Any],
+    actions: Actions | None = None,
+) -> End:
     """Write the records of a split into a folder, as a continuation of the output of that name."""
     with SplitReader(split) as reader, open(os.path.join(folder, RECORDS), "wb") as stream:
         output = outputs.open(name, outputs.Target(stream, appending=True), options)
         records = reader.records()
         while lot := list(itertools.islice(records, LOT)):
+            if actions is not None:
+                lot = [actions.record(record) for record in lot]
             output.write(Batch(lot))
         output.close()
         return reader.ended()
 
 
 def to_data_set(
-    arguments: argparse.Namespace, kind: str | None = None, columns: str | None = None
+    arguments: argparse.Namespace,
+    kind: str | None = None,
+    columns: str | None = None,
+    exclude: str | None = None,
 ) -> Done:
     """Let a Dask cluster write the records of a kind as one Parquet data set."""
     from pylog import dask  # needs the extra
 
-    kind, names = wanted(kind, columns)
+    kind, names = wanted(kind, columns, exclude)
     done = Done()
     total = sum(map(size, files(arguments.source)))
     with dask.connected(arguments.dask) as client, bar(total, arguments.out, False) as move:
@@ -145,6 +163,7 @@ def to_data_set(
         dask.write(
             client, arguments.source, arguments.out, kind=kind, columns=names,
             layout=arguments.layout, on_error=arguments.on_error, force=arguments.force, done=add,
+            actions=given_actions(arguments),
         )  # fmt: skip
     report_left_out(done.counts, (kind,))
     return done

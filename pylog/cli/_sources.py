@@ -23,9 +23,12 @@ from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
 from pylog.notes import notes
 from pylog.open_log import OpenLog
-from pylog.options import Option
+from pylog.options import LIVE_TUNING, Option
 from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import Records
+
+RECORDS, DECODING = "what becomes of records", "how logs are decoded"
+"""Titles of groups of arguments in the help."""
 
 AnyLog = Records | OpenLog
 """The input of a command: records one after the other, or a log in bulk."""
@@ -33,16 +36,18 @@ AnyLog = Records | OpenLog
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that reads a log."""
-    parser.add_argument(
+    group = group_of(parser, DECODING)
+    group.add_argument(
         "--layout",
         metavar="NAME",
         help="the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before"
-        " 4.0 also with :nat or :state for those logs",
+        " 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all",
     )
-    parser.add_argument(
+    group.add_argument(
         "--on-error",
         choices=("resync", "strict"),
         default="resync",
+        metavar="MODE",
         help="damaged bytes: resync goes on with the next record and reports what was lost"
         " (default), strict stops",
     )
@@ -55,9 +60,11 @@ def add_live_arguments(parser: argparse.ArgumentParser) -> None:
     def text(names: list[str]) -> str | None:
         return modules[names[0]].HELP if len(names) == 1 else None
 
-    options = ((name, option) for name, module in modules.items() for option in module.OPTIONS)
-    add_option_groups(parser, options, str, text)
-    parser.add_argument(
+    options = [(name, option) for name, module in modules.items() for option in module.OPTIONS]
+    options.sort(key=lambda pair: pair[1].topic == LIVE_TUNING)  # which the help shows last
+    groups = add_option_groups(parser, options, lambda n: "files" if n == "capture" else n, text)
+    tuning = groups.get(LIVE_TUNING) or group_of(parser, LIVE_TUNING)
+    tuning.add_argument(
         "--window", type=float, default=WINDOW_S, metavar="SECONDS",
         help="how long a record may be held back when several sources are merged, for an older one"
         f" of another source (default: {WINDOW_S})",
@@ -70,8 +77,9 @@ def add_option_groups(
     called: Callable[[str], str],
     text: Callable[[list[str]], str | None],
     prefix: str = "",
-) -> None:
-    """Add the options of sources or outputs, in a group for each set of names that share them.
+) -> dict[str, Any]:
+    """Add the options of sources or outputs, in a group for each topic, or else for each set of
+    names that share them; the groups by their titles.
 
     options   pairs of a name and an option; an option of several names is added once, for all
     called    a name as the help shows it
@@ -81,13 +89,21 @@ def add_option_groups(
     shared: dict[str, tuple[Option, list[str]]] = {}
     for name, option in options:
         shared.setdefault(option.name, (option, []))[1].append(name)
-    groups: dict[tuple[str, ...], Any] = {}
+    groups: dict[str, Any] = {}
     for option, names in shared.values():
-        key = tuple(names)
-        if key not in groups:
-            title = f"options for {', '.join(map(called, names))}"
-            groups[key] = parser.add_argument_group(title, text(names))
-        add_option(groups[key], option, prefix + option.name)
+        title = option.topic or f"options for {', '.join(map(called, names))}"
+        if title not in groups:
+            groups[title] = group_of(parser, title, None if option.topic else text(names))
+        add_option(groups[title], option, prefix + option.name)
+    return groups
+
+
+def group_of(parser: argparse.ArgumentParser, title: str, text: str | None = None) -> Any:
+    """The group of arguments of that title, which is made if there is none."""
+    for group in parser._action_groups:
+        if group.title == title:
+            return group
+    return parser.add_argument_group(title, text)
 
 
 def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> None:
@@ -105,7 +121,8 @@ def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> 
         settings["choices"] = words
     else:
         settings["type"] = option.kind
-        settings["metavar"] = {int: "N", float: "SECONDS", str: "NAME"}[option.kind]
+        by_type = {int: "N", float: "SECONDS", str: "NAME"}
+        settings["metavar"] = option.metavar or by_type[option.kind]
     try:
         group.add_argument(flag, **settings)
     except (
@@ -117,12 +134,13 @@ def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> 
 
 def add_origin_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that say where records are from."""
-    parser.add_argument(
+    group = group_of(parser, RECORDS)
+    group.add_argument(
         "--origin", action="store_true",
         help="add to each record the source that it is from, as `origin`, and the machine that"
         " logged it, as `host`; with several sources this is always done",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--label", action="append", default=[], type=_label, metavar="NAME=SOURCE",
         help="the name of a source, which becomes its origin; may be repeated",
     )  # fmt: skip

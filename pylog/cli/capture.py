@@ -43,6 +43,11 @@ from pylog.reader import Records
 from pylog.record import LossRecord, Record
 from pylog.transports.files import Numbered, Written
 
+USAGE = "[options] -w FILE SOURCE ..."
+EPILOG = """examples:
+  pylog capture -w fw.pcapng nflog:5                        until Ctrl-C (as root)
+  pylog capture -w fw.pcapng --rotate-size 100M nflog:5,6   fw-00001.pcapng and so on
+"""
 HELP = "write live messages to pcapng files"
 
 LOT = 256

@@ -24,12 +24,19 @@ import pylog
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
-from pylog.cli._outputs import add_output_options, output_options
+from pylog.cli._outputs import (
+    add_action_argument,
+    add_output_options,
+    given_actions,
+    output_options,
+)
 from pylog.cli._sources import (
+    RECORDS,
     Stopping,
     add_origin_arguments,
     add_source_arguments,
     check_is_no_log,
+    group_of,
     is_unreadable,
     labels,
     opened_in_bulk,
@@ -39,8 +46,15 @@ from pylog.cli._sources import (
 )
 from pylog.errors import BackendError, as_backend_error
 from pylog.open_log import OpenLog
+from pylog.options import SHOWN
 from pylog.transports.files import create
 
+USAGE = "[options] IN ... OUT"
+EPILOG = """examples:
+  pylog convert fw.dump fw.csv
+  pylog convert --exclude payload,extra nflog.pcap nflog.jsonl
+  pylog convert --columns timestamp,saddr,dport nflog.pcap nflog.parquet
+"""
 HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"
 
 
@@ -61,6 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dask", metavar="ADDRESS", help="let the Dask cluster of this scheduler convert"
     )
+    group_of(parser, SHOWN)  # which the help shows before the groups below
+    add_action_argument(group_of(parser, RECORDS))
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_output_options(parser, outputs.endings().values(), _ending)
@@ -150,7 +166,7 @@ def _write(
             return done.report(arguments.verbose)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
-                copy(reader, output)
+                copy(reader, output, actions=given_actions(arguments))
                 if arguments.verbose:
                     say(summary(reader))
                 failed |= is_unreadable(reader)

@@ -12,6 +12,7 @@ import sys
 from pylog import backends
 from pylog.cli import answer, answer_json
 
+USAGE = "[--json] [NAME ...]"
 HELP = "check whether live logs can be read here"
 MARKS = {True: "ok", False: "FAILED", None: "note"}
 

@@ -12,6 +12,7 @@ from pylog.cli import answer, pending
 from pylog.cli._sources import opened
 from pylog.reader import Reader
 
+USAGE = "[options] SOURCE ..."
 HELP = "discard the records that a log device holds"
 
 add_arguments = pending.add_arguments

@@ -1,28 +1,48 @@
 """Describe a log: its container, its layout, and a count of its contents.
 
-Each SOURCE is read to its end. With --explain, the evidence for the layout and the other layouts
-that would fit are shown too.
+Each SOURCE is read to its end, or with --quick only at its beginning and end. With --explain, the
+evidence for the layout and the other layouts that would fit are shown too.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
+from io import BytesIO
 from typing import Any
 
 import pylog
 from pylog.cli import answer, answer_json
+from pylog.cli._progress import progress
 from pylog.cli._sources import add_source_arguments, lost_text
+from pylog.decoder import Decoder
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
+from pylog.zones import TZ, Clock, clock_of
 
+USAGE = "[options] SOURCE ..."
+EPILOG = """examples:
+  pylog info fw.dump
+  pylog info --quick fw.dump       the beginning and end of a long file
+  pylog info --json nflog.pcap
+"""
 HELP = "describe a log and count its contents"
 
 NAMES, MORE = 1000, "and more"
 """The most names that are counted one by one, and the name under which others are counted."""
 RANGES = 100
 """The most changes of the layout that are listed."""
+PART = 1 << 20
+"""How many bytes at the beginning and at the end of a file --quick reads."""
+SEAM = 1 << 16
+"""How many bytes of those at the end may be needed to find where a record begins."""
+MOVE = 4096
+"""After so many records the progress bar moves."""
+
+Described = tuple[dict[str, Any], str | None]
+"""The description of a log, and where it is cut off."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,84 +55,181 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the evidence, and other layouts that would fit",
     )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="read only the first and the last MiB of a file, and say so",
+    )
+    parser.add_argument("--tz", metavar=TZ.metavar or "NAME", default="UTC",
+                        help=f"{TZ.help}; not of --json (default: UTC)")  # fmt: skip
     add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog info`."""
+    clock = clock_of(arguments.tz)
     for i, source in enumerate(arguments.source):
-        with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
-            if reader.backend.live:
-                raise ValueError(f"{source} is live and has no end; pylog read -v shows its layout")
-            description = describe(reader)
-        end = description.pop("end")
+        describer = _quick if arguments.quick else _full
+        description, end = describer(arguments, source)
         if not arguments.explain:
             del description["evidence"], description["rivals"]
         if arguments.json:
             answer_json(description)
         else:
-            answer(*[""] * (i > 0), *_text(description, end))
+            answer(*[""] * (i > 0), *_text(description, end, clock))
     return 0
 
 
-def describe(reader: Reader) -> dict[str, Any]:
-    """What `pylog info --json --explain` shows of a reader, which is read to its end."""
-    counts: Counter[str] = Counter()
-    logs: Counter[str] = Counter()
-    interfaces: Counter[str] = Counter()
-    layouts: Counter[str] = Counter()
-    ranges: list[dict[str, Any]] = []
-    times: list[int] = []
-    damage: list[dict[str, Any]] = []
-    lost_bytes = 0
-    for record in reader:
-        counts[kind_of(record)] += 1
+def _full(arguments: argparse.Namespace, source: str) -> Described:
+    with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
+        if reader.backend.live:
+            raise ValueError(f"{source} is live and has no end; pylog read -v shows its layout")
+        return describe(reader)
+
+
+def _quick(arguments: argparse.Namespace, source: str) -> Described:
+    """As `_full`, of the first and last PART bytes of a file that is longer than both."""
+    if not os.path.isfile(source):
+        raise ValueError(f"--quick is for files, and {source} is none")
+    size = os.path.getsize(source)
+    if size <= 2 * PART:
+        return _full(arguments, source)
+    with open(source, "rb") as file:
+        head = file.read(PART)
+        file.seek(size - PART)
+        tail = file.read(PART)
+    contents = Contents()
+    with pylog.open(BytesIO(head), layout=arguments.layout) as reader:
+        compression = getattr(reader.backend, "compression", None)
+        if compression:
+            decoder, parts = reader.decoder, [head]
+            for record in reader:
+                if not (isinstance(record, LossRecord) and record.cut_off):  # by us
+                    contents.add(record, reader.size)
+        else:
+            decoder, parts = Decoder(reader.detection, name=source, layout=arguments.layout), []
+            for at, part in ((0, head), (size - PART, tail)):
+                decoder.seek(at)
+                decoder.feed(part, bool(at))
+                parts.append(part)
+                contents.add_all(decoder, at)
+                decoder.losses.restart()
+    read = sum(map(len, parts))
+    cut_off = None if compression else decoder.damages.cut_off
+    end = None if cut_off is None else f"cut off at offset {cut_off}, within its last record"
+    description, _ = _described(contents, decoder, source, compression, end)
+    description |= {"cut_off": cut_off, "malformed": contents.damaged_places}
+    per_byte = contents.kinds.total() / read
+    return description | {
+        "quick": {
+            "size": size, "read": read, "not_read": size - read,
+            "records_estimated": round(per_byte * size),
+        }
+    }, end  # fmt: skip
+
+
+class Contents:
+    """What is counted of records, of which `add` takes one after the other."""
+
+    def __init__(self) -> None:
+        self.kinds: Counter[str] = Counter()
+        self.logs: Counter[str] = Counter()
+        self.interfaces: Counter[str] = Counter()
+        self.layouts: Counter[str] = Counter()
+        self.ranges: list[dict[str, Any]] = []
+        self.times: list[int] = []
+        self.damage: list[dict[str, Any]] = []
+        self.damaged_places = self.lost_bytes = 0
+
+    def add(self, record: Record, size: int) -> None:
+        """Count a record, whose message has so many bytes."""
+        self.kinds[kind_of(record)] += 1
         if isinstance(record, LossRecord):
             if record.size is not None or record.count is None:
-                lost_bytes += record.size or 0
-                if len(damage) < 100:
-                    damage.append({"offset": record.offset, "size": record.size or 0,
-                                   "reason": record.reason})  # fmt: skip
-            continue
-        _count(layouts, record.layout)
-        _count(logs, _log(record))
+                self.damaged_places += record.size is not None
+                self.lost_bytes += record.size or 0
+                if len(self.damage) < 100:
+                    self.damage.append({"offset": record.offset, "size": record.size or 0,
+                                        "reason": record.reason})  # fmt: skip
+            return
+        _count(self.layouts, record.layout)
+        _count(self.logs, _log(record))
         for device in _devices(record):
-            _count(interfaces, device)
+            _count(self.interfaces, device)
         if record.offset is not None:
-            _extend(ranges, record.layout, record.offset, record.offset + reader.size)
+            _extend(self.ranges, record.layout, record.offset, record.offset + size)
         time = record.timestamp_ns if record.timestamp_ns is not None else record.observed_ns
         if time is not None:
-            times = [min(time, *times), max(time, *times)] if times else [time, time]
-    detection = reader.detection
-    layout = reader.layout if layouts or detection.layouts else None
+            times = self.times
+            self.times = [min(time, *times), max(time, *times)] if times else [time, time]
+
+    def add_all(self, decoder: Decoder, start: int) -> None:
+        """Count the records that a decoder has of bytes that begin at `start`.
+
+        Unless that is 0 they begin within a record. Then the first bytes may look like another
+        record, and damage shows that it was none: what stands before the last damage in the first
+        SEAM bytes is not counted.
+        """
+        seam: list[tuple[Record, int]] = []
+        while (record := decoder.next()) is not None:
+            if start and (record.offset or 0) < start + SEAM:
+                if isinstance(record, LossRecord) and record.size is not None:
+                    seam.clear()
+                else:
+                    seam.append((record, decoder.size))
+                continue
+            while seam:
+                self.add(*seam.pop(0))
+            self.add(record, decoder.size)
+        for held in seam:
+            self.add(*held)
+
+
+def describe(reader: Reader) -> Described:
+    """What `pylog info --json --explain` shows of a reader, which is read to its end."""
+    contents = Contents()
+    with progress([reader.backend], False) as move:
+        for number, record in enumerate(reader):
+            contents.add(record, reader.size)
+            if number % MOVE == 0:
+                move()
+    compression = getattr(reader.backend, "compression", None)
+    return _described(contents, reader.decoder, reader.backend.name, compression, reader.ending)
+
+
+def _described(
+    contents: Contents, decoder: Decoder, name: str, compression: str | None, ending: str | None
+) -> Described:
+    """The description of a log, and where it is cut off."""
+    detection, times = decoder.detection, contents.times
+    layout = decoder.layout if contents.layouts or detection.layouts else None
     return {
-        "source": reader.backend.name,
+        "source": name,
         "container": detection.container,
-        "compression": getattr(reader.backend, "compression", None),
+        "compression": compression,
         "layout": layout,
-        "layouts": list(layouts) or detection.layouts[:1],
-        "ranges": ranges if detection.container in ("raw", "netlink") else [],
+        "layouts": list(contents.layouts) or detection.layouts[:1],
+        "ranges": contents.ranges if detection.container in ("raw", "netlink") else [],
         "same": detection.layouts[1:],
         "abi": None if layout is None else _abi(layout),
         "ipfilter": _ipfilter(layout or ""),
-        "logs": dict(logs),
-        "records": dict(counts),
+        "logs": dict(contents.logs),
+        "records": dict(contents.kinds),
         "first": rfc3339(times[0]) if times else None,
         "last": rfc3339(times[1]) if times else None,
-        "interfaces": dict(interfaces.most_common()),
-        "dropped": reader.dropped,
-        "uncounted": reader.uncounted,
-        "cut_off": reader.cut_off,
-        "end": reader.ending,
-        "malformed": reader.malformed,
-        "malformed_bytes": lost_bytes,
-        "flaws": dict(reader.flaws),
-        "damage": damage,
-        "other_messages": reader.other,
+        "interfaces": dict(contents.interfaces.most_common()),
+        "dropped": decoder.losses.dropped,
+        "uncounted": decoder.losses.uncounted,
+        "cut_off": decoder.damages.cut_off,
+        "malformed": decoder.damages.malformed,
+        "malformed_bytes": contents.lost_bytes,
+        "flaws": dict(decoder.damages.flaws),
+        "damage": contents.damage,
+        "other_messages": decoder.other,
         "evidence": detection.evidence,
-        "rivals": [{"layout": name, "bytes": explained, "score": score}
-                   for name, explained, score in detection.rivals],
-    }  # fmt: skip
+        "rivals": [{"layout": rival, "bytes": explained, "score": score}
+                   for rival, explained, score in detection.rivals],
+    }, ending  # fmt: skip
 
 
 def _count(counts: Counter[str], name: str) -> None:
@@ -162,8 +279,12 @@ def _ipfilter(name: str) -> dict[str, str] | None:
     }
 
 
-def _text(log: dict[str, Any], end: str | None) -> list[str]:
+def _text(log: dict[str, Any], end: str | None, clock: Clock | None) -> list[str]:
     """The description as lines of text; `end` says where the log is cut off."""
+    first, last = (
+        text if clock is None or text is None else clock.text(text)
+        for text in (log["first"], log["last"])
+    )
     places = "1 place" if log["malformed"] == 1 else f"{log['malformed']} places"
     damage = f"{places}, {log['malformed_bytes']} bytes"
     container = log["container"]
@@ -173,13 +294,14 @@ def _text(log: dict[str, Any], end: str | None) -> list[str]:
     systems = ipl["systems"] if ipl else ""
     rows = [
         ("source", log["source"]),
+        *_quick_rows(log),
         ("container", container),
         ("layout", " ".join(_layouts(log))),
         ("version", f"IPFilter {ipl['releases']}" + (systems and f" ({systems})") if ipl else None),
         ("ABI", log["abi"]),
         ("logs", _counted(log["logs"])),
         ("records", _counted(log["records"]) or "none"),
-        ("time", f"{log['first']} to {log['last']}" if log["first"] else "none"),
+        ("time", f"{first} to {last}" if first else "none"),
         ("interfaces", _counted(log["interfaces"])),
         ("lost records", lost_text(log["dropped"], log["uncounted"])),
         ("end", end),
@@ -203,6 +325,20 @@ def _text(log: dict[str, Any], end: str | None) -> list[str]:
             lines.append("would fit less well (bytes explained, score):")
             lines += [f"    {r['layout']} ({r['bytes']}, {r['score']})" for r in log["rivals"]]
     return lines
+
+
+def _quick_rows(log: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was read and what was not, if not everything was."""
+    if "quick" not in log:
+        return []
+    quick = log["quick"]
+    read = "first MiB" if log["compression"] else "first and last MiB"
+    return [
+        ("size", f"{quick['size']} bytes"),
+        ("read", f"the {read}: what follows is of these only"),
+        ("NOT READ", f"{quick['not_read']} bytes, with their losses and damage"),
+        ("in all", f"about {quick['records_estimated']} records, if all are like these"),
+    ]
 
 
 def _layouts(log: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 Without -a, -f, -N, -S or -o, the packet log is read: /dev/ipl, /dev/ipf on Solaris. A FILE may be a
 device, a dump, a capture, - for standard input, or a source of pylog such as nflog:5. Text goes to
-standard output, or is appended to the file named last; times are in the zone of TZ.
+standard output, or is appended to the file named last; times are in the zone of TZ, or of --tz.
 
 SIGHUP opens the files anew that are written, and reads the configuration again.
 """
@@ -12,8 +12,15 @@ from __future__ import annotations
 import argparse
 
 from pylog.cli._daemon import PID_FILE
-from pylog.cli._sources import pair
+from pylog.cli._outputs import add_action_argument
 
+USAGE = "[options] [OUTPUT]"
+EPILOG = """examples:
+  pylog ipmon -f fw.dump                          a dump of /dev/ipl
+  pylog ipmon -f fw.dump --tz Europe/Oslo
+  pylog ipmon -f nflog:5 --action 'drop*=block'   live (as root)
+  pylog ipmon -a ipmon.log                        all logs of this machine, to a file
+"""
 HELP = "print logs as IPFilter's ipmon does, with its options"
 LETTERS = {"I": "ipf", "N": "nat", "S": "state"}
 
@@ -57,9 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--syslog-to", metavar="PLACE", default="",
         help="for -s and the configuration, another syslog: a socket's path, udp:HOST[:PORT] or"
         " tcp:HOST[:PORT] (RFC 5424)")  # fmt: skip
-    add("--action", dest="actions", metavar="PATTERN=ACTION", action="append", default=[],
-        type=pair, help="what a prefix of NFLOG means: pass, block or log (default: log)",
-        )  # fmt: skip
+    add("--tz", metavar="NAME", default="local",
+        help="time zone of the times, as Europe/Oslo or UTC (default: that of TZ)")  # fmt: skip
+    add_action_argument(parser)
 
 
 def _letters(text: str) -> set[str]:

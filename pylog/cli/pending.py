@@ -11,6 +11,7 @@ import argparse
 from pylog.cli import answer
 from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
 
+USAGE = "[options] SOURCE ..."
 HELP = "print how many bytes can be read without waiting"
 
 

@@ -29,6 +29,20 @@ from pylog.cli._sources import (
 )
 
 HELP = "write the records of logs as text, JSON, CSV, Parquet, pcapng, ipmon's text..."
+USAGE = "[options] SOURCE ..."
+EPILOG = """In a line of text the second word is what became of the packet. It is - in logs of
+Linux, because NFLOG does not say: the rule's prefix, in quotes, does. --action turns a prefix
+into a verdict.
+
+examples:
+  pylog read fw.dump                             records as text
+  pylog read --to json -n 10 nflog.pcap          the first ten, as JSON lines
+  pylog read --to csv --exclude payload,extra fw.dump
+  pylog read --columns timestamp,saddr,dport --tz Europe/Oslo nflog.pcap
+  pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
+  pylog read --color always fw.dump | less -R
+  pylog read nflog:5                             live, until Ctrl-C (as root)
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

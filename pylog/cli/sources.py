@@ -7,6 +7,7 @@ import argparse
 from pylog import backends
 from pylog.cli import answer, answer_json
 
+USAGE = "[--json]"
 HELP = "list the sources of this machine"
 
 

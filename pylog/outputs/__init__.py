@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Protocol
 
 from pylog import discover
 from pylog.batch import Batch
+from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option, resolve
 from pylog.record import Row
@@ -172,5 +173,5 @@ def open(name: str, target: Target, options: Mapping[str, Any] | None = None) ->
 
 def _module(name: str) -> OutputModule:
     if name not in _modules():
-        raise ValueError(problem(name) or f"no output {name!r}; there are {', '.join(names())}")
+        raise ValueError(problem(name) or f"no output {name!r}{advice(name, names())}")
     return _modules()[name]

@@ -16,7 +16,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.outputs._named import OPTION
+from pylog.outputs._named import COLUMN_OPTIONS, excluded
 from pylog.record import Record, kinds
 
 if TYPE_CHECKING:  # which needs the extra
@@ -26,13 +26,13 @@ EXTRA = "arrow"
 OPTIONS = (
     Option("kind", lambda: tuple(kinds()), None, "which records",
            absent="packet; of sqlite: all, a table each"),
-    OPTION,
+    *COLUMN_OPTIONS,
 )  # fmt: skip
 ROWS = 8192
 """How many records are converted into columns at a time."""
 
 
-def wanted(kind: str | None, columns: str | None) -> tuple[str, Sequence[str]]:
+def wanted(kind: str | None, columns: str | None, exclude: str | None) -> tuple[str, Sequence[str]]:
     """A kind of record, "packet" by default, and its columns.
 
     Raises ValueError for a column that does not exist, BackendUnavailable without the extra.
@@ -40,12 +40,24 @@ def wanted(kind: str | None, columns: str | None) -> tuple[str, Sequence[str]]:
     from pylog.table.schemas import chosen
 
     kind = kind or "packet"
-    return kind, chosen(kind, None if columns is None else columns.split(",")).names
+    names = chosen(kind, None if columns is None else columns.split(",")).names
+    return kind, left(names, kind, exclude)
 
 
-def check(*, kind: str | None, columns: str | None) -> None:
+def left(names: Sequence[str], kind: str, exclude: str | None) -> Sequence[str]:
+    """The columns of a kind that are not in the list `exclude`; ValueError as `wanted`."""
+    from pylog.table.schemas import on_request
+
+    left_out = excluded(exclude, on_request(kind))
+    names = [name for name in names if name not in left_out]
+    if not names:
+        raise ValueError(f"exclude is {exclude!r}, but must leave a column")
+    return names
+
+
+def check(*, kind: str | None, columns: str | None, exclude: str | None) -> None:
     """Raises as `wanted`."""
-    wanted(kind, columns)
+    wanted(kind, columns, exclude)
 
 
 class ColumnsOutput(outputs.Output):

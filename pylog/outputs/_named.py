@@ -1,4 +1,4 @@
-"""Columns by name, for outputs that write records of all kinds into the same file: JSON and CSV.
+"""Columns by name, for outputs that write records of all kinds into the same file: JSON, CSV, text.
 
 The names are those of the JSON, of all kinds, and those of fields on request, which are decoded
 here from the payload of a packet.
@@ -6,8 +6,16 @@ here from the payload of a packet.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
 from pylog.formats.packet_headers import requested
-from pylog.options import Option
+from pylog.nearest import COLUMNS as LISTING
+from pylog.nearest import advice
+from pylog.options import SHOWN, Option
 from pylog.record import (
     ON_REQUEST,
     PacketHeaders,
@@ -15,6 +23,7 @@ from pylog.record import (
     Record,
     all_columns,
     fields_of,
+    json_name,
 )
 
 
@@ -28,22 +37,65 @@ def every() -> tuple[str, ...]:
 REQUESTED = {name: field for headers in ON_REQUEST.values() for name, field in
              fields_of(headers).items()}  # fmt: skip
 """The fields on request."""
-OPTION = Option("columns", str, None, "which columns, in this order, as timestamp,saddr,dport,ttl;"
-                " of tables those of the kind, with saddr_text for text", absent="all but"
-                f" {', '.join(REQUESTED)}")  # fmt: skip
+COLUMNS = Option("columns", str, None, "which columns, in this order, as timestamp,saddr,dport,ttl;"
+                 " `pylog help columns` lists all", metavar="NAMES", topic=SHOWN,
+                 absent="all; of text, the line")  # fmt: skip
+EXCLUDE = Option("exclude", str, None, "columns to leave out, as payload,extra", metavar="NAMES",
+                 topic=SHOWN)  # fmt: skip
+COLUMN_OPTIONS = (COLUMNS, EXCLUDE)
+"""The options that choose columns, of every output that has columns."""
 
 
-def named(columns: str | None) -> tuple[str, ...]:
-    """The names in a text with commas; None: `every`. ValueError for a name that does not exist."""
+def named(columns: str | None, exclude: str | None = None) -> tuple[str, ...]:
+    """The names in a list with commas, None: every one; without those in the list `exclude`.
+
+    Raises ValueError for a name that does not exist, and if no column is left.
+    """
     if columns is None:
-        return every()
+        return without(every(), exclude)
     names = tuple(columns.split(","))
-    for name in names:
-        if name not in every() and name not in REQUESTED:
-            raise ValueError(f"no column {name!r}; there are {', '.join([*every(), *REQUESTED])}")
+    _check(names)
     if len(set(names)) < len(names):
         raise ValueError(f"columns is {columns!r}, but must name each column once")
+    return without(names, exclude)
+
+
+def without(names: Sequence[str], exclude: str | None) -> tuple[str, ...]:
+    """The names that are not in the list `exclude`; ValueError as `named`."""
+    left_out = excluded(exclude)
+    left = tuple(name for name in names if name not in left_out)
+    if not left:
+        raise ValueError(f"exclude is {exclude!r}, but must leave a column")
+    return left
+
+
+def excluded(exclude: str | None, more: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names in the list `exclude`; ValueError for one that does not exist.
+
+    more   names that exist in tables only
+    """
+    names = () if exclude is None else tuple(exclude.split(","))
+    _check(names, more)
     return names
+
+
+def _check(names: Iterable[str], more: Iterable[str] = ()) -> None:
+    there = [*every(), *REQUESTED, *more]
+    for name in names:
+        if name not in there:
+            raise ValueError(f"no column {name!r}{advice(name, there, LISTING)}")
+
+
+@cache
+def fields_without(kind: Any, names: tuple[str, ...]) -> dict[str, None]:
+    """The fields of a record or row that are to be None, so that columns are left out."""
+    return {field: None for field in fields_of(kind) if json_name(field) in names}
+
+
+def leaving_out(record: Any, names: tuple[str, ...]) -> Any:
+    """The record or row as if its source did not say what these columns are."""
+    kind: Any = type(record)
+    return msgspec.structs.replace(record, **fields_without(kind, names))
 
 
 def headers_of(record: Record) -> PacketHeaders | None:

@@ -26,13 +26,14 @@ class Output(ColumnsOutput):
     """Writes the records of a kind as record batches."""
 
     def __init__(
-        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None
-    ) -> None:
+        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None,
+        exclude: str | None = None,
+    ) -> None:  # fmt: skip
         import pyarrow as pa
 
         from pylog.table.schemas import chosen
 
-        kind, names = wanted(kind, columns)
+        kind, names = wanted(kind, columns, exclude)
         super().__init__(target, {kind: names})
         schema = chosen(kind, names)
         plain = [pa.string() if pa.types.is_dictionary(f.type) else f.type for f in schema]

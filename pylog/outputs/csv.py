@@ -25,7 +25,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import Option
-from pylog.outputs._named import OPTION, REQUESTED, headers_of, named
+from pylog.outputs._named import COLUMN_OPTIONS, REQUESTED, headers_of, named
 from pylog.record import (
     ON_REQUEST,
     Column,
@@ -44,7 +44,7 @@ ENDINGS = (".csv",)
 OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
-    OPTION,
+    *COLUMN_OPTIONS,
 )  # fmt: skip
 
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
@@ -141,9 +141,9 @@ def _own(field: str, column: Column | None, read: bool) -> str | None:
     return f'{{"" if {field} is None else {value}}}'
 
 
-def check(*, csv_safe: bool, columns: str | None) -> None:
+def check(*, csv_safe: bool, columns: str | None, exclude: str | None) -> None:
     """ValueError for columns that do not exist."""
-    named(columns)
+    named(columns, exclude)
 
 
 class _Json:
@@ -169,11 +169,12 @@ class Output(outputs.Output):
     """Writes records as CSV."""
 
     def __init__(
-        self, target: outputs.Target, *, csv_safe: bool = False, columns: str | None = None
-    ) -> None:
+        self, target: outputs.Target, *, csv_safe: bool = False, columns: str | None = None,
+        exclude: str | None = None,
+    ) -> None:  # fmt: skip
         self._stream = target.stream
         self._safe = csv_safe
-        self._header = named(columns)
+        self._header = named(columns, exclude)
         self._requests = any(name in REQUESTED for name in self._header)
         self.takes_rows = not self._requests
         self.shows_payload = "payload" in self._header

@@ -28,8 +28,6 @@ RAW = BINARY = True
 OPTIONS = (
     Option("layout", str, LAYOUT, "the layout to write, before 4.0 also with :nat or :state",
            flag="--layout"),
-    Option("actions", dict, None, "what a prefix of NFLOG means, the first that fits: PATTERN=pass,"
-           " =block or =log, as 'drop*=block'", flag="--action", absent="log for all"),
     Option("group", GROUPS, "prefix", "what of NFLOG becomes fl_group", flag="--fl-group"),
     Option("tag", TAGS, "mark", "what of NFLOG becomes fl_logtag", flag="--fl-logtag"),
     Option("body", int, BODY, "bytes of an NFLOG packet to keep after its headers", 0, 65535),
@@ -39,8 +37,8 @@ OPTIONS = (
 
 
 def check(*, layout: str, **settings: Any) -> None:
-    """ValueError for a layout that no system wrote, for an action that does not exist, and for
-    `af_inet6` where the layout has no field for it.
+    """ValueError for a layout that no system wrote, and for `af_inet6` where the layout has no
+    field for it.
     """
     _encoder(layout, settings)
 

@@ -6,19 +6,18 @@ form. Damaged bytes, which ipmon does not report, are noted to the logger "pylog
 
 from __future__ import annotations
 
-from datetime import UTC, tzinfo
-
 from pylog import outputs
 from pylog.batch import Batch
 from pylog.ipmon.printer import Printer
 from pylog.ipmon.release import release_named
 from pylog.notes import notes
 from pylog.options import Option
+from pylog.zones import TZ, zone_of
 
 NAME = "ipmon"
 RAW = True
 OPTIONS = (
-    Option("tz", str, "UTC", "time zone of the times, as Europe/Oslo, or local"),
+    TZ,
     Option("ipmon_version", str, None, "print as that release of ipmon, as 4.1.20; other outputs"
            " take from it the names of 4.1's TCP states", absent="the one of each record's layout"),
 )  # fmt: skip
@@ -57,17 +56,3 @@ class Output(outputs.Output):
         self.flush()
         for line in self._printer.report():
             notes.warning("%s", line)
-
-
-def zone_of(name: str) -> tzinfo | None:
-    """The time zone of a name; None: the machine's ("local"). ValueError for an unknown name."""
-    if name == "local":
-        return None
-    if name == "UTC":
-        return UTC
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"no time zone {name!r} here (local, UTC, Europe/Oslo...)") from error

@@ -12,36 +12,50 @@ import msgspec
 
 from pylog import outputs
 from pylog.batch import Batch
-from pylog.outputs._named import OPTION, REQUESTED, headers_of, named
+from pylog.outputs._named import (
+    COLUMN_OPTIONS,
+    REQUESTED,
+    excluded,
+    fields_without,
+    headers_of,
+    leaving_out,
+    named,
+)
 from pylog.record import (
     Record,
     Row,
     escape_json,
     fields_of,
-    json_lines,
     json_name,
     kind_of,
+    kinds,
     row_lines,
     row_of,
+    row_type,
 )
 
 NAME = "json"
 ENDINGS = (".jsonl",)
-OPTIONS = (OPTION,)
+OPTIONS = COLUMN_OPTIONS
 
 
-def check(*, columns: str | None) -> None:
+def check(*, columns: str | None, exclude: str | None) -> None:
     """ValueError for columns that do not exist."""
-    named(columns)
+    named(columns, exclude)
 
 
 class Output(outputs.Output):
     """Writes records as JSON lines."""
 
-    def __init__(self, target: outputs.Target, *, columns: str | None = None) -> None:
+    def __init__(
+        self, target: outputs.Target, *, columns: str | None = None, exclude: str | None = None
+    ) -> None:
         self._stream = target.stream
         self._terminal = target.is_terminal
-        self._names = None if columns is None else named(columns)
+        self._left_out = excluded(exclude)
+        all_columns = columns is None and _may_be_none(self._left_out)
+        self._names = None if all_columns else named(columns, exclude)
+        self.shows_payload = "payload" not in self._left_out
         self._requests = any(name in REQUESTED for name in self._names or ())
         self._encoder = msgspec.json.Encoder()
         self.takes_rows = self._names is None
@@ -49,11 +63,13 @@ class Output(outputs.Output):
     def write(self, batch: Batch) -> None:
         records = batch.records()
         if self._names is None:
-            self._put(json_lines(records))
+            self.write_rows([row_of(record) for record in records])
         else:
             self._put(self._encoder.encode_lines(map(self._object, records)))
 
     def write_rows(self, rows: Sequence[Row]) -> None:
+        if self._left_out:
+            rows = [leaving_out(row, self._left_out) for row in rows]
         self._put(row_lines(rows))
 
     def _object(self, record: Record) -> dict[str, Any]:
@@ -76,3 +92,14 @@ class Output(outputs.Output):
 
     def close(self) -> None:
         self.flush()
+
+
+def _may_be_none(names: Sequence[str]) -> bool:
+    """Whether records may lack all these columns, so that a row without them is a row."""
+    if "kind" in names:
+        return False
+    for kind in map(row_type, kinds().values()):
+        without = fields_without(kind, tuple(names))
+        if any(f.name in without and f.default is not None for f in msgspec.structs.fields(kind)):
+            return False
+    return True

@@ -39,13 +39,14 @@ class Output(ColumnsOutput):
     """Writes the records of a kind as row groups."""
 
     def __init__(
-        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None
-    ) -> None:
+        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None,
+        exclude: str | None = None,
+    ) -> None:  # fmt: skip
         import pyarrow.parquet as pq
 
         from pylog.table.schemas import chosen
 
-        kind, names = wanted(kind, columns)
+        kind, names = wanted(kind, columns, exclude)
         super().__init__(target, {kind: names})
         self._schema = chosen(kind, names)
         self._writer = pq.ParquetWriter(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pylog import outputs
-from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, wanted
+from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, left, wanted
 from pylog.record import json_ready, kinds, rfc3339
 
 if TYPE_CHECKING:
@@ -29,23 +29,27 @@ BINARY = COLUMNS = NEEDS_PATH = True
 APPENDS = False
 
 
-def check(*, kind: str | None, columns: str | None) -> None:
+def check(*, kind: str | None, columns: str | None, exclude: str | None) -> None:
     """ValueError for columns without a kind, or that do not exist."""
     if columns and kind is None:
         raise ValueError("--columns is for one kind of record: name it with --kind")
-    wanted(kind, columns)
+    wanted(kind, columns, exclude)
 
 
 class Output(ColumnsOutput):
     """Writes records into tables."""
 
     def __init__(
-        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None
-    ) -> None:
+        self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None,
+        exclude: str | None = None,
+    ) -> None:  # fmt: skip
         from pylog.table.schemas import chosen
 
         held = list(kinds()) if kind is None else [kind]
-        tables = {k: wanted(k, columns)[1] if columns else _readable(k) for k in held}
+        tables = {
+            k: wanted(k, columns, exclude)[1] if columns else left(_readable(k), k, exclude)
+            for k in held
+        }
         super().__init__(target, tables)
         assert target.path is not None
         with _system_errors():

@@ -2,6 +2,8 @@
 
     TIME ACTION DIRECTION INTERFACES PROTOCOL SOURCE -> DESTINATION FLAGS len N RULE "PREFIX" xCOUNT
 
+With `columns` a line is those columns instead, see `_text_columns`.
+
 The origin of a record follows the time in brackets: `[fw1]`. What a record does not say is left
 out, except for the action, which is "-" then. Control bytes and all other characters that are not
 printable are escaped, because prefixes and names come from other machines. What the records of a
@@ -22,8 +24,9 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.memo import Memo
+from pylog.options import SHOWN, Option
+from pylog.outputs._named import COLUMN_OPTIONS, excluded, leaving_out, named
 from pylog.record import (
-    Flow,
     FlowRecord,
     FlowRow,
     Fragment,
@@ -42,14 +45,20 @@ from pylog.record import (
     places_of,
     rfc3339,
 )
+from pylog.zones import TZ, Clock, clock_of, zone_of
 
 NAME = "text"
+OPTIONS = (
+    *COLUMN_OPTIONS,
+    TZ,
+    Option("services", bool, False, "show the names of services beside ports, as 443/https",
+           topic=SHOWN),
+)  # fmt: skip
 
 PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
 """Names of common IP protocols (IANA); others are shown by number."""
 
 AnyPacket = Packet[Any, Any]
-AnyFlow = Flow[Any, Any]
 AnyLoss = Loss[Any, Any]
 
 _COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}
@@ -62,9 +71,27 @@ class Output(outputs.Output):
     takes_rows = True
     shows_payload = False
 
-    def __init__(self, target: outputs.Target) -> None:
+    def __init__(
+        self, target: outputs.Target, *, tz: str = "UTC", columns: str | None = None,
+        exclude: str | None = None, services: bool = False,
+    ) -> None:  # fmt: skip
         self._stream = target.stream
         self._colour = target.colour
+        self._clock = clock_of(tz)
+        self._left_out = excluded(exclude)
+        self._services = services
+        self._line_of: Callable[[Any], str] = self._line
+        if columns is not None:
+            from pylog.outputs._text_columns import Columns
+
+            names = named(columns, exclude)
+            made = Columns(names, self._clock, services, self._colour)
+            self._line_of = made.line
+            self.takes_rows = not made.needs_payload
+            self.shows_payload = "payload" in names
+        elif self._clock is None and not self._left_out and not services:
+            colour = self._colour
+            self._line_of = lambda record: line(record, colour)
 
     def write(self, batch: Batch) -> None:
         self._write(batch.records())
@@ -73,9 +100,17 @@ class Output(outputs.Output):
         self._write(rows)
 
     def _write(self, records: Iterable[Record | Row]) -> None:
-        colour = self._colour
-        lines = "\n".join([*[line(record, colour) for record in records], ""])
+        lines = "\n".join([*map(self._line_of, records), ""])
         self._stream.write(lines.encode("utf-8", "backslashreplace"))
+
+    def _line(self, record: Any) -> str:
+        if self._left_out:
+            record = leaving_out(record, self._left_out)
+        if self._services:
+            from pylog.outputs._services import with_services  # only here: rarely needed
+
+            record = with_services(record)
+        return line(record, self._colour, self._clock)
 
     def flush(self) -> None:
         self._stream.flush()
@@ -84,10 +119,18 @@ class Output(outputs.Output):
         self.flush()
 
 
-def line(record: Record | Row, colour: bool = False) -> str:
-    """The record as one line of text, without the newline."""
+def check(*, tz: str, columns: str | None, exclude: str | None, services: bool) -> None:
+    """ValueError for a zone or columns that do not exist."""
+    zone_of(tz)
+    named(columns, exclude)
+
+
+def line(record: Record | Row, colour: bool = False, clock: Clock | None = None) -> str:
+    """The record as one line of text, without the newline; times are in UTC without a clock."""
     given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
     time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
+    if clock is not None and given is not None:
+        time = clock.text(time)
     if record.origin is not None:
         time = f"{time} [{record.origin}]"
     # isinstance would ask ABCMeta, which takes longer than the rest of the line's beginning
@@ -123,13 +166,16 @@ def _coloured(text: str, record: Record | Row, start: int, size: int) -> str:
     mark = str(record.action) if isinstance(record, Packet) else ""
     if isinstance(record, Loss):
         mark = "lost"
-    if mark not in _COLOURS:
-        return text
     end = start + size
-    return f"{text[:start]}{_COLOURS[mark]}{text[start:end]}{_PLAIN}{text[end:]}"
+    return f"{text[:start]}{colour_of(mark, text[start:end])}{text[end:]}"
 
 
-def _layers(record: AnyPacket) -> Iterator[str]:
+def colour_of(mark: str, text: str) -> str:
+    """A text in the colour of an action, or of "lost"; other marks have none."""
+    return f"{_COLOURS[mark]}{text}{_PLAIN}" if mark in _COLOURS else text
+
+
+def _layers(record: Any) -> Iterator[str]:
     """What the packet's headers say."""
     yield from _protocol(record)
     yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
@@ -142,7 +188,7 @@ def _layers(record: AnyPacket) -> Iterator[str]:
     if inner:
         yield "for (" + " ".join(_inner(inner)) + ")"
     if record.fragment:
-        yield f"frag {_fragment(record.fragment)}"
+        yield f"frag {fragment_text(record.fragment)}"
     if record.length is not None:
         yield f"len {record.length}"
     if record.cut:
@@ -212,7 +258,7 @@ def _device(device: str | int | None, port: str | int | None) -> str:
     return text if port is None else f"{text}[{f'#{port}' if isinstance(port, int) else port}]"
 
 
-def _protocol(record: AnyPacket | AnyFlow) -> Iterator[str]:
+def _protocol(record: Any) -> Iterator[str]:
     if record.protocol is not None:
         yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
     elif record.family == "arp":
@@ -221,7 +267,8 @@ def _protocol(record: AnyPacket | AnyFlow) -> Iterator[str]:
         yield f"ethertype {record.family:#06x}"
 
 
-def _end(address: str | None, port: int | None) -> str:
+def _end(address: str | None, port: int | str | None) -> str:
+    """An address and a port, which is text where it has the name of its service."""
     if address is None:
         return "?"
     if port is None:
@@ -230,7 +277,7 @@ def _end(address: str | None, port: int | None) -> str:
 
 
 def _addresses(
-    saddr: str | None, sport: int | None, daddr: str | None, dport: int | None
+    saddr: str | None, sport: int | str | None, daddr: str | None, dport: int | str | None
 ) -> Iterator[str]:
     if saddr is not None or daddr is not None:
         yield f"{_end(saddr, sport)} -> {_end(daddr, dport)}"
@@ -245,11 +292,11 @@ def _inner(inner: dict[str, Any]) -> Iterator[str]:
     yield from _addresses(get("saddr"), get("sport"), get("daddr"), get("dport"))
 
 
-def _fragment(fragment: Fragment) -> str:
+def fragment_text(fragment: Fragment) -> str:
     return f"{fragment.id}@{fragment.offset}{'+' if fragment.more else ''}"
 
 
-def _flow(record: AnyFlow) -> Iterator[str]:
+def _flow(record: Any) -> Iterator[str]:
     kind = str(record.flow_type)
     kind = kind if kind in ("state", "nat") else f"nat {kind}"
     yield f"{kind} {record.event}"
@@ -289,7 +336,7 @@ def _fields(record: Record | Row) -> Iterator[str]:
         if value is None or field.column in (None, "octets") or name in _IN_NO_LINE:
             continue
         if isinstance(value, Fragment):
-            value = _fragment(value)
+            value = fragment_text(value)
         elif isinstance(value, dict | tuple):
             value = json.encode(value).decode()
         elif field.column == "time" and isinstance(value, int):

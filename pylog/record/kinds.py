@@ -148,7 +148,9 @@ class Packet(
     action: Annotated[
         str | int | None,
         Field(
-            "pass, block, nomatch, log, or the number of another command; absent for NFLOG", "name"
+            "pass, block, nomatch, log, or the number of another command; of NFLOG only with"
+            " `--action`",
+            "name",
         ),
     ] = None
     short: Annotated[

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from pylog.formats.addresses import octets
 from pylog.formats.packet_headers import requested
+from pylog.nearest import COLUMNS, advice
 from pylog.record import (
     ON_REQUEST,
     Column,
@@ -124,7 +125,8 @@ def chosen(kind: str, names: Sequence[str] | None) -> pa.Schema:
         )
     for name in names:
         if name not in types:
-            raise ValueError(f"no column {name!r} of {kind} records; there are {', '.join(types)}")
+            hint = advice(name, types, COLUMNS)
+            raise ValueError(f"no column {name!r} of {kind} records{hint}")
     return pa.schema([(name, types[name]) for name in names])
 
 

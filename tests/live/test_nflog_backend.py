@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 import pylog
 from pylog import BackendError, BackendUnavailable, LossRecord, PacketRecord
 from pylog.backends import netlink_socket, nflog, nflog_proc
+from pylog.backends.netlink_socket import NEEDS_CAPABILITY
 from pylog.formats import netlink, nfulnl_attributes
 
 needs_lab = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))
@@ -133,7 +135,7 @@ def test_flags_and_copy_settings_show_in_the_records(namespace: netlab.Namespace
         ("nflog:5", {"pf_bind": "ipv4"}, "kernel-made logs come to group 0"),
         ("nflog:5", {"rcvbuf": 16384, "rcvbuf_max": 8192}, "rcvbuf_max is 8192"),
         ("nflog:5", {"latency": True, "throughput": True}, "exclude each other"),
-        ("nflog:5", {"qtresh": 5}, "nflog has no option qtresh; it has netns, copy_mode"),
+        ("nflog:5", {"qtresh": 5}, "nflog has no option qtresh; did you mean qthresh?"),
         ("fixtures/nflog/tcpdump.pcap", {"qthresh": 5}, "capture has no option qthresh"),
     ],
 )
@@ -157,7 +159,7 @@ def test_a_group_that_is_taken_names_its_owner(namespace: netlab.Namespace) -> N
         portid = first.backend.portid
         assert str(caught.value) == (
             f"cannot bind NFLOG group 5: {name} (process {os.getpid()}, portid {portid}) listens to"
-            " it, and a group has one listener"
+            " it, and a group has one listener; use another group"
         )
         assert set(namespace.groups()) == {5}  # 6 was given back
 
@@ -199,6 +201,34 @@ def test_without_the_capability_the_error_says_which_it_takes() -> None:
     done = run_without_privilege("pylog.open('nflog:65530')")
     assert "cannot bind NFLOG group 65530: it takes CAP_NET_ADMIN" in done.stderr
     assert "AmbientCapabilities=CAP_NET_ADMIN" in done.stderr and "setcap" not in done.stderr
+
+
+@needs_lab
+@pytest.mark.parametrize("capable", [True, False])
+def test_the_advice_for_the_capability_works(capable: bool) -> None:
+    """As root without root's privileges: others may not reach this Python."""
+    match = re.search(r"sudo (setpriv .*) pylog \.\.\.", NEEDS_CAPABILITY)
+    assert match
+    words = match[1].replace("USER", "root").replace("GROUP", "root").split()
+    if not capable:
+        words = words[: words.index("--inh-caps")]
+    words[1:1] = ["--securebits", "+noroot"]
+    done = subprocess.run([*words, sys.executable, "-m", "pylog", "doctor", "nflog"],
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.returncode == (0 if capable else 1)
+    first = "ok      nflog: NFLOG works" if capable else "FAILED  nflog: cannot bind"
+    assert done.stdout.startswith(first), done.stdout
+
+
+@needs_lab
+def test_a_file_capability_is_no_advice_for_a_virtual_environment(tmp_path: Path) -> None:
+    """Its python is a symlink, which cannot have one: so no text of pylog speaks of setcap."""
+    if not shutil.which("setcap"):
+        pytest.skip("needs setcap")
+    (tmp_path / "python").symlink_to(sys.executable)
+    done = subprocess.run(["setcap", "cap_net_admin+ep", str(tmp_path / "python")],
+                          capture_output=True, timeout=60)  # fmt: skip
+    assert done.returncode != 0 and "setcap" not in NEEDS_CAPABILITY
 
 
 @needs_lab

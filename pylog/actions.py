@@ -1,0 +1,59 @@
+"""Verdicts of Linux: the actions that the prefixes of NFLOG rules stand for.
+
+NFLOG does not say what becomes of a packet, but the prefix of a rule usually does. Patterns turn it
+into the `action` that records of IPFilter have, before a record is written:
+
+    actions = Actions({"drop*": "block", "*": "pass"})
+    for record in map(actions.record, reader): ...
+
+The first pattern that matches counts. A prefix that no pattern matches gives no action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import msgspec
+
+from pylog.memo import Memo
+from pylog.nearest import advice
+from pylog.record import PacketRecord, PacketRow
+
+WORDS = ("pass", "block", "log")
+"""The actions that a prefix may stand for."""
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Actions:
+    """Patterns of prefixes (as in fnmatch), and the action of each."""
+
+    def __init__(self, patterns: Mapping[str, str]) -> None:
+        """ValueError for an action that does not exist."""
+        self._patterns = dict(patterns)
+        for action in self._patterns.values():
+            if action not in WORDS:
+                raise ValueError(f"no action {action!r}{advice(action, WORDS)}")
+        self._of: Memo[str, str | None] = Memo(self._matching)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Actions, (self._patterns,)
+
+    def of(self, prefix: str | None) -> str | None:
+        """The action of a prefix, None if no pattern matches. A record without one has ""."""
+        return self._of[prefix or ""]
+
+    def _matching(self, prefix: str) -> str | None:
+        matching = (a for pattern, a in self._patterns.items() if fnmatchcase(prefix, pattern))
+        return next(matching, None)
+
+    def record(self, record: R) -> R:
+        """A packet of NFLOG, also as a row, with its action; every other record as it is."""
+        if not isinstance(record, PacketRecord | PacketRow):
+            return record
+        if record.source == "ipl" or record.action is not None:
+            return record
+        action = self.of(record.prefix)
+        return record if action is None else msgspec.structs.replace(record, action=action)

@@ -1,0 +1,182 @@
+"""The parsers of the command line: one for each command, built for the chosen command only.
+
+An error is one line, then the usage line of its own command. A mistyped command, option or choice
+gets the nearest names. The help has the description, the arguments in the order in which a command
+adds them, and examples last. Importing all commands takes longer than reading a short log, so that
+only the help of pylog itself does so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import pylog
+from pylog import memo
+from pylog.nearest import advice
+from pylog.record import escape
+
+DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
+of Linux NFLOG (live groups, netlink dumps, pcap and pcapng captures), from any machine on any
+machine."""
+
+USAGE = "pylog COMMAND [options] ..."
+
+EPILOG = """examples:
+  pylog info fw.dump                  what a log is, and what is in it
+  pylog read fw.dump                  its records as text
+  pylog read --to json fw.dump        the same as JSON lines
+  pylog doctor                        whether live logs can be read here
+
+`pylog help COMMAND` explains a command; `pylog help layouts` and `pylog help columns` list those.
+"""
+
+FIRST = ("read", "info", "convert", "capture", "replay", "ipmon", "doctor")
+"""The commands that the help shows first."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever they quote, and a usage line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {escape(message)}\n{self.format_usage()}")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        self._check_options(words)
+        parsed, rest = self.parse_known_args(words, namespace)
+        if rest:
+            self.error(f"unexpected argument {' '.join(rest)}")
+        return parsed
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        """Report the first word that is an option, but none of this command.
+
+        argparse would report missing arguments before it.
+        """
+        options = self._option_string_actions
+        for word in words:
+            if word == "--":
+                return
+            if len(word) < 2 or word[0] != "-" or " " in word:
+                continue
+            name = word.partition("=")[0]
+            if word.startswith("--"):
+                exists = any(option.startswith(name) for option in options)
+            else:
+                exists = word[:2] in options or bool(self._negative_number_matcher.match(word))
+            if not exists:
+                longs = [option for option in options if option.startswith("--")]
+                hint = advice(name, longs, f"{self.prog} --help")
+                self.error(f"no option {name}{hint}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            hint = advice(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"no such choice: {value!r}{hint}")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Fills the paragraphs of a description to the width, and leaves indented ones as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        import textwrap  # which only a help needs
+
+        paragraphs = []
+        for paragraph in text.strip().split("\n\n"):
+            as_it_is = any(line.startswith(" ") for line in paragraph.splitlines())
+            paragraphs.append(paragraph if as_it_is else textwrap.fill(paragraph, width))
+        return textwrap.indent("\n\n".join(paragraphs), indent)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        if isinstance(action, argparse._SubParsersAction):
+            return text.partition("\n")[2]  # only the commands
+        return text
+
+
+class _Version(argparse.Action):
+    """Prints the version, which takes time to look up and is needed only here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        compiled = "" if memo.__file__.endswith(".py") else " (compiled)"
+        print(f"pylog {pylog.__version__}{compiled}")
+        parser.exit()
+
+
+def command_names() -> list[str]:
+    """The names of all commands, those first that are used most."""
+    names = [
+        e.name
+        for e in pkgutil.iter_modules([os.path.dirname(__file__)])
+        if not e.name.startswith("_")
+    ]
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line. Exits after help and errors, as argparse does."""
+    if not words:
+        build_parser(command_names(), ()).print_help()
+        raise SystemExit(0)
+    name = words[0]
+    if name in command_names():
+        parsed: argparse.Namespace = command_parser(name).parse_args(words[1:])
+        return parsed
+    if name.startswith("-"):
+        overview = build_parser(command_names() if name in ("-h", "--help") else (), ())
+        overview.parse_args(words[:1])
+        overview.error("the options of a command follow its name")
+    unknown_command(name)
+
+
+def unknown_command(name: str, others: Sequence[str] = ()) -> NoReturn:
+    """Exit with the error for a command, or one of `others`, that does not exist."""
+    names = [*command_names(), *others]
+    build_parser((), ()).error(f"no command {name!r}{advice(name, names, 'pylog help')}")
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of a command, with all its arguments."""
+    module = importlib.import_module(f"pylog.cli.{name}")
+    return _filled(Parser(prog=f"pylog {name}", **_settings(module, name)), module)
+
+
+def build_parser(names: Iterable[str], complete: Iterable[str]) -> Parser:
+    """A parser with these commands, of which the `complete` ones have their arguments."""
+    parser = Parser(
+        prog="pylog", usage=USAGE, description=DESCRIPTION, epilog=EPILOG, formatter_class=Formatter
+    )
+    parser.add_argument("-V", "--version", action=_Version, nargs=0,
+                        help="show the version and exit")  # fmt: skip
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    parser._action_groups.insert(0, parser._action_groups.pop())  # before the options
+    complete = list(complete)
+    for name in names:
+        module = importlib.import_module(f"pylog.cli.{name}")
+        command = commands.add_parser(name, help=module.HELP, **_settings(module, name))
+        if name in complete:
+            _filled(command, module)
+    return parser
+
+
+def _settings(module: Any, name: str) -> dict[str, Any]:
+    """What the parser of a command is made with."""
+    return {
+        "usage": f"pylog {name} {module.USAGE}",
+        "description": module.__doc__,
+        "epilog": getattr(module, "EPILOG", None),
+        "formatter_class": Formatter,
+    }
+
+
+def _filled(parser: Parser, module: Any) -> Parser:
+    parser._positionals.title = "arguments"
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+    return parser
