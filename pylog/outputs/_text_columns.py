@@ -15,7 +15,7 @@ from msgspec import json
 from pylog.formats.packet_headers import requested
 from pylog.outputs._named import REQUESTED
 from pylog.outputs._services import with_services
-from pylog.outputs.text import PROTOCOLS, colour_of, fragment_text
+from pylog.outputs._text_words import PROTOCOLS, colour_of, fragment_text
 from pylog.record import (
     Fragment,
     PacketRecord,

@@ -22,10 +22,10 @@ from msgspec.structs import astuple
 
 from pylog import outputs
 from pylog.batch import Batch
-from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.memo import Memo
 from pylog.options import SHOWN, Option
 from pylog.outputs._named import COLUMN_OPTIONS, excluded, leaving_out, named
+from pylog.outputs._text_words import PROTOCOLS, colour_of, fragment_text
 from pylog.record import (
     FlowRecord,
     FlowRow,
@@ -55,14 +55,8 @@ OPTIONS = (
            topic=SHOWN),
 )  # fmt: skip
 
-PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
-"""Names of common IP protocols (IANA); others are shown by number."""
-
 AnyPacket = Packet[Any, Any]
 AnyLoss = Loss[Any, Any]
-
-_COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}
-_PLAIN = "\x1b[0m"
 
 
 class Output(outputs.Output):
@@ -168,11 +162,6 @@ def _coloured(text: str, record: Record | Row, start: int, size: int) -> str:
         mark = "lost"
     end = start + size
     return f"{text[:start]}{colour_of(mark, text[start:end])}{text[end:]}"
-
-
-def colour_of(mark: str, text: str) -> str:
-    """A text in the colour of an action, or of "lost"; other marks have none."""
-    return f"{_COLOURS[mark]}{text}{_PLAIN}" if mark in _COLOURS else text
 
 
 def _layers(record: Any) -> Iterator[str]:
@@ -290,10 +279,6 @@ def _inner(inner: dict[str, Any]) -> Iterator[str]:
         yield PROTOCOLS.get(protocol, f"proto {protocol}")
     get = inner.get
     yield from _addresses(get("saddr"), get("sport"), get("daddr"), get("dport"))
-
-
-def fragment_text(fragment: Fragment) -> str:
-    return f"{fragment.id}@{fragment.offset}{'+' if fragment.more else ''}"
 
 
 def _flow(record: Any) -> Iterator[str]:

@@ -1,0 +1,22 @@
+"""Words of text lines, whether a line has columns or not: protocols, colours and fragments."""
+
+from __future__ import annotations
+
+from pylog.formats.ip_numbers import PROTOCOL_NAMES
+from pylog.record import Fragment
+
+PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
+"""Names of common IP protocols (IANA); others are shown by number."""
+
+_COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}
+_PLAIN = "\x1b[0m"
+
+
+def colour_of(mark: str, text: str) -> str:
+    """A text in the colour of an action, or of "lost"; other marks have none."""
+    return f"{_COLOURS[mark]}{text}{_PLAIN}" if mark in _COLOURS else text
+
+
+def fragment_text(fragment: Fragment) -> str:
+    """The number of a fragment, its offset, and + if more follow."""
+    return f"{fragment.id}@{fragment.offset}{'+' if fragment.more else ''}"
