@@ -170,9 +170,7 @@ def _named(head: bytes, final: bool, layout: str) -> Detection:
         make = partial(PcapStream, layout, named=True)
         return Detection(kind.container, [stream.layout], make, ["named by the user"])
     formats = registered().by_name.items()
-    families = {
-        m.layout_names()[0].split("-")[0]: name for name, m in formats if m.layout_names()
-    }
+    families = {m.layout_names()[0].split("-")[0]: name for name, m in formats if m.layout_names()}
     family = layout.split("-")[0]
     if family in families:
         raise ValueError(problems[families[family]])
