@@ -49,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
     sources: list[str] = arguments.source
-    read_options(arguments)  # so that a bad option is reported before anything is read
+    options = read_options(arguments)  # bad ones are reported before anything is read
     labels(arguments)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
-    with Stopping() as stopping, Copy(arguments, stopping) as copy:
+    with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
         for group in [sources] if together else [[source] for source in sources]:
             if copy.left == 0 or stopping.status:
                 break

@@ -60,10 +60,10 @@ def _max_gap(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
-    read_options(arguments)
+    options = read_options(arguments)
     with (
         Stopping() as stopping,
-        Copy(arguments, stopping) as copy,
+        Copy(arguments, options, stopping) as copy,
         pylog.replay(
             arguments.source,
             speed=arguments.speed,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTRA", "OPTIONS", "check"]
 
 NAME = "arrow"
-ENDINGS = (".arrow",)
+ENDINGS = (".arrow", ".feather")
 BINARY = COLUMNS = True
 APPENDS = False
 

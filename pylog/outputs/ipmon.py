@@ -16,6 +16,7 @@ from pylog.notes import notes
 from pylog.options import Option
 
 NAME = "ipmon"
+ENDINGS = (".ipmon",)
 RAW = True
 OPTIONS = (
     Option("tz", str, "UTC", "time zone of the times, as Europe/Oslo, or local"),

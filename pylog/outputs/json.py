@@ -26,7 +26,7 @@ from pylog.record import (
 )
 
 NAME = "json"
-ENDINGS = (".jsonl",)
+ENDINGS = (".jsonl", ".json", ".ndjson")
 OPTIONS = (OPTION,)
 
 

@@ -43,6 +43,7 @@ from pylog.record import (
 )
 
 NAME = "text"
+ENDINGS = (".txt", ".text", ".log")
 
 PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
 """Names of common IP protocols (IANA); others are shown by number."""
