@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is None and not _writes_elsewhere(arguments):
             raise BackendError("standard output is closed")
         status = int(arguments.run(arguments))
-        if sys.stdout is not None:
+        if sys.stdout is not None and not _writes_elsewhere(arguments):
             _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
