@@ -1,4 +1,4 @@
-"""Files, pipes and standard input, compressed or not.
+"""Files, here or at a URL, pipes and standard input, compressed or not.
 
 The first bytes show the compression, which is undone as a stream (`backends.unpack`), so the memory
 in use does not depend on the size. gzip, xz and bzip2 are in Python's library; zstd is there from
@@ -18,12 +18,13 @@ from typing import Any, BinaryIO
 
 from pylog.backends import check_source
 from pylog.backends.base import Backend, Check, Source, readable
+from pylog.backends.files import is_url, open_url
 from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, zstd
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
 
 NAME = "capture"
-HELP = "a file, a pipe or - for standard input; the prefix capture: is optional"
+HELP = "a file, a pipe, an fsspec URL or - for standard input; the prefix capture: is optional"
 OPTIONS: tuple[Option, ...] = (
     Option("follow", bool, False,
            "at the end of a file wait for more, as tail -F does: after a rotation in the new file"),
@@ -37,8 +38,11 @@ def connect(
 
     Raises BackendError when it cannot be opened, ValueError when it cannot be followed.
     """
-    if options.get("follow") and isinstance(address, str | os.PathLike) and _grows(address):
-        return [Growing(address)]
+    if options.get("follow") and isinstance(address, str | os.PathLike):
+        if is_url(os.fspath(address)):
+            raise ValueError(f"{address} is a URL: it cannot be followed")
+        if _grows(address):
+            return [Growing(address)]
     return [Capture(address)]
 
 
@@ -114,6 +118,8 @@ class Capture(Backend):
     @staticmethod
     def _open(path: str) -> Any:
         try:
+            if is_url(path):
+                return open_url(path)
             if stat.S_ISDIR(os.stat(path).st_mode):
                 raise BackendError(f"{path} is a directory; name a file in it")
             return open(path, "rb", buffering=0)

@@ -25,10 +25,10 @@ except ImportError as error:
     ) from error
 import pyarrow as pa
 
+from pylog.backends.files import Paths
 from pylog.reader import OnError
 from pylog.table.bulk import ROWS
 from pylog.table.dataset import DataSet, write_part
-from pylog.table.files import Paths
 from pylog.table.schemas import chosen
 from pylog.table.select import Selection
 from pylog.table.splits import End, Split, decode, in_order, planned, scan, settle

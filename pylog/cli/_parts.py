@@ -17,13 +17,13 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from pylog import outputs
+from pylog.backends.files import files, size
 from pylog.batch import Batch
 from pylog.cli import say
 from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up
 from pylog.decoder import LOT
 from pylog.outputs._columns import ColumnsOutput, report_left_out, wanted
-from pylog.table.files import files, size
 from pylog.table.parallel import Pool, Work, planned, read_batches, write_batches
 from pylog.table.select import Selection
 from pylog.table.splits import End, Split, SplitReader, Tally

@@ -22,6 +22,7 @@ from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._copy import LOOK_S
 from pylog.cli._files import OutputFiles, add_rotation_arguments, seconds
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import count
 from pylog.cli._sources import (
     Stopping,
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compress", action="store_true",
         help="compress the files: with zstd if FILE ends in .zst, else with gzip (.gz)",
     )  # fmt: skip
+    add_input_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
 
@@ -131,6 +133,7 @@ def _write(output: OutputFiles, batch: Sequence[Record | RawBatch]) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog capture`."""
     deadline = None if arguments.duration is None else time.monotonic() + arguments.duration
+    expand(arguments)
     with Stopping() as stopping, opened(arguments, arguments.source, raw=True) as records:
         stopping.records = records
         greet(records)

@@ -9,8 +9,8 @@ OUT is written under another name in the same folder, and renamed when it is com
 interrupted conversion leaves nothing.
 
 With --jobs several processes decode (not for .pcapng and .ipl). With --dask a cluster does, and OUT
-is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. IN may then
-also be a directory, a glob or an fsspec URL. The records are the same.
+is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. The records
+are the same.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pylog
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_options, output_options
 from pylog.cli._sources import (
     Stopping,
@@ -46,7 +47,13 @@ HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog convert`."""
-    parser.add_argument("source", nargs="+", metavar="IN", help="a file, or - for standard input")
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="IN",
+        help="a file, directory, glob or URL, or - for standard input",
+    )
+    add_input_arguments(parser)
     parser.add_argument(
         "out", metavar="OUT",
         help=f"the file to write, ending in {', '.join(_endings())}; with .gz or .zst after that it"
@@ -88,8 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     for source in arguments.source:
         if backends.is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
-    if arguments.jobs is None:  # with --jobs `plan` checks them, by file
-        labels(arguments)
+    expand(arguments)
+    labels(arguments)
     check_is_no_log(arguments.out, paths_of(arguments.source))
     if arguments.dask is not None:
         return _to_data_set(arguments, name, options)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pylog
 from pylog.cli import answer, answer_json
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._sources import add_source_arguments, lost_text
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
@@ -27,7 +28,13 @@ RANGES = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog info`."""
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="a file, or - (standard input)")
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="a file, directory, glob or URL, or - (standard input)",
+    )
+    add_input_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a source")
     parser.add_argument(
         "-v",
@@ -40,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog info`."""
+    expand(arguments)
     for i, source in enumerate(arguments.source):
         with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
             if reader.backend.live:

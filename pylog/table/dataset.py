@@ -20,10 +20,10 @@ from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
+from pylog.backends.files import as_backend_error, is_url, system_of
 from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.outputs import Target, parquet
-from pylog.table.files import as_backend_error, is_url, system_of
 from pylog.table.select import Selection
 from pylog.table.splits import Decoded, End, Split
 
