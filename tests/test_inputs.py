@@ -132,8 +132,11 @@ def test_files_that_are_no_logs_are_passed_over_on_request(
     (logs / "README.txt").write_text("what is in here\n")
     (logs / "b/empty").touch()
     line: list[object] = [command, logs]
-    more: dict[str, list[object]] = {"convert": [tmp_path / "out.json"], "capture": ["-w", tmp_path / "out.pcapng"],
-            "replay": ["--speed", "max"]}  # fmt: skip
+    more: dict[str, list[object]] = {
+        "convert": [tmp_path / "out.json"],
+        "capture": ["-w", tmp_path / "out.pcapng"],
+        "replay": ["--speed", "max"],
+    }
     line += more.get(command, [])
     said = run(*line, status=1).stderr.decode()
     assert said.splitlines()[-1] == "pylog: --skip-unknown passes over files that are no logs"

@@ -344,7 +344,10 @@ def test_rotation_by_time_ends_a_file_although_nothing_comes(tmp_path: Path) -> 
         assert child.stdin is not None
         child.stdin.write(raw[:5000])
         child.stdin.flush()
-        time.sleep(3.5)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not any(p.stat().st_size for p in tmp_path.iterdir()):
+            time.sleep(0.05)
+        time.sleep(2.5)
         child.stdin.write(raw[5000:])
         child.stdin.close()
         assert child.wait(20) == 0

@@ -80,6 +80,9 @@ class Copy(contextlib.ExitStack):
         arguments = self._arguments
         path = arguments.write
         logs: list[str | int] = [*paths_of(arguments.source)]
+        if "-" in arguments.source:
+            with contextlib.suppress(OSError, AttributeError):  # it is closed
+                logs.append(sys.stdin.fileno())
         if path is None or path == "-":
             if (self._description.binary or arguments.suffix) and _is_terminal(sys.stdout):
                 raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")

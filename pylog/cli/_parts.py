@@ -109,7 +109,9 @@ def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -
             arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
             arguments.origin or None, dict(arguments.label),
         )  # fmt: skip
-        with bar(sum(s.stop - s.start for s in splits), arguments.source[0], False) as move:
+        names = list(dict.fromkeys(split.path for split in splits))
+        name = names[0] if len(names) == 1 else f"{len(names)} files"
+        with bar(sum(s.stop - s.start for s in splits), name, False) as move:
             for split, part, end in pool.folders(splits, work):
                 yield part
                 done.add(split, end)

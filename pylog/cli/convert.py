@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dask is not None:
         return _to_data_set(arguments, name, options)
     if arguments.jobs is not None and outputs.description(name).raw:
-        raise ValueError(f"--jobs is not for {name}, whose records depend on those before")
+        raise ValueError(f"--jobs is not for {_ending(name)}, whose records depend on those before")
     if outputs.description(name).needs_path and is_special(arguments.out):
         raise BackendError(f"cannot write {arguments.out}: {name} needs a regular file")
     with Stopping(), whole(arguments.out, arguments.force) as path:
