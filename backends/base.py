@@ -161,6 +161,12 @@ class Backend(ABC):
         """The name of the interface of that number; without one, the number."""
         return index
 
+    def proceed(self) -> bool:
+        """After the end: go on with the input that has taken the place of the one that ended, as
+        the next file of a rotation; False: there is none.
+        """
+        return False
+
     # What all sources share
 
     def receive(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Files, pipes and standard input, compressed or not.
+"""Files, here or at a URL, pipes and standard input, compressed or not.
 
 The first bytes show the compression, which is undone as a stream (`backends.unpack`), so the memory
 in use does not depend on the size. gzip, xz and bzip2 are in Python's library; zstd is there from
@@ -17,14 +17,16 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from pylog.backends.base import Backend, Check, Source, check_source, readable
+from pylog.backends.files import is_url, open_url
 from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, zstd
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
 
 NAME = "capture"
-HELP = "a file, a pipe or - for standard input; the prefix capture: is optional"
+HELP = "a file, a pipe, an fsspec URL or - for standard input; the prefix capture: is optional"
 OPTIONS: tuple[Option, ...] = (
-    Option("follow", bool, False, "at the end of a file wait for more, as tail -f does"),
+    Option("follow", bool, False,
+           "at the end of a file wait for more, as tail -F does: after a rotation in the new file"),
 )  # fmt: skip
 
 
@@ -35,8 +37,11 @@ def connect(
 
     Raises BackendError when it cannot be opened, ValueError when it cannot be followed.
     """
-    if options.get("follow") and isinstance(address, str | os.PathLike) and _grows(address):
-        return [Growing(address)]
+    if options.get("follow") and isinstance(address, str | os.PathLike):
+        if is_url(os.fspath(address)):
+            raise ValueError(f"{address} is a URL: it cannot be followed")
+        if _grows(address):
+            return [Growing(address)]
     return [Capture(address)]
 
 
@@ -112,6 +117,8 @@ class Capture(Backend):
     @staticmethod
     def _open(path: str) -> Any:
         try:
+            if is_url(path):
+                return open_url(path)
             if stat.S_ISDIR(os.stat(path).st_mode):
                 raise BackendError(f"{path} is a directory; name a file in it")
             return open(path, "rb", buffering=0)
@@ -273,12 +280,21 @@ class Part(Capture):
 class Growing(Capture):
     """A file or FIFO whose end is not the end of reading.
 
-    At the end of a file, reading waits for more, and starts again at the first byte when the file
-    gets shorter. At the end of a FIFO, it waits for the next writer.
+    At the end of a file, reading waits for more, by the file's name, as tail -F does: when another
+    file has taken the name, or the file gets shorter, this one ends (`receive` gives b"") and
+    `proceed` goes on with the other, at its first byte. The other file has to hold something first:
+    until then the writer may still have the old one open, as between the steps of logrotate. While
+    no file has the name, reading waits for one. At the end of a FIFO, it waits for the next writer.
     """
 
     deferred = True
     tick_s = 0.5
+
+    def __init__(self, source: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(source)
+        self._ended = False
+        """Whether the file was shortened, or read to its end after another took its name."""
+        super().__init__(source)
 
     def _begin(self) -> None:
         """Waits for nothing; ValueError for a compressed file."""
@@ -289,11 +305,48 @@ class Growing(Capture):
                 raise ValueError(f"{self.name} is compressed: it cannot be followed")
 
     def _read(self, size: int) -> bytes | None:
+        if self._ended:
+            return b""
         self.size = self._regular_size()
         if self.size is not None and self.size < self._taken:
-            self._raw.seek(0)
+            self._ended = True
+            return b""
+        data = super()._read(size)
+        if not data and self.size is not None and self._is_replaced():
+            # what was written between the two reads, before the writer opened the other file
+            data = super()._read(size)
+            self._ended = not data
+            return data or b""
+        return data or None
+
+    def _is_replaced(self) -> bool:
+        """Whether another file has the name, and holds something."""
+        try:
+            named = os.stat(self._path)
+        except OSError:  # there is none at the moment
+            return False
+        own = os.fstat(self._raw.fileno())
+        same = (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)
+        return not same and stat.S_ISREG(named.st_mode) and named.st_size > 0
+
+    def proceed(self) -> bool:
+        if not self._ended or self.closed or self.stopped:
+            return False
+        with self.use:
+            self._ended = False
+            if self.size is not None and self.size < self._taken:
+                self._raw.seek(0)
+            else:
+                try:
+                    other = self._open(self._path)
+                except BackendError:  # it has gone again: wait for the next one
+                    return True
+                self._raw.close()
+                self._raw = other
+                self.size = self._regular_size()
             self._taken = 0
-        return super()._read(size) or None
+            self._begin()
+        return True
 
     def _is_regular(self) -> bool:
         return False  # receiving may wait

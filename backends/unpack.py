@@ -133,7 +133,8 @@ class Unpacker:
         except self.errors as error:
             self._error = error
             return _up_to_error(before, data, self.errors)
-        self._input, self._at = decoder.unconsumed_tail, 0
+        # at the end of a member zlib has what follows in `unused_data`, and maybe here as well
+        self._input, self._at = b"" if decoder.eof else decoder.unconsumed_tail, 0
         self.more = bool(self._input) or len(taken) == CHUNK
         self._at_end()
         return taken

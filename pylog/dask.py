@@ -24,10 +24,10 @@ except ImportError as error:
 import pyarrow as pa
 
 from pylog.actions import Actions
+from pylog.backends.files import Paths
 from pylog.dataset import DataSet, write_part
 from pylog.open_log import OnError
 from pylog.table.bulk import ROWS
-from pylog.table.files import Paths
 from pylog.table.schemas import chosen
 from pylog.table.select import Selection
 from pylog.table.splits import End, Split, confirm, decode, in_order, planned, scan

@@ -20,10 +20,10 @@ from contextlib import closing, suppress
 from types import TracebackType
 from typing import Self
 
+from pylog.backends.files import is_url, system_of
 from pylog.batch import Batch
 from pylog.errors import BackendError, as_backend_error
 from pylog.outputs import Target, parquet
-from pylog.table.files import is_url, system_of
 from pylog.table.select import Selection
 from pylog.table.splits import Decoded, End, Split
 

@@ -96,10 +96,14 @@ def is_no_log(head: bytes) -> bool:
 
 
 def no_log(head: bytes, final: bool) -> DecodeError:
-    """The error of an input that is no log: what it is, and what to do."""
+    """The error of an input that is no log: what it is, and what to do. Its field is "record" for
+    a log that ends within its first record.
+    """
+    field = "input"
     if not head:
         found, advice = "the input is empty", "pylog read --follow waits for the first record"
     elif final and (cut := _cut(head)) is not None:
+        field = "record"
         found, advice = cut, "copy it again, or let pylog read --follow wait if it is being written"
     elif (other := foreign.recognized(head, final)) is not None:
         found, advice = f"{other.verb} {other.name}", other.advice
@@ -111,7 +115,7 @@ def no_log(head: bytes, final: bool) -> DecodeError:
         )
     begins = f"it begins with {head[:16].hex(' ')}; " if head else ""
     details = f"{begins}looked for {_looked_for()}"
-    return DecodeError("input", found, "a firewall log", 0, advice=advice, details=details)
+    return DecodeError(field, found, "a firewall log", 0, advice=advice, details=details)
 
 
 def _cut(head: bytes) -> str | None:

@@ -45,14 +45,14 @@ class Input:
         self._backend, self._decoder, self._layout = backend, decoder, layout
         self.restart()
         self.taken = 0
-        self._tried = 0  # so many bytes were not recognized
-        self._patience: float | None = None
         self._peek_s = PATIENCE_S
 
     def restart(self) -> None:
         """The backend is at its start."""
         self.head = b""
         self.final = self._failure_given = False
+        self._tried = 0  # so many bytes were not recognized
+        self._patience: float | None = None
 
     def detect(self, deadline: float | None) -> bool:
         """Detect what the first bytes are; False if a deferred backend ended before any came.
@@ -83,6 +83,10 @@ class Input:
                 detection = detect(self.head, final or decided, self._layout)
             except DecodeError as error:
                 self._tried = len(self.head)
+                if final and backend.proceed():
+                    notes.warning("%s; another file has its name now", error)
+                    self.restart()
+                    return self.detect(deadline)
                 if final or len(self.head) >= HEAD or is_no_log(self.head):
                     raise self._unrecognized(error, final) from None
                 more = self._receive(deadline)

@@ -190,8 +190,11 @@ class Reader(OpenLog, Records):
             record = decoder.next()
             if record is not None:
                 return record
-            if not self._more(deadline):
-                return self.input.end()  # gives one loss at a call
+            if self._more(deadline):
+                continue
+            loss = self.input.end()  # gives one loss at a call
+            if loss is not None or not self._proceed():
+                return loss
         return None
 
     def __next__(self) -> Record:
@@ -261,7 +264,8 @@ class Reader(OpenLog, Records):
                 if not self._more(None):
                     while self.input.end() is not None:
                         pass
-                    break
+                    if not self._proceed():
+                        break
         except DecodeError:
             if taken:  # the next call raises the error again
                 return b"".join(taken)
@@ -317,6 +321,15 @@ class Reader(OpenLog, Records):
         if backend.overrun is not None:
             decoder.losses.overrun(backend.overrun, backend.logs)
             backend.overrun = None
+        return True
+
+    def _proceed(self) -> bool:
+        """After the end of a file, go on with the one that has its name now; False: with none."""
+        if not self.backend.proceed():
+            return False
+        self.input.restart()
+        self.decoder.begin(self.detection)
+        self.decoder.losses.restart()
         return True
 
 

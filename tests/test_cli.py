@@ -122,7 +122,7 @@ def test_what_is_no_log_fails_with_one_line(tmp_path: Path) -> None:
 
 def test_wrong_usage_is_2(tmp_path: Path) -> None:
     assert b"no layout" in run("read", "--layout", "vax", FILTER, status=2).stderr
-    assert b"no such choice: 'xml'" in run("read", "--to", "xml", FILTER, status=2).stderr
+    assert b"no output 'xml'" in run("read", "--to", "xml", FILTER, status=2).stderr
     run("read", status=2)
     run("read", "-n", "-1", FILTER, status=2)
 

@@ -605,6 +605,18 @@ def test_t_begins_anew_when_the_file_is_truncated(tmp_path: Path, start: Start, 
     holds(out, lines[:8] + lines[20:23])
 
 
+def test_t_follows_the_name_through_a_rotation(tmp_path: Path, start: Start, out: Path) -> None:
+    log = tmp_path / "log"
+    lines, items = text(UNNUMBERED), records(UNNUMBERED)
+    append(log, *items[:8])
+    start("-t", "-f", log)
+    holds(out, lines[:8])
+    log.rename(tmp_path / "log.1")
+    append(tmp_path / "log.1", *items[8:10])
+    append(log, *items[10:12])
+    holds(out, lines[:12])
+
+
 def test_t_forgets_half_a_record_when_the_file_is_truncated(
     tmp_path: Path, start: Start, out: Path
 ) -> None:

@@ -80,9 +80,10 @@ def test_other_files_are_what_read_writes(dump: Path, tmp_path: Path) -> None:
     assert convert(dump, tmp_path / "a.jsonl") == 0
     assert (tmp_path / "a.jsonl").read_bytes() == samples.golden(dump)
     for name, ending in (("csv", "csv"), ("ipl", "ipl")):
-        assert main(["read", "--to", name, "-w", str(tmp_path / "b"), str(dump)]) == 0
+        other = tmp_path / f"b-{name}"
+        assert main(["read", "--to", name, "-w", str(other), str(dump)]) == 0
         assert convert(dump, tmp_path / f"a.{ending}") == 0
-        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / "b").read_bytes()
+        assert (tmp_path / f"a.{ending}").read_bytes() == other.read_bytes()
     assert convert(dump, tmp_path / "a.pcapng") == 0
     columns = [name for name in schema().names if name not in ("offset", "observed")]
     again = pylog.read_table(tmp_path / "a.pcapng", columns=columns)
@@ -104,7 +105,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize(("arguments", "reported", "status"), [
-    (["a.xml"], "a.xml must end in one of .arrow, .csv, .ipl, .jsonl, .parquet, .pcapng", 2),
+    (["a.xml"], "a.xml must end in .arrow, .csv, .ipl, .ipmon, .jsonl, .parquet, .pcapng", 2),
     (["a.ipl", "--columns", "dport"],
      "--columns is an option of .arrow, .csv, .jsonl, .parquet, .sqlite", 2),
     (["a.sqlite", "--columns", "dport"], "--columns is for one kind of record", 2),

@@ -405,8 +405,9 @@ def test_the_family_asked_for_is_in_records_of_that_layout_too(
     assert set(families[0]) == {("ipv4", 2), ("ipv6", 28)}
     assert set(families[1]) == {("ipv4", 2), ("ipv6", 10)}
     for path, family in ((first_copy, 28), (second, 10)):  # the real ones compare it with theirs
-        assert main(["read", "--to", "ipl", "-w", str(tmp_path / "same.bin"), str(path)]) == 0
-        assert (tmp_path / "same.bin").read_bytes() == path.read_bytes(), family
+        same = tmp_path / f"same-{family}.bin"
+        assert main(["read", "--to", "ipl", "-w", str(same), str(path)]) == 0
+        assert same.read_bytes() == path.read_bytes(), family
     capfdbinary.readouterr()
     options = ["--layout", "ipl-4.1-lp64le", "--af-inet6", "10"]
     assert main(["read", "--to", "ipl", "-w", str(tmp_path / "x"), *options, str(dump)]) == 2

@@ -136,8 +136,10 @@ def test_each_output_is_described() -> None:
         appends=False, columns=True, extra="arrow",
     )  # fmt: skip
     assert outputs.endings() == {
-        ".arrow": "arrow", ".csv": "csv", ".ipl": "ipl", ".jsonl": "json",
-        ".parquet": "parquet", ".pcapng": "pcapng", ".sqlite": "sqlite",
+        ".arrow": "arrow", ".feather": "arrow", ".csv": "csv", ".ipl": "ipl", ".ipmon": "ipmon",
+        ".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet",
+        ".pcapng": "pcapng", ".pcap": "pcapng", ".sqlite": "sqlite", ".sqlite3": "sqlite",
+        ".db": "sqlite", ".txt": "text", ".text": "text", ".log": "text",
     }  # fmt: skip
 
 

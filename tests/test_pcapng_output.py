@@ -368,7 +368,12 @@ def test_rotation_by_time_ends_a_file_although_nothing_comes(tmp_path: Path) -> 
 def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "fw.pcapng"
     path.write_bytes(b"precious")
-    assert b"it exists" in capture(FILTER, "-w", path, status=1).stderr
+    for number in (1, 2):
+        numbered = tmp_path / f"fw-0000{number}.pcapng"
+        assert (
+            f"fw.pcapng exists: writing {numbered}" in capture(FILTER, "-w", path).stderr.decode()
+        )
+        assert len(read(numbered)) == 61
     assert path.read_bytes() == b"precious"
     usage = capture(FILTER, "-w", "-", "--rotate-size", "1k", status=2)
     assert b"cannot be rotated" in usage.stderr

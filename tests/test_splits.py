@@ -25,9 +25,9 @@ import parts
 import tables
 
 import pylog
+from pylog.backends.files import files
 from pylog.errors import BackendError, DecodeError
 from pylog.formats import HEAD, ipl, netlink
-from pylog.table.files import files
 from pylog.table.splits import End, Split, confirm, in_order, plan, scan
 
 IPL = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"

@@ -218,6 +218,8 @@ def test_the_output_is_used_like_those_of_pylog(toy: Path, log: Path, tmp_path: 
     assert len(out) == len(SEEN)
     assert out[1].startswith("kind='step';source='toy';layout='toy-1';")
     run(toy, "convert", log, tmp_path / "a.lines")
+    run(toy, "read", log, "-w", tmp_path / "read.lines")
+    assert (tmp_path / "read.lines").read_bytes() == (tmp_path / "a.lines").read_bytes()
     assert len((tmp_path / "a.lines").read_text().splitlines()) == len(SEEN)
     run(toy, "read", "--to", "lines", "-w", tmp_path / "b", samples.FIXTURES / "nflog/batch.bin")
     with pylog.open(samples.FIXTURES / "nflog/batch.bin") as reader:

@@ -219,3 +219,17 @@ def test_a_bomb_is_decompressed_a_piece_at_a_time() -> None:
             found = len(unpacker.take())
             largest, size = max(largest, found), size + found
         assert largest <= unpack.CHUNK and size == 1 << 25
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_long_members_follow_each_other(name: str) -> None:
+    """zlib tells twice what follows a member of which more than a piece was taken."""
+    data = (samples.FIXTURES / "nflog/seq.bin").read_bytes() * 5
+    assert len(data) > 2 * unpack.CHUNK
+    packed = PACK[name](data) * 2
+    unpacker = unpack.Unpacker(str(unpack.compression(packed)))
+    unpacker.feed(packed)
+    taken = b""
+    while unpacker.more and len(taken) < 3 * len(data):
+        taken += unpacker.take()
+    assert taken == data * 2

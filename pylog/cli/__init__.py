@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is None and not _writes_elsewhere(arguments):
             raise BackendError("standard output is closed")
         status = int(arguments.run(arguments))
-        if sys.stdout is not None:
+        if sys.stdout is not None and not _writes_elsewhere(arguments):
             _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         detailed = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
         if detailed and isinstance(error, DecodeError) and error.details:
             say(error.details)
+        if isinstance(error, DecodeError) and error.path in getattr(arguments, "expanded", ()):
+            say("--skip-unknown passes over files that are no logs")
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
         return 130

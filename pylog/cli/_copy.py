@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 from pylog import outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
-from pylog.cli._outputs import Change, changes, coloured, given_actions, read_options
+from pylog.cli._files import OutputFiles
+from pylog.cli._outputs import Change, changes, coloured, given_actions
 from pylog.cli._progress import progress
 from pylog.cli._sources import (
     AnyLog,
@@ -31,13 +33,16 @@ from pylog.cli._sources import (
     summary,
 )
 from pylog.decoder import LOT
-from pylog.errors import as_backend_error
+from pylog.errors import BackendError
 from pylog.outputs._columns import ColumnsOutput
 from pylog.reader import Reader, Records
-from pylog.transports.files import Written
+from pylog.transports.files import REPLACE, check_is_free, is_special, whole
+from pylog.transports.rotation import File, Files, Manner
 
 LOOK_S = 1.0
-"""How often to check, while no records come, whether anybody still reads the output."""
+"""How often to check, while no records come, whether anybody still reads the output, and whether it
+is time for another file.
+"""
 
 MEASURED = 10_000
 """The CPU time of fewer records is mostly that of starting, and not shown."""
@@ -48,24 +53,61 @@ T = TypeVar("T")
 class Copy(contextlib.ExitStack):
     """Writes records to the output of the arguments, which is opened before the first record.
 
+    The file that -w names is checked at once. What grows is written in place; at SIGHUP it is
+    opened again by its name. What is of use only when it is complete is written beside and renamed.
+
     left      how many records may still be written, None for any number
     written   how many records were written
     """
 
-    def __init__(self, arguments: argparse.Namespace, stopping: Stopping) -> None:
+    def __init__(
+        self, arguments: argparse.Namespace, options: Mapping[str, Any], stopping: Stopping
+    ) -> None:
+        """
+        options   of the output, as _outputs.read_options gives them
+        """
         super().__init__()
-        self._arguments = arguments
+        self._arguments, self._options = arguments, options
         self._stopping = stopping
-        self._stream: BinaryIO | None = None
-        self._output: outputs.Output | None = None
-        self._file: Written | None = None
-        self._appends = outputs.description(arguments.to).appends
+        self._description = outputs.description(arguments.to)
+        self._output: OutputFiles | None = None
         self._changes = changes(arguments)
         self._actions = given_actions(arguments)
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
         self._cpu_before = time.process_time()
+        self._files = self._of_arguments()
+        stopping.reopens = self._files.reopens and self._description.appends
+
+    def _of_arguments(self) -> Files:
+        """The files of the arguments; BackendError for one that must not be written."""
+        arguments = self._arguments
+        path = arguments.write
+        logs: list[str | int] = [*paths_of(arguments.source)]
+        if "-" in arguments.source:
+            with contextlib.suppress(OSError, AttributeError):  # it is closed
+                logs.append(sys.stdin.fileno())
+        if path is None or path == "-":
+            if (self._description.binary or arguments.suffix) and _is_terminal(sys.stdout):
+                raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
+            check_is_no_log(None, logs)
+            standard = stdout()
+            path = "-"
+        else:
+            check_is_no_log(path, logs)
+            standard = None
+        if self._description.needs_path and is_special(path):
+            raise BackendError(f"cannot write {path}: {arguments.to} needs a regular file")
+        if not (self._description.appends or arguments.force or standard):
+            check_is_free(path, REPLACE)
+        manner: Manner = "refuse"
+        if arguments.append or arguments.force:
+            manner = "append" if arguments.append else "replace"
+        return Files(
+            path, manner, suffix=arguments.suffix, size=arguments.rotate_size,
+            age_s=arguments.rotate_time, standard=standard,
+        )  # fmt: skip
 
     @property
     def exit_status(self) -> int:
@@ -83,19 +125,20 @@ class Copy(contextlib.ExitStack):
         """Write the records until their end, or until a signal."""
         if self._output is None:
             self._open(records)
-        assert self._output is not None and self._file is not None and self._stream is not None
+        output = self._output
+        assert output is not None
         self._stopping.records = records
         greet(records)
         try:
             copy(
-                records, self._output, changes=self._changes, actions=self._actions,
-                limit=self.left, confirm=self._confirm, stream=self._stream,
+                records, output if self._description.appends else output.ready(),
+                changes=self._changes, actions=self._actions, limit=self.left,
+                confirm=self._confirm, idle=self._idle, on_terminal=output.on_terminal,
             )  # fmt: skip
         finally:
             self._stopping.records = None
             if self._arguments.verbose:
-                with self._file.as_backend_error():
-                    self._output.flush()
+                output.flush()
                 for reader in records.readers():
                     say(summary(reader))
         for reader in records.readers():
@@ -103,36 +146,45 @@ class Copy(contextlib.ExitStack):
                 self._failed = True
 
     def _open(self, records: AnyLog) -> None:
-        options = read_options(self._arguments)
-        stream = self._stream = self.enter_context(_destination(self._arguments, records))
-        name = self._arguments.write
-        own = name not in (None, "-")
-        colour = coloured(self._arguments, stream)
-        appending = self._arguments.append and stream.tell() > 0
-        target = outputs.Target(stream, name if own else None, colour, appending)
-        self._file = Written(name if own else "standard output", stream, own)
-        with self._file.as_backend_error():
-            self._output = outputs.open(self._arguments.to, target, options)
-        self.callback(self._close, self._output, self._file)
+        named = self._arguments.write not in (None, "-")
+        check_is_no_log(self._arguments.write if named else None, descriptors_of(records))
+        if named and not self._description.appends:
+            path = self.enter_context(whole(self._arguments.write, self._arguments.force))
+            self._files = Files(path, "replace", shown=self._arguments.write)
+            self.callback(self._remove_if_unread, path)
+        self._output = OutputFiles(self._files, self._made, self._description.appends)
+        self.callback(self._output.close)
 
-    def _close(self, output: outputs.Output, file: Written) -> None:
-        with file.as_backend_error():
-            output.close()
-            if not self._appends:
-                file.more(self.written)
+    def _remove_if_unread(self, path: str) -> None:
+        """Remove what would be complete, if nothing of a log could be read."""
+        if self._failed and not self.written and not is_special(path):
+            os.unlink(path)
+
+    def _made(self, file: File) -> outputs.Output:
+        """The output of a file."""
+        path = None if self._arguments.write in (None, "-") else file.path
+        colour = coloured(self._arguments, file.stream)
+        target = outputs.Target(file.stream, path, colour, file.appending)
+        return outputs.open(self._arguments.to, target, self._options)
 
     @contextlib.contextmanager
     def _confirm(self, records: int) -> Iterator[None]:
         """The context of writing so many records, which count when the file holds them."""
-        assert self._output is not None and self._file is not None
-        with self._file.as_backend_error():
+        assert self._output is not None
+        with self._output.writing():
             yield
-            self._output.flush()
-            if self._appends:
-                self._file.more(records)
+        self._output.confirm(records)
         self.written += records
         if self.left is not None:
             self.left -= records
+        self._output.turn(self._stopping.hung_up())
+
+    def _idle(self) -> None:
+        """While no records come; BrokenPipeError when nobody reads the output any more."""
+        assert self._output is not None
+        if self._output.output is not None and _reader_is_gone(self._output.file.raw):
+            raise BrokenPipeError
+        self._output.turn(self._stopping.hung_up())
 
 
 def copy(
@@ -143,28 +195,28 @@ def copy(
     actions: Actions | None = None,
     limit: int | None = None,
     confirm: Callable[[int], contextlib.AbstractContextManager[None]] | None = None,
-    stream: BinaryIO | None = None,
+    idle: Callable[[], None] | None = None,
+    on_terminal: bool = False,
 ) -> None:
     """Write the records of a source, `limit` at most, each changed by all `changes`.
 
-    actions   what prefixes stand for
-    confirm   makes the context in which so many records are written
-    stream    the stream of the output, if it may be a pipe or a terminal
-
-    Raises BrokenPipeError when nobody reads the stream any more, even if no records come.
+    actions       what prefixes stand for
+    confirm       makes the context in which so many records are written
+    idle          is called now and then while no records come
+    on_terminal   whether the output is a terminal
     """
     context = contextlib.nullcontext if confirm is None else confirm
     backends = [reader.backend for reader in records.readers()]
-    with progress(backends, stream is not None and stream.isatty()) as move:
+    with progress(backends, on_terminal) as move:
         if type(records) is Reader and output.takes_rows and not changes:
             rows = records.rows(output.shows_payload)
-            for lot in _lots(records, rows.read_batch, limit, stream, move):
+            for lot in _lots(records, rows.read_batch, limit, idle, move):
                 if actions is not None:
                     lot = [actions.record(row) for row in lot]
                 with context(len(lot)):
                     output.write_rows(lot)
             return
-        for batch in _batches(records, output, changes, actions, limit, stream, move):
+        for batch in _batches(records, output, changes, actions, limit, idle, move):
             with context(len(batch)):
                 output.write(batch)
 
@@ -175,7 +227,7 @@ def _batches(
     changes: Sequence[Change],
     actions: Actions | None,
     limit: int | None,
-    stream: BinaryIO | None,
+    idle: Callable[[], None] | None,
     move: Callable[[], None],
 ) -> Iterator[Batch]:
     """The batches that `copy` writes, where it does not write rows."""
@@ -194,7 +246,7 @@ def _batches(
             output.leave_out(records.counts)
             return
     assert isinstance(records, Records)
-    for lot in _lots(records, records.read_batch, limit, stream, move):
+    for lot in _lots(records, records.read_batch, limit, idle, move):
         for change in changes:
             lot = [change(record) for record in lot]
         if actions is not None:
@@ -206,7 +258,7 @@ def _lots(
     records: Records,
     read: Callable[[float | None, int], list[T]],
     left: int | None,
-    stream: BinaryIO | None,
+    idle: Callable[[], None] | None,
     move: Callable[[], None],
 ) -> Iterator[list[T]]:
     """The lists that `read` gives until the end, at most `left` records in all."""
@@ -217,8 +269,8 @@ def _lots(
         try:
             lot = read(LOOK_S if live else None, min(left or LOT, LOT))
         except TimeoutError:
-            if stream is not None and _reader_is_gone(stream):
-                raise BrokenPipeError from None
+            if idle is not None:
+                idle()
             continue
         if not lot:
             return
@@ -236,18 +288,5 @@ def _reader_is_gone(stream: BinaryIO) -> bool:
     return any(event & select.POLLERR for _, event in poller.poll(0))
 
 
-@contextlib.contextmanager
-def _destination(arguments: argparse.Namespace, records: AnyLog) -> Iterator[BinaryIO]:
-    """The stream to write to; BackendError when it cannot be opened, or is a log to be read."""
-    logs: list[str | int] = [*paths_of(arguments.source), *descriptors_of(records)]
-    if arguments.write is None or arguments.write == "-":
-        if outputs.description(arguments.to).binary and sys.stdout.isatty():
-            raise ValueError(f"{arguments.to} is not for a terminal: name a file with -w")
-        check_is_no_log(None, logs)
-        yield stdout()
-        return
-    check_is_no_log(arguments.write, logs)
-    with as_backend_error("write", arguments.write):
-        stream: Any = open(arguments.write, "ab" if arguments.append else "wb")  # noqa: SIM115 - closed below
-    with stream:
-        yield stream
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.actions import WORDS, Actions
+from pylog.cli._files import add_rotation_arguments
 from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, pair
 from pylog.options import SHOWN
 from pylog.record import Record
@@ -27,13 +28,18 @@ Change = Callable[[Record], Record]
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that writes records as they come."""
     parser.add_argument(
-        "--to", type=_output, choices=outputs.names(), default="text", metavar="FORM",
-        help=f"what to write: {', '.join(outputs.names())} (default: text)",
+        "--to", type=_output, metavar="FORM",
+        help=f"what to write: {', '.join(outputs.names())}, or the ending of such a file, as jsonl;"
+        " json.gz and json.zst are compressed (default: what the ending of FILE says, else text)",
     )  # fmt: skip
-    parser.add_argument("-w", "--write", metavar="FILE", help="write there, not to standard output")
     parser.add_argument(
-        "--append", action="store_true", help="append to FILE, if the output can be appended to"
-    )
+        "-w", "--write", metavar="FILE",
+        help="write there, not to standard output; its ending says what: fw.json, fw.csv.gz."
+        " At SIGHUP the file is opened again by its name, unless it is one of tables",
+    )  # fmt: skip
+    parser.add_argument("--append", action="store_true", help="append to FILE if it exists")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    add_rotation_arguments(parser)
     parser.add_argument(
         "-n", "--count", type=count, metavar="COUNT", help="stop after that many records"
     )
@@ -94,11 +100,13 @@ def coloured(arguments: argparse.Namespace, stream: BinaryIO) -> bool:
     return bool(arguments.color == "always")
 
 
-def _output(name: str) -> str:
-    """The name of an output; an error that says why it cannot be used."""
-    if (problem := outputs.problem(name)) is not None:
-        raise argparse.ArgumentTypeError(problem)
-    return name
+def _output(word: str) -> str:
+    """The name or ending of an output; an error that says why it cannot be used."""
+    try:
+        outputs.form(None, word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return word
 
 
 def add_output_options(
@@ -158,12 +166,21 @@ def output_options(
 
 
 def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """As `output_options`, for a command with the arguments of `add_output_arguments`."""
+    """As `output_options`, for a command with the arguments of `add_output_arguments`, of which
+    `to` becomes the name of the output, and `suffix` that of its compression.
+    """
+    arguments.to, arguments.suffix = outputs.form(arguments.write, arguments.to)
     description = outputs.description(arguments.to)
     named = arguments.write not in (None, "-")
-    if arguments.append and not (named and description.appends):
-        why = "needs -w FILE" if description.appends else f"is not for {arguments.to}"
-        raise ValueError(f"--append {why}")
+    for option in ("append", "force", "rotate_size", "rotate_time"):
+        if getattr(arguments, option) and not (
+            named and (description.appends or option == "force")
+        ):
+            why = f"is not for {arguments.to}" if named else "needs -w FILE"
+            raise ValueError(f"--{option.replace('_', '-')} {why}")
+    if arguments.force and (arguments.append or arguments.rotate_size or arguments.rotate_time):
+        other = "--append" if arguments.append else "files with numbers, of which none is replaced"
+        raise ValueError(f"--force is not for {other}")
     if description.needs_path and not named:
         raise ValueError(f"{arguments.to} needs a file: name it with -w")
     return output_options(arguments, arguments.to, "--to {}".format)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.actions import Actions
+from pylog.backends.files import files, size
 from pylog.batch import Batch
 from pylog.cli import say
 from pylog.cli._outputs import given_actions
@@ -25,7 +26,6 @@ from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up
 from pylog.decoder import LOT
 from pylog.outputs._columns import ColumnsOutput, report_left_out, wanted
-from pylog.table.files import files, size
 from pylog.table.parallel import Pool, Work, planned, read_batches, write_batches
 from pylog.table.select import Selection
 from pylog.table.splits import End, Split, SplitReader, Tally
@@ -115,7 +115,9 @@ def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -
             arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
             arguments.origin or None, dict(arguments.label),
         )  # fmt: skip
-        with bar(sum(s.stop - s.start for s in splits), arguments.source[0], False) as move:
+        names = list(dict.fromkeys(split.path for split in splits))
+        name = names[0] if len(names) == 1 else f"{len(names)} files"
+        with bar(sum(s.stop - s.start for s in splits), name, False) as move:
             for split, part, end in pool.folders(splits, work):
                 yield part
                 done.add(split, end)

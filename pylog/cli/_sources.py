@@ -317,12 +317,18 @@ class Stopping:
 
     Without records, and at a second signal, the program ends at once, by SystemExit.
 
+    A program that `reopens` its files does so at SIGHUP, and goes on. It ends at one that comes
+    because its terminal is gone.
+
     status   of the program: 130 after SIGINT, 143 after SIGTERM, else 0
     """
 
     def __init__(self) -> None:
         self.records: AnyLog | None = None
         self.status = 0
+        self.reopens = False
+        self._hung_up = False
+        self._terminals = _terminals()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
@@ -337,11 +343,28 @@ class Stopping:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def hung_up(self) -> bool:
+        """Whether SIGHUP came, so that files are to be opened again; once for each that came."""
+        hung_up, self._hung_up = self._hung_up, False
+        return hung_up
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if (
+            self.reopens
+            and number == getattr(signal, "SIGHUP", None)
+            and self._terminals == _terminals()
+        ):
+            self._hung_up = True
+            return
         again, self.status = bool(self.status), 128 + number
         if again or self.records is None:
             raise SystemExit(self.status)
         end(self.records)
+
+
+def _terminals() -> list[int]:
+    """Which of the standard streams are terminals, at this moment."""
+    return [descriptor for descriptor in range(3) if os.isatty(descriptor)]
 
 
 def summary(reader: OpenLog) -> str:

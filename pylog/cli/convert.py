@@ -1,6 +1,7 @@
 """Convert logs to a file for other programs: Parquet, Arrow, SQLite, JSON lines, CSV, pcapng, ipl.
 
-The ending of OUT chooses the form; --help lists the endings. A Parquet or Arrow file holds one kind
+The ending of OUT chooses the form; --help lists the endings, and .json, .feather, .db, .pcap and
+.log are understood, too. A Parquet or Arrow file holds one kind
 of record, packets unless --kind says otherwise; how many records of other kinds were left out is
 reported. Parquet, Arrow and SQLite need the extra arrow.
 
@@ -8,22 +9,21 @@ OUT is written under another name in the same folder, and renamed when it is com
 interrupted conversion leaves nothing.
 
 With --jobs several processes decode (not for .pcapng and .ipl). With --dask a cluster does, and OUT
-is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. IN may then
-also be a directory, a glob or an fsspec URL. The records are the same.
+is a Parquet data set: a directory, or fsspec URL, of files in the order of their names. The records
+are the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pylog
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import (
     add_action_argument,
     add_output_options,
@@ -44,10 +44,11 @@ from pylog.cli._sources import (
     summary,
     wants_origin,
 )
-from pylog.errors import BackendError, as_backend_error
+from pylog.errors import BackendError
 from pylog.open_log import OpenLog
 from pylog.options import SHOWN
-from pylog.transports.files import create
+from pylog.transports.files import is_special, whole
+from pylog.transports.packing import packed
 
 USAGE = "[options] IN ... OUT"
 EPILOG = """examples:
@@ -60,10 +61,18 @@ HELP = "convert logs to a Parquet, Arrow, SQLite, JSON, CSV, pcapng or ipl file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog convert`."""
-    parser.add_argument("source", nargs="+", metavar="IN", help="a file, or - for standard input")
     parser.add_argument(
-        "out", metavar="OUT", help=f"the file to write, ending in {', '.join(outputs.endings())}"
+        "source",
+        nargs="+",
+        metavar="IN",
+        help="a file, directory, glob or URL, or - for standard input",
     )
+    add_input_arguments(parser)
+    parser.add_argument(
+        "out", metavar="OUT",
+        help=f"the file to write, ending in {', '.join(_endings())}; with .gz or .zst after that it"
+        " is compressed",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     parser.add_argument(
         "-v", "--verbose", action="store_true",
@@ -79,76 +88,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_action_argument(group_of(parser, RECORDS))
     add_origin_arguments(parser)
     add_source_arguments(parser)
-    add_output_options(parser, outputs.endings().values(), _ending)
+    add_output_options(parser, dict.fromkeys(outputs.endings().values()), _ending)
+
+
+def _endings() -> list[str]:
+    """The ending of each output that has one, for people."""
+    return [_ending(name) for name in dict.fromkeys(outputs.endings().values())]
 
 
 def _ending(name: str) -> str:
-    """The endings of an output, for the help."""
-    return " or ".join(outputs.description(name).endings)
+    """The usual ending of an output, for people."""
+    return outputs.description(name).endings[0]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog convert`."""
-    endings = outputs.endings()
-    ending = os.path.splitext(arguments.out)[1]
-    if ending not in endings:
-        raise ValueError(f"{arguments.out} must end in one of {', '.join(endings)}, after a name")
-    name = endings[ending]
+    form = outputs.form_of(arguments.out)
+    if form is None:
+        raise ValueError(f"{arguments.out} must end in {', '.join(_endings())}, after a name")
+    name = form.name
     options = output_options(arguments, name, _ending)
     for source in arguments.source:
         if backends.is_live(source):
             raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
-    if arguments.jobs is None:  # with --jobs `plan` checks them, by file
-        labels(arguments)
+    expand(arguments)
+    labels(arguments)
     check_is_no_log(arguments.out, paths_of(arguments.source))
     if arguments.dask is not None:
         return _to_data_set(arguments, name, options)
     if arguments.jobs is not None and outputs.description(name).raw:
-        raise ValueError(f"--jobs is not for {ending}, whose records depend on those before")
-    with Stopping(), beside(arguments.out, arguments.force) as path:
-        with open(path, "wb") as stream:
+        raise ValueError(f"--jobs is not for {_ending(name)}, whose records depend on those before")
+    if outputs.description(name).needs_path and is_special(arguments.out):
+        raise BackendError(f"cannot write {arguments.out}: {name} needs a regular file")
+    with Stopping(), whole(arguments.out, arguments.force) as path:
+        with open(path, "wb") as raw, packed(raw, form.suffix) as stream:
             failed = _write(arguments, name, options, stream, path)
-        if failed:  # nothing of a log could be read: then there is no OUT
+        if failed and not is_special(path):  # nothing of a log could be read: there is no OUT
             os.unlink(path)
     return int(failed)
-
-
-@contextlib.contextmanager
-def beside(out: str, force: bool) -> Iterator[str]:
-    """The path of a new file, which is renamed to `out` at the end of the context.
-
-    After an exception it is removed; if it was deleted meanwhile, nothing happens. It gets the
-    permissions of the file that it replaces.
-
-    Raises BackendError for a file that exists, unless `force`, and for one that cannot be written.
-    """
-
-    def check() -> None:
-        if os.path.exists(out) and not os.path.isfile(out):
-            raise BackendError(f"cannot write {out}: it exists, and is no file")
-        if os.path.lexists(out) and not force:
-            raise BackendError(f"cannot write {out}: it exists; --force replaces it")
-
-    check()
-    folder, name = os.path.split(out)
-    path = os.path.join(folder, f".{name}.{os.getpid()}.part")
-    try:
-        with as_backend_error("write", out):
-            create(path, like=out)
-        try:
-            yield path
-            if not os.path.exists(path):
-                return
-            check()
-            os.replace(path, out)
-        except OSError as error:
-            raise BackendError(
-                f"cannot write {out}: {error.strerror or error}; 0 records written, as an"
-                " incomplete file is removed"
-            ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
 
 
 def _write(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from pylog.cli import answer, pending
+from pylog.cli._inputs import expand
 from pylog.cli._sources import opened
 from pylog.reader import Reader
 
@@ -20,6 +21,7 @@ add_arguments = pending.add_arguments
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog flush`."""
+    expand(arguments)
     with opened(arguments, arguments.source) as records:
         for reader in records.readers():
             answer(f"{reader.backend.name}: {_flush(reader)}")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pylog
 from pylog.cli import answer, answer_json
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._progress import progress
 from pylog.cli._sources import add_source_arguments, lost_text
 from pylog.decoder import Decoder
@@ -47,7 +48,13 @@ Described = tuple[dict[str, Any], str | None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog info`."""
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="a file, or - (standard input)")
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="a file, directory, glob or URL, or - (standard input)",
+    )
+    add_input_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a source")
     parser.add_argument(
         "-v",
@@ -68,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog info`."""
     clock = clock_of(arguments.tz)
+    expand(arguments)
     for i, source in enumerate(arguments.source):
         describer = _quick if arguments.quick else _full
         description, end = describer(arguments, source)

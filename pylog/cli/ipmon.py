@@ -2,7 +2,8 @@
 
 Without -a, -f, -N, -S or -o, the packet log is read: /dev/ipl, /dev/ipf on Solaris. A FILE may be a
 device, a dump, a capture, - for standard input, or a source of pylog such as nflog:5. Text goes to
-standard output, or is appended to the file named last; times are in the zone of TZ, or of --tz.
+standard output, or is appended to the file named last, which may exist, as it is with ipmon; times
+are in the zone of TZ, or of --tz.
 
 SIGHUP opens the files anew that are written, and reads the configuration again.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from pylog.cli import answer
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
 
 USAGE = "[options] SOURCE ..."
@@ -20,12 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE", help="ipl:[DEVICE,...], nflog:GROUP, a file, or -"
     )
+    add_input_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog pending`."""
+    expand(arguments)
     with opened(arguments, arguments.source) as records:
         for reader in records.readers():
             answer(f"{reader.backend.name}: {reader.pending()} bytes pending")

@@ -2,9 +2,11 @@
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
 messages of NFLOG, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or RAW; each also
-compressed with gzip, xz, bzip2 or zstd. Or it is live: nflog:GROUP[,GROUP...] on Linux,
-ipl:[DEVICE,...] on BSD, Solaris and illumos. Files are read one after the other. With --merge, and
-with any live source, records of all sources come in the order of time.
+compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a glob
+in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
+nflog:GROUP[,GROUP...] on Linux, ipl:[DEVICE,...] on BSD, Solaris and illumos. Files are read one
+after the other. With --merge, and with any live source, records of all sources come in the order of
+time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import Copy
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
 from pylog.cli._sources import (
     AnyLog,
@@ -49,8 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog read`."""
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE",
-        help="a file, - (standard input), nflog:GROUP[,GROUP...] or ipl:[DEVICE,...]",
+        help="a file, directory, glob or URL, - (standard input), nflog:GROUP[,GROUP...] or"
+        " ipl:[DEVICE,...]",
     )  # fmt: skip
+    add_input_arguments(parser)
     add_output_arguments(parser)
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
@@ -62,12 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
+    options = read_options(arguments)  # bad ones are reported before anything is read
+    expand(arguments)
     sources: list[str] = arguments.source
-    read_options(arguments)  # so that a bad option is reported before anything is read
     labels(arguments)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
-    with Stopping() as stopping, Copy(arguments, stopping) as copy:
+    with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
         for group in [sources] if together else [[source] for source in sources]:
             if copy.left == 0 or stopping.status:
                 break

@@ -11,6 +11,7 @@ import argparse
 
 import pylog
 from pylog.cli._copy import Copy
+from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
 from pylog.cli._sources import Stopping, add_source_arguments, input_layout
 
@@ -24,7 +25,12 @@ HELP = "write the records of a recording at its own pace"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog replay`."""
-    parser.add_argument("source", metavar="FILE", help="a capture or dump, or - (standard input)")
+    parser.add_argument(
+        "source", nargs="+", metavar="FILE",
+        help="a capture or dump, - (standard input), or a directory, glob or URL of them; several"
+        " follow each other",
+    )  # fmt: skip
+    add_input_arguments(parser)
     parser.add_argument(
         "--speed", type=_speed, default=1.0, metavar="N",
         help="so many times faster, or max for no waiting at all (default: 1)",
@@ -65,19 +71,22 @@ def _max_gap(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
-    read_options(arguments)
-    with (
-        Stopping() as stopping,
-        Copy(arguments, stopping) as copy,
-        pylog.replay(
-            arguments.source,
-            speed=arguments.speed,
-            max_gap=arguments.max_gap,
-            loop=arguments.loop,
-            layout=input_layout(arguments),
-            on_error=arguments.on_error,
-            raw=needs_raw(arguments),
-        ) as records,
-    ):
-        copy.all(records)
+    options = read_options(arguments)
+    expand(arguments)
+    if arguments.loop and len(arguments.source) > 1:
+        raise ValueError("--loop is for one file")
+    with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
+        for source in arguments.source:
+            if copy.left == 0 or stopping.status:
+                break
+            with pylog.replay(
+                source,
+                speed=arguments.speed,
+                max_gap=arguments.max_gap,
+                loop=arguments.loop,
+                layout=input_layout(arguments),
+                on_error=arguments.on_error,
+                raw=needs_raw(arguments),
+            ) as records:
+                copy.all(records)
     return copy.exit_status

@@ -12,11 +12,12 @@ raises ValueError.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from pylog import discover
 from pylog.batch import Batch
@@ -24,6 +25,7 @@ from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option, resolve
 from pylog.record import Row
+from pylog.transports.packing import without_suffix
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Description:
     """The properties of an output, as its module declares them.
 
     name        its name
-    endings     of its files: (".jsonl",)
+    endings     of its files, the usual one first: (".jsonl", ".json"); without the dot they are
+                names of the output, too
     options     its options
     binary      whether it is unfit for a terminal
     raw         whether it needs records with their raw bytes
@@ -102,6 +105,17 @@ class Output(ABC):
         """Write the rest. The stream stays open."""
 
 
+TEXT = "text"
+"""The output of a file whose name does not say."""
+
+
+class Form(NamedTuple):
+    """What a file, or standard output, is to hold: an output, compressed if there is a suffix."""
+
+    name: str
+    suffix: str = ""
+
+
 class OutputModule(Protocol):
     """What every output module has."""
 
@@ -140,6 +154,50 @@ def endings() -> dict[str, str]:
     """The output of each ending of a file; ValueError for an ending that two claim."""
     claims = [(e, module) for n, module in _modules().items() for e in description(n).endings]
     return {e: module.NAME for e, module in discover.claimed("ending", claims).items()}
+
+
+def form_of(path: str) -> Form | None:
+    """What the ending of a path says: fw.json, fw.csv.gz; None if it says nothing.
+
+    Raises ValueError for a compressed file of an output that cannot be written so.
+    """
+    bare, suffix = without_suffix(path)
+    name = endings().get(os.path.splitext(bare)[1].lower())
+    return None if name is None else _checked(Form(name, suffix), path)
+
+
+def form(path: str | None, to: str | None = None) -> Form:
+    """What to write into a file: what its ending says, or `to`, the name or ending of an output.
+
+    path   None or "-": standard output
+    to     "json", "jsonl" or "json.gz"; None: the ending decides, and text is written without one
+
+    Raises ValueError for a name that does not exist, and for one that contradicts the ending. That
+    of a text file (.log, .txt) contradicts no output whose form is text.
+    """
+    by_ending = None if path in (None, "-") else form_of(str(path))
+    suffix = "" if path is None else without_suffix(path)[1]
+    if to is None:
+        return by_ending or Form(TEXT, suffix)
+    word, to_suffix = without_suffix(to)
+    name = word if word in _modules() else endings().get(f".{word.lower()}", word)
+    chosen = description(name)
+    if by_ending is not None and by_ending.name != name:
+        if chosen.binary or by_ending.name != TEXT:
+            raise ValueError(
+                f"--to says {to}, but the ending of {path} says {by_ending.name}: leave out --to,"
+                " or name another file"
+            )
+    elif to_suffix and to_suffix != suffix and (suffix or by_ending is not None):
+        raise ValueError(f"--to says {to}, but {path} does not end in {to_suffix}")
+    return _checked(Form(name, to_suffix or suffix), path if suffix else to)
+
+
+def _checked(form: Form, word: str | None) -> Form:
+    """The form; ValueError if its output is not one that can be compressed as it is written."""
+    if form.suffix and not description(form.name).appends:
+        raise ValueError(f"{word}: {form.name} is not written with {form.suffix}")
+    return form
 
 
 @cache

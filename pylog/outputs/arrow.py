@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTRA", "OPTIONS", "check"]
 
 NAME = "arrow"
-ENDINGS = (".arrow",)
+ENDINGS = (".arrow", ".feather")
 BINARY = COLUMNS = True
 APPENDS = False
 

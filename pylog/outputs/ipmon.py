@@ -15,6 +15,7 @@ from pylog.options import Option
 from pylog.zones import TZ, zone_of
 
 NAME = "ipmon"
+ENDINGS = (".ipmon",)
 RAW = True
 OPTIONS = (
     TZ,

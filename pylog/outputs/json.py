@@ -35,7 +35,7 @@ from pylog.record import (
 )
 
 NAME = "json"
-ENDINGS = (".jsonl",)
+ENDINGS = (".jsonl", ".json", ".ndjson")
 OPTIONS = COLUMN_OPTIONS
 
 

@@ -48,7 +48,7 @@ from pylog.options import Option
 from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
 
 NAME = "pcapng"
-ENDINGS = (".pcapng",)
+ENDINGS = (".pcapng", ".pcap")
 RAW = BINARY = True
 OPTIONS = (
     Option("machine", bool, True, "tell the name, system and clock of the machine that writes the"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EXTRA", "OPTIONS"]
 
 NAME = "sqlite"
-ENDINGS = (".sqlite",)
+ENDINGS = (".sqlite", ".sqlite3", ".db")
 BINARY = COLUMNS = NEEDS_PATH = True
 APPENDS = False
 

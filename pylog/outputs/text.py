@@ -48,6 +48,7 @@ from pylog.record import (
 from pylog.zones import TZ, Clock, clock_of, zone_of
 
 NAME = "text"
+ENDINGS = (".txt", ".text", ".log")
 OPTIONS = (
     *COLUMN_OPTIONS,
     TZ,

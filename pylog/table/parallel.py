@@ -23,10 +23,10 @@ from typing import Self
 
 import pyarrow as pa
 
+from pylog.backends.files import Paths, files, size
 from pylog.errors import BackendError
 from pylog.open_log import OnError
 from pylog.table.bulk import ROWS
-from pylog.table.files import Paths, files, size
 from pylog.table.select import Selection
 from pylog.table.splits import End, Split, SplitReader, in_order, plan
 

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Protocol, Self
 import pyarrow as pa
 
 from pylog.backends import capture
+from pylog.backends.files import Paths, files, is_url, opened, size
 from pylog.backends.unpack import compression
 from pylog.detect import Detection, detect, stream_for
 from pylog.errors import DecodeError
@@ -34,7 +35,6 @@ from pylog.open_log import OnError
 from pylog.origins import NOWHERE, Origin, origins_of
 from pylog.record import Record
 from pylog.table.bulk import ROWS, Bulk
-from pylog.table.files import Paths, files, is_url, opened, size
 from pylog.table.select import Selection
 
 CHAIN = 4

@@ -1,22 +1,24 @@
-"""Files that records are written to.
+"""Files that records are written to: those that grow, and those that are written once.
 
-`create` makes a file with its final permissions. `Appended` is a log that another program may move
-away, so it can be reopened. `Numbered` names the files of a rotation. `Written` counts the records
-that a file certainly holds: if the disk becomes full, the file is cut back to complete records, and
-the error has its name, the reason and the count.
+Both get their final permissions before there is a byte in them. `whole` is for files that are of
+use only when they are complete: they are written beside and renamed. `Appended` is a log that
+another program may move away, so it can be reopened. `Written` counts the records that a file
+certainly holds: if the disk becomes full, the file is cut back to complete records, and the error
+has its name, the reason and the count. pylog.transports.rotation has files that follow each other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from pylog.errors import BackendError
+
+REPLACE = "--force replaces it"
+"""What to do about a file that exists."""
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 """Flags to open a file that must not exist yet."""
@@ -38,6 +40,70 @@ def create(path: str, like: str | None = None) -> None:
             os.chmod(path, mode)
     finally:
         os.close(descriptor)
+
+
+def is_special(path: str) -> bool:
+    """Whether a path is a pipe, a terminal, /dev/null and the like, which can be written to but
+    neither replaced nor appended to.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def check_is_free(path: str, advice: str) -> None:
+    """BackendError for a path that something has already; `advice` says what to do then."""
+    if os.path.lexists(path) and not is_special(path):
+        raise BackendError(f"cannot write {path}: it exists; {advice}")
+
+
+def check_is_no_directory(path: str) -> None:
+    """BackendError for a directory, which no file can be written over."""
+    if os.path.isdir(path) or path.endswith("/"):
+        raise BackendError(f"cannot write {path}: it is a directory; name a file in it")
+
+
+@contextlib.contextmanager
+def whole(out: str, force: bool) -> Iterator[str]:
+    """The path of a new file, which is renamed to `out` at the end of the context.
+
+    After an exception it is removed; if it was deleted meanwhile, nothing happens. It gets the
+    permissions of the file that it replaces. What is no regular file (a pipe, /dev/null) is not
+    replaced: then its own path is given.
+
+    Raises BackendError for a file that exists, unless `force`, and for one that cannot be written.
+    """
+    check_is_no_directory(out)
+    if is_special(out):
+        yield out
+        return
+    if not force:
+        check_is_free(out, REPLACE)
+    folder, name = os.path.split(out)
+    path = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    try:
+        try:
+            create(path, like=out)
+        except OSError as error:
+            raise BackendError(f"cannot write {out}: {error.strerror or error}") from error
+        try:
+            yield path
+            if not os.path.exists(path):
+                return
+            check_is_no_directory(out)
+            if not force:
+                check_is_free(out, REPLACE)
+            os.replace(path, out)
+        except OSError as error:
+            raise BackendError(
+                f"cannot write {out}: {error.strerror or error}; 0 records written, as an"
+                " incomplete file is removed"
+            ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def count_text(records: int) -> str:
@@ -161,44 +227,3 @@ class Appended:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class Numbered:
-    """Makes the files of a rotation: fw-00001.pcapng, fw-00002.pcapng and so on for fw.pcapng.
-
-    Numbers go on after those of files that exist.
-    """
-
-    def __init__(self, path: str, suffixes: Sequence[str] = (), *, single: bool = False) -> None:
-        """`suffixes`, as .gz, stay behind the ending; `single`: a single file without a number."""
-        self._path, self._single, self._number = Path(path), single, 0
-        suffix = next((suffix for suffix in suffixes if self._path.name.endswith(suffix)), "")
-        self._stem, ending = os.path.splitext(self._path.name.removesuffix(suffix))
-        self._ending = ending + suffix
-        self._name = path
-
-    def create(self) -> tuple[BinaryIO, str]:
-        """The next file, open, and its path; BackendError. A regular file that exists is never
-        overwritten; a device or FIFO is written to.
-        """
-        while True:
-            path = self._name if self._single else self._next_path()
-            special = os.path.exists(path) and not os.path.isfile(path)
-            try:
-                return (open(path, "wb") if special else open(path, "xb")), path
-            except FileExistsError as error:
-                if not self._single:
-                    continue
-                raise BackendError(f"cannot write {path}: it exists; remove it first, or name"
-                                   " another file") from error  # fmt: skip
-            except OSError as error:
-                raise BackendError(f"cannot write {path}: {error.strerror}") from error
-
-    def _next_path(self) -> str:
-        if not self._number:
-            pattern = re.compile(re.escape(self._stem) + r"-(\d{5,})" + re.escape(self._ending))
-            names = [path.name for path in self._path.parent.glob("*")]
-            numbers = [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
-            self._number = max(numbers, default=0)
-        self._number += 1
-        return str(self._path.with_name(f"{self._stem}-{self._number:05}{self._ending}"))

@@ -71,7 +71,7 @@ def loop(layout: str, path: Path) -> None:
 
 def read(form: str, layout: str, path: Path) -> None:
     """The command pylog read --to FORM, less Python's start."""
-    options = ["--layout", layout, "--to", form, "-w", f"{path}.{form}"]
+    options = ["--layout", layout, "--to", form, "--force", "-w", f"{path}.{form}"]
     assert main(["read", str(path), *options]) == 0
 
 

@@ -1,11 +1,13 @@
-"""Files on this machine and elsewhere: paths, directories, globs, and fsspec URLs of any of them.
+"""Files, here and elsewhere: paths, directories, globs, and fsspec's URLs of any of them.
 
-Local files do not go through fsspec, so that only URLs need it.
+`files` lists what such names stand for, `opened` opens one. A directory stands for all files below
+it, sorted by name, so that numbered and dated logs come in their order. A glob is expanded here for
+those that no shell expanded, as in quotes, in a service or on another machine. fsspec is imported
+for the first URL.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -35,10 +37,15 @@ def files(paths: Paths) -> list[str]:
         path = os.fspath(path)
         if path == "-":
             raise ValueError("standard input cannot be read by several: name a file")
-        matches = _remote_files(path) if is_url(path) else _local_files(path)
-        if not matches:
-            raise BackendError(f"{path} names no file")
-        names += matches
+        names += files_of(path)
+    return names
+
+
+def files_of(path: str) -> list[str]:
+    """The files that a path or URL names, see `files`; BackendError if it names none."""
+    names = _remote_files(path) if is_url(path) else _local_files(path)
+    if not names:
+        raise BackendError(f"{path} names no file")
     return names
 
 
@@ -50,12 +57,18 @@ def _local_files(path: str) -> list[str]:
     if os.path.isdir(path):
         below = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
         return sorted(name for name in below if not _is_hidden(name[len(path) :]))
-    if os.path.exists(path) or not glob.has_magic(path):
+    if os.path.exists(path):
+        return [path]
+    import glob
+
+    if not glob.has_magic(path):
         return [path]
     return sorted(name for name in glob.glob(path, recursive=True) if not os.path.isdir(name))
 
 
 def _remote_files(url: str) -> list[str]:
+    import glob
+
     system, path = system_of(url)
     with as_backend_error("list", url):
         if glob.has_magic(path):
@@ -100,8 +113,13 @@ def opened(path: str) -> Iterator[BinaryIO]:
     with ExitStack() as stack:
         with as_backend_error("open", path):
             if is_url(path):
-                system, inside = system_of(path)
-                file = stack.enter_context(system.open(inside, "rb"))
+                file = stack.enter_context(open_url(path))
             else:
                 file = stack.enter_context(open(path, "rb", buffering=0))
         yield file
+
+
+def open_url(url: str) -> Any:
+    """The file of a URL, for reading; OSError, BackendUnavailable."""
+    system, path = system_of(url)
+    return system.open(path, "rb")

@@ -1,0 +1,34 @@
+"""Compressed files, written as a stream: with gzip (.gz) or zstd (.zst), by the ending of the name.
+
+A flush ends a block, so that what was written before it can be read, whatever happens to the rest.
+What is appended is a member of its own, which every reader of the two forms reads on with. The
+opposite, with more forms, is in pylog.backends.unpack.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+SUFFIXES = (".gz", ".zst")
+"""The endings of compressed files, which stand behind the ending of what is compressed."""
+
+
+def without_suffix(path: str) -> tuple[str, str]:
+    """A path without the suffix of a compression, and that suffix, "" if it has none."""
+    suffix = next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), "")
+    return path[: len(path) - len(suffix)], suffix
+
+
+def packed(raw: BinaryIO, suffix: str) -> Any:
+    """A stream that compresses into another, which stays open when it is closed; for "", the other
+    itself. BackendUnavailable without the library.
+    """
+    if suffix == ".gz":
+        import gzip
+
+        return gzip.GzipFile(fileobj=raw, mode="wb", filename="")
+    if suffix == ".zst":
+        from pylog.backends.unpack import zstd
+
+        return zstd().ZstdFile(raw, mode="wb")
+    return raw
