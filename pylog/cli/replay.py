@@ -15,7 +15,7 @@ from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
 from pylog.cli._sources import Stopping, add_source_arguments, input_layout
 
-USAGE = "[options] FILE"
+USAGE = "[options] FILE ..."
 EPILOG = """examples:
   pylog replay nflog.pcap                  at the pace of the recording
   pylog replay --speed max nflog.pcap      without waiting
