@@ -15,6 +15,7 @@ from pylog.record import (
     Record,
     all_columns,
     fields_of,
+    no_column,
 )
 
 
@@ -29,7 +30,7 @@ REQUESTED = {name: field for headers in ON_REQUEST.values() for name, field in
              fields_of(headers).items()}  # fmt: skip
 """The fields on request."""
 OPTION = Option("columns", str, None, "which columns, in this order, as timestamp,saddr,dport,ttl;"
-                " of tables those of the kind, with saddr_text for text", absent="all but"
+                " of tables those of the kind, also saddr_bytes", absent="all but"
                 f" {', '.join(REQUESTED)}")  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def named(columns: str | None) -> tuple[str, ...]:
     names = tuple(columns.split(","))
     for name in names:
         if name not in every() and name not in REQUESTED:
-            raise ValueError(f"no column {name!r}; there are {', '.join([*every(), *REQUESTED])}")
+            raise no_column(name, [*every(), *REQUESTED])
     if len(set(names)) < len(names):
         raise ValueError(f"columns is {columns!r}, but must name each column once")
     return names
