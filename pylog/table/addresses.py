@@ -56,7 +56,7 @@ def _strings(octets: Array, cells_of: Callable[[Array], tuple[Array, Array]]) ->
 
 def _four_cells(octets: Array) -> tuple[Array, Array]:
     by_octet, sizes_of = _octets()
-    four = octets[:, 12:]
+    four = np.ascontiguousarray(octets[:, 12:])
     cells = by_octet[four].view(np.uint8)
     cells[:, 0] = 0  # the first dot
     return cells, sum(sizes_of[four].T) - 1
