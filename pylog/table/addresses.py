@@ -18,7 +18,6 @@ import pyarrow as pa
 from pylog.formats.addresses import addresses
 from pylog.formats.columns import Array
 
-
 ROWS = 4096
 """How many rows have cells at a time: so few that the cells stay in the cache of the processor."""
 
@@ -31,14 +30,22 @@ def texts(octets: Array, six: Array) -> pa.Array:
     """
     if not six.any():
         return _strings(octets, _four_cells)
-    if six.all():
-        return _strings(octets, _six_cells)
     four, six = np.flatnonzero(~six), np.flatnonzero(six)
+    distinct, codes = _distinct(octets[six])
     places = np.empty(len(octets), np.int32)
     places[four] = np.arange(len(four))
-    places[six] = np.arange(len(four), len(octets))
-    parts = [_strings(octets[four], _four_cells), _strings(octets[six], _six_cells)]
+    places[six] = codes + len(four)
+    parts = [_strings(octets[four], _four_cells), _strings(distinct, _six_cells)]
     return pa.concat_arrays(parts).take(pa.array(places))
+
+
+def _distinct(octets: Array) -> tuple[Array, Array]:
+    """The distinct rows, and the place of each row among them."""
+    rows = pa.Array.from_buffers(pa.binary(16), len(octets), [None, pa.py_buffer(octets)])
+    coded = rows.dictionary_encode()
+    _, values = coded.dictionary.buffers()
+    distinct = np.frombuffer(values, np.uint8, 16 * len(coded.dictionary)).reshape(-1, 16)
+    return distinct, coded.indices.to_numpy()
 
 
 def _strings(octets: Array, cells_of: Callable[[Array], tuple[Array, Array]]) -> pa.Array:
