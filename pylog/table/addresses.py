@@ -64,9 +64,10 @@ def _strings(octets: Array, cells_of: Callable[[Array], tuple[Array, Array]]) ->
 def _four_cells(octets: Array) -> tuple[Array, Array]:
     by_octet, sizes_of = _octets()
     four = np.ascontiguousarray(octets[:, 12:])
-    cells = by_octet[four].view(np.uint8)
+    cells = by_octet.take(four).view(np.uint8)
     cells[:, 0] = 0  # the first dot
-    return cells, sum(sizes_of[four].T) - 1
+    sizes = sizes_of.take(four).view(np.uint32).ravel() * np.uint32(0x01010101) >> np.uint32(24)
+    return cells, sizes.astype(np.int32) - 1
 
 
 def _six_cells(octets: Array) -> tuple[Array, Array]:
@@ -74,8 +75,12 @@ def _six_cells(octets: Array) -> tuple[Array, Array]:
     masks, corrections = _zeros()
     groups = octets.view(">u2").astype(np.uint16)
     zeros = np.packbits((groups == 0).ravel())
-    cells = (by_group[groups] & masks.take(zeros, axis=0)).view(np.uint8)
-    sizes = sum(sizes_of[groups].T) + corrections[zeros]
+    masked = by_group.take(groups)
+    masked &= masks.take(zeros, axis=0)
+    cells = masked.view(np.uint8)
+    ones = np.uint64(0x0101010101010101)  # times this, the highest byte is the sum of all eight
+    sizes = sizes_of.take(groups).view(np.uint64).ravel() * ones >> np.uint64(56)
+    sizes = sizes.astype(np.int32) + corrections.take(zeros)
     embeds = (zeros & 0xFE == 0xFC) | ((zeros >> 3 == 0x1F) & (groups[:, 5] == 0xFFFF))
     for i in np.flatnonzero(embeds).tolist():  # rare: ::a.b.c.d and ::ffff:a.b.c.d
         text = addresses[octets[i].tobytes()].encode()
