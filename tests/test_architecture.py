@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.options": {"pylog.nearest"},
     "pylog.actions": {"pylog.memo", "pylog.nearest", "pylog.record"},
     "pylog.zones": {"pylog.memo", "pylog.nearest", "pylog.options"},
-    "pylog.record": {"pylog.discover", "pylog.memo", "pylog.record"},
+    "pylog.record": {"pylog.discover", "pylog.memo", "pylog.nearest", "pylog.record"},
     "pylog.notes": {"pylog.record"},
     "pylog.formats": {*_BASE, "pylog.formats"},
     "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},

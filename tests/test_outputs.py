@@ -286,11 +286,11 @@ def test_a_batch_gives_the_columns_that_are_asked_for() -> None:
     with pylog.open(NAT) as reader:
         records = list(reader)
     for batch in (Batch(records), in_columns(records)):
-        columns = batch.columns("flow", ["saddr_text", "sport"])
-        assert columns.schema.names == ["saddr_text", "sport"]
+        columns = batch.columns("flow", ["saddr", "sport"])
+        assert columns.schema.names == ["saddr", "sport"]
         flows = [r for r in records if isinstance(r, FlowRecord)]
         assert columns.to_pydict() == {
-            "saddr_text": [r.saddr for r in flows], "sport": [r.sport for r in flows],
+            "saddr": [r.saddr for r in flows], "sport": [r.sport for r in flows],
         }  # fmt: skip
     with pytest.raises(ValueError, match="records need the columns source and layout"):
         Batch.of_columns({"flow": columns}).records()

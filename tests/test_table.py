@@ -39,7 +39,7 @@ from pylog.formats.pcap_stream import PcapStream
 from pylog.outputs import Target, pcapng
 from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
-from pylog.table.schemas import texts
+from pylog.table.schemas import packed
 from pylog.table.select import Selection
 
 
@@ -58,7 +58,7 @@ def agree(data: bytes, layout: str | None = None) -> None:
     """Tables and streamed records of the data are the same."""
     records = tables.streamed(data, layout)
     for kind in KINDS:
-        names = [*schema(kind).names, *texts(kind)]
+        names = [*schema(kind).names, *packed(kind)]
         table = pylog.read_table(io.BytesIO(data), kind=kind, columns=names, layout=layout)
         assert tables.plain(table) == tables.rows(records, kind, names)
 
@@ -528,22 +528,22 @@ def test_batches_have_about_as_many_rows_as_asked_for() -> None:
 def test_columns_come_in_the_order_asked_for_and_filters_may_name_others() -> None:
     wanted = (pc.field("protocol") == 6) & (pc.field("family") == "ipv4")
     table = pylog.read_table(
-        samples.FIXTURES / "nflog/seq.bin", columns=["dport", "saddr_text"], where=wanted
+        samples.FIXTURES / "nflog/seq.bin", columns=["dport", "saddr"], where=wanted
     )
     records = tables.streamed((samples.FIXTURES / "nflog/seq.bin").read_bytes())
-    assert table.column_names == ["dport", "saddr_text"]
+    assert table.column_names == ["dport", "saddr"]
     assert table.to_pylist() == [
-        {"dport": r.dport, "saddr_text": r.saddr}
+        {"dport": r.dport, "saddr": r.saddr}
         for r in records
         if isinstance(r, pylog.PacketRecord) and r.protocol == 6 and r.family == "ipv4"
     ]
 
 
 def test_a_filter_may_name_text_columns() -> None:
-    wanted = pc.field("saddr_text") == "10.1.1.1"
+    wanted = pc.field("saddr") == "10.1.1.1"
     dump = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
-    table = pylog.read_table(dump, columns=["saddr_text"], where=wanted)
-    assert set(table.column("saddr_text").to_pylist()) == {"10.1.1.1"}
+    table = pylog.read_table(dump, columns=["saddr"], where=wanted)
+    assert set(table.column("saddr").to_pylist()) == {"10.1.1.1"}
 
 
 @pytest.mark.parametrize(("given", "told"), [

@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 
 from pylog.formats.packet_headers import requested
-from pylog.nearest import COLUMNS as LISTING
-from pylog.nearest import advice
 from pylog.options import SHOWN, Option
 from pylog.record import (
     ON_REQUEST,
@@ -24,6 +22,7 @@ from pylog.record import (
     all_columns,
     fields_of,
     json_name,
+    no_column,
 )
 
 
@@ -83,7 +82,7 @@ def _check(names: Iterable[str], more: Iterable[str] = ()) -> None:
     there = [*every(), *REQUESTED, *more]
     for name in names:
         if name not in there:
-            raise ValueError(f"no column {name!r}{advice(name, there, LISTING)}")
+            raise no_column(name, there)
 
 
 @cache

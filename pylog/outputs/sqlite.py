@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pylog import outputs
-from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, left, wanted
+from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, wanted
 from pylog.record import json_ready, kinds, rfc3339
 
 if TYPE_CHECKING:
@@ -46,10 +46,7 @@ class Output(ColumnsOutput):
         from pylog.table.schemas import chosen
 
         held = list(kinds()) if kind is None else [kind]
-        tables = {
-            k: wanted(k, columns, exclude)[1] if columns else left(_readable(k), k, exclude)
-            for k in held
-        }
+        tables = {k: wanted(k, columns, exclude)[1] for k in held}
         super().__init__(target, tables)
         assert target.path is not None
         with _system_errors():
@@ -77,14 +74,6 @@ class Output(ColumnsOutput):
             self._database.close()
 
 
-def _readable(kind: str) -> list[str]:
-    """The columns of a kind, with addresses as text."""
-    from pylog.table.schemas import schema, texts
-
-    readable = {of: name for name, of in texts(kind).items()}
-    return [readable.get(name, name) for name in schema(kind).names]
-
-
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
     """Turns SQLite's errors (a full disk...) into OSError, as other files raise it."""
@@ -102,7 +91,8 @@ def _affinity(kind: pa.DataType) -> str:
         return ""
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return "INTEGER"
-    return "BLOB" if pa.types.is_binary(kind) else "TEXT"
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return "BLOB" if is_bytes else "TEXT"
 
 
 def _cells(column: pa.Array) -> list[Any]:

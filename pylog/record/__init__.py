@@ -43,6 +43,7 @@ from pylog.record.registry import (
     kind_flaw,
     kind_of,
     kinds,
+    no_column,
     row_type,
 )
 
@@ -51,6 +52,6 @@ __all__ = [
     "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
     "PacketHeaders", "PacketRecord", "PacketRow",
     "Record", "Row", "Vlan", "all_columns", "columns_of", "escape", "escape_json", "fields_of",
-    "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of", "kinds", "place", "places_of",
-    "rfc3339", "rfc3339_us", "row_lines", "row_of", "row_type", "to_json",
+    "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of", "kinds", "no_column",
+    "place", "places_of", "rfc3339", "rfc3339_us", "row_lines", "row_of", "row_type", "to_json",
 ]  # fmt: skip

@@ -7,12 +7,14 @@ them, because type checkers and fast paths use them; the rows of other kinds are
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Any, cast, get_args
 
 import msgspec
 
 from pylog import discover
+from pylog.nearest import COLUMNS, advice
 from pylog.record.fields import Column, columns_of, fields_of, json_name
 from pylog.record.kinds import BaseRecord, Flow, Loss, Packet, PacketHeaders, Record, Row
 
@@ -75,3 +77,17 @@ def row_type(kind: type[Record]) -> type[Row]:
 def all_columns() -> dict[str, Column]:
     """The columns of all kinds together; those of other distributions' kinds come last."""
     return columns_of(*KINDS.values()) | columns_of(*kinds().values())
+
+
+def no_column(name: str, names: Collection[str], of: str = "") -> ValueError:
+    """The error for a name that is none of the columns; `of` says which columns these are."""
+    address, _, form = name.rpartition("_")
+    if all_columns().get(address) == "address" and address in names:
+        if form == "text":
+            return ValueError(f"no column {name!r}{of}: {address!r} is the address as text")
+        if form == "bytes":
+            return ValueError(
+                f"no column {name!r}{of}: only parquet, arrow and sqlite have it;"
+                f" {address!r} is the address as text"
+            )
+    return ValueError(f"no column {name!r}{of}{advice(name, names, COLUMNS)}")

@@ -1,6 +1,6 @@
 """Records as Arrow tables: columns for analysis, decoded many records at a time.
 
-    table = pylog.read_table("fw.dump", columns=["timestamp", "action", "saddr_text", "dport"])
+    table = pylog.read_table("fw.dump", columns=["timestamp", "action", "saddr", "dport"])
 
 Needs the extra `arrow` (NumPy and pyarrow). The columns are described in pylog.table.schemas.
 """
@@ -46,7 +46,7 @@ def iter_batches(
 
     paths     a path, "-" (standard input) or a binary file object, or several of them
     kind      packet, flow or loss: which records
-    columns   names of columns: of the schema of the kind, or made on request, as saddr_text;
+    columns   names of columns: of the schema of the kind, or made on request, as saddr_bytes;
               None: all of the schema
     where     a pyarrow.compute.Expression over any columns; rows for which it is true are given
     rows      about how many rows a batch has; the last of a log may have fewer

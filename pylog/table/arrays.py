@@ -1,7 +1,8 @@
 """From NumPy to Arrow: the columns that a format made of regular messages, as a batch.
 
-Numbers and addresses are not copied: an Arrow array is made over the NumPy buffer. Values that
-repeat become a dictionary, or are taken from an array that has each of them once.
+Numbers are not copied: an Arrow array is made over the NumPy buffer. Values that repeat become a
+dictionary, or are taken from an array that has each of them once. Addresses become text, see
+pylog.table.addresses.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pylog.formats.addresses import addresses
-from pylog.formats.columns import Blobs, Column, NumberColumn, Octets, Repeated, Rows
-from pylog.formats.columns.arrays import alike, words
+from pylog.formats.columns import Array, Blobs, Column, NumberColumn, Octets, Repeated, Rows
 from pylog.formats.packet_headers import requested
 from pylog.record import PacketHeaders
-from pylog.table.schemas import REQUESTED, TIME, WORD, reading, texts
+from pylog.table.addresses import texts
+from pylog.table.schemas import ADDRESS, REQUESTED, TIME, WORD, reading
 
 
 def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.RecordBatch:
@@ -35,10 +35,10 @@ def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.Re
             continue
         field, convert = reading("packet", column.name)
         values = more[field] if field in more else rows.column(field)
-        if values is not None and column.name in texts("packet"):
-            values = _texts(rows, values)
         if values is None:
             arrays.append(pa.nulls(count, column.type))
+        elif isinstance(values, Octets) and column.type == ADDRESS:
+            arrays.append(texts(values.values, _are_six(rows)))
         elif isinstance(values, Repeated):
             converted = [v if v is None or convert is None else convert(v) for v in values.values]
             arrays.append(_repeated(Repeated(values.codes, converted), column.type))
@@ -100,17 +100,11 @@ def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
     return pa.array(numbers, kind).take(indices)
 
 
-def _texts(rows: Rows, column: Column) -> Repeated:
-    """Addresses as text; `family` tells IPv4 from IPv6 addresses that look like it."""
+def _are_six(rows: Rows) -> Array:
+    """Which of the regular messages have an IPv6 packet."""
     family = rows.column("family")
-    assert isinstance(column, Octets) and isinstance(family, Repeated)
-    six = np.array([value == "ipv6" for value in family.values])[family.codes]
-    codes, places = alike([*words(column.values), six])
-    octets = [column.values[i].tobytes() for i in places]
-    return Repeated(codes, [
-        addresses[value if is_six else value[12:]]
-        for value, is_six in zip(octets, six[places].tolist(), strict=True)
-    ])  # fmt: skip
+    assert isinstance(family, Repeated)
+    return np.array([value == "ipv6" for value in family.values])[family.codes]
 
 
 def _buffer(values: Any) -> pa.Buffer:

@@ -16,16 +16,16 @@ import pyarrow as pa
 from pylog.formats.addresses import addresses
 from pylog.record import Fragment, Record, Vlan, fields_of, json_name, kinds
 from pylog.table.schemas import (
-    ADDRESS,
     MAPPED,
     MAX_NS,
+    PACKED_ADDRESS,
     REQUESTED,
     TIME,
     bounded,
     columns,
     named,
+    packed,
     reading,
-    texts,
 )
 
 _EPOCH = datetime(1970, 1, 1)
@@ -44,7 +44,7 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
     for name in names:
         if name == "extra" or name in REQUESTED.get(kind, {}):  # made from the payload
             continue
-        if texts(kind).get(name) not in names:
+        if packed(kind).get(name) not in names:
             fields[reading(kind, name)[0]] = _values(kind, name, batch.column(name), families)
     if "extra" in names:
         _put_back(kind, fields, _each(batch.column("extra"), _extra))
@@ -57,9 +57,9 @@ def _values(kind: str, name: str, column: pa.Array, families: list[Any] | None) 
     """The values of a column as the field has them."""
     if column.type == TIME:
         return _each(column.cast(pa.int64()))
-    if column.type == ADDRESS:
-        packed = column.to_pylist()
-        return list(map(_address, packed, families or [None] * len(packed)))
+    if column.type == PACKED_ADDRESS:
+        octets = column.to_pylist()
+        return list(map(_address, octets, families or [None] * len(octets)))
     declared = columns(kind).get(name)
     if declared == "json":
         return _each(column, msgspec.json.decode)
@@ -84,11 +84,11 @@ def unnamed(text: str) -> str | int:
     return text[1:] if text.startswith("##") else int(text[1:])
 
 
-def _address(packed: bytes | None, family: str | None) -> str | None:
-    if packed is None:
+def _address(octets: bytes | None, family: str | None) -> str | None:
+    if octets is None:
         return None
-    mapped = packed.startswith(MAPPED) and family != "ipv6"
-    return addresses[packed[12:] if mapped else packed]
+    mapped = octets.startswith(MAPPED) and family != "ipv6"
+    return addresses[octets[12:] if mapped else octets]
 
 
 def _extra(text: str) -> dict[str, Any]:

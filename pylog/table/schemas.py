@@ -5,11 +5,11 @@ which is None in the record. A text that repeats is a dictionary column. Where a
 or, without a name, a number (an interface, a hook, an event...), the number is written as # and the
 number, and a name that begins with # gets a second one: so different values have different texts.
 
-Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; `family` tells an IPv4 address from an IPv6 address
-that looks like this. Some columns are made only when they are named: `saddr_text` and the like are
-addresses as text, `ttl` and the like are further fields of the packet's headers. A time after
-2262-04-11 or before 1677-09-22 does not fit into 64 bits of nanoseconds: its column is null, and
-`extra` has it as text.
+Addresses are text, as in the record. Some columns are made only when they are named: `saddr_bytes`
+and the like are addresses as 16 bytes, IPv4 as ::ffff:a.b.c.d (`family` tells it from an IPv6
+address that looks like this), `ttl` and the like are further fields of the packet's headers. A time
+after 2262-04-11 or before 1677-09-22 does not fit into 64 bits of nanoseconds: its column is null,
+and `extra` has it as text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import pyarrow as pa
 
 from pylog.formats.addresses import octets
 from pylog.formats.packet_headers import requested
-from pylog.nearest import COLUMNS, advice
 from pylog.record import (
     ON_REQUEST,
     Column,
@@ -36,6 +35,7 @@ from pylog.record import (
     json_name,
     json_ready,
     kinds,
+    no_column,
     rfc3339,
 )
 
@@ -45,7 +45,10 @@ MAX_NS = 2**63 - 1
 WORD = pa.dictionary(pa.int32(), pa.string())
 """The type of text that repeats."""
 TIME = pa.timestamp("ns", "UTC")
-ADDRESS = pa.binary(16)
+ADDRESS = pa.string()
+"""The type of addresses as text."""
+PACKED_ADDRESS = pa.binary(16)
+"""The type of addresses as bytes."""
 FRAGMENT = pa.struct(
     [("id", pa.uint32()), ("offset", pa.uint32()), ("more", pa.bool_()), ("dont", pa.bool_())]
 )
@@ -95,9 +98,9 @@ REQUESTED: dict[str, dict[str, Any]] = {
 
 
 @cache
-def texts(kind: str) -> dict[str, str]:
-    """Column of an address as text -> column of the address, of a kind."""
-    return {f"{name}_text": name for name, column in columns(kind).items() if column == "address"}
+def packed(kind: str) -> dict[str, str]:
+    """Column of an address as bytes -> column of the address, of a kind."""
+    return {f"{name}_bytes": name for name, column in columns(kind).items() if column == "address"}
 
 
 MAPPED = bytes(10) + b"\xff\xff"
@@ -125,14 +128,13 @@ def chosen(kind: str, names: Sequence[str] | None) -> pa.Schema:
         )
     for name in names:
         if name not in types:
-            hint = advice(name, types, COLUMNS)
-            raise ValueError(f"no column {name!r} of {kind} records{hint}")
+            raise no_column(name, types, f" of {kind} records")
     return pa.schema([(name, types[name]) for name in names])
 
 
 def on_request(kind: str) -> dict[str, Any]:
     """The columns that are made only when they are named, with their types."""
-    return dict.fromkeys(texts(kind), WORD) | REQUESTED.get(kind, {})
+    return dict.fromkeys(packed(kind), PACKED_ADDRESS) | REQUESTED.get(kind, {})
 
 
 def _check_kind(kind: str) -> None:
@@ -145,10 +147,10 @@ def named(value: str | int) -> str:
     return f"#{value}" if isinstance(value, int) or value.startswith("#") else value
 
 
-def address(text: str) -> bytes:
+def sixteen(text: str) -> bytes:
     """An address as 16 bytes."""
-    packed = octets[text]
-    return packed if len(packed) == 16 else MAPPED + packed
+    address = octets[text]
+    return address if len(address) == 16 else MAPPED + address
 
 
 def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordBatch:
@@ -175,8 +177,8 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
 @cache
 def reading(kind: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
     """The field of a column, and the conversion of its values, if there is one."""
-    if name in texts(kind):
-        return texts(kind)[name], None
+    if name in packed(kind):
+        return packed(kind)[name], sixteen
     if name in REQUESTED.get(kind, {}):
         return name, None
     fields = {json_name(field): field for field in fields_of(kinds()[kind])}
@@ -224,7 +226,6 @@ def json_text(extra: dict[str, Any]) -> str:
 _CONVERSIONS: dict[Column, Callable[[Any], Any]] = {
     "name": named,
     "time": _time,
-    "address": address,
     "u64": _u64,
     "fragment": msgspec.structs.asdict,
     "vlan": _vlans,

@@ -7,6 +7,7 @@ size go out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,7 +74,13 @@ def _named_by(where: Any, kind: str) -> list[str]:
     """The columns that an expression names: it cannot be evaluated without them."""
     everything = chosen(kind, [*schema(kind).names, *on_request(kind)])
     empty = everything.empty_table()
-    empty.filter(where)  # raises the error of a bad expression
+    try:
+        empty.filter(where)
+    except pa.ArrowInvalid as error:
+        missing = re.search(r"No match for FieldRef\.Name\((.*?)\)", str(error))
+        if missing is not None:
+            chosen(kind, [missing[1]])  # raises the error for such a name
+        raise
 
     def fails_without(name: str) -> bool:
         try:

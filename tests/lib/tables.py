@@ -33,8 +33,9 @@ def value(record: Any, name: str) -> Any:
     if name in ("timestamp", "observed"):
         time_ns = getattr(record, f"{name}_ns")
         return time_ns if time_ns is None or time_ns < 1 << 63 else None
-    if name.endswith("_text"):
-        return getattr(record, name.removesuffix("_text"))
+    if name.endswith("_bytes"):
+        text = getattr(record, name.removesuffix("_bytes"))
+        return None if text is None else packed(text)
     found = getattr(record, name, None)  # a loss has no extra of its own
     if name == "extra":
         decoded = json.loads(pylog.to_json(record))
@@ -46,9 +47,6 @@ def value(record: Any, name: str) -> Any:
             return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
     if found is None:
         return None
-    if name in ("saddr", "daddr", "nat_saddr", "nat_daddr"):
-        address = ipaddress.ip_address(found)
-        return bytes(10) + b"\xff\xff" + address.packed if address.version == 4 else address.packed
     if name == "fragment":
         return {n: getattr(found, n) for n in ("id", "offset", "more", "dont")}
     if name == "vlan":
@@ -58,6 +56,12 @@ def value(record: Any, name: str) -> Any:
     if not is_name_or_number(record, name):
         return found
     return f"#{found}" if isinstance(found, int) or found.startswith("#") else found
+
+
+def packed(text: str) -> bytes:
+    """An address as 16 bytes."""
+    address = ipaddress.ip_address(text)
+    return bytes(10) + b"\xff\xff" + address.packed if address.version == 4 else address.packed
 
 
 def is_name_or_number(record: Any, name: str) -> bool:
