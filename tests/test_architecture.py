@@ -49,8 +49,10 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.origins": {*_BASE, "pylog.backends"},
     "pylog.open_log": {*_BASE, "pylog.backends", "pylog.decoder", "pylog.detect", "pylog.input",
                        "pylog.losses", "pylog.origins"},
+    "pylog.packets": {*_BASE, "pylog.reader"},  # for type checkers only
     "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.aio", "pylog.decoder",
-                     "pylog.detect", "pylog.input", "pylog.open_log", "pylog.origins"},
+                     "pylog.detect", "pylog.input", "pylog.open_log", "pylog.origins",
+                     "pylog.packets"},
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
     "pylog.replay": {*_BASE, "pylog.backends", "pylog.open_log", "pylog.reader"},
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
