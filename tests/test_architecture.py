@@ -72,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.outputs": {*_BASE, "pylog", "pylog.formats", "pylog.batch", "pylog.ipmon",
                       "pylog.outputs", "pylog.table", "pylog.transports"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.open_log",
-                      "pylog.reader", "pylog.replay", "pylog.testing"},
+                      "pylog.reader", "pylog.replay", "pylog.source_options", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.origins", "pylog.formats", "pylog.backends",
                   "pylog.decoder", "pylog.input", "pylog.open_log", "pylog.reader",
                   "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
