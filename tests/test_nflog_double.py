@@ -209,7 +209,8 @@ def test_the_kernel_and_the_double_give_the_same_record() -> None:
     {}, {"dport": 22, "tcp_flags": "AS"}, {"tcp_flags": "-"},
     {"protocol": "udp", "dport": 53, "data": b"x"}, {"protocol": 132, "sport": 1},
     {"protocol": "icmp"}, {"protocol": "icmp", "icmp_type": 3, "icmp_code": 1},
-    {"protocol": "icmpv6", "daddr": "ff02::1"}, {"saddr": "2001:db8::7", "dport": 443},
+    {"protocol": "icmpv6", "daddr": "ff02::1"}, {"protocol": "icmpv6"},
+    {"saddr": "2001:db8::7", "dport": 443},
     {"protocol": "esp", "data": bytes(8)},
 ])  # fmt: skip
 def test_the_payload_says_what_the_fields_say(fields: dict[str, Any]) -> None:
@@ -263,6 +264,7 @@ def test_any_field_can_be_given() -> None:
     ({"saddr": "10.0.0.256"}, ValueError, "10.0.0.256"),
     ({"saddr": "::1", "daddr": "10.0.0.1"}, ValueError, "same IP version"),
     ({"protocol": "tpc"}, ValueError, "no protocol 'tpc'"),
+    ({"dport": 65536}, ValueError, "out of range"),
     ({"tcp_flags": "SA"}, ValueError, "tcp_flags is 'SA'"),
 ])  # fmt: skip
 def test_a_field_that_makes_no_sense_is_refused(

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from construct import ConstructError
+
 from pylog.backends.base import HOST_ORDER
 from pylog.formats import ip_numbers
 from pylog.formats.addresses import octets
@@ -71,46 +73,63 @@ def packet(
     unknown = fields.keys() - set(PacketRecord.__struct_fields__)
     if unknown:
         raise TypeError(f"a packet record has no field {', '.join(sorted(unknown))}")
-    v6 = ":" in (saddr or daddr or "")
+    if "payload" not in fields:
+        number = _protocol(protocol)
+        if icmp_type is None:
+            icmp_type = 128 if number == ip_numbers.ICMPV6 else 8
+        ports = {"sport": sport, "dport": dport}
+        try:
+            body = _body(number, ports, tcp_flags, (icmp_type, icmp_code), data)
+        except ConstructError as error:
+            raise ValueError(
+                f"a port, or an ICMP type or code, is out of range: {error}"
+            ) from error
+        fields["payload"] = _ip(_ends(saddr, daddr, number), number, body)
+    values = _decoded(fields["payload"] or b"")
+    direction = fields.get("direction") or DIRECTIONS.get(fields.get("hook", ""), "in")
+    values |= {"source": source, "timestamp_ns": TIME_NS, "direction": direction}
+    values |= _DEFAULTS.get(source, {"layout": source})
+    values["outdev" if direction == "out" else "indev"] = _INTERFACES.get(source)
+    if source == "nflog":
+        values["hook"] = _HOOKS.get(direction)
+        values["extra"] = {"nfgen_family": 10 if values["family"] == "ipv6" else 2}
+    elif source == "ipl":
+        values["extra"] = _extra_of_ipl(fields.get("action", "pass"), direction, values, data)
+    return PacketRecord(**values | fields)
+
+
+def _ends(saddr: str | None, daddr: str | None, protocol: int) -> tuple[bytes, bytes]:
+    """The source and destination address as bytes."""
+    v6 = ":" in (saddr or daddr or "") or (not (saddr or daddr) and protocol == ip_numbers.ICMPV6)
     ends = (
         octets[saddr or ("2001:db8::1" if v6 else "192.0.2.1")],
         octets[daddr or ("2001:db8::2" if v6 else "198.51.100.2")],
     )
     if len(ends[0]) != len(ends[1]):
         raise ValueError(f"{saddr} and {daddr} are not of the same IP version")
-    payload = fields.get("payload")
-    if payload is None and "payload" not in fields:
-        number = _protocol(protocol)
-        if icmp_type is None:
-            icmp_type = 128 if number == ip_numbers.ICMPV6 else 8
-        ports = {"sport": sport, "dport": dport}
-        body = _body(number, ports, tcp_flags, (icmp_type, icmp_code), data)
-        payload = _ip(ends, number, body)
-    values = dict(zip(PacketRecord.__struct_fields__, no_values(), strict=False))
+    return ends
+
+
+def _decoded(payload: bytes) -> dict[str, Any]:
+    """The fields of a packet's headers; all others are None."""
+    values = no_values()
     if payload:
-        decoded = no_values()
-        v6 = payload[0] >> 4 == 6
-        put_headers(decoded, payload, 0, len(payload), ETH_P_IPV6 if v6 else ETH_P_IP)
-        values = dict(zip(PacketRecord.__struct_fields__, decoded, strict=False))
-    direction = fields.get("direction") or DIRECTIONS.get(fields.get("hook", ""), "in")
-    if source == "nflog":
-        values["extra"] = {"nfgen_family": 10 if v6 else 2, **(values["extra"] or {})}
-    elif source == "ipl":
-        action = fields.get("action", "pass")
-        queue = "FR_OUTQUE" if direction == "out" else "FR_INQUE"
-        flags = [*_FLAGS.get(action, ["FR_LOG"]), queue, *["FR_LOGBODY"] * bool(data)]
-        ports_logged = values["protocol"] in (ip_numbers.TCP, ip_numbers.UDP)
-        values["extra"] = {
-            "fl_flags": [*flags, "FR_COPIED"],
-            **({"fl_lflags": ["FI_TCPUDP"]} if ports_logged else {}),
-            **(values["extra"] or {}),
-        }
-    defaults: Mapping[str, Any] = _DEFAULTS.get(source, {"layout": source})
-    values |= {"source": source, "timestamp_ns": TIME_NS, "direction": direction, **defaults}
-    values["outdev" if direction == "out" else "indev"] = _INTERFACES.get(source)
-    if source == "nflog":
-        values["hook"] = _HOOKS.get(direction)
-    return PacketRecord(**values | {"payload": payload} | fields)
+        ethertype = ETH_P_IPV6 if payload[0] >> 4 == 6 else ETH_P_IP
+        put_headers(values, payload, 0, len(payload), ethertype)
+    return dict(zip(PacketRecord.__struct_fields__, values, strict=False))
+
+
+def _extra_of_ipl(
+    action: str, direction: str, values: Mapping[str, Any], data: bytes
+) -> dict[str, Any]:
+    """The flags of IPFilter, as a kernel of 5.1 sets them."""
+    flags = [*_FLAGS.get(action, ["FR_LOG"]), "FR_OUTQUE" if direction == "out" else "FR_INQUE"]
+    if data:
+        flags.append("FR_LOGBODY")
+    extra = {"fl_flags": [*flags, "FR_COPIED"]}
+    if values["protocol"] in (ip_numbers.TCP, ip_numbers.UDP):
+        extra["fl_lflags"] = ["FI_TCPUDP"]
+    return extra
 
 
 def _protocol(protocol: int | str) -> int:
