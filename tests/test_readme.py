@@ -123,7 +123,7 @@ def test_the_live_examples_print_what_the_readme_shows(tmp_path: Path) -> None:
 
 def test_the_pytest_example_passes(tmp_path: Path) -> None:
     (code,) = [block for block in blocks("py") if "pytest_plugins" in block]
-    plugins, _, tests = code.partition("\n\n")
+    plugins, _, tests = code.partition("\n\n")  # conftest.py, test_example.py
     (tmp_path / "conftest.py").write_text(plugins)
     (tmp_path / "test_example.py").write_text(tests)
     done = subprocess.run(
@@ -132,7 +132,7 @@ def test_the_pytest_example_passes(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=60,
         env={key: value for key, value in os.environ.items() if key != "CI"},
     )  # fmt: skip
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_every_option_is_in_the_readme() -> None:
