@@ -286,6 +286,7 @@ class Nflog:
         """A Reader of groups, "5" or "5,6"; options and errors are those of pylog.open.
 
         A small rcvbuf with an equal rcvbuf_max makes a receive buffer that overruns soon.
+        The reader keeps its groups until it is closed, or the double.
         BackendError for a group that has a listener; ValueError also for netns.
         """
         if options.get("netns") is not None:
