@@ -5,7 +5,9 @@ pylog_replay(path, **options)      a reader that replays a recording; without wa
 ipl_device(layout=..., **options)  a double of /dev/ipl: pylog.testing.Device
 nflog                              a double of NFLOG: pylog.testing.Nflog
 
-All are closed after the test. `pylog.testing.packet` makes records to log.
+All are closed after the test. `pylog.testing.packet` makes records to log. There is no entry point
+`pytest11`, by which pytest would load this module by itself: it would import pylog in every run of
+pytest, also of programs that do not use it.
 """
 
 from __future__ import annotations
