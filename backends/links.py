@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Callable
 
 from pylog.backends.base import HOST_ORDER
 from pylog.backends.netlink_socket import NetlinkSocket
@@ -32,14 +33,23 @@ class Links:
     names   number -> name, also of an interface that is gone; the number itself without a name
     """
 
-    def __init__(self, namespace: Namespace) -> None:
-        """Raises BackendError."""
+    def __init__(
+        self,
+        namespace: Namespace,
+        open_socket: Callable[[int], socket.socket] | None = None,
+        names: Callable[[], dict[int, str]] | None = None,
+    ) -> None:
+        """Raises BackendError.
+
+        open_socket, names   in place of the system's calls, see netlink_source.System
+        """
         self.names: Memo[int, str | int] = Memo(self._ask, LIMIT)
-        self._namespace = namespace
+        self._namespace, self._given, self._list = namespace, names is not None, names or _names
         self._socket = NetlinkSocket(
-            "names of interfaces", namespace, NETLINK_ROUTE, groups=[RTNLGRP_LINK], rcvbuf=BUFFER
-        )
-        self._remember(namespace.run(_names))
+            "names of interfaces", namespace, NETLINK_ROUTE, groups=[RTNLGRP_LINK], rcvbuf=BUFFER,
+            open_socket=open_socket,
+        )  # fmt: skip
+        self._remember(namespace.run(self._list))
 
     def watch(self) -> None:
         """Take in what has changed since the last call; does not wait."""
@@ -47,7 +57,7 @@ class Links:
             self._remember(links(data, HOST_ORDER))
         if self._socket.overrun is not None:
             self._socket.overrun = None
-            self._remember(self._namespace.run(_names))
+            self._remember(self._namespace.run(self._list))
 
     def _remember(self, names: dict[int, str]) -> None:
         if len(self.names) + len(names) > LIMIT:
@@ -56,6 +66,8 @@ class Links:
 
     def _ask(self, index: int) -> str | int:
         """The name of an interface that no message named."""
+        if self._given:
+            return self._list().get(index, index)
         request = struct.pack("16si20x", b"", index)  # struct ifreq
         try:
             import fcntl

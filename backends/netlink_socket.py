@@ -21,7 +21,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pylog.backends.base import HOST_ORDER
@@ -92,6 +92,7 @@ class NetlinkSocket:
         groups: Iterable[int] = (),
         rcvbuf: int = RCVBUF.default,
         rcvbuf_max: int = MAXIMUM_BUFFER,
+        open_socket: Callable[[int], socket.socket] | None = None,
     ) -> None:
         """Opens the socket in the namespace.
 
@@ -99,6 +100,7 @@ class NetlinkSocket:
         protocol    NETLINK_NETFILTER, NETLINK_ROUTE...
         groups      multicast groups to join, e.g. NFNLGRP_CONNTRACK_NEW
         rcvbuf      bytes of the receive buffer; it grows up to rcvbuf_max when it overruns
+        open_socket opens a socket of a protocol, in place of the system's call
 
         Raises BackendError, BackendUnavailable.
         """
@@ -111,7 +113,7 @@ class NetlinkSocket:
         self._doubt: str | None = None
         self._backlog: deque[bytes] = deque()
         self._view = memoryview(bytearray(BUFFER))
-        self._socket = namespace.run(lambda: _open(protocol))
+        self._socket = namespace.run(lambda: (open_socket or _open)(protocol))
         with contextlib.ExitStack() as stack:
             stack.callback(self._socket.close)
             with contextlib.suppress(OSError):  # before Linux 2.6.30

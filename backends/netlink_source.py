@@ -8,17 +8,32 @@ conntrack), the subclass only names the multicast groups. Where the kernel must 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from pylog.backends.base import Backend
 from pylog.backends.links import Links
 from pylog.backends.netlink_socket import NETNS, RCVBUF, RCVBUF_MAX, NetlinkSocket, buffer_limit
 from pylog.backends.netns import Namespace
+from pylog.backends.nflog_proc import Instance
 from pylog.formats.netlink import NETLINK_NETFILTER
 
 OPTIONS = (NETNS, RCVBUF, RCVBUF_MAX)
 """The options of every netlink source."""
+
+
+class System(NamedTuple):
+    """What a source asks of the kernel; pylog.testing has a double of it.
+
+    open_socket   opens and binds a netlink socket of a protocol
+    names         the names of the network interfaces, by number
+    instances     the groups of NFLOG that have a listener; None if that cannot be known
+    """
+
+    open_socket: Callable[[int], socket.socket]
+    names: Callable[[], dict[int, str]]
+    instances: Callable[[], list[Instance] | None]
 
 
 class NetlinkSource(Backend):
@@ -36,23 +51,29 @@ class NetlinkSource(Backend):
         options: Mapping[str, Any],
         *,
         groups: Iterable[int] = (),
+        system: System | None = None,
     ) -> None:
         """Opens a socket of NETLINK_NETFILTER by the OPTIONS, and joins multicast groups.
+
+        system   in place of the kernel's calls
 
         Raises ValueError, BackendError, BackendUnavailable.
         """
         super().__init__(name)
         limit = buffer_limit(options)
         self._bound = False
+        self._system = system
         self._namespace = Namespace(options["netns"])
+        open_socket, names = (system.open_socket, system.names) if system else (None, None)
         with contextlib.ExitStack() as stack:
             stack.callback(self._namespace.close)
             self._socket = NetlinkSocket(
                 name, self._namespace, NETLINK_NETFILTER,
                 groups=groups, rcvbuf=options["rcvbuf"], rcvbuf_max=limit,
+                open_socket=open_socket,
             )  # fmt: skip
             stack.callback(self._socket.close)
-            self._links = Links(self._namespace)
+            self._links = Links(self._namespace, open_socket, names)
             stack.pop_all()
         self.portid = self._socket.portid
 

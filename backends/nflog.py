@@ -27,9 +27,10 @@ from pylog.backends.netlink_socket import (
     RCVBUF_MAX,
     buffer_limit,
 )
-from pylog.backends.netlink_source import NetlinkSource
+from pylog.backends.netlink_source import NetlinkSource, System
 from pylog.backends.nflog_proc import (
     STATE_FILE,
+    Instance,
     has_capability,
     instances,
     logger_of,
@@ -106,7 +107,9 @@ class Nflog(NetlinkSource):
 
     layout = "nfulnl-le" if HOST_ORDER == "<" else "nfulnl-be"
 
-    def __init__(self, groups: list[int], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, groups: list[int], options: Mapping[str, Any], system: System | None = None
+    ) -> None:
         """Binds the groups. Raises ValueError, BackendError, BackendUnavailable."""
         self.groups = groups
         self.logs = {str(group): 0 for group in groups}
@@ -117,7 +120,7 @@ class Nflog(NetlinkSource):
             raise ValueError("pf_bind: kernel-made logs come to group 0, which is not asked for")
         self._groups: list[int] = []  # those bound so far
         self._loggers: dict[int, str] = {}  # the loggers of families before pf_bind
-        super().__init__("nflog:" + ",".join(map(str, groups)), self._options)
+        super().__init__("nflog:" + ",".join(map(str, groups)), self._options, system=system)
         self._bound = True
         try:
             for group in groups:
@@ -172,14 +175,14 @@ class Nflog(NetlinkSource):
 
     def _listens(self, group: int) -> bool:
         """Whether the group is bound to this socket, by the kernel's state file."""
-        states = self._namespace.run(instances)
+        states = self._instances()
         return any(i.group == group and i.portid == self.portid for i in states or ())
 
     def _refusal(self, operation: str, problem: int, group: int | None) -> BackendError:
         """The kernel's errno as an error that says what to do."""
         error = OSError(problem, os.strerror(problem))
         if problem in (errno.EPERM, errno.EBUSY):
-            owner = self._namespace.run(lambda: self._other_listener(group))
+            owner = self._other_listener(group)
             if owner is not None:
                 what = f"{owner} listens to it, and a group has one listener; use another group"
             elif group is not None and has_capability() and not self._can_read_state():
@@ -204,17 +207,20 @@ class Nflog(NetlinkSource):
 
     def _other_listener(self, group: int | None) -> str | None:
         """The process that listens to the group, if it is another and /proc shows it."""
-        for instance in instances() or ():
-            if instance.group == group and instance.portid != self.portid:
-                return owner_text(instance.portid)
-        return None
+        bound = self._instances() or ()
+        others = [i.portid for i in bound if i.group == group and i.portid != self.portid]
+        return self._namespace.run(lambda: owner_text(others[0])) if others else None
+
+    def _instances(self) -> list[Instance] | None:
+        """The groups in use in the namespace; None when that cannot be read."""
+        return self._namespace.run(instances if self._system is None else self._system.instances)
 
     def _can_read_state(self) -> bool:
-        return self._namespace.run(instances) is not None
+        return self._instances() is not None
 
     def _compare(self) -> None:
         """Read the settings back and compare them; BackendError when they differ."""
-        states = self._namespace.run(instances)
+        states = self._instances()
         if states is None:
             notes.warning("%s: /proc/%s cannot be read, so the settings were not checked",
                          self.name, STATE_FILE)  # fmt: skip

@@ -1,19 +1,26 @@
 """Firewall packet logs of BSD IPFilter and Linux NFLOG as one kind of record, on any machine.
 
-import pylog
+    import pylog
 
-with pylog.open("ipl.dump") as reader:
-    for record in reader:
-        print(record.timestamp_ns, record.action, record.saddr, record.daddr)
+    with pylog.open("ipl.dump") as reader:
+        for record in reader:
+            if record.kind == "packet":
+                print(record.timestamp, record.action, record.saddr, record.daddr)
+            elif record.kind == "loss":
+                print(record.describe())
+
+dir(pylog) is the public API. The modules below pylog that are public are imported by their own
+names: pylog.outputs, pylog.table, pylog.testing and others, see the documentation.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from pylog import backends
+from pylog.arrow import iter_batches, read_table
 from pylog.backends.base import Backend
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.merge import WINDOW_S, Merged
@@ -32,25 +39,27 @@ from pylog.record import (
     to_json,
 )
 from pylog.replay import Replay
+from pylog.source_options import SourceOptions
+
+__version__: str
+
+if not TYPE_CHECKING:  # type checkers would take any name for one that this gives
+
+    def __getattr__(name: str) -> Any:
+        """`__version__`, whose import takes longer than that of pylog."""
+        if name != "__version__":
+            raise AttributeError(f"module 'pylog' has no attribute {name!r}")
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("pylog-ipl")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            return "0+checkout"
 
 
-def __getattr__(name: str) -> Any:
-    """`__version__`, `read_table` and `iter_batches`, which take longer to import than the rest.
-
-    Raises BackendUnavailable for the latter two without the extra `arrow`.
-    """
-    if name in ("iter_batches", "read_table"):
-        from pylog import table
-
-        return getattr(table, name)
-    if name != "__version__":
-        raise AttributeError(f"module 'pylog' has no attribute {name!r}")
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("pylog-ipl")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0+checkout"
+def __dir__() -> list[str]:
+    """The public API, without the modules and names that it is made of."""
+    return sorted([*__all__, "__version__"])
 
 
 def open(
@@ -60,7 +69,7 @@ def open(
     on_error: OnError = "resync",
     raw: bool = False,
     origin: bool | str = False,
-    **options: Any,
+    **options: Unpack[SourceOptions],
 ) -> Reader:
     """A Reader of one log: NAME:ADDRESS, a path, "-" (standard input), or a binary file object.
 
@@ -74,7 +83,7 @@ def open(
     raw        keep the bytes of each message in `record.raw`
     origin     True: set `record.origin` to the source, and `record.host` to the machine that logged
                the record; a text: use that label in place of the source
-    options    of the source, such as netns="fw" or qthresh=1; see pylog.backends.nflog.OPTIONS
+    options    of the source, such as netns="fw" or qthresh=1; see pylog.SourceOptions
 
     Raises BackendError when the source cannot be opened or read, DecodeError when it is no log or
     its layout cannot be determined, ValueError for a layout, address or option that is not valid.
@@ -96,7 +105,7 @@ def merge(
     raw: bool = False,
     origin: bool | None = None,
     labels: Mapping[str, str] | None = None,
-    **options: Any,
+    **options: Unpack[SourceOptions],
 ) -> Merged:
     """A reader of several sources, whose records come in the order of time.
 
@@ -176,10 +185,13 @@ __all__ = [
     "Reader",
     "Record",
     "Replay",
+    "SourceOptions",
     "Vlan",
+    "iter_batches",
     "json_lines",
     "merge",
     "open",
+    "read_table",
     "replay",
     "rfc3339",
     "to_json",

@@ -1,4 +1,4 @@
-"""`async for record in records`: the same reading, without blocking an event loop.
+"""`async with` a reader, `async for` its records: the same reading, without blocking an event loop.
 
 The coroutine reads with a timeout of 0. When no record is there, the event loop watches the
 descriptors that a blocking read would wait on, and the coroutine reads again when a descriptor is
@@ -12,7 +12,7 @@ import contextlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pylog.record import Record
 
@@ -42,6 +42,16 @@ class AsyncRecords(ABC):
     @abstractmethod
     def awaited(self) -> list[Backend]:
         """The backends that may still have something to read."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the sources, without waiting for anything but the system."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
 
     def __aiter__(self) -> AsyncIterator[Record]:
         return self

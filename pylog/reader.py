@@ -25,6 +25,7 @@ from pylog.formats import RawBatch
 from pylog.input import left_s
 from pylog.open_log import OnError, OpenLog
 from pylog.origins import NOWHERE, Origin
+from pylog.packets import Packets
 from pylog.record import LossRecord, Record, Row
 
 
@@ -81,6 +82,14 @@ class Records(AsyncRecords):
         without decoding them come as RawBatch, which is faster.
         """
         return self.read_batch(timeout, limit)
+
+    def packets(self) -> Packets:
+        """The packet records only, for `for` and `async for`; other kinds are passed over.
+
+        Losses are counted all the same (`dropped`, `uncounted`, `malformed`), and the first one is
+        logged as a warning of the logger "pylog".
+        """
+        return Packets(self)
 
     @abstractmethod
     def readers(self) -> list[Reader]:

@@ -27,7 +27,7 @@ import pylog
 import pylog.input
 from pylog.backends import ipl as ipl_backend
 from pylog.formats import Message, ipl
-from pylog.testing import Device
+from pylog.testing import Device, Nflog, packet
 
 LATER_S = 0.05
 """When something happens to a reader that waits: after it has begun to."""
@@ -138,6 +138,23 @@ class NflogLog(Log):
         self.stack.close()
 
 
+class DoubleLog(Log):
+    """The double of NFLOG."""
+
+    def __init__(self) -> None:
+        self.nflog = Nflog()
+
+    def feed(self, count: int) -> None:
+        for _ in range(count):
+            self.nflog.log(packet(protocol="udp", dport=9, data=b"contract"))
+
+    def open(self, **options: Any) -> pylog.Reader:
+        return self.nflog.open("5", latency=True, **options)
+
+    def close(self) -> None:
+        self.nflog.close()
+
+
 class PipeLog(Log):
     """A pipe that somebody writes a dump to."""
 
@@ -189,7 +206,7 @@ class FileLog(Log):
         self.path.unlink(missing_ok=True)
 
 
-KINDS = ("device", "old device", "fuse device", "nflog", "pipe", "file")
+KINDS = ("device", "old device", "fuse device", "nflog", "nflog double", "pipe", "file")
 WAITING = KINDS[:-1]
 
 
@@ -210,6 +227,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path, soon: None) -> Iterator[
         "old device": lambda: DeviceLog(OLD_LAYOUT, OLD_DUMP),
         "fuse device": lambda: FuseLog(tmp_path / "mount"),
         "nflog": NflogLog,
+        "nflog double": DoubleLog,
         "pipe": PipeLog,
         "file": lambda: FileLog(tmp_path),
     }
@@ -513,14 +531,15 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="need
 
 
 @needs_proc
-@pytest.mark.parametrize("log", ["device", "nflog", "pipe", "file"], indirect=True)
+@pytest.mark.parametrize("log", ["device", "nflog", "nflog double", "pipe", "file"], indirect=True)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_descriptors_are_given_back_with_and_without_close(log: Log) -> None:
     with fed(log, 1) as reader:
         take(reader, 1)
     gc.collect()
     before = descriptors()
-    for closed in (True, False) if not isinstance(log, DeviceLog) else (True,):
+    doubles = DeviceLog | DoubleLog  # which close what was opened when they are closed
+    for closed in (True, False) if not isinstance(log, doubles) else (True,):
         for _ in range(3):
             if isinstance(log, PipeLog):  # which is told by what is in it
                 log.feed(1)

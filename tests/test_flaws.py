@@ -12,13 +12,12 @@ import pytest
 from builders import pcap_header
 
 import pylog
-from pylog import DecodeError, FlowRecord, LossRecord, PacketRecord, outputs
+from pylog import DecodeError, FlowRecord, LossRecord, PacketRecord, outputs, read_table
 from pylog.batch import Batch
 from pylog.formats import ipl_layouts
 from pylog.formats.ipl_fields import Fields
 from pylog.formats.packet_schemas import ETH_P_IP
 from pylog.formats.pcap_blocks import interface_block, packet_block, section_block
-from pylog.table import read_table
 
 HDR = (1, {"hw_protocol": ETH_P_IP, "hook": 1})
 PACKET = bytes.fromhex(

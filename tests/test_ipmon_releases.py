@@ -182,7 +182,7 @@ def test_tcp_states_have_the_names_of_the_layouts_release(
     dump.write_bytes(state_of("4.1", 2, 11))
     assert states_in(dump, layout=layout) == names
     pytest.importorskip("pyarrow")
-    from pylog.table import read_table
+    from pylog import read_table
 
     table = read_table(dump, kind="flow", layout=layout)
     assert all(f'"{name}"' in table["extra"][0].as_py() for name in names)

@@ -12,7 +12,7 @@ import tables
 from builders import pcap_header, pcap_packet
 
 import pylog
-from pylog import DecodeError, PacketRecord, outputs
+from pylog import DecodeError, PacketRecord, outputs, read_table
 from pylog.batch import Batch
 from pylog.cli import main
 from pylog.formats import ip
@@ -22,7 +22,6 @@ from pylog.formats.pcap_blocks import (
     section_block,
 )
 from pylog.scrub import Scrubbing
-from pylog.table import read_table
 
 RAW = samples.FIXTURES / "ip/raw.pcap"
 TIME = 1_700_000_000 * 10**9

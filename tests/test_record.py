@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, Any
 
 import effort
 import msgspec
@@ -13,7 +16,8 @@ import pytest
 import samples
 
 import pylog
-from pylog.record import KINDS, columns_of, fields_of, row_of
+from pylog import LossRecord, PacketRecord
+from pylog.record import KINDS, MAX_SECONDS, BaseRecord, Field, columns_of, fields_of, row_of
 from pylog.record.registry import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,3 +118,89 @@ def test_the_first_columns_keep_their_places() -> None:
         " caplen cut event flow_type nat_saddr nat_daddr nat_sport nat_dport packets bytes size log"
         " extra payload"
     )
+
+
+# Methods
+
+
+def test_the_kind_is_the_word_in_the_json() -> None:
+    for word, kind in KINDS.items():
+        assert kind.kind == word
+        assert json.loads(pylog.to_json(kind("ipl", "ipl-5.1.2-lp64le")))["kind"] == word
+
+
+def test_times_are_datetimes_in_utc() -> None:
+    record = PacketRecord("ipl", "x", timestamp_ns=1_700_000_000_123_456_789, observed_ns=-1)
+    assert record.timestamp == datetime(2023, 11, 14, 22, 13, 20, 123456, tzinfo=UTC)
+    assert record.observed == datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    assert PacketRecord("ipl", "x").timestamp is None and LossRecord("ipl", "x").observed is None
+    assert LossRecord("ipl", "x", timestamp_ns=0).timestamp == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_a_time_is_the_one_of_the_json_without_nanoseconds() -> None:
+    with pylog.open(samples.FIXTURES / "nflog/tcpdump.pcap") as reader:
+        for record in reader:
+            row = json.loads(pylog.to_json(record))
+            for name, time in (("timestamp", record.timestamp), ("observed", record.observed)):
+                text = row.get(name)
+                assert time == (None if text is None else datetime.fromisoformat(text))
+
+
+@pytest.mark.parametrize("time_ns", [(MAX_SECONDS + 1) * 10**9, -62135596801 * 10**9])
+def test_a_time_outside_the_years_of_datetime_is_an_overflow(time_ns: int) -> None:
+    record = PacketRecord("ipl", "x", timestamp_ns=time_ns)
+    with pytest.raises(OverflowError):
+        _ = record.timestamp
+
+
+def test_the_last_time_that_a_decoder_gives_is_a_datetime() -> None:
+    record = PacketRecord("ipl", "x", timestamp_ns=MAX_SECONDS * 10**9 + 999_999_999)
+    assert record.timestamp == datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("dump", DUMPS)
+def test_equal_records_have_equal_hashes(dump: str) -> None:
+    with pylog.open(samples.FIXTURES / dump) as reader, pylog.open(reader.backend.name) as again:
+        first, second = list(reader), list(again)
+    assert first == second and list(map(hash, first)) == list(map(hash, second))
+    distinct: list[pylog.Record] = []
+    for record in first:
+        if record not in distinct:
+            distinct.append(record)
+    assert len(set(first) | set(second)) == len(distinct)
+    assert len(set(map(hash, distinct))) == len(distinct)
+
+
+@pytest.mark.parametrize(("one", "same"), [
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ({"a": 1}, {"a": 1.0}),
+    ({"a": [1, {"b": []}]}, {"a": [True, {"b": []}]}),
+    ({}, {}),
+])  # fmt: skip
+def test_equal_mappings_give_equal_hashes(one: dict[str, Any], same: dict[str, Any]) -> None:
+    records = [PacketRecord("ipl", "x", extra=extra) for extra in (one, same)]
+    assert records[0] == records[1] and len(set(records)) == 1
+    assert len({*records, PacketRecord("ipl", "x"), PacketRecord("ipl", "x", extra={"c": 1})}) == 3
+
+
+def test_methods_cost_a_record_no_memory_and_are_no_fields() -> None:
+    for kind in KINDS.values():
+        names = kind.__struct_fields__
+        assert not {"kind", "timestamp", "observed"} & set(names)
+        assert not hasattr(kind("ipl", "x"), "__dict__")
+        plain = msgspec.defstruct("Plain", list(names), gc=False)
+        assert sys.getsizeof(kind("ipl", "x")) == sys.getsizeof(plain(*[None] * len(names)))
+
+
+class StepRecord(BaseRecord, frozen=True, gc=False, tag="step"):
+    """A kind of another distribution."""
+
+    verdict: Annotated[str | None, Field("what the rule decided", "word")] = None
+
+
+def test_a_kind_of_another_distribution_has_the_methods() -> None:
+    step = StepRecord("toy", "toy-1", timestamp_ns=10**9, verdict="drop", extra={"a": 1})
+    assert step.kind == "step" and step.observed is None
+    assert step.timestamp == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert len({step, StepRecord("toy", "toy-1", timestamp_ns=10**9, verdict="drop",
+                                 extra={"a": 1})}) == 1  # fmt: skip

@@ -10,11 +10,12 @@ Records are immutable. None means that the source did not say; it is never 0 and
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
 from pylog.record.fields import Field, json_name
+from pylog.record.methods import Methods
 
 Octets = bytes
 """The type of that name, which the field `bytes` of a flow hides in the class body."""
@@ -370,7 +371,7 @@ class Loss(
         return ", ".join(amounts) or "an unknown number of records"
 
 
-class PacketRecord(Packet[int, bytes], frozen=True, gc=False, tag="packet"):
+class PacketRecord(Methods, Packet[int, bytes], frozen=True, gc=False, tag="packet"):
     """A packet that a firewall rule logged (or `count` equal ones, where the kernel folded them).
 
     payload   the logged bytes from the network header on, as they were on the wire
@@ -378,8 +379,10 @@ class PacketRecord(Packet[int, bytes], frozen=True, gc=False, tag="packet"):
     raw       the complete message as the kernel wrote it, if the reader was asked for it
     """
 
+    kind: ClassVar[Literal["packet"]] = "packet"
 
-class FlowRecord(Flow[int, int], frozen=True, gc=False, tag="flow"):
+
+class FlowRecord(Methods, Flow[int, int], frozen=True, gc=False, tag="flow"):
     """An event of a state, NAT or conntrack entry.
 
     saddr, daddr, sport, dport      the flow as its first packet had it
@@ -387,13 +390,17 @@ class FlowRecord(Flow[int, int], frozen=True, gc=False, tag="flow"):
     packets, bytes                  counters by direction, under the source's names for them
     """
 
+    kind: ClassVar[Literal["flow"]] = "flow"
 
-class LossRecord(Loss[int, int], frozen=True, gc=False, tag="loss"):
+
+class LossRecord(Methods, Loss[int, int], frozen=True, gc=False, tag="loss"):
     """Something was lost here: `count` records (None: unknown), or `size` bytes at `offset`.
 
     log       the log that lost them: an NFLOG group, or ipf, nat or state of IPFilter
     reason    how the loss was seen
     """
+
+    kind: ClassVar[Literal["loss"]] = "loss"
 
 
 class PacketRow(Packet[str, str], frozen=True, gc=False, tag="packet"):
@@ -409,7 +416,13 @@ class LossRow(Loss[str, int | str], frozen=True, gc=False, tag="loss"):
 
 
 class BaseRecord(
-    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", rename=json_name
+    Methods,
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    tag_field="kind",
+    rename=json_name,
 ):
     """The base class of a kind of record that another distribution adds, with a `tag` of its own.
 
@@ -427,6 +440,11 @@ class BaseRecord(
     host: _Host = None
     extra: _Extra = None
     raw: Annotated[Octets | None, _RAW] = None
+
+    @property
+    def kind(self) -> str:
+        """The word for the kind, its `tag`."""
+        return str(self.__struct_config__.tag)
 
     @property
     def log(self) -> str:

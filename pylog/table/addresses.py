@@ -79,8 +79,8 @@ def _six_cells(octets: Array) -> tuple[Array, Array]:
     masked &= masks.take(zeros, axis=0)
     cells = masked.view(np.uint8)
     ones = np.uint64(0x0101010101010101)  # times this, the highest byte is the sum of all eight
-    sizes = sizes_of.take(groups).view(np.uint64).ravel() * ones >> np.uint64(56)
-    sizes = sizes.astype(np.int32) + corrections.take(zeros)
+    sums = sizes_of.take(groups).view(np.uint64).ravel() * ones >> np.uint64(56)
+    sizes = sums.astype(np.int32) + corrections.take(zeros)
     embeds = (zeros & 0xFE == 0xFC) | ((zeros >> 3 == 0x1F) & (groups[:, 5] == 0xFFFF))
     for i in np.flatnonzero(embeds).tolist():  # rare: ::a.b.c.d and ::ffff:a.b.c.d
         text = addresses[octets[i].tobytes()].encode()

@@ -3,8 +3,11 @@
 pylog_replay(path, **options)      a reader that replays a recording; without waiting, unless
                                    `speed` is given
 ipl_device(layout=..., **options)  a double of /dev/ipl: pylog.testing.Device
+nflog                              a double of NFLOG: pylog.testing.Nflog
 
-Both are closed after the test.
+All are closed after the test. `pylog.testing.packet` makes records to log. There is no entry point
+`pytest11`, by which pytest would load this module by itself: it would import pylog in every run of
+pytest, also of programs that do not use it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 import pytest
 
 from pylog.replay import Replay
-from pylog.testing import Device
+from pylog.testing import Device, Nflog
 
 
 @pytest.fixture
@@ -40,3 +43,10 @@ def ipl_device() -> Iterator[Callable[..., Device]]:
             return stack.enter_context(Device(*arguments, **options))
 
         yield device
+
+
+@pytest.fixture
+def nflog() -> Iterator[Nflog]:
+    """A pylog.testing.Nflog: nflog.open("5") is a reader, nflog.log(packet()) logs a packet."""
+    with Nflog() as double:
+        yield double

@@ -1,0 +1,50 @@
+"""The options of pylog's own sources as keyword arguments, for type checkers and IDEs.
+
+`pylog.open` and `pylog.merge` pass options on to the source, which declares them in a table
+(OPTIONS of pylog.backends.nflog and pylog.backends.capture). The table checks the values when the
+program runs. Type checkers cannot read it, so SourceOptions names the same options again; a test
+holds both equal.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class SourceOptions(TypedDict, total=False):
+    """The options of `pylog.open` and `pylog.merge`: of files `follow`, all others of nflog.
+
+    To pass the options of another distribution's source, unpack a mapping of type dict[str, Any]:
+    pylog.open("toy:PATH", **options).
+    """
+
+    follow: bool
+    """At the end of a file wait for more, as tail -f does."""
+    netns: str | int | None
+    """The network namespace: a name of ip-netns, a path or a process id."""
+    copy_mode: Literal["none", "meta", "packet"]
+    """What to copy of each packet: none and meta leave out the payload."""
+    copy_range: int
+    """Bytes to copy of each packet at most."""
+    qthresh: int
+    """Records that the kernel gathers before it sends them."""
+    timeout_s: float
+    """Seconds after which the kernel sends them in any case."""
+    nlbufsiz: int
+    """Bytes of the kernel's buffer to gather in."""
+    rcvbuf: int
+    """Bytes of the socket's receive buffer."""
+    rcvbuf_max: int
+    """Bytes up to which the receive buffer grows when it overruns."""
+    seq: bool
+    """Number the records of each group, to count losses."""
+    seq_global: bool
+    """Number the records of all groups."""
+    conntrack: bool
+    """Add the conntrack entry to each record."""
+    pf_bind: str | None
+    """Families whose kernel-made logs are to come to group 0: "ipv4,ipv6"."""
+    latency: bool
+    """Preset: each record at once."""
+    throughput: bool
+    """Preset: many records at a time."""
