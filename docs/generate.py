@@ -8,6 +8,7 @@ compares them with what the parser gives.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import shtab
 from argparse_manpage.manpage import Manpage
 
+from pylog import outputs
 from pylog.cli._parser import build_parser, command_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +26,9 @@ FILES = {"FILE", "IN", "OUT", "OUTPUT", "SOURCE"}
 """What arguments that name files are called in the help."""
 COMPLETIONS = {"bash": "pylog", "zsh": "_pylog", "fish": "pylog.fish"}
 """The shells, and the file in which each of them looks for the completion of `pylog`."""
+
+WORDS = {"to": outputs.names, "topic": lambda: [*command_names(), "layouts", "columns"]}
+"""Arguments that have words to complete, though the parser takes others as well."""
 
 
 def generated() -> dict[str, str]:
@@ -61,12 +66,36 @@ def manual_pages() -> Iterator[tuple[str, str]]:
         made.prog = name
         return made
 
-    overview = page(build_parser([], ()), "pylog", "read firewall packet logs")
+    overview = build_parser([], ())
+    sections = epilog(overview)
+    made = page(overview, "pylog", "read firewall packet logs")
     rows = [f".TP\n.BR pylog\\-{name} (1)\n{line}\n" for name, line in lines.items()]
-    overview.add_section("commands", "=", "".join(rows).rstrip())
-    yield "pylog", str(overview).replace(".SH\nPOSITIONAL ARGUMENTS\n\n\n", "")
+    made.add_section("commands", "=", "".join(rows).rstrip())
+    yield "pylog", manual(made, sections).replace(".SH\nCOMMANDS\n\n\n", "")
     for name, command in commands(complete).items():
-        yield f"pylog-{name}", str(page(command, f"pylog-{name}", lines[name]))
+        sections = epilog(command)
+        yield f"pylog-{name}", manual(page(command, f"pylog-{name}", lines[name]), sections)
+
+
+def epilog(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """The text at the end of a help, as sections of a manual page; it is taken from the parser."""
+    paragraphs = (parser.epilog or "").strip("\n").split("\n\n")
+    parser.epilog = None  # argparse-manpage would fill the lines of the examples
+    sections: dict[str, str] = {}
+    for text in filter(None, paragraphs):
+        text = text.replace("\\", "\\\\").replace("-", "\\-")
+        if text.startswith("examples:\n"):
+            sections["examples"] = ".nf\n" + text.partition("\n")[2] + "\n.fi"
+        else:
+            sections["notes"] = sections["notes"] + "\n\n" + text if "notes" in sections else text
+    return sections
+
+
+def manual(page: Manpage, sections: dict[str, str]) -> str:
+    """A page with more sections. No line of its text begins with a dot, as requests of roff do."""
+    for heading in sorted(sections, reverse=True):  # notes, examples
+        page.add_section(heading, "=", sections[heading])
+    return re.sub(r"^\.(?!(?:nf|fi)$)(?=[a-z])", r"\\&.", str(page), flags=re.M)
 
 
 def completion(shell: str) -> str:
@@ -78,6 +107,8 @@ def completion(shell: str) -> str:
         for action in command._actions:
             if action.metavar in FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
+            if action.dest in WORDS:
+                action.choices = WORDS[action.dest]()
             if action.option_strings == ["-?"]:
                 action.help = argparse.SUPPRESS  # not quoted by shtab: a glob in fish
     return shtab.complete(parser, shell) + "\n"

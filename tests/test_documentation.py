@@ -159,6 +159,12 @@ def test_manual_pages_and_completion_are_what_the_parser_gives() -> None:
     assert made == files, "run python docs/generate.py"
 
 
+def test_no_text_of_a_manual_page_is_a_request_of_roff() -> None:
+    for path in (ROOT / "docs/generated/man").iterdir():
+        requests = set(re.findall(r"^[.'](\S*)", path.read_text(), re.M))
+        assert requests <= {"TH", "SH", "TP", "B", "BR", "nf", "fi"}, path.name
+
+
 def test_the_wheel_installs_every_generated_file() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = [pattern for names in settings["data-files"].values() for pattern in names]
@@ -185,7 +191,7 @@ def test_bash_completes_commands_options_words_and_files(tmp_path: Path) -> None
     script = shlex.quote(str(ROOT / "docs/generated/completions/bash/pylog"))
     for line, completed in {
         "re": "read replay", "read --on": "--on-error", "read --to pa": "parquet",
-        "info f": "fw.pcapng",
+        "help la": "layouts", "info f": "fw.pcapng",
     }.items():  # fmt: skip
         code = f"""source {script}
             COMP_WORDS=(pylog {line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
