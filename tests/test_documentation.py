@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import logging
 import os
 import re
 import shlex
@@ -93,8 +94,13 @@ def test_a_program_prints_what_its_comments_say(code: str, monkeypatch: pytest.M
         pytest.importorskip(package)
     monkeypatch.chdir(ROOT)
     out, errors = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-        exec(compile(code, "<example>", "exec"), {"__name__": "__main__"})
+    logger = logging.getLogger("pylog")
+    level = logger.level
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            exec(compile(code, "<example>", "exec"), {"__name__": "__main__"})
+    finally:
+        logger.setLevel(level)
     assert errors.getvalue() == ""
     expected = re.findall(r"^\s*# prints: (.*)$", code, re.M)
     assert expected and out.getvalue().splitlines() == expected
@@ -136,7 +142,7 @@ def test_the_pytest_example_passes(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, timeout=60,
         env={key: value for key, value in os.environ.items() if key != "CI"},
     )  # fmt: skip
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def generate() -> ModuleType:
