@@ -9,7 +9,10 @@ that were skipped: whatever a test needs is to be installed there.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
@@ -27,6 +30,14 @@ TOGETHER = {
     "tests/test_convert_parts.py::test_a_cluster": "dask",
 }
 """Tests for one process of pytest-xdist, by what their ids begin with."""
+CLUSTER = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
@@ -79,12 +90,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def scheduler() -> Iterator[str]:
-    """The address of a Dask scheduler that has two processes: one for all tests that need it."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
-    ) as cluster:
-        yield cluster.scheduler_address
+    """The address of a Dask scheduler that has two processes: one for all tests that need it.
+
+    It has a process of its own, so that tests which count descriptors, threads or children see
+    nothing of it.
+    """
+    if importlib.util.find_spec("distributed") is None:
+        pytest.skip("could not import 'distributed'")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()  # its end
 
 
 @pytest.hookimpl(wrapper=True)
