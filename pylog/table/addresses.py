@@ -5,6 +5,10 @@ table. Its cells have a fixed size, padded with zero bytes. Without the zero byt
 rows are the texts one after the other, as an Arrow array of strings has them. So no row costs a
 call in Python, and an address that is new costs no more than one that repeats. The texts are those
 of pylog.formats.addresses.
+
+They are plain strings, not a dictionary, so that filters may use functions of text on them. Made of
+32,768 IPv4 addresses, strings took 1.8 ms, whether few or all are distinct; a dictionary took 0.4
+ms for 500 distinct ones and 3.4 ms for all distinct.
 """
 
 from __future__ import annotations
@@ -79,8 +83,9 @@ def _four_cells(four: Array) -> tuple[Array, Array]:
     by_octet, sizes_of = _octets()
     cells = by_octet.take(four).view(np.uint8)
     cells[:, 0] = 0  # the first dot
-    sizes = sizes_of.take(four).view(np.uint32).ravel() * np.uint32(0x01010101) >> np.uint32(24)
-    return cells, sizes.astype(np.int32) - 1
+    ones = np.uint32(0x01010101)  # times this, the highest byte is the sum of all four
+    sums = sizes_of.take(four).view(np.uint32).ravel() * ones >> np.uint32(24)
+    return cells, sums.astype(np.int32) - 1
 
 
 def _six_cells(octets: Array) -> tuple[Array, Array]:
@@ -92,8 +97,8 @@ def _six_cells(octets: Array) -> tuple[Array, Array]:
     masked &= masks.take(zeros, axis=0)
     cells = masked.view(np.uint8)
     ones = np.uint64(0x0101010101010101)  # times this, the highest byte is the sum of all eight
-    sizes = sizes_of.take(groups).view(np.uint64).ravel() * ones >> np.uint64(56)
-    sizes = sizes.astype(np.int32) + corrections.take(zeros)
+    sums = sizes_of.take(groups).view(np.uint64).ravel() * ones >> np.uint64(56)
+    sizes = sums.astype(np.int32) + corrections.take(zeros)
     embeds = (zeros & 0xFE == 0xFC) | ((zeros >> 3 == 0x1F) & (groups[:, 5] == 0xFFFF))
     for i in np.flatnonzero(embeds).tolist():  # rare: ::a.b.c.d and ::ffff:a.b.c.d
         text = addresses[octets[i].tobytes()].encode()
