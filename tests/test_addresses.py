@@ -29,6 +29,7 @@ import pylog
 from pylog.batch import Batch
 from pylog.cli import main
 from pylog.formats.addresses import addresses as text_of
+from pylog.formats.columns import Addresses
 from pylog.record import KINDS, kind_of
 from pylog.table import addresses
 from pylog.table.schemas import MAPPED, packed, schema
@@ -40,11 +41,17 @@ TABLES = ("parquet", "arrow", "sqlite")
 
 def check_texts(values: list[bytes]) -> None:
     """The texts of 4 or 16 bytes each are those of pylog.formats.addresses."""
-    six = np.array([len(value) == 16 for value in values], bool)
-    rows = b"".join(value if len(value) == 16 else MAPPED + value for value in values)
-    made = addresses.texts(np.frombuffer(rows, np.uint8).reshape(-1, 16), six)
+    four, six = (
+        np.frombuffer(b"".join(v for v in values if len(v) == size), np.uint8).reshape(-1, size)
+        for size in (4, 16)
+    )
+    column = Addresses(four, six, np.array([len(value) == 16 for value in values], bool))
+    made = addresses.texts(column)
     made.validate(full=True)
     assert made.to_pylist() == [text_of[value] for value in values]
+    assert addresses.packed(column).to_pylist() == [
+        value if len(value) == 16 else MAPPED + value for value in values
+    ]
 
 
 GROUP = st.sampled_from((0, 0, 0, 1, 0xF, 0x10, 0xFF, 0x100, 0xFFF, 0x1000, 0xFFFF))
@@ -58,6 +65,8 @@ SIX = st.binary(min_size=16, max_size=16) | st.lists(GROUP, min_size=8, max_size
 @given(st.lists(FOUR) | st.lists(SIX) | st.lists(FOUR | SIX), st.integers(1, 9))
 @example([], 1)
 @example([MAPPED + bytes(4), bytes(4), bytes(16)], 2)
+@example([bytes(4), *[MAPPED + bytes([n % 5] * 4) for n in range(300)], bytes(4)], 7)
+@example([bytes([n % 7] * 16) for n in range(300)], 9)
 def test_the_texts_of_a_column_are_those_of_records(values: list[bytes], rows: int) -> None:
     with mock.patch.object(addresses, "ROWS", rows):
         check_texts(values)

@@ -48,10 +48,15 @@ class Repeated(NamedTuple):
     values: Sequence[Any]
 
 
-class Octets(NamedTuple):
-    """Bytes in each row, of one size: `values` is uint8 in (rows, size)."""
+class Addresses(NamedTuple):
+    """An address in each row: the next of `six` where `is_six`, else the next of `four`.
 
-    values: Array
+    four, six   uint8 in (rows, 4) and (rows, 16)
+    """
+
+    four: Array
+    six: Array
+    is_six: Array
 
 
 class Blobs(NamedTuple):
@@ -62,7 +67,7 @@ class Blobs(NamedTuple):
     sizes: Array
 
 
-Column = NumberColumn | Repeated | Octets | Blobs
+Column = NumberColumn | Repeated | Addresses | Blobs
 
 
 class DecodedOnce(dict[bytes, Record]):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pylog.formats.columns import Array, Column, NumberColumn, Octets, Repeated
+from pylog.formats.columns import Addresses, Array, Column, NumberColumn, Repeated
 from pylog.formats.columns.arrays import gather
 from pylog.formats.ip_numbers import ICMP6_ERRORS, ICMP_ERRORS, NO_NEXT_HEADER
 from pylog.formats.packet import TCP_FLAGS
@@ -26,7 +26,6 @@ SIZE = IPV6.sizeof() + LAYER4
 """How many bytes from a packet's start must lie in the data, even if they are not its own."""
 
 _FAMILIES = ("ipv4", "ipv6")
-_MAPPED = np.frombuffer(bytes(10) + b"\xff\xff" + bytes(4), np.uint8)
 
 
 class _Protocols(NamedTuple):
@@ -133,7 +132,7 @@ class IpPackets:
         if name == "protocol":
             return NumberColumn(self.protocol)
         if name in ("saddr", "daddr"):
-            return Octets(self._addresses("src" if name == "saddr" else "dst"))
+            return self._addresses("src" if name == "saddr" else "dst")
         if name == "length":
             length = self._two("length").astype(np.int64)
             if self._any_six:
@@ -158,13 +157,9 @@ class IpPackets:
         values: Array = self._layer4.view(dtype).ravel()[name]
         return values
 
-    def _addresses(self, name: str) -> Array:
-        """Addresses as 16 bytes, IPv4 as ::ffff:a.b.c.d."""
-        four = np.ascontiguousarray(self._four[name])
-        addresses = np.empty((len(four), 16), np.uint8)
-        addresses[:] = _MAPPED
-        addresses.view(np.uint32)[:, 3] = four.view(np.uint32)
+    def _addresses(self, name: str) -> Addresses:
+        four, six = self._four[name], self._six[name][self._is_six]
         if self._any_six:
-            six = np.ascontiguousarray(self._six[name][self._is_six])
-            addresses[self._is_six] = six.view(np.uint8).reshape(-1, 16)
-        return addresses
+            four = four[~self._is_six]
+        parts = [np.ascontiguousarray(part).view(np.uint8) for part in (four, six)]
+        return Addresses(parts[0].reshape(-1, 4), parts[1].reshape(-1, 16), self._is_six)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pylog.formats.columns import Array, Blobs, Column, NumberColumn, Octets, Repeated, Rows
+from pylog.formats.columns import Addresses, Blobs, Column, NumberColumn, Repeated, Rows
 from pylog.formats.packet_headers import requested
 from pylog.record import PacketHeaders
-from pylog.table.addresses import texts
+from pylog.table.addresses import packed, texts
 from pylog.table.schemas import ADDRESS, REQUESTED, TIME, WORD, reading
 
 
@@ -37,8 +37,6 @@ def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.Re
         values = more[field] if field in more else rows.column(field)
         if values is None:
             arrays.append(pa.nulls(count, column.type))
-        elif isinstance(values, Octets) and column.type == ADDRESS:
-            arrays.append(texts(values.values, _are_six(rows)))
         elif isinstance(values, Repeated):
             converted = [v if v is None or convert is None else convert(v) for v in values.values]
             arrays.append(_repeated(Repeated(values.codes, converted), column.type))
@@ -64,9 +62,9 @@ def _headers(rows: Rows) -> list[PacketHeaders]:
 
 
 def _array(column: Column, kind: pa.DataType) -> pa.Array:
-    """Numbers and bytes as an Arrow array."""
-    if isinstance(column, Octets):
-        return pa.Array.from_buffers(kind, len(column.values), [None, _buffer(column.values)])
+    """Numbers, addresses and bytes as an Arrow array."""
+    if isinstance(column, Addresses):
+        return texts(column) if kind == ADDRESS else packed(column)
     if isinstance(column, Blobs):
         return _blobs(column, kind)
     assert isinstance(column, NumberColumn)
@@ -98,13 +96,6 @@ def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
     if kind == WORD:
         return pa.DictionaryArray.from_arrays(indices, pa.array(numbers, pa.string()), safe=False)
     return pa.array(numbers, kind).take(indices)
-
-
-def _are_six(rows: Rows) -> Array:
-    """Which of the regular messages have an IPv6 packet."""
-    family = rows.column("family")
-    assert isinstance(family, Repeated)
-    return np.array([value == "ipv6" for value in family.values])[family.codes]
 
 
 def _buffer(values: Any) -> pa.Buffer:
