@@ -26,6 +26,14 @@ class SourceOptions(TypedDict, total=False):
     """What to copy of each packet: none and meta leave out the payload."""
     copy_range: int
     """Bytes to copy of each packet at most."""
+    conntrack: bool
+    """Add the conntrack entry to each record."""
+    pf_bind: str | None
+    """Families whose kernel-made logs are to come to group 0: "ipv4,ipv6"."""
+    latency: bool
+    """Preset: each record at once."""
+    throughput: bool
+    """Preset: many records at a time."""
     qthresh: int
     """Records that the kernel gathers before it sends them."""
     timeout_s: float
@@ -40,11 +48,3 @@ class SourceOptions(TypedDict, total=False):
     """Number the records of each group, to count losses."""
     seq_global: bool
     """Number the records of all groups."""
-    conntrack: bool
-    """Add the conntrack entry to each record."""
-    pf_bind: str | None
-    """Families whose kernel-made logs are to come to group 0: "ipv4,ipv6"."""
-    latency: bool
-    """Preset: each record at once."""
-    throughput: bool
-    """Preset: many records at a time."""

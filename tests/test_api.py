@@ -55,7 +55,7 @@ def test_tables_are_listed_without_their_extra_and_say_what_is_missing() -> None
         "except pylog.BackendUnavailable as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "pip install 'pylog-ipl[arrow]'" in done.stdout, done.stderr
+    assert "pip install '.[arrow]'" in done.stdout, done.stderr
 
 
 # The options of sources
