@@ -178,7 +178,9 @@ def test_the_error_for_an_old_name_says_the_new_one(tmp_path: Path) -> None:
             pylog.read_table(SEQ, **options)
     with pytest.raises(ValueError, match="no column 'nat_daddr_text' of flow records: 'nat_daddr'"):
         pylog.read_table(NAT, kind="flow", columns=["nat_daddr_text"])
-    with pytest.raises(ValueError, match="no column 'dport_text' of packet records; did you mean dport"):
+    with pytest.raises(
+        ValueError, match="no column 'dport_text' of packet records; did you mean dport"
+    ):
         pylog.read_table(SEQ, columns=["dport_text"])
     for form in ("parquet", "csv", "json"):
         run = inprocess.run("read", "--to", form, "--columns", "saddr_text", str(SEQ))
