@@ -141,7 +141,7 @@ def nflog_options() -> str:
 
 def outputs_by_name() -> str:
     """What each output is called, and the ending and extra that it has."""
-    rows = [("`--to`", "ending for `convert`", "extra", "can be appended to")]
+    rows = [("`--to`", "endings of FILE", "extra", "can be appended to")]
     for name in outputs.names():
         output = outputs.description(name)
         endings = ", ".join(f"`{ending}`" for ending in output.endings)
