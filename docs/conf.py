@@ -30,9 +30,12 @@ default_role = "code"
 nitpick_ignore_regex = [
     ("py:.*", r"(?!pylog\.).*"),  # other projects' names
     ("py:.*", r"pylog\.(backends|formats|losses|options|origins)\..*"),  # not public
-    ("py:.*", r"pylog\.(reader\.Rows|record\.kinds\.\w+Row|table\.splits\.(Decoded|End|Future))"),
+    (
+        "py:.*",
+        r"pylog\.(reader\.Rows|actions\.R|record\.kinds\.\w+Row|table\.splits\.(Decoded|End|Future))",
+    ),
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-autodoc_mock_imports = ["dask", "distributed", "pandas", "pyspark"]
+autodoc_mock_imports = ["dask", "distributed", "pandas", "pyspark", "pytest"]

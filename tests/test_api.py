@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import typing
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -16,6 +18,7 @@ import pylog
 from pylog import backends
 from pylog.options import Option, resolve
 
+ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
     "BackendError", "BackendUnavailable", "DecodeError", "FlowRecord", "Fragment", "LossRecord",
     "Merged", "PacketRecord", "Reader", "Record", "Replay", "SourceOptions", "Vlan", "__version__",
@@ -29,6 +32,12 @@ def test_dir_is_the_public_api_and_nothing_else() -> None:
     assert {*pylog.__all__, "__version__"} == PUBLIC
     for name in PUBLIC:
         assert getattr(pylog, name) is not None
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs/reference/python.md").read_text()
+    names = re.findall(r"auto(?!module)\w+:: pylog\.(\w+)(?:\(\))?$", page, re.M)
+    assert set(names) == PUBLIC - {"__version__"}
 
 
 def test_every_public_function_and_class_is_explained() -> None:
