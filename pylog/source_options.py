@@ -19,7 +19,7 @@ class SourceOptions(TypedDict, total=False):
     """
 
     follow: bool
-    """At the end of a file wait for more, as tail -f does."""
+    """At the end of a file wait for more, as tail -F does."""
     netns: str | int | None
     """The network namespace: a name of ip-netns, a path or a process id."""
     copy_mode: Literal["none", "meta", "packet"]

@@ -108,8 +108,10 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
             title = str(group.title)
             parts += [f"### {name}: {title}", _escaped(group.description or "")]
             parts.append(
-                _markdown(("argument" if title.startswith("pos") else "option", ""), *rows)
+                _markdown(("argument" if title.startswith("arg") else "option", ""), *rows)
             )
+    if parser.epilog:
+        parts += [f"### {name}: notes and examples", f"```text\n{parser.epilog.strip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
