@@ -80,8 +80,9 @@ class Stream(ABC):
         """How many of the bytes given to the last `split` it has finished with."""
         self.damage: Damage | None = None
         """Damage that has not ended yet."""
-        self._steps = IN_STEP
-        """How many items earlier calls of `split` gave since the last damage."""
+        self.in_step = IN_STEP
+        """How many items earlier calls of `split` gave since the last damage. The start of the
+        input counts as IN_STEP."""
         self.final = False
         """Whether the data of the last `split` was the end of the input."""
         self.other = 0
@@ -234,7 +235,7 @@ class Stream(ABC):
                     error = self.error(
                         pos, "message", f"cut off after {size - pos} bytes", f"at least {end - pos}"
                     )
-                    if self._steps + len(items) < IN_STEP or not self.is_cut(data, pos):
+                    if self.in_step + len(items) < IN_STEP or not self.is_cut(data, pos):
                         raise error
                     self.damage = Damage(self.base + pos, 0, error)
                     pos = size
@@ -250,7 +251,7 @@ class Stream(ABC):
         if final and self.damage is not None:
             self._close_damage(pos, items)
         self.used = pos
-        self._steps += len(items)
+        self.in_step += len(items)
         return items
 
     def open_damage(self) -> Damage | None:
@@ -346,4 +347,4 @@ class Stream(ABC):
         if self.damage.size:
             items.append(self.damage)
         self.damage, self._failed, self._retry = None, 0, 0
-        self._steps = -len(items)
+        self.in_step = -len(items)

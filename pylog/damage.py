@@ -99,6 +99,7 @@ def in_another_layout(
         except DecodeError:
             continue
         other.damage, other.other = stream.damage, stream.other
+        other.in_step = stream.in_step
         return record, others[i:]
     return None
 

@@ -266,14 +266,15 @@ class Decoder:
         stream = self.stream
         self._data = self._rest + more
         self._drop_items()
+        in_step = stream.in_step
         self._items = stream.split(self._data, self._final)
         self._rest = self._data[stream.used :]
         if self.damages.strict and (damage := stream.open_damage()) is not None:
             self._items.append(damage)  # do not wait for its end
         if self.stop is not None:
-            self._leave_out(self.stop)
+            self._leave_out(self.stop, in_step)
 
-    def _leave_out(self, stop: int) -> None:
+    def _leave_out(self, stop: int, in_step: int) -> None:
         """Leave out what begins at `stop` or after it. Damage that begins before it stays."""
         stream, items = self.stream, self._items
         if stream.following and stream.base + stream.used >= stop:
@@ -290,6 +291,9 @@ class Decoder:
                 self._stopped_at = at
                 stream.damage, stream.following = None, []  # both lie after it
                 del items[i:]
+                for item in items:
+                    in_step = 0 if isinstance(item, Damage) else in_step + 1
+                stream.in_step = in_step
                 return
         if stream.damage is not None and stream.damage.offset >= stop:
             self._stopped_at, stream.damage = stream.damage.offset, None

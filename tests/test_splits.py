@@ -269,6 +269,22 @@ def test_whatever_the_bytes_splits_give_the_rows_of_one_process(
     assert parts.records(splits) == tables.streamed(path.read_bytes())
 
 
+def test_a_part_that_begins_soon_after_damage_treats_a_cut_end_as_one_process_does(
+    tmp_path: Path,
+) -> None:
+    last = (
+        bytes.fromhex("210000000004") + bytes(14) + bytes.fromhex("050000000000000005") + bytes(4)
+    )
+    dump = tmp_path / "dump.bin"
+    dump.write_bytes(parts.numbered([1, 2, 3]) + NFLOG.read_bytes()[25200:29200] + last)
+    splits = plan(dump, 2)
+    assert len(splits) == 2
+    for kind in ("packet", "loss"):
+        rows = parts.whole(dump, kind)
+        assert parts.decoded(splits, kind, 1).rows == rows
+        assert parts.alone(confirm(splits), kind) == rows
+
+
 # Files
 
 

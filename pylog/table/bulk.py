@@ -226,6 +226,7 @@ class Bulk(OpenLog):
         self._reach = min(max(STRETCH, 2 * used), MAX_WINDOW)
         self._per_row = used // len(rows.starts) + 1
         stream.other += rows.other
+        stream.in_step += len(rows.starts)
         return used
 
     def _keep(

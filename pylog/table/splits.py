@@ -30,6 +30,7 @@ from pylog.backends.unpack import compression
 from pylog.detect import Detection, detect, stream_for
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
+from pylog.formats.stream import IN_STEP
 from pylog.losses import Losses
 from pylog.open_log import OnError
 from pylog.origins import NOWHERE, Origin, origins_of
@@ -83,12 +84,14 @@ class End:
     layouts   those that explain all bytes before it, the one in use first
     losses    the expected sequence numbers
     tally     the counts of the split
+    in_step   how many messages follow each other since the last damage, up to IN_STEP
     """
 
     offset: int
     layouts: tuple[str, ...]
     losses: Losses
     tally: Tally
+    in_step: int = IN_STEP
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Split:
     layout    the layout that the user named
     losses    the sequence numbers expected after the records before; None: unknown
     origin    the origin and host of its records
+    in_step   as of an End, of what is before
     """
 
     path: str
@@ -114,10 +118,17 @@ class Split:
     on_error: OnError = "resync"
     losses: Losses | None = None
     origin: Origin = NOWHERE
+    in_step: int = IN_STEP
 
     def after(self, end: End) -> Split:
         """The same split, but begun where the one before it ended."""
-        return replace(self, start=end.offset, layouts=end.layouts, losses=end.losses)
+        return replace(self, start=end.offset, layouts=end.layouts, losses=end.losses,
+                       in_step=end.in_step)  # fmt: skip
+
+    def begins_as(self, other: Split) -> bool:
+        """Whether both begin at the same place with the same knowledge of what is before."""
+        mine = self.start, self.layouts, self.in_step
+        return mine == (other.start, other.layouts, other.in_step)
 
 
 def plan(
@@ -272,6 +283,10 @@ class SplitReader:
                 detection=_detection(split.layouts) if split.layouts else None,
                 origin=split.origin,
             )
+            if split.layouts:
+                decoder = self._bulk.decoder
+                for stream in (decoder.stream, *decoder.alternatives):
+                    stream.in_step = split.in_step
             self._files = stack.pop_all()
 
     def records(self) -> Iterator[Record]:
@@ -290,7 +305,8 @@ class SplitReader:
         layouts = tuple(stream.name for stream in (decoder.stream, *decoder.alternatives))
         tally = Tally(bulk.detection.container, bulk.layout, bulk.received, bulk.malformed,
                       bulk.dropped, bulk.uncounted, bulk.ending, bulk.counts)  # fmt: skip
-        return End(bulk.end, layouts, decoder.losses, tally)
+        in_step = min(decoder.stream.in_step, IN_STEP)
+        return End(bulk.end, layouts, decoder.losses, tally, in_step)
 
     def __enter__(self) -> Self:
         return self
@@ -340,7 +356,7 @@ def in_order(
         try:
             end = future.result()
         except DecodeError:  # reading strictly
-            if (right.start, right.layouts) == (split.start, split.layouts):
+            if right.begins_as(split):
                 raise
             end = submit(number, right).result()
         else:
@@ -355,7 +371,7 @@ def _joined(
 ) -> End:
     """The end of a split that began by a guess; if that was wrong, it is decoded again."""
     assert right.losses is not None
-    same = (right.start, right.layouts) == (guess.start, guess.layouts)
+    same = right.begins_as(guess)
     same &= set(end.layouts) <= set(right.layouts)  # another layout has its own numbers
     if same and right.losses.agrees(end.losses):
         return replace(end, losses=right.losses.then(end.losses))

@@ -2,7 +2,7 @@
 
 Every test that could try very many cases (examples of hypothesis, each changed byte of a message,
 each place to cut a file, each fixture where that takes long) gets their number or a sample of them
-from here. PYLOG_EFFORT is the share that is tried: 0.1 unless it is set, so that the tests take
+from here. PYLOG_EFFORT is the share that is tried: 0.05 unless it is set, so that the tests take
 minutes, and 1 where everything is to be proved (`tox -e proof`). A sample differs from run to run,
 as hypothesis' examples do. PYLOG_SEED repeats a run: pytest's header shows it, and all processes of
 pytest-xdist have the same one.
@@ -21,7 +21,7 @@ import hypothesis
 T = TypeVar("T")
 Test = TypeVar("Test", bound=Callable[..., Any])
 
-EFFORT = float(os.environ.get("PYLOG_EFFORT", "0.1"))
+EFFORT = float(os.environ.get("PYLOG_EFFORT", "0.05"))
 SEED = int(os.environ.setdefault("PYLOG_SEED", str(random.SystemRandom().randrange(2**32))))
 LEAST = 10
 """At any effort so many cases are tried, if there are so many."""

@@ -180,14 +180,20 @@ def test_live_records_begin_without_a_claim_of_missed_ones(namespace: netlab.Nam
             assert [entry and entry.missed for entry in entries] == ["", "", ""]
 
 
+def size(folder: Path) -> int:
+    """How many bytes the files of a folder have."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
 def test_rotated_files_have_all_records_and_stand_for_themselves(
     namespace: netlab.Namespace, tmp_path: Path
 ) -> None:
     process = start(namespace, tmp_path / "fw.pcapng", "--rotate-size", "3k",
                     "--latency", "-n", "100")  # fmt: skip
     for _ in range(20):
+        before = size(tmp_path)
         send(namespace, 5)
-        time.sleep(0.02)
+        netlab.until(lambda: size(tmp_path) > before, "a write")  # noqa: B023
     process.communicate(timeout=30)
     assert process.returncode == 0
     paths = sorted(tmp_path.iterdir())
