@@ -275,7 +275,10 @@ class Decoder:
             self._leave_out(self.stop, in_step)
 
     def _leave_out(self, stop: int, in_step: int) -> None:
-        """Leave out what begins at `stop` or after it. Damage that begins before it stays."""
+        """Leave out what begins at `stop` or after it. Damage that begins before it stays.
+
+        in_step   Stream.in_step before the items; it is counted anew without those left out
+        """
         stream, items = self.stream, self._items
         if stream.following and stream.base + stream.used >= stop:
             stream.following = []

@@ -13,7 +13,7 @@ from pylog.formats.pcap_blocks import MAGIC_NSEC, MAGIC_USEC, MAXIMUM_SNAPLEN, p
 
 
 def message(table: Table, order: str) -> Struct:
-    """The construct schema of a whole message of a netfilter subsystem."""
+    """The construct schema of a complete message of a netfilter subsystem."""
     return Struct(
         "nlmsghdr" / nlmsghdr(order),
         "nfgenmsg" / NFGENMSG,
@@ -42,7 +42,7 @@ def parse(schema: Construct[Any, Any], data: bytes, what: str = "message") -> An
     try:
         return schema.parse(data + bytes(-len(data) % 4))
     except ConstructError as error:
-        raise DecodeError(what, str(error).splitlines()[0], "a whole message", 0) from error
+        raise DecodeError(what, str(error).splitlines()[0], "a complete message", 0) from error
 
 
 def pcap_header(
