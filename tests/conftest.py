@@ -9,11 +9,9 @@ that were skipped: whatever a test needs is to be installed there.
 from __future__ import annotations
 
 import functools
-import importlib.util
+import gc
 import os
-import subprocess
-import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any, TypeVar
 
 import effort
@@ -27,17 +25,8 @@ TOGETHER = {
     "tests/live/": "live",  # they would disturb each other
     "tests/test_toy.py": "toy",  # which is built once
     "tests/test_dask.py": "dask",  # these have one cluster
-    "tests/test_convert_parts.py::test_a_cluster": "dask",
 }
 """Tests for one process of pytest-xdist, by what their ids begin with."""
-CLUSTER = """
-import sys
-from distributed import LocalCluster
-if __name__ == "__main__":
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        print(cluster.scheduler_address, flush=True)
-        sys.stdin.read()
-"""
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
@@ -88,23 +77,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             hypothesis.seed(effort.SEED)(item.obj)  # type: ignore[attr-defined]
 
 
-@pytest.fixture(scope="session")
-def scheduler() -> Iterator[str]:
-    """The address of a Dask scheduler that has two processes: one for all tests that need it.
-
-    It has a process of its own, so that tests which count descriptors, threads or children see
-    nothing of it.
-    """
-    if importlib.util.find_spec("distributed") is None:
-        pytest.skip("could not import 'distributed'")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env=environment,
-    ) as process:  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.stdin.close()  # its end
+def pytest_collection_finish() -> None:
+    """What was collected stays, and is not looked through again whenever garbage is collected."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -175,7 +175,7 @@ def test_a_packet_within_the_packet_that_is_cut_is_not_read() -> None:
     message = builders.log("<", 5, [(1, {"hw_protocol": 0, "hook": 1}), (9, inner * 9)], family=2)
     packets = [builders.pcap_packet(message[16:], 10**18 + i) for i in range(2)]
     data = builders.pcap_header(239) + b"".join(packets)
-    for cut in range(1, len(packets[1])):
+    for cut in effort.sample(range(1, len(packets[1])), least=30):
         found = read(data[:-cut], None)
         assert len(records(found)) == 1 and isinstance(found[-1], LossRecord)
         assert found[-1].size == len(packets[1]) - cut

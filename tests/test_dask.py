@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +21,21 @@ import pyarrow.parquet as pq
 import tables
 
 import pylog
+from pylog.cli import main
 from pylog.errors import BackendError, DecodeError
+from pylog.table import parallel
 
 NFLOG = samples.FIXTURES / "nflog/seq.bin"
+CLUSTER = """
+import sys
+import dask
+from distributed import LocalCluster
+if __name__ == "__main__":
+    dask.config.set({"distributed.worker.profile.enabled": False})  # it samples all the time
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
 
 
 if TYPE_CHECKING:
@@ -34,6 +48,23 @@ def imported() -> None:
     pytest.importorskip("dask.dataframe")
     pytest.importorskip("distributed")
     import pylog.dask  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """The address of a Dask scheduler that has two processes.
+
+    It has a process of its own, so that tests which count descriptors, threads or children see
+    nothing of it, and ends with this file's tests, since it needs much even when it rests.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()  # its end
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +179,30 @@ def test_a_data_set_in_a_store_is_whole_when_it_says_so(client: Any, tmp_path: P
     with pytest.raises(DecodeError):
         pylog.dask.write(client, damaged, f"{target}2", n=6, on_error="strict")
     assert os.listdir(tmp_path) == ["out.parquet"]
+
+
+def test_convert_writes_what_one_process_writes(
+    scheduler: str, dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(parallel, "SIZE", 40_000)
+    single, several = tmp_path / "one.parquet", tmp_path / "several.parquet"
+    assert convert("-v", *sorted(dumps.iterdir()), single) == 0
+    reported = capsys.readouterr().err
+    assert convert("-v", "--dask", scheduler, dumps, several) == 0
+    assert capsys.readouterr().err == reported
+    found = pa.concat_tables([pq.read_table(part) for part in sorted(several.iterdir())])
+    assert tables.plain(found) == tables.plain(pq.read_table(single))
+    assert convert("--dask", scheduler, dumps, several) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert convert("--dask", scheduler, "--force", "--columns", "dport", NFLOG, several) == 0
+    assert pq.read_table(several / "part-000000.parquet").column_names == ["dport"]
+    verdicts = ("--force", "--action", "nd*=block", "--exclude", "payload", NFLOG)
+    assert convert(*verdicts, single) == convert("--dask", scheduler, *verdicts, several) == 0
+    found = pq.read_table(several / "part-000000.parquet")
+    assert found["action"].to_pylist().count("block") == 200 and "payload" not in found.schema.names
+    assert tables.plain(found) == tables.plain(pq.read_table(single))
+
+
+def convert(*arguments: str | Path) -> int:
+    return main(["convert", *map(str, arguments)])

@@ -20,13 +20,13 @@ SEQ = samples.FIXTURES / "nflog/seq.bin"
 IPL = "ipl-5.1.2-lp64le"
 
 
-def messages(path: Path) -> list[bytes]:
+def messages(path: Path, layout: str | None = None) -> list[bytes]:
     """The raw records of a log."""
-    with pylog.open(path, raw=True) as reader:
+    with pylog.open(path, layout=layout, raw=True) as reader:
         return [record.raw for record in reader if record.raw is not None]
 
 
-ITEMS = messages(FILTER)
+ITEMS = messages(FILTER, IPL)
 
 
 class Following:

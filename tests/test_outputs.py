@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sqlite3
 import subprocess
@@ -150,8 +151,9 @@ def read(*arguments: str | Path) -> int:
     return main(["read", *map(str, arguments)])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("more", [[], ["-n", "100000"], ["--merge"]], ids=" ".join)
+@pytest.mark.parametrize(("kind", "more"), effort.sample(itertools.product(
+    KINDS, [[], ["-n", "100000"], ["--merge"]]
+), least=4))  # fmt: skip
 def test_read_writes_the_table_that_convert_writes(
     kind: str, more: list[str], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import effort
 import pytest
 import samples
 
@@ -512,7 +513,7 @@ def test_members_of_a_compressed_file_follow_each_other_with_padding(name: str) 
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("name", COMPRESSORS)
+@pytest.mark.parametrize("name", effort.sample(COMPRESSORS, least=1))
 def test_a_file_that_unpacks_to_very_much_takes_little_memory(name: str, tmp_path: Path) -> None:
     small, bomb = tmp_path / "small", tmp_path / "bomb"
     small.write_bytes(COMPRESSORS[name](FILTER.read_bytes()))
