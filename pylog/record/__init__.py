@@ -5,6 +5,7 @@ declared, `registry` has all kinds, also those of other distributions, and `json
 text. docs/reference/json.md explains every field, with a table that is made from the declarations.
 """
 
+from pylog.record.base import BaseRecord
 from pylog.record.fields import Column, Field, columns_of, fields_of, json_name, place, places_of
 from pylog.record.json import (
     EXACT,
@@ -20,7 +21,6 @@ from pylog.record.json import (
 )
 from pylog.record.kinds import (
     MAX_SECONDS,
-    BaseRecord,
     Flow,
     FlowRecord,
     FlowRow,
@@ -46,12 +46,14 @@ from pylog.record.registry import (
     no_column,
     row_type,
 )
+from pylog.record.ruleset import RulesetRecord, TraceRecord
 
 __all__ = [
     "EXACT", "KINDS", "MAX_SECONDS", "ON_REQUEST", "BaseRecord", "Column", "Field", "Flow",
     "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
     "PacketHeaders", "PacketRecord", "PacketRow",
-    "Record", "Row", "Vlan", "all_columns", "columns_of", "escape", "escape_json", "fields_of",
-    "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of", "kinds", "no_column",
-    "place", "places_of", "rfc3339", "rfc3339_us", "row_lines", "row_of", "row_type", "to_json",
+    "Record", "Row", "RulesetRecord", "TraceRecord", "Vlan", "all_columns", "columns_of", "escape",
+    "escape_json", "fields_of", "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of",
+    "kinds", "no_column", "place", "places_of", "rfc3339", "rfc3339_us", "row_lines", "row_of",
+    "row_type", "to_json",
 ]  # fmt: skip

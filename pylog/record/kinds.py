@@ -10,15 +10,27 @@ Records are immutable. None means that the source did not say; it is never 0 and
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 import msgspec
 
+from pylog.record.base import (
+    OBSERVED,
+    OFFSET,
+    RAW,
+    TIMESTAMP,
+    Count,
+    Extra,
+    Host,
+    Layout,
+    Octets,
+    Origin,
+    Seq,
+    Source,
+)
 from pylog.record.fields import Field, json_name
 from pylog.record.methods import Methods
-
-Octets = bytes
-"""The type of that name, which the field `bytes` of a flow hides in the class body."""
+from pylog.record.ruleset import RulesetRecord, TraceRecord
 
 MAX_SECONDS = 253402300799
 """9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
@@ -54,31 +66,6 @@ class Vlan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 # Fields of several kinds
 
-_Source = Annotated[
-    str,
-    Field(
-        "ipl or nflog; ip for packets of captures without link headers; capture for damage of a"
-        " capture file itself",
-        "word",
-    ),
-]
-_Layout = Annotated[str, Field("how the bytes were read, see Layouts", "word")]
-_OFFSET = Field(
-    "where the message starts in the input, in bytes (of the decompressed input); absent live and"
-    " in a replay",
-    "i64",
-)
-_TIMESTAMP = Field("the kernel's time; NFLOG has none for some hooks", "time")
-_OBSERVED = Field(
-    "when the message was received, live or as a capture file says; absent in raw dumps", "time"
-)
-_Seq = Annotated[
-    int | None,
-    Field("the kernel's sequence number (IPFilter from 5.0.6; NFULA_SEQ)", "u32"),
-]
-_Count = Annotated[
-    int | None, Field("how many equal packets or events the record stands for", "u32")
-]
 _Rule = Annotated[
     int | None, Field("the rule's number as ipmon shows it (the stored one + 1)", "i64")
 ]
@@ -103,29 +90,6 @@ _Daddr = Annotated[
 ]
 _Sport = Annotated[int | None, Field("source port; of a flow before translation", "u16")]
 _Dport = Annotated[int | None, Field("destination port; of a flow before translation", "u16")]
-_Extra = Annotated[
-    dict[str, Any] | None,
-    Field("everything else the source says, under the kernel's names, see below", "json"),
-]
-_RAW = Field("the message as the kernel wrote it, only if the reader was asked for it")
-_Origin = Annotated[
-    str | None,
-    Field(
-        "the file, device or live address it was read from, as given, or its label; present when"
-        " several sources are read, and with `--origin`",
-        "word",
-        since=2,
-    ),
-]
-_Host = Annotated[
-    str | None,
-    Field(
-        "with `origin`: the machine that logged it, by the capture that pylog wrote there; of a"
-        " live source this machine; otherwise the label of the source",
-        "word",
-        since=2,
-    ),
-]
 
 
 class Packet(
@@ -139,13 +103,13 @@ class Packet(
 ):
     """The fields of a packet."""
 
-    source: _Source
-    layout: _Layout
-    offset: Annotated[int | None, _OFFSET] = None
-    timestamp_ns: Annotated[Time | None, _TIMESTAMP] = None
-    observed_ns: Annotated[Time | None, _OBSERVED] = None
-    seq: _Seq = None
-    count: _Count = None
+    source: Source
+    layout: Layout
+    offset: Annotated[int | None, OFFSET] = None
+    timestamp_ns: Annotated[Time | None, TIMESTAMP] = None
+    observed_ns: Annotated[Time | None, OBSERVED] = None
+    seq: Seq = None
+    count: Count = None
     action: Annotated[
         str | int | None,
         Field(
@@ -228,14 +192,14 @@ class Packet(
         str | None,
         Field("the header in which the logged bytes end, so that fields of it are missing", "word"),
     ] = None
-    extra: _Extra = None
+    extra: Extra = None
     payload: Annotated[
         Payload | None,
         Field("the logged bytes from the network header on, in network byte order", "octets"),
     ] = None
-    raw: Annotated[Octets | None, _RAW] = None
-    origin: _Origin = None
-    host: _Host = None
+    raw: Annotated[Octets | None, RAW] = None
+    origin: Origin = None
+    host: Host = None
 
     @property
     def log(self) -> str:
@@ -254,13 +218,13 @@ class Flow(
 ):
     """The fields of a flow."""
 
-    source: _Source
-    layout: _Layout
-    offset: Annotated[int | None, _OFFSET] = None
-    timestamp_ns: Annotated[Time | None, _TIMESTAMP] = None
-    observed_ns: Annotated[Time | None, _OBSERVED] = None
-    seq: _Seq = None
-    count: _Count = None
+    source: Source
+    layout: Layout
+    offset: Annotated[int | None, OFFSET] = None
+    timestamp_ns: Annotated[Time | None, TIMESTAMP] = None
+    observed_ns: Annotated[Time | None, OBSERVED] = None
+    seq: Seq = None
+    count: Count = None
     event: Annotated[
         str | int | None,
         Field(
@@ -303,10 +267,10 @@ class Flow(
     bytes: Annotated[
         dict[str, Number] | None, Field("bytes by direction, as `packets`", "counters")
     ] = None
-    extra: _Extra = None
-    raw: Annotated[Octets | None, _RAW] = None
-    origin: _Origin = None
-    host: _Host = None
+    extra: Extra = None
+    raw: Annotated[Octets | None, RAW] = None
+    origin: Origin = None
+    host: Host = None
 
     @property
     def log(self) -> str:
@@ -325,11 +289,11 @@ class Loss(
 ):
     """The fields of a loss."""
 
-    source: _Source
-    layout: _Layout
-    offset: Annotated[Number | None, _OFFSET] = None
-    timestamp_ns: Annotated[Time | None, _TIMESTAMP] = None
-    observed_ns: Annotated[Time | None, _OBSERVED] = None
+    source: Source
+    layout: Layout
+    offset: Annotated[Number | None, OFFSET] = None
+    timestamp_ns: Annotated[Time | None, TIMESTAMP] = None
+    observed_ns: Annotated[Time | None, OBSERVED] = None
     seq: Annotated[int | None, Field("the number of the first lost record", "u32")] = None
     count: Annotated[
         Number | None, Field("how many records were lost, absent if unknown", "u64")
@@ -342,9 +306,9 @@ class Loss(
         Field("the log that lost records: ipf, nat, state, or the NFLOG group", "word"),
     ] = None
     reason: Annotated[str | None, Field("how the loss was seen", "word")] = None
-    raw: Annotated[Octets | None, _RAW] = None
-    origin: _Origin = None
-    host: _Host = None
+    raw: Annotated[Octets | None, RAW] = None
+    origin: Origin = None
+    host: Host = None
 
     @property
     def cut_off(self) -> bool:
@@ -415,43 +379,6 @@ class LossRow(Loss[str, int | str], frozen=True, gc=False, tag="loss"):
     """A loss as JSON and CSV show it."""
 
 
-class BaseRecord(
-    Methods,
-    msgspec.Struct,
-    frozen=True,
-    gc=False,
-    omit_defaults=True,
-    tag_field="kind",
-    rename=json_name,
-):
-    """The base class of a kind of record that another distribution adds, with a `tag` of its own.
-
-    It has the fields that every kind has. The subclass declares its own, each with a default.
-    """
-
-    source: _Source
-    layout: _Layout
-    offset: Annotated[int | None, _OFFSET] = None
-    timestamp_ns: Annotated[int | None, _TIMESTAMP] = None
-    observed_ns: Annotated[int | None, _OBSERVED] = None
-    seq: _Seq = None
-    count: _Count = None
-    origin: _Origin = None
-    host: _Host = None
-    extra: _Extra = None
-    raw: Annotated[Octets | None, _RAW] = None
-
-    @property
-    def kind(self) -> str:
-        """The word for the kind, its `tag`."""
-        return str(self.__struct_config__.tag)
-
-    @property
-    def log(self) -> str:
-        """The log within the source that numbers the record; "" if the source is a single log."""
-        return ""
-
-
 class PacketHeaders(msgspec.Struct, frozen=True, gc=False):
     """Fields of a packet's headers that are decoded on request only.
 
@@ -483,5 +410,5 @@ class PacketHeaders(msgspec.Struct, frozen=True, gc=False):
     udp_length: Annotated[int | None, Field("the length in the UDP header, in bytes", "u16")] = None
 
 
-Record = PacketRecord | FlowRecord | LossRecord
+Record = PacketRecord | FlowRecord | LossRecord | RulesetRecord | TraceRecord
 Row = PacketRow | FlowRow | LossRow

@@ -15,8 +15,9 @@ import msgspec
 
 from pylog import discover
 from pylog.nearest import COLUMNS, advice
+from pylog.record.base import BaseRecord
 from pylog.record.fields import Column, columns_of, fields_of, json_name
-from pylog.record.kinds import BaseRecord, Flow, Loss, Packet, PacketHeaders, Record, Row
+from pylog.record.kinds import Flow, Loss, Packet, PacketHeaders, Record, Row
 
 GROUP = "pylog.formats"
 """The entry points of other distributions' formats, which declare kinds of record."""

@@ -1,0 +1,185 @@
+"""Kinds of record that nftables gives: changes of the ruleset, and steps of packets through it.
+
+The kernel multicasts both: NFNLGRP_NFTABLES has the objects that a transaction changed and then its
+generation, NFNLGRP_NFTRACE the rules that a packet passed. A field that a message leaves out is
+None: messages about deletions have little more than a name and a handle.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pylog.record.base import BaseRecord
+from pylog.record.fields import Field
+
+
+class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
+    """A change of the ruleset: an entity that a commit made, changed or deleted; or the commit.
+
+    `op` names the entity, and which other fields are set follows from it. The records of a commit
+    stand together, the one of the commit itself (`new_gen`) last.
+    """
+
+    op: Annotated[
+        str | None,
+        Field(
+            "new_ or del_ with table, chain, rule, set, set_element, obj or flowtable; new_gen is"
+            " the commit, the last record of its group",
+            "word",
+        ),
+    ] = None
+    change: Annotated[
+        str | None,
+        Field("what the change does: append, insert, replace, update or delete", "word"),
+    ] = None
+    generation: Annotated[
+        int | None,
+        Field("the generation that the commit made; absent for a change outside a commit", "u32"),
+    ] = None
+    pid: Annotated[
+        int | None,
+        Field("the thread that committed, as the initial pid namespace numbers it", "u32"),
+    ] = None
+    process: Annotated[
+        str | None, Field("the name (comm) of the process that committed", "word")
+    ] = None
+    portid: Annotated[int | None, Field("the netlink port of the socket that committed", "u32")] = (
+        None
+    )
+    uid: Annotated[
+        int | None, Field("the user of the process that committed, live, from /proc", "u32")
+    ] = None
+    cmdline: Annotated[
+        str | None, Field("the command line of that process, live, from /proc", "word")
+    ] = None
+    cgroup: Annotated[str | None, Field("the cgroup of that process, live, from /proc", "word")] = (
+        None
+    )
+    via: Annotated[
+        str | None,
+        Field(
+            "how pylog learned of it, where no commit announced it: snapshot (it was there when"
+            " reading began) or relist (a later listing differs)",
+            "word",
+        ),
+    ] = None
+    incomplete: Annotated[
+        bool | None,
+        Field("records of the same commit are missing, or may be, because of a loss", "bool"),
+    ] = None
+    partial: Annotated[
+        bool | None,
+        Field("a part of a commit that is too large to be held until its end", "bool"),
+    ] = None
+    family: Annotated[
+        str | int | None, Field("inet, ip, ip6, arp, bridge or netdev; or the number", "name")
+    ] = None
+    table: Annotated[str | None, Field("the table, by name", "word")] = None
+    chain: Annotated[str | None, Field("the chain of a rule, or the chain itself", "word")] = None
+    name: Annotated[
+        str | None, Field("the name of a set, of the set of elements, of an object or"
+                          " flowtable", "word"),
+    ] = None  # fmt: skip
+    handle: Annotated[int | None, Field("the number of the entity in its table", "u64")] = None
+    position: Annotated[
+        int | None, Field("the handle of the rule before, where the kernel says it", "u64")
+    ] = None
+    type: Annotated[
+        str | int | None,
+        Field(
+            "of a base chain: filter, nat or route; of an object: counter, quota, ct_helper,"
+            " limit...",
+            "name",
+        ),
+    ] = None
+    hook: Annotated[str | int | None, Field("the hook of a base chain or flowtable", "name")] = None
+    priority: Annotated[int | None, Field("the priority in the hook", "i64")] = None
+    policy: Annotated[
+        str | int | None, Field("the policy of a base chain: accept or drop", "name")
+    ] = None
+    devices: Annotated[
+        list[str] | None, Field("the devices of a base chain or flowtable", "json")
+    ] = None
+    flags: Annotated[
+        int | None, Field("the flags of a table, chain or set, as in nf_tables.h", "u32")
+    ] = None
+    comment: Annotated[str | None, Field("the comment", "word")] = None
+    expressions: Annotated[
+        list[dict[str, Any]] | None,
+        Field("the expressions of a rule, or of a set: each with `name` and its values", "json"),
+    ] = None
+    elements: Annotated[
+        list[dict[str, Any]] | None,
+        Field(
+            "elements of a set: `key` and `key_end` (hex), `data`, or `verdict` and `chain`,"
+            " `flags`, `timeout`, `expires`, `comment`",
+            "json",
+        ),
+    ] = None
+    text: Annotated[
+        str | None, Field("the entity as an administrator writes it, in the words of nft", "word")
+    ] = None
+
+
+class TraceRecord(BaseRecord, frozen=True, gc=False, tag="trace"):
+    """A step of a packet through the ruleset: a rule that matched, the end of a chain, a policy.
+
+    The kernel gives the packet's headers in the first step of each base chain only.
+    """
+
+    id: Annotated[
+        str | None, Field("the kernel's number of the packet, in hex; it is used again", "word")
+    ] = None
+    type: Annotated[str | int | None, Field("rule, return or policy", "name")] = None
+    family: Annotated[
+        str | int | None, Field("the family of the table: inet, ip, ip6, arp, bridge, netdev",
+                                "name"),
+    ] = None  # fmt: skip
+    table: Annotated[str | None, Field("the table", "word")] = None
+    chain: Annotated[str | None, Field("the chain", "word")] = None
+    handle: Annotated[
+        int | None, Field("the rule that matched; absent at the end of a chain", "u64")
+    ] = None
+    verdict: Annotated[
+        str | int | None,
+        Field("accept, drop, continue, jump, goto, return, queue, stolen...", "name"),
+    ] = None
+    target: Annotated[str | None, Field("the chain of a jump or goto", "word")] = None
+    policy: Annotated[
+        str | int | None, Field("the policy that decided: accept or drop", "name")
+    ] = None
+    nfproto: Annotated[
+        int | None, Field("the packet's family: 2 IPv4, 10 IPv6, 3 ARP, 7 bridge", "u32")
+    ] = None
+    mark: Annotated[int | None, Field("the packet's mark, if it has any", "u32")] = None
+    indev: Annotated[
+        str | int | None, Field("the interface it came in by: a name, or a number", "name")
+    ] = None
+    outdev: Annotated[
+        str | int | None, Field("the interface it goes out by, as `indev`", "name")
+    ] = None
+    ct_id: Annotated[int | None, Field("the number of its conntrack entry", "u32")] = None
+    ct_direction: Annotated[
+        str | int | None, Field("its direction in that entry: original or reply", "name")
+    ] = None
+    ct_state: Annotated[
+        str | int | None,
+        Field("its state: new, established, related, invalid or untracked", "name"),
+    ] = None
+    ct_status: Annotated[int | None, Field("the status bits of that entry (IPS_*)", "u32")] = None
+    protocol: Annotated[int | None, Field("the IP protocol's number", "u8")] = None
+    saddr: Annotated[str | None, Field("source address", "address")] = None
+    daddr: Annotated[str | None, Field("destination address", "address")] = None
+    sport: Annotated[int | None, Field("source port", "u16")] = None
+    dport: Annotated[int | None, Field("destination port", "u16")] = None
+    tcp_flags: Annotated[str | None, Field("TCP flags as letters", "word")] = None
+    icmp_type: Annotated[int | None, Field("the type of an ICMP message", "u8")] = None
+    icmp_code: Annotated[int | None, Field("the code of an ICMP message", "u8")] = None
+    length: Annotated[int | None, Field("bytes of the packet, as its header says", "i64")] = None
+    text: Annotated[
+        str | None, Field("the rule that matched, in the words of nft, if it is known", "word")
+    ] = None
+    payload: Annotated[
+        bytes | None, Field("the headers that the kernel copied, from the network header on",
+                            "octets"),
+    ] = None  # fmt: skip
