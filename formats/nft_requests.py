@@ -29,7 +29,8 @@ from pylog.formats.netlink import (
     to_dict,
 )
 from pylog.formats.netlink_stream import unpack_nlmsghdr
-from pylog.formats.plan import Plan
+from pylog.formats.nft_attributes import LISTING_SEQ
+from pylog.formats.plan import BYTEORDER, Plan
 
 NLM_F_DUMP_INTR, NLM_F_DUMP = 0x10, 0x300
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
@@ -162,10 +163,19 @@ class Listing:
             self._parts.append(dump[start:end])
 
     def end(self, answer: bytes) -> bytes | None:
-        """The messages, closed by the answer to another GETGEN; None if the ruleset changed."""
+        """The messages, closed by the answer to another GETGEN; None if the ruleset changed.
+
+        All have LISTING_SEQ, which says in a capture that the listing is complete.
+        """
         if generation_of(answer, self._order) != self._generation:
             self.consistent = False
-        return b"".join([*self._parts, answer]) if self.consistent else None
+        if not self.consistent:
+            return None
+        listing = bytearray(b"".join([*self._parts, answer]))
+        seq = LISTING_SEQ.to_bytes(4, BYTEORDER[self._order])
+        for head in heads(bytes(listing), self._order):
+            listing[head.start + 8 : head.start + 12] = seq
+        return bytes(listing)
 
 
 # Listings among events
