@@ -328,7 +328,9 @@ class Reader(OpenLog, Records):
         received_ns = time.time_ns() if backend.live else None
         decoder.feed(more, not more or backend.message_aligned, received_ns)
         if backend.overrun is not None:
-            decoder.losses.overrun(backend.overrun, backend.logs)
+            # numbers of these logs will show what was lost; without a log, it is reported at once
+            logs = backend.logs if backend.accountable else ()
+            decoder.losses.overrun(backend.overrun, logs)
             backend.overrun = None
         return True
 
