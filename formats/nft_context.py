@@ -165,6 +165,20 @@ class Context:
             if self.headers.get(NETWORK) and name is not None:
                 self.headers[TRANSPORT] = name
 
+    def stacks(self, match: Match) -> bool:
+        """Whether the match of a key names another header at the same base."""
+        left = match.left
+        header = HEADERS.get(self.headers.get(left.base, ""))
+        if header is None or not isinstance(match.right, Constant):
+            return False
+        name = UPPER.get(header.name, {}).get(int.from_bytes(match.right.data, "big"))
+        return name is not None and HEADERS[name].base == header.base
+
+    def note_icmp(self, icmp_type: int | None) -> None:
+        """A set of ICMP types was matched; its first element is this."""
+        if icmp_type and self._icmp_type is None:
+            self._icmp_type = icmp_type
+
     def _learn_meta(self, key: str, value: int) -> None:
         if key == "iiftype" and self.family in ("inet", "netdev", "bridge"):
             self.headers[LINK] = "ether" if value == 1 else "unknown"

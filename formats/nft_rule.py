@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pylog.formats import nft_headers as h
-from pylog.formats import nft_types as t
 from pylog.formats.nft_context import Context, Match
 from pylog.formats.nft_effects import EFFECTS
+from pylog.formats.nft_elements import Elements, extra
 from pylog.formats.nft_loads import LOADS
 from pylog.formats.nft_match import compare
 from pylog.formats.nft_statements import STATEMENTS, Unclear, verdict
@@ -23,9 +22,6 @@ from pylog.formats.nft_values import Binop, Concat, Constant, Lookup, Payload, W
 
 _ERRORS = (Unclear, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
 """What an expression raises whose fields are missing, damaged or have unknown values."""
-
-_ = (h, t, Binop, Payload)
-
 
 class Effect:
     """A statement that uses registers: its expression, and the values it uses by field."""
@@ -81,9 +77,7 @@ def rule_text(
     family        of the table: inet, ip, ip6, arp, bridge or netdev
     order         the byte order of the machine that wrote them, < or >
     """
-    from pylog.formats.nft_elements import Elements
-
-    writer = Writer(Elements(sets, order).of_rule, order)
+    writer = Writer(Elements(sets, order), order)
     listed = _parse(expressions, sets)
     context = Context(family)
     texts: list[str | Match] = []
@@ -163,17 +157,24 @@ def _statement(
         values = {}
         for key, register in fields.items():
             if key.startswith("sreg"):
-                values[key] = registers.get(register)
+                values[key] = _used(key, register, registers, values)
         if name == "objref" and "set" in fields:
             values["sreg"] = registers.get(fields["sreg"], _key_bits(fields["set"], sets))
         elif name == "dynset":
             values["sreg_key"] = registers.get(fields["sreg_key"], _key_bits(fields["set"], sets))
             if "sreg_data" in fields:
                 values["sreg_data"] = registers.get(fields["sreg_data"])
-        elif name == "nat" and isinstance(values.get("sreg_addr_min"), Lookup):
-            pass
         return Effect(fields, values)
     raise Unclear
+
+
+def _used(key: str, register: int, registers: Registers, values: dict[str, Any]) -> Any:
+    """The value of a register; what stands behind the data of a map is a part of it."""
+    if key.startswith("sreg_proto") and isinstance(values.get("sreg_addr_min"), Lookup):
+        return None
+    if key == "sreg_addr_max" and isinstance(values.get("sreg_addr_min"), Lookup):
+        return values["sreg_addr_min"]
+    return registers.get(register)
 
 
 def _key_bits(name: str, sets: Sets) -> int:
@@ -182,7 +183,7 @@ def _key_bits(name: str, sets: Sets) -> int:
     if held is None:
         return 0
     record, elements = held
-    length = getattr(record, "key_len", None)
+    length = extra(record, "NFTA_SET_KEY_LEN")
     if length:
         return int(length) * 8
     return next((len(e["key"]) * 4 for e in elements if e.get("key")), 0)

@@ -7,9 +7,8 @@ text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pylog.formats.nft_headers import Header, HeaderField
 from pylog.formats.nft_types import UNCLEAR, XINTEGER, Type, Unclear, number, show
@@ -148,14 +147,29 @@ def constant_number(data: bytes, left: Any, order: str) -> int:
     return number(data, kind, order)
 
 
+class SetTexts(Protocol):
+    """The text of sets in a rule."""
+
+    def __call__(self, name: str, key: Any, data: list[Type] | None) -> str:
+        """@name, or the elements of an anonymous set; `data` are the types of what a map gives."""
+
+    def first(self, name: str) -> int | None:
+        """The number that is the first key of an anonymous set."""
+
+    def data_size(self, name: str) -> int:
+        """Bytes of what a map gives."""
+
+    def object_type(self, name: str) -> str | None:
+        """The kind of objects that a map gives."""
+
+
 class Writer:
     """Writes values as nft does.
 
-    elements   (set's name, types of the key, whether the key is swapped, types of the data) -> text
-    order      the machine's byte order, < or >
+    order   the machine's byte order, < or >
     """
 
-    def __init__(self, elements: Callable[[str, Any, list[Type] | None], str], order: str) -> None:
+    def __init__(self, elements: SetTexts, order: str) -> None:
         self.elements, self.order = elements, order
 
     def text(self, value: Any, data: list[Type] | None = None) -> str:
