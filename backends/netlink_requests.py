@@ -19,9 +19,12 @@ from pylog.formats.netlink_stream import unpack_nlmsghdr
 from pylog.formats.nft_requests import NLM_F_DUMP
 
 
-def ask(netlink: NetlinkSocket, message: bytes) -> tuple[bytes, int]:
-    """The answer to a request, one message; and an errno, 0 for success."""
-    problem = netlink.send(message)
+def ask(netlink: NetlinkSocket, message: bytes, seq: int | None = None) -> tuple[bytes, int]:
+    """The answer to a request, one message; and an errno, 0 for success.
+
+    seq   the number of the request, as NetlinkSocket.send
+    """
+    problem = netlink.send(message, seq=seq)
     answer = b"" if problem else netlink.collect() or b""
     refused = verdict(answer, HOST_ORDER)
     if refused is not None:
@@ -29,9 +32,12 @@ def ask(netlink: NetlinkSocket, message: bytes) -> tuple[bytes, int]:
     return answer, problem or (0 if answer else errno.ENOBUFS)
 
 
-def dump(netlink: NetlinkSocket, message: bytes) -> tuple[bytes, int]:
-    """All messages of a dump, with NLMSG_DONE; and an errno, 0 for success."""
-    problem = netlink.send(message, NLM_F_DUMP)
+def dump(netlink: NetlinkSocket, message: bytes, seq: int | None = None) -> tuple[bytes, int]:
+    """All messages of a dump, with NLMSG_DONE; and an errno, 0 for success.
+
+    seq   the number of the request, as NetlinkSocket.send
+    """
+    problem = netlink.send(message, NLM_F_DUMP, seq)
     parts: list[bytes] = []
     while not problem:
         data = netlink.collect()

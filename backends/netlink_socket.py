@@ -140,19 +140,23 @@ class NetlinkSocket:
 
     # Requests
 
-    def send(self, message: bytes, flags: int = 0) -> int:
-        """Send a message as a request with a new number; the errno of sending, 0 for success.
+    def send(self, message: bytes, flags: int = 0, seq: int | None = None) -> int:
+        """Send a message as a request; the errno of sending, 0 for success.
 
         flags   NLM_F_* in addition to NLM_F_REQUEST
+        seq     its number; None: a new one
         """
-        return self.send_all([message], [flags])
+        return self.send_all([message], [flags], seq)
 
-    def send_all(self, messages: Sequence[bytes], flags: Sequence[int]) -> int:
+    def send_all(
+        self, messages: Sequence[bytes], flags: Sequence[int], seq: int | None = None
+    ) -> int:
         """As `send`, for messages that the kernel takes together, each with its own flags."""
         data = []
         for message, own in zip(messages, flags, strict=True):
-            self._seq += 1
-            data.append(numbered(message, HOST_ORDER, NLM_F_REQUEST | own, self._seq))
+            self._seq += seq is None
+            number = self._seq if seq is None else seq
+            data.append(numbered(message, HOST_ORDER, NLM_F_REQUEST | own, number))
         try:
             self._socket.send(b"".join(data))
         except OSError as error:
