@@ -39,7 +39,7 @@ def read(path: Path | str) -> list[Record]:
 
 
 def logged(path: Path | str) -> list[Logged]:
-    return [record for record in read(path) if not isinstance(record, LossRecord)]
+    return [record for record in read(path) if isinstance(record, PacketRecord | FlowRecord)]
 
 
 def packets(path: Path | str) -> list[PacketRecord]:
@@ -1245,6 +1245,6 @@ def test_records_of_several_sources_are_one_log(layout: str) -> None:
     encoder = Encoder(layout)
     written = [data for record in mixed() if (data := encoder.encode(record))]
     with pylog.open(io.BytesIO(b"".join(written)), layout=layout, raw=True) as reader:
-        found = [record for record in reader if not isinstance(record, LossRecord)]
+        found = [record for record in reader if isinstance(record, PacketRecord | FlowRecord)]
     assert [record.raw for record in found] == written
     assert {ipfilter_log(record) for record in found} == {"ipf", "nat", "state"}

@@ -20,7 +20,7 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 import pylog
-from pylog import FlowRecord, LossRecord, PacketRecord
+from pylog import FlowRecord, PacketRecord
 from pylog.cli import main
 from pylog.formats import Message, ipl, ipl_layouts, ipl_names
 from pylog.formats.ipl_encode import Encoder
@@ -43,7 +43,7 @@ PACKETS_4, PACKETS_5 = IPL / "v4-1-35-lp64le-filter.ipf.bin", IPL / "v5-1-2-lp64
 def records(path: Path) -> list[PacketRecord | FlowRecord]:
     """The records of a fixture, with their bytes."""
     with pylog.open(path, raw=True) as reader:
-        return [record for record in reader if not isinstance(record, LossRecord)]
+        return [record for record in reader if isinstance(record, PacketRecord | FlowRecord)]
 
 
 def tcp_state() -> FlowRecord:

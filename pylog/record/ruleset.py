@@ -7,7 +7,7 @@ None: messages about deletions have little more than a name and a handle.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from pylog.record.base import BaseRecord
 from pylog.record.fields import Field
@@ -19,6 +19,8 @@ class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
     `op` names the entity, and which other fields are set follows from it. The records of a commit
     stand together, the one of the commit itself (`new_gen`) last.
     """
+
+    kind: ClassVar[Literal["ruleset"]] = "ruleset"
 
     op: Annotated[
         str | None,
@@ -126,6 +128,8 @@ class TraceRecord(BaseRecord, frozen=True, gc=False, tag="trace"):
 
     The kernel gives the packet's headers in the first step of each base chain only.
     """
+
+    kind: ClassVar[Literal["trace"]] = "trace"
 
     id: Annotated[
         str | None, Field("the kernel's number of the packet, in hex; it is used again", "word")

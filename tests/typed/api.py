@@ -26,6 +26,12 @@ def by_kind(record: pylog.Record) -> str:
     if record.kind == "flow":
         assert_type(record, pylog.FlowRecord)
         return f"{record.nat_saddr}"
+    if record.kind == "ruleset":
+        assert_type(record, pylog.RulesetRecord)
+        return f"{record.op} {record.table} {record.generation}"
+    if record.kind == "trace":
+        assert_type(record, pylog.TraceRecord)
+        return f"{record.id} {record.chain} {record.verdict}"
     assert_type(record, pylog.LossRecord)
     return f"{record.count} {record.describe()}"
 
@@ -53,7 +59,7 @@ def files(path: Path) -> None:
         with pylog.open(source, layout="nfulnl-le", on_error="strict", raw=True) as reader:
             assert_type(reader, pylog.Reader)
             for record in reader:
-                assert_type(record, pylog.PacketRecord | pylog.FlowRecord | pylog.LossRecord)
+                assert_type(record, pylog.Record)
             for packet in reader.packets():
                 assert_type(packet, pylog.PacketRecord)
             assert_type(reader.read(timeout=1), pylog.Record | None)
@@ -86,7 +92,7 @@ def live(**options: Unpack[pylog.SourceOptions]) -> pylog.Reader:
 async def with_asyncio() -> None:
     async with pylog.open("nflog:5") as reader, pylog.merge("a", "b") as merged:
         async for record in reader:
-            assert_type(record, pylog.PacketRecord | pylog.FlowRecord | pylog.LossRecord)
+            assert_type(record, pylog.Record)
         async for packet in merged.packets():
             assert_type(packet, pylog.PacketRecord)
 

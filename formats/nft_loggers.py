@@ -1,0 +1,130 @@
+"""The rules of a ruleset that log to NFLOG groups, by group and prefix, and what can reach them.
+
+A log statement is an expression of nftables, or a target of xtables compat (NFLOG of iptables,
+nflog of ebtables). A packet can have met a rule if a base chain with its family, hook and interface
+leads to the rule's chain by jumps, and if no match before the log statement contradicts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pylog.formats.nft_matches import contradiction
+from pylog.formats.nft_model import Model
+from pylog.formats.nft_tables import Table
+from pylog.record import PacketRecord
+from pylog.record.ruleset import RulesetRecord
+
+_FAMILIES = {2: ("ip", "inet"), 10: ("ip6", "inet"), 3: ("arp",), 7: ("bridge",), 5: ("netdev",)}
+"""The families of tables that see packets of an nfgen_family."""
+
+Identity = tuple[Any, Any, Any, Any]
+"""Family, table, chain and handle of a rule."""
+
+
+class Logger(NamedTuple):
+    """A rule with a log statement, and the base chains that lead to it."""
+
+    rule: RulesetRecord
+    place: int
+    """Of the log statement among the expressions."""
+    bases: tuple[RulesetRecord, ...]
+
+    @property
+    def identity(self) -> Identity:
+        """What identifies the rule while its table exists."""
+        return (self.rule.family, self.rule.table, self.rule.chain, self.rule.handle)
+
+
+class Loggers:
+    """The log rules of a ruleset at one moment."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._logging: dict[tuple[str, str], list[Logger]] = {}
+        for table in model.tables.values():
+            bases = reaching(table)
+            for rule in table.rules.values():
+                for place, statement in log_statements(rule):
+                    found = Logger(rule, place, tuple(bases.get(rule.chain, ())))
+                    self._logging.setdefault(statement, []).append(found)
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, str], list[Logger]]]:
+        """The rules of each group and prefix."""
+        return iter(self._logging.items())
+
+    def candidates(self, packet: PacketRecord) -> list[Logger]:
+        """The rules that can have logged the packet."""
+        same = self._logging.get((packet.group or "", packet.prefix or ""), ())
+        return [logger for logger in same if self._may_be(logger, packet)]
+
+    def _may_be(self, logger: Logger, packet: PacketRecord) -> bool:
+        rule = logger.rule
+        family = (packet.extra or {}).get("nfgen_family")
+        if family in _FAMILIES and rule.family not in _FAMILIES[family]:
+            return False
+        if not any(_passes(base, packet) for base in logger.bases):
+            return False
+        before = (rule.expressions or [])[: logger.place]
+        return contradiction(before, packet, self._model, (rule.family, rule.table)) is None
+
+
+def log_statements(rule: RulesetRecord) -> list[tuple[int, tuple[str, str]]]:
+    """The log statements of a rule that send to NFLOG: place, and group and prefix."""
+    statements = []
+    for place, expression in enumerate(rule.expressions or ()):
+        name = expression.get("name")
+        if name == "log" or (
+            name == "target" and expression.get("extension") in ("NFLOG", "nflog")
+        ):
+            group = expression.get("group")
+            if group is not None:  # without a group: to the kernel's own log
+                statements.append((place, (str(group), str(expression.get("prefix") or ""))))
+    return statements
+
+
+def logs(rule: RulesetRecord, group: str | None, prefix: str | None) -> bool:
+    """Whether a rule logs to this group with this prefix."""
+    wanted = (group or "", prefix or "")
+    return any(statement == wanted for _, statement in log_statements(rule))
+
+
+def reaching(table: Table) -> dict[str | None, list[RulesetRecord]]:
+    """The base chains that lead to each chain by jumps and gotos, by the name of the chain."""
+    targets: dict[str | None, set[str | None]] = {}
+    for rule in table.rules.values():
+        targets.setdefault(rule.chain, set()).update(_targets(rule, table))
+    reached: dict[str | None, list[RulesetRecord]] = {}
+    for name, chain in table.chains.items():
+        if chain.record.hook is None:
+            continue
+        seen: set[str | None] = {name}
+        left = [name]
+        while left:
+            here = left.pop()
+            reached.setdefault(here, []).append(chain.record)
+            new = targets.get(here, set()) - seen
+            seen |= new
+            left += new
+    return reached
+
+
+def _targets(rule: RulesetRecord, table: Table) -> Iterator[str]:
+    """The chains that a rule jumps to, also by a verdict map."""
+    for expression in rule.expressions or ():
+        chain = expression.get("chain")
+        if isinstance(chain, str):
+            yield chain
+        members = table.sets.get(expression.get("set")) if "set" in expression else None
+        for element in members.elements.values() if members is not None else ():
+            if element is not None and isinstance(element.get("chain"), str):
+                yield element["chain"]
+
+
+def _passes(base: RulesetRecord, packet: PacketRecord) -> bool:
+    """Whether a packet can be in a base chain, by hook and device."""
+    if packet.hook is not None and base.hook != packet.hook:
+        return False
+    device = packet.outdev if base.hook == "egress" else packet.indev
+    return not (base.devices and isinstance(device, str) and device not in base.devices)

@@ -1,0 +1,144 @@
+"""Whether the matches of a rule contradict a packet that was logged.
+
+The expressions before a log statement are evaluated on the logged bytes and the interfaces of the
+packet. Values that a record does not have, such as the state of its connection, are not judged: the
+answer is a contradiction, or none that can be seen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pylog.formats.nft_model import Model
+from pylog.record import PacketRecord
+
+_NFPROTO = {"ipv4": 2, "ipv6": 10, "arp": 3}
+_IFNAMSIZ = 16
+_ANONYMOUS_INTERVAL = 4  # NFT_SET_INTERVAL
+
+Registers = dict[int, bytes]
+
+
+def contradiction(
+    expressions: list[dict[str, Any]], packet: PacketRecord, model: Model, table: tuple[Any, Any]
+) -> str | None:
+    """The match that the packet cannot have passed, as text; None if there is none to be seen.
+
+    expressions   of the rule, up to the log statement
+    table         family and name of the rule's table, to look up sets
+    """
+    registers: Registers = {}
+    meanings: dict[int, str] = {}
+    for expression in expressions:
+        name = expression.get("name")
+        if name in ("cmp", "lookup"):
+            register = _register(expression.get("sreg"))
+            value = registers.get(register)
+            if value is None:
+                continue
+            if name == "cmp":
+                held = _compared(value, expression)
+            else:
+                held = _in_set(value, expression, model, table)
+            if held is False:
+                return f"{meanings.get(register, 'a value')} differs"
+            continue
+        target = expression.get("dreg")
+        if not isinstance(target, int):
+            continue
+        target = _register(target)
+        loaded = None
+        if name == "meta":
+            loaded = _meta(str(expression.get("key")), packet)
+            meanings[target] = str(expression.get("key"))
+        elif name == "payload":
+            loaded = _payload(expression, packet)
+            meanings[target] = f"{expression.get('base')} header"
+        elif name == "bitwise":
+            source = _register(expression.get("sreg"))
+            loaded = _masked(registers.get(source), expression)
+            meanings[target] = meanings.get(source, "a value")
+        # a wide register overlaps four narrow ones, whose values are not valid any more
+        for other in [key for key in registers if key // 16 == target // 16]:
+            del registers[other]
+        if loaded is not None:
+            registers[target] = loaded
+    return None
+
+
+def _register(number: Any) -> int:
+    """The place of a register in bytes: NFT_REG_1 to 4 have 16, NFT_REG32_00 to 15 have 4."""
+    if not isinstance(number, int):
+        return -1
+    return number * 16 if number < 8 else 16 + (number - 8) * 4
+
+
+def _meta(key: str, packet: PacketRecord) -> bytes | None:
+    if key in ("iifname", "oifname"):
+        device = packet.indev if key == "iifname" else packet.outdev
+        return device.encode().ljust(_IFNAMSIZ, b"\0") if isinstance(device, str) else None
+    if key == "l4proto" and packet.protocol is not None and packet.fragment is None:
+        return bytes([packet.protocol])
+    if key == "nfproto" and packet.family in _NFPROTO:
+        return bytes([_NFPROTO[str(packet.family)]])
+    return None
+
+
+def _payload(expression: dict[str, Any], packet: PacketRecord) -> bytes | None:
+    offset, length = expression.get("offset"), expression.get("len")
+    payload = packet.payload
+    if not payload or not isinstance(offset, int) or not isinstance(length, int):
+        return None
+    start = 0
+    if expression.get("base") == "transport":
+        if packet.family != "ipv4" or packet.fragment is not None:
+            return None  # behind extension headers, or in another fragment
+        start = (payload[0] & 15) * 4
+    elif expression.get("base") != "network":
+        return None
+    value = payload[start + offset : start + offset + length]
+    return value if len(value) == length else None
+
+
+def _masked(value: bytes | None, expression: dict[str, Any]) -> bytes | None:
+    mask, xor = _octets(expression.get("mask")), _octets(expression.get("xor"))
+    if value is None or expression.get("op", "mask_xor") != "mask_xor":
+        return None
+    if mask is None or xor is None or not len(mask) == len(xor) == expression.get("len"):
+        return None
+    value = value.ljust(len(mask), b"\0")
+    return bytes(v & m ^ x for v, m, x in zip(value, mask, xor, strict=False))
+
+
+def _compared(value: bytes, expression: dict[str, Any]) -> bool | None:
+    data, op = _octets(expression.get("data")), expression.get("op")
+    if data is None or len(data) > len(value):
+        return None
+    value = value[: len(data)]
+    if op == "eq":
+        return value == data
+    return value != data if op == "ne" else None
+
+
+def _in_set(
+    value: bytes, expression: dict[str, Any], model: Model, table: tuple[Any, Any]
+) -> bool | None:
+    """Whether a value is in a set. Only anonymous sets do not change while they are in use."""
+    members = model.find_set(*table, expression.get("set"))
+    if members is None or not members.anonymous or not members.elements:
+        return None
+    if (members.record.flags or 0) & _ANONYMOUS_INTERVAL:
+        return None
+    keys = [key for key in members.elements if isinstance(key, str)]
+    if len(keys) < len(members.elements) or len({len(key) for key in keys}) != 1:
+        return None  # a catch-all element, or a concatenation
+    if len(keys[0]) != len(value) * 2:
+        return None
+    return (value.hex() in members.elements) != bool(expression.get("inverted"))
+
+
+def _octets(value: Any) -> bytes | None:
+    try:
+        return bytes.fromhex(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

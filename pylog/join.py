@@ -1,0 +1,273 @@
+"""The join: which rule of nftables logged a packet.
+
+Two ways lead to the rule. A trace names it: the log statement runs before the rule's trace message
+is sent, so on one socket the next trace message after a packet is that rule's, if both are of the
+same packet. Else the ruleset does: of the rules with the packet's group and prefix, those that the
+packet can have met. Where neither gives exactly one rule, the record says why, and which rules it
+can be: a join never guesses.
+
+A packet waits for the record after it, because only that shows a trace. So a Join gives the records
+in their order, but later; `waiting` says whether it holds any.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from pylog.formats.nft_loggers import Logger, Loggers, log_statements, logs
+from pylog.formats.nft_model import Model
+from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord, TraceRecord
+from pylog.record.joined import JoinedRecord
+
+FLUSH_NS = 1_100_000_000
+"""How long the kernel holds a batch of NFLOG, with a tenth more: flushtimeout is 1 s (HZ)."""
+MAXIMUM_TRAILS = 4096
+"""Of so many packets at most the headers are remembered."""
+MAXIMUM_WAITING = 1000
+"""So many records at most wait with a packet."""
+_SILENT = 65536
+_COMPARED = ("saddr", "daddr", "protocol", "sport", "dport", "icmp_type", "icmp_code")
+
+
+class _Former(NamedTuple):
+    """The log rules of an earlier generation, and until when they were in force."""
+
+    generation: int | None
+    until_ns: int | None
+    loggers: Loggers
+
+
+class Join:
+    """Gives packets of NFLOG the rule that logged them; other records pass unchanged.
+
+    at_once   NFLOG was bound with queue threshold 1 on the socket of the ruleset, so that no packet
+              comes later than it was logged
+    """
+
+    def __init__(self, at_once: bool = False) -> None:
+        self.model = Model()
+        self.complete = False
+        """Whether the model has every rule: it began with a snapshot and lost nothing."""
+        self._at_once = at_once
+        self._held: list[Record] = []
+        self._former: deque[_Former] = deque(maxlen=64)
+        self._arrived = 0  # how many former generations there were when the held packet came
+        self._retired = 0
+        self._loggers: Loggers | None = None
+        self._changing = False
+        self._steps: OrderedDict[str | None, TraceRecord] = OrderedDict()
+        # by id, the last message with headers: the first of a base chain
+        self._silent: set[tuple[Any, ...]] = set()
+        self._seen = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a packet waits for the record after it."""
+        return bool(self._held)
+
+    def feed(self, records: Iterable[Record]) -> list[Record]:
+        """Take records; gives those whose rule is clear, and all that do not wait."""
+        given: list[Record] = []
+        for record in records:
+            if isinstance(record, PacketRecord) and record.source == "nflog":
+                given += self._by_prefix()
+                self._held.append(record)
+                self._arrived = self._retired
+            elif isinstance(record, TraceRecord):
+                given += self._traced(record)
+            else:
+                if isinstance(record, RulesetRecord):
+                    self._follow(record)
+                elif isinstance(record, LossRecord):
+                    given += self._by_prefix()
+                    self._lost(record)
+                (self._held if self._held else given).append(record)
+                if len(self._held) > MAXIMUM_WAITING:
+                    given += self._by_prefix()
+            self._seen = True
+        return given
+
+    def end(self) -> list[Record]:
+        """Give what waits; also when no record comes for a while."""
+        return self._by_prefix()
+
+    # The ruleset
+
+    def _follow(self, record: RulesetRecord) -> None:
+        if record.via is not None or record.op == "new_gen":
+            if record.via is not None:
+                self.complete = True
+            self._silent.clear()
+        if record.incomplete:
+            self.complete = False
+        if not self._changing and _concerns_logging(record):
+            self._changing = True
+            if self._loggers is None:
+                self._loggers = Loggers(self.model)
+            self._former.append(_Former(self.model.generation, record.observed_ns, self._loggers))
+            self._retired += 1
+        self.model.apply(record)
+        if self._changing:
+            self._loggers = None
+            if record.op == "new_gen" or record.generation is None:
+                self._changing = False
+
+    def _lost(self, record: LossRecord) -> None:
+        self._steps.clear()
+        self._silent.clear()
+        if record.log in (None, "ruleset"):
+            self.complete = False
+
+    # By the trace
+
+    def _traced(self, record: TraceRecord) -> list[Record]:
+        rule = (record.family, record.table, record.handle)
+        if record.payload is not None or record.saddr is not None:
+            self._steps[record.id] = record
+            self._steps.move_to_end(record.id)
+            if len(self._steps) > MAXIMUM_TRAILS:
+                self._steps.popitem(last=False)
+        if not self._held:
+            if record.handle is not None and self._seen and len(self._silent) < _SILENT:
+                self._silent.add(rule)  # it matched, and logged nothing
+            return [record]
+        packet = self._held[0]
+        assert isinstance(packet, PacketRecord)
+        if record.type != "rule" or record.handle is None or not self._agrees(packet, record):
+            return [*self._by_prefix(), record]
+        entity = self.model.find_rule(record.family, record.table, record.handle)
+        if entity is None and rule in self._silent:
+            return [*self._by_prefix(), record]
+        if entity is not None and not logs(entity, packet.group, packet.prefix):
+            return [*self._by_prefix(), record]
+        text = record.text if entity is None else entity.text
+        joined = _joined(
+            packet, rule_family=record.family, rule_table=record.table, rule_chain=record.chain,
+            rule_handle=record.handle, rule_text=text, rule_match="trace",
+        )  # fmt: skip
+        given = [joined, *self._held[1:], record]
+        self._held.clear()
+        return given
+
+    def _agrees(self, packet: PacketRecord, record: TraceRecord) -> bool:
+        """Whether a trace message is of the packet: headers, family, hook and interfaces."""
+        first = self._steps.get(record.id)
+        if first is None:
+            return False
+        family = (packet.extra or {}).get("nfgen_family")
+        if None not in (family, first.nfproto) and family != first.nfproto:
+            return False
+        base = self.model.find_chain(first.family, first.table, first.chain)
+        if base is not None and None not in (base.hook, packet.hook) and base.hook != packet.hook:
+            return False
+        if packet.physindev is None and packet.physoutdev is None and family in (2, 10):
+            for one, other in ((packet.indev, first.indev), (packet.outdev, first.outdev)):
+                if type(one) is type(other) and one != other:
+                    return False
+        return _same_packet(packet, first)
+
+    # By group and prefix
+
+    def _by_prefix(self) -> list[Record]:
+        """Give what waits; the packet with the rule that its group and prefix lead to."""
+        if not self._held:
+            return []
+        packet, *others = self._held
+        self._held.clear()
+        assert isinstance(packet, PacketRecord)
+        return [self._of_prefix(packet), *others]
+
+    def _of_prefix(self, packet: PacketRecord) -> JoinedRecord:
+        if self._loggers is None:
+            self._loggers = Loggers(self.model)
+        found: dict[tuple[Any, ...], tuple[Logger, str]] = {}
+        for former in self._in_force(packet):
+            for logger in former.loggers.candidates(packet):
+                until = "" if former.generation is None else f" {former.generation}"
+                why = f"same group, prefix and hook, in the ruleset until generation{until}"
+                found.setdefault(logger.identity, (logger, why))
+        for logger in self._loggers.candidates(packet):
+            found[logger.identity] = (logger, "same group, prefix and hook")
+        if len(found) == 1 and self.complete:
+            ((logger, _),) = found.values()
+            rule = logger.rule
+            return _joined(
+                packet, rule_family=rule.family, rule_table=rule.table, rule_chain=rule.chain,
+                rule_handle=rule.handle, rule_text=rule.text, rule_match="prefix",
+            )  # fmt: skip
+        if not self.complete:
+            unknown = "not all of the ruleset is available: no snapshot, or records were lost"
+        elif found:
+            unknown = f"{len(found)} rules fit"
+        else:
+            unknown = "no rule of the ruleset logs with this group and prefix at this hook"
+        listed = [_candidate(logger, why) for logger, why in found.values()]
+        return _joined(packet, rule_unknown=unknown, rule_candidates=listed or None)
+
+    def _in_force(self, packet: PacketRecord) -> list[_Former]:
+        """Former generations whose rules may have logged the packet, the latest first.
+
+        A commit is announced after it is in force, so those that ended since the packet came count.
+        So do those that ended before, as long as the kernel may have held the packet.
+        """
+        after = self._retired - self._arrived
+        formers = list(reversed(self._former))
+        since = packet.timestamp_ns
+        if since is None and packet.observed_ns is not None:
+            since = packet.observed_ns - FLUSH_NS
+        possible = formers[:after]
+        for former in () if self._at_once else formers[after:]:
+            if since is None or former.until_ns is None:  # without times: the last one only
+                return formers[: after + 1]
+            if former.until_ns < since:
+                break
+            possible.append(former)
+        return possible
+
+
+def _concerns_logging(record: RulesetRecord) -> bool:
+    """Whether a change can concern which rules log, or what reaches them."""
+    op = record.op or ""
+    if op.endswith(("_table", "_chain")):
+        return True
+    if op.endswith("_rule"):
+        return bool(log_statements(record)) or any(
+            "chain" in expression or "set" in expression for expression in record.expressions or ()
+        )
+    return op.endswith("_element") and any("chain" in e for e in record.elements or ())
+
+
+def _same_packet(packet: PacketRecord, step: TraceRecord) -> bool:
+    """Whether the headers in a trace are those of a logged packet."""
+    compared = 0
+    for name in _COMPARED:
+        one, other = getattr(packet, name), getattr(step, name)
+        if one is not None and other is not None:
+            if one != other:
+                return False
+            compared += 1
+    if packet.payload and step.payload:
+        size = min(len(packet.payload), len(step.payload), 20 if packet.family == "ipv4" else 40)
+        if packet.payload[:size] != step.payload[:size]:
+            return False
+        compared += 1
+    return compared > 0
+
+
+def _candidate(logger: Logger, why: str) -> dict[str, Any]:
+    rule = logger.rule
+    shown = {
+        "family": rule.family, "table": rule.table, "chain": rule.chain, "handle": rule.handle,
+        "text": rule.text, "why": why,
+    }  # fmt: skip
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _joined(packet: PacketRecord, **fields: Any) -> JoinedRecord:
+    return JoinedRecord(**_values(packet), **fields)
+
+
+def _values(packet: PacketRecord) -> dict[str, Any]:
+    return {name: getattr(packet, name) for name in PacketRecord.__struct_fields__}
