@@ -33,8 +33,6 @@ class TraceRule:
 
     def __init__(self, match: Match, netns: str | int | None = None) -> None:
         """Adds the rule. Raises ValueError, BackendError, BackendUnavailable."""
-        self.table = f"pylog-trace-{os.getpid()}"
-        made = messages(self.table, match, HOST_ORDER)
         namespace = Namespace(netns)
         with contextlib.ExitStack() as stack:
             stack.callback(namespace.close)
@@ -42,11 +40,11 @@ class TraceRule:
             closing = contextlib.ExitStack()
             with closing:
                 closing.callback(self._socket.close)
-                self.table += f"-{self._socket.portid}"
+                self.table = f"pylog-trace-{self._socket.portid}"
                 made = messages(self.table, match, HOST_ORDER)
-                flags = [0, NLM_F_CREATE | NLM_F_EXCL, *[NLM_F_CREATE | NLM_F_APPEND] * len(made)]
-                sent = batch(HOST_ORDER, made)
-                problem = transact(self._socket, sent, [*flags[: len(sent) - 1], 0])
+                flags = [NLM_F_CREATE | NLM_F_APPEND] * len(made)
+                flags[0] = NLM_F_CREATE | NLM_F_EXCL
+                problem = transact(self._socket, batch(HOST_ORDER, made), [0, *flags, 0])
                 if problem:
                     raise _refusal(problem)
                 closing.pop_all()

@@ -21,6 +21,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from pylog.backends import process as processes
@@ -131,6 +132,7 @@ class Nftables(NetlinkSource):
         self._needed = False
         """Whether the next listing is given even if it is the same as the last one."""
         self._digest = b""
+        """Of the last listing."""
         self._lister: Lister | None = None
         try:
             self._lister = Lister(self.name, self._namespace)
@@ -162,7 +164,7 @@ class Nftables(NetlinkSource):
             return lister.generation()
         events = [newer(e, HOST_ORDER, listed.generation) for e in self._arrived()]
         self._queue += filter(None, [listed.data, *events])
-        self._digest = listed.digest
+        self._digest = _digest(listed.data)
         return listed.generation
 
     def _list(self, lister: Lister) -> None:
@@ -179,9 +181,10 @@ class Nftables(NetlinkSource):
         if listed is None:
             self.refresh()
             return
-        if listed.digest == self._digest and not needed:
+        digest = _digest(listed.data)
+        if digest == self._digest and not needed:
             return
-        self._digest = listed.digest
+        self._digest = digest
         events = self._arrived()
         at = [place(part, HOST_ORDER, listed.generation) for part in events]
         last = max((i for i, offset in enumerate(at) if offset is not None), default=None)
@@ -246,6 +249,10 @@ class Nftables(NetlinkSource):
 
     def process(self, pid: int, comm: str) -> processes.Process | None:
         return processes.process(pid, comm)
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
 
 
 # For `pylog sources` and `pylog doctor`

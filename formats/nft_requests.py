@@ -14,14 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from construct import Int32ub
-
 from pylog.errors import DecodeError
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_NFTABLES,
     OCTETS,
-    TEXT,
     Table,
     align,
     build,
@@ -29,15 +26,24 @@ from pylog.formats.netlink import (
     to_dict,
 )
 from pylog.formats.netlink_stream import unpack_nlmsghdr
+from pylog.formats.nft_attributes import (
+    GENERATION,
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETFLOWTABLE,
+    NFT_MSG_GETOBJ,
+    NFT_MSG_GETRULE,
+    NFT_MSG_GETSET,
+    NFT_MSG_GETSETELEM,
+    NFT_MSG_GETTABLE,
+    NFT_MSG_NEWGEN,
+    NFT_MSG_NEWSET,
+    NFT_MSG_TRACE,
+    NLM_F_DUMP_INTR,
+)
 from pylog.formats.plan import Plan
 
-NLM_F_DUMP_INTR, NLM_F_DUMP = 0x10, 0x300
+NLM_F_DUMP = 0x300
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
-
-NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE = 1, 4, 7
-NFT_MSG_NEWSET, NFT_MSG_GETSET, NFT_MSG_GETSETELEM = 9, 10, 13
-NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFT_MSG_TRACE = 15, 16, 17
-NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE = 19, 23
 
 KINDS = (NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETSET, NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE,
          NFT_MSG_GETRULE)  # fmt: skip
@@ -46,8 +52,6 @@ so they are last.
 """
 
 _NONE: Table = {}
-_GEN: Table = {1: ("NFTA_GEN_ID", Int32ub), 2: ("NFTA_GEN_PROC_PID", Int32ub),
-               3: ("NFTA_GEN_PROC_NAME", TEXT)}  # fmt: skip
 _NAMES: Table = {1: ("NFTA_SET_TABLE", OCTETS), 2: ("NFTA_SET_NAME", OCTETS)}
 """The names of a set as the kernel gives them. In a request for its elements they are
 NFTA_SET_ELEM_LIST_TABLE and NFTA_SET_ELEM_LIST_SET, which have the same numbers.
@@ -80,7 +84,7 @@ def heads(data: bytes, order: str) -> Iterator[Head]:
             return
         if kind >> 8 == NFNL_SUBSYS_NFTABLES and size >= 20:
             family, _version, generation = _nfgenmsg(data, pos + 16)
-            yield Head(pos, pos + size, kind & 0xFF, flags, family, generation)
+            yield Head(pos, pos + size, kind, flags, family, generation)
         pos += align(size)
 
 
@@ -89,7 +93,7 @@ def heads(data: bytes, order: str) -> Iterator[Head]:
 
 def request(order: str, kind: int) -> bytes:
     """A request without attributes: GETGEN, or the dump of a kind of entity in all families."""
-    return build(_NONE, order, NFNL_SUBSYS_NFTABLES << 8 | kind, 0, [])
+    return build(_NONE, order, kind, 0, [])
 
 
 def batch(order: str, messages: list[bytes]) -> list[bytes]:
@@ -118,7 +122,7 @@ def generation_of(data: bytes, order: str) -> int | None:
 
 def _generation(data: bytes, head: Head, order: str) -> int | None:
     try:
-        fields = to_dict(_GEN, data, head.start + 20, head.end, order, 0)
+        fields = to_dict(GENERATION, data, head.start + 20, head.end, order, 0)
     except DecodeError:
         return None
     generation: int | None = fields.get("NFTA_GEN_ID")
@@ -132,8 +136,7 @@ def elements_requests(dump: bytes, order: str) -> list[bytes]:
         if head.kind == NFT_MSG_NEWSET:
             found = scan(dump, head.start + 20, head.end, order, 0)
             names = [(n, dump[at:stop]) for n, at, stop in found if n in _NAMES]
-            kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM
-            requests.append(build(_NAMES, order, kind, 0, names, family=head.family))
+            requests.append(build(_NAMES, order, NFT_MSG_GETSETELEM, 0, names, family=head.family))
     return requests
 
 

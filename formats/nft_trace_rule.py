@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
 from pylog.formats import nft_attributes as nft
+from pylog.formats.ip_numbers import PROTOCOL_NAMES, TCP, UDP
 from pylog.formats.netlink import OCTETS, TEXT, Table, attributes, build
 from pylog.formats.nft_expressions import EXPRESSIONS
 
@@ -26,9 +27,8 @@ _IIFNAME, _NFTRACE, _NFPROTO, _L4PROTO = 6, 12, 15, 16
 """enum nft_meta_keys."""
 _IFNAMSIZ = 16
 
-PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51,
-             "icmpv6": 58, "sctp": 132, "udplite": 136}  # fmt: skip
-WITH_PORTS = (6, 17)
+_PROTOCOLS = {name: number for number, name in PROTOCOL_NAMES.items()}
+WITH_PORTS = (TCP, UDP)
 """The protocols whose packets a port selects, if no protocol is named."""
 
 _ELEMENT: Table = {1: ("NFTA_EXPR_NAME", TEXT), 2: ("NFTA_EXPR_DATA", OCTETS)}
@@ -39,7 +39,7 @@ class Match(NamedTuple):
     """Which packets to trace: those that have all that is given.
 
     saddr, daddr   addresses or prefixes, as 192.0.2.0/24
-    proto          a name of PROTOCOLS or a number
+    proto          a protocol's name, as tcp, or its number
     dport          the destination port
     iif            the interface that they come in by
     """
@@ -133,11 +133,11 @@ def _rules(match: Match, order: str) -> list[bytes]:
 def _protocol(proto: str | int | None) -> int | None:
     if proto is None:
         return None
-    number = PROTOCOLS.get(str(proto).lower(), None)
+    number = _PROTOCOLS.get(str(proto).lower())
     if number is None and str(proto).isdecimal():
         number = int(proto)
     if number is None or number > 255:
-        names = ", ".join(PROTOCOLS)
+        names = ", ".join(sorted(_PROTOCOLS))
         raise ValueError(f"proto is {proto!r}, but must be a number up to 255 or one of {names}")
     return number
 
