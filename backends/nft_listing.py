@@ -100,8 +100,7 @@ class Lister:
             data = self._dump(request, kind)
             if data is None:
                 return None
-            listing.add(data)
-            if not listing.consistent:
+            if not listing.add(data):
                 return None
             if kind == NFT_MSG_GETSET:
                 of_sets = nft.elements_requests(data, HOST_ORDER)

@@ -141,34 +141,45 @@ def elements_requests(dump: bytes, order: str) -> list[bytes]:
 
 
 class Listing:
-    """A listing in progress: `add` each dump, then `end` says whether it is consistent."""
+    """A listing in progress: `add` each dump, then `end` says whether it is consistent.
+
+    All messages are checked at the end, because the listing must be faster than the next commit.
+    """
 
     def __init__(self, order: str, generation: int) -> None:
         """`generation` is the answer to GETGEN before the first dump."""
         self._order, self._generation = order, generation
-        self._parts: list[bytes] = []
-        self.consistent = True
+        self._dumps: list[bytes] = []
 
-    def add(self, dump: bytes) -> None:
-        """Add the answer to a dump request, of which NLMSG_DONE and NLMSG_ERROR are left out."""
-        start = end = None
-        for head in heads(dump, self._order):
-            if head.flags & NLM_F_DUMP_INTR or head.generation != self._generation & 0xFFFF:
-                self.consistent = False
-            if start is None:
-                start = head.start
-            elif head.start != end:
-                self._parts.append(dump[start:end])
-                start = head.start
-            end = align(head.end)
-        if start is not None:
-            self._parts.append(dump[start:end])
+    def add(self, dump: bytes) -> bool:
+        """Add the answer to a dump request; False if its first message shows a commit already."""
+        self._dumps.append(dump)
+        first = next(heads(dump, self._order), None)
+        return first is None or self._agrees(first)
 
     def end(self, answer: bytes) -> bytes | None:
-        """The messages, closed by the answer to another GETGEN; None if the ruleset changed."""
+        """The messages, closed by the answer to another GETGEN; None if the ruleset changed.
+
+        NLMSG_DONE and NLMSG_ERROR are left out.
+        """
         if generation_of(answer, self._order) != self._generation:
-            self.consistent = False
-        return b"".join([*self._parts, answer]) if self.consistent else None
+            return None
+        parts = []
+        for dump in self._dumps:
+            start = end = 0
+            for head in heads(dump, self._order):
+                if not self._agrees(head):
+                    return None
+                if head.start != end:
+                    parts.append(dump[start:end])
+                    start = head.start
+                end = align(head.end)
+            parts.append(dump[start:end])
+        return b"".join([*parts, answer])
+
+    def _agrees(self, head: Head) -> bool:
+        interrupted = head.flags & NLM_F_DUMP_INTR
+        return not interrupted and head.generation == self._generation & 0xFFFF
 
 
 # Listings among events
