@@ -160,7 +160,8 @@ class Listing:
     def end(self, answer: bytes) -> bytes | None:
         """The messages, closed by the answer to another GETGEN; None if the ruleset changed.
 
-        NLMSG_DONE and NLMSG_ERROR are left out.
+        NLMSG_DONE and NLMSG_ERROR are left out. All requests must have had LISTING_SEQ, which says
+        in a capture that the listing is complete.
         """
         if generation_of(answer, self._order) != self._generation:
             return None
