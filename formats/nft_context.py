@@ -86,6 +86,8 @@ class Context:
         """Finds the field that the payload is, if it is exactly one."""
         if payload.field is not None:
             return
+        if payload.base == TRANSPORT and self.headers.get(TRANSPORT) == "?":
+            raise Unclear
         header, below = self.header(payload)
         if header is None and payload.base == TRANSPORT and not self.headers.get(TRANSPORT):
             header = HEADERS["th"]
@@ -104,6 +106,8 @@ class Context:
             self.complete(payload)
             return [payload]
         parts = []
+        if payload.base == TRANSPORT and self.headers.get(TRANSPORT) == "?":
+            raise Unclear
         offset, left = payload.offset, payload.bits
         for field in header.fields:
             if field.offset != offset - below or not self._fits_icmp(field.icmp_type):

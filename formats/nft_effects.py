@@ -14,7 +14,7 @@ from pylog.formats import nft_types as t
 from pylog.formats.nft_context import Context
 from pylog.formats.nft_loads import Bits, ct_words, extension
 from pylog.formats.nft_match import settle
-from pylog.formats.nft_statements import STATEMENTS, object_words, quoted
+from pylog.formats.nft_statements import object_words, quoted, stateless
 from pylog.formats.nft_types import Type, Unclear, interval, show, show_bound
 from pylog.formats.nft_values import Binop, Constant, Loaded, Lookup, Payload, Swapped, Writer
 
@@ -32,9 +32,10 @@ def _value(context: Context, value: Any, kind: Type, bits: int, writer: Writer) 
     """What a statement sets something of a type to."""
     if isinstance(value, Constant):
         return writer.constant(value.data, kind)
-    if isinstance(value, Payload | Swapped) or (
-        isinstance(value, Binop) and isinstance(value.left, Payload | Swapped)
-    ):
+    inner = value
+    while isinstance(inner, Binop):
+        inner = inner.left
+    if isinstance(inner, Payload | Swapped):
         raise Unclear  # nft shifts and swaps these in ways of its own
     value = settle(context, value, writer)
     return writer.text(value, [kind])
@@ -64,6 +65,8 @@ def _payload(context: Context, fields: Fields, values: Fields, writer: Writer) -
     value = values["sreg"]
     context.complete(target)
     if target.field is None or isinstance(value, Binop):
+        if context.headers.get("transport") in ("icmp", "icmpv6", "igmp"):
+            raise Unclear
         target, number = _masked_target(context, target, value)
         context.complete(target)
         if target.field is None:
@@ -258,12 +261,16 @@ def _dynset(context: Context, fields: Fields, values: Fields, writer: Writer) ->
     if fields.get("timeout"):
         text += f" timeout {interval(int(fields['timeout']))}"
     for inner in fields.get("expressions", ()):
-        text += f" {STATEMENTS[inner['name']](inner)}"
+        text += f" {stateless(inner)}"
     if "sreg_data" in values:
         data = values["sreg_data"]
-        if isinstance(data, Constant | Payload):
+        if isinstance(data, Constant):
+            (part,) = writer.elements.data_parts(name)
+            text += f" : {part._replace(size=len(data.data)).text(data.data, writer.order)}"
+        elif isinstance(data, Payload):
             raise Unclear
-        text += f" : {writer.text(settle(context, data, writer))}"
+        else:
+            text += f" : {writer.text(settle(context, data, writer))}"
     return f"{op} @{name} {{ {text} }}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pylog.formats import nft_headers as h
-from pylog.formats.nft_types import BOOLEAN, INTEGER, UNCLEAR, XINTEGER, Unclear
+from pylog.formats.nft_types import BOOLEAN, INTEGER, STRING, UNCLEAR, XINTEGER, Unclear
 from pylog.formats.nft_values import Binop, Constant, Loaded, Payload, Swapped, Writer
 
 Fields = dict[str, Any]
@@ -39,6 +39,9 @@ def ct_words(key: str, direction: str | None) -> str:
 
 
 def _ct(fields: Fields, registers: Registers) -> Any:
+    if fields["key"] in ("src", "dst"):  # the network protocol decides what they are
+        word = "saddr" if fields["key"] == "src" else "daddr"
+        return Loaded(f"ct {fields['direction']} ? {word}", UNCLEAR, 128, "ct", fields["key"])
     key = h.CT[fields["key"]]
     text = ct_words(key.text, fields.get("direction"))
     return Loaded(text, key.type, key.bits, "ct", fields["key"])
@@ -69,6 +72,12 @@ def _fib(fields: Fields, registers: Registers) -> Any:
     if flags & h.FIB_PRESENT:
         kind = BOOLEAN
     return Loaded(f"fib {' . '.join(words)} {key.text}", kind, key.bits, "fib", fields["result"])
+
+
+def _osf(fields: Fields, registers: Registers) -> Any:
+    ttl = {0: "", 1: " ttl loose", 2: " ttl skip"}[fields["ttl"]]
+    what = "version" if fields.get("flags", 0) & 1 else "name"  # NFT_OSF_F_VERSION
+    return Loaded(f"osf{ttl} {what}", STRING, 128, "osf")
 
 
 def _numgen(fields: Fields, registers: Registers) -> Any:
@@ -164,7 +173,8 @@ def extension(fields: Fields) -> Loaded:
         return Loaded(f"{before}{name}", BOOLEAN, 8, "exthdr", kind)
     for field in h.EXTHDR_FIELDS.get((kind, number), ()):
         if name is not None and (field.offset, field.bits) == (offset, bits):
-            return Loaded(f"{before}{name} {field.name}", field.type, bits, "exthdr", kind)
+            text = field.name if " " in field.name else f"{before}{name} {field.name}"
+            return Loaded(text, field.type, bits, "exthdr", kind)
     if kind == "tcp_option" and name is None:
         return Loaded(f"tcp option @{number},{offset},{bits}", XINTEGER, bits, "exthdr", kind)
     return Bits("", INTEGER, bits, "exthdr", kind, f"{before}{name}", offset, (kind, number))
@@ -197,5 +207,5 @@ class Bits(Loaded):
 LOADS: dict[str, Callable[[Fields, Registers], Any]] = {
     "payload": _payload, "meta": _meta, "ct": _ct, "rt": _rt, "socket": _socket, "xfrm": _xfrm,
     "fib": _fib, "numgen": _numgen, "hash": _hash, "byteorder": _byteorder, "bitwise": _bitwise,
-    "exthdr": _exthdr,
+    "exthdr": _exthdr, "osf": _osf,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from pylog.formats.nft_context import Context, Match
 from pylog.formats.nft_headers import LINK, NETWORK, TRANSPORT
 from pylog.formats.nft_loads import Bits, Hash
-from pylog.formats.nft_types import CT_LABEL, Type, Unclear, bit_words, show, show_bound
+from pylog.formats.nft_types import CT_LABEL, IP6ADDR, IPADDR, UNCLEAR, Type, Unclear, bit_words, show, show_bound
 from pylog.formats.nft_values import (
     Binop,
     Concat,
@@ -49,9 +49,21 @@ def settle(context: Context, value: Any, writer: Writer) -> Any:
         value.left = settle(context, value.left, writer)
         if not isinstance(value.right, Constant | int):
             value.right = settle(context, value.right, writer)
+    elif isinstance(value, Loaded) and value.source == "ct" and value.key in ("src", "dst"):
+        _address_of(context, value)
     elif isinstance(value, Loaded) and value.source == "exthdr":
         context.extension(value.key)
     return value
+
+
+def _address_of(context: Context, value: Loaded) -> None:
+    """Finds the type of an address of conntrack."""
+    name = context.headers.get(NETWORK)
+    if name not in ("ip", "ip6"):
+        raise Unclear
+    value.type, value.bits = (IPADDR, 32) if name == "ip" else (IP6ADDR, 128)
+    value.text = value.text.replace("?", name)
+    value.key += "_ip" if name == "ip" else "_ip6"
 
 
 def _part(context: Context, part: Any, writer: Writer) -> Any:
@@ -78,8 +90,8 @@ def _unmasked(context: Context, value: Any, writer: Writer) -> Any:
             return value
         shift = context.trim(inner.left, mask)
         if shift is not None:
-            if inner is value and shift:
-                raise Unclear  # keys are not shifted
+            if inner is value:
+                inner.left.shift = shift
             return inner.left
     return value
 
@@ -148,7 +160,8 @@ def _write(match: Match, writer: Writer) -> None:
         if match.op == "vmap":
             match.text = f"{key} vmap {writer.elements(right, left, [])}"
         else:
-            match.text = f"{key}{OPERATORS[match.op]}{writer.elements(right, left, None)}"
+            op = _operator(match.op, left, UNCLEAR)
+            match.text = f"{key}{op}{writer.elements(right, left, None)}"
         return
     text = writer.text(left)
     if isinstance(left, Concat):
@@ -163,7 +176,7 @@ def _write(match: Match, writer: Writer) -> None:
 
 
 def _operator(op: str, left: Any, kind: Type) -> str:
-    if op == "eq" and (isinstance(left, Binop) or kind.bits is not None):
+    if op == "eq" and (isinstance(left, Binop) or kind.bits is not None or kind is CT_LABEL):
         return " == "
     return OPERATORS[op]
 
@@ -331,6 +344,10 @@ def _narrowed(
     if payload.field is None:
         raise Unclear
     match.left = payload
+    if isinstance(right, str):
+        payload.shift = shift
+        _write(match, writer)
+        return [match]
     if isinstance(right, tuple):
         bounds = [int.from_bytes(c.data, "big") >> shift for c in right]
         words = [show_bound(payload.type, b, payload.bits) for b in bounds]

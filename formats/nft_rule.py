@@ -18,7 +18,16 @@ from pylog.formats.nft_elements import Elements, extra
 from pylog.formats.nft_loads import LOADS
 from pylog.formats.nft_match import compare
 from pylog.formats.nft_statements import STATEMENTS, Unclear, verdict
-from pylog.formats.nft_values import Binop, Concat, Constant, Lookup, Payload, Writer
+from pylog.formats.nft_types import UNCLEAR
+from pylog.formats.nft_values import (
+    Binop,
+    Concat,
+    Constant,
+    Loaded,
+    Lookup,
+    Payload,
+    Writer,
+)
 
 _ERRORS = (Unclear, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
 """What an expression raises whose fields are missing, damaged or have unknown values."""
@@ -50,7 +59,7 @@ class Registers:
         value = self._values.get(index)
         if value is None:
             raise Unclear
-        if not bits or value.bits >= bits:
+        if not bits or not value.bits or value.bits >= bits:
             return value
         parts, size = [], 0
         while size < bits:
@@ -121,8 +130,10 @@ def _parse(expressions: list[dict[str, Any]], sets: Sets) -> list[tuple[str, Sta
                 raise Unclear
             statement = _statement(name, fields, registers, sets)
         except _ERRORS:
-            if isinstance(fields.get("dreg"), int) and fields["dreg"] and name != "lookup":
-                registers.set(fields["dreg"], None)
+            dreg = fields.get("dreg")
+            if isinstance(dreg, int) and dreg:
+                registers.set(dreg, Loaded("", UNCLEAR, 0, name, ""))
+                continue
             statement = f"[{name}]"
         if statement is not None:
             listed.append((name, statement))

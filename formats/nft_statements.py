@@ -172,6 +172,14 @@ def flow_offload(fields: Fields) -> str:
     return f"flow add @{fields['flowtable']}"
 
 
+def stateless(fields: Fields) -> str:
+    """A statement of a set or of one that adds to a set, where values say nothing."""
+    name = fields["name"]
+    if name in ("counter", "last"):
+        return str(name)
+    return STATEMENTS[name]({**fields, "consumed": 0} if name == "quota" else fields)
+
+
 _OBJECTS = {
     "counter": "counter name", "quota": "quota name", "limit": "limit name",
     "ct_helper": "ct helper set", "ct_timeout": "ct timeout set",

@@ -38,6 +38,8 @@ class Payload:
     bits: int
     header: Header | None = None
     field: HeaderField | None = None
+    shift: int = 0
+    """How far the keys of a set are to the left, as they were masked and not shifted."""
 
     @property
     def type(self) -> Type:
@@ -161,6 +163,9 @@ class SetTexts(Protocol):
 
     def object_type(self, name: str) -> str | None:
         """The kind of objects that a map gives."""
+
+    def data_parts(self, name: str) -> list[Any]:
+        """The types of what a map gives, as its declaration says."""
 
 
 class Writer:
