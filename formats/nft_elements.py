@@ -71,12 +71,13 @@ def extra(record: Any, name: str) -> Any:
 class Elements:
     """The sets that a rule uses, in words.
 
-    sets    the record and elements of a set by name, None for one that is not there
-    order   the machine's byte order, < or >
+    sets     the record and elements of a set by name, None for one that is not there
+    order    the machine's byte order, < or >
+    listed   in the order of `nft list`, else of `nft monitor`, which is that of `elements`
     """
 
-    def __init__(self, sets: Sets, order: str) -> None:
-        self._sets, self._order = sets, order
+    def __init__(self, sets: Sets, order: str, listed: bool) -> None:
+        self._sets, self._order, self._listed = sets, order, listed
 
     def _set(self, name: str) -> tuple[Any, list[Element]]:
         held = self._sets(name)
@@ -91,7 +92,8 @@ class Elements:
         record, elements = self._set(name)
         elements = _shifted(elements, key)
         given = None if data is None else parts_of_types(data) if data else []
-        texts = set_elements(elements, parts_of(key), given, self._order, record.flags or 0)
+        texts = set_elements(elements, parts_of(key), given, self._order, record.flags or 0,
+                             self._listed)  # fmt: skip
         if not texts:
             raise Unclear
         return f"{{ {', '.join(texts)} }}"
@@ -141,9 +143,14 @@ def _shifted(elements: list[Element], key: Any) -> list[Element]:
 
 
 def set_elements(
-    elements: list[Element], parts: list[Part], data: list[Part] | None, order: str, flags: int
+    elements: list[Element],
+    parts: list[Part],
+    data: list[Part] | None,
+    order: str,
+    flags: int,
+    listed: bool,
 ) -> list[str]:
-    """The elements of a set in nft's order."""
+    """The elements of a set in nft's order; `listed` as in Elements."""
     whole = [e for e in elements if e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
     rest = [e for e in elements if not e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
     if len(parts) == 1 and flags & NFT_SET_INTERVAL:
@@ -152,7 +159,7 @@ def set_elements(
             for low, high, size, e in _ranges(rest)
         ]
     else:
-        if not flags & NFT_SET_INTERVAL:  # nft sorts no ranges of concatenations
+        if listed and not flags & NFT_SET_INTERVAL:  # ranges of concatenations are not sorted
             rest = _sorted(rest, parts, order)
         texts = [with_details(key_text(e, parts, order), e, data, order) for e in rest]
     return texts + [with_details("*", e, data, order) for e in whole]

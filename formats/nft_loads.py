@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pylog.formats import nft_headers as h
-from pylog.formats.nft_types import BOOLEAN, INTEGER, STRING, UNCLEAR, XINTEGER, Unclear
+from pylog.formats.nft_types import BOOLEAN, INTEGER, STRING, UNCLEAR, Unclear
 from pylog.formats.nft_values import Binop, Constant, Loaded, Payload, Swapped, Writer
 
 Fields = dict[str, Any]
@@ -176,7 +176,7 @@ def extension(fields: Fields) -> Loaded:
             text = field.name if " " in field.name else f"{before}{name} {field.name}"
             return Loaded(text, field.type, bits, "exthdr", kind)
     if kind == "tcp_option" and name is None:
-        return Loaded(f"tcp option @{number},{offset},{bits}", XINTEGER, bits, "exthdr", kind)
+        return Loaded(f"tcp option @{number},{offset},{bits}", INTEGER, bits, "exthdr", kind)
     return Bits("", INTEGER, bits, "exthdr", kind, f"{before}{name}", offset, (kind, number))
 
 

@@ -185,10 +185,13 @@ def _value(data: bytes, left: Any, writer: Writer) -> str:
     """A constant beside `left`. One shorter than a name stands for all names that begin so."""
     kind = type_of(left)
     value = constant_number(data, left, writer.order)
-    if len(data) * 8 < left.bits:
+    bits = len(data) * 8
+    if bits < left.bits:
+        if kind.prefix:
+            return f"{show(kind, value << left.bits - bits, left.bits)}/{bits}"
         if not kind.string:
             raise Unclear
-        return show(kind, value, len(data) * 8)
+        return show(kind, value, bits)
     return show(kind, value, left.bits)
 
 

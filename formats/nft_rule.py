@@ -18,7 +18,7 @@ from pylog.formats.nft_elements import Elements, extra
 from pylog.formats.nft_loads import LOADS
 from pylog.formats.nft_match import compare
 from pylog.formats.nft_statements import STATEMENTS, Unclear, verdict
-from pylog.formats.nft_types import UNCLEAR
+from pylog.formats.nft_types import UNCLEAR, named
 from pylog.formats.nft_values import (
     Binop,
     Concat,
@@ -78,20 +78,27 @@ Sets = Callable[[str], tuple[Any, list[dict[str, Any]]] | None]
 
 
 def rule_text(
-    expressions: list[dict[str, Any]], family: str, sets: Sets, order: str = "<"
+    expressions: list[dict[str, Any]],
+    family: str,
+    sets: Sets,
+    order: str = "<",
+    interfaces: Callable[[int], str | None] | None = None,
+    listed: bool = True,
 ) -> str:
     """The rule as nft lists it, without its comment.
 
     expressions   as formats.nft_expressions gives them
     family        of the table: inet, ip, ip6, arp, bridge or netdev
     order         the byte order of the machine that wrote them, < or >
+    interfaces    the names of interfaces by number
+    listed        as `nft list` prints it, which sorts anonymous sets; else as `nft monitor`
     """
-    writer = Writer(Elements(sets, order), order)
-    listed = _parse(expressions, sets)
+    writer = Writer(Elements(sets, order, listed), order)
+    statements = _parse(expressions, sets, listed)
     context = Context(family)
     texts: list[str | Match] = []
     previous: Match | None = None
-    for name, statement in listed:
+    for name, statement in statements:
         if isinstance(statement, Match):
             try:
                 made = compare(context, statement, previous, writer)
@@ -115,10 +122,12 @@ def rule_text(
             texts.append(statement)
         context.reset()
     words = [text.text if isinstance(text, Match) else text for text in texts]
-    return " ".join(word for word in words if word)
+    return named(" ".join(word for word in words if word), interfaces)
 
 
-def _parse(expressions: list[dict[str, Any]], sets: Sets) -> list[tuple[str, Statement]]:
+def _parse(
+    expressions: list[dict[str, Any]], sets: Sets, whole: bool
+) -> list[tuple[str, Statement]]:
     """The statements with the names of their expressions."""
     registers = Registers()
     listed: list[tuple[str, Statement]] = []
@@ -134,10 +143,21 @@ def _parse(expressions: list[dict[str, Any]], sets: Sets) -> list[tuple[str, Sta
             if isinstance(dreg, int) and dreg:
                 registers.set(dreg, Loaded("", UNCLEAR, 0, name, ""))
                 continue
-            statement = f"[{name}]"
+            statement = _bracketed(name, fields)
+        if whole and isinstance(statement, str) and " __chain" in statement:
+            statement = f"[{statement}]"  # nft lists the rules of an anonymous chain in place
         if statement is not None:
             listed.append((name, statement))
     return listed
+
+
+def _bracketed(name: str, fields: dict[str, Any]) -> str:
+    """An expression without a text of its own, by its name; xtables' with the extension's."""
+    extension = fields.get("extension")
+    if name not in ("match", "target") or not isinstance(extension, str):
+        return f"[{name}]"
+    logged = " ".join(f"{key} {fields[key]}" for key in ("group", "prefix") if key in fields)
+    return f"[{name} {extension} {logged}]" if logged else f"[{name} {extension}]"
 
 
 def _statement(

@@ -41,10 +41,7 @@ def verdict(fields: Fields) -> str:
     """A verdict: accept, jump c."""
     word = fields["verdict"]
     if word in ("jump", "goto"):
-        chain = fields["chain"]
-        if chain.startswith("__chain"):
-            raise Unclear  # nft writes the rules of an anonymous chain in place
-        return f"{word} {chain}"
+        return f"{word} {fields['chain']}"
     if word not in ("accept", "drop", "continue", "return"):
         raise Unclear
     return str(word)

@@ -129,9 +129,28 @@ def _bit(value: int, bits: int) -> str:
     return str(value.bit_length() - 1)
 
 
+INTERFACE = "\0"
+"""Stands before and after the number of an interface, until `named` knows its name. No other text
+has it.
+"""
+
+
 def _ifindex(value: int, bits: int) -> str:
-    """The loopback interface is always number 1; the name of another is not in the rule."""
-    return '"lo"' if value == 1 else f"[{value}]"
+    return f"{INTERFACE}{value}{INTERFACE}"
+
+
+def named(text: str, interfaces: Callable[[int], str | None] | None) -> str:
+    """The text with names of interfaces; a number in brackets for one without a name.
+
+    The loopback interface is always number 1.
+    """
+    parts = text.split(INTERFACE)
+    for i in range(1, len(parts), 2):
+        number = int(parts[i])
+        name = interfaces(number) if interfaces is not None else None
+        name = name or ("lo" if number == 1 else None)
+        parts[i] = f"[{number}]" if name is None else f'"{name}"'
+    return "".join(parts)
 
 
 PROTOCOLS = {
