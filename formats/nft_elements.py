@@ -166,19 +166,19 @@ def set_elements(
 
 
 def _sorted(elements: list[Element], parts: list[Part], order: str) -> list[Element]:
-    """In the order of keys as numbers, as nft's list_expr_sort; bitmasks by their lowest bit."""
+    """As nft's list_expr_sort: by the number that the key is.
+
+    Concatenations and strings are numbers in the machine's order, bitmasks go by their lowest bit.
+    """
     keys = []
     for element in elements:
-        values = [part.number(octets, order) for part, octets in
-                  zip(parts, fields_of(element["key"], parts), strict=True)]  # fmt: skip
-        for i, part in enumerate(parts):
-            if part.type.string and order == "<":
-                octets = fields_of(element["key"], parts)[i]
-                values[i] = int.from_bytes(octets, "little")
-            elif part.type.bits is not None:
-                values[i] &= -values[i]
-        keys.append(values)
-    if len({tuple(values) for values in keys}) < len(keys):
+        data = bytes.fromhex(element["key"])
+        if len(parts) > 1 or parts[0].type.string:
+            keys.append(int.from_bytes(data, "little" if order == "<" else "big"))
+            continue
+        value = parts[0].number(data, order)
+        keys.append(value & -value if parts[0].type.bits is not None else value)
+    if len(set(keys)) < len(keys):
         raise Unclear
     return [e for _, e in sorted(zip(keys, elements, strict=True), key=lambda pair: pair[0])]
 
