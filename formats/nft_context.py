@@ -23,7 +23,7 @@ from pylog.formats.nft_headers import (
     UPPER,
     Header,
 )
-from pylog.formats.nft_types import XINTEGER, Unclear
+from pylog.formats.nft_types import Unclear
 from pylog.formats.nft_values import Constant, Loaded, Payload
 
 _LEVELS = {LINK: 1, NETWORK: 2, TRANSPORT: 3, "inner": 4}
@@ -89,15 +89,15 @@ class Context:
         if payload.base == TRANSPORT and self.headers.get(TRANSPORT) == "?":
             raise Unclear
         header, below = self.header(payload)
-        if header is None and payload.base == TRANSPORT and not self.headers.get(TRANSPORT):
-            header = HEADERS["th"]
-        if header is None:
-            return
-        for field in header.fields:
-            if (field.offset, field.bits) == (payload.offset - below, payload.bits):
-                if self._fits_icmp(field.icmp_type):
-                    payload.header, payload.field = header, field
-                    return
+        candidates = [header] if header is not None else []
+        if payload.base == TRANSPORT:
+            candidates.append(HEADERS["th"])
+        for header in candidates:
+            for field in header.fields:
+                if (field.offset, field.bits) == (payload.offset - below, payload.bits):
+                    if self._fits_icmp(field.icmp_type):
+                        payload.header, payload.field = header, field
+                        return
 
     def split(self, payload: Payload) -> list[Payload]:
         """The fields that adjacent bits consist of; the last may be the beginning of one."""
@@ -117,8 +117,10 @@ class Context:
             offset, left = offset + size, left - size
             if not left:
                 return parts
-        parts.append(Payload(payload.base, offset, left))
-        return parts
+        rest = Payload(payload.base, offset, left)
+        if not parts:
+            self.complete(rest)
+        return [*parts, rest]
 
     def trim(self, payload: Payload, mask: int) -> int | None:
         """Narrows a payload to the fields that a mask selects; the shift of values, or None."""
@@ -332,9 +334,3 @@ class Context:
         if self.dependency(2) is not None:
             self.release(2)
         return name if name in ("ip", "ip6") else None
-
-    def raw(self, payload: Payload) -> None:
-        """Bits without a field have no header either."""
-        if payload.field is None:
-            payload.header = None
-            assert payload.type is XINTEGER

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pylog.formats import nft_headers as h
 from pylog.formats.nft_types import BOOLEAN, INTEGER, STRING, UNCLEAR, Unclear
-from pylog.formats.nft_values import Binop, Constant, Loaded, Payload, Swapped, Writer
+from pylog.formats.nft_values import Binop, Constant, Loaded, Payload, Swapped, Writer, clone
 
 Fields = dict[str, Any]
 
@@ -109,6 +109,10 @@ class Hash(Loaded):
                  tail: str) -> None:  # fmt: skip
         super().__init__(text, kind, bits, source, key)
         self.argument_, self.tail = argument, tail
+
+    def __copy__(self) -> Hash:
+        return Hash(self.text, self.type, self.bits, self.source, self.key,
+                    clone(self.argument_), self.tail)  # fmt: skip
 
     def write(self, writer: Writer) -> None:
         """Fills in the text, once the fields of its argument are clear."""

@@ -12,7 +12,7 @@ from typing import Any
 from pylog.formats.nft_context import Context, Match
 from pylog.formats.nft_headers import LINK, NETWORK, TRANSPORT
 from pylog.formats.nft_loads import Bits, Hash
-from pylog.formats.nft_types import CT_LABEL, IP6ADDR, IPADDR, UNCLEAR, Type, Unclear, bit_words, show, show_bound
+from pylog.formats.nft_types import CT_LABEL, INTEGER, IP6ADDR, IPADDR, UNCLEAR, Type, Unclear, bit_words, show, show_bound
 from pylog.formats.nft_values import (
     Binop,
     Concat,
@@ -33,9 +33,13 @@ _PREFIX_LEVELS = {LINK: 1, NETWORK: 2, TRANSPORT: 3}
 def settle(context: Context, value: Any, writer: Writer) -> Any:
     """The value with its header fields found; dependencies that it implies are left out."""
     if isinstance(value, Payload):
+        if context.headers.get(value.base) == "unknown":
+            raise Unclear  # nft 1.1.3 itself fails
         context.complete(value)
+        was_port = value.field is not None
         context.kill(value)
-        context.raw(value)
+        if was_port and value.field is None:
+            value.raw_type = INTEGER
     elif isinstance(value, Swapped):
         value.argument = settle(context, value.argument, writer)
     elif isinstance(value, Concat):
@@ -68,7 +72,10 @@ def _address_of(context: Context, value: Loaded) -> None:
 
 def _part(context: Context, part: Any, writer: Writer) -> Any:
     """A part of a concatenation, where a mask or shift that selects a field goes."""
-    return settle(context, _unmasked(context, part, writer), writer)
+    value = settle(context, _unmasked(context, part, writer), writer)
+    if isinstance(value, Payload) and value.field is None:
+        raise Unclear
+    return value
 
 
 def _unmasked(context: Context, value: Any, writer: Writer) -> Any:
@@ -108,7 +115,7 @@ def _merged(match: Match, previous: Match | None) -> str | None:
     other = other.argument if isinstance(other, Swapped) else other
     if type(left) is not type(other):
         return None
-    if left.text != other.text or isinstance(left, Binop):
+    if isinstance(left, Binop | Concat | Lookup) or left.text != other.text:
         raise Unclear
     return pair
 
@@ -124,19 +131,25 @@ def compare(
     if isinstance(left, Payload) and isinstance(right, Constant) and match.op in ("eq", "ne"):
         return _expand(context, match, left, right.data, writer)
     if isinstance(left, Binop):
-        return _masked(context, match, left, writer)
+        made = _masked(context, match, left, writer)
+        narrowed = len(made) == 1 and made[0] is match and isinstance(match.left, Payload)
+        return _joined(match, previous, writer) if narrowed else made
     if isinstance(right, str):
         _check_icmp(context, left, right, writer)
     match.left = left = settle(context, left, writer)
     if isinstance(left, Loaded) and isinstance(right, Constant) and match.op == "eq":
         context.compare_key(match, constant_number(right.data, left, writer.order))
     _write(match, writer)
-    if isinstance(right, Constant):
+    return _joined(match, previous, writer)
+
+
+def _joined(match: Match, previous: Match | None, writer: Writer) -> list[Match]:
+    """The match, or the range that it closes."""
+    if isinstance(match.right, Constant):
         pair = _merged(match, previous)
         if pair is not None:
             assert previous is not None
-            low, high = (previous.right, right)
-            joined = Match(pair, left, (low, high), match.source)
+            joined = Match(pair, match.left, (previous.right, match.right), match.source)
             _write(joined, writer)
             previous.text = ""
             return [joined]
@@ -231,7 +244,6 @@ def _compare_field(context: Context, match: Match, part: Payload, value: int) ->
     context.kill(part)
     if match.op == "eq" and is_key:
         context.store(match, level, value)
-    context.raw(part)
     kind = part.type
     match.text = f"{part.text}{_operator(match.op, part, kind)}{show(kind, shown, bits)}{suffix}"
 
@@ -340,6 +352,7 @@ def _narrowed(
         else:
             context.kill(payload)
             shown = show(payload.type, value >> shift, payload.bits)
+            match.right = Constant((value >> shift).to_bytes(4, "big"))
             match.text = f"{payload.text}{OPERATORS[match.op]}{shown}"
         return [match]
     context.complete(payload)

@@ -27,6 +27,7 @@ from pylog.formats.nft_values import (
     Lookup,
     Payload,
     Writer,
+    clone,
 )
 
 _ERRORS = (Unclear, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
@@ -60,13 +61,13 @@ class Registers:
         if value is None:
             raise Unclear
         if not bits or not value.bits or value.bits >= bits:
-            return value
+            return clone(value)
         parts, size = [], 0
         while size < bits:
             value = self._values.get(index)
             if value is None:
                 raise Unclear
-            parts.append(value)
+            parts.append(clone(value))
             step = max(1, (value.bits + 31) // 32)
             index, size = index + step, size + step * 32
         return Concat(parts)

@@ -7,6 +7,7 @@ text.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,10 +41,12 @@ class Payload:
     field: HeaderField | None = None
     shift: int = 0
     """How far the keys of a set are to the left, as they were masked and not shifted."""
+    raw_type: Type = XINTEGER
+    """The type of bits without a field."""
 
     @property
     def type(self) -> Type:
-        return XINTEGER if self.field is None else self.field.type
+        return self.raw_type if self.field is None else self.field.type
 
     @property
     def is_key(self) -> bool:
@@ -119,7 +122,26 @@ class Lookup:
 
     key: Any
     set: str
-    bits: int = 0
+
+    @property
+    def bits(self) -> int:
+        """Unknown: it is the size of the set's data."""
+        return 0
+
+
+def clone(value: Any) -> Any:
+    """The same value, whose header fields are found independently."""
+    if isinstance(value, Payload):
+        return Payload(value.base, value.offset, value.bits)
+    if isinstance(value, Binop):
+        return Binop(value.op, clone(value.left), clone(value.right))
+    if isinstance(value, Swapped):
+        return Swapped(clone(value.argument))
+    if isinstance(value, Concat):
+        return Concat([clone(part) for part in value.parts])
+    if isinstance(value, Lookup):
+        return Lookup(clone(value.key), value.set)
+    return copy(value) if isinstance(value, Loaded) else value
 
 
 def type_of(value: Any) -> Type:
