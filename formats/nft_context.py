@@ -94,10 +94,10 @@ class Context:
             candidates.append(HEADERS["th"])
         for header in candidates:
             for field in header.fields:
-                if (field.offset, field.bits) == (payload.offset - below, payload.bits):
-                    if self._fits_icmp(field.icmp_type):
-                        payload.header, payload.field = header, field
-                        return
+                place = payload.offset - below, payload.bits
+                if (field.offset, field.bits) == place and self._fits_icmp(field.icmp_type):
+                    payload.header, payload.field = header, field
+                    return
 
     def split(self, payload: Payload) -> list[Payload]:
         """The fields that adjacent bits consist of; the last may be the beginning of one."""
@@ -297,11 +297,12 @@ class Context:
         if match is None:
             return True
         left = match.left
-        if isinstance(left, Loaded) and left.source == "meta" and left.key == "nfproto":
+        source = (left.source, left.key) if isinstance(left, Loaded) else ("", "")
+        if source == ("meta", "nfproto"):
             protocol = {2: "ip", 10: "ip6"}.get(match.right.data[0])
-        elif isinstance(left, Loaded) and left.source == "meta" and left.key == "protocol":
-            protocol = {0x0800: "ip", 0x86DD: "ip6"}.get(int.from_bytes(match.right.data, "big"))
-        elif isinstance(left, Payload) and left.base == LINK and left.is_key:
+        elif source == ("meta", "protocol") or (
+            isinstance(left, Payload) and left.base == LINK and left.is_key
+        ):
             protocol = {0x0800: "ip", 0x86DD: "ip6"}.get(int.from_bytes(match.right.data, "big"))
         else:
             return True

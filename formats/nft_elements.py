@@ -20,16 +20,15 @@ from pylog.formats.nft_types import (
     types_of,
 )
 from pylog.formats.nft_values import Concat, is_swapped, type_of
+from pylog.formats.nft_words import OBJECT_TYPES
 
 Element = dict[str, Any]
 Sets = Callable[[str], tuple[Any, list[Element]] | None]
 
-NFT_SET_ANONYMOUS, NFT_SET_INTERVAL, NFT_SET_CONCAT = 0x1, 0x4, 0x80
+_MOST_ELEMENTS = 4096
+"""The largest anonymous set that is written in its rule."""
+NFT_SET_INTERVAL = 0x4
 NFT_SET_ELEM_INTERVAL_END, NFT_SET_ELEM_CATCHALL = 1, 2
-_OBJECT_TYPES = {
-    1: "counter", 2: "quota", 3: "ct_helper", 4: "limit", 7: "ct_timeout", 9: "ct_expectation",
-    10: "synproxy",
-}  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -91,6 +90,8 @@ class Elements:
             return f"@{name}"
         record, elements = self._set(name)
         elements = _shifted(elements, key)
+        if len(elements) > _MOST_ELEMENTS:
+            return f"{{ [{len(elements)} elements] }}"
         given = None if data is None else parts_of_types(data) if data else []
         texts = set_elements(elements, parts_of(key), given, self._order, record.flags or 0,
                              self._listed)  # fmt: skip
@@ -120,7 +121,7 @@ class Elements:
 
     def object_type(self, name: str) -> str | None:
         """The kind of objects that a map gives."""
-        return _OBJECT_TYPES.get(extra(self._set(name)[0], "NFTA_SET_OBJ_TYPE"))
+        return OBJECT_TYPES.get(extra(self._set(name)[0], "NFTA_SET_OBJ_TYPE"))
 
 
 def _shifted(elements: list[Element], key: Any) -> list[Element]:
@@ -151,7 +152,7 @@ def set_elements(
     listed: bool,
 ) -> list[str]:
     """The elements of a set in nft's order; `listed` as in Elements."""
-    whole = [e for e in elements if e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
+    catchall = [e for e in elements if e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
     rest = [e for e in elements if not e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
     if len(parts) == 1 and flags & NFT_SET_INTERVAL:
         texts = [
@@ -162,7 +163,7 @@ def set_elements(
         if listed and not flags & NFT_SET_INTERVAL:  # ranges of concatenations are not sorted
             rest = _sorted(rest, parts, order)
         texts = [with_details(key_text(e, parts, order), e, data, order) for e in rest]
-    return texts + [with_details("*", e, data, order) for e in whole]
+    return texts + [with_details("*", e, data, order) for e in catchall]
 
 
 def _sorted(elements: list[Element], parts: list[Part], order: str) -> list[Element]:

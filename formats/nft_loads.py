@@ -155,6 +155,16 @@ def masked(left: Any, mask: bytes, xor: bytes) -> Any:
     return value
 
 
+_EXTENSIONS: dict[str, tuple[str, dict[int, str]]] = {
+    "tcp_option": ("tcp option ", h.TCP_OPTIONS),
+    "ip_option": ("ip option ", h.IP_OPTIONS),
+    "ipv6": ("", h.EXTENSION_HEADERS),
+    "sctp": ("sctp chunk ", h.SCTP_CHUNKS),
+    "dccp": ("dccp option ", {}),
+}
+"""The words before the name of an extension header or option, and the names."""
+
+
 def _exthdr(fields: Fields, registers: Registers) -> Any:
     return extension(fields)
 
@@ -162,10 +172,7 @@ def _exthdr(fields: Fields, registers: Registers) -> Any:
 def extension(fields: Fields) -> Loaded:
     """A field of an extension header or option, or whether it is there."""
     kind, number = fields["op"], fields["type"]
-    names = {"tcp_option": ("tcp option ", h.TCP_OPTIONS), "ip_option": ("ip option ", h.IP_OPTIONS),
-             "ipv6": ("", h.EXTENSION_HEADERS), "sctp": ("sctp chunk ", h.SCTP_CHUNKS),
-             "dccp": ("dccp option ", {})}  # fmt: skip
-    before, words = names[kind]
+    before, words = _EXTENSIONS[kind]
     name = words.get(number)
     bits, offset = fields["len"] * 8, fields["offset"] * 8
     if fields.get("flags", 0) & 1:  # NFT_EXTHDR_F_PRESENT

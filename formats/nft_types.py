@@ -302,7 +302,7 @@ def types_of(number: int) -> list[Type]:
 
     Raises Unclear for one that is not listed.
     """
-    parts = []
+    parts: list[Type] = []
     while number:
         kind = _BY_NUMBER.get(number & (1 << _TYPE_BITS) - 1)
         if kind is None:

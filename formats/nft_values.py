@@ -144,6 +144,19 @@ def clone(value: Any) -> Any:
     return copy(value) if isinstance(value, Loaded) else value
 
 
+def weight(value: Any) -> int:
+    """How many values a value is made of."""
+    if isinstance(value, Binop):
+        return 1 + weight(value.left) + weight(value.right)
+    if isinstance(value, Swapped):
+        return 1 + weight(value.argument)
+    if isinstance(value, Concat):
+        return 1 + sum(weight(part) for part in value.parts)
+    if isinstance(value, Lookup):
+        return 1 + weight(value.key)
+    return 1 + weight(value.argument_) if hasattr(value, "argument_") else 1
+
+
 def type_of(value: Any) -> Type:
     """The type of a single value; of an operation the type of its left side."""
     while isinstance(value, Binop | Swapped):
@@ -153,7 +166,9 @@ def type_of(value: Any) -> Type:
 
 def types_of(value: Any) -> list[Type]:
     """The types of the parts."""
-    return [type_of(part) for part in value.parts] if isinstance(value, Concat) else [type_of(value)]
+    return (
+        [type_of(part) for part in value.parts] if isinstance(value, Concat) else [type_of(value)]
+    )
 
 
 def is_swapped(value: Any) -> bool:

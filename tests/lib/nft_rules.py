@@ -87,14 +87,14 @@ def _flags(r: random.Random) -> str:
 
 def _tcp_flags(r: random.Random) -> str:
     mask = r.sample(_TCP_FLAGS, r.randint(2, 4))
-    some = r.sample(mask, r.randint(1, len(mask)))
+    set_bits = r.sample(mask, r.randint(1, len(mask)))
     return r.choice((
         f"tcp flags {_flags(r)}",
-        f"tcp flags & ({'|'.join(mask)}) == {'|'.join(some)}",
-        f"tcp flags & ({'|'.join(mask)}) != {'|'.join(some)}",
+        f"tcp flags & ({'|'.join(mask)}) == {'|'.join(set_bits)}",
+        f"tcp flags & ({'|'.join(mask)}) != {'|'.join(set_bits)}",
         f"tcp flags & ({'|'.join(mask)}) == 0",
-        f"tcp flags == {some[0]}",
-        f"tcp flags != {some[0]}",
+        f"tcp flags == {set_bits[0]}",
+        f"tcp flags != {set_bits[0]}",
     ))  # fmt: skip
 
 
@@ -109,8 +109,9 @@ _TRANSPORT: tuple[Make, ...] = (
     _ordered("tcp dport", 1, 60000), _ordered("udp length", 1, 60000), _tcp_flags,
     _ordered("tcp window", 1, 60000), _ordered("tcp doff", 1, 15),
     _compared("meta l4proto", lambda r: r.choice(_PROTOCOLS)),
-    _compared("th dport", _port), _fixed("tcp option maxseg size 1400", "tcp option sack-perm exists",
-                                         "tcp option window missing"),
+    _compared("th dport", _port),
+    _fixed("tcp option maxseg size 1400", "tcp option sack-perm exists",
+           "tcp option window missing"),
     _fixed("esp spi 5", "ah spi 1-9", "sctp dport 9", "dccp type request", "comp cpi 3",
            "udplite dport 5", "sctp chunk init exists"),
 )  # fmt: skip
@@ -184,7 +185,8 @@ STATEMENTS: tuple[Make, ...] = (
     lambda r: f"limit rate {r.choice(('', 'over '))}{r.randint(1, 99)}/"
               f"{r.choice(('second', 'minute', 'hour', 'day', 'week'))}",
     lambda r: f"limit rate {r.randint(1, 2000)} {r.choice(('bytes', 'kbytes', 'mbytes'))}/second",
-    lambda r: f"quota {r.choice(('', 'over '))}{r.randint(1, 3000)} {r.choice(('bytes', 'kbytes'))}",
+    lambda r: f"quota {r.choice(('', 'over '))}{r.randint(1, 3000)} kbytes",
+    lambda r: f"quota {r.randint(1, 3000)} bytes",
     lambda r: f'log prefix "p{r.randint(1, 9)}: " group {r.randint(0, 9)}',
     _fixed('log prefix "a" level info', "log", "log level debug flags all", "log flags tcp options",
            "log group 5 snaplen 64 queue-threshold 3"),

@@ -12,7 +12,18 @@ from typing import Any
 from pylog.formats.nft_context import Context, Match
 from pylog.formats.nft_headers import LINK, NETWORK, TRANSPORT
 from pylog.formats.nft_loads import Bits, Hash
-from pylog.formats.nft_types import CT_LABEL, INTEGER, IP6ADDR, IPADDR, UNCLEAR, Type, Unclear, bit_words, show, show_bound
+from pylog.formats.nft_types import (
+    CT_LABEL,
+    INTEGER,
+    IP6ADDR,
+    IPADDR,
+    UNCLEAR,
+    Type,
+    Unclear,
+    bit_words,
+    show,
+    show_bound,
+)
 from pylog.formats.nft_values import (
     Binop,
     Concat,
@@ -30,7 +41,7 @@ OPERATORS = {"eq": " ", "ne": " != ", "lt": " < ", "le": " <= ", "gt": " > ", "g
 _PREFIX_LEVELS = {LINK: 1, NETWORK: 2, TRANSPORT: 3}
 
 
-def settle(context: Context, value: Any, writer: Writer) -> Any:
+def resolve(context: Context, value: Any, writer: Writer) -> Any:
     """The value with its header fields found; dependencies that it implies are left out."""
     if isinstance(value, Payload):
         if context.headers.get(value.base) == "unknown":
@@ -41,18 +52,18 @@ def settle(context: Context, value: Any, writer: Writer) -> Any:
         if was_port and value.field is None:
             value.raw_type = INTEGER
     elif isinstance(value, Swapped):
-        value.argument = settle(context, value.argument, writer)
+        value.argument = resolve(context, value.argument, writer)
     elif isinstance(value, Concat):
         value.parts = [_part(context, part, writer) for part in value.parts]
     elif isinstance(value, Lookup):
-        value.key = settle(context, _unmasked(context, value.key, writer), writer)
+        value.key = resolve(context, _unmasked(context, value.key, writer), writer)
     elif isinstance(value, Hash):
-        value.argument_ = settle(context, value.argument_, writer)
+        value.argument_ = resolve(context, value.argument_, writer)
         value.write(writer)
     elif isinstance(value, Binop):
-        value.left = settle(context, value.left, writer)
+        value.left = resolve(context, value.left, writer)
         if not isinstance(value.right, Constant | int):
-            value.right = settle(context, value.right, writer)
+            value.right = resolve(context, value.right, writer)
     elif isinstance(value, Loaded) and value.source == "ct" and value.key in ("src", "dst"):
         _address_of(context, value)
     elif isinstance(value, Loaded) and value.source == "exthdr":
@@ -72,7 +83,7 @@ def _address_of(context: Context, value: Loaded) -> None:
 
 def _part(context: Context, part: Any, writer: Writer) -> Any:
     """A part of a concatenation, where a mask or shift that selects a field goes."""
-    value = settle(context, _unmasked(context, part, writer), writer)
+    value = resolve(context, _unmasked(context, part, writer), writer)
     if isinstance(value, Payload) and value.field is None:
         raise Unclear
     return value
@@ -120,9 +131,7 @@ def _merged(match: Match, previous: Match | None) -> str | None:
     return pair
 
 
-def compare(
-    context: Context, match: Match, previous: Match | None, writer: Writer
-) -> list[Match]:
+def compare(context: Context, match: Match, previous: Match | None, writer: Writer) -> list[Match]:
     """The matches that stand for this one, with their texts; `previous` stands right before.
 
     Raises Unclear.
@@ -136,7 +145,7 @@ def compare(
         return _joined(match, previous, writer) if narrowed else made
     if isinstance(right, str):
         _check_icmp(context, left, right, writer)
-    match.left = left = settle(context, left, writer)
+    match.left = left = resolve(context, left, writer)
     if isinstance(left, Loaded) and isinstance(right, Constant) and match.op == "eq":
         context.compare_key(match, constant_number(right.data, left, writer.order))
     _write(match, writer)
@@ -161,12 +170,12 @@ def _check_icmp(context: Context, left: Any, name: str, writer: Writer) -> None:
     if isinstance(left, Payload) and left.base == TRANSPORT and left.bits == 8:
         header, _ = context.header(left)
         if header is not None and header.name in ("icmp", "icmpv6") and left.offset == 0:
-            first = writer.elements.first(name)  # type: ignore[attr-defined]
+            first = writer.elements.first(name)
             context.note_icmp(first)
 
 
 def _write(match: Match, writer: Writer) -> None:
-    """The text of a match whose left side is settled."""
+    """The text of a match whose left side is resolved."""
     left, right = match.left, match.right
     if isinstance(right, str):
         key = writer.text(left)
@@ -263,7 +272,7 @@ def _masked(context: Context, match: Match, left: Binop, writer: Writer) -> list
             return compare(context, match, None, writer)
         raise Unclear
     if left.op != "and" or not isinstance(left.right, Constant):
-        settle(context, left, writer)
+        resolve(context, left, writer)
         if isinstance(left.left, Payload) and left.left.field is None:
             raise Unclear
         _write(match, writer)
@@ -275,8 +284,8 @@ def _masked(context: Context, match: Match, left: Binop, writer: Writer) -> list
             raise Unclear
         context.extension(left.left.key)
         return [_shifted(match, trimmed[0], trimmed[1])]
-    settled = settle(context, left, writer)
-    kind = type_of(settled)
+    resolved = resolve(context, left, writer)
+    kind = type_of(resolved)
     if isinstance(right, Constant):
         mask = constant_number(mask_data, left.left, writer.order)
         value = constant_number(right.data, left.left, writer.order)
