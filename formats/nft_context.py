@@ -293,9 +293,7 @@ class Context:
         left = match.left
         if isinstance(left, Loaded) and left.source == "meta" and left.key == "nfproto":
             protocol = {2: "ip", 10: "ip6"}.get(match.right.data[0])
-        elif isinstance(left, Loaded) and left.source == "meta" and left.key == "protocol":
-            protocol = {0x0800: "ip", 0x86DD: "ip6"}.get(int.from_bytes(match.right.data, "big"))
-        elif isinstance(left, Payload) and left.base == LINK and left.is_key:
+        elif (isinstance(left, Loaded) and left.source == "meta" and left.key == "protocol") or (isinstance(left, Payload) and left.base == LINK and left.is_key):
             protocol = {0x0800: "ip", 0x86DD: "ip6"}.get(int.from_bytes(match.right.data, "big"))
         else:
             return True

@@ -116,8 +116,8 @@ def _parse(expressions: list[dict[str, Any]], sets: Sets) -> list[tuple[str, Sta
     for fields in expressions:
         name = fields.get("name") or "?"
         try:
-            if "unknown" in fields or "data" in fields and name not in ("cmp", "immediate",
-                                                                        "bitwise"):  # fmt: skip
+            if "unknown" in fields or ("data" in fields and name not in ("cmp", "immediate",
+                                                                        "bitwise")):  # fmt: skip
                 raise Unclear
             statement = _statement(name, fields, registers, sets)
         except _ERRORS:
