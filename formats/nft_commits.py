@@ -104,10 +104,15 @@ class Commits:
     model   the ruleset as the records given so far show it; elements of anonymous sets only
     """
 
-    def __init__(self, output: Output, who: Who | None = None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        who: Who | None = None,
+        interface_name: Callable[[int], str | int] = int,
+    ) -> None:
         self.stale = False
         self.model = Model(anonymous_only=True)
-        self._output, self._who = output, who
+        self._output, self._who, self._interface_name = output, who, interface_name
         self._last: int | None = None
         """The generation of the ruleset in `model`."""
         self._listed = False
@@ -278,7 +283,7 @@ class Commits:
 
     def _give(self, records: list[RulesetRecord]) -> None:
         """Apply the records to the model, and give them with their text."""
-        model, texts = self.model, Texts(self.model)
+        model, texts = self.model, Texts(self.model, self._interface_name)
         for record in records:
             deletes = record.op is not None and record.op.startswith("del_")
             if deletes:

@@ -305,7 +305,9 @@ class Decoder:
         if self.stop is not None:
             self._leave_out(self.stop, in_step)
         if self._grouping is None and stream.grouped:
-            self._grouping = Grouping(self.losses, self._live, self._process, self._finished)
+            self._grouping = Grouping(
+                self.losses, self._live, self._process, self._finished, self._interface_name
+            )
 
     def _leave_out(self, stop: int, in_step: int) -> None:
         """Leave out what begins at `stop` or after it. Damage that begins before it stays.

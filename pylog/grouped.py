@@ -23,6 +23,9 @@ from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
 Finish = Callable[[LossRecord, int | None], Record]
 """(a loss, the interface that has it) -> the loss as it is given."""
 
+InterfaceName = Callable[[int], str | int]
+"""As Decoder has it: the name of the interface of a number, or the number."""
+
 _head = {order: CStruct(f"{order}IHHII").unpack_from for order in "<>"}
 
 
@@ -33,10 +36,18 @@ class Grouping:
     withheld   how many records were taken and not given
     """
 
-    def __init__(self, losses: Losses, live: bool, who: Who | None, finish: Finish) -> None:
+    def __init__(
+        self,
+        losses: Losses,
+        live: bool,
+        who: Who | None,
+        finish: Finish,
+        interface_name: InterfaceName = int,
+    ) -> None:
         self.ready: deque[Record] = deque()
         self.withheld = 0
         self._losses, self._live, self._who, self._finish = losses, live, who, finish
+        self._interface_name = interface_name
         self._commits: dict[int | None, Commits] = {}
         """By the interface of a capture."""
 
@@ -119,7 +130,8 @@ class Grouping:
         interface = None if message.origin is None else message.origin.interface
         commits = self._commits.get(interface)
         if commits is None:
-            commits = Commits(_Output(self, interface, self._losses, self._finish), self._who)
+            output = _Output(self, interface, self._losses, self._finish)
+            commits = Commits(output, self._who, self._interface_name)
             self._commits[interface] = commits
         return commits
 
