@@ -13,7 +13,7 @@ pieces. Strict decoding gives the same up to a DecodeError.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -35,10 +35,8 @@ from pylog.formats import (
     Reported,
     Stream,
 )
-from pylog.formats.nft_commits import Who
 from pylog.formats.registry import resuming
 from pylog.formats.stream import GROUPED
-from pylog.grouped import Grouping
 from pylog.losses import Losses
 from pylog.notes import notes
 from pylog.record import (
@@ -48,6 +46,10 @@ from pylog.record import (
     RulesetRecord,
     row_of,
 )
+
+if TYPE_CHECKING:
+    from pylog.formats.nft_commits import Who
+    from pylog.grouped import Grouping
 
 LOT = 512
 """How many records are decoded at a time, at most."""
@@ -305,6 +307,8 @@ class Decoder:
         if self.stop is not None:
             self._leave_out(self.stop, in_step)
         if self._grouping is None and stream.grouped:
+            from pylog.grouped import Grouping  # here, because construct takes long to import
+
             self._grouping = Grouping(self.losses, self._live, self._process, self._finished)
 
     def _leave_out(self, stop: int, in_step: int) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from pylog.formats import Message
-from pylog.formats.nft_commits import Commits, Head, Who
+from pylog.formats.nft_commits import Commits, Who
+from pylog.formats.nft_dumps import Head
 from pylog.losses import Losses
 from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
 
@@ -63,17 +64,13 @@ class Grouping:
             else:
                 commits.pass_by(record)  # type: ignore[arg-type]
         else:
-            if isinstance(record, Loss) and self._may_be_of_commit(record):
+            if isinstance(record, Loss) and record.log in (None, "ruleset"):
                 for commits in self._commits.values():
-                    commits.damaged()
+                    if self._live and record.size is None:
+                        commits.overrun()
+                    else:
+                        commits.damaged()
             self.ready.append(record)
-
-    def _may_be_of_commit(self, loss: Loss[Any, Any]) -> bool:
-        """Whether messages of the ruleset may be lost that no generation shows.
-
-        An overrun is reported before what was received earlier: the generations show its cost.
-        """
-        return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
 
     def take(self, limit: int) -> list[Record]:
         """The next of `ready`, at most `limit`."""
@@ -119,7 +116,8 @@ class Grouping:
         interface = None if message.origin is None else message.origin.interface
         commits = self._commits.get(interface)
         if commits is None:
-            commits = Commits(_Output(self, interface, self._losses, self._finish), self._who)
+            output = _Output(self, interface, self._losses, self._finish, self._live)
+            commits = output.commits = Commits(output, self._who)
             self._commits[interface] = commits
         return commits
 
@@ -127,11 +125,14 @@ class Grouping:
 class _Output:
     """As nft_commits.Output, for the commits of an interface."""
 
+    commits: Commits
+
     def __init__(
-        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish
+        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish, live: bool
     ) -> None:
         self.give: Callable[[Iterable[Record]], None] = grouping.ready.extend
         self._interface, self._losses, self._finish = interface, losses, finish
+        self._live = live
 
     def give_lost_before(self, commit: RulesetRecord) -> bool:
         lost = False
@@ -142,6 +143,10 @@ class _Output:
                 numbers = f"generation {last}" if loss.count == 1 else numbers
                 force_setattr(loss, "reason", f"{numbers} lost")
                 lost = True
+            elif self._live:
+                self.commits.overrun()
+            else:
+                self.commits.damaged()
             self.give([self._finish(loss, self._interface)])
         return lost
 
