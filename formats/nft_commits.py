@@ -22,6 +22,7 @@ from msgspec.structs import force_setattr
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR, NLM_F_MULTI
 from pylog.formats.nft_marks import Texts, after, is_newer, is_there, mark_replaced
 from pylog.formats.nft_model import Model
+from pylog.formats.nft_scope import Scope
 from pylog.record import Record, RulesetRecord, TraceRecord
 
 MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
@@ -104,10 +105,16 @@ class Commits:
     model   the ruleset as the records given so far show it; elements of anonymous sets only
     """
 
-    def __init__(self, output: Output, who: Who | None = None) -> None:
+    def __init__(self, output: Output, who: Who | None = None, scope: Scope | None = None) -> None:
+        """
+        who     says who a process is
+        scope   which records are wanted; None: all
+        """
         self.stale = False
         self.model = Model(anonymous_only=True)
-        self._output, self._who = output, who
+        self._output, self._who, self._scope = output, who, scope
+        self._gave_part = False
+        """Whether a part of the commit was given that has wanted records."""
         self._last: int | None = None
         """The generation of the ruleset in `model`."""
         self._listed = False
@@ -155,7 +162,8 @@ class Commits:
                 force_setattr(step, "text", rule.text)
             elif self._res_id is None:  # else it may be one of the commit that is received
                 self.stale = True
-        self._output.give([step])
+        if self._scope is None or self._scope(step):
+            self._output.give([step])
 
     def damaged(self) -> None:
         """A message of the next commit may be missing."""
@@ -289,7 +297,16 @@ class Commits:
                 self.stale |= self._last is not None
             if not deletes:
                 texts.put(record)
-        self._output.give(records)
+        self._output.give(records if self._scope is None else self._wanted(records, self._scope))
+
+    def _wanted(self, records: list[RulesetRecord], scope: Scope) -> list[RulesetRecord]:
+        """The records that are wanted; a commit only if one of its entities is."""
+        wanted = [record for record in records if scope(record)]
+        is_commit = bool(records) and records[-1].op == "new_gen"
+        if is_commit and scope.named and len(wanted) == 1 and not self._gave_part:
+            wanted = []
+        self._gave_part = bool(wanted) and not is_commit and bool(records[0].partial)
+        return wanted
 
     # Listings
 

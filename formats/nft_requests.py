@@ -192,16 +192,15 @@ def is_newer(generation: int, than: int) -> bool:
 
 
 def place(events: bytes, order: str, generation: int) -> int | None:
-    """Where in the events the ruleset had that generation: after the last commit that is not newer.
+    """Where in the events the ruleset had that generation: after the last change that is not newer.
 
-    None: all commits are newer, or there is none.
+    None: all changes are newer, or there is none.
     """
     at = None
     for head in heads(events, order):
-        if head.kind == NFT_MSG_NEWGEN:
-            committed = _generation(events, head, order)
-            if committed is not None and not is_newer(committed, generation):
-                at = align(head.end)
+        # as is_newer, by the 16 bits that entities have
+        if head.kind != NFT_MSG_TRACE and (generation - head.generation) & 0xFFFF < 0x8000:
+            at = align(head.end)
     return at
 
 

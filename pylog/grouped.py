@@ -17,6 +17,7 @@ from msgspec.structs import force_setattr
 
 from pylog.formats import Message
 from pylog.formats.nft_commits import Commits, Head, Who
+from pylog.formats.nft_scope import Scope
 from pylog.losses import Losses
 from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
 
@@ -33,10 +34,18 @@ class Grouping:
     withheld   how many records were taken and not given
     """
 
-    def __init__(self, losses: Losses, live: bool, who: Who | None, finish: Finish) -> None:
+    def __init__(
+        self,
+        losses: Losses,
+        live: bool,
+        who: Who | None,
+        finish: Finish,
+        scope: Scope | None = None,
+    ) -> None:
         self.ready: deque[Record] = deque()
         self.withheld = 0
         self._losses, self._live, self._who, self._finish = losses, live, who, finish
+        self._scope = scope
         self._commits: dict[int | None, Commits] = {}
         """By the interface of a capture."""
 
@@ -60,14 +69,18 @@ class Grouping:
             self._of(message).pass_by(record)  # type: ignore[arg-type]
         else:
             if isinstance(record, Loss) and self._may_be_of_commit(record):
-                for commits in self._commits.values():
-                    commits.damaged()
+                self.damaged()
             self.ready.append(record)
+
+    def damaged(self) -> None:
+        """A message of the next commit may be missing."""
+        for commits in self._commits.values():
+            commits.damaged()
 
     def _may_be_of_commit(self, loss: Loss[Any, Any]) -> bool:
         """Whether messages of the ruleset may be lost that no generation shows.
 
-        An overrun is reported before what was received earlier: the generations show its cost.
+        Of a live source `damaged` says so, where the overrun was.
         """
         return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
 
@@ -95,7 +108,8 @@ class Grouping:
         interface = None if message.origin is None else message.origin.interface
         commits = self._commits.get(interface)
         if commits is None:
-            commits = Commits(_Output(self, interface, self._losses, self._finish), self._who)
+            output = _Output(self, interface, self._losses, self._finish)
+            commits = Commits(output, self._who, self._scope)
             self._commits[interface] = commits
         return commits
 
