@@ -93,4 +93,8 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     single = arguments.count is None and not together and not given_options(arguments)
     if single and outputs.description(arguments.to).columns and not changes(arguments):
         return opened_in_bulk(arguments, sources[0])
-    return opened(arguments, sources, needs_raw(arguments))
+    records = opened(arguments, sources, needs_raw(arguments))
+    if outputs.description(arguments.to).raw:
+        for reader in records.readers():
+            reader.pass_messages()
+    return records
