@@ -200,7 +200,8 @@ class Commits:
             self._damaged = True
             return
         self._open()
-        if self._res_id == generation & 0xFFFF:
+        # with pylog's own number it is an answer, and the commit's own NEWGEN is lost
+        if self._res_id == generation & 0xFFFF and head.seq != LISTING_SEQ:
             if self._listed and self._last is not None and not is_newer(generation, self._last):
                 self._forget()  # the listing contains it
             else:

@@ -13,6 +13,9 @@ from pylog.record.base import BaseRecord
 from pylog.record.fields import Field
 
 
+LOG = "ruleset"
+
+
 class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
     """A change of the ruleset: an entity that a commit made, changed or deleted; or the commit.
 
@@ -122,6 +125,11 @@ class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
         str | None, Field("the entity as an administrator writes it, in the words of nft", "word")
     ] = None
 
+    @property
+    def log(self) -> str:
+        """The log that generations number."""
+        return LOG
+
 
 class TraceRecord(BaseRecord, frozen=True, gc=False, tag="trace"):
     """A step of a packet through the ruleset: a rule that matched, the end of a chain, a policy.
@@ -187,3 +195,8 @@ class TraceRecord(BaseRecord, frozen=True, gc=False, tag="trace"):
         bytes | None, Field("the headers that the kernel copied, from the network header on",
                             "octets"),
     ] = None  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        """The log of the ruleset, which a capture keeps together: a step is one of its rules."""
+        return LOG
