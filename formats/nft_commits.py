@@ -102,7 +102,7 @@ class Commits:
     """Groups the records of one log by commit.
 
     stale   the ruleset is not certain, and should be listed again; whoever does it sets it to False
-    model   the ruleset as the records given so far show it; elements of anonymous sets only
+    model   the ruleset as the records given so far show it
     """
 
     def __init__(self, output: Output, who: Who | None = None, scope: Scope | None = None) -> None:
@@ -111,7 +111,7 @@ class Commits:
         scope   which records are wanted; None: all
         """
         self.stale = False
-        self.model = Model(anonymous_only=True)
+        self.model = Model()
         self._output, self._who, self._scope = output, who, scope
         self._gave_part = False
         """Whether a part of the commit was given that has wanted records."""
@@ -316,12 +316,9 @@ class Commits:
         listing = self._listing
         if listing is None:
             listing = self._listing = Listing()
-        if record.op == "new_set_element":
-            # the model has no elements of named sets to compare with, and a dump ends with none
-            named = not (record.name or "").startswith("__")
-            if not record.elements or (named and self._last is not None):
-                listing.add(None, head)
-                return
+        if record.op == "new_set_element" and not record.elements:  # a dump of elements ends so
+            listing.add(None, head)
+            return
         listing.add(record, head)
         if self._last is None and listing.is_large:
             records, listing.records, listing.size = listing.records, [], 0
@@ -370,7 +367,7 @@ class Commits:
 
     def _compare(self, listing: Listing) -> None:
         """Give what differs from the listing, which is of the model's generation."""
-        there = Model(anonymous_only=True)
+        there = Model()
         for record in listing.records:
             there.apply(record)
         there.finish()
