@@ -133,7 +133,7 @@ def test_two_writers_are_told_apart(namespace: netlab.Namespace) -> None:
     with pylog.open("nftables:", netns=namespace.name) as reader:
         read(reader, 0.1)
         code = (
-            "import ctypes, subprocess, sys\n"
+            "import subprocess, sys\n"
             "for _ in range(20):\n"
             "    subprocess.run(['bash', '-c', sys.argv[1]], check=True)\n"
         )
@@ -205,30 +205,24 @@ def test_elements_that_expire_are_reported(namespace: netlab.Namespace) -> None:
         assert [element["key"] for element in found[0].elements or ()] == ["0016"]
 
 
-def test_names_and_generations_select_records(namespace: netlab.Namespace) -> None:
-    namespace.nft("add table inet a; add table ip a; add chain inet a c")
-    scopes: list[tuple[dict[str, Any], list[tuple[str | None, str | None]]]] = [
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
         ({"families": "inet"}, [("inet", "a"), ("inet", "a"), ("inet", "b"), (None, None)]),
         ({"tables": "a,x"}, [("inet", "a"), ("ip", "a"), ("inet", "a")]),
         ({"chains": "c"}, [("inet", "a")]),
         ({"since_gen": 2}, [("inet", "b"), (None, None)]),
         ({"since_gen": 3}, []),
         ({"families": "ip", "tables": "b"}, []),
-    ]
-    for number, (options, expected) in enumerate(scopes):
-        with pylog.open("nftables:", netns=namespace.name, **options) as reader:
-            namespace.nft("add table inet b")
-            found = ruleset(read(reader, 0.1))
-            assert [(r.family, r.table) for r in found] == expected, options
-        namespace.nft("flush ruleset")
-        namespace.nft("add table inet a; add table ip a; add chain inet a c")
-        if "since_gen" in options or number + 1 < len(scopes):
-            generation = 5 + 3 * number
-            for key in ("since_gen",):
-                for later, _ in scopes[number + 1 :]:
-                    if key in later:
-                        later[key] += 3
-            assert generation
+    ],
+)
+def test_names_and_generations_select_records(
+    namespace: netlab.Namespace, options: dict[str, Any], expected: list[Any]
+) -> None:
+    namespace.nft("add table inet a; add table ip a; add chain inet a c")
+    with pylog.open("nftables:", netns=namespace.name, **options) as reader:
+        namespace.nft("add table inet b")
+        assert [(r.family, r.table) for r in ruleset(read(reader, 0.1))] == expected
 
 
 def test_traces_and_packets_stand_in_order_with_the_ruleset(namespace: netlab.Namespace) -> None:
@@ -252,10 +246,9 @@ def test_traces_and_packets_stand_in_order_with_the_ruleset(namespace: netlab.Na
         steps = [record for record in found if isinstance(record, TraceRecord)]
         assert [packet.prefix for packet in packets] == ["out "]
         assert kinds.index(TraceRecord) < kinds.index(PacketRecord)
-        rules = [(step.chain, step.handle) for step in steps if step.type == "rule"]
-        assert rules[:3] == [("output", 3), ("c", 2), ("c", 3)] or rules[1:3] == [
-            ("c", 2), ("c", 3),
-        ]  # fmt: skip
+        rules = [(step.chain, step.handle) for step in steps if step.handle is not None]
+        assert [chain for chain, _ in rules][:1] == ["output"]
+        assert rules[1:3] == [("c", 2), ("c", 3)]
         logged = kinds.index(PacketRecord)
         after = next(s for s in found[logged:] if isinstance(s, TraceRecord) and s.handle)
         assert (after.chain, after.handle) == ("c", 2)
@@ -269,7 +262,7 @@ def test_a_capture_reads_back_as_it_was_read_live(
     namespace.nft("""
         table inet t {
             set s { type inet_service; elements = { 22, 80 } }
-            chain c { type filter hook output priority 0; udp dport 9 log group 5 }
+            chain c { type filter hook output priority 0; udp dport 9 log group 5; }
         }
     """)
     path = tmp_path / "x.pcapng"
