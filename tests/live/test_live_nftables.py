@@ -49,9 +49,9 @@ def read_to(reader: Reader, generation: int) -> list[Record]:
         record = reader.read(timeout=10)
         assert record is not None
         found.append(record)
-        if isinstance(record, RulesetRecord) and record.op == "new_gen":
-            if record.generation == generation:
-                return found
+        is_commit = isinstance(record, RulesetRecord) and record.op == "new_gen"
+        if is_commit and record.generation == generation:
+            return found
 
 
 def ruleset(found: list[Record]) -> list[RulesetRecord]:
