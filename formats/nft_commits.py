@@ -20,8 +20,9 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import force_setattr
 
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR, NLM_F_MULTI
-from pylog.formats.nft_marks import Texts, after, is_newer, is_there, mark_replaced
+from pylog.formats.nft_marks import Texts, after, is_there, mark_replaced
 from pylog.formats.nft_model import Model
+from pylog.formats.nft_requests import is_newer
 from pylog.formats.nft_scope import Scope
 from pylog.record import Record, RulesetRecord, TraceRecord
 

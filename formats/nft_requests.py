@@ -188,7 +188,7 @@ class Listing:
 
 def is_newer(generation: int, than: int) -> bool:
     """Whether a generation comes after another one; they are counted modulo 2^32."""
-    return 0 < (generation - than) & 0xFFFFFFFF < 0x80000000
+    return 0 < (generation - than) & 0xFFFFFFFF < 1 << 31
 
 
 def place(events: bytes, order: str, generation: int) -> int | None:

@@ -13,7 +13,7 @@ pieces. Strict decoding gives the same up to a DecodeError.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -36,7 +36,6 @@ from pylog.formats import (
     Stream,
 )
 from pylog.formats.nft_commits import Who
-from pylog.formats.nft_scope import Scope
 from pylog.formats.registry import resuming
 from pylog.formats.stream import GROUPED
 from pylog.grouped import Grouping
@@ -49,6 +48,9 @@ from pylog.record import (
     RulesetRecord,
     row_of,
 )
+
+if TYPE_CHECKING:
+    from pylog.formats.nft_scope import Scope
 
 LOT = 512
 """How many records are decoded at a time, at most."""
