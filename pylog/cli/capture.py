@@ -2,8 +2,8 @@
 
 NFLOG messages are packets of link type NFLOG (239), which Wireshark and tcpdump open; those of
 nftables are of link type NETLINK (253), and IPFilter's records of IPFILTER (116). A capture of
-nftables begins with a listing of the ruleset. Names of interfaces, losses and layouts are kept with them,
-so that pylog read and pylog replay give the same records as reading live.
+nftables begins with a listing of the ruleset. Names of interfaces, losses and layouts are kept with
+them, so that pylog read and pylog replay give the same records as reading live.
 
 With --rotate-size or --rotate-time, or if FILE exists, it gets a number: fw.pcapng becomes
 fw-00001.pcapng, fw-00002.pcapng and so on, after existing files. No existing file is overwritten.
