@@ -22,13 +22,11 @@ from msgspec.structs import force_setattr
 from pylog.formats import nft_dumps
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_MULTI
 from pylog.formats.nft_dumps import Head, Listing
-from pylog.formats.nft_marks import Texts, after, is_newer, is_there, mark_replaced
+from pylog.formats.nft_marks import Texts, after, is_there, mark_replaced
 from pylog.formats.nft_model import Model
+from pylog.formats.nft_requests import is_newer
+from pylog.formats.nft_scope import Scope
 from pylog.record import Record, RulesetRecord, TraceRecord
-
-ONE_DATAGRAM = 3500
-"""Entities that have fewer bytes come in one datagram (NLMSG_GOODSIZE, in nf_tables_commit_notify).
-"""
 
 Who = Callable[[int, str], Any]
 """(pid, comm) -> the process with its uid, cmdline and cgroup, or None."""
@@ -61,13 +59,22 @@ class Commits:
     """Groups the records of one log by commit.
 
     stale   the ruleset is not certain, and should be listed again; whoever does it sets it to False
-    model   the ruleset as the records given so far show it; elements of anonymous sets only
+    model   the ruleset as the records given so far show it; elements of sets with a name only where
+            listings may come to compare them with
     """
 
-    def __init__(self, output: Output, who: Who | None = None) -> None:
+    def __init__(self, output: Output, who: Who | None = None, scope: Scope | None = None) -> None:
+        """
+        who     says who a process is
+        scope   which records are wanted; None: all
+        """
         self.stale = False
         self.model = Model(anonymous_only=True)
-        self._output, self._who = output, who
+        self._output, self._who, self._scope = output, who, scope
+        self._added = 0
+        """How many elements were added to sets."""
+        self._gave_part = False
+        """Whether a part of the commit was given that has wanted records."""
         self._last: int | None = None
         """The generation of the ruleset in `model`."""
         self._listed = False
@@ -79,8 +86,6 @@ class Commits:
         self._in_parts = False
         self._damaged = False
         """Whether a message of the next commit may be missing."""
-        self._doubtful = False
-        """Whether there was an overrun of which the place is not certain yet."""
         self._opening: RulesetRecord | None = None
         """The first message of all, if it may be an answer to GETGEN or the end of a commit."""
         self._listing: Listing | None = None
@@ -117,15 +122,12 @@ class Commits:
                 force_setattr(step, "text", rule.text)
             elif self._res_id is None:  # else it may be one of the commit that is received
                 self.stale = True
-        self._output.give([step])
+        if self._scope is None or self._scope(step):
+            self._output.give([step])
 
     def damaged(self) -> None:
         """A message of the next commit may be missing."""
         self._damaged = self.stale = True
-
-    def overrun(self) -> None:
-        """The socket has lost messages, before or after what comes next."""
-        self._doubtful = self.stale = True
 
     def end(self) -> None:
         """Nothing follows: what is held becomes ready."""
@@ -158,7 +160,8 @@ class Commits:
             self._damaged = True
             return
         self._open()
-        if self._res_id == generation & 0xFFFF:
+        # with pylog's own number it is an answer, and the commit's own NEWGEN is lost
+        if self._res_id == generation & 0xFFFF and head.seq != LISTING_SEQ:
             if self._listed and self._last is not None and not is_newer(generation, self._last):
                 self._forget()  # the listing contains it
             else:
@@ -183,10 +186,6 @@ class Commits:
         gap = self._output.give_lost_before(record)
         gap |= self._last is not None and generation != after(self._last)
         incomplete = self._damaged or gap
-        if gap:
-            self._doubtful = False
-        elif self._doubtful and (self._in_parts or self._held_size > ONE_DATAGRAM):
-            incomplete = True  # what was lost may be all within it
         process = None
         if self._who is not None and record.pid is not None and record.process is not None:
             process = self._who(record.pid, record.process)
@@ -258,7 +257,20 @@ class Commits:
                 self.stale |= self._last is not None
             if not deletes:
                 texts.put(record)
-        self._output.give(records)
+            if record.op == "new_set_element":
+                self._added += len(record.elements or ())
+        if self._added > nft_dumps.MOST_ELEMENTS and not model.anonymous_only:
+            model.forget_elements()
+        self._output.give(records if self._scope is None else self._wanted(records, self._scope))
+
+    def _wanted(self, records: list[RulesetRecord], scope: Scope) -> list[RulesetRecord]:
+        """The records that are wanted; a commit only if one of its entities is."""
+        wanted = [record for record in records if scope(record)]
+        is_commit = bool(records) and records[-1].op == "new_gen"
+        if is_commit and scope.named and len(wanted) == 1 and not self._gave_part:
+            wanted = []
+        self._gave_part = bool(wanted) and not is_commit and bool(records[0].partial)
+        return wanted
 
     # Listings
 
@@ -268,10 +280,9 @@ class Commits:
         if listing is None:
             listing = self._listing = Listing()
         if record.op == "new_set_element":
-            # the model has no elements of named sets to compare with, and a dump ends with none
-            named = not (record.name or "").startswith("__")
-            if not record.elements or (named and self._last is not None):
-                listing.add(None, head)
+            named = self._last is not None and self.model.anonymous_only
+            if not record.elements or (named and not (record.name or "").startswith("__")):
+                listing.add(None, head)  # a dump ends with none; or there is nothing to compare
                 return
         listing.add(record, head)
         if self._last is None and nft_dumps.is_large(listing.size, len(listing.records)):
@@ -307,6 +318,8 @@ class Commits:
 
     def _give_listing(self, listing: Listing, generation: int | None) -> None:
         """The ruleset at the beginning; without a generation it may be incomplete."""
+        if generation is not None and not self.model:
+            self.model = Model()
         for record in listing.records:
             force_setattr(record, "via", "snapshot")
             force_setattr(record, "generation", generation)
@@ -321,7 +334,7 @@ class Commits:
 
     def _compare(self, listing: Listing) -> None:
         """Give what differs from the listing, which is of the model's generation."""
-        there = Model(anonymous_only=True)
+        there = Model(anonymous_only=self.model.anonymous_only)
         for record in listing.records:
             there.apply(record)
         there.finish()
@@ -336,8 +349,6 @@ class Commits:
         self._give(changes)
         self.model.finish()
         self.stale = False
-        if listing.own:
-            self._doubtful = False
 
     def _give_awaiting(self) -> None:
         """The commits up to the listing that is awaited were lost: it shows what they did."""

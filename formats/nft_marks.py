@@ -14,17 +14,10 @@ from pylog.formats.nft_model import Model
 from pylog.formats.nft_rule import rule_text
 from pylog.record import RulesetRecord
 
-HALF = 1 << 31
-"""Generations are counted modulo 2^32: a number that is this far ahead is behind."""
 MOST_ELEMENTS = 4096
 """Anonymous sets with more elements are not written out in the text of a rule."""
 MOST_TEXT = 1 << 24
 """So many characters of text are made for a commit. Many rules may name the same large set."""
-
-
-def is_newer(generation: int, than: int) -> bool:
-    """Whether a generation comes after another."""
-    return 0 < (generation - than) & 0xFFFFFFFF < HALF
 
 
 def after(generation: int) -> int:

@@ -18,6 +18,7 @@ from msgspec.structs import force_setattr
 from pylog.formats import Message
 from pylog.formats.nft_commits import Commits, Who
 from pylog.formats.nft_dumps import Head
+from pylog.formats.nft_scope import Scope
 from pylog.losses import Losses
 from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
 
@@ -34,10 +35,18 @@ class Grouping:
     withheld   how many records were taken and not given
     """
 
-    def __init__(self, losses: Losses, live: bool, who: Who | None, finish: Finish) -> None:
+    def __init__(
+        self,
+        losses: Losses,
+        live: bool,
+        who: Who | None,
+        finish: Finish,
+        scope: Scope | None = None,
+    ) -> None:
         self.ready: deque[Record] = deque()
         self.withheld = 0
         self._losses, self._live, self._who, self._finish = losses, live, who, finish
+        self._scope = scope
         self._commits: dict[int | None, Commits] = {}
         """By the interface of a capture."""
 
@@ -64,13 +73,21 @@ class Grouping:
             else:
                 commits.pass_by(record)  # type: ignore[arg-type]
         else:
-            if isinstance(record, Loss) and record.log in (None, "ruleset"):
-                for commits in self._commits.values():
-                    if self._live and record.size is None:
-                        commits.overrun()
-                    else:
-                        commits.damaged()
+            if isinstance(record, Loss) and self._may_be_of_commit(record):
+                self.damaged()
             self.ready.append(record)
+
+    def damaged(self) -> None:
+        """A message of the next commit may be missing."""
+        for commits in self._commits.values():
+            commits.damaged()
+
+    def _may_be_of_commit(self, loss: Loss[Any, Any]) -> bool:
+        """Whether messages of the ruleset may be lost that no generation shows.
+
+        Of a live source `damaged` says so, where the overrun was.
+        """
+        return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
 
     def take(self, limit: int) -> list[Record]:
         """The next of `ready`, at most `limit`."""
@@ -116,8 +133,8 @@ class Grouping:
         interface = None if message.origin is None else message.origin.interface
         commits = self._commits.get(interface)
         if commits is None:
-            output = _Output(self, interface, self._losses, self._finish, self._live)
-            commits = output.commits = Commits(output, self._who)
+            output = _Output(self, interface, self._losses, self._finish)
+            commits = Commits(output, self._who, self._scope)
             self._commits[interface] = commits
         return commits
 
@@ -125,14 +142,11 @@ class Grouping:
 class _Output:
     """As nft_commits.Output, for the commits of an interface."""
 
-    commits: Commits
-
     def __init__(
-        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish, live: bool
+        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish
     ) -> None:
         self.give: Callable[[Iterable[Record]], None] = grouping.ready.extend
         self._interface, self._losses, self._finish = interface, losses, finish
-        self._live = live
 
     def give_lost_before(self, commit: RulesetRecord) -> bool:
         lost = False
@@ -143,10 +157,6 @@ class _Output:
                 numbers = f"generation {last}" if loss.count == 1 else numbers
                 force_setattr(loss, "reason", f"{numbers} lost")
                 lost = True
-            elif self._live:
-                self.commits.overrun()
-            else:
-                self.commits.damaged()
             self.give([self._finish(loss, self._interface)])
         return lost
 

@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
-#     damage, ahead, grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader, table  <-
-#     merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
+#     damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader,
+#     table  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-
+#     outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",

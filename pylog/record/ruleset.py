@@ -13,6 +13,9 @@ from pylog.record.base import BaseRecord
 from pylog.record.fields import Field
 
 
+LOG = "ruleset"
+
+
 class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
     """A change of the ruleset: an entity that a commit made, changed or deleted; or the commit.
 
@@ -147,8 +150,8 @@ class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
 
     @property
     def log(self) -> str:
-        """The log whose numbers are the generations: ruleset."""
-        return "ruleset"
+        """The log that generations number."""
+        return LOG
 
 
 class TraceRecord(BaseRecord, frozen=True, gc=False, tag="trace"):
@@ -221,3 +224,8 @@ class TraceRecord(BaseRecord, frozen=True, gc=False, tag="trace"):
         bytes | None, Field("the headers that the kernel copied, from the network header on",
                             "octets", since=3),
     ] = None  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        """The log of the ruleset, which a capture keeps together: a step is one of its rules."""
+        return LOG
