@@ -45,6 +45,7 @@ from pylog.record import (
     places_of,
     rfc3339,
 )
+from pylog.record.joined import JoinedRecord
 from pylog.zones import TZ, Clock, clock_of, zone_of
 
 NAME = "text"
@@ -149,6 +150,9 @@ def line(record: Record | Row, colour: bool = False, clock: Clock | None = None)
             words = "".join([f" {word}" for word in _layers(record)])
             text = f"{time} {first}{way}{words}{rule}"
     else:
+        if isinstance(record, JoinedRecord):
+            packet = PacketRecord(*astuple(record)[: len(PacketRecord.__struct_fields__)])
+            return f"{line(packet, colour, clock)} by {escape(rule_words(record))}"
         first, *more = _WORDS.get(type(record), _fields)(record)
         text = " ".join([time, first, *more])
     if not text.isprintable():
@@ -212,6 +216,17 @@ def _shared(source: str, values: tuple[Any, ...]) -> tuple[str, str, str]:
 
 _nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, "nflog"))
 _others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, ""))
+
+
+def rule_words(record: JoinedRecord) -> str:
+    """The rule that logged a packet, as text; "?" with the reason if that is not sure."""
+    if record.rule_handle is not None:
+        name = f"{record.rule_family} {record.rule_table} {record.rule_chain}"
+        text = f": {record.rule_text}" if record.rule_text else ""
+        return f"{name} handle {record.rule_handle}{text}"
+    listed = [f"{rule.get('family')} {rule.get('table')} {rule.get('chain')} handle"
+              f" {rule.get('handle')}" for rule in record.rule_candidates or ()]  # fmt: skip
+    return f"? ({': '.join([record.rule_unknown or '', *filter(None, [', '.join(listed)])])})"
 
 
 def _way(record: AnyPacket) -> Iterator[str]:
