@@ -25,6 +25,7 @@ from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import SHOWN, Option
 from pylog.outputs._named import COLUMN_OPTIONS, excluded, leaving_out, named
+from pylog.outputs._text_ruleset import Commits, change_words
 from pylog.outputs._text_words import PROTOCOLS, colour_of, fragment_text
 from pylog.record import (
     FlowRecord,
@@ -38,12 +39,15 @@ from pylog.record import (
     PacketRow,
     Record,
     Row,
+    RulesetRecord,
+    TraceRecord,
     escape,
     fields_of,
     json_name,
     kind_of,
     places_of,
     rfc3339,
+    row_type,
 )
 from pylog.record.joined import JoinedRecord
 from pylog.zones import TZ, Clock, clock_of, zone_of
@@ -76,6 +80,7 @@ class Output(outputs.Output):
         self._clock = clock_of(tz)
         self._left_out = excluded(exclude)
         self._services = services
+        self._commits = Commits(target.colour)
         self._line_of: Callable[[Any], str] = self._line
         if columns is not None:
             from pylog.outputs._text_columns import Columns
@@ -86,8 +91,8 @@ class Output(outputs.Output):
             self.takes_rows = not made.needs_payload
             self.shows_payload = "payload" in names
         elif self._clock is None and not self._left_out and not services:
-            colour = self._colour
-            self._line_of = lambda record: line(record, colour)
+            colour, commits = self._colour, self._commits
+            self._line_of = lambda record: line(record, colour, None, commits)
 
     def write(self, batch: Batch) -> None:
         self._write(batch.records())
@@ -106,7 +111,7 @@ class Output(outputs.Output):
             from pylog.outputs._services import with_services  # only here: rarely needed
 
             record = with_services(record)
-        return line(record, self._colour, self._clock)
+        return line(record, self._colour, self._clock, self._commits)
 
     def flush(self) -> None:
         self._stream.flush()
@@ -121,8 +126,16 @@ def check(*, tz: str, columns: str | None, exclude: str | None, services: bool) 
     named(columns, exclude)
 
 
-def line(record: Record | Row, colour: bool = False, clock: Clock | None = None) -> str:
-    """The record as one line of text, without the newline; times are in UTC without a clock."""
+def line(
+    record: Record | Row,
+    colour: bool = False,
+    clock: Clock | None = None,
+    commits: Commits | None = None,
+) -> str:
+    """The record as one line of text, without the newline; times are in UTC without a clock.
+
+    commits   makes blocks of the changes of a ruleset, which are then several lines
+    """
     given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
     time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
     if clock is not None and given is not None:
@@ -150,6 +163,8 @@ def line(record: Record | Row, colour: bool = False, clock: Clock | None = None)
             words = "".join([f" {word}" for word in _layers(record)])
             text = f"{time} {first}{way}{words}{rule}"
     else:
+        if commits is not None and kind_of(record) == "ruleset":
+            return commits.text(record, time)
         if isinstance(record, JoinedRecord):
             packet = PacketRecord(*astuple(record)[: len(PacketRecord.__struct_fields__)])
             return f"{line(packet, colour, clock)} by {escape(rule_words(record))}"
@@ -328,6 +343,29 @@ def _loss(record: AnyLoss) -> Iterator[str]:
         yield f"({record.reason})"
 
 
+def _trace(record: Any) -> Iterator[str]:
+    yield f"trace {record.id}"
+    yield f"{record.family} {record.table} {record.chain}"
+    if record.type == "policy":
+        yield f"policy {record.policy}"
+    elif record.handle is None:
+        yield "end"
+    else:
+        yield f"handle {record.handle}" + (f": {record.text}" if record.text else "")
+        target = f" {record.target}" if record.target else ""
+        yield f"-> {record.verdict}{target}"
+    into, out = _device(record.indev, None), _device(record.outdev, None)
+    if into or out:
+        yield f"{into}>{out}" if into and out else into or out
+    yield from _protocol_of(record)
+    yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
+
+
+def _protocol_of(record: Any) -> Iterator[str]:
+    if record.protocol is not None:
+        yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
+
+
 def _fields(record: Record | Row) -> Iterator[str]:
     """The kind of a record and its fields, for kinds that are not listed in _WORDS."""
     yield kind_of(record)
@@ -354,4 +392,8 @@ _WORDS: dict[type, Callable[[Any], Iterator[str]]] = {
     FlowRow: _flow,
     LossRecord: _loss,
     LossRow: _loss,
+    RulesetRecord: change_words,
+    row_type(RulesetRecord): change_words,
+    TraceRecord: _trace,
+    row_type(TraceRecord): _trace,
 }
