@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from pylog.backends.process import Process
 from pylog.errors import DecodeError
 
 HOST_ORDER = "<" if sys.byteorder == "little" else ">"
@@ -95,6 +96,7 @@ class Backend(ABC):
     numbered  every record has a sequence number
     logs      the logs that such a loss may concern, as records name them (`log`), and the
               sequence number of the first record of each
+    accountable   gaps in these numbers show all that such a loss may cost
     tick_s    how often to ask again, where the system does not wake a thread that waits
 
     One thread at a time may receive. `close` and `stop` may come from any other thread and from a
@@ -111,6 +113,7 @@ class Backend(ABC):
     overrun: str | None = None
     numbered = False
     logs: Mapping[str, int] = {}
+    accountable = True
     tick_s: float | None = None
 
     def __init__(self, name: str) -> None:
@@ -160,6 +163,13 @@ class Backend(ABC):
     def interface_name(self, index: int) -> str | int:
         """The name of the interface of that number; without one, the number."""
         return index
+
+    def process(self, pid: int, comm: str) -> Process | None:
+        """The process of that number and name, if it can be said who it is."""
+        return None
+
+    def refresh(self) -> None:  # noqa: B027 - most sources have nothing to list
+        """Say soon again what there is: records name something that was never announced."""
 
     def proceed(self) -> bool:
         """After the end: go on with the input that has taken the place of the one that ended, as

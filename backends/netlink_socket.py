@@ -21,7 +21,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pylog.backends.base import HOST_ORDER
@@ -145,9 +145,16 @@ class NetlinkSocket:
 
         flags   NLM_F_* in addition to NLM_F_REQUEST
         """
-        self._seq += 1
+        return self.send_all([message], [flags])
+
+    def send_all(self, messages: Sequence[bytes], flags: Sequence[int]) -> int:
+        """As `send`, for messages that the kernel takes together, each with its own flags."""
+        data = []
+        for message, own in zip(messages, flags, strict=True):
+            self._seq += 1
+            data.append(numbered(message, HOST_ORDER, NLM_F_REQUEST | own, self._seq))
         try:
-            self._socket.send(numbered(message, HOST_ORDER, NLM_F_REQUEST | flags, self._seq))
+            self._socket.send(b"".join(data))
         except OSError as error:
             return error.errno or errno.EIO
         return 0

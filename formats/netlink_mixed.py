@@ -75,6 +75,7 @@ class MixedStream(NetlinkStream):
         streams = list(self._streams.values())
         self.types = frozenset().union(*(stream.types for stream in streams))
         super().__init__(order)
+        self.grouped = any(stream.grouped for stream in streams)
         self.subsystems = SUBSYSTEMS
         only = streams[0] if len(streams) == 1 else None
         self.layout = name_of("netlink", order) if only is None else only.layout

@@ -19,7 +19,7 @@ from pylog.formats.netlink_stream import Layouts, NetlinkStream, name_of
 from pylog.formats.nft_attributes import NFT_MSG_TRACE
 from pylog.formats.nft_read import Parsing
 from pylog.formats.plan import Plan
-from pylog.record import Record, Row, RulesetRecord, TraceRecord
+from pylog.record import Record, RulesetRecord, TraceRecord
 
 NAME = "nftables"
 SUBSYSTEM = NFNL_SUBSYS_NFTABLES
@@ -35,14 +35,11 @@ class NftStream(NetlinkStream):
     source = "nftables"
     types = frozenset((*nft_entities.KINDS, NFT_MSG_TRACE))
     noun = "nftables message"
+    grouped = True
 
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("nft", order)
-
-    def given(self, record: Record) -> Record | Row:
-        """The record itself: rows are made when its commit is complete."""
-        return record
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         start, end, origin = message.start, message.end, message.origin

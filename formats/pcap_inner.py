@@ -41,6 +41,11 @@ class InnerStreams:
         layouts = [layout for stream in self._streams.values() for layout in stream.layouts]
         return list(dict.fromkeys(layouts))
 
+    @property
+    def grouped(self) -> bool:
+        """As Stream.grouped, of any of them."""
+        return any(stream.grouped for stream in self._streams.values())
+
     def of_linktype(self, linktype: int) -> Stream | None:
         """The first stream that a packet of the link type needed."""
         return next((s for (own, _), s in self._streams.items() if own == linktype), None)

@@ -87,6 +87,11 @@ class PcapStream(CaptureFraming):
         return other
 
     @property
+    def grouped(self) -> bool:  # type: ignore[override]
+        """As Stream.grouped, of the packets so far."""
+        return self.inner.grouped
+
+    @property
     def layouts(self) -> list[str]:
         return self.inner.layouts
 

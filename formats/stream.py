@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pylog.errors import DecodeError
 from pylog.formats.items import Damage, Item, Message, NewSection, RawBatch
 from pylog.formats.numbers import NextSeq
-from pylog.record import Record, Row, row_of
+from pylog.record import Record, Row, RulesetRecord, TraceRecord, row_of
 
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
@@ -29,6 +29,10 @@ input counts as cut off: what looked like its head may have been other bytes."""
 TRIES, RETRY = 3, 256
 """In damage the first TRIES candidates are tried in all layouts, then at most one in RETRY bytes:
 each try is slow."""
+
+
+GROUPED = (RulesetRecord, TraceRecord)
+"""Kinds of record of streams that are `grouped`."""
 
 
 class Needle(NamedTuple):
@@ -70,6 +74,8 @@ class Stream(ABC):
     """Whether `raw_batch` can give anything."""
     hosts: Mapping[int, str] = {}
     """For a capture: the machine that logged the packets of an interface, by Interface.number."""
+    grouped = False
+    """Whether records are complete only when those after them have come, see nft_commits."""
     one_message_linktypes: frozenset[int] = frozenset()
     """Link types whose packets are one message each, which `captured` takes unchanged."""
 
@@ -193,8 +199,8 @@ class Stream(ABC):
         return None
 
     def given(self, record: Record) -> Record | Row:
-        """The record, or its row if `records` gives rows."""
-        return row_of(record) if self.rows else record
+        """The record, or its row if `records` gives rows and the record is complete."""
+        return row_of(record) if self.rows and type(record) not in GROUPED else record
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take the messages from `pos` on that are complete and regular; gives where they end.

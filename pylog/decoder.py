@@ -35,10 +35,19 @@ from pylog.formats import (
     Reported,
     Stream,
 )
+from pylog.formats.nft_commits import Who
 from pylog.formats.registry import resuming
+from pylog.formats.stream import GROUPED
+from pylog.grouped import Grouping
 from pylog.losses import Losses
 from pylog.notes import notes
-from pylog.record import LossRecord, Record, row_of
+from pylog.record import (
+    LossRecord,
+    LossRow,
+    Record,
+    RulesetRecord,
+    row_of,
+)
 
 LOT = 512
 """How many records are decoded at a time, at most."""
@@ -74,6 +83,7 @@ class Decoder:
         placed: bool = True,
         losses: Losses | None = None,
         interface_name: Callable[[int], str | int] = int,
+        process: Who | None = None,
         origin: str | None = None,
         host: str | None = None,
     ) -> None:
@@ -85,6 +95,7 @@ class Decoder:
         live     the bytes come from a live source
         placed   give each record its offset in the input
         interface_name   the name of the interface of a number, or the number
+        process   who the process is that has a number and a name, asked when its commit is decoded
         origin   the origin of all records; None: they get neither that nor a host
         host     their host, where a capture names no other
         """
@@ -95,7 +106,9 @@ class Decoder:
         self.stop: int | None = None
         self._name, self._layout = name, layout
         self._raw, self._live, self._placed = raw, live, placed
-        self._interface_name = interface_name
+        self._interface_name, self._process = interface_name, process
+        self._grouping: Grouping | None = None
+        """Of a log whose records are grouped."""
         self._origin, self._host = origin, host
         self._gives_rows, self._wants_payload = False, True
         self._items: list[Item] = []
@@ -152,11 +165,12 @@ class Decoder:
     @property
     def received(self) -> int:
         """Records given so far."""
-        return self._received + self._given
+        withheld = 0 if self._grouping is None else self._grouping.withheld
+        return self._received + self._given - withheld
 
     @received.setter
     def received(self, count: int) -> None:
-        self._received = count - self._given
+        self._received += count - self.received
 
     @property
     def size(self) -> int:
@@ -190,7 +204,15 @@ class Decoder:
     @property
     def ready(self) -> bool:
         """Whether an item is at hand, so that `next` needs no more bytes for it."""
-        return self._next < len(self._items)
+        grouping = self._grouping
+        return self._next < len(self._items) or (grouping is not None and bool(grouping.ready))
+
+    @property
+    def stale(self) -> bool:
+        """Whether records name what was never announced, so that the source should list again what
+        there is; False from then on.
+        """
+        return self._grouping is not None and self._grouping.stale
 
     @property
     def queued(self) -> int:
@@ -246,6 +268,8 @@ class Decoder:
             if isinstance(item, InterfaceNames):
                 item.apply()
         self._drop_items()
+        if self._grouping is not None:
+            self._grouping.discard()
         return size
 
     def follow(self) -> bool:
@@ -273,6 +297,8 @@ class Decoder:
             self._items.append(damage)  # do not wait for its end
         if self.stop is not None:
             self._leave_out(self.stop, in_step)
+        if self._grouping is None and stream.grouped:
+            self._grouping = Grouping(self.losses, self._live, self._process, self._finished)
 
     def _leave_out(self, stop: int, in_step: int) -> None:
         """Leave out what begins at `stop` or after it. Damage that begins before it stays.
@@ -308,6 +334,42 @@ class Decoder:
 
         Raises DecodeError for damage when decoding strictly, and again at every further call.
         """
+        if self._grouping is not None:
+            return self._next_grouped(self._grouping)
+        if self._given < len(self._decoded):
+            self._given += 1
+            return self._decoded[self._given - 1]
+        record = self._next_decoded()
+        # `split` may have found out that the log is grouped
+        if record is None or self._grouping is None:
+            return record
+        self._group(self._grouping, record)
+        return self._next_grouped(self._grouping)
+
+    def _next_grouped(self, grouping: Grouping) -> Record | None:
+        """As `next`, where records are grouped."""
+        while not grouping.ready:
+            record = self._next_decoded()
+            if record is None:
+                return None
+            self._group(grouping, record)
+        return self._ungrouped(grouping)
+
+    def _group(self, grouping: Grouping, record: Record) -> None:
+        """Give a record that was decoded to the grouping."""
+        is_loss = isinstance(record, LossRecord | LossRow)
+        grouping.add(record, None if is_loss else self._last(), self._data)
+
+    def _ungrouped(self, grouping: Grouping) -> Record:
+        """The next record that is grouped; as a row if rows are given."""
+        record = grouping.take()
+        if self._gives_rows and type(record) in GROUPED:
+            row: Any = row_of(record)
+            return cast(Record, row)
+        return record
+
+    def _next_decoded(self) -> Record | None:
+        """As `next`, before records are grouped."""
         if self._given < len(self._decoded):
             self._given += 1
             return self._decoded[self._given - 1]
@@ -324,8 +386,23 @@ class Decoder:
 
     def more(self, limit: int) -> list[Record]:
         """The records that come next and are decoded already, at most `limit`."""
+        if self._grouping is not None:
+            return self._more_grouped(self._grouping, limit)
         records = self._decoded[self._given : self._given + limit]
         self._given += len(records)
+        return records
+
+    def _more_grouped(self, grouping: Grouping, limit: int) -> list[Record]:
+        """As `more`, where records are grouped."""
+        records: list[Record] = []
+        while len(records) < limit:
+            if grouping.ready:
+                records.append(self._ungrouped(grouping))
+            elif self._given < len(self._decoded):
+                self._given += 1
+                self._group(grouping, self._decoded[self._given - 1])
+            else:
+                break
         return records
 
     def raw_batch(self, limit: int) -> RawBatch | None:
@@ -364,12 +441,29 @@ class Decoder:
             self._take(item)
         return None
 
+    def skip(self) -> bool:
+        """Pass over what comes next, after `message` gave it; whether it was a loss."""
+        record = self._next_decoded()
+        if self._grouping is not None and record is not None:
+            self._group(self._grouping, record)
+            while self._grouping.ready:
+                self._grouping.take()
+        return isinstance(record, LossRecord)
+
     def last_message(self) -> bytes:
         """The message of the record that was given last, as the kernel wrote it."""
         return self.stream.raw(self._data, self._last())
 
-    def end(self) -> LossRecord | None:
-        """What there is to report at the end of the input, one loss at a call."""
+    def end(self) -> Record | None:
+        """What there is to give at the end of the input, one record or loss at a call."""
+        if self._grouping is not None:
+            self._grouping.end()
+            if self._grouping.ready:
+                return self._ungrouped(self._grouping)
+        return self._end_losses()
+
+    def _end_losses(self) -> LossRecord | None:
+        """The next loss to report where the log ends."""
         if not self.losses.has_announced:
             return None
         loss = self.losses.at_end(self.stream.source, self.layout, self._placed)
@@ -428,7 +522,7 @@ class Decoder:
         """Take an item that is no message: damage, or a report of a loss or of interfaces."""
         self._release_given()
         if isinstance(item, NewSection | DroppedInAll):
-            loss = self.end()
+            loss = self._end_losses()
             if loss is not None:
                 return loss  # there may be more to report before the item
         self._first += 1
@@ -438,6 +532,8 @@ class Decoder:
             loss = self.losses.unreported(item, self.layout, self._placed)
             return None if loss is None else self._finished(loss, item.interface)
         if isinstance(item, NewSection):
+            if self._grouping is not None:
+                self._grouping.end()
             self.losses.restart()
         elif isinstance(item, Flaw):
             self.damages.add_flaw(item.error)
@@ -524,7 +620,8 @@ class Decoder:
                 return self._damaged(Damage(start, size, met, message.origin))
             record, is_flawed = again
             flaw = met.with_traceback(None) if is_flawed else None
-        loss = self.lost_before(record, message)
+        # of the ruleset only commits have numbers, which the grouping compares
+        loss = None if type(record) is RulesetRecord else self.lost_before(record, message)
         if loss is not None:
             return self._finished(loss, interface_of(message))
         if flaw is not None:

@@ -16,7 +16,7 @@ from pylog.detect import detect, is_no_log
 from pylog.errors import DecodeError
 from pylog.formats import HEAD
 from pylog.notes import notes
-from pylog.record import LossRecord
+from pylog.record import Record
 
 PATIENCE_S = 1.0
 """How many seconds to wait for the first HEAD bytes before fewer are enough."""
@@ -151,13 +151,15 @@ class Input:
             final = not more
         return self.head, final
 
-    def end(self) -> LossRecord | None:
-        """The next loss to report at the end; the last is for an input that ended in an error."""
+    def end(self) -> Record | None:
+        """The next record to give at the end; the last is a loss for an input that ended in an
+        error.
+        """
         if self._backend.closed:
             return None
-        loss = self._decoder.end()
-        if loss is not None:
-            return loss
+        record = self._decoder.end()
+        if record is not None:
+            return record
         failure = self._backend.failure
         if failure is None or self._failure_given:
             return None

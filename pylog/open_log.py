@@ -69,6 +69,7 @@ class OpenLog:
             placed=placed,
             losses=Losses(backend.logs, backend.numbered) if losses is None else losses,
             interface_name=backend.interface_name,
+            process=backend.process if backend.live else None,
             origin=origin.origin,
             host=origin.host,
         )

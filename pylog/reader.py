@@ -26,7 +26,7 @@ from pylog.input import left_s
 from pylog.open_log import OnError, OpenLog
 from pylog.origins import NOWHERE, Origin
 from pylog.packets import Packets
-from pylog.record import LossRecord, Record, Row
+from pylog.record import Record, Row
 
 
 def deadline_of(timeout: float | None) -> float | None:
@@ -201,9 +201,9 @@ class Reader(OpenLog, Records):
                 return record
             if self._more(deadline):
                 continue
-            loss = self.input.end()  # gives one loss at a call
-            if loss is not None or not self._proceed():
-                return loss
+            record = self.input.end()  # gives one at a call
+            if record is not None or not self._proceed():
+                return record
         return None
 
     def __next__(self) -> Record:
@@ -265,7 +265,7 @@ class Reader(OpenLog, Records):
                         raise ValueError(
                             f"{size} bytes are too few for the next record of {len(octets)}"
                         )
-                    if not isinstance(self.decoder.next(), LossRecord):
+                    if not self.decoder.skip():
                         taken.append(octets)
                         left -= len(octets)
                 if taken:
@@ -327,8 +327,12 @@ class Reader(OpenLog, Records):
         more = self.input.take(deadline)
         received_ns = time.time_ns() if backend.live else None
         decoder.feed(more, not more or backend.message_aligned, received_ns)
+        if decoder.stale:
+            backend.refresh()
         if backend.overrun is not None:
-            decoder.losses.overrun(backend.overrun, backend.logs)
+            # numbers of these logs will show what was lost; without a log, it is reported at once
+            logs = backend.logs if backend.accountable else ()
+            decoder.losses.overrun(backend.overrun, logs)
             backend.overrun = None
         return True
 

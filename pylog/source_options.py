@@ -1,7 +1,7 @@
 """The options of pylog's own sources as keyword arguments, for type checkers and IDEs.
 
 `pylog.open` and `pylog.merge` pass options on to the source, which declares them in a table
-(OPTIONS of pylog.backends.nflog and pylog.backends.capture). The table checks the values when the
+(OPTIONS of its module in pylog.backends). The table checks the values when the
 program runs. Type checkers cannot read it, so SourceOptions names the same options again; a test
 holds both equal.
 """
@@ -12,7 +12,7 @@ from typing import Literal, TypedDict
 
 
 class SourceOptions(TypedDict, total=False):
-    """The options of `pylog.open` and `pylog.merge`: of files `follow`, all others of nflog.
+    """The options of `pylog.open` and `pylog.merge`: `follow` of files, the others of live sources.
 
     To pass the options of another distribution's source, unpack a mapping of type dict[str, Any]:
     pylog.open("toy:PATH", **options).
@@ -48,3 +48,15 @@ class SourceOptions(TypedDict, total=False):
     """Number the records of each group, to count losses."""
     seq_global: bool
     """Number the records of all groups."""
+    snapshot: bool
+    """Begin with a listing of the ruleset, and list it again to notice what no event announces."""
+    relist_s: float
+    """Seconds after which the ruleset is listed again; 0: only after losses."""
+    since_gen: int | None
+    """Leave out changes of the ruleset up to that generation."""
+    families: str | None
+    """Only changes and traces of these families: "inet,ip"."""
+    tables: str | None
+    """Only those of these tables."""
+    chains: str | None
+    """Only those of these chains and their rules."""

@@ -46,8 +46,8 @@ def read(path: Path | str) -> list[PacketRecord | FlowRecord]:
 @cache
 def scrubbed(path: Path | str) -> list[PacketRecord | FlowRecord]:
     scrubbing = Scrubbing()
-    return [found for record in read(path)
-            if isinstance(found := scrubbing.record(record), PacketRecord | FlowRecord)]  # fmt: skip
+    found = map(scrubbing.record, read(path))
+    return [record for record in found if isinstance(record, PacketRecord | FlowRecord)]
 
 
 def pairs(path: Path | str) -> list[tuple[Any, Any]]:

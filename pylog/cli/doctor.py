@@ -35,8 +35,8 @@ def _name(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog doctor`."""
-    elsewhere = "ipl" if sys.platform == "linux" else "nflog"
-    names = [name for name in backends.modules() if name != elsewhere]
+    elsewhere = ("ipl",) if sys.platform == "linux" else ("nflog", "nftables")
+    names = [name for name in backends.modules() if name not in elsewhere]
     here = sorted(names, key="capture".__eq__)  # files last
     status = 0
     for name in arguments.name or here:

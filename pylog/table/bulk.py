@@ -143,8 +143,8 @@ class Bulk(OpenLog):
                     break
             self._window = self._window[pos:]
         yield from self._rest_of_stream()
-        while (loss := self.input.end()) is not None:
-            yield {"loss": [self._counted(loss)]}
+        while (record := self.input.end()) is not None:
+            yield {kind_of(record): [self._counted(record)]}
 
     def records(self) -> Iterator[Record]:
         """The records in their order, of all kinds."""
@@ -156,8 +156,8 @@ class Bulk(OpenLog):
             while (record := self.decoder.next()) is not None:
                 yield self._counted(record)
             self.end = self.decoder.position
-        while not self._is_done() and (loss := self.input.end()) is not None:
-            yield self._counted(loss)
+        while not self._is_done() and (record := self.input.end()) is not None:
+            yield self._counted(record)
 
     def _counted(self, record: Record) -> Record:
         self.counts[kind_of(record)] += 1

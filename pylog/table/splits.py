@@ -186,8 +186,8 @@ def _cut(split: Split, n: int) -> list[Split]:
             detection = detect(head, len(head) < HEAD, split.layout)  # as a Reader does
         except DecodeError as error:
             raise error.copy_for_raising(split.path) from None
-        if detection.container not in ("raw", "netlink"):
-            return [split]
+        if detection.container not in ("raw", "netlink") or detection.stream().grouped:
+            return [split]  # a commit may be of any size
         length = split.stop
         layouts = tuple(make().name for make in (detection.stream, *detection.alternatives))
         near = [_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)]

@@ -25,6 +25,7 @@ from pylog.backends import nflog as backend
 from pylog.backends.base import HOST_ORDER
 from pylog.backends.netlink_socket import SK_MEMINFO_DROPS, SO_MEMINFO, SO_RCVBUFFORCE
 from pylog.backends.netlink_source import System
+from pylog.backends.nflog_binding import MAXIMUM_RANGE
 from pylog.backends.nflog_proc import Instance
 from pylog.errors import DecodeError
 from pylog.formats import Message
@@ -132,7 +133,7 @@ class _Bound:
 
     def __init__(self, listener: _Socket) -> None:
         self.listener = listener
-        self.copy_mode, self.copy_range = nfulnl.NFULNL_COPY_PACKET, backend.MAXIMUM_RANGE
+        self.copy_mode, self.copy_range = nfulnl.NFULNL_COPY_PACKET, MAXIMUM_RANGE
         self.timeout, self.flags, self.seq = 100, 0, 0
 
 
@@ -368,9 +369,9 @@ class Nflog:
             return errno.ENODEV
         if (mode := attrs.get(_CFG["NFULA_CFG_MODE"])) is not None:
             bound.copy_mode = mode[4]
-            asked = int.from_bytes(mode[:4]) or backend.MAXIMUM_RANGE
+            asked = int.from_bytes(mode[:4]) or MAXIMUM_RANGE
             copies = bound.copy_mode == nfulnl.NFULNL_COPY_PACKET
-            bound.copy_range = min(asked, backend.MAXIMUM_RANGE) if copies else 0
+            bound.copy_range = min(asked, MAXIMUM_RANGE) if copies else 0
         if (timeout := attrs.get(_CFG["NFULA_CFG_TIMEOUT"])) is not None:
             bound.timeout = int.from_bytes(timeout)
         if (flags := attrs.get(_CFG["NFULA_CFG_FLAGS"])) is not None:

@@ -21,7 +21,7 @@ import pytest
 
 import pylog
 from pylog import BackendError, BackendUnavailable, LossRecord, PacketRecord
-from pylog.backends import netlink_socket, nflog, nflog_proc
+from pylog.backends import netlink_socket, nflog, nflog_binding, nflog_proc
 from pylog.backends.netlink_socket import NEEDS_CAPABILITY
 from pylog.formats import netlink, nfulnl_attributes
 
@@ -274,7 +274,7 @@ def test_conntrack_is_given_or_its_lack_is_named(namespace: netlab.Namespace) ->
 def test_what_the_kernel_refuses_becomes_a_sentence(
     namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, problem: int, message: str
 ) -> None:
-    monkeypatch.setattr(nflog.Nflog, "_request", lambda *_, **__: problem)
+    monkeypatch.setattr(nflog_binding.Binding, "request", lambda *_, **__: problem)
     monkeypatch.setattr(nflog, "instances", lambda: None)
     with pytest.raises(BackendError) as caught:
         pylog.open("nflog:5", netns=namespace.name)

@@ -1,0 +1,281 @@
+"""nftables: changes of the running Linux kernel's ruleset, and the steps of packets through it.
+
+The kernel multicasts each change (NFNLGRP_NFTABLES) and each traced step (NFNLGRP_NFTRACE). One
+socket has joined both groups and may have NFLOG groups bound as well, so that all messages come in
+the order in which the kernel made them.
+
+Not every change is announced: tables of an owner that ends, elements that expire, and what was lost
+in an overrun. So the source begins with a listing of the ruleset (`nft_listing`), and lists it
+again from time to time and when something is missing. Listings stand among the events where they
+belong, and the decoder gives their differences as records.
+
+Sources: linux/netfilter/nfnetlink.h, net/netfilter/nf_tables_api.c, nf_tables_trace.c; runs on
+Linux 6.18.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pylog.backends import process as processes
+from pylog.backends.base import HOST_ORDER, Backend, Check, Source
+from pylog.backends.netlink_source import OPTIONS as NETLINK_OPTIONS
+from pylog.backends.netlink_source import NetlinkSource
+from pylog.backends.nflog_binding import MAXIMUM_RANGE, Binding, groups_of
+from pylog.backends.nft_listing import Lister
+from pylog.errors import BackendError
+from pylog.formats.nft_requests import newer, place
+from pylog.notes import notes
+from pylog.options import LIVE_TUNING, Option
+
+NAME = "nftables"
+HELP = (
+    "changes of the nftables ruleset: nftables:, with +trace also the steps of traced packets,"
+    " with +nflog:GROUP[,GROUP...] also NFLOG groups on the same socket"
+)
+
+NFNLGRP_NFTABLES, NFNLGRP_NFTRACE = 7, 9
+
+FAMILIES = ("inet", "ip", "ip6", "arp", "bridge", "netdev")
+
+LEAST_S = 1.0
+"""Listings on request are this far apart at least."""
+SHARE = 20
+"""Listings are so many times as far apart as one takes, so that they cost a twentieth of a CPU."""
+
+OPTIONS = (
+    *NETLINK_OPTIONS,
+    Option("snapshot", bool, True, "begin with a listing of the ruleset, and list it again to"
+           " notice what no event announces"),
+    Option("relist_s", float, 30.0, "seconds after which the ruleset is listed again; 0: only after"
+           " losses", 0, 86400, "--relist", topic=LIVE_TUNING),
+    Option("since_gen", int, None, "leave out changes up to that generation", 0, 0xFFFFFFFF,
+           absent="from the snapshot on"),
+    Option("families", str, None, "only changes and traces of these families: a list of"
+           f" {', '.join(FAMILIES)}", absent="all"),
+    Option("tables", str, None, "only those of these tables: a list of names", absent="all"),
+    Option("chains", str, None, "only those of these chains and their rules: a list of names",
+           absent="all"),
+)  # fmt: skip
+
+_NFLOG = {
+    "copy_mode": "packet", "copy_range": MAXIMUM_RANGE, "conntrack": False, "qthresh": 1,
+    "timeout_s": 0.0, "nlbufsiz": 65536, "seq": True, "seq_global": False,
+}  # fmt: skip
+"""How NFLOG groups are bound: each packet is sent at once, so that it stands in its place."""
+
+
+class Address(NamedTuple):
+    """What an address names.
+
+    trace    whether it has +trace
+    groups   NFLOG groups, of +nflog
+    """
+
+    trace: bool
+    groups: list[int]
+
+
+def parsed(address: str) -> Address:
+    """The address "+trace", "+trace+nflog:5,6", in any order; ValueError for another."""
+    trace, groups = False, list[int]()
+    first, *parts = address.split("+")
+    if first:
+        raise ValueError(f"{NAME}:{address}: {first!r} does not begin with +; {_GRAMMAR}")
+    for part in parts:
+        word, colon, rest = part.partition(":")
+        if part == "trace" and not trace:
+            trace = True
+        elif word == "nflog" and colon and not groups:
+            groups = groups_of(rest, f"{NAME}:{address}")
+        else:
+            again = " a second time" if part == "trace" or (word == "nflog" and colon) else ""
+            raise ValueError(f"{NAME}:{address}: unexpected +{part}{again}; {_GRAMMAR}")
+    return Address(trace, groups)
+
+
+_GRAMMAR = f"an address is {NAME}: and then any of +trace, +nflog:GROUP[,GROUP...]"
+
+
+def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
+    """A socket that receives what the address names."""
+    return [Nftables(parsed(address), options)]
+
+
+class Nftables(NetlinkSource):
+    """The ruleset's changes, and with them traces and NFLOG packets."""
+
+    accountable = False
+
+    def __init__(self, address: Address, options: Mapping[str, Any]) -> None:
+        """Joins the groups and lists the ruleset. Raises BackendError, BackendUnavailable."""
+        order = "le" if HOST_ORDER == "<" else "be"
+        self.layout = f"netlink-{order}" if address.groups else f"nft-{order}"
+        parts = ["+trace"] if address.trace else []
+        if address.groups:
+            parts.append("+nflog:" + ",".join(map(str, address.groups)))
+        groups = [NFNLGRP_NFTABLES, *([NFNLGRP_NFTRACE] if address.trace else [])]
+        super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups)
+        self._queue: deque[bytes] = deque()
+        """Events and listings that are next, before what the socket has."""
+        self._lists = bool(options["snapshot"])
+        self._interval_s = float(options["relist_s"]) or math.inf
+        self._due = math.inf
+        self._listed_at, self._took_s = -math.inf, 0.0
+        self._needed = False
+        """Whether the next listing is given even if it is the same as the last one."""
+        self._digest = b""
+        self._lister: Lister | None = None
+        try:
+            self._lister = Lister(self.name, self._namespace)
+            self.logs = {"ruleset": self._begin(self._lister) + 1 & 0xFFFFFFFF}
+            self._binding = Binding(self.name, self._socket, self._namespace, _NFLOG)
+            self._bound = True
+            for group in address.groups:
+                self._binding.bind(group)
+                self.logs |= {str(group): 0}
+            if address.groups:
+                self._binding.compare(address.groups)
+        except BaseException:
+            self.close()
+            raise
+
+    # Listings
+
+    def _begin(self, lister: Lister) -> int:
+        """The generation after which all commits come as events; the listing of it comes first."""
+        if not self._lists:
+            return lister.generation()
+        start = time.monotonic()
+        listed = lister.list()
+        self._plan(start)
+        if listed is None:
+            notes.warning("%s: the ruleset changes too fast to be listed; it is tried again",
+                          self.name)  # fmt: skip
+            self.refresh()
+            return lister.generation()
+        events = [newer(e, HOST_ORDER, listed.generation) for e in self._arrived()]
+        self._queue += filter(None, [listed.data, *events])
+        self._digest = listed.digest
+        return listed.generation
+
+    def _list(self, lister: Lister) -> None:
+        """List the ruleset again, and put the listing where it belongs among the events."""
+        start, needed = time.monotonic(), self._needed
+        self._needed = False
+        try:
+            listed = lister.list()
+        except BackendError as error:
+            notes.warning("%s; the ruleset is not listed again", error)
+            self._lists, self._due = False, math.inf
+            return
+        self._plan(start)
+        if listed is None:
+            self.refresh()
+            return
+        if listed.digest == self._digest and not needed:
+            return
+        self._digest = listed.digest
+        events = self._arrived()
+        at = [place(part, HOST_ORDER, listed.generation) for part in events]
+        last = max((i for i, offset in enumerate(at) if offset is not None), default=None)
+        if last is None:
+            # the ruleset had this generation before the first of these events
+            self._queue += [listed.data, *events]
+            return
+        split = at[last] or 0
+        parts = [*events[:last], events[last][:split], listed.data, events[last][split:],
+                 *events[last + 1 :]]  # fmt: skip
+        self._queue += filter(None, parts)
+
+    def _plan(self, start: float) -> None:
+        """Set when the next listing is due, after one that began at `start`."""
+        now = time.monotonic()
+        self._listed_at, self._took_s = now, now - start
+        self._due = now + max(self._interval_s, SHARE * self._took_s)
+
+    def refresh(self) -> None:
+        """List the ruleset again soon; the decoder asks for it when an entity is missing."""
+        if self._lists:
+            self._needed = True
+            wait_s = max(LEAST_S, SHARE * self._took_s)
+            self._due = min(self._due, self._listed_at + wait_s)
+
+    def _arrived(self) -> list[bytes]:
+        """What the socket has: at least all events that were sent before this call."""
+        events, size = [], 0
+        while size < self._socket.rcvbuf and (data := self._socket.receive()) is not None:
+            events.append(data)
+            size += len(data)
+        self._report_overrun()
+        return events
+
+    # As a Backend
+
+    def _receive(self) -> bytes | None:
+        if not self._queue and time.monotonic() >= self._due and not self.stopped:
+            assert self._lister is not None
+            self._list(self._lister)
+        data = self._queue.popleft() if self._queue else super()._receive()
+        wait_s = self._due - time.monotonic()
+        self.tick_s = None if math.isinf(wait_s) else max(wait_s, 0.001)
+        return data
+
+    def _report_overrun(self) -> None:
+        if self._socket.overrun is not None:
+            self.refresh()
+        super()._report_overrun()
+
+    def _pending(self) -> int:
+        return sum(map(len, self._queue)) + super()._pending()
+
+    def _unbind(self) -> None:
+        if os.getpid() == self._owner:
+            self._binding.unbind(acknowledged=not self.closed)
+
+    def _release(self) -> None:
+        super()._release()
+        if self._lister is not None:
+            self._lister.close()
+
+    def process(self, pid: int, comm: str) -> processes.Process | None:
+        return processes.process(pid, comm)
+
+
+# For `pylog sources` and `pylog doctor`
+
+
+def sources() -> list[Source]:
+    """Whether this kernel has nftables."""
+    text = "changes of the nftables ruleset of this Linux kernel; with +trace also traced packets"
+    if sys.platform != "linux":
+        return [Source("nftables:", text, "it needs Linux")]
+    bad = next((check.text for check in checks() if check.ok is False), None)
+    return [Source("nftables:", text, bad)]
+
+
+def checks() -> list[Check]:
+    """Whether events can be received and the ruleset listed, and what it has."""
+    if sys.platform != "linux":
+        return [Check(False, "nftables needs Linux")]
+    options = {option.name: option.default for option in OPTIONS}
+    start = time.monotonic()
+    try:
+        probe = Nftables(Address(True, []), options)
+    except BackendError as error:
+        return [Check(False, str(error))]
+    generation = probe.logs["ruleset"] - 1
+    size = sum(map(len, probe._queue))
+    probe.close()
+    took_ms = (time.monotonic() - start) * 1000
+    return [
+        Check(True, "nftables works: its groups were joined, and the ruleset was listed"),
+        Check(None, f"the ruleset is generation {generation}; a listing has {size} bytes and took"
+              f" {took_ms:.0f} ms"),
+    ]  # fmt: skip

@@ -1,0 +1,438 @@
+"""Puts the messages of nftables in order: who changed what, in which commit, and what was lost.
+
+The kernel sends the entities of a commit first and its NEWGEN last. Only that says which generation
+it is and who made it, so records of entities wait for it. The generation's low 16 bits in each
+message (res_id) show when it will not come, because it was lost: the records are then given as an
+incomplete commit. Changes outside commits and packets' steps do not wait.
+
+Listings of the ruleset (dumps, closed by an answer to GETGEN) stand among the events. The first is
+the ruleset that reading begins with. Later ones are compared with what the events have led to, and
+what differs becomes records: not every change is announced, see `nft_model`.
+
+Sources: nf_tables_commit and nf_tables_dump_... in net/netfilter/nf_tables_api.c; recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+from msgspec.structs import force_setattr
+
+from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR, NLM_F_MULTI
+from pylog.formats.nft_model import Model
+from pylog.record import Record, RulesetRecord, TraceRecord
+
+MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
+"""A commit or listing with more messages is given in parts: so many records take about 150 MB."""
+HALF = 1 << 31
+"""Generations are counted modulo 2^32: a number that is this far ahead is behind."""
+
+Who = Callable[[int, str], Any]
+"""(pid, comm) -> the process with its uid, cmdline and cgroup, or None."""
+
+
+class Head(NamedTuple):
+    """The headers of a message: nlmsg_len, nlmsg_flags, nlmsg_seq, nlmsg_pid and res_id."""
+
+    size: int
+    flags: int
+    seq: int
+    portid: int
+    res_id: int
+
+
+class Output(Protocol):
+    """Where records go, and how losses of generations are counted."""
+
+    def give(self, records: Iterable[Record]) -> None:
+        """The records are next."""
+        ...
+
+    def give_lost_before(self, commit: RulesetRecord) -> bool:
+        """Give the losses before the commit, whose `seq` is its generation; whether there are any.
+
+        `commit.seq` is expected no longer.
+        """
+        ...
+
+    def passed(self, following: int) -> None:
+        """The generation `following` is expected next."""
+        ...
+
+    def give_loss(self, record: RulesetRecord, reason: str) -> None:
+        """Give a loss of unknown size, where the record stands."""
+        ...
+
+
+class Listing:
+    """A listing that is being received.
+
+    own   all requests were pylog's own, so the listing lacks nothing
+    """
+
+    def __init__(self) -> None:
+        self.records: list[RulesetRecord] = []
+        self.size = 0
+        self.own = True
+        self._res_ids: set[int] = set()
+        self._interrupted = False
+        self.generation = 0
+
+    def add(self, record: RulesetRecord | None, head: Head) -> None:
+        """Add a message; None: only its header counts."""
+        self.own &= head.seq == LISTING_SEQ
+        self._interrupted |= bool(head.flags & NLM_F_DUMP_INTR)
+        self._res_ids.add(head.res_id)
+        if record is not None:
+            self.records.append(record)
+            self.size += head.size
+
+    def is_of(self, generation: int) -> bool:
+        """Whether all messages show the ruleset of that generation."""
+        return not self._interrupted and self._res_ids <= {generation & 0xFFFF}
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it takes too much memory."""
+        return self.size > MOST_BYTES or len(self.records) >= MOST_RECORDS
+
+
+class Commits:
+    """Groups the records of one log by commit.
+
+    stale   the ruleset is not certain, and should be listed again; whoever does it sets it to False
+    model   the ruleset as the records given so far show it; elements of anonymous sets only
+    """
+
+    def __init__(self, output: Output, who: Who | None = None) -> None:
+        self.stale = False
+        self.model = Model(anonymous_only=True)
+        self._output, self._who = output, who
+        self._last: int | None = None
+        """The generation of the ruleset in `model`."""
+        self._listed = False
+        """Whether the ruleset was listed, and no commit came since."""
+        self._held: list[RulesetRecord] = []
+        self._held_size = 0
+        self._res_id: int | None = None
+        """Of the commit whose records are held or were given in parts."""
+        self._in_parts = False
+        self._damaged = False
+        """Whether a message of the next commit may be missing."""
+        self._opening: RulesetRecord | None = None
+        """The first message of all, if it may be an answer to GETGEN or the end of a commit."""
+        self._listing: Listing | None = None
+        self._awaiting: Listing | None = None
+        """A listing of a later generation than the last commit's."""
+
+    # Records in
+
+    def add(self, record: RulesetRecord, head: Head) -> None:
+        """Take the record of a message."""
+        if record.op == "new_gen":
+            self._generation(record, head)
+        elif head.flags & NLM_F_MULTI:
+            self._add_listed(record, head)
+        elif record.op == "new_obj" and not head.seq and not head.portid:
+            # a quota that is used up (nft_quota_obj_eval)
+            force_setattr(record, "change", "update")
+            self._give([record])
+        else:
+            self._open()
+            if self._res_id is not None and head.res_id != self._res_id:
+                self._cut()
+            self._res_id = head.res_id
+            self._held.append(record)
+            self._held_size += head.size
+            if self._held_size > MOST_BYTES or len(self._held) >= MOST_RECORDS:
+                self._give_part()
+
+    def pass_by(self, step: TraceRecord) -> None:
+        """Give a packet's step, with the text of its rule."""
+        if step.handle is not None:
+            rule = self.model.find_rule(step.family, step.table, step.handle)
+            if rule is not None:
+                force_setattr(step, "text", rule.text)
+            elif self._res_id is None:  # else it may be one of the commit that is received
+                self.stale = True
+        self._output.give([step])
+
+    def damaged(self) -> None:
+        """A message of the next commit may be missing."""
+        self._damaged = self.stale = True
+
+    def end(self) -> None:
+        """Nothing follows: what is held becomes ready."""
+        self._open()
+        self._cut()
+        if self._listing is not None:
+            self._give_listing(self._listing, None)
+            self._listing = None
+        self._give_awaiting()
+        self._damaged = False
+
+    def discard(self) -> None:
+        """Forget what is held, which is neither given nor lost."""
+        self._held, self._held_size = [], 0
+        self.damaged()
+
+    # Commits
+
+    def _open(self) -> None:
+        """The first message of all was a commit's NEWGEN, whose entities are missing."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            self._damaged = True
+            self._commit(opening)
+
+    def _generation(self, record: RulesetRecord, head: Head) -> None:
+        """Take a NEWGEN: the end of a commit, or an answer to GETGEN."""
+        generation = record.generation
+        if generation is None:
+            self._damaged = True
+            return
+        self._open()
+        if self._res_id == generation & 0xFFFF:
+            if self._listed and self._last is not None and not _is_newer(generation, self._last):
+                self._forget()  # the listing contains it
+            else:
+                self._commit(record)
+            return
+        self._cut()
+        if self._listing is not None or head.seq == LISTING_SEQ:
+            listing, self._listing = self._listing or Listing(), None
+            listing.add(None, head._replace(res_id=generation & 0xFFFF))
+            self._close(listing, generation)
+        elif self._last is None:
+            self._opening = record
+        elif _is_newer(generation, self._last):
+            self._damaged = True
+            self._commit(record)
+
+    def _commit(self, record: RulesetRecord) -> None:
+        """Give the records that are held, as those of the commit."""
+        generation = record.generation or 0
+        self._pass_awaiting(generation)
+        incomplete = self._damaged
+        force_setattr(record, "seq", generation)
+        incomplete |= self._output.give_lost_before(record)
+        if self._last is not None and generation != _after(self._last):
+            incomplete = True
+        process = None
+        if self._who is not None and record.pid is not None and record.process is not None:
+            process = self._who(record.pid, record.process)
+        held, in_parts = self._held, self._in_parts
+        self._forget()
+        self._damaged = False
+        for each in [*held, record]:
+            force_setattr(each, "generation", generation)
+            force_setattr(each, "pid", record.pid)
+            force_setattr(each, "process", record.process)
+            force_setattr(each, "portid", record.portid)
+            if incomplete:
+                force_setattr(each, "incomplete", True)
+            if in_parts:
+                force_setattr(each, "partial", True)
+            if process is not None:
+                for name in ("uid", "cmdline", "cgroup"):
+                    force_setattr(each, name, getattr(process, name))
+        _mark_replaced(held)
+        held.append(record)
+        self._give(held)
+        self._last, self._listed = generation, False
+        if incomplete:
+            self.stale = True
+        awaiting = self._awaiting
+        if awaiting is not None and not _is_newer(awaiting.generation, generation):
+            self._awaiting = None
+            if awaiting.generation == generation:
+                self._compare(awaiting)
+
+    def _cut(self) -> None:
+        """Give the records that are held: the end of their commit was lost."""
+        if self._res_id is None:
+            return
+        held = self._held
+        self._forget()
+        for record in held:
+            force_setattr(record, "incomplete", True)
+        _mark_replaced(held)
+        self._give(held)
+        self.stale = True
+
+    def _give_part(self) -> None:
+        """Give the records that are held, before their commit is complete."""
+        held, self._held, self._held_size = self._held, [], 0
+        self._in_parts = True
+        generation = None if self._last is None else _after(self._last)
+        certain = generation is not None and generation & 0xFFFF == self._res_id
+        for record in held:
+            force_setattr(record, "partial", True)
+            if certain:
+                force_setattr(record, "generation", generation)
+        _mark_replaced(held)
+        self._give(held)
+
+    def _forget(self) -> None:
+        self._held, self._held_size, self._res_id, self._in_parts = [], 0, None, False
+
+    def _give(self, records: list[RulesetRecord]) -> None:
+        """Apply the records to the model, and give them with their text."""
+        model = self.model
+        for record in records:
+            deletes = record.op is not None and record.op.startswith("del_")
+            if not deletes and record.change is None and _is_there(record, model):
+                force_setattr(record, "change", "update")
+            if not model.apply(record):
+                self.stale |= self._last is not None
+        self._output.give(records)
+
+    # Listings
+
+    def _add_listed(self, record: RulesetRecord, head: Head) -> None:
+        self._opening = None  # it was an answer to GETGEN
+        listing = self._listing
+        if listing is None:
+            listing = self._listing = Listing()
+        if record.op == "new_set_element":
+            # the model has no elements of named sets to compare with, and a dump ends with none
+            named = not (record.name or "").startswith("__")
+            if not record.elements or (named and self._last is not None):
+                listing.add(None, head)
+                return
+        listing.add(record, head)
+        if self._last is None and listing.is_large:
+            records, listing.records, listing.size = listing.records, [], 0
+            for each in records:
+                force_setattr(each, "via", "snapshot")
+                force_setattr(each, "partial", True)
+            self._give(records)
+
+    def _close(self, listing: Listing, generation: int) -> None:
+        """Take a listing that is complete, unless a commit came between its parts."""
+        listing.generation = generation
+        if not listing.is_of(generation):
+            self.stale = True
+            if self._last is None:
+                self._give_crossed(listing)
+        elif self._last is None:
+            self._give_listing(listing, generation)
+        elif listing.generation == self._last:
+            self._awaiting = None
+            self._compare(listing)
+        elif _is_newer(generation, self._last):
+            self._give_awaiting()  # its commit should have come before this listing
+            self._awaiting = listing
+            if listing.own:  # pylog puts its listings after the events that they contain
+                self._give_awaiting()
+
+    def _give_crossed(self, listing: Listing) -> None:
+        """Report that a listing cannot be used, where there is no other."""
+        if listing.records:
+            reason = "a commit came between the parts of this listing of the ruleset"
+            self._output.give_loss(listing.records[0], reason)
+
+    def _give_listing(self, listing: Listing, generation: int | None) -> None:
+        """The ruleset at the beginning; without a generation it may be incomplete."""
+        for record in listing.records:
+            force_setattr(record, "via", "snapshot")
+            force_setattr(record, "generation", generation)
+            if generation is None:
+                force_setattr(record, "incomplete", True)
+        self._give(listing.records)
+        self.model.finish()
+        if generation is not None:
+            self._last, self._listed = generation, True
+            self._damaged = False
+            self._output.passed(_after(generation))
+
+    def _compare(self, listing: Listing) -> None:
+        """Give what differs from the listing, which is of the model's generation."""
+        there = Model(anonymous_only=True)
+        for record in listing.records:
+            there.apply(record)
+        there.finish()
+        last = listing.records[-1] if listing.records else None
+        observed_ns = None if last is None else last.observed_ns
+        changes = self.model.difference(there, "relist", observed_ns)
+        if not listing.own:  # others may have asked for parts of the ruleset
+            changes = [c for c in changes if c.op is not None and c.op.startswith("new_")]
+        self._give(changes)
+        self.model.finish()
+        self.stale = False
+
+    def _give_awaiting(self) -> None:
+        """The commits up to the listing that is awaited were lost: it shows what they did."""
+        awaiting, self._awaiting = self._awaiting, None
+        if awaiting is None:
+            return
+        following = _after(awaiting.generation)
+        if awaiting.records:
+            template = awaiting.records[-1]
+            probe = RulesetRecord(
+                template.source, template.layout, template.offset,
+                observed_ns=template.observed_ns, seq=following, op="new_gen",
+            )  # fmt: skip
+            self._output.give_lost_before(probe)
+        self._output.passed(following)
+        self._last, self._listed = awaiting.generation, True
+        self._damaged = False
+        self._compare(awaiting)
+
+    def _pass_awaiting(self, generation: int) -> None:
+        """A commit comes after the one that a listing waits for, which is lost."""
+        awaiting = self._awaiting
+        if awaiting is not None and _is_newer(generation, awaiting.generation):
+            held, res_id, in_parts = self._held, self._res_id, self._in_parts
+            self._give_awaiting()
+            self._held, self._res_id, self._in_parts = held, res_id, in_parts
+
+
+def _is_newer(generation: int, than: int) -> bool:
+    return 0 < (generation - than) & 0xFFFFFFFF < HALF
+
+
+def _after(generation: int) -> int:
+    return (generation + 1) & 0xFFFFFFFF
+
+
+def _mark_replaced(records: list[RulesetRecord]) -> None:
+    """Mark both halves of each replaced rule: it is deleted, and made again with its handle.
+
+    In a table that was made anew, handles begin at 1 again and mean nothing.
+    """
+    deleted: dict[tuple[Any, ...], RulesetRecord] = {}
+    for record in records:
+        if record.op == "del_rule":
+            deleted[record.family, record.table, record.handle] = record
+        elif record.op == "new_rule" and deleted:
+            old = deleted.pop((record.family, record.table, record.handle), None)
+            if old is not None:
+                force_setattr(old, "change", "replace")
+                force_setattr(record, "change", "replace")
+        elif record.op == "del_table" and deleted:
+            of_it = [k for k in deleted if k[:2] == (record.family, record.table)]
+            for key in of_it:
+                del deleted[key]
+
+
+def _is_there(record: RulesetRecord, model: Model) -> bool:
+    """Whether the entity that is announced as new is there already."""
+    table = model.tables.get((record.family, record.table))
+    if table is None or record.handle is None:
+        return False
+    before: RulesetRecord | None = None
+    if record.op == "new_table":
+        before = table.record
+    elif record.op == "new_chain":
+        chain = table.chains.get(record.chain)
+        before = None if chain is None else chain.record
+    elif record.op == "new_set":
+        found = table.sets.get(record.name)
+        before = None if found is None else found.record
+    elif record.op == "new_obj":
+        before = table.objects.get((record.type, record.name))
+    elif record.op == "new_flowtable":
+        before = table.flowtables.get(record.name)
+    return before is not None and before.handle == record.handle

@@ -1,0 +1,213 @@
+"""What pylog asks of nftables, and where the answers belong among the events of its group.
+
+A listing is the dumps of all entities between two answers to GETGEN. The kernel dumps while the
+ruleset may change, so a listing counts only if all its messages have one generation and none has
+NLM_F_DUMP_INTR. `Listing` checks this. `place` gives the place of a listing among events that were
+received meanwhile, and `newer` leaves out those that it contains already.
+
+Sources: linux/netfilter/nf_tables.h, net/netfilter/nf_tables_api.c, nfnetlink.c; runs on Linux
+6.18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from construct import Int32ub
+
+from pylog.errors import DecodeError
+from pylog.formats.netlink import (
+    NFGENMSG,
+    NFNL_SUBSYS_NFTABLES,
+    OCTETS,
+    TEXT,
+    Table,
+    align,
+    build,
+    scan,
+    to_dict,
+)
+from pylog.formats.netlink_stream import unpack_nlmsghdr
+from pylog.formats.nft_attributes import LISTING_SEQ
+from pylog.formats.plan import BYTEORDER, Plan
+
+NLM_F_DUMP_INTR, NLM_F_DUMP = 0x10, 0x300
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
+
+NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE = 1, 4, 7
+NFT_MSG_NEWSET, NFT_MSG_GETSET, NFT_MSG_GETSETELEM = 9, 10, 13
+NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFT_MSG_TRACE = 15, 16, 17
+NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE = 19, 23
+
+KINDS = (NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETSET, NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE,
+         NFT_MSG_GETRULE)  # fmt: skip
+"""What to dump, in this order; after the sets come the elements of each. Rules refer to all others,
+so they are last.
+"""
+
+_NONE: Table = {}
+_GEN: Table = {1: ("NFTA_GEN_ID", Int32ub), 2: ("NFTA_GEN_PROC_PID", Int32ub),
+               3: ("NFTA_GEN_PROC_NAME", TEXT)}  # fmt: skip
+_NAMES: Table = {1: ("NFTA_SET_TABLE", OCTETS), 2: ("NFTA_SET_NAME", OCTETS)}
+"""The names of a set as the kernel gives them. In a request for its elements they are
+NFTA_SET_ELEM_LIST_TABLE and NFTA_SET_ELEM_LIST_SET, which have the same numbers.
+"""
+
+_nfgenmsg = Plan(NFGENMSG).unpack
+
+
+class Head(NamedTuple):
+    """The fixed part of a message of nftables at data[start:end].
+
+    kind         NFT_MSG_*
+    generation   the low 16 bits of the generation
+    """
+
+    start: int
+    end: int
+    kind: int
+    flags: int
+    family: int
+    generation: int
+
+
+def heads(data: bytes, order: str) -> Iterator[Head]:
+    """The messages of nftables in netlink messages, each padded to 4 bytes; others are skipped."""
+    header, pos = unpack_nlmsghdr[order], 0
+    while pos + 20 <= len(data):
+        size, kind, flags, *_ = header(data, pos)
+        if size < 16 or pos + size > len(data):
+            return
+        if kind >> 8 == NFNL_SUBSYS_NFTABLES and size >= 20:
+            family, _version, generation = _nfgenmsg(data, pos + 16)
+            yield Head(pos, pos + size, kind & 0xFF, flags, family, generation)
+        pos += align(size)
+
+
+# Requests
+
+
+def request(order: str, kind: int) -> bytes:
+    """A request without attributes: GETGEN, or the dump of a kind of entity in all families."""
+    return build(_NONE, order, NFNL_SUBSYS_NFTABLES << 8 | kind, 0, [])
+
+
+def batch(order: str, messages: list[bytes]) -> list[bytes]:
+    """The messages between those that begin and end a transaction.
+
+    An empty transaction changes nothing. It takes the mutex of commits (nf_tables_valid_genid), so
+    when it has ended, the events of all commits before it were sent.
+    """
+    ends = [
+        build(_NONE, order, kind, NFNL_SUBSYS_NFTABLES, [])
+        for kind in (NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END)
+    ]
+    return [ends[0], *messages, ends[1]]
+
+
+# Answers
+
+
+def generation_of(data: bytes, order: str) -> int | None:
+    """The generation that the answer to GETGEN, or an event, states; None for another message."""
+    for head in heads(data, order):
+        if head.kind == NFT_MSG_NEWGEN:
+            return _generation(data, head, order)
+    return None
+
+
+def _generation(data: bytes, head: Head, order: str) -> int | None:
+    try:
+        fields = to_dict(_GEN, data, head.start + 20, head.end, order, 0)
+    except DecodeError:
+        return None
+    generation: int | None = fields.get("NFTA_GEN_ID")
+    return generation
+
+
+def elements_requests(dump: bytes, order: str) -> list[bytes]:
+    """The requests for the elements of each set in a dump of sets."""
+    requests = []
+    for head in heads(dump, order):
+        if head.kind == NFT_MSG_NEWSET:
+            found = scan(dump, head.start + 20, head.end, order, 0)
+            names = [(n, dump[at:stop]) for n, at, stop in found if n in _NAMES]
+            kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM
+            requests.append(build(_NAMES, order, kind, 0, names, family=head.family))
+    return requests
+
+
+class Listing:
+    """A listing in progress: `add` each dump, then `end` says whether it is consistent."""
+
+    def __init__(self, order: str, generation: int) -> None:
+        """`generation` is the answer to GETGEN before the first dump."""
+        self._order, self._generation = order, generation
+        self._parts: list[bytes] = []
+        self.consistent = True
+
+    def add(self, dump: bytes) -> None:
+        """Add the answer to a dump request, of which NLMSG_DONE and NLMSG_ERROR are left out."""
+        start = end = None
+        for head in heads(dump, self._order):
+            if head.flags & NLM_F_DUMP_INTR or head.generation != self._generation & 0xFFFF:
+                self.consistent = False
+            if start is None:
+                start = head.start
+            elif head.start != end:
+                self._parts.append(dump[start:end])
+                start = head.start
+            end = align(head.end)
+        if start is not None:
+            self._parts.append(dump[start:end])
+
+    def end(self, answer: bytes) -> bytes | None:
+        """The messages, closed by the answer to another GETGEN; None if the ruleset changed.
+
+        All have LISTING_SEQ, which says in a capture that the listing is complete.
+        """
+        if generation_of(answer, self._order) != self._generation:
+            self.consistent = False
+        if not self.consistent:
+            return None
+        listing = bytearray(b"".join([*self._parts, answer]))
+        seq = LISTING_SEQ.to_bytes(4, BYTEORDER[self._order])
+        for head in heads(bytes(listing), self._order):
+            listing[head.start + 8 : head.start + 12] = seq
+        return bytes(listing)
+
+
+# Listings among events
+
+
+def is_newer(generation: int, than: int) -> bool:
+    """Whether a generation comes after another one; they are counted modulo 2^32."""
+    return 0 < (generation - than) & 0xFFFFFFFF < 0x80000000
+
+
+def place(events: bytes, order: str, generation: int) -> int | None:
+    """Where in the events the ruleset had that generation: after the last commit that is not newer.
+
+    None: all commits are newer, or there is none.
+    """
+    at = None
+    for head in heads(events, order):
+        if head.kind == NFT_MSG_NEWGEN:
+            committed = _generation(events, head, order)
+            if committed is not None and not is_newer(committed, generation):
+                at = align(head.end)
+    return at
+
+
+def newer(events: bytes, order: str, generation: int) -> bytes:
+    """The events without the changes of the ruleset up to that generation."""
+    limit = place(events, order, generation)
+    if limit is None:
+        return events
+    kept, pos = [], 0
+    for head in heads(events[:limit], order):
+        if head.kind != NFT_MSG_TRACE:
+            kept.append(events[pos : head.start])
+            pos = align(head.end)
+    return b"".join([*kept, events[pos:]])

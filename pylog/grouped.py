@@ -1,0 +1,137 @@
+"""Between decoding and the reader: logs whose messages make sense only together are grouped.
+
+A message of nftables gets its generation and its author from the commit that it belongs to, which
+ends later (formats.nft_commits). So the records of such a log wait here; all others pass. Each
+interface of a capture has its own commits: it may be another machine's. A loss of generations is
+counted when the commit after it is complete, and stands before the first record of that commit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from struct import Struct as CStruct
+from typing import Any
+
+from msgspec.structs import force_setattr
+
+from pylog.formats import Message
+from pylog.formats.nft_commits import Commits, Head, Who
+from pylog.losses import Losses
+from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
+
+Finish = Callable[[LossRecord, int | None], Record]
+"""(a loss, the interface that has it) -> the loss as it is given."""
+
+_head = {order: CStruct(f"{order}IHHII").unpack_from for order in "<>"}
+
+
+class Grouping:
+    """The records of one log, of which those of the ruleset are grouped by commit.
+
+    ready      records to give, in order
+    withheld   how many records were taken and not given
+    """
+
+    def __init__(self, losses: Losses, live: bool, who: Who | None, finish: Finish) -> None:
+        self.ready: deque[Record] = deque()
+        self.withheld = 0
+        self._losses, self._live, self._who, self._finish = losses, live, who, finish
+        self._commits: dict[int | None, Commits] = {}
+        """By the interface of a capture."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether the ruleset is not certain, and should be listed again. False from then on."""
+        stale = False
+        for commits in self._commits.values():
+            stale |= commits.stale
+            commits.stale = False
+        return stale
+
+    def add(self, record: Record, message: Message | None, data: bytes) -> None:
+        """Take a record, and the message in `data` that it was made of."""
+        kind = type(record)
+        if kind is RulesetRecord and message is not None:
+            self.withheld += 1
+            self._of(message).add(record, _read_head(record, data, message.start))  # type: ignore[arg-type]
+        elif kind is TraceRecord and message is not None:
+            self.withheld += 1
+            self._of(message).pass_by(record)  # type: ignore[arg-type]
+        else:
+            if isinstance(record, Loss) and self._may_be_of_commit(record):
+                for commits in self._commits.values():
+                    commits.damaged()
+            self.ready.append(record)
+
+    def _may_be_of_commit(self, loss: Loss[Any, Any]) -> bool:
+        """Whether messages of the ruleset may be lost that no generation shows.
+
+        An overrun is reported before what was received earlier: the generations show its cost.
+        """
+        return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
+
+    def take(self) -> Record:
+        """The next of `ready`."""
+        record = self.ready.popleft()
+        if type(record) is RulesetRecord or type(record) is TraceRecord:
+            self.withheld -= 1
+        return record
+
+    def end(self) -> None:
+        """The log ends: what is held becomes ready. Another recording may follow."""
+        for commits in self._commits.values():
+            commits.end()
+        self._commits.clear()
+
+    def discard(self) -> None:
+        """Forget what is held and ready."""
+        self.ready.clear()
+        for commits in self._commits.values():
+            commits.discard()
+
+    def _of(self, message: Message) -> Commits:
+        interface = None if message.origin is None else message.origin.interface
+        commits = self._commits.get(interface)
+        if commits is None:
+            commits = Commits(_Output(self, interface, self._losses, self._finish), self._who)
+            self._commits[interface] = commits
+        return commits
+
+
+class _Output:
+    """As nft_commits.Output, for the commits of an interface."""
+
+    def __init__(
+        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish
+    ) -> None:
+        self.give: Callable[[Iterable[Record]], None] = grouping.ready.extend
+        self._interface, self._losses, self._finish = interface, losses, finish
+
+    def give_lost_before(self, commit: RulesetRecord) -> bool:
+        lost = False
+        while (loss := self._losses.before(commit, self._interface)) is not None:
+            if loss.log == "ruleset" and loss.count and loss.seq is not None:
+                last = (loss.seq + loss.count - 1) & 0xFFFFFFFF
+                numbers = f"generations {loss.seq} to {last}"
+                numbers = f"generation {last}" if loss.count == 1 else numbers
+                force_setattr(loss, "reason", f"{numbers} lost")
+                lost = True
+            self.give([self._finish(loss, self._interface)])
+        return lost
+
+    def passed(self, following: int) -> None:
+        self._losses.passed("ruleset", following, self._interface)
+
+    def give_loss(self, record: RulesetRecord, reason: str) -> None:
+        self._losses.uncounted += 1
+        loss = LossRecord(record.source, record.layout, record.offset,
+                          observed_ns=record.observed_ns, log="ruleset", reason=reason)  # fmt: skip
+        self.give([self._finish(loss, self._interface)])
+
+
+def _read_head(record: Any, data: bytes, start: int) -> Head:
+    """The headers of the message at `start`, of which the record was made."""
+    order = "<" if record.layout.endswith("le") else ">"
+    size, _, flags, seq, portid = _head[order](data, start)
+    return Head(size, flags, seq, portid, int.from_bytes(data[start + 18 : start + 20], "big"))
