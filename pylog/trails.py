@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from pylog.formats.nft_model import Model
-from pylog.record import LossRecord, Record, RulesetRecord, TraceRecord
+from pylog.record import LossRecord, Record, RulesetRecord, TraceRecord, rfc3339
 
 MAXIMUM_OPEN = 4096
 """So many trails are held at most; then the oldest is given."""
@@ -141,6 +141,10 @@ class Trails:
         trails = [trail for held in self._open.values() for trail in self._end(held)]
         self._open.clear()
         return trails
+
+    def left(self, now_ns: int) -> list[Trail]:
+        """Give the trails of packets that have left, as of a time: while no record comes."""
+        return list(self._left(now_ns))
 
     def _end(self, held: _Open) -> Iterator[Trail]:
         """A trail has ended: give it, or those that began before it and have ended, too."""
@@ -303,3 +307,12 @@ def _finished(held: _Open) -> Trail:
     else:
         trail.by = last
     return trail
+
+
+def trail_object(trail: Trail) -> dict[str, Any]:
+    """A trail as JSON has it: the time of its first step as text, what is absent left out."""
+    shape: dict[str, Any] = msgspec.to_builtins(trail)
+    shape.pop("observed_ns", None)
+    if trail.observed_ns is None:
+        return shape
+    return {"kind": shape.pop("kind"), "observed": rfc3339(trail.observed_ns), **shape}

@@ -1,4 +1,4 @@
-"""Print the ruleset of nftables as a recording shows it, at any moment, or what changed between two.
+"""Print the ruleset of nftables as of a moment of a recording, or what changed between two moments.
 
 SOURCE is a recording of `nftables:` (a capture or dump), or nftables: itself for the ruleset of
 this machine. A moment is a generation, as in `pylog read`, or a time. What was there before a

@@ -30,6 +30,19 @@ def change_words(record: Any) -> Iterator[str]:
         yield f"(generation {record.generation}{f' by {author}' if author else ''})"
 
 
+def step_words(record: Any) -> str:
+    """A step of a packet: where it is, what it met, and the verdict if that goes on elsewhere."""
+    place = f"{record.family} {record.table} {record.chain}"
+    if record.type == "policy":
+        return f"{place} policy {record.policy}"
+    if record.handle is None:
+        return f"{place} end"
+    rule = f"{place} handle {record.handle}" + (f": {record.text}" if record.text else "")
+    if record.verdict == "continue":
+        return rule
+    return f"{rule} -> {record.verdict}{f' {record.target}' if record.target else ''}"
+
+
 class Commits:
     """Makes the lines of records of a ruleset, which come in their order.
 

@@ -25,7 +25,7 @@ from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import SHOWN, Option
 from pylog.outputs._named import COLUMN_OPTIONS, excluded, leaving_out, named
-from pylog.outputs._text_ruleset import Commits, change_words
+from pylog.outputs._text_ruleset import Commits, change_words, step_words
 from pylog.outputs._text_words import PROTOCOLS, colour_of, fragment_text
 from pylog.record import (
     FlowRecord,
@@ -345,25 +345,13 @@ def _loss(record: AnyLoss) -> Iterator[str]:
 
 def _trace(record: Any) -> Iterator[str]:
     yield f"trace {record.id}"
-    yield f"{record.family} {record.table} {record.chain}"
-    if record.type == "policy":
-        yield f"policy {record.policy}"
-    elif record.handle is None:
-        yield "end"
-    else:
-        yield f"handle {record.handle}" + (f": {record.text}" if record.text else "")
-        target = f" {record.target}" if record.target else ""
-        yield f"-> {record.verdict}{target}"
+    yield step_words(record)
     into, out = _device(record.indev, None), _device(record.outdev, None)
     if into or out:
         yield f"{into}>{out}" if into and out else into or out
-    yield from _protocol_of(record)
-    yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
-
-
-def _protocol_of(record: Any) -> Iterator[str]:
     if record.protocol is not None:
         yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
+    yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
 
 
 def _fields(record: Record | Row) -> Iterator[str]:
