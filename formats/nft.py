@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 from pylog.formats import Message, netlink_stream, nft_entities, nft_scrub, nft_trace
-from pylog.formats.netlink import NFGENMSG, NFNL_SUBSYS_NFTABLES
+from pylog.formats.netlink import NFGENMSG, NFNL_SUBSYS_NFTABLES, align
 from pylog.formats.netlink_stream import Layouts, NetlinkStream, name_of
 from pylog.formats.nft_attributes import NFT_MSG_TRACE
-from pylog.formats.nft_read import Parsing
+from pylog.formats.nft_read import Parsing, Place
 from pylog.formats.plan import Plan
 from pylog.record import Record, RulesetRecord, TraceRecord
 
@@ -27,6 +27,8 @@ LINKTYPES: tuple[int, ...] = ()
 LOOKED_FOR = "netlink messages of nftables (a chain of nlmsghdr with attributes that fill them)"
 
 _nfgenmsg = Plan(NFGENMSG).unpack
+_ELEMENTS = 3
+"""NFTA_SET_ELEM_LIST_ELEMENTS."""
 
 
 class NftStream(NetlinkStream):
@@ -40,9 +42,17 @@ class NftStream(NetlinkStream):
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("nft", order)
+        self._alike = b"\0"
+        """The bytes of a message about an element, from nlmsg_type up to the list of elements."""
+        self._alike_values: list[Any] = []
+        """The values of that message's record, without elements."""
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         start, end, origin = message.start, message.end, message.origin
+        if data.startswith(self._alike, start + 4) and not (raw or origin):
+            record = self._of_same_set(data, start, end)
+            if record is not None:
+                return record
         at = start + 16
         if end - at < 4:
             raise self.error(start, "nfgenmsg", f"{end - at} bytes left", "4")
@@ -69,7 +79,42 @@ class NftStream(NetlinkStream):
             values[places.AT_OFFSET] = self.base + start
         if raw:
             values[places.AT_RAW] = self.raw(data, message)
-        return TraceRecord(*values) if kind == NFT_MSG_TRACE else RulesetRecord(*values)
+        if kind == NFT_MSG_TRACE:
+            return TraceRecord(*values)
+        record = RulesetRecord(*values)
+        if record.elements and len(record.elements) == 1 and not (raw or origin):
+            self._remember(data, start, end, values)
+        return record
+
+    def _remember(self, data: bytes, start: int, end: int, values: list[Any]) -> None:
+        """Remember the message, if its list of elements is the last of its attributes."""
+        at = start + 20
+        while end - at >= 8:
+            size, number = self._attribute(data, at)
+            if number == _ELEMENTS:
+                if at + size == end and values[nft_entities.AT_EXTRA] is None:
+                    self._alike, self._alike_values = data[start + 4 : at], values
+                return
+            at += align(size)
+
+    def _of_same_set(self, data: bytes, start: int, end: int) -> Record | None:
+        """The record of a message that begins as the one that is remembered; None: it has not only
+        a key.
+        """
+        at = start + 4 + len(self._alike)
+        if end - at < 4:
+            return None
+        size, number = self._attribute(data, at)
+        if number != _ELEMENTS or at + size != end:
+            return None
+        element = nft_entities.only_key(data, Place(at + 4, end), self.order)
+        if not element:
+            return None
+        values = self._alike_values.copy()
+        values[nft_entities.AT_ELEMENTS] = element
+        values[nft_entities.AT_OBSERVED] = self.observed_ns
+        values[nft_entities.AT_OFFSET] = None if self.live else self.base + start
+        return RulesetRecord(*values)
 
 
 STREAM = NftStream

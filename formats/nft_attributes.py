@@ -29,8 +29,8 @@ NLM_F_MULTI, NLM_F_DUMP_INTR = 0x2, 0x10
 NLM_F_CREATE, NLM_F_APPEND = 0x400, 0x800
 
 LISTING_SEQ = 0x70796C67
-"""The nlmsg_seq in pylog's own listings of a ruleset. Only they are sure to be complete, so that what
-they lack is not in the kernel."""
+"""The nlmsg_seq in pylog's own listings of a ruleset. Only these are sure to be complete: what they
+lack is not in the kernel."""
 
 LIST = 1
 """NFTA_LIST_ELEM: what every element of a list is."""

@@ -11,6 +11,7 @@ Sources: net/netfilter/nf_tables_api.c (nf_tables_fill_..._info); for user data 
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct as CStruct
 from typing import Any, NamedTuple
 
 from pylog.errors import DecodeError
@@ -257,11 +258,29 @@ def _several(found: Found, name: str, parsing: Parsing) -> list[dict[str, Any]] 
 def _elements(values: Values, found: Found, parsing: Parsing, header: Header) -> None:
     place = found.pop("NFTA_SET_ELEM_LIST_ELEMENTS", None)
     if place is not None:
-        values[AT_ELEMENTS] = each(
+        values[AT_ELEMENTS] = only_key(parsing.data, place, parsing.order) or each(
             parsing, place, LIST, lambda start, end: _element(parsing, start, end)
         )
     if header.kind == NFT_MSG_DELSETELEM:
         values[AT_CHANGE] = "delete"
+
+
+_three_heads = {order: CStruct(f"{order}6H").unpack_from for order in "<>"}
+
+
+def only_key(data: bytes, place: Place, order: str) -> list[dict[str, Any]]:
+    """The element in a list that has one, which is only a key; [] for every other list.
+
+    Most are such: reading them as `_element` does would take three times as long.
+    """
+    start, end = place
+    if end - start < 12:
+        return []
+    size, number, key_size, key, value_size, value = _three_heads[order](data, start)
+    fits = end - start == size == key_size + 4 == value_size + 8 and value_size & 3 == 0
+    if not fits or number != LIST or key != 1 or value != 1 or size < 12:
+        return []
+    return [{"key": data[start + 12 : end].hex()}]
 
 
 def _element(parsing: Parsing, start: int, end: int) -> dict[str, Any]:

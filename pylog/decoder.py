@@ -353,20 +353,20 @@ class Decoder:
             if record is None:
                 return None
             self._group(grouping, record)
-        return self._ungrouped(grouping)
+        return self._ungrouped(grouping, 1)[0]
 
     def _group(self, grouping: Grouping, record: Record) -> None:
         """Give a record that was decoded to the grouping."""
         is_loss = isinstance(record, LossRecord | LossRow)
         grouping.add(record, None if is_loss else self._last(), self._data)
 
-    def _ungrouped(self, grouping: Grouping) -> Record:
-        """The next record that is grouped; as a row if rows are given."""
-        record = grouping.take()
-        if self._gives_rows and type(record) in GROUPED:
-            row: Any = row_of(record)
-            return cast(Record, row)
-        return record
+    def _ungrouped(self, grouping: Grouping, limit: int) -> list[Record]:
+        """The next records that are grouped; as rows if rows are given."""
+        records = grouping.take(limit)
+        if self._gives_rows:
+            rows: list[Any] = [row_of(r) if type(r) in GROUPED else r for r in records]
+            return rows
+        return records
 
     def _next_decoded(self) -> Record | None:
         """As `next`, before records are grouped."""
@@ -397,7 +397,7 @@ class Decoder:
         records: list[Record] = []
         while len(records) < limit:
             if grouping.ready:
-                records.append(self._ungrouped(grouping))
+                records += self._ungrouped(grouping, limit - len(records))
             elif self._given < len(self._decoded):
                 self._given += 1
                 self._group(grouping, self._decoded[self._given - 1])
@@ -446,8 +446,7 @@ class Decoder:
         record = self._next_decoded()
         if self._grouping is not None and record is not None:
             self._group(self._grouping, record)
-            while self._grouping.ready:
-                self._grouping.take()
+            self._grouping.take(len(self._grouping.ready))
         return isinstance(record, LossRecord)
 
     def last_message(self) -> bytes:
@@ -459,7 +458,7 @@ class Decoder:
         if self._grouping is not None:
             self._grouping.end()
             if self._grouping.ready:
-                return self._ungrouped(self._grouping)
+                return self._ungrouped(self._grouping, 1)[0]
         return self._end_losses()
 
     def _end_losses(self) -> LossRecord | None:

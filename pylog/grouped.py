@@ -71,12 +71,13 @@ class Grouping:
         """
         return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
 
-    def take(self) -> Record:
-        """The next of `ready`."""
-        record = self.ready.popleft()
-        if type(record) is RulesetRecord or type(record) is TraceRecord:
-            self.withheld -= 1
-        return record
+    def take(self, limit: int) -> list[Record]:
+        """The next of `ready`, at most `limit`."""
+        next_of = self.ready.popleft
+        records = [next_of() for _ in range(min(limit, len(self.ready)))]
+        kinds = list(map(type, records))
+        self.withheld -= kinds.count(RulesetRecord) + kinds.count(TraceRecord)
+        return records
 
     def end(self) -> None:
         """The log ends: what is held becomes ready. Another recording may follow."""
