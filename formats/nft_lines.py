@@ -109,4 +109,9 @@ def statements(text: str) -> list[str]:
         elif character == ";" and not quoted and depth == 0:
             parts.append(text[start:at].strip())
             start = at + 1
-    return [part for part in (*parts, text[start:].strip()) if part]
+    parts = [part for part in (*parts, text[start:].strip()) if part]
+    if parts and parts[0].startswith("type ") and " hook " in parts[0]:
+        # nft writes the hook and the policy of a base chain in a line
+        policy = [part for part in parts[1:2] if part.startswith("policy ")]
+        parts[: 1 + len(policy)] = ["; ".join([parts[0], *policy]) + ";"]
+    return parts

@@ -104,7 +104,9 @@ class Join:
             self._silent.clear()
         if record.incomplete:
             self.complete = False
-        if not self._changing and _concerns_logging(record):
+        if record.via == "snapshot":  # there is nothing before it
+            self._loggers = None
+        elif not self._changing and _concerns_logging(record):
             self._changing = True
             if self._loggers is None:
                 self._loggers = Loggers(self.model)

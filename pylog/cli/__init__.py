@@ -8,7 +8,8 @@ a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is 
 
 Text for people is escaped in one of four places here: `say` and the handler of loggers write notes,
 `answer` and `answer_json` write answers, `Parser` writes argparse's errors, which quote arguments.
-`answer_escaped` writes what its caller has escaped. So no file name and no byte of a log can break a line or control a terminal.
+`answer_escaped` writes what its caller has escaped. So no file name and no byte of a log can break
+a line or control a terminal.
 """
 
 from __future__ import annotations
