@@ -17,10 +17,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylog.backends.process import Process
 from pylog.errors import DecodeError
+
+if TYPE_CHECKING:
+    from pylog.formats.nft_scope import Scope
 
 HOST_ORDER = "<" if sys.byteorder == "little" else ">"
 """The byte order of this machine, and so of its kernel's messages."""
@@ -97,6 +100,7 @@ class Backend(ABC):
     logs      the logs that such a loss may concern, as records name them (`log`), and the
               sequence number of the first record of each
     accountable   gaps in these numbers show all that such a loss may cost
+    scope     which records are wanted; None: all
     tick_s    how often to ask again, where the system does not wake a thread that waits
 
     One thread at a time may receive. `close` and `stop` may come from any other thread and from a
@@ -114,6 +118,7 @@ class Backend(ABC):
     numbered = False
     logs: Mapping[str, int] = {}
     accountable = True
+    scope: Scope | None = None
     tick_s: float | None = None
 
     def __init__(self, name: str) -> None:

@@ -18,10 +18,17 @@ from pylog.formats.netlink import NLM_F_ACK, NLMSG_DONE, NLMSG_ERROR, align, ver
 from pylog.formats.netlink_stream import unpack_nlmsghdr
 from pylog.formats.nft_requests import NLM_F_DUMP
 
+_header = unpack_nlmsghdr[HOST_ORDER]
+_DONE = 20
+"""The size of NLMSG_DONE: nlmsghdr and an int (netlink_dump_done)."""
 
-def ask(netlink: NetlinkSocket, message: bytes) -> tuple[bytes, int]:
-    """The answer to a request, one message; and an errno, 0 for success."""
-    problem = netlink.send(message)
+
+def ask(netlink: NetlinkSocket, message: bytes, seq: int | None = None) -> tuple[bytes, int]:
+    """The answer to a request, one message; and an errno, 0 for success.
+
+    seq   the number of the request, as NetlinkSocket.send
+    """
+    problem = netlink.send(message, seq=seq)
     answer = b"" if problem else netlink.collect() or b""
     refused = verdict(answer, HOST_ORDER)
     if refused is not None:
@@ -29,15 +36,20 @@ def ask(netlink: NetlinkSocket, message: bytes) -> tuple[bytes, int]:
     return answer, problem or (0 if answer else errno.ENOBUFS)
 
 
-def dump(netlink: NetlinkSocket, message: bytes) -> tuple[bytes, int]:
-    """All messages of a dump, with NLMSG_DONE; and an errno, 0 for success."""
-    problem = netlink.send(message, NLM_F_DUMP)
+def dump(netlink: NetlinkSocket, message: bytes, seq: int | None = None) -> tuple[bytes, int]:
+    """All messages of a dump, with NLMSG_DONE; and an errno, 0 for success.
+
+    seq   the number of the request, as NetlinkSocket.send
+    """
+    problem = netlink.send(message, NLM_F_DUMP, seq)
     parts: list[bytes] = []
     while not problem:
         data = netlink.collect()
         if data is None:
             return b"".join(parts), errno.ENOBUFS
         parts.append(data)
+        if _header(data[-_DONE:].ljust(_DONE, b"\0"), 0)[:2] == (_DONE, NLMSG_DONE):
+            return b"".join(parts), 0  # the common case, without a look at every message
         for kind, at in _messages(data):
             if kind == NLMSG_DONE:
                 return b"".join(parts), 0
@@ -63,9 +75,9 @@ def transact(netlink: NetlinkSocket, messages: Sequence[bytes], flags: Sequence[
 
 def _messages(data: bytes) -> Iterator[tuple[int, int]]:
     """The nlmsg_type and place of each message."""
-    header, pos = unpack_nlmsghdr[HOST_ORDER], 0
+    pos = 0
     while pos + 16 <= len(data):
-        size, kind, *_ = header(data, pos)
+        size, kind, *_ = _header(data, pos)
         if size < 16:
             return
         yield kind, pos

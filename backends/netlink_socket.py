@@ -43,7 +43,7 @@ MAXIMUM_BUFFER = 64 << 20
 
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_NO_ENOBUFS = 270, 1, 5
 SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
-SK_MEMINFO_DROPS = 8
+SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_DROPS = 0, 8
 
 NOTE_INTERVAL_S = 10.0
 """An overrun that does not enlarge the buffer is noted no more often than this."""
@@ -59,7 +59,8 @@ NEEDS_CAPABILITY = (
 NETNS = Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
                absent="that of pylog")  # fmt: skip
 RCVBUF = Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
-                " them, with its own overhead", 4608, 1 << 30, topic=LIVE_TUNING)  # fmt: skip
+                f" them, with its own overhead; {MAXIMUM_BUFFER} for nftables", 4608, 1 << 30,
+                topic=LIVE_TUNING)  # fmt: skip
 RCVBUF_MAX = Option("rcvbuf_max", int, MAXIMUM_BUFFER,
                     "bytes up to which the receive buffer grows when it overruns", 4608,
                     1 << 30, topic=LIVE_TUNING)  # fmt: skip
@@ -140,19 +141,23 @@ class NetlinkSocket:
 
     # Requests
 
-    def send(self, message: bytes, flags: int = 0) -> int:
-        """Send a message as a request with a new number; the errno of sending, 0 for success.
+    def send(self, message: bytes, flags: int = 0, seq: int | None = None) -> int:
+        """Send a message as a request; the errno of sending, 0 for success.
 
         flags   NLM_F_* in addition to NLM_F_REQUEST
+        seq     its number; None: a new one
         """
-        return self.send_all([message], [flags])
+        return self.send_all([message], [flags], seq)
 
-    def send_all(self, messages: Sequence[bytes], flags: Sequence[int]) -> int:
+    def send_all(
+        self, messages: Sequence[bytes], flags: Sequence[int], seq: int | None = None
+    ) -> int:
         """As `send`, for messages that the kernel takes together, each with its own flags."""
         data = []
         for message, own in zip(messages, flags, strict=True):
-            self._seq += 1
-            data.append(numbered(message, HOST_ORDER, NLM_F_REQUEST | own, self._seq))
+            self._seq += seq is None
+            number = self._seq if seq is None else seq
+            data.append(numbered(message, HOST_ORDER, NLM_F_REQUEST | own, number))
         try:
             self._socket.send(b"".join(data))
         except OSError as error:
@@ -198,6 +203,17 @@ class NetlinkSocket:
             self._backlog.append(data)
             held += len(data)
         return held
+
+    def arrived(self) -> list[bytes]:
+        """All datagrams that have arrived before this call, and what comes with them."""
+        # the memory that datagrams take is never less than their bytes
+        size = self._memory(SK_MEMINFO_RMEM_ALLOC)
+        left = sum(map(len, self._backlog)) + (self.rcvbuf if size is None else size)
+        parts = []
+        while left > 0 and (data := self.receive()) is not None:
+            parts.append(data)
+            left -= len(data)
+        return parts
 
     def collect(self) -> bytes | None:
         """As `receive`, but without those kept: up to BUFFER bytes from the kernel."""
@@ -271,14 +287,19 @@ class NetlinkSocket:
 
     def _watch_drops(self) -> None:
         """Compare the socket's count of dropped datagrams with its last value."""
-        try:
-            memory = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
-        except OSError:  # before Linux 4.12
-            return
-        drops = struct.unpack("9I", memory)[SK_MEMINFO_DROPS]
-        if drops != self._drops:
+        drops = self._memory(SK_MEMINFO_DROPS)
+        if drops is not None and drops != self._drops:
             lost, self._drops = (drops - self._drops) & 0xFFFFFFFF, drops
             self._overran(lost)
+
+    def _memory(self, number: int) -> int | None:
+        """A number of SO_MEMINFO; None before Linux 4.12."""
+        try:
+            memory = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
+        except OSError:
+            return None
+        value: int = struct.unpack("9I", memory)[number]
+        return value
 
     # Descriptor and end
 

@@ -13,7 +13,6 @@ import errno
 import os
 import time
 from collections import deque
-from hashlib import blake2b
 from typing import NamedTuple
 
 from pylog.backends.base import HOST_ORDER
@@ -23,6 +22,14 @@ from pylog.backends.netns import Namespace
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats import nft_requests as nft
 from pylog.formats.netlink import NETLINK_NETFILTER
+from pylog.formats.nft_attributes import (
+    LISTING_SEQ,
+    NFT_MSG_GETFLOWTABLE,
+    NFT_MSG_GETGEN,
+    NFT_MSG_GETOBJ,
+    NFT_MSG_GETSET,
+    NFT_MSG_GETSETELEM,
+)
 
 TRIES, PATIENCE_S = 50, 2.0
 """How often, and for how long, a listing is tried while the ruleset keeps changing."""
@@ -31,7 +38,7 @@ BUFFER = 1 << 20
 
 _ABSENT = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT}
 """What kernels answer to the dump of a kind of entity that they do not have."""
-_OPTIONAL = {nft.NFT_MSG_GETOBJ, nft.NFT_MSG_GETFLOWTABLE}
+_OPTIONAL = {NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE}
 _CHANGED = {errno.ENOENT, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ENOBUFS}
 """What the kernel answers when an entity disappears between two requests."""
 
@@ -40,13 +47,11 @@ class Listed(NamedTuple):
     """A listing.
 
     generation   of the ruleset
-    data         the messages, closed by the answer to GETGEN
-    digest       of the messages, without the numbers of requests: equal for equal listings
+    data         the messages, closed by the answer to GETGEN; equal for equal listings
     """
 
     generation: int
     data: bytes
-    digest: bytes
 
 
 class Lister:
@@ -95,18 +100,17 @@ class Lister:
             data = self._dump(request, kind)
             if data is None:
                 return None
-            listing.add(data)
-            if not listing.consistent:
+            if not listing.add(data):
                 return None
-            if kind == nft.NFT_MSG_GETSET:
+            if kind == NFT_MSG_GETSET:
                 of_sets = nft.elements_requests(data, HOST_ORDER)
-                requests.extendleft((nft.NFT_MSG_GETSETELEM, r) for r in reversed(of_sets))
+                requests.extendleft((NFT_MSG_GETSETELEM, r) for r in reversed(of_sets))
         complete = listing.end(self._ask()[0])
-        return None if complete is None else Listed(generation, complete, _digest(complete))
+        return None if complete is None else Listed(generation, complete)
 
     def _ask(self) -> tuple[bytes, int]:
         """The answer to GETGEN, and the generation in it."""
-        answer, problem = ask(self._socket, nft.request(HOST_ORDER, nft.NFT_MSG_GETGEN))
+        answer, problem = ask(self._socket, nft.request(HOST_ORDER, NFT_MSG_GETGEN), LISTING_SEQ)
         if problem:
             raise self._refusal("ask for the generation of the ruleset", problem)
         generation = nft.generation_of(answer, HOST_ORDER)
@@ -116,7 +120,7 @@ class Lister:
 
     def _dump(self, request: bytes, kind: int) -> bytes | None:
         """The messages of a dump; None if what it is about changed meanwhile."""
-        data, problem = dump(self._socket, request)
+        data, problem = dump(self._socket, request, LISTING_SEQ)
         if not problem or (problem in _ABSENT and kind in _OPTIONAL):
             return data
         if problem in _CHANGED:
@@ -141,11 +145,3 @@ class Lister:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-def _digest(data: bytes) -> bytes:
-    digest = blake2b(digest_size=16)
-    for head in nft.heads(data, HOST_ORDER):  # nlmsg_seq and nlmsg_pid are those of the request
-        digest.update(data[head.start : head.start + 8])
-        digest.update(data[head.start + 16 : head.end])
-    return digest.digest()

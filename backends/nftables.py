@@ -21,16 +21,18 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from pylog.backends import process as processes
 from pylog.backends.base import HOST_ORDER, Backend, Check, Source
-from pylog.backends.netlink_source import OPTIONS as NETLINK_OPTIONS
+from pylog.backends.netlink_socket import MAXIMUM_BUFFER, NETNS, RCVBUF, RCVBUF_MAX
 from pylog.backends.netlink_source import NetlinkSource
 from pylog.backends.nflog_binding import MAXIMUM_RANGE, Binding, groups_of
 from pylog.backends.nft_listing import Lister
 from pylog.errors import BackendError
 from pylog.formats.nft_requests import newer, place
+from pylog.formats.nft_scope import Scope
 from pylog.notes import notes
 from pylog.options import LIVE_TUNING, Option
 
@@ -50,7 +52,10 @@ SHARE = 20
 """Listings are so many times as far apart as one takes, so that they cost a twentieth of a CPU."""
 
 OPTIONS = (
-    *NETLINK_OPTIONS,
+    NETNS,
+    # the events of a commit come all at once
+    RCVBUF._replace(default=MAXIMUM_BUFFER),
+    RCVBUF_MAX,
     Option("snapshot", bool, True, "begin with a listing of the ruleset, and list it again to"
            " notice what no event announces"),
     Option("relist_s", float, 30.0, "seconds after which the ruleset is listed again; 0: only after"
@@ -108,6 +113,18 @@ def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
     return [Nftables(parsed(address), options)]
 
 
+def _names(options: Mapping[str, Any], option: str) -> list[str] | None:
+    """The names in the list of an option; ValueError for one that cannot be."""
+    if options[option] is None:
+        return None
+    names = [name.strip() for name in str(options[option]).split(",") if name.strip()]
+    wrong = [name for name in names if option == "families" and name not in FAMILIES]
+    if wrong or not names:
+        what = f"no family {wrong[0]!r}, only" if wrong else "it is empty; it is a list of"
+        raise ValueError(f"{option}: {what} {', '.join(FAMILIES) if wrong else 'names'}")
+    return names
+
+
 class Nftables(NetlinkSource):
     """The ruleset's changes, and with them traces and NFLOG packets."""
 
@@ -121,6 +138,9 @@ class Nftables(NetlinkSource):
         if address.groups:
             parts.append("+nflog:" + ",".join(map(str, address.groups)))
         groups = [NFNLGRP_NFTABLES, *([NFNLGRP_NFTRACE] if address.trace else [])]
+        scope = Scope(_names(options, "families"), _names(options, "tables"),
+                      _names(options, "chains"), options["since_gen"])  # fmt: skip
+        self.scope = scope or None
         super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups)
         self._queue: deque[bytes] = deque()
         """Events and listings that are next, before what the socket has."""
@@ -131,6 +151,7 @@ class Nftables(NetlinkSource):
         self._needed = False
         """Whether the next listing is given even if it is the same as the last one."""
         self._digest = b""
+        """Of the last listing."""
         self._lister: Lister | None = None
         try:
             self._lister = Lister(self.name, self._namespace)
@@ -162,7 +183,7 @@ class Nftables(NetlinkSource):
             return lister.generation()
         events = [newer(e, HOST_ORDER, listed.generation) for e in self._arrived()]
         self._queue += filter(None, [listed.data, *events])
-        self._digest = listed.digest
+        self._digest = _digest(listed.data)
         return listed.generation
 
     def _list(self, lister: Lister) -> None:
@@ -179,9 +200,10 @@ class Nftables(NetlinkSource):
         if listed is None:
             self.refresh()
             return
-        if listed.digest == self._digest and not needed:
+        digest = _digest(listed.data)
+        if digest == self._digest and not needed:
             return
-        self._digest = listed.digest
+        self._digest = digest
         events = self._arrived()
         at = [place(part, HOST_ORDER, listed.generation) for part in events]
         last = max((i for i, offset in enumerate(at) if offset is not None), default=None)
@@ -209,10 +231,7 @@ class Nftables(NetlinkSource):
 
     def _arrived(self) -> list[bytes]:
         """What the socket has: at least all events that were sent before this call."""
-        events, size = [], 0
-        while size < self._socket.rcvbuf and (data := self._socket.receive()) is not None:
-            events.append(data)
-            size += len(data)
+        events = self._socket.arrived()
         self._report_overrun()
         return events
 
@@ -246,6 +265,10 @@ class Nftables(NetlinkSource):
 
     def process(self, pid: int, comm: str) -> processes.Process | None:
         return processes.process(pid, comm)
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
 
 
 # For `pylog sources` and `pylog doctor`

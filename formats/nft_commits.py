@@ -20,13 +20,12 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import force_setattr
 
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR, NLM_F_MULTI
+from pylog.formats.nft_marks import Texts, after, is_newer, is_there, mark_replaced
 from pylog.formats.nft_model import Model
 from pylog.record import Record, RulesetRecord, TraceRecord
 
 MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
 """A commit or listing with more messages is given in parts: so many records take about 150 MB."""
-HALF = 1 << 31
-"""Generations are counted modulo 2^32: a number that is this far ahead is behind."""
 
 Who = Callable[[int, str], Any]
 """(pid, comm) -> the process with its uid, cmdline and cgroup, or None."""
@@ -194,7 +193,7 @@ class Commits:
             return
         self._open()
         if self._res_id == generation & 0xFFFF:
-            if self._listed and self._last is not None and not _is_newer(generation, self._last):
+            if self._listed and self._last is not None and not is_newer(generation, self._last):
                 self._forget()  # the listing contains it
             else:
                 self._commit(record)
@@ -206,7 +205,7 @@ class Commits:
             self._close(listing, generation)
         elif self._last is None:
             self._opening = record
-        elif _is_newer(generation, self._last):
+        elif is_newer(generation, self._last):
             self._damaged = True
             self._commit(record)
 
@@ -217,7 +216,7 @@ class Commits:
         incomplete = self._damaged
         force_setattr(record, "seq", generation)
         incomplete |= self._output.give_lost_before(record)
-        if self._last is not None and generation != _after(self._last):
+        if self._last is not None and generation != after(self._last):
             incomplete = True
         process = None
         if self._who is not None and record.pid is not None and record.process is not None:
@@ -237,14 +236,14 @@ class Commits:
             if process is not None:
                 for name in ("uid", "cmdline", "cgroup"):
                     force_setattr(each, name, getattr(process, name))
-        _mark_replaced(held)
+        mark_replaced(held)
         held.append(record)
         self._give(held)
         self._last, self._listed = generation, False
         if incomplete:
             self.stale = True
         awaiting = self._awaiting
-        if awaiting is not None and not _is_newer(awaiting.generation, generation):
+        if awaiting is not None and not is_newer(awaiting.generation, generation):
             self._awaiting = None
             if awaiting.generation == generation:
                 self._compare(awaiting)
@@ -257,7 +256,7 @@ class Commits:
         self._forget()
         for record in held:
             force_setattr(record, "incomplete", True)
-        _mark_replaced(held)
+        mark_replaced(held)
         self._give(held)
         self.stale = True
 
@@ -265,13 +264,13 @@ class Commits:
         """Give the records that are held, before their commit is complete."""
         held, self._held, self._held_size = self._held, [], 0
         self._in_parts = True
-        generation = None if self._last is None else _after(self._last)
+        generation = None if self._last is None else after(self._last)
         certain = generation is not None and generation & 0xFFFF == self._res_id
         for record in held:
             force_setattr(record, "partial", True)
             if certain:
                 force_setattr(record, "generation", generation)
-        _mark_replaced(held)
+        mark_replaced(held)
         self._give(held)
 
     def _forget(self) -> None:
@@ -279,13 +278,17 @@ class Commits:
 
     def _give(self, records: list[RulesetRecord]) -> None:
         """Apply the records to the model, and give them with their text."""
-        model = self.model
+        model, texts = self.model, Texts(self.model)
         for record in records:
             deletes = record.op is not None and record.op.startswith("del_")
-            if not deletes and record.change is None and _is_there(record, model):
+            if deletes:
+                texts.put(record)
+            elif record.change is None and is_there(record, model):
                 force_setattr(record, "change", "update")
             if not model.apply(record):
                 self.stale |= self._last is not None
+            if not deletes:
+                texts.put(record)
         self._output.give(records)
 
     # Listings
@@ -321,7 +324,7 @@ class Commits:
         elif listing.generation == self._last:
             self._awaiting = None
             self._compare(listing)
-        elif _is_newer(generation, self._last):
+        elif is_newer(generation, self._last):
             self._give_awaiting()  # its commit should have come before this listing
             self._awaiting = listing
             if listing.own:  # pylog puts its listings after the events that they contain
@@ -345,7 +348,7 @@ class Commits:
         if generation is not None:
             self._last, self._listed = generation, True
             self._damaged = False
-            self._output.passed(_after(generation))
+            self._output.passed(after(generation))
 
     def _compare(self, listing: Listing) -> None:
         """Give what differs from the listing, which is of the model's generation."""
@@ -367,7 +370,7 @@ class Commits:
         awaiting, self._awaiting = self._awaiting, None
         if awaiting is None:
             return
-        following = _after(awaiting.generation)
+        following = after(awaiting.generation)
         if awaiting.records:
             template = awaiting.records[-1]
             probe = RulesetRecord(
@@ -383,56 +386,7 @@ class Commits:
     def _pass_awaiting(self, generation: int) -> None:
         """A commit comes after the one that a listing waits for, which is lost."""
         awaiting = self._awaiting
-        if awaiting is not None and _is_newer(generation, awaiting.generation):
+        if awaiting is not None and is_newer(generation, awaiting.generation):
             held, res_id, in_parts = self._held, self._res_id, self._in_parts
             self._give_awaiting()
             self._held, self._res_id, self._in_parts = held, res_id, in_parts
-
-
-def _is_newer(generation: int, than: int) -> bool:
-    return 0 < (generation - than) & 0xFFFFFFFF < HALF
-
-
-def _after(generation: int) -> int:
-    return (generation + 1) & 0xFFFFFFFF
-
-
-def _mark_replaced(records: list[RulesetRecord]) -> None:
-    """Mark both halves of each replaced rule: it is deleted, and made again with its handle.
-
-    In a table that was made anew, handles begin at 1 again and mean nothing.
-    """
-    deleted: dict[tuple[Any, ...], RulesetRecord] = {}
-    for record in records:
-        if record.op == "del_rule":
-            deleted[record.family, record.table, record.handle] = record
-        elif record.op == "new_rule" and deleted:
-            old = deleted.pop((record.family, record.table, record.handle), None)
-            if old is not None:
-                force_setattr(old, "change", "replace")
-                force_setattr(record, "change", "replace")
-        elif record.op == "del_table" and deleted:
-            of_it = [k for k in deleted if k[:2] == (record.family, record.table)]
-            for key in of_it:
-                del deleted[key]
-
-
-def _is_there(record: RulesetRecord, model: Model) -> bool:
-    """Whether the entity that is announced as new is there already."""
-    table = model.tables.get((record.family, record.table))
-    if table is None or record.handle is None:
-        return False
-    before: RulesetRecord | None = None
-    if record.op == "new_table":
-        before = table.record
-    elif record.op == "new_chain":
-        chain = table.chains.get(record.chain)
-        before = None if chain is None else chain.record
-    elif record.op == "new_set":
-        found = table.sets.get(record.name)
-        before = None if found is None else found.record
-    elif record.op == "new_obj":
-        before = table.objects.get((record.type, record.name))
-    elif record.op == "new_flowtable":
-        before = table.flowtables.get(record.name)
-    return before is not None and before.handle == record.handle

@@ -14,14 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from construct import Int32ub
-
 from pylog.errors import DecodeError
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_NFTABLES,
     OCTETS,
-    TEXT,
     Table,
     align,
     build,
@@ -29,16 +26,24 @@ from pylog.formats.netlink import (
     to_dict,
 )
 from pylog.formats.netlink_stream import unpack_nlmsghdr
-from pylog.formats.nft_attributes import LISTING_SEQ
-from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.nft_attributes import (
+    GENERATION,
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETFLOWTABLE,
+    NFT_MSG_GETOBJ,
+    NFT_MSG_GETRULE,
+    NFT_MSG_GETSET,
+    NFT_MSG_GETSETELEM,
+    NFT_MSG_GETTABLE,
+    NFT_MSG_NEWGEN,
+    NFT_MSG_NEWSET,
+    NFT_MSG_TRACE,
+    NLM_F_DUMP_INTR,
+)
+from pylog.formats.plan import Plan
 
-NLM_F_DUMP_INTR, NLM_F_DUMP = 0x10, 0x300
+NLM_F_DUMP = 0x300
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
-
-NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE = 1, 4, 7
-NFT_MSG_NEWSET, NFT_MSG_GETSET, NFT_MSG_GETSETELEM = 9, 10, 13
-NFT_MSG_NEWGEN, NFT_MSG_GETGEN, NFT_MSG_TRACE = 15, 16, 17
-NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE = 19, 23
 
 KINDS = (NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETSET, NFT_MSG_GETOBJ, NFT_MSG_GETFLOWTABLE,
          NFT_MSG_GETRULE)  # fmt: skip
@@ -47,8 +52,6 @@ so they are last.
 """
 
 _NONE: Table = {}
-_GEN: Table = {1: ("NFTA_GEN_ID", Int32ub), 2: ("NFTA_GEN_PROC_PID", Int32ub),
-               3: ("NFTA_GEN_PROC_NAME", TEXT)}  # fmt: skip
 _NAMES: Table = {1: ("NFTA_SET_TABLE", OCTETS), 2: ("NFTA_SET_NAME", OCTETS)}
 """The names of a set as the kernel gives them. In a request for its elements they are
 NFTA_SET_ELEM_LIST_TABLE and NFTA_SET_ELEM_LIST_SET, which have the same numbers.
@@ -81,7 +84,7 @@ def heads(data: bytes, order: str) -> Iterator[Head]:
             return
         if kind >> 8 == NFNL_SUBSYS_NFTABLES and size >= 20:
             family, _version, generation = _nfgenmsg(data, pos + 16)
-            yield Head(pos, pos + size, kind & 0xFF, flags, family, generation)
+            yield Head(pos, pos + size, kind, flags, family, generation)
         pos += align(size)
 
 
@@ -90,7 +93,7 @@ def heads(data: bytes, order: str) -> Iterator[Head]:
 
 def request(order: str, kind: int) -> bytes:
     """A request without attributes: GETGEN, or the dump of a kind of entity in all families."""
-    return build(_NONE, order, NFNL_SUBSYS_NFTABLES << 8 | kind, 0, [])
+    return build(_NONE, order, kind, 0, [])
 
 
 def batch(order: str, messages: list[bytes]) -> list[bytes]:
@@ -119,7 +122,7 @@ def generation_of(data: bytes, order: str) -> int | None:
 
 def _generation(data: bytes, head: Head, order: str) -> int | None:
     try:
-        fields = to_dict(_GEN, data, head.start + 20, head.end, order, 0)
+        fields = to_dict(GENERATION, data, head.start + 20, head.end, order, 0)
     except DecodeError:
         return None
     generation: int | None = fields.get("NFTA_GEN_ID")
@@ -133,49 +136,51 @@ def elements_requests(dump: bytes, order: str) -> list[bytes]:
         if head.kind == NFT_MSG_NEWSET:
             found = scan(dump, head.start + 20, head.end, order, 0)
             names = [(n, dump[at:stop]) for n, at, stop in found if n in _NAMES]
-            kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETSETELEM
-            requests.append(build(_NAMES, order, kind, 0, names, family=head.family))
+            requests.append(build(_NAMES, order, NFT_MSG_GETSETELEM, 0, names, family=head.family))
     return requests
 
 
 class Listing:
-    """A listing in progress: `add` each dump, then `end` says whether it is consistent."""
+    """A listing in progress: `add` each dump, then `end` says whether it is consistent.
+
+    All messages are checked at the end, because the listing must be faster than the next commit.
+    """
 
     def __init__(self, order: str, generation: int) -> None:
         """`generation` is the answer to GETGEN before the first dump."""
         self._order, self._generation = order, generation
-        self._parts: list[bytes] = []
-        self.consistent = True
+        self._dumps: list[bytes] = []
 
-    def add(self, dump: bytes) -> None:
-        """Add the answer to a dump request, of which NLMSG_DONE and NLMSG_ERROR are left out."""
-        start = end = None
-        for head in heads(dump, self._order):
-            if head.flags & NLM_F_DUMP_INTR or head.generation != self._generation & 0xFFFF:
-                self.consistent = False
-            if start is None:
-                start = head.start
-            elif head.start != end:
-                self._parts.append(dump[start:end])
-                start = head.start
-            end = align(head.end)
-        if start is not None:
-            self._parts.append(dump[start:end])
+    def add(self, dump: bytes) -> bool:
+        """Add the answer to a dump request; False if its first message shows a commit already."""
+        self._dumps.append(dump)
+        first = next(heads(dump, self._order), None)
+        return first is None or self._agrees(first)
 
     def end(self, answer: bytes) -> bytes | None:
         """The messages, closed by the answer to another GETGEN; None if the ruleset changed.
 
-        All have LISTING_SEQ, which says in a capture that the listing is complete.
+        NLMSG_DONE and NLMSG_ERROR are left out. All requests must have had LISTING_SEQ, which says
+        in a capture that the listing is complete.
         """
         if generation_of(answer, self._order) != self._generation:
-            self.consistent = False
-        if not self.consistent:
             return None
-        listing = bytearray(b"".join([*self._parts, answer]))
-        seq = LISTING_SEQ.to_bytes(4, BYTEORDER[self._order])
-        for head in heads(bytes(listing), self._order):
-            listing[head.start + 8 : head.start + 12] = seq
-        return bytes(listing)
+        parts = []
+        for dump in self._dumps:
+            start = end = 0
+            for head in heads(dump, self._order):
+                if not self._agrees(head):
+                    return None
+                if head.start != end:
+                    parts.append(dump[start:end])
+                    start = head.start
+                end = align(head.end)
+            parts.append(dump[start:end])
+        return b"".join([*parts, answer])
+
+    def _agrees(self, head: Head) -> bool:
+        interrupted = head.flags & NLM_F_DUMP_INTR
+        return not interrupted and head.generation == self._generation & 0xFFFF
 
 
 # Listings among events

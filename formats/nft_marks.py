@@ -1,0 +1,101 @@
+"""What the records of a commit get when it is complete: replacements, updates, and text.
+
+Which entities were there before, and which sets a rule uses, is in the model of the ruleset. So
+`Texts` needs a deletion before the model follows it, and everything else after.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import force_setattr
+
+from pylog.formats.nft_model import Model
+from pylog.formats.nft_rule import rule_text
+from pylog.record import RulesetRecord
+
+HALF = 1 << 31
+"""Generations are counted modulo 2^32: a number that is this far ahead is behind."""
+MOST_ELEMENTS = 4096
+"""Anonymous sets with more elements are not written out in the text of a rule."""
+MOST_TEXT = 1 << 24
+"""So many characters of text are made for a commit. Many rules may name the same large set."""
+
+
+def is_newer(generation: int, than: int) -> bool:
+    """Whether a generation comes after another."""
+    return 0 < (generation - than) & 0xFFFFFFFF < HALF
+
+
+def after(generation: int) -> int:
+    """The generation that comes next."""
+    return (generation + 1) & 0xFFFFFFFF
+
+
+def mark_replaced(records: list[RulesetRecord]) -> None:
+    """Mark both halves of each replaced rule: it is deleted, and made again with its handle.
+
+    In a table that was made anew, handles begin at 1 again and mean nothing.
+    """
+    deleted: dict[tuple[Any, ...], RulesetRecord] = {}
+    for record in records:
+        if record.op == "del_rule":
+            deleted[record.family, record.table, record.handle] = record
+        elif record.op == "new_rule" and deleted:
+            old = deleted.pop((record.family, record.table, record.handle), None)
+            if old is not None:
+                force_setattr(old, "change", "replace")
+                force_setattr(record, "change", "replace")
+        elif record.op == "del_table" and deleted:
+            of_it = [k for k in deleted if k[:2] == (record.family, record.table)]
+            for key in of_it:
+                del deleted[key]
+
+
+def is_there(record: RulesetRecord, model: Model) -> bool:
+    """Whether the entity that is announced as new is there already."""
+    table = model.tables.get((record.family, record.table))
+    if table is None or record.handle is None:
+        return False
+    before: RulesetRecord | None = None
+    if record.op == "new_table":
+        before = table.record
+    elif record.op == "new_chain":
+        chain = table.chains.get(record.chain)
+        before = None if chain is None else chain.record
+    elif record.op == "new_set":
+        found = table.sets.get(record.name)
+        before = None if found is None else found.record
+    elif record.op == "new_obj":
+        before = table.objects.get((record.type, record.name))
+    elif record.op == "new_flowtable":
+        before = table.flowtables.get(record.name)
+    return before is not None and before.handle == record.handle
+
+
+class Texts:
+    """Writes the text of records as nft would; of one commit."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._left = MOST_TEXT
+
+    def put(self, record: RulesetRecord) -> None:
+        """Give the record its text, if it is of a rule."""
+        if record.expressions is None or not record.op or not record.op.endswith("_rule"):
+            return
+        if self._left < 0 or not isinstance(record.family, str):
+            return
+
+        def sets(name: str) -> tuple[Any, list[dict[str, Any]]] | None:
+            found = self._model.find_set(record.family, record.table, name)
+            if found is None or len(found.elements) > MOST_ELEMENTS:
+                return None
+            return found.record, found.listed()
+
+        order = "<" if record.layout.endswith("le") else ">"
+        text = rule_text(record.expressions, record.family, sets, order)
+        if record.comment is not None:
+            text = f'{text} comment "{record.comment}"'
+        self._left -= len(text)
+        force_setattr(record, "text", text)
