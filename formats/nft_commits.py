@@ -359,6 +359,9 @@ class Commits:
         last = listing.records[-1] if listing.records else None
         observed_ns = None if last is None else last.observed_ns
         changes = self.model.difference(there, "relist", observed_ns)
+        for change in changes:
+            if change.op is not None and change.op.startswith("del_"):
+                force_setattr(change, "raw", None)  # that of the message which had made it
         if not listing.own:  # others may have asked for parts of the ruleset
             changes = [c for c in changes if c.op is not None and c.op.startswith("new_")]
         self._give(changes)

@@ -15,7 +15,7 @@ from struct import Struct as CStruct
 from typing import Any, NamedTuple
 
 from pylog.errors import DecodeError
-from pylog.formats.netlink import text
+from pylog.formats.netlink import Table, text
 from pylog.formats.nft_attributes import (
     CHAIN,
     ELEMENT,
@@ -366,18 +366,21 @@ def _generation(values: Values, found: Found, parsing: Parsing, header: Header) 
 
 _ELEMENT, _FIELD = compiled(ELEMENT), compiled(SET_FIELD)
 _OBJECT_DATA = {number: compiled(table) for number, table in OBJECT_DATA.items()}
+_KINDS: tuple[tuple[tuple[int, ...], str, Table, Finish], ...] = (
+    ((NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE), "table", TABLE, _table),
+    ((NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN), "chain", CHAIN, _chain),
+    ((NFT_MSG_NEWRULE, NFT_MSG_DELRULE), "rule", RULE, _rule),
+    ((NFT_MSG_NEWSET, NFT_MSG_DELSET), "set", SET, _set),
+    ((NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM), "set_element", ELEMENTS, _elements),
+    ((NFT_MSG_NEWOBJ, NFT_MSG_DELOBJ), "obj", OBJECT, _object),
+    ((NFT_MSG_NEWFLOWTABLE, NFT_MSG_DELFLOWTABLE), "flowtable", FLOWTABLE, _flowtable),
+    ((NFT_MSG_NEWGEN,), "gen", GENERATION, _generation),
+)
+TABLES: dict[int, Table] = {kind: table for kinds, _, table, _ in _KINDS for kind in kinds}
+"""nlmsg_type -> the table of its attributes."""
 KINDS: dict[int, tuple[str, Compiled, Finish]] = {
     kind: (op, compiled(table), finish)
-    for kinds, entity_name, table, finish in (
-        ((NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE), "table", TABLE, _table),
-        ((NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN), "chain", CHAIN, _chain),
-        ((NFT_MSG_NEWRULE, NFT_MSG_DELRULE), "rule", RULE, _rule),
-        ((NFT_MSG_NEWSET, NFT_MSG_DELSET), "set", SET, _set),
-        ((NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM), "set_element", ELEMENTS, _elements),
-        ((NFT_MSG_NEWOBJ, NFT_MSG_DELOBJ), "obj", OBJECT, _object),
-        ((NFT_MSG_NEWFLOWTABLE, NFT_MSG_DELFLOWTABLE), "flowtable", FLOWTABLE, _flowtable),
-        ((NFT_MSG_NEWGEN,), "gen", GENERATION, _generation),
-    )
-    for kind, op in zip(kinds, (f"new_{entity_name}", f"del_{entity_name}"), strict=False)
+    for kinds, word, table, finish in _KINDS
+    for kind, op in zip(kinds, (f"new_{word}", f"del_{word}"), strict=False)
 }
 """nlmsg_type -> op, the table of its attributes, and what takes the rest of them."""

@@ -95,7 +95,7 @@ def step(
     if network is not None:
         transport = found.get("NFTA_TRACE_TRANSPORT_HEADER")
         octets = data[network.start : network.end]
-        if transport is not None and _is_complete(octets):
+        if transport is not None and is_complete(octets):
             del found["NFTA_TRACE_TRANSPORT_HEADER"]
             octets += data[transport.start : transport.end]
         _put_packet(values, octets, found.get("NFTA_TRACE_NFPROTO"), extra)
@@ -111,7 +111,7 @@ def step(
     return values
 
 
-def _is_complete(network: bytes) -> bool:
+def is_complete(network: bytes) -> bool:
     """Whether a network header ends where the transport header begins."""
     if len(network) == 40 and network[0] >> 4 == 6:
         return network[6] not in (0, 43, 44, 50, 51, 60, 135, 139, 140)  # extension headers

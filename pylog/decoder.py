@@ -111,6 +111,7 @@ class Decoder:
         """Of a log whose records are grouped."""
         self._origin, self._host = origin, host
         self._gives_rows, self._wants_payload = False, True
+        self._passes_messages = False
         self._items: list[Item] = []
         self._first = 0
         """The first item that `_decoded` begins with; those before it are done."""
@@ -159,6 +160,12 @@ class Decoder:
         if self.detection is not UNDECIDED:
             for stream in (self.stream, *self.alternatives):
                 stream.rows, stream.wants_payload = True, payload
+
+    def pass_messages(self) -> None:
+        """From now on give each message's record as it comes, for a capture: those of a commit are
+        not grouped, and answers and listings are records too.
+        """
+        self._passes_messages = True
 
     # What was decoded so far
 
@@ -359,6 +366,8 @@ class Decoder:
         """Give a record that was decoded to the grouping."""
         is_loss = isinstance(record, LossRecord | LossRow)
         grouping.add(record, None if is_loss else self._last(), self._data)
+        if self._passes_messages:
+            grouping.give_only(record)
 
     def _ungrouped(self, grouping: Grouping, limit: int) -> list[Record]:
         """The next records that are grouped; as rows if rows are given."""
@@ -457,6 +466,8 @@ class Decoder:
         """What there is to give at the end of the input, one record or loss at a call."""
         if self._grouping is not None:
             self._grouping.end()
+            if self._passes_messages:
+                self._grouping.give_only(None)
             if self._grouping.ready:
                 return self._ungrouped(self._grouping, 1)[0]
         return self._end_losses()

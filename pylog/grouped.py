@@ -57,7 +57,11 @@ class Grouping:
             self._of(message).add(record, _read_head(record, data, message.start))  # type: ignore[arg-type]
         elif kind is TraceRecord and message is not None:
             self.withheld += 1
-            self._of(message).pass_by(record)  # type: ignore[arg-type]
+            commits = self._seen(message)
+            if commits is None:
+                self.ready.append(record)
+            else:
+                commits.pass_by(record)  # type: ignore[arg-type]
         else:
             if isinstance(record, Loss) and self._may_be_of_commit(record):
                 for commits in self._commits.values():
@@ -79,6 +83,16 @@ class Grouping:
         self.withheld -= kinds.count(RulesetRecord) + kinds.count(TraceRecord)
         return records
 
+    def give_only(self, record: Record | None) -> None:
+        """Of `ready` leave losses only, and add the record that was taken last."""
+        losses = [each for each in self.ready if isinstance(each, Loss) and each is not record]
+        self.ready.clear()
+        self.ready.extend(losses)
+        self.withheld = 0
+        if record is not None:
+            self.ready.append(record)
+            self.withheld += type(record) is RulesetRecord or type(record) is TraceRecord
+
     def end(self) -> None:
         """The log ends: what is held becomes ready. Another recording may follow."""
         for commits in self._commits.values():
@@ -90,6 +104,16 @@ class Grouping:
         self.ready.clear()
         for commits in self._commits.values():
             commits.discard()
+
+    def _seen(self, message: Message) -> Commits | None:
+        """The commits of the ruleset that a step is in, if there were any.
+
+        A capture by pylog has the steps in an interface of their own.
+        """
+        interface = None if message.origin is None else message.origin.interface
+        if interface not in self._commits and len(self._commits) == 1:
+            (interface,) = self._commits
+        return self._commits.get(interface)
 
     def _of(self, message: Message) -> Commits:
         interface = None if message.origin is None else message.origin.interface

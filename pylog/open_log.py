@@ -145,6 +145,10 @@ class OpenLog:
             return text
         return f"{text}; if the file grows, pylog read --follow waits for the rest"
 
+    def pass_messages(self) -> None:
+        """Give each message's record as it comes, for a capture, see Decoder.pass_messages."""
+        self.decoder.pass_messages()
+
     def readers(self) -> Sequence[OpenLog]:
         """This log alone; readers of several logs give each."""
         return [self]

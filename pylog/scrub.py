@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from pylog.detect import stream_for
@@ -10,7 +12,18 @@ from pylog.formats.netlink import LINKTYPE_NETLINK
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
-from pylog.record import LossRecord, PacketRecord, Record, kind_of
+from pylog.record import (
+    LossRecord,
+    PacketRecord,
+    Record,
+    RulesetRecord,
+    TraceRecord,
+    kind_of,
+)
+
+_OF_COMMIT = ("seq", "op", "change", "generation", "pid", "process", "portid", "via", "incomplete",
+              "partial")  # fmt: skip
+"""Fields of a record of the ruleset that its commit or a listing has given it."""
 
 
 class Scrubbing:
@@ -28,6 +41,8 @@ class Scrubbing:
         if module is None:
             raise ValueError(f"{kind_of(record)} records of {record.source} cannot be scrubbed")
         layout = module.described(record.layout, record.log)
+        if record.raw is None and isinstance(record, RulesetRecord) and record.via is not None:
+            return _of_names(record)  # a listing showed that it is gone
         if record.raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be scrubbed: read with raw=True"
@@ -40,8 +55,18 @@ class Scrubbing:
         # a capture may hold the beginning of the message only
         origin = Origin(LINKTYPE_NETLINK, stream, 0, {}, record.observed_ns, cut=1)
         scrubbed = stream.decode(raw, Message(0, len(raw), origin), True)
-        same = {"offset": record.offset, "observed_ns": record.observed_ns}
-        if isinstance(record, PacketRecord):  # a message may lack the names of its interfaces
+        same: dict[str, Any] = {"offset": record.offset, "observed_ns": record.observed_ns}
+        if isinstance(record, RulesetRecord):  # the commit is in no message but its own
+            same |= {name: getattr(record, name) for name in _OF_COMMIT}
+        elif isinstance(record, TraceRecord):
+            same |= {"indev": record.indev, "outdev": record.outdev}
+        elif isinstance(record, PacketRecord):  # a message may lack the names of its interfaces
             names = ("indev", "outdev", "physindev", "physoutdev")
             same |= {name: getattr(record, name) for name in names}
         return msgspec.structs.replace(scrubbed, **same)
+
+
+def _of_names(record: RulesetRecord) -> RulesetRecord:
+    """A record without its message: only what names the entity is left."""
+    return msgspec.structs.replace(record, comment=None, expressions=None, elements=None,
+                                   text=None, extra=None)  # fmt: skip

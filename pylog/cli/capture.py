@@ -141,6 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     with Stopping() as stopping, opened(arguments, arguments.source, raw=True) as records:
         stopping.records = records
+        for reader in records.readers():
+            reader.pass_messages()
         greet(records)
         files, output = _opened(arguments)
         stopping.reopens = files.reopens

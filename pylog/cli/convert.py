@@ -156,11 +156,14 @@ def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
     """A reader of a file, in bulk if the output is faster with columns."""
     if outputs.description(name).columns:
         return opened_in_bulk(arguments, source)
-    return pylog.open(
-        source, layout=arguments.layout, on_error=arguments.on_error,
-        raw=outputs.description(name).raw,
+    raw = outputs.description(name).raw
+    reader = pylog.open(
+        source, layout=arguments.layout, on_error=arguments.on_error, raw=raw,
         origin=wants_origin(arguments) and labels(arguments).get(source, True),
     )  # fmt: skip
+    if raw:
+        reader.pass_messages()
+    return reader
 
 
 def _to_data_set(arguments: argparse.Namespace, name: str, options: dict[str, Any]) -> int:

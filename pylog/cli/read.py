@@ -101,4 +101,8 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
         and not changes(arguments)
     ):
         return opened_in_bulk(arguments, sources[0])
-    return opened(arguments, sources, needs_raw(arguments))
+    records = opened(arguments, sources, needs_raw(arguments))
+    if outputs.description(arguments.to).raw:
+        for reader in records.readers():
+            reader.pass_messages()
+    return records

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 import pylog
+from pylog import outputs
 from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
@@ -92,5 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
                 on_error=arguments.on_error,
                 raw=needs_raw(arguments),
             ) as records:
+                if outputs.description(arguments.to).raw:
+                    records.pass_messages()
                 copy.all(with_rules(records, False) if arguments.rules else records)
     return copy.exit_status

@@ -45,7 +45,7 @@ from pylog.formats.registry import linktypes, registered
 from pylog.memo import Bounded
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
+from pylog.record import LossRecord, PacketRecord, Record, TraceRecord, kind_of, rfc3339
 
 NAME = "pcapng"
 ENDINGS = (".pcapng", ".pcap")
@@ -137,7 +137,7 @@ class Output(outputs.Output):
                 "a record without its raw bytes cannot be captured: read with raw=True"
             )
         packet, order, length = module.capture(raw, record.layout)
-        is_packet = isinstance(record, PacketRecord)
+        is_packet = isinstance(record, PacketRecord | TraceRecord)
         numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
         observed = record.observed_ns is not None
         time_ns = record.observed_ns if observed else record.timestamp_ns
