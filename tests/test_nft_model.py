@@ -299,7 +299,7 @@ def test_after_every_step_the_model_has_what_nft_lists() -> None:
     """fixtures/nft/changes.states.jsonl.gz: handles by name after each of nft's own steps."""
     commits: dict[int, list[RulesetRecord]] = {}
     waiting: list[RulesetRecord] = []
-    with pylog.open(NFT / "changes.cat.gz") as reader:
+    with pylog.open(NFT / "changes.cat.xz") as reader:
         for record in reader:
             assert isinstance(record, RulesetRecord)
             waiting.append(record)

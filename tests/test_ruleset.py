@@ -20,7 +20,7 @@ from pylog.outputs import text
 from pylog.record import LossRecord, RulesetRecord, row_of
 from pylog.ruleset import Moments, compared, listing, moment
 
-CHANGES = str(samples.FIXTURES / "nft" / "changes.cat.gz")
+CHANGES = str(samples.FIXTURES / "nft" / "changes.cat.xz")
 NS = 1_000_000_000
 
 

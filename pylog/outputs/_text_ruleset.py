@@ -38,7 +38,7 @@ def step_words(record: Any) -> str:
     if record.handle is None:
         return f"{place} end"
     rule = f"{place} handle {record.handle}" + (f": {record.text}" if record.text else "")
-    if record.verdict == "continue":
+    if record.verdict == "continue" or (record.text and str(record.verdict) in record.text):
         return rule
     return f"{rule} -> {record.verdict}{f' {record.target}' if record.target else ''}"
 
