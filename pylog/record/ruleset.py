@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pylog.record.base import BaseRecord
 from pylog.record.fields import Field
 
-
 LOG = "ruleset"
 
 
