@@ -96,6 +96,7 @@ class Backend(ABC):
               that is damaged or cut off
     overrun   a text when the system reported a loss without its extent: among the bytes received
               next, or after them; the caller that reports it sets it to None
+    in_one_place   such a loss is right after the bytes that `receive` gave last
     numbered  every record has a sequence number
     logs      the logs that such a loss may concern, as records name them (`log`), and the
               sequence number of the first record of each
@@ -115,6 +116,7 @@ class Backend(ABC):
     size: int | None = None
     failure: DecodeError | None = None
     overrun: str | None = None
+    in_one_place = False
     numbered = False
     logs: Mapping[str, int] = {}
     accountable = True

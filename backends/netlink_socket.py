@@ -5,9 +5,10 @@ Every netlink source, and the list of interface names (`links`), reads through a
 one buffer. Data and answers share the socket, so datagrams that arrive before an answer are kept
 and given first.
 
-NETLINK_NO_ENOBUFS is set: with it a full buffer costs only the datagrams that do not fit; without
-it, everything until the buffer is empty. The socket's own count of dropped datagrams (SO_MEMINFO)
-shows the loss. A loss is reported in `overrun`, and the receive buffer grows.
+If the buffer is full, NETLINK_NO_ENOBUFS decides what is lost: with it only the datagrams that do
+not fit, without it everything until the buffer is empty, so that the loss is in one place. Sources
+choose. The socket's own count of dropped datagrams (SO_MEMINFO) shows the loss. A loss is reported
+in `overrun`, and the receive buffer grows.
 
 Sources: net/netlink/af_netlink.c, netlink(7), socket(7), and runs on Linux 6.18.
 """
@@ -21,7 +22,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pylog.backends.base import HOST_ORDER
@@ -81,7 +82,8 @@ class NetlinkSocket:
     rcvbuf   bytes of the receive buffer now, as the kernel counts them
     foreign  datagrams so far that were not from the kernel
     overrun  a text when datagrams were lost because the buffer was full: among those received
-             next, or after them; the caller that reports it sets it to None
+             next, or after them; the caller that reports it sets it to None. In one place: right
+             after those that `receive` gave last
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class NetlinkSocket:
         groups: Iterable[int] = (),
         rcvbuf: int = RCVBUF.default,
         rcvbuf_max: int = MAXIMUM_BUFFER,
+        in_one_place: bool = False,
         open_socket: Callable[[int], socket.socket] | None = None,
     ) -> None:
         """Opens the socket in the namespace.
@@ -101,6 +104,7 @@ class NetlinkSocket:
         protocol    NETLINK_NETFILTER, NETLINK_ROUTE...
         groups      multicast groups to join, e.g. NFNLGRP_CONNTRACK_NEW
         rcvbuf      bytes of the receive buffer; it grows up to rcvbuf_max when it overruns
+        in_one_place   a full buffer costs everything until it is empty
         open_socket opens a socket of a protocol, in place of the system's call
 
         Raises BackendError, BackendUnavailable.
@@ -111,14 +115,16 @@ class NetlinkSocket:
         self._limit = rcvbuf_max
         self._seq = self._drops = 0
         self._noted = -NOTE_INTERVAL_S
+        self._in_one_place = in_one_place
         self._doubt: str | None = None
-        self._backlog: deque[bytes] = deque()
+        self._backlog: deque[tuple[bytes, str | None]] = deque()
+        """Datagrams that are kept, and the overrun right after them."""
         self._view = memoryview(bytearray(BUFFER))
         self._socket = namespace.run(lambda: (open_socket or _open)(protocol))
         with contextlib.ExitStack() as stack:
             stack.callback(self._socket.close)
             with contextlib.suppress(OSError):  # before Linux 2.6.30
-                self._socket.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
+                self._socket.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, int(not in_one_place))
             self.portid: int = self._socket.getsockname()[0]
             self.rcvbuf = self._set_buffer(rcvbuf)
             if self.rcvbuf < rcvbuf:
@@ -172,7 +178,7 @@ class NetlinkSocket:
         """
         arrived = self.collect()  # makes room
         if arrived is not None:
-            self._backlog.append(arrived)
+            self._keep(arrived)
         problem = self.send(message, NLM_F_ACK)
         if problem:
             return problem
@@ -182,7 +188,7 @@ class NetlinkSocket:
             data = bytes(view[: min(size, LARGEST)])
             answer = verdict(data, HOST_ORDER)
             if answer is None:
-                self._backlog.append(data)
+                self._keep(data)
             elif answer[0] == self._seq:
                 return answer[1]
         return None
@@ -191,29 +197,39 @@ class NetlinkSocket:
 
     def receive(self) -> bytes | None:
         """Datagrams that have arrived, each padded to 4 bytes; None when there are none."""
-        return self._backlog.popleft() if self._backlog else self.collect()
+        if not self._backlog:
+            return self.collect()
+        data, overrun = self._backlog.popleft()
+        self.overrun = overrun or self.overrun
+        return data
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what was collected last, to be received later."""
+        if self._in_one_place:
+            self._backlog.append((data, self.overrun))
+            self.overrun = None
+        else:
+            self._backlog.append((data, None))
 
     def pending(self) -> int:
         """How many bytes have arrived, counted up to the size of the receive buffer.
 
         The datagrams are received in order to count them, and kept.
         """
-        held = sum(map(len, self._backlog))
+        held = sum(len(data) for data, _ in self._backlog)
         while held < self.rcvbuf and (data := self.collect()) is not None:
-            self._backlog.append(data)
+            self._keep(data)
             held += len(data)
         return held
 
-    def arrived(self) -> list[bytes]:
-        """All datagrams that have arrived before this call, and what comes with them."""
+    def arrived(self) -> Iterator[bytes]:
+        """Receive all datagrams that have arrived before this call, and what comes with them."""
         # the memory that datagrams take is never less than their bytes
         size = self._memory(SK_MEMINFO_RMEM_ALLOC)
-        left = sum(map(len, self._backlog)) + (self.rcvbuf if size is None else size)
-        parts = []
+        left = sum(len(data) for data, _ in self._backlog) + (self.rcvbuf if size is None else size)
         while left > 0 and (data := self.receive()) is not None:
-            parts.append(data)
+            yield data
             left -= len(data)
-        return parts
 
     def collect(self) -> bytes | None:
         """As `receive`, but without those kept: up to BUFFER bytes from the kernel."""
@@ -230,11 +246,21 @@ class NetlinkSocket:
             end = filled + size
             filled = (end + 3) & ~3
             view[end:filled] = bytes(filled - end)
-        self._watch_drops()
-        self.overrun = self._doubt or self.overrun
+            if self._doubt is not None and self._in_one_place and self._is_empty():
+                emptied = True
+                break
+        if not self._in_one_place or (emptied and self._doubt is not None):
+            self._watch_drops()
+            self.overrun = self._doubt or self.overrun
         if emptied:  # what comes later was sent after the loss
             self._doubt = None
         return bytes(view[:filled]) if filled else None
+
+    def _is_empty(self) -> bool:
+        """Whether the receive buffer is empty; from then on datagrams are put into it again
+        (netlink_rcv_wake).
+        """
+        return self._memory(SK_MEMINFO_RMEM_ALLOC) == 0
 
     def _recv(self, view: memoryview) -> int | None:
         """Receive the next datagram into `view`: its size, None when there is none.
@@ -273,7 +299,13 @@ class NetlinkSocket:
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def _overran(self, lost: int | None) -> None:
-        """Datagrams were lost because the buffer was full: report it, and enlarge the buffer."""
+        """Datagrams were lost because the buffer was full: report it, and enlarge the buffer.
+
+        lost   how many; None: it is not certain yet
+        """
+        if lost is None and self._in_one_place:
+            self._doubt = self._doubt or "ENOBUFS"
+            return
         before = self.rcvbuf
         if before < self._limit:
             self.rcvbuf = self._set_buffer(min(2 * before, self._limit))

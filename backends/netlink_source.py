@@ -51,10 +51,12 @@ class NetlinkSource(Backend):
         options: Mapping[str, Any],
         *,
         groups: Iterable[int] = (),
+        in_one_place: bool = False,
         system: System | None = None,
     ) -> None:
         """Opens a socket of NETLINK_NETFILTER by the OPTIONS, and joins multicast groups.
 
+        in_one_place   as NetlinkSocket
         system   in place of the kernel's calls
 
         Raises ValueError, BackendError, BackendUnavailable.
@@ -69,8 +71,8 @@ class NetlinkSource(Backend):
             stack.callback(self._namespace.close)
             self._socket = NetlinkSocket(
                 name, self._namespace, NETLINK_NETFILTER,
-                groups=groups, rcvbuf=options["rcvbuf"], rcvbuf_max=limit,
-                open_socket=open_socket,
+                groups=groups, in_one_place=in_one_place, rcvbuf=options["rcvbuf"],
+                rcvbuf_max=limit, open_socket=open_socket,
             )  # fmt: skip
             stack.callback(self._socket.close)
             self._links = Links(self._namespace, open_socket, names)

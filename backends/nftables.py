@@ -125,10 +125,17 @@ def _names(options: Mapping[str, Any], option: str) -> list[str] | None:
     return names
 
 
+class _Received(NamedTuple):
+    """Messages, and the overrun right after them."""
+
+    data: bytes
+    overrun: str | None = None
+
+
 class Nftables(NetlinkSource):
     """The ruleset's changes, and with them traces and NFLOG packets."""
 
-    accountable = False
+    in_one_place = True
 
     def __init__(self, address: Address, options: Mapping[str, Any]) -> None:
         """Joins the groups and lists the ruleset. Raises BackendError, BackendUnavailable."""
@@ -141,9 +148,14 @@ class Nftables(NetlinkSource):
         scope = Scope(_names(options, "families"), _names(options, "tables"),
                       _names(options, "chains"), options["since_gen"])  # fmt: skip
         self.scope = scope or None
-        super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups)
-        self._queue: deque[bytes] = deque()
+        # generations show a loss in one place, and what is lost within a commit can be marked
+        super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups, in_one_place=True)
+        # traces have no numbers
+        self.accountable = not address.trace
+        self._queue: deque[_Received] = deque()
         """Events and listings that are next, before what the socket has."""
+        self._coming: str | None = None
+        """The overrun that is right after the bytes that `receive` gives next."""
         self._lists = bool(options["snapshot"])
         self._interval_s = float(options["relist_s"]) or math.inf
         self._due = math.inf
@@ -181,8 +193,9 @@ class Nftables(NetlinkSource):
                           self.name)  # fmt: skip
             self.refresh()
             return lister.generation()
-        events = [newer(e, HOST_ORDER, listed.generation) for e in self._arrived()]
-        self._queue += filter(None, [listed.data, *events])
+        self._queue.append(_Received(listed.data))
+        for data, overrun in self._arrived():
+            self._put(newer(data, HOST_ORDER, listed.generation), overrun)
         self._digest = _digest(listed.data)
         return listed.generation
 
@@ -205,16 +218,26 @@ class Nftables(NetlinkSource):
             return
         self._digest = digest
         events = self._arrived()
-        at = [place(part, HOST_ORDER, listed.generation) for part in events]
+        at = [place(data, HOST_ORDER, listed.generation) for data, _ in events]
         last = max((i for i, offset in enumerate(at) if offset is not None), default=None)
         if last is None:
             # the ruleset had this generation before the first of these events
-            self._queue += [listed.data, *events]
+            self._queue += [_Received(listed.data), *events]
             return
-        split = at[last] or 0
-        parts = [*events[:last], events[last][:split], listed.data, events[last][split:],
-                 *events[last + 1 :]]  # fmt: skip
-        self._queue += filter(None, parts)
+        self._queue += events[:last]
+        split, (data, overrun) = at[last] or 0, events[last]
+        if split == len(data):
+            self._queue += [events[last], _Received(listed.data)]
+        else:
+            self._put(data[:split], None)
+            self._queue += [_Received(listed.data), _Received(data[split:], overrun)]
+        self._queue += events[last + 1 :]
+
+    def _put(self, data: bytes, overrun: str | None) -> None:
+        if data:
+            self._queue.append(_Received(data, overrun))
+        elif overrun is not None and self._queue:
+            self._queue[-1] = self._queue[-1]._replace(overrun=overrun)
 
     def _plan(self, start: float) -> None:
         """Set when the next listing is due, after one that began at `start`."""
@@ -229,30 +252,45 @@ class Nftables(NetlinkSource):
             wait_s = max(LEAST_S, SHARE * self._took_s)
             self._due = min(self._due, self._listed_at + wait_s)
 
-    def _arrived(self) -> list[bytes]:
+    def _arrived(self) -> list[_Received]:
         """What the socket has: at least all events that were sent before this call."""
-        events = self._socket.arrived()
-        self._report_overrun()
+        events = []
+        for data in self._socket.arrived():
+            events.append(_Received(data, self._take_overrun()))
         return events
 
+    def _take_overrun(self) -> str | None:
+        """The overrun after what the socket gave last."""
+        overrun, self._socket.overrun = self._socket.overrun, None
+        if overrun is not None:
+            self.refresh()
+        return overrun
+
     # As a Backend
+
+    def receive(self) -> bytes:
+        data = super().receive()
+        self.overrun, self._coming = self._coming, None
+        return data
 
     def _receive(self) -> bytes | None:
         if not self._queue and time.monotonic() >= self._due and not self.stopped:
             assert self._lister is not None
             self._list(self._lister)
-        data = self._queue.popleft() if self._queue else super()._receive()
+        if self._queue:
+            queued = self._queue.popleft()
+            self._coming = queued.overrun
+            return queued.data
+        data = super()._receive()
         wait_s = self._due - time.monotonic()
         self.tick_s = None if math.isinf(wait_s) else max(wait_s, 0.001)
         return data
 
     def _report_overrun(self) -> None:
-        if self._socket.overrun is not None:
-            self.refresh()
-        super()._report_overrun()
+        self._coming = self._take_overrun() or self._coming
 
     def _pending(self) -> int:
-        return sum(map(len, self._queue)) + super()._pending()
+        return sum(len(data) for data, _ in self._queue) + self._socket.pending()
 
     def _unbind(self) -> None:
         if os.getpid() == self._owner:
@@ -288,17 +326,15 @@ def checks() -> list[Check]:
     if sys.platform != "linux":
         return [Check(False, "nftables needs Linux")]
     options = {option.name: option.default for option in OPTIONS}
-    start = time.monotonic()
     try:
         probe = Nftables(Address(True, []), options)
     except BackendError as error:
         return [Check(False, str(error))]
     generation = probe.logs["ruleset"] - 1
-    size = sum(map(len, probe._queue))
+    size = sum(len(data) for data, _ in probe._queue)
     probe.close()
-    took_ms = (time.monotonic() - start) * 1000
     return [
         Check(True, "nftables works: its groups were joined, and the ruleset was listed"),
         Check(None, f"the ruleset is generation {generation}; a listing has {size} bytes and took"
-              f" {took_ms:.0f} ms"),
+              f" {probe._took_s * 1000:.1f} ms"),
     ]  # fmt: skip

@@ -15,30 +15,21 @@ Sources: nf_tables_commit and nf_tables_dump_... in net/netfilter/nf_tables_api.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import force_setattr
 
-from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR, NLM_F_MULTI
-from pylog.formats.nft_marks import Texts, after, is_newer, is_there, mark_replaced
+from pylog.formats import nft_dumps
+from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_MULTI
+from pylog.formats.nft_dumps import Head, Listing
+from pylog.formats.nft_marks import Texts, after, is_there, mark_replaced
 from pylog.formats.nft_model import Model
+from pylog.formats.nft_requests import is_newer
+from pylog.formats.nft_scope import Scope
 from pylog.record import Record, RulesetRecord, TraceRecord
-
-MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
-"""A commit or listing with more messages is given in parts: so many records take about 150 MB."""
 
 Who = Callable[[int, str], Any]
 """(pid, comm) -> the process with its uid, cmdline and cgroup, or None."""
-
-
-class Head(NamedTuple):
-    """The headers of a message: nlmsg_len, nlmsg_flags, nlmsg_seq, nlmsg_pid and res_id."""
-
-    size: int
-    flags: int
-    seq: int
-    portid: int
-    res_id: int
 
 
 class Output(Protocol):
@@ -64,44 +55,12 @@ class Output(Protocol):
         ...
 
 
-class Listing:
-    """A listing that is being received.
-
-    own   all requests were pylog's own, so the listing lacks nothing
-    """
-
-    def __init__(self) -> None:
-        self.records: list[RulesetRecord] = []
-        self.size = 0
-        self.own = True
-        self._res_ids: set[int] = set()
-        self._interrupted = False
-        self.generation = 0
-
-    def add(self, record: RulesetRecord | None, head: Head) -> None:
-        """Add a message; None: only its header counts."""
-        self.own &= head.seq == LISTING_SEQ
-        self._interrupted |= bool(head.flags & NLM_F_DUMP_INTR)
-        self._res_ids.add(head.res_id)
-        if record is not None:
-            self.records.append(record)
-            self.size += head.size
-
-    def is_of(self, generation: int) -> bool:
-        """Whether all messages show the ruleset of that generation."""
-        return not self._interrupted and self._res_ids <= {generation & 0xFFFF}
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it takes too much memory."""
-        return self.size > MOST_BYTES or len(self.records) >= MOST_RECORDS
-
-
 class Commits:
     """Groups the records of one log by commit.
 
     stale   the ruleset is not certain, and should be listed again; whoever does it sets it to False
-    model   the ruleset as the records given so far show it; elements of anonymous sets only
+    model   the ruleset as the records given so far show it; elements of sets with a name only where
+            listings may come to compare them with
     """
 
     def __init__(
@@ -109,10 +68,21 @@ class Commits:
         output: Output,
         who: Who | None = None,
         interface_name: Callable[[int], str | int] = int,
+        scope: Scope | None = None,
     ) -> None:
+        """
+        who              says who a process is
+        interface_name   the name of the interface of a number, or the number
+        scope            which records are wanted; None: all
+        """
         self.stale = False
         self.model = Model(anonymous_only=True)
-        self._output, self._who, self._interface_name = output, who, interface_name
+        self._output, self._who, self._scope = output, who, scope
+        self._interface_name = interface_name
+        self._added = 0
+        """How many elements were added to sets."""
+        self._gave_part = False
+        """Whether a part of the commit was given that has wanted records."""
         self._last: int | None = None
         """The generation of the ruleset in `model`."""
         self._listed = False
@@ -149,7 +119,7 @@ class Commits:
             self._res_id = head.res_id
             self._held.append(record)
             self._held_size += head.size
-            if self._held_size > MOST_BYTES or len(self._held) >= MOST_RECORDS:
+            if nft_dumps.is_large(self._held_size, len(self._held)):
                 self._give_part()
 
     def pass_by(self, step: TraceRecord) -> None:
@@ -160,7 +130,8 @@ class Commits:
                 force_setattr(step, "text", rule.text)
             elif self._res_id is None:  # else it may be one of the commit that is received
                 self.stale = True
-        self._output.give([step])
+        if self._scope is None or self._scope(step):
+            self._output.give([step])
 
     def damaged(self) -> None:
         """A message of the next commit may be missing."""
@@ -197,7 +168,8 @@ class Commits:
             self._damaged = True
             return
         self._open()
-        if self._res_id == generation & 0xFFFF:
+        # with pylog's own number it is an answer, and the commit's own NEWGEN is lost
+        if self._res_id == generation & 0xFFFF and head.seq != LISTING_SEQ:
             if self._listed and self._last is not None and not is_newer(generation, self._last):
                 self._forget()  # the listing contains it
             else:
@@ -218,11 +190,10 @@ class Commits:
         """Give the records that are held, as those of the commit."""
         generation = record.generation or 0
         self._pass_awaiting(generation)
-        incomplete = self._damaged
         force_setattr(record, "seq", generation)
-        incomplete |= self._output.give_lost_before(record)
-        if self._last is not None and generation != after(self._last):
-            incomplete = True
+        gap = self._output.give_lost_before(record)
+        gap |= self._last is not None and generation != after(self._last)
+        incomplete = self._damaged or gap
         process = None
         if self._who is not None and record.pid is not None and record.process is not None:
             process = self._who(record.pid, record.process)
@@ -294,7 +265,20 @@ class Commits:
                 self.stale |= self._last is not None
             if not deletes:
                 texts.put(record)
-        self._output.give(records)
+            if record.op == "new_set_element":
+                self._added += len(record.elements or ())
+        if self._added > nft_dumps.MOST_ELEMENTS and not model.anonymous_only:
+            model.forget_elements()
+        self._output.give(records if self._scope is None else self._wanted(records, self._scope))
+
+    def _wanted(self, records: list[RulesetRecord], scope: Scope) -> list[RulesetRecord]:
+        """The records that are wanted; a commit only if one of its entities is."""
+        wanted = [record for record in records if scope(record)]
+        is_commit = bool(records) and records[-1].op == "new_gen"
+        if is_commit and scope.named and len(wanted) == 1 and not self._gave_part:
+            wanted = []
+        self._gave_part = bool(wanted) and not is_commit and bool(records[0].partial)
+        return wanted
 
     # Listings
 
@@ -304,13 +288,12 @@ class Commits:
         if listing is None:
             listing = self._listing = Listing()
         if record.op == "new_set_element":
-            # the model has no elements of named sets to compare with, and a dump ends with none
-            named = not (record.name or "").startswith("__")
-            if not record.elements or (named and self._last is not None):
-                listing.add(None, head)
+            named = self._last is not None and self.model.anonymous_only
+            if not record.elements or (named and not (record.name or "").startswith("__")):
+                listing.add(None, head)  # a dump ends with none; or there is nothing to compare
                 return
         listing.add(record, head)
-        if self._last is None and listing.is_large:
+        if self._last is None and nft_dumps.is_large(listing.size, len(listing.records)):
             records, listing.records, listing.size = listing.records, [], 0
             for each in records:
                 force_setattr(each, "via", "snapshot")
@@ -343,6 +326,8 @@ class Commits:
 
     def _give_listing(self, listing: Listing, generation: int | None) -> None:
         """The ruleset at the beginning; without a generation it may be incomplete."""
+        if generation is not None and not self.model:
+            self.model = Model()
         for record in listing.records:
             force_setattr(record, "via", "snapshot")
             force_setattr(record, "generation", generation)
@@ -357,7 +342,7 @@ class Commits:
 
     def _compare(self, listing: Listing) -> None:
         """Give what differs from the listing, which is of the model's generation."""
-        there = Model(anonymous_only=True)
+        there = Model(anonymous_only=self.model.anonymous_only)
         for record in listing.records:
             there.apply(record)
         there.finish()

@@ -16,17 +16,10 @@ from pylog.formats.nft_rule import ERRORS
 from pylog.formats.nft_text import ElementTexts, record_text
 from pylog.record import RulesetRecord
 
-HALF = 1 << 31
-"""Generations are counted modulo 2^32: a number that is this far ahead is behind."""
 MOST_ELEMENTS = 4096
 """Anonymous sets with more elements are not written out in the text of a rule."""
 MOST_TEXT = 1 << 24
 """So many characters of text are made for a commit. Many rules may name the same large set."""
-
-
-def is_newer(generation: int, than: int) -> bool:
-    """Whether a generation comes after another."""
-    return 0 < (generation - than) & 0xFFFFFFFF < HALF
 
 
 def after(generation: int) -> int:
@@ -63,7 +56,7 @@ def is_there(record: RulesetRecord, model: Model) -> bool:
     if record.op == "new_table":
         before = table.record
     elif record.op == "new_chain":
-        chain = table.chains.get(record.chain)
+        chain = table.chain_by_handle(record.handle)
         before = None if chain is None else chain.record
     elif record.op == "new_set":
         found = table.sets.get(record.name)

@@ -188,20 +188,19 @@ class Listing:
 
 def is_newer(generation: int, than: int) -> bool:
     """Whether a generation comes after another one; they are counted modulo 2^32."""
-    return 0 < (generation - than) & 0xFFFFFFFF < 0x80000000
+    return 0 < (generation - than) & 0xFFFFFFFF < 1 << 31
 
 
 def place(events: bytes, order: str, generation: int) -> int | None:
-    """Where in the events the ruleset had that generation: after the last commit that is not newer.
+    """Where in the events the ruleset had that generation: after the last change that is not newer.
 
-    None: all commits are newer, or there is none.
+    None: all changes are newer, or there is none.
     """
     at = None
     for head in heads(events, order):
-        if head.kind == NFT_MSG_NEWGEN:
-            committed = _generation(events, head, order)
-            if committed is not None and not is_newer(committed, generation):
-                at = align(head.end)
+        # as is_newer, by the 16 bits that entities have
+        if head.kind != NFT_MSG_TRACE and (generation - head.generation) & 0xFFFF < 0x8000:
+            at = align(head.end)
     return at
 
 

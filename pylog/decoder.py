@@ -12,8 +12,8 @@ pieces. Strict decoding gives the same up to a DecodeError.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -35,10 +35,8 @@ from pylog.formats import (
     Reported,
     Stream,
 )
-from pylog.formats.nft_commits import Who
 from pylog.formats.registry import resuming
 from pylog.formats.stream import GROUPED
-from pylog.grouped import Grouping
 from pylog.losses import Losses
 from pylog.notes import notes
 from pylog.record import (
@@ -48,6 +46,11 @@ from pylog.record import (
     RulesetRecord,
     row_of,
 )
+
+if TYPE_CHECKING:
+    from pylog.formats.nft_commits import Who
+    from pylog.formats.nft_scope import Scope
+    from pylog.grouped import Grouping
 
 LOT = 512
 """How many records are decoded at a time, at most."""
@@ -84,6 +87,7 @@ class Decoder:
         losses: Losses | None = None,
         interface_name: Callable[[int], str | int] = int,
         process: Who | None = None,
+        scope: Scope | None = None,
         origin: str | None = None,
         host: str | None = None,
     ) -> None:
@@ -96,6 +100,7 @@ class Decoder:
         placed   give each record its offset in the input
         interface_name   the name of the interface of a number, or the number
         process   who the process is that has a number and a name, asked when its commit is decoded
+        scope     which records of changes and traces of a ruleset are wanted; None: all
         origin   the origin of all records; None: they get neither that nor a host
         host     their host, where a capture names no other
         """
@@ -106,7 +111,7 @@ class Decoder:
         self.stop: int | None = None
         self._name, self._layout = name, layout
         self._raw, self._live, self._placed = raw, live, placed
-        self._interface_name, self._process = interface_name, process
+        self._interface_name, self._process, self._scope = interface_name, process, scope
         self._grouping: Grouping | None = None
         """Of a log whose records are grouped."""
         self._origin, self._host = origin, host
@@ -257,6 +262,12 @@ class Decoder:
         self._final = final
         self._split(data)
 
+    def overrun(self, reason: str, logs: Iterable[str]) -> None:
+        """The system reported a loss, after what was fed last or in it; see Losses.overrun."""
+        self.losses.overrun(reason, logs)
+        if self._grouping is not None:
+            self._grouping.damaged()
+
     def seek(self, offset: int) -> None:
         """What is fed next lies at that offset of the input, within or after a message or damage.
 
@@ -305,8 +316,15 @@ class Decoder:
         if self.stop is not None:
             self._leave_out(self.stop, in_step)
         if self._grouping is None and stream.grouped:
+            from pylog.grouped import Grouping  # here, because construct takes long to import
+
             self._grouping = Grouping(
-                self.losses, self._live, self._process, self._finished, self._interface_name
+                self.losses,
+                self._live,
+                self._process,
+                self._finished,
+                self._interface_name,
+                self._scope,
             )
 
     def _leave_out(self, stop: int, in_step: int) -> None:

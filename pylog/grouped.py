@@ -16,7 +16,9 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from pylog.formats import Message
-from pylog.formats.nft_commits import Commits, Head, Who
+from pylog.formats.nft_commits import Commits, Who
+from pylog.formats.nft_dumps import Head
+from pylog.formats.nft_scope import Scope
 from pylog.losses import Losses
 from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
 
@@ -43,11 +45,12 @@ class Grouping:
         who: Who | None,
         finish: Finish,
         interface_name: InterfaceName = int,
+        scope: Scope | None = None,
     ) -> None:
         self.ready: deque[Record] = deque()
         self.withheld = 0
         self._losses, self._live, self._who, self._finish = losses, live, who, finish
-        self._interface_name = interface_name
+        self._interface_name, self._scope = interface_name, scope
         self._commits: dict[int | None, Commits] = {}
         """By the interface of a capture."""
 
@@ -75,14 +78,18 @@ class Grouping:
                 commits.pass_by(record)  # type: ignore[arg-type]
         else:
             if isinstance(record, Loss) and self._may_be_of_commit(record):
-                for commits in self._commits.values():
-                    commits.damaged()
+                self.damaged()
             self.ready.append(record)
+
+    def damaged(self) -> None:
+        """A message of the next commit may be missing."""
+        for commits in self._commits.values():
+            commits.damaged()
 
     def _may_be_of_commit(self, loss: Loss[Any, Any]) -> bool:
         """Whether messages of the ruleset may be lost that no generation shows.
 
-        An overrun is reported before what was received earlier: the generations show its cost.
+        Of a live source `damaged` says so, where the overrun was.
         """
         return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
 
@@ -131,7 +138,7 @@ class Grouping:
         commits = self._commits.get(interface)
         if commits is None:
             output = _Output(self, interface, self._losses, self._finish)
-            commits = Commits(output, self._who, self._interface_name)
+            commits = Commits(output, self._who, self._interface_name, self._scope)
             self._commits[interface] = commits
         return commits
 

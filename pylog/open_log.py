@@ -70,6 +70,7 @@ class OpenLog:
             losses=Losses(backend.logs, backend.numbered) if losses is None else losses,
             interface_name=backend.interface_name,
             process=backend.process if backend.live else None,
+            scope=backend.scope,
             origin=origin.origin,
             host=origin.host,
         )

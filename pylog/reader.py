@@ -324,17 +324,25 @@ class Reader(OpenLog, Records):
             return True
         if self.input.final or (undecided and not self.input.detect(deadline)):
             return False
+        if backend.in_one_place:  # after what was fed last
+            self._report_overrun()
+        if decoder.stale:
+            backend.refresh()
         more = self.input.take(deadline)
         received_ns = time.time_ns() if backend.live else None
         decoder.feed(more, not more or backend.message_aligned, received_ns)
-        if decoder.stale:
-            backend.refresh()
+        if not backend.in_one_place:
+            self._report_overrun()
+        return True
+
+    def _report_overrun(self) -> None:
+        """Let the decoder know of an overrun of the backend."""
+        backend = self.backend
         if backend.overrun is not None:
             # numbers of these logs will show what was lost; without a log, it is reported at once
             logs = backend.logs if backend.accountable else ()
-            decoder.losses.overrun(backend.overrun, logs)
+            self.decoder.overrun(backend.overrun, logs)
             backend.overrun = None
-        return True
 
     def _proceed(self) -> bool:
         """After the end of a file, go on with the one that has its name now; False: with none."""

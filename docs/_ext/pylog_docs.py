@@ -15,9 +15,10 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from pylog import outputs
-from pylog.backends import nflog
+from pylog.backends import nflog, nftables
 from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
+from pylog.options import Option
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
 from pylog.record.registry import KINDS, ON_REQUEST
 from pylog.table import schema
@@ -132,8 +133,18 @@ def _escaped(text: str) -> str:
 
 def nflog_options() -> str:
     """The options of a live NFLOG source, as the command line and Python have them."""
+    return _options(nflog.OPTIONS)
+
+
+def nftables_options() -> str:
+    """The options of the live source nftables."""
+    return _options(nftables.OPTIONS)
+
+
+def _options(options: Iterable[Option]) -> str:
+    """The options of a source, as the command line and Python have them."""
     rows = [("option", "in Python", "meaning")]
-    for option in nflog.OPTIONS:
+    for option in options:
         flag = option.flag or "--" + option.name.replace("_", "-")
         if option.kind is bool and option.default:
             flag += f"`, `--no-{flag[2:]}"
@@ -159,6 +170,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "layouts": layouts,
     "nflog-options": nflog_options,
+    "nftables-options": nftables_options,
     "outputs": outputs_by_name,
 }
 

@@ -19,7 +19,10 @@ HELP = "print how many bytes can be read without waiting"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog pending`."""
     parser.add_argument(
-        "source", nargs="+", metavar="SOURCE", help="ipl:[DEVICE,...], nflog:GROUP, a file, or -"
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -",
     )
     add_input_arguments(parser)
     add_source_arguments(parser)

@@ -1,12 +1,12 @@
 """Read logs and write their records in one of many forms: text, JSON lines, CSV, Parquet, pcapng...
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
-messages of NFLOG, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or RAW; each also
-compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a glob
-in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
-nflog:GROUP[,GROUP...] on Linux, ipl:[DEVICE,...] on BSD, Solaris and illumos. Files are read one
-after the other. With --merge, and with any live source, records of all sources come in the order of
-time.
+messages of NFLOG and nftables, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or RAW; each
+also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a
+glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
+nflog:GROUP[,GROUP...] and nftables:[+trace][+nflog:GROUP] on Linux, ipl:[DEVICE,...] on BSD,
+Solaris and illumos. Files are read one after the other. With --merge, and with any live source,
+records of all sources come in the order of time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pylog.cli import say
 from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
+from pylog.cli._rules import add_rules_argument, prepare, with_rules
 from pylog.cli._sources import (
     AnyLog,
     Stopping,
@@ -52,14 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog read`."""
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE",
-        help="a file, directory, glob or URL, - (standard input), nflog:GROUP[,GROUP...] or"
-        " ipl:[DEVICE,...]",
+        help="a file, directory, glob or URL, - (standard input), nflog:GROUP[,GROUP...],"
+        " nftables:[+trace][+nflog:GROUP] or ipl:[DEVICE,...]",
     )  # fmt: skip
     add_input_arguments(parser)
     add_output_arguments(parser)
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
+    add_rules_argument(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
@@ -71,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     sources: list[str] = arguments.source
     labels(arguments)
+    alone = arguments.rules and prepare(arguments, options)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
@@ -78,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             if copy.left == 0 or stopping.status:
                 break
             with _opened(arguments, group, together) as records:
-                copy.all(records)
+                copy.all(with_rules(records, alone) if arguments.rules else records)
         if arguments.verbose:
             say(copy.summary())
     return copy.exit_status
@@ -91,7 +94,12 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     without a change.
     """
     single = arguments.count is None and not together and not given_options(arguments)
-    if single and outputs.description(arguments.to).columns and not changes(arguments):
+    if (
+        single
+        and not arguments.rules
+        and outputs.description(arguments.to).columns
+        and not changes(arguments)
+    ):
         return opened_in_bulk(arguments, sources[0])
     records = opened(arguments, sources, needs_raw(arguments))
     if outputs.description(arguments.to).raw:
