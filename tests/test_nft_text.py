@@ -192,7 +192,7 @@ def test_operations_on_operations_do_not_grow_without_end() -> None:
 def test_damaged_expressions_never_raise() -> None:
     """Values of every kind in the place of a value, and expressions that are missing."""
     chance = random.Random(7)
-    values = [None, "", "zz", -1, 1 << 70, {}, [], "ff" * 40, "set0", 3.5, True]
+    values: list[Any] = [None, "", "zz", -1, 1 << 70, {}, [], "ff" * 40, "set0", 3.5, True]
     for rule in effort.sample(rules()):
         for _ in range(8):
             changed = [dict(e) for e in rule["expressions"]]
