@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missi
 Key = tuple[object, ...]
 _CHANGED = re.compile(
     r"tcp flags [&!=]|tcp doff|0xffff0000|frag-off|code |iiftype|limit rate \S+/|limit rate over "
-    r"\S+/|th dport|esp|meta l4proto"
+    r"\S+/|th dport|esp|meta l4proto|ct protocol"
 )
 """Rules that nft before 1.1 writes in other words than nft 1.1, which pylog follows."""
 _HOOKS = {"netdev": 'type filter hook ingress device "lo" priority 0'}
