@@ -17,6 +17,8 @@ from pylog.record import RulesetRecord
 
 MOST_ELEMENTS = 4096
 """Anonymous sets with more elements are not written out in the text of a rule."""
+MOST_ELEMENT_TEXTS = 20_000
+"""So many elements of a commit get a text. It takes as long as decoding them and writing them."""
 MOST_TEXT = 1 << 24
 """So many characters of text are made for a commit. Many rules may name the same large set."""
 
@@ -72,10 +74,14 @@ class Texts:
 
     def __init__(self, model: Model, interface_name: Callable[[int], str | int] = int) -> None:
         self._model, self._interface_name = model, interface_name
-        self._left = MOST_TEXT
+        self._left, self._elements_left = MOST_TEXT, MOST_ELEMENT_TEXTS
 
     def put(self, record: RulesetRecord) -> None:
         """Give the record the text of its entity."""
+        if record.op in ("new_set_element", "del_set_element"):
+            self._elements_left -= len(record.elements or ())
+            if self._elements_left < 0:
+                return
         if self._left < 0:
             return
 
