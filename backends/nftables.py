@@ -136,6 +136,7 @@ class Nftables(NetlinkSource):
     """The ruleset's changes, and with them traces and NFLOG packets."""
 
     in_one_place = True
+    accountable = False
 
     def __init__(self, address: Address, options: Mapping[str, Any]) -> None:
         """Joins the groups and lists the ruleset. Raises BackendError, BackendUnavailable."""
@@ -150,8 +151,6 @@ class Nftables(NetlinkSource):
         self.scope = scope or None
         # generations show a loss in one place, and what is lost within a commit can be marked
         super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups, in_one_place=True)
-        # traces have no numbers
-        self.accountable = not address.trace
         self._queue: deque[_Received] = deque()
         """Events and listings that are next, before what the socket has."""
         self._coming: str | None = None
@@ -227,7 +226,8 @@ class Nftables(NetlinkSource):
         self._queue += events[:last]
         split, (data, overrun) = at[last] or 0, events[last]
         if split == len(data):
-            self._queue += [events[last], _Received(listed.data)]
+            # what was lost here may be of later commits, so it is lost after the listing
+            self._queue += [_Received(data), _Received(listed.data, overrun)]
         else:
             self._put(data[:split], None)
             self._queue += [_Received(listed.data), _Received(data[split:], overrun)]

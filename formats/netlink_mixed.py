@@ -75,13 +75,21 @@ class MixedStream(NetlinkStream):
         streams = list(self._streams.values())
         self.types = frozenset().union(*(stream.types for stream in streams))
         super().__init__(order)
-        self.grouped = any(stream.grouped for stream in streams)
+        self._groups: bool | None = None
+        """Whether a packet of a capture was of a format that groups; None: there was no packet."""
         self.subsystems = SUBSYSTEMS
         only = streams[0] if len(streams) == 1 else None
         self.layout = name_of("netlink", order) if only is None else only.layout
         self.source = self.source if only is None else only.source
         self.noun = self.noun if only is None else only.noun
         self._seen: dict[str, None] = {}
+
+    @property
+    def grouped(self) -> bool:  # type: ignore[override]
+        """As Stream.grouped; of a capture, of the packets so far."""
+        if self._groups is None:
+            return any(stream.grouped for stream in self._streams.values())
+        return self._groups
 
     @property
     def layouts(self) -> list[str]:
@@ -91,6 +99,7 @@ class MixedStream(NetlinkStream):
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
         size, read = _link_headers[origin.linktype]
+        self._groups = bool(self._groups)
         if end - start < size:
             raise self.error(start, "link header", f"{end - start} bytes", size)
         hatype, protocol = read(data, start)
@@ -112,6 +121,7 @@ class MixedStream(NetlinkStream):
             if kind in self.types:
                 stream = self._streams[kind >> 8]
                 self._seen[stream.layout] = None
+                self._groups |= stream.grouped
                 items.append(Message(start, min(end, start + size), _of(origin, stream)))
             else:
                 self.other += 1

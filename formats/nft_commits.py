@@ -15,32 +15,21 @@ Sources: nf_tables_commit and nf_tables_dump_... in net/netfilter/nf_tables_api.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from msgspec.structs import force_setattr
 
-from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR, NLM_F_MULTI
+from pylog.formats import nft_dumps
+from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_MULTI
+from pylog.formats.nft_dumps import Head, Listing
 from pylog.formats.nft_marks import Texts, after, is_there, mark_replaced
 from pylog.formats.nft_model import Model
 from pylog.formats.nft_requests import is_newer
 from pylog.formats.nft_scope import Scope
 from pylog.record import Record, RulesetRecord, TraceRecord
 
-MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
-"""A commit or listing with more messages is given in parts: so many records take about 150 MB."""
-
 Who = Callable[[int, str], Any]
 """(pid, comm) -> the process with its uid, cmdline and cgroup, or None."""
-
-
-class Head(NamedTuple):
-    """The headers of a message: nlmsg_len, nlmsg_flags, nlmsg_seq, nlmsg_pid and res_id."""
-
-    size: int
-    flags: int
-    seq: int
-    portid: int
-    res_id: int
 
 
 class Output(Protocol):
@@ -64,39 +53,6 @@ class Output(Protocol):
     def give_loss(self, record: RulesetRecord, reason: str) -> None:
         """Give a loss of unknown size, where the record stands."""
         ...
-
-
-class Listing:
-    """A listing that is being received.
-
-    own   all requests were pylog's own, so the listing lacks nothing
-    """
-
-    def __init__(self) -> None:
-        self.records: list[RulesetRecord] = []
-        self.size = 0
-        self.own = True
-        self._res_ids: set[int] = set()
-        self._interrupted = False
-        self.generation = 0
-
-    def add(self, record: RulesetRecord | None, head: Head) -> None:
-        """Add a message; None: only its header counts."""
-        self.own &= head.seq == LISTING_SEQ
-        self._interrupted |= bool(head.flags & NLM_F_DUMP_INTR)
-        self._res_ids.add(head.res_id)
-        if record is not None:
-            self.records.append(record)
-            self.size += head.size
-
-    def is_of(self, generation: int) -> bool:
-        """Whether all messages show the ruleset of that generation."""
-        return not self._interrupted and self._res_ids <= {generation & 0xFFFF}
-
-    @property
-    def is_large(self) -> bool:
-        """Whether it takes too much memory."""
-        return self.size > MOST_BYTES or len(self.records) >= MOST_RECORDS
 
 
 class Commits:
@@ -152,7 +108,7 @@ class Commits:
             self._res_id = head.res_id
             self._held.append(record)
             self._held_size += head.size
-            if self._held_size > MOST_BYTES or len(self._held) >= MOST_RECORDS:
+            if nft_dumps.is_large(self._held_size, len(self._held)):
                 self._give_part()
 
     def pass_by(self, step: TraceRecord) -> None:
@@ -223,11 +179,10 @@ class Commits:
         """Give the records that are held, as those of the commit."""
         generation = record.generation or 0
         self._pass_awaiting(generation)
-        incomplete = self._damaged
         force_setattr(record, "seq", generation)
-        incomplete |= self._output.give_lost_before(record)
-        if self._last is not None and generation != after(self._last):
-            incomplete = True
+        gap = self._output.give_lost_before(record)
+        gap |= self._last is not None and generation != after(self._last)
+        incomplete = self._damaged or gap
         process = None
         if self._who is not None and record.pid is not None and record.process is not None:
             process = self._who(record.pid, record.process)
@@ -321,7 +276,7 @@ class Commits:
             listing.add(None, head)
             return
         listing.add(record, head)
-        if self._last is None and listing.is_large:
+        if self._last is None and nft_dumps.is_large(listing.size, len(listing.records)):
             records, listing.records, listing.size = listing.records, [], 0
             for each in records:
                 force_setattr(each, "via", "snapshot")
@@ -383,6 +338,8 @@ class Commits:
         self._give(changes)
         self.model.finish()
         self.stale = False
+        if listing.own:  # it shows what was lost before it
+            self._damaged = False
 
     def _give_awaiting(self) -> None:
         """The commits up to the listing that is awaited were lost: it shows what they did."""

@@ -23,7 +23,7 @@ from pylog.formats.nft_headers import (
     UPPER,
     Header,
 )
-from pylog.formats.nft_types import XINTEGER, Unclear
+from pylog.formats.nft_types import Unclear
 from pylog.formats.nft_values import Constant, Loaded, Payload
 
 _LEVELS = {LINK: 1, NETWORK: 2, TRANSPORT: 3, "inner": 4}
@@ -86,14 +86,16 @@ class Context:
         """Finds the field that the payload is, if it is exactly one."""
         if payload.field is not None:
             return
+        if payload.base == TRANSPORT and self.headers.get(TRANSPORT) == "?":
+            raise Unclear
         header, below = self.header(payload)
-        if header is None and payload.base == TRANSPORT and not self.headers.get(TRANSPORT):
-            header = HEADERS["th"]
-        if header is None:
-            return
-        for field in header.fields:
-            if (field.offset, field.bits) == (payload.offset - below, payload.bits):
-                if self._fits_icmp(field.icmp_type):
+        candidates = [header] if header is not None else []
+        if payload.base == TRANSPORT:
+            candidates.append(HEADERS["th"])
+        for header in candidates:
+            for field in header.fields:
+                place = payload.offset - below, payload.bits
+                if (field.offset, field.bits) == place and self._fits_icmp(field.icmp_type):
                     payload.header, payload.field = header, field
                     return
 
@@ -104,6 +106,8 @@ class Context:
             self.complete(payload)
             return [payload]
         parts = []
+        if payload.base == TRANSPORT and self.headers.get(TRANSPORT) == "?":
+            raise Unclear
         offset, left = payload.offset, payload.bits
         for field in header.fields:
             if field.offset != offset - below or not self._fits_icmp(field.icmp_type):
@@ -113,8 +117,10 @@ class Context:
             offset, left = offset + size, left - size
             if not left:
                 return parts
-        parts.append(Payload(payload.base, offset, left))
-        return parts
+        rest = Payload(payload.base, offset, left)
+        if not parts:
+            self.complete(rest)
+        return [*parts, rest]
 
     def trim(self, payload: Payload, mask: int) -> int | None:
         """Narrows a payload to the fields that a mask selects; the shift of values, or None."""
@@ -291,9 +297,12 @@ class Context:
         if match is None:
             return True
         left = match.left
-        if isinstance(left, Loaded) and left.source == "meta" and left.key == "nfproto":
+        source = (left.source, left.key) if isinstance(left, Loaded) else ("", "")
+        if source == ("meta", "nfproto"):
             protocol = {2: "ip", 10: "ip6"}.get(match.right.data[0])
-        elif (isinstance(left, Loaded) and left.source == "meta" and left.key == "protocol") or (isinstance(left, Payload) and left.base == LINK and left.is_key):
+        elif source == ("meta", "protocol") or (
+            isinstance(left, Payload) and left.base == LINK and left.is_key
+        ):
             protocol = {0x0800: "ip", 0x86DD: "ip6"}.get(int.from_bytes(match.right.data, "big"))
         else:
             return True
@@ -326,9 +335,3 @@ class Context:
         if self.dependency(2) is not None:
             self.release(2)
         return name if name in ("ip", "ip6") else None
-
-    def raw(self, payload: Payload) -> None:
-        """Bits without a field have no header either."""
-        if payload.field is None:
-            payload.header = None
-            assert payload.type is XINTEGER

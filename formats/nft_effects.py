@@ -11,11 +11,11 @@ from typing import Any
 
 from pylog.formats import nft_headers as h
 from pylog.formats import nft_types as t
+from pylog.formats.nft_compare import resolve
 from pylog.formats.nft_context import Context
 from pylog.formats.nft_loads import Bits, ct_words, extension
-from pylog.formats.nft_match import settle
-from pylog.formats.nft_statements import STATEMENTS, object_words, quoted
-from pylog.formats.nft_types import Type, Unclear, interval, show, show_bound
+from pylog.formats.nft_statements import object_words, quoted, stateless
+from pylog.formats.nft_types import Type, Unclear, interval, show
 from pylog.formats.nft_values import Binop, Constant, Loaded, Lookup, Payload, Swapped, Writer
 
 Fields = dict[str, Any]
@@ -32,11 +32,12 @@ def _value(context: Context, value: Any, kind: Type, bits: int, writer: Writer) 
     """What a statement sets something of a type to."""
     if isinstance(value, Constant):
         return writer.constant(value.data, kind)
-    if isinstance(value, Payload | Swapped) or (
-        isinstance(value, Binop) and isinstance(value.left, Payload | Swapped)
-    ):
+    inner = value
+    while isinstance(inner, Binop):
+        inner = inner.left
+    if isinstance(inner, Payload | Swapped):
         raise Unclear  # nft shifts and swaps these in ways of its own
-    value = settle(context, value, writer)
+    value = resolve(context, value, writer)
     return writer.text(value, [kind])
 
 
@@ -64,6 +65,8 @@ def _payload(context: Context, fields: Fields, values: Fields, writer: Writer) -
     value = values["sreg"]
     context.complete(target)
     if target.field is None or isinstance(value, Binop):
+        if context.headers.get("transport") in ("icmp", "icmpv6", "igmp"):
+            raise Unclear
         target, number = _masked_target(context, target, value)
         context.complete(target)
         if target.field is None:
@@ -75,7 +78,7 @@ def _payload(context: Context, fields: Fields, values: Fields, writer: Writer) -
         return f"{target.text} set {writer.constant(value.data, target.type)}"
     if not isinstance(value, Lookup):
         raise Unclear
-    return f"{target.text} set {writer.text(settle(context, value, writer), [target.type])}"
+    return f"{target.text} set {writer.text(resolve(context, value, writer), [target.type])}"
 
 
 def _masked_target(context: Context, target: Payload, value: Any) -> tuple[Payload, int]:
@@ -131,7 +134,7 @@ def _endpoint(context: Context, values: Fields, low: str, high: str, kind: Type,
             raise Unclear
         if isinstance(value, Payload):
             raise Unclear
-        return writer.text(settle(context, value, writer), [kind])
+        return writer.text(resolve(context, value, writer), [kind])
     text = _address(value.data, kind, bracketed, writer)
     if isinstance(other, Constant) and other.data != value.data:
         return f"{text}-{_address(other.data, kind, bracketed, writer)}"
@@ -159,7 +162,7 @@ def _nat(context: Context, fields: Fields, values: Fields, writer: Writer) -> st
             text, types = f"{text} {fields['family']}", [kind, t.INET_SERVICE]
         else:
             text += family
-        to = writer.text(settle(context, address, writer), types)
+        to = writer.text(resolve(context, address, writer), types)
         if len(types) == 1 and "sreg_proto_min" in fields:
             raise Unclear
         return f"{text} to {to}{_nat_flags(flags)}"
@@ -224,10 +227,6 @@ def _fwd(context: Context, fields: Fields, values: Fields, writer: Writer) -> st
     return f"fwd {family} to {address} device {device}"
 
 
-def _queue(context: Context, fields: Fields, values: Fields, writer: Writer) -> str:
-    raise Unclear
-
-
 _REJECT_DEFAULTS = {"ip": 3, "ip6": 4}
 _REJECT_CODES = {"ip": ("icmp", t.REJECT_ICMP), "ip6": ("icmpv6", t.REJECT_ICMPV6)}
 _ICMPX_PORT_UNREACHABLE = 1
@@ -254,23 +253,27 @@ def _dynset(context: Context, fields: Fields, values: Fields, writer: Writer) ->
     name, op = fields["set"], fields["op"]
     if name.startswith("__") or op not in ("add", "update", "delete"):
         raise Unclear
-    text = writer.text(settle(context, values["sreg_key"], writer))
+    text = writer.text(resolve(context, values["sreg_key"], writer))
     if fields.get("timeout"):
         text += f" timeout {interval(int(fields['timeout']))}"
     for inner in fields.get("expressions", ()):
-        text += f" {STATEMENTS[inner['name']](inner)}"
+        text += f" {stateless(inner)}"
     if "sreg_data" in values:
         data = values["sreg_data"]
-        if isinstance(data, Constant | Payload):
+        if isinstance(data, Constant):
+            (part,) = writer.elements.data_parts(name)
+            text += f" : {part._replace(size=len(data.data)).text(data.data, writer.order)}"
+        elif isinstance(data, Payload):
             raise Unclear
-        text += f" : {writer.text(settle(context, data, writer))}"
+        else:
+            text += f" : {writer.text(resolve(context, data, writer))}"
     return f"{op} @{name} {{ {text} }}"
 
 
 def _objref(context: Context, fields: Fields, values: Fields, writer: Writer) -> str:
     if "object" in fields:
         return f"{object_words(fields['type'])} {quoted(fields['object'])}"
-    key = settle(context, values["sreg"], writer)
+    key = resolve(context, values["sreg"], writer)
     words = object_words(writer.elements.object_type(fields["set"]))
     return f"{words} {writer.text(key)} map {writer.elements(fields['set'], key, [])}"
 
@@ -280,5 +283,3 @@ EFFECTS: dict[str, Effect] = {
     "masq": _ports("masquerade"), "redir": _ports("redirect"), "tproxy": _tproxy, "dup": _dup,
     "fwd": _fwd, "reject": _reject, "dynset": _dynset, "objref": _objref,
 }  # fmt: skip
-
-_ = (show_bound, _queue)

@@ -7,29 +7,59 @@ here they become one range again. A concatenation has the ends in one element.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pylog.formats.nft_statements import STATEMENTS, quoted, verdict
 from pylog.formats.nft_types import (
     Type,
     Unclear,
-    bit_words,
     interval,
     number,
     show,
     show_bound,
+    types_of,
 )
-from pylog.formats.nft_values import is_swapped, types_of
+from pylog.formats.nft_values import Concat, is_swapped, type_of
+from pylog.formats.nft_words import OBJECT_TYPES
 
 Element = dict[str, Any]
 Sets = Callable[[str], tuple[Any, list[Element]] | None]
 
-NFT_SET_ANONYMOUS, NFT_SET_INTERVAL, NFT_SET_CONCAT = 0x1, 0x4, 0x80
+_MOST_ELEMENTS = 4096
+"""The largest anonymous set that is written in its rule."""
+NFT_SET_INTERVAL = 0x4
 NFT_SET_ELEM_INTERVAL_END, NFT_SET_ELEM_CATCHALL = 1, 2
-_OBJECT_TYPES = {
-    1: "counter", 2: "quota", 3: "ct_helper", 4: "limit", 7: "ct_timeout", 9: "ct_expectation",
-    10: "synproxy",
-}  # fmt: skip
+
+
+class Part(NamedTuple):
+    """A field of keys or of data: its type, bytes, and whether it is in network order anyway."""
+
+    type: Type
+    size: int
+    swapped: bool = False
+
+    def number(self, data: bytes, order: str) -> int:
+        """The value of the bytes."""
+        if self.swapped and not self.type.string:
+            return int.from_bytes(data, "big")
+        return number(data, self.type, order)
+
+    def text(self, data: bytes, order: str) -> str:
+        """The value in words."""
+        return show(self.type, self.number(data, order), self.size * 8)
+
+
+def parts_of(key: Any) -> list[Part]:
+    """The fields of a key that registers hold."""
+    values = key.parts if isinstance(key, Concat) else [key]
+    return [Part(type_of(value), (value.bits + 7) // 8, is_swapped(value)) for value in values]
+
+
+def parts_of_types(types: list[Type]) -> list[Part]:
+    """The fields of a key or of data, by their types."""
+    if len(types) == 1:
+        return [Part(types[0], _SIZES.get(types[0].name, 0))]
+    return [Part(kind, _SIZES[kind.name]) for kind in types]
 
 
 def extra(record: Any, name: str) -> Any:
@@ -40,12 +70,13 @@ def extra(record: Any, name: str) -> Any:
 class Elements:
     """The sets that a rule uses, in words.
 
-    sets    the record and elements of a set by name, None for one that is not there
-    order   the machine's byte order, < or >
+    sets     the record and elements of a set by name, None for one that is not there
+    order    the machine's byte order, < or >
+    listed   in the order of `nft list`, else of `nft monitor`, which is that of `elements`
     """
 
-    def __init__(self, sets: Sets, order: str) -> None:
-        self._sets, self._order = sets, order
+    def __init__(self, sets: Sets, order: str, listed: bool) -> None:
+        self._sets, self._order, self._listed = sets, order, listed
 
     def _set(self, name: str) -> tuple[Any, list[Element]]:
         held = self._sets(name)
@@ -58,10 +89,12 @@ class Elements:
         if not name.startswith("__"):
             return f"@{name}"
         record, elements = self._set(name)
-        types = types_of(key)
-        flags = record.flags or 0
-        swapped = is_swapped(key) or bool(flags & NFT_SET_INTERVAL and len(types) == 1)
-        texts = set_elements(elements, types, data, self._order, flags, swapped)
+        elements = _shifted(elements, key)
+        if len(elements) > _MOST_ELEMENTS:
+            return f"{{ [{len(elements)} elements] }}"
+        given = None if data is None else parts_of_types(data) if data else []
+        texts = set_elements(elements, parts_of(key), given, self._order, record.flags or 0,
+                             self._listed)  # fmt: skip
         if not texts:
             raise Unclear
         return f"{{ {', '.join(texts)} }}"
@@ -82,64 +115,73 @@ class Elements:
         size = extra(record, "NFTA_SET_DATA_LEN")
         return int(size or next((len(e["data"]) // 2 for e in elements if "data" in e), 0))
 
+    def data_parts(self, name: str) -> list[Part]:
+        """The types of what a map gives, as its declaration says."""
+        return parts_of_types(types_of(extra(self._set(name)[0], "NFTA_SET_DATA_TYPE")))
+
     def object_type(self, name: str) -> str | None:
         """The kind of objects that a map gives."""
-        return _OBJECT_TYPES.get(extra(self._set(name)[0], "NFTA_SET_OBJ_TYPE"))
+        return OBJECT_TYPES.get(extra(self._set(name)[0], "NFTA_SET_OBJ_TYPE"))
+
+
+def _shifted(elements: list[Element], key: Any) -> list[Element]:
+    """The elements with keys as values of the field, where they were masked in place."""
+    shift = getattr(key, "shift", 0)
+    if isinstance(key, Concat) and any(getattr(part, "shift", 0) for part in key.parts):
+        raise Unclear
+    if not shift:
+        return elements
+    shifted = []
+    for element in elements:
+        text = element["key"]
+        value = int(text, 16)
+        end = element.get("flags", 0) & NFT_SET_ELEM_INTERVAL_END
+        if value & ((1 << shift) - 1) and not end:
+            raise Unclear
+        value = (value >> shift) + (1 if end and value & ((1 << shift) - 1) else 0)
+        shifted.append({**element, "key": f"{value:0{len(text)}x}"})
+    return shifted
 
 
 def set_elements(
     elements: list[Element],
-    types: list[Type],
-    data: list[Type] | None,
+    parts: list[Part],
+    data: list[Part] | None,
     order: str,
     flags: int,
-    swapped: bool,
+    listed: bool,
 ) -> list[str]:
-    """The elements of a set in nft's order.
-
-    swapped   values of a single field are in network order whatever the type says
-    """
-    whole = [e for e in elements if e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
+    """The elements of a set in nft's order; `listed` as in Elements."""
+    catchall = [e for e in elements if e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
     rest = [e for e in elements if not e.get("flags", 0) & NFT_SET_ELEM_CATCHALL]
-    if len(types) == 1 and flags & NFT_SET_INTERVAL:
+    if len(parts) == 1 and flags & NFT_SET_INTERVAL:
         texts = [
-            _with_details(_range(low, high, types[0], size, order), e, data, order)
+            with_details(_range(low, high, parts[0].type, size), e, data, order)
             for low, high, size, e in _ranges(rest)
         ]
     else:
-        texts = [
-            _with_details(key_text(e, types, order, swapped), e, data, order)
-            for e in _sorted(rest, types, order, swapped)
-        ]
-    return texts + [_with_details("*", e, data, order) for e in whole]
+        if listed and not flags & NFT_SET_INTERVAL:  # ranges of concatenations are not sorted
+            rest = _sorted(rest, parts, order)
+        texts = [with_details(key_text(e, parts, order), e, data, order) for e in rest]
+    return texts + [with_details("*", e, data, order) for e in catchall]
 
 
-def _sorted(
-    elements: list[Element], types: list[Type], order: str, swapped: bool
-) -> list[Element]:
-    """In the order of keys as numbers, as nft's list_expr_sort."""
-    if len(types) > 1:
-        return sorted(elements, key=lambda e: _numbers(e, types, order))
-    kind = types[0]
-    if kind.bits is None:
-        little = kind.host and not swapped and order == "<"
-        return sorted(elements, key=lambda e: int.from_bytes(
-            bytes.fromhex(e["key"]), "little" if little else "big"))  # fmt: skip
-    lowest = []
-    for e in elements:
-        value = number(bytes.fromhex(e["key"]), kind, order)
-        lowest.append(value & -value)
-    if len(set(lowest)) < len(lowest):
+def _sorted(elements: list[Element], parts: list[Part], order: str) -> list[Element]:
+    """As nft's list_expr_sort: by the number that the key is.
+
+    Concatenations and strings are numbers in the machine's order, bitmasks go by their lowest bit.
+    """
+    keys = []
+    for element in elements:
+        data = bytes.fromhex(element["key"])
+        if len(parts) > 1 or parts[0].type.string:
+            keys.append(int.from_bytes(data, "little" if order == "<" else "big"))
+            continue
+        value = parts[0].number(data, order)
+        keys.append(value & -value if parts[0].type.bits is not None else value)
+    if len(set(keys)) < len(keys):
         raise Unclear
-    return [e for _, e in sorted(zip(lowest, elements, strict=True), key=lambda pair: pair[0])]
-
-
-def _numbers(element: Element, types: list[Type], order: str) -> tuple[int, ...]:
-    values = []
-    for octets, kind in zip(fields_of(element["key"], types), types, strict=True):
-        little = kind.host and order == "<"
-        values.append(int.from_bytes(octets, "little" if little else "big"))
-    return tuple(values)
+    return [e for _, e in sorted(zip(keys, elements, strict=True), key=lambda pair: pair[0])]
 
 
 def _ranges(elements: list[Element]) -> list[tuple[int, int, int, Element]]:
@@ -165,7 +207,7 @@ def _ranges(elements: list[Element]) -> list[tuple[int, int, int, Element]]:
     return ranges
 
 
-def _range(low: int, high: int, kind: Type, bits: int, order: str) -> str:
+def _range(low: int, high: int, kind: Type, bits: int) -> str:
     """A range of one field in words; `low` and `high` are the big-endian numbers of the bytes."""
     if kind.string:
         return _names(low, high, kind, bits)
@@ -188,17 +230,18 @@ def _names(low: int, high: int, kind: Type, bits: int) -> str:
     return kind.show(low >> size, bits - size)
 
 
-def fields_of(key: str, types: list[Type]) -> list[bytes]:
-    """The fields of a concatenated key, each padded to 4 bytes."""
+def fields_of(key: str, parts: list[Part]) -> list[bytes]:
+    """The fields of a key, of which those of a concatenation are padded to 4 bytes."""
     data = bytes.fromhex(key)
-    sizes = [_SIZES[kind.name] for kind in types]
-    if sum((size + 3) // 4 * 4 for size in sizes) != len(data):
+    if len(parts) == 1:
+        return [data]
+    if sum((part.size + 3) // 4 * 4 for part in parts) != len(data):
         raise Unclear
-    parts, at = [], 0
-    for size in sizes:
-        parts.append(data[at : at + size])
-        at += (size + 3) // 4 * 4
-    return parts
+    fields, at = [], 0
+    for part in parts:
+        fields.append(data[at : at + part.size])
+        at += (part.size + 3) // 4 * 4
+    return fields
 
 
 _SIZES = {
@@ -211,33 +254,26 @@ _SIZES = {
 """Bytes of the types that concatenations are made of."""
 
 
-def key_text(element: Element, types: list[Type], order: str, swapped: bool = False) -> str:
+def key_text(element: Element, parts: list[Part], order: str) -> str:
     """The key of one element, or the range that it is."""
-    if len(types) == 1:
-        data = bytes.fromhex(element["key"])
-        kind = types[0]
-        if element.get("key_end"):
-            raise Unclear
-        value = int.from_bytes(data, "big") if swapped else number(data, kind, order)
-        if kind.bits is not None:
-            return " | ".join(bit_words(kind, value)) or "0x0"
-        return show(kind, value, len(data) * 8)
-    lows = fields_of(element["key"], types)
-    highs = fields_of(element["key_end"], types) if element.get("key_end") else lows
+    lows = fields_of(element["key"], parts)
+    if not element.get("key_end"):
+        if len(parts) == 1:
+            parts = [parts[0]._replace(size=len(lows[0]))]
+        return " . ".join(part.text(low, order) for part, low in zip(parts, lows, strict=True))
     words = []
-    for low, high, kind in zip(lows, highs, types, strict=True):
-        if kind.host and high is not low and not kind.string:
-            if low != high:
-                raise Unclear
+    for part, low, high in zip(parts, lows, fields_of(element["key_end"], parts), strict=True):
         if low == high:
-            words.append(show(kind, number(low, kind, order), len(low) * 8))
+            words.append(part.text(low, order))
+        elif part.type.host and not part.swapped and not part.type.string:
+            raise Unclear
         else:
-            words.append(_range(int.from_bytes(low, "big"), int.from_bytes(high, "big"), kind,
-                                len(low) * 8, order))  # fmt: skip
+            words.append(_range(int.from_bytes(low, "big"), int.from_bytes(high, "big"), part.type,
+                                part.size * 8))  # fmt: skip
     return " . ".join(words)
 
 
-def data_text(element: Element, types: list[Type] | None, order: str) -> str:
+def data_text(element: Element, parts: list[Part] | None, order: str) -> str:
     """What a map gives for an element, "" for an element of a set."""
     if "verdict" in element:
         return verdict(element)
@@ -245,24 +281,23 @@ def data_text(element: Element, types: list[Type] | None, order: str) -> str:
         return quoted(element["object"])
     if "data" not in element:
         return ""
-    if not types:
+    if not parts:
         raise Unclear
-    if len(types) > 1:
-        parts = zip(fields_of(element["data"], types), types, strict=True)
-        return " . ".join(show(kind, number(part, kind, order), len(part) * 8)
-                          for part, kind in parts)  # fmt: skip
-    data, kind = bytes.fromhex(element["data"]), types[0]
-    if kind.prefix and len(data) == 2 * _SIZES[kind.name]:
-        half = len(data) // 2
-        return _range(int.from_bytes(data[:half], "big"), int.from_bytes(data[half:], "big"), kind,
-                      half * 8, order)  # fmt: skip
-    return show(kind, number(data, kind, order), len(data) * 8)
+    data = bytes.fromhex(element["data"])
+    if len(parts) == 1:
+        kind, half = parts[0].type, len(data) // 2
+        if kind.prefix and half == parts[0].size:
+            low, high = (int.from_bytes(part, "big") for part in (data[:half], data[half:]))
+            return _range(low, high, kind, half * 8)
+        parts = [parts[0]._replace(size=len(data))]
+    fields = fields_of(element["data"], parts)
+    return " . ".join(part.text(field, order) for part, field in zip(parts, fields, strict=True))
 
 
-def _with_details(key: str, element: Element, types: list[Type] | None, order: str) -> str:
+def with_details(key: str, element: Element, parts: list[Part] | None, order: str) -> str:
     """An element with its timeout, statements, comment and data."""
     text = key
-    for inner in element.get("expressions", ()):
+    for inner in element.get("expressions") or ():
         text += f" {STATEMENTS[inner['name']](inner)}"
     if element.get("timeout"):
         text += f" timeout {interval(int(element['timeout']))}"
@@ -270,5 +305,5 @@ def _with_details(key: str, element: Element, types: list[Type] | None, order: s
         text += f" expires {interval(int(element['expires']))}"
     if element.get("comment"):
         text += f" comment {quoted(element['comment'])}"
-    data = data_text(element, types, order)
+    data = data_text(element, parts, order)
     return f"{text} : {data}" if data else text

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pylog.formats import nft_headers as h
-from pylog.formats.nft_types import BOOLEAN, INTEGER, UNCLEAR, XINTEGER, Unclear
-from pylog.formats.nft_values import Binop, Constant, Loaded, Payload, Swapped, Writer
+from pylog.formats.nft_types import BOOLEAN, INTEGER, STRING, UNCLEAR, Unclear
+from pylog.formats.nft_values import Binop, Constant, Loaded, Payload, Swapped, Writer, clone
 
 Fields = dict[str, Any]
 
@@ -39,6 +39,9 @@ def ct_words(key: str, direction: str | None) -> str:
 
 
 def _ct(fields: Fields, registers: Registers) -> Any:
+    if fields["key"] in ("src", "dst"):  # the network protocol decides what they are
+        word = "saddr" if fields["key"] == "src" else "daddr"
+        return Loaded(f"ct {fields['direction']} ? {word}", UNCLEAR, 128, "ct", fields["key"])
     key = h.CT[fields["key"]]
     text = ct_words(key.text, fields.get("direction"))
     return Loaded(text, key.type, key.bits, "ct", fields["key"])
@@ -71,6 +74,12 @@ def _fib(fields: Fields, registers: Registers) -> Any:
     return Loaded(f"fib {' . '.join(words)} {key.text}", kind, key.bits, "fib", fields["result"])
 
 
+def _osf(fields: Fields, registers: Registers) -> Any:
+    ttl = {0: "", 1: " ttl loose", 2: " ttl skip"}[fields["ttl"]]
+    what = "version" if fields.get("flags", 0) & 1 else "name"  # NFT_OSF_F_VERSION
+    return Loaded(f"osf{ttl} {what}", STRING, 128, "osf")
+
+
 def _numgen(fields: Fields, registers: Registers) -> Any:
     offset = f" offset {fields['offset']}" if fields.get("offset") else ""
     text = f"numgen {fields['type']} mod {fields['modulus']}{offset}"
@@ -100,6 +109,10 @@ class Hash(Loaded):
                  tail: str) -> None:  # fmt: skip
         super().__init__(text, kind, bits, source, key)
         self.argument_, self.tail = argument, tail
+
+    def __copy__(self) -> Hash:
+        return Hash(self.text, self.type, self.bits, self.source, self.key,
+                    clone(self.argument_), self.tail)  # fmt: skip
 
     def write(self, writer: Writer) -> None:
         """Fills in the text, once the fields of its argument are clear."""
@@ -142,6 +155,16 @@ def masked(left: Any, mask: bytes, xor: bytes) -> Any:
     return value
 
 
+_EXTENSIONS: dict[str, tuple[str, dict[int, str]]] = {
+    "tcp_option": ("tcp option ", h.TCP_OPTIONS),
+    "ip_option": ("ip option ", h.IP_OPTIONS),
+    "ipv6": ("", h.EXTENSION_HEADERS),
+    "sctp": ("sctp chunk ", h.SCTP_CHUNKS),
+    "dccp": ("dccp option ", {}),
+}
+"""The words before the name of an extension header or option, and the names."""
+
+
 def _exthdr(fields: Fields, registers: Registers) -> Any:
     return extension(fields)
 
@@ -149,10 +172,7 @@ def _exthdr(fields: Fields, registers: Registers) -> Any:
 def extension(fields: Fields) -> Loaded:
     """A field of an extension header or option, or whether it is there."""
     kind, number = fields["op"], fields["type"]
-    names = {"tcp_option": ("tcp option ", h.TCP_OPTIONS), "ip_option": ("ip option ", h.IP_OPTIONS),
-             "ipv6": ("", h.EXTENSION_HEADERS), "sctp": ("sctp chunk ", h.SCTP_CHUNKS),
-             "dccp": ("dccp option ", {})}  # fmt: skip
-    before, words = names[kind]
+    before, words = _EXTENSIONS[kind]
     name = words.get(number)
     bits, offset = fields["len"] * 8, fields["offset"] * 8
     if fields.get("flags", 0) & 1:  # NFT_EXTHDR_F_PRESENT
@@ -164,9 +184,10 @@ def extension(fields: Fields) -> Loaded:
         return Loaded(f"{before}{name}", BOOLEAN, 8, "exthdr", kind)
     for field in h.EXTHDR_FIELDS.get((kind, number), ()):
         if name is not None and (field.offset, field.bits) == (offset, bits):
-            return Loaded(f"{before}{name} {field.name}", field.type, bits, "exthdr", kind)
+            text = field.name if " " in field.name else f"{before}{name} {field.name}"
+            return Loaded(text, field.type, bits, "exthdr", kind)
     if kind == "tcp_option" and name is None:
-        return Loaded(f"tcp option @{number},{offset},{bits}", XINTEGER, bits, "exthdr", kind)
+        return Loaded(f"tcp option @{number},{offset},{bits}", INTEGER, bits, "exthdr", kind)
     return Bits("", INTEGER, bits, "exthdr", kind, f"{before}{name}", offset, (kind, number))
 
 
@@ -197,5 +218,5 @@ class Bits(Loaded):
 LOADS: dict[str, Callable[[Fields, Registers], Any]] = {
     "payload": _payload, "meta": _meta, "ct": _ct, "rt": _rt, "socket": _socket, "xfrm": _xfrm,
     "fib": _fib, "numgen": _numgen, "hash": _hash, "byteorder": _byteorder, "bitwise": _bitwise,
-    "exthdr": _exthdr,
+    "exthdr": _exthdr, "osf": _osf,
 }  # fmt: skip

@@ -54,7 +54,7 @@ def is_there(record: RulesetRecord, model: Model) -> bool:
     if record.op == "new_table":
         before = table.record
     elif record.op == "new_chain":
-        chain = table.chains.get(record.chain)
+        chain = table.chain_by_handle(record.handle)
         before = None if chain is None else chain.record
     elif record.op == "new_set":
         found = table.sets.get(record.name)

@@ -12,16 +12,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pylog.formats.nft_compare import compare
 from pylog.formats.nft_context import Context, Match
 from pylog.formats.nft_effects import EFFECTS
 from pylog.formats.nft_elements import Elements, extra
 from pylog.formats.nft_loads import LOADS
-from pylog.formats.nft_match import compare
-from pylog.formats.nft_statements import STATEMENTS, Unclear, verdict
-from pylog.formats.nft_values import Binop, Concat, Constant, Lookup, Payload, Writer
+from pylog.formats.nft_statements import STATEMENTS, verdict
+from pylog.formats.nft_types import UNCLEAR, Unclear, named
+from pylog.formats.nft_values import (
+    Binop,
+    Concat,
+    Constant,
+    Loaded,
+    Lookup,
+    Payload,
+    Writer,
+    clone,
+    weight,
+)
 
-_ERRORS = (Unclear, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
+ERRORS = (Unclear, KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError)
 """What an expression raises whose fields are missing, damaged or have unknown values."""
+
+_HEAVIEST = 64
+"""How many values a register's value may be made of. nft makes at most a dozen."""
+_WITH_DATA = ("cmp", "immediate", "bitwise")
+"""Expressions with a field of this name. In others it has what could not be read."""
+NFT_RULE_MAXEXPRS = 128  # net/netfilter/nf_tables_api.c
+
 
 class Effect:
     """A statement that uses registers: its expression, and the values it uses by field."""
@@ -41,7 +59,9 @@ class Registers:
         return (register - 1) * 4 if 1 <= register <= 4 else register - 8
 
     def set(self, register: int, value: Any) -> None:
-        """Loads a value."""
+        """Loads a value. Operations on operations grow without end in a message made for that."""
+        if weight(value) > _HEAVIEST:
+            raise Unclear
         self._values[self._index(register)] = value
 
     def get(self, register: int, bits: int = 0) -> Any:
@@ -50,14 +70,14 @@ class Registers:
         value = self._values.get(index)
         if value is None:
             raise Unclear
-        if not bits or value.bits >= bits:
-            return value
+        if not bits or not value.bits or value.bits >= bits:
+            return clone(value)
         parts, size = [], 0
         while size < bits:
             value = self._values.get(index)
             if value is None:
                 raise Unclear
-            parts.append(value)
+            parts.append(clone(value))
             step = max(1, (value.bits + 31) // 32)
             index, size = index + step, size + step * 32
         return Concat(parts)
@@ -69,29 +89,33 @@ Sets = Callable[[str], tuple[Any, list[dict[str, Any]]] | None]
 
 
 def rule_text(
-    expressions: list[dict[str, Any]], family: str, sets: Sets, order: str = "<"
+    expressions: list[dict[str, Any]],
+    family: str,
+    sets: Sets,
+    order: str = "<",
+    interfaces: Callable[[int], str | None] | None = None,
+    listed: bool = True,
 ) -> str:
     """The rule as nft lists it, without its comment.
 
     expressions   as formats.nft_expressions gives them
     family        of the table: inet, ip, ip6, arp, bridge or netdev
     order         the byte order of the machine that wrote them, < or >
+    interfaces    the names of interfaces by number
+    listed        as `nft list` prints it, which sorts anonymous sets; else as `nft monitor`
     """
-    writer = Writer(Elements(sets, order), order)
-    listed = _parse(expressions, sets)
+    writer = Writer(Elements(sets, order, listed), order)
+    statements = _parse(expressions, sets, listed)
     context = Context(family)
     texts: list[str | Match] = []
     previous: Match | None = None
-    for name, statement in listed:
+    for name, statement in statements:
         if isinstance(statement, Match):
             try:
                 made = compare(context, statement, previous, writer)
-            except _ERRORS:
+            except ERRORS:
                 statement.text, made = f"[{statement.source or name}]", [statement]
-            if len(made) == 1 and made[0] is statement:
-                previous = statement
-            else:
-                previous = None
+            previous = statement if len(made) == 1 and made[0] is statement else None
             if any(m is not statement for m in made) and statement in texts:
                 texts.remove(statement)
             texts += made
@@ -100,33 +124,49 @@ def rule_text(
         if isinstance(statement, Effect):
             try:
                 texts.append(EFFECTS[name](context, statement.fields, statement.values, writer))
-            except _ERRORS:
+            except ERRORS:
                 texts.append(f"[{name}]")
         else:
             texts.append(statement)
         context.reset()
     words = [text.text if isinstance(text, Match) else text for text in texts]
-    return " ".join(word for word in words if word)
+    return named(" ".join(word for word in words if word), interfaces)
 
 
-def _parse(expressions: list[dict[str, Any]], sets: Sets) -> list[tuple[str, Statement]]:
+def _parse(
+    expressions: list[dict[str, Any]], sets: Sets, listed: bool
+) -> list[tuple[str, Statement]]:
     """The statements with the names of their expressions."""
+    if len(expressions) > NFT_RULE_MAXEXPRS:
+        return [("", f"[{len(expressions)} expressions]")]
     registers = Registers()
-    listed: list[tuple[str, Statement]] = []
+    statements: list[tuple[str, Statement]] = []
     for fields in expressions:
         name = fields.get("name") or "?"
         try:
-            if "unknown" in fields or ("data" in fields and name not in ("cmp", "immediate",
-                                                                        "bitwise")):  # fmt: skip
+            if "unknown" in fields or ("data" in fields and name not in _WITH_DATA):
                 raise Unclear
             statement = _statement(name, fields, registers, sets)
-        except _ERRORS:
-            if isinstance(fields.get("dreg"), int) and fields["dreg"] and name != "lookup":
-                registers.set(fields["dreg"], None)
-            statement = f"[{name}]"
+        except ERRORS:
+            dreg = fields.get("dreg")
+            if isinstance(dreg, int) and dreg:
+                registers.set(dreg, Loaded("", UNCLEAR, 0, str(name), ""))
+                continue
+            statement = _bracketed(name, fields)
+        if listed and isinstance(statement, str) and " __chain" in statement:
+            statement = f"[{statement}]"  # nft lists the rules of an anonymous chain in place
         if statement is not None:
-            listed.append((name, statement))
-    return listed
+            statements.append((name, statement))
+    return statements
+
+
+def _bracketed(name: str, fields: dict[str, Any]) -> str:
+    """An expression without a text of its own, by its name; xtables' with the extension's."""
+    extension = fields.get("extension")
+    if name not in ("match", "target") or not isinstance(extension, str):
+        return f"[{name}]"
+    logged = " ".join(f"{key} {fields[key]}" for key in ("group", "prefix") if key in fields)
+    return f"[{name} {extension} {logged}]" if logged else f"[{name} {extension}]"
 
 
 def _statement(
@@ -154,7 +194,7 @@ def _statement(
         registers.set(fields["dreg"], LOADS[name](fields, registers))
         return None
     if name in EFFECTS:
-        values = {}
+        values: dict[str, Any] = {}
         for key, register in fields.items():
             if key.startswith("sreg"):
                 values[key] = _used(key, register, registers, values)

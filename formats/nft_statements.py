@@ -41,10 +41,7 @@ def verdict(fields: Fields) -> str:
     """A verdict: accept, jump c."""
     word = fields["verdict"]
     if word in ("jump", "goto"):
-        chain = fields["chain"]
-        if chain.startswith("__chain"):
-            raise Unclear  # nft writes the rules of an anonymous chain in place
-        return f"{word} {chain}"
+        return f"{word} {fields['chain']}"
     if word not in ("accept", "drop", "continue", "return"):
         raise Unclear
     return str(word)
@@ -170,6 +167,14 @@ def notrack(fields: Fields) -> str:
 def flow_offload(fields: Fields) -> str:
     """A flow statement."""
     return f"flow add @{fields['flowtable']}"
+
+
+def stateless(fields: Fields) -> str:
+    """A statement of a set or of one that adds to a set, where values say nothing."""
+    name = fields["name"]
+    if name in ("counter", "last"):
+        return str(name)
+    return STATEMENTS[name]({**fields, "consumed": 0} if name == "quota" else fields)
 
 
 _OBJECTS = {

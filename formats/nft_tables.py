@@ -125,11 +125,15 @@ class Set:
 class Table:
     """A table: its own record, and all that is in it."""
 
-    __slots__ = ("chains", "flowtables", "objects", "record", "rules", "sets", "unfinished")
+    __slots__ = (
+        "_names", "chains", "flowtables", "objects", "record", "rules", "sets", "unfinished",
+    )  # fmt: skip
 
     def __init__(self, record: RulesetRecord) -> None:
         self.record = record
         self.chains: dict[str | None, Chain] = {}
+        self._names: dict[int, str | None] = {}
+        """Of chains, by their handles; also of those that are gone."""
         self.rules: dict[int, RulesetRecord] = {}
         """Every rule by its handle; the chains have the order."""
         self.sets: dict[str | None, Set] = {}
@@ -143,6 +147,7 @@ class Table:
         """The same table, which changes independently."""
         other = Table(self.record)
         other.chains = {name: chain.copy() for name, chain in self.chains.items()}
+        other._names = dict(self._names)
         other.rules = dict(self.rules)
         other.sets = {name: members.copy() for name, members in self.sets.items()}
         other.objects = dict(self.objects)
@@ -168,9 +173,11 @@ class Table:
         """Add a chain; or rename it, change its policy or add devices to it."""
         old = self.chains.get(record.chain)
         if old is None and record.handle is not None:
-            old = self._chain_by_handle(record.handle)
+            old = self.chain_by_handle(record.handle)
             if old is not None:
                 self._rename(old.record.chain, record.chain)
+        if record.handle is not None:
+            self._names[record.handle] = record.chain
         if old is None or old.record.handle != record.handle:
             self.chains[record.chain] = Chain(record)
             return old is None
@@ -283,9 +290,12 @@ class Table:
             self.flowtables[record.name] = _without_devices(old, record.devices)
         return old is not None
 
-    def _chain_by_handle(self, handle: int) -> Chain | None:
-        chains = self.chains.values()
-        return next((chain for chain in chains if chain.record.handle == handle), None)
+    def chain_by_handle(self, handle: int | None) -> Chain | None:
+        """A chain by its handle, whatever its name is."""
+        if handle is None or handle not in self._names:
+            return None
+        chain = self.chains.get(self._names[handle])
+        return chain if chain is not None and chain.record.handle == handle else None
 
     def _rename(self, old: str | None, new: str | None) -> None:
         # The kernel refers to chains by pointer, so that all rules show the new name at once.

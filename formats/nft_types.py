@@ -122,9 +122,35 @@ def _unclear(value: int, bits: int) -> str:
     raise Unclear
 
 
+def _bit(value: int, bits: int) -> str:
+    """The number of a conntrack label, which is one bit of 128."""
+    if not value or value & (value - 1):
+        raise Unclear
+    return str(value.bit_length() - 1)
+
+
+INTERFACE = "\0"
+"""Stands before and after the number of an interface, until `named` knows its name. No other text
+has it.
+"""
+
+
 def _ifindex(value: int, bits: int) -> str:
-    """The loopback interface is always number 1; the name of another is not in the rule."""
-    return '"lo"' if value == 1 else f"[{value}]"
+    return f"{INTERFACE}{value}{INTERFACE}"
+
+
+def named(text: str, interfaces: Callable[[int], str | None] | None) -> str:
+    """The text with names of interfaces; a number in brackets for one without a name.
+
+    The loopback interface is always number 1.
+    """
+    parts = text.split(INTERFACE)
+    for i in range(1, len(parts), 2):
+        number = int(parts[i])
+        name = interfaces(number) if interfaces is not None else None
+        name = name or ("lo" if number == 1 else None)
+        parts[i] = f"[{number}]" if name is None else f'"{name}"'
+    return "".join(parts)
 
 
 PROTOCOLS = {
@@ -235,27 +261,27 @@ DCCP_TYPE = Type("dccp_pkttype", _words(_DCCP_TYPES, _hex(2)), numeric=_unclear)
 MH_TYPE = Type("mh_type", _words(_MH_TYPES), numeric=_unclear)
 TIME = Type("time", _time, host=True, numeric=_seconds)
 MARK = Type("mark", _hex(8), host=True, prefix=False)
-IFINDEX = Type("iface_index", _ifindex, host=True, numeric=_unclear)
-IFTYPE = Type("iface_type", _words(_IFTYPES), host=True, numeric=_unclear)
-REALM = Type("realm", _words({0: "cosmos"}, quote='"'), host=True, numeric=_unclear)
-CLASSID = Type("classid", _classid, host=True, numeric=_unclear)
+IFINDEX = Type("iface_index", _ifindex, host=True)
+IFTYPE = Type("iface_type", _words(_IFTYPES), host=True, numeric=_decimal)
+REALM = Type("realm", _words({0: "cosmos"}, quote='"'), host=True, numeric=_decimal)
+CLASSID = Type("classid", _classid, host=True)
 UID = Type("uid", _decimal, host=True)
 GID = Type("gid", _decimal, host=True)
 CT_STATE = _bitmask("ct_state", CT_STATES)
-CT_DIR = Type("ct_dir", _words({0: "original", 1: "reply"}), numeric=_unclear)
+CT_DIR = Type("ct_dir", _words({0: "original", 1: "reply"}), numeric=_decimal)
 CT_STATUS_TYPE = _bitmask("ct_status", CT_STATUS)
 CT_EVENT = _bitmask("ct_event", CT_EVENTS)
-CT_LABEL = Type("ct_label", _unclear, host=True)
+CT_LABEL = Type("ct_label", _bit, host=True, numeric=_unclear)
 PKTTYPE = Type("pkt_type", _words({0: "host", 1: "broadcast", 2: "multicast", 3: "other"}),
-               host=True, numeric=_unclear)  # fmt: skip
-NFPROTO = Type("nf_proto", _words(NFPROTOS), numeric=_unclear)
-DEVGROUP = Type("devgroup", _words({0: "default"}, quote='"'), host=True, numeric=_unclear)
+               host=True, numeric=_decimal)  # fmt: skip
+NFPROTO = Type("nf_proto", _words(NFPROTOS), numeric=_decimal)
+DEVGROUP = Type("devgroup", _words({0: "default"}, quote='"'), host=True, numeric=_decimal)
 DSCP = Type("dscp", _words(_DSCP, _hex(2)), numeric=_hex(2))
-ECN = Type("ecn", _words({0: "not-ect", 1: "ect1", 2: "ect0", 3: "ce"}), numeric=_unclear)
-ROUTE_TYPE = Type("fib_addrtype", _words(_ROUTE_TYPES), host=True, numeric=_unclear)
+ECN = Type("ecn", _words({0: "not-ect", 1: "ect1", 2: "ect0", 3: "ce"}), numeric=_hex(1))
+ROUTE_TYPE = Type("fib_addrtype", _words(_ROUTE_TYPES), host=True, numeric=_decimal)
 BOOLEAN = Type("boolean", _words({0: "missing", 1: "exists"}, _unclear), numeric=_unclear)
 IFNAME = Type("ifname", _quoted, host=True, string=True)
-DAY = Type("day", _words(_DAYS, _unclear, quote='"'), numeric=_unclear)
+DAY = Type("day", _words(_DAYS, _unclear, quote='"'), numeric=_decimal)
 UNCLEAR = Type("", _unclear, host=True)
 
 _BY_NUMBER: dict[int, Type] = {
@@ -276,7 +302,7 @@ def types_of(number: int) -> list[Type]:
 
     Raises Unclear for one that is not listed.
     """
-    parts = []
+    parts: list[Type] = []
     while number:
         kind = _BY_NUMBER.get(number & (1 << _TYPE_BITS) - 1)
         if kind is None:

@@ -7,6 +7,7 @@ text.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,10 +39,14 @@ class Payload:
     bits: int
     header: Header | None = None
     field: HeaderField | None = None
+    shift: int = 0
+    """How far the keys of a set are to the left, as they were masked and not shifted."""
+    raw_type: Type = XINTEGER
+    """The type of bits without a field."""
 
     @property
     def type(self) -> Type:
-        return XINTEGER if self.field is None else self.field.type
+        return self.raw_type if self.field is None else self.field.type
 
     @property
     def is_key(self) -> bool:
@@ -117,7 +122,39 @@ class Lookup:
 
     key: Any
     set: str
-    bits: int = 0
+
+    @property
+    def bits(self) -> int:
+        """Unknown: it is the size of the set's data."""
+        return 0
+
+
+def clone(value: Any) -> Any:
+    """The same value, whose header fields are found independently."""
+    if isinstance(value, Payload):
+        return Payload(value.base, value.offset, value.bits)
+    if isinstance(value, Binop):
+        return Binop(value.op, clone(value.left), clone(value.right))
+    if isinstance(value, Swapped):
+        return Swapped(clone(value.argument))
+    if isinstance(value, Concat):
+        return Concat([clone(part) for part in value.parts])
+    if isinstance(value, Lookup):
+        return Lookup(clone(value.key), value.set)
+    return copy(value) if isinstance(value, Loaded) else value
+
+
+def weight(value: Any) -> int:
+    """How many values a value is made of."""
+    if isinstance(value, Binop):
+        return 1 + weight(value.left) + weight(value.right)
+    if isinstance(value, Swapped):
+        return 1 + weight(value.argument)
+    if isinstance(value, Concat):
+        return 1 + sum(weight(part) for part in value.parts)
+    if isinstance(value, Lookup):
+        return 1 + weight(value.key)
+    return 1 + weight(value.argument_) if hasattr(value, "argument_") else 1
 
 
 def type_of(value: Any) -> Type:
@@ -129,7 +166,9 @@ def type_of(value: Any) -> Type:
 
 def types_of(value: Any) -> list[Type]:
     """The types of the parts."""
-    return [type_of(part) for part in value.parts] if isinstance(value, Concat) else [type_of(value)]
+    return (
+        [type_of(part) for part in value.parts] if isinstance(value, Concat) else [type_of(value)]
+    )
 
 
 def is_swapped(value: Any) -> bool:
@@ -161,6 +200,9 @@ class SetTexts(Protocol):
 
     def object_type(self, name: str) -> str | None:
         """The kind of objects that a map gives."""
+
+    def data_parts(self, name: str) -> list[Any]:
+        """The types of what a map gives, as its declaration says."""
 
 
 class Writer:

@@ -35,10 +35,8 @@ from pylog.formats import (
     Reported,
     Stream,
 )
-from pylog.formats.nft_commits import Who
 from pylog.formats.registry import resuming
 from pylog.formats.stream import GROUPED
-from pylog.grouped import Grouping
 from pylog.losses import Losses
 from pylog.notes import notes
 from pylog.record import (
@@ -50,7 +48,9 @@ from pylog.record import (
 )
 
 if TYPE_CHECKING:
+    from pylog.formats.nft_commits import Who
     from pylog.formats.nft_scope import Scope
+    from pylog.grouped import Grouping
 
 LOT = 512
 """How many records are decoded at a time, at most."""
@@ -316,6 +316,8 @@ class Decoder:
         if self.stop is not None:
             self._leave_out(self.stop, in_step)
         if self._grouping is None and stream.grouped:
+            from pylog.grouped import Grouping  # here, because construct takes long to import
+
             self._grouping = Grouping(
                 self.losses, self._live, self._process, self._finished, self._scope
             )

@@ -16,7 +16,8 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from pylog.formats import Message
-from pylog.formats.nft_commits import Commits, Head, Who
+from pylog.formats.nft_commits import Commits, Who
+from pylog.formats.nft_dumps import Head
 from pylog.formats.nft_scope import Scope
 from pylog.losses import Losses
 from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
@@ -72,21 +73,16 @@ class Grouping:
             else:
                 commits.pass_by(record)  # type: ignore[arg-type]
         else:
-            if isinstance(record, Loss) and self._may_be_of_commit(record):
-                self.damaged()
+            # `damaged` says where a live source lost messages in an overrun
+            if isinstance(record, Loss) and record.log in (None, "ruleset"):
+                if not self._live or record.size is not None:
+                    self.damaged()
             self.ready.append(record)
 
     def damaged(self) -> None:
         """A message of the next commit may be missing."""
         for commits in self._commits.values():
             commits.damaged()
-
-    def _may_be_of_commit(self, loss: Loss[Any, Any]) -> bool:
-        """Whether messages of the ruleset may be lost that no generation shows.
-
-        Of a live source `damaged` says so, where the overrun was.
-        """
-        return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
 
     def take(self, limit: int) -> list[Record]:
         """The next of `ready`, at most `limit`."""
@@ -132,8 +128,8 @@ class Grouping:
         interface = None if message.origin is None else message.origin.interface
         commits = self._commits.get(interface)
         if commits is None:
-            output = _Output(self, interface, self._losses, self._finish)
-            commits = Commits(output, self._who, self._scope)
+            output = _Output(self, interface, self._losses, self._finish, self._live)
+            commits = output.commits = Commits(output, self._who, self._scope)
             self._commits[interface] = commits
         return commits
 
@@ -141,11 +137,14 @@ class Grouping:
 class _Output:
     """As nft_commits.Output, for the commits of an interface."""
 
+    commits: Commits
+
     def __init__(
-        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish
+        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish, live: bool
     ) -> None:
         self.give: Callable[[Iterable[Record]], None] = grouping.ready.extend
         self._interface, self._losses, self._finish = interface, losses, finish
+        self._live = live
 
     def give_lost_before(self, commit: RulesetRecord) -> bool:
         lost = False
@@ -156,6 +155,8 @@ class _Output:
                 numbers = f"generation {last}" if loss.count == 1 else numbers
                 force_setattr(loss, "reason", f"{numbers} lost")
                 lost = True
+            elif not self._live:
+                self.commits.damaged()
             self.give([self._finish(loss, self._interface)])
         return lost
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
-#     damage, ahead  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader, table  <-
+#     damage, ahead, grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader, table  <-
 #     merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
@@ -47,8 +47,9 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.ahead": {*_BASE, "pylog.formats"},
     "pylog.aio": {*_BASE, "pylog.backends"},
     "pylog.damage": {*_BASE, "pylog.formats"},
+    "pylog.grouped": {*_BASE, "pylog.formats", "pylog.losses"},
     "pylog.decoder": {*_BASE, "pylog.formats", "pylog.ahead", "pylog.damage", "pylog.detect",
-                      "pylog.losses"},
+                      "pylog.grouped", "pylog.losses"},
     "pylog.input": {*_BASE, "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.detect"},
     "pylog.origins": {*_BASE, "pylog.backends"},
     "pylog.open_log": {*_BASE, "pylog.backends", "pylog.decoder", "pylog.detect", "pylog.input",

@@ -35,8 +35,8 @@ from pylog.record import PacketRecord, Record, Row
 
 ATTRIBUTES: Table = {1: ("TOY_NUMBER", OCTETS), 2: ("TOY_REST", OCTETS)}
 TOY_MSG_NEW, TOY_MSG_GET = NFNL_SUBSYS_CTNETLINK << 8, NFNL_SUBSYS_CTNETLINK << 8 | 1
-OTHER = 10 << 8
-"""A message of nftables, which no format reads."""
+OTHER = 3 << 8
+"""A message of NFQUEUE, which no format reads."""
 
 
 class ToyStream(NetlinkStream):
@@ -258,7 +258,7 @@ def test_a_format_that_lacks_something_is_refused(name: str) -> None:
 
 def test_the_formats_that_there_are_claim_nothing_twice() -> None:
     found = Registry(registry.collect())
-    assert {n: m.NAME for n, m in found.by_subsystem.items()} == {4: "nfulnl"}
+    assert {n: m.NAME for n, m in found.by_subsystem.items()} == {4: "nfulnl", 10: "nftables"}
     assert {found.by_linktype[t].NAME for t in (253, 113, 276)} == {"netlink"}
     assert registry.linktypes(nfulnl) == (239, 253, 113, 276)
 

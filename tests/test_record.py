@@ -18,13 +18,13 @@ import samples
 import pylog
 from pylog import LossRecord, PacketRecord
 from pylog.record import KINDS, MAX_SECONDS, BaseRecord, Field, columns_of, fields_of, row_of
-from pylog.record.registry import ROWS
+from pylog.record.registry import row_type
 
 ROOT = Path(__file__).resolve().parents[1]
 DUMPS = ("nflog/batch.bin", "nflog/seq.bin", "ipl/v5-1-2-lp64le-filter.ipf.bin",
          "ipl/v4-1-35-lp64le-nat.nat.bin", "ipl/damaged.bin", "ip/raw.pcap")  # fmt: skip
 FIELD = """    protocol: _Protocol = None
-    ttl: Annotated[int | None, Field("how many hops are left", "u8", since=3)] = None
+    ttl: Annotated[int | None, Field("how many hops are left", "u8", since=4)] = None
 """
 WRITE = """
 import sys
@@ -91,8 +91,8 @@ def test_every_value_has_the_type_that_is_declared(dump: Path) -> None:
 
 
 def test_a_row_has_the_fields_of_its_record() -> None:
-    assert {*KINDS.values()} == {*ROWS}
-    for record, row in ROWS.items():
+    for record in KINDS.values():
+        row = row_type(record)
         assert row.__struct_fields__ == record.__struct_fields__
         assert row.__struct_config__.tag == record.__struct_config__.tag
 

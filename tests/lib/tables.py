@@ -47,6 +47,9 @@ def value(record: Any, name: str) -> Any:
             return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
     if found is None:
         return None
+    if name in ("devices", "expressions", "elements"):
+        listed = json.loads(pylog.to_json(record))[name]
+        return json.dumps(listed, separators=(",", ":"), ensure_ascii=False)
     if name == "fragment":
         return {n: getattr(found, n) for n in ("id", "offset", "more", "dont")}
     if name == "vlan":

@@ -12,7 +12,18 @@ from typing import Any
 from pylog.formats.nft_context import Context, Match
 from pylog.formats.nft_headers import LINK, NETWORK, TRANSPORT
 from pylog.formats.nft_loads import Bits, Hash
-from pylog.formats.nft_types import CT_LABEL, Type, Unclear, bit_words, show, show_bound
+from pylog.formats.nft_types import (
+    CT_LABEL,
+    INTEGER,
+    IP6ADDR,
+    IPADDR,
+    UNCLEAR,
+    Type,
+    Unclear,
+    bit_words,
+    show,
+    show_bound,
+)
 from pylog.formats.nft_values import (
     Binop,
     Concat,
@@ -30,33 +41,52 @@ OPERATORS = {"eq": " ", "ne": " != ", "lt": " < ", "le": " <= ", "gt": " > ", "g
 _PREFIX_LEVELS = {LINK: 1, NETWORK: 2, TRANSPORT: 3}
 
 
-def settle(context: Context, value: Any, writer: Writer) -> Any:
+def resolve(context: Context, value: Any, writer: Writer) -> Any:
     """The value with its header fields found; dependencies that it implies are left out."""
     if isinstance(value, Payload):
+        if context.headers.get(value.base) == "unknown":
+            raise Unclear  # nft 1.1.3 itself fails
         context.complete(value)
+        was_port = value.field is not None
         context.kill(value)
-        context.raw(value)
+        if was_port and value.field is None:
+            value.raw_type = INTEGER
     elif isinstance(value, Swapped):
-        value.argument = settle(context, value.argument, writer)
+        value.argument = resolve(context, value.argument, writer)
     elif isinstance(value, Concat):
         value.parts = [_part(context, part, writer) for part in value.parts]
     elif isinstance(value, Lookup):
-        value.key = settle(context, _unmasked(context, value.key, writer), writer)
+        value.key = resolve(context, _unmasked(context, value.key, writer), writer)
     elif isinstance(value, Hash):
-        value.argument_ = settle(context, value.argument_, writer)
+        value.argument_ = resolve(context, value.argument_, writer)
         value.write(writer)
     elif isinstance(value, Binop):
-        value.left = settle(context, value.left, writer)
+        value.left = resolve(context, value.left, writer)
         if not isinstance(value.right, Constant | int):
-            value.right = settle(context, value.right, writer)
+            value.right = resolve(context, value.right, writer)
+    elif isinstance(value, Loaded) and value.source == "ct" and value.key in ("src", "dst"):
+        _address_of(context, value)
     elif isinstance(value, Loaded) and value.source == "exthdr":
         context.extension(value.key)
     return value
 
 
+def _address_of(context: Context, value: Loaded) -> None:
+    """Finds the type of an address of conntrack."""
+    name = context.headers.get(NETWORK)
+    if name not in ("ip", "ip6"):
+        raise Unclear
+    value.type, value.bits = (IPADDR, 32) if name == "ip" else (IP6ADDR, 128)
+    value.text = value.text.replace("?", name)
+    value.key += "_ip" if name == "ip" else "_ip6"
+
+
 def _part(context: Context, part: Any, writer: Writer) -> Any:
     """A part of a concatenation, where a mask or shift that selects a field goes."""
-    return settle(context, _unmasked(context, part, writer), writer)
+    value = resolve(context, _unmasked(context, part, writer), writer)
+    if isinstance(value, Payload) and value.field is None:
+        raise Unclear
+    return value
 
 
 def _unmasked(context: Context, value: Any, writer: Writer) -> Any:
@@ -78,8 +108,8 @@ def _unmasked(context: Context, value: Any, writer: Writer) -> Any:
             return value
         shift = context.trim(inner.left, mask)
         if shift is not None:
-            if inner is value and shift:
-                raise Unclear  # keys are not shifted
+            if inner is value:
+                inner.left.shift = shift
             return inner.left
     return value
 
@@ -96,14 +126,12 @@ def _merged(match: Match, previous: Match | None) -> str | None:
     other = other.argument if isinstance(other, Swapped) else other
     if type(left) is not type(other):
         return None
-    if left.text != other.text or isinstance(left, Binop):
+    if isinstance(left, Binop | Concat | Lookup) or left.text != other.text:
         raise Unclear
     return pair
 
 
-def compare(
-    context: Context, match: Match, previous: Match | None, writer: Writer
-) -> list[Match]:
+def compare(context: Context, match: Match, previous: Match | None, writer: Writer) -> list[Match]:
     """The matches that stand for this one, with their texts; `previous` stands right before.
 
     Raises Unclear.
@@ -112,19 +140,25 @@ def compare(
     if isinstance(left, Payload) and isinstance(right, Constant) and match.op in ("eq", "ne"):
         return _expand(context, match, left, right.data, writer)
     if isinstance(left, Binop):
-        return _masked(context, match, left, writer)
+        made = _masked(context, match, left, writer)
+        narrowed = len(made) == 1 and made[0] is match and isinstance(match.left, Payload)
+        return _joined(match, previous, writer) if narrowed else made
     if isinstance(right, str):
         _check_icmp(context, left, right, writer)
-    match.left = left = settle(context, left, writer)
+    match.left = left = resolve(context, left, writer)
     if isinstance(left, Loaded) and isinstance(right, Constant) and match.op == "eq":
         context.compare_key(match, constant_number(right.data, left, writer.order))
     _write(match, writer)
-    if isinstance(right, Constant):
+    return _joined(match, previous, writer)
+
+
+def _joined(match: Match, previous: Match | None, writer: Writer) -> list[Match]:
+    """The match, or the range that it closes."""
+    if isinstance(match.right, Constant):
         pair = _merged(match, previous)
         if pair is not None:
             assert previous is not None
-            low, high = (previous.right, right)
-            joined = Match(pair, left, (low, high), match.source)
+            joined = Match(pair, match.left, (previous.right, match.right), match.source)
             _write(joined, writer)
             previous.text = ""
             return [joined]
@@ -136,19 +170,20 @@ def _check_icmp(context: Context, left: Any, name: str, writer: Writer) -> None:
     if isinstance(left, Payload) and left.base == TRANSPORT and left.bits == 8:
         header, _ = context.header(left)
         if header is not None and header.name in ("icmp", "icmpv6") and left.offset == 0:
-            first = writer.elements.first(name)  # type: ignore[attr-defined]
+            first = writer.elements.first(name)
             context.note_icmp(first)
 
 
 def _write(match: Match, writer: Writer) -> None:
-    """The text of a match whose left side is settled."""
+    """The text of a match whose left side is resolved."""
     left, right = match.left, match.right
     if isinstance(right, str):
         key = writer.text(left)
         if match.op == "vmap":
             match.text = f"{key} vmap {writer.elements(right, left, [])}"
         else:
-            match.text = f"{key}{OPERATORS[match.op]}{writer.elements(right, left, None)}"
+            op = _operator(match.op, left, UNCLEAR)
+            match.text = f"{key}{op}{writer.elements(right, left, None)}"
         return
     text = writer.text(left)
     if isinstance(left, Concat):
@@ -163,7 +198,7 @@ def _write(match: Match, writer: Writer) -> None:
 
 
 def _operator(op: str, left: Any, kind: Type) -> str:
-    if op == "eq" and (isinstance(left, Binop) or kind.bits is not None):
+    if op == "eq" and (isinstance(left, Binop) or kind.bits is not None or kind is CT_LABEL):
         return " == "
     return OPERATORS[op]
 
@@ -172,10 +207,13 @@ def _value(data: bytes, left: Any, writer: Writer) -> str:
     """A constant beside `left`. One shorter than a name stands for all names that begin so."""
     kind = type_of(left)
     value = constant_number(data, left, writer.order)
-    if len(data) * 8 < left.bits:
+    bits = len(data) * 8
+    if bits < left.bits:
+        if kind.prefix:
+            return f"{show(kind, value << left.bits - bits, left.bits)}/{bits}"
         if not kind.string:
             raise Unclear
-        return show(kind, value, len(data) * 8)
+        return show(kind, value, bits)
     return show(kind, value, left.bits)
 
 
@@ -215,7 +253,6 @@ def _compare_field(context: Context, match: Match, part: Payload, value: int) ->
     context.kill(part)
     if match.op == "eq" and is_key:
         context.store(match, level, value)
-    context.raw(part)
     kind = part.type
     match.text = f"{part.text}{_operator(match.op, part, kind)}{show(kind, shown, bits)}{suffix}"
 
@@ -235,7 +272,7 @@ def _masked(context: Context, match: Match, left: Binop, writer: Writer) -> list
             return compare(context, match, None, writer)
         raise Unclear
     if left.op != "and" or not isinstance(left.right, Constant):
-        settle(context, left, writer)
+        resolve(context, left, writer)
         if isinstance(left.left, Payload) and left.left.field is None:
             raise Unclear
         _write(match, writer)
@@ -247,8 +284,8 @@ def _masked(context: Context, match: Match, left: Binop, writer: Writer) -> list
             raise Unclear
         context.extension(left.left.key)
         return [_shifted(match, trimmed[0], trimmed[1])]
-    settled = settle(context, left, writer)
-    kind = type_of(settled)
+    resolved = resolve(context, left, writer)
+    kind = type_of(resolved)
     if isinstance(right, Constant):
         mask = constant_number(mask_data, left.left, writer.order)
         value = constant_number(right.data, left.left, writer.order)
@@ -324,6 +361,7 @@ def _narrowed(
         else:
             context.kill(payload)
             shown = show(payload.type, value >> shift, payload.bits)
+            match.right = Constant((value >> shift).to_bytes(4, "big"))
             match.text = f"{payload.text}{OPERATORS[match.op]}{shown}"
         return [match]
     context.complete(payload)
@@ -331,6 +369,10 @@ def _narrowed(
     if payload.field is None:
         raise Unclear
     match.left = payload
+    if isinstance(right, str):
+        payload.shift = shift
+        _write(match, writer)
+        return [match]
     if isinstance(right, tuple):
         bounds = [int.from_bytes(c.data, "big") >> shift for c in right]
         words = [show_bound(payload.type, b, payload.bits) for b in bounds]

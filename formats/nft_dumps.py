@@ -1,0 +1,60 @@
+"""Listings of the ruleset among the messages of nftables, while they are received.
+
+A listing is the answers to dumps of all kinds of entities. It counts only if no commit came between
+its parts: all messages have the low 16 bits of the same generation, and none has NLM_F_DUMP_INTR.
+
+Source: nf_tables_dump_... in net/netfilter/nf_tables_api.c; recordings.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR
+from pylog.record import RulesetRecord
+
+MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
+"""A commit or listing with more messages is given in parts: so many records take about 150 MB."""
+
+
+def is_large(size: int, count: int) -> bool:
+    """Whether so many records, of messages with so many bytes, must not be held any longer."""
+    return size > MOST_BYTES or count >= MOST_RECORDS
+
+
+class Head(NamedTuple):
+    """The headers of a message: nlmsg_len, nlmsg_flags, nlmsg_seq, nlmsg_pid and res_id."""
+
+    size: int
+    flags: int
+    seq: int
+    portid: int
+    res_id: int
+
+
+class Listing:
+    """A listing that is being received.
+
+    own   all requests were pylog's own, so the listing lacks nothing
+    """
+
+    def __init__(self) -> None:
+        self.records: list[RulesetRecord] = []
+        self.size = 0
+        self.own = True
+        self._res_ids: set[int] = set()
+        self._interrupted = False
+        self.generation = 0
+
+    def add(self, record: RulesetRecord | None, head: Head) -> None:
+        """Add a message; None: only its header counts."""
+        self.own &= head.seq == LISTING_SEQ
+        self._interrupted |= bool(head.flags & NLM_F_DUMP_INTR)
+        self._res_ids.add(head.res_id)
+        if record is not None:
+            self.records.append(record)
+            self.size += head.size
+
+    def is_of(self, generation: int) -> bool:
+        """Whether all messages show the ruleset of that generation."""
+        return not self._interrupted and self._res_ids <= {generation & 0xFFFF}
