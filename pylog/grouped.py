@@ -74,9 +74,9 @@ class Grouping:
                 commits.pass_by(record)  # type: ignore[arg-type]
         else:
             # `damaged` says where a live source lost messages in an overrun
-            if isinstance(record, Loss) and record.log in (None, "ruleset"):
-                if not self._live or record.size is not None:
-                    self.damaged()
+            is_loss = isinstance(record, Loss) and record.log in (None, "ruleset")
+            if is_loss and (not self._live or record.size is not None):  # type: ignore[union-attr]
+                self.damaged()
             self.ready.append(record)
 
     def damaged(self) -> None:

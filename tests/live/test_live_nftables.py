@@ -49,8 +49,7 @@ def read_to(reader: Reader, generation: int) -> list[Record]:
         record = reader.read(timeout=10)
         assert record is not None
         found.append(record)
-        is_commit = isinstance(record, RulesetRecord) and record.op == "new_gen"
-        if is_commit and record.generation == generation:
+        if generation in commits([record]):
             return found
 
 
@@ -72,7 +71,7 @@ def apply(model: Model, found: list[Record]) -> None:
     model.finish()
 
 
-@pytest.mark.parametrize("number", range(effort.number(40, 4)))
+@pytest.mark.parametrize("number", range(effort.number(40, 3)))
 def test_records_lead_to_what_nft_lists_after_every_transaction(
     namespace: netlab.Namespace, number: int
 ) -> None:
@@ -98,7 +97,7 @@ def test_records_lead_to_what_nft_lists_after_every_transaction(
             apply(model, found)
 
 
-@pytest.mark.parametrize("number", range(effort.number(20, 3)))
+@pytest.mark.parametrize("number", range(effort.number(20, 2)))
 def test_after_an_overrun_records_lead_to_what_nft_lists(
     namespace: netlab.Namespace, number: int
 ) -> None:
