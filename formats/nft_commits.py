@@ -59,17 +59,28 @@ class Commits:
     """Groups the records of one log by commit.
 
     stale   the ruleset is not certain, and should be listed again; whoever does it sets it to False
-    model   the ruleset as the records given so far show it
+    model   the ruleset as the records given so far show it; elements of sets with a name only where
+            listings may come to compare them with
     """
 
-    def __init__(self, output: Output, who: Who | None = None, scope: Scope | None = None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        who: Who | None = None,
+        interface_name: Callable[[int], str | int] = int,
+        scope: Scope | None = None,
+    ) -> None:
         """
-        who     says who a process is
-        scope   which records are wanted; None: all
+        who              says who a process is
+        interface_name   the name of the interface of a number, or the number
+        scope            which records are wanted; None: all
         """
         self.stale = False
-        self.model = Model()
+        self.model = Model(anonymous_only=True)
         self._output, self._who, self._scope = output, who, scope
+        self._interface_name = interface_name
+        self._added = 0
+        """How many elements the sets have, at most."""
         self._gave_part = False
         """Whether a part of the commit was given that has wanted records."""
         self._last: int | None = None
@@ -243,7 +254,7 @@ class Commits:
 
     def _give(self, records: list[RulesetRecord]) -> None:
         """Apply the records to the model, and give them with their text."""
-        model, texts = self.model, Texts(self.model)
+        model, texts = self.model, Texts(self.model, self._interface_name)
         for record in records:
             deletes = record.op is not None and record.op.startswith("del_")
             if deletes:
@@ -254,6 +265,12 @@ class Commits:
                 self.stale |= self._last is not None
             if not deletes:
                 texts.put(record)
+            if record.op == "new_set_element":
+                self._added += len(record.elements or ())
+        if self._added > nft_dumps.MOST_ELEMENTS and not model.anonymous_only:
+            self._added = model.count_elements()  # many may have been deleted again
+            if self._added > nft_dumps.MOST_ELEMENTS:
+                model.forget_elements()
         self._output.give(records if self._scope is None else self._wanted(records, self._scope))
 
     def _wanted(self, records: list[RulesetRecord], scope: Scope) -> list[RulesetRecord]:
@@ -272,9 +289,11 @@ class Commits:
         listing = self._listing
         if listing is None:
             listing = self._listing = Listing()
-        if record.op == "new_set_element" and not record.elements:  # a dump of elements ends so
-            listing.add(None, head)
-            return
+        if record.op == "new_set_element":
+            named = self._last is not None and self.model.anonymous_only
+            if not record.elements or (named and not (record.name or "").startswith("__")):
+                listing.add(None, head)  # a dump ends with none; or there is nothing to compare
+                return
         listing.add(record, head)
         if self._last is None and nft_dumps.is_large(listing.size, len(listing.records)):
             records, listing.records, listing.size = listing.records, [], 0
@@ -309,6 +328,8 @@ class Commits:
 
     def _give_listing(self, listing: Listing, generation: int | None) -> None:
         """The ruleset at the beginning; without a generation it may be incomplete."""
+        if generation is not None and not self.model:
+            self.model = Model()
         for record in listing.records:
             force_setattr(record, "via", "snapshot")
             force_setattr(record, "generation", generation)
@@ -323,7 +344,7 @@ class Commits:
 
     def _compare(self, listing: Listing) -> None:
         """Give what differs from the listing, which is of the model's generation."""
-        there = Model()
+        there = Model(anonymous_only=self.model.anonymous_only)
         for record in listing.records:
             there.apply(record)
         there.finish()

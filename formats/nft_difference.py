@@ -201,7 +201,7 @@ def _deleted(record: RulesetRecord) -> RulesetRecord:
     """The deletion of what the record describes."""
     return msgspec.structs.replace(
         record, op="del_" + str(record.op).partition("_")[2], change="delete", position=None,
-        observed_ns=None, offset=None, timestamp_ns=None, seq=None, raw=None, text=None,
+        observed_ns=None, offset=None, timestamp_ns=None, seq=None, raw=None,
     )  # fmt: skip
 
 

@@ -16,6 +16,9 @@ from pylog.record import RulesetRecord
 MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
 """A commit or listing with more messages is given in parts: so many records take about 150 MB."""
 
+MOST_ELEMENTS = 1 << 20
+"""After so many were added, elements of sets with a name are not held to compare listings with."""
+
 
 def is_large(size: int, count: int) -> bool:
     """Whether so many records, of messages with so many bytes, must not be held any longer."""

@@ -25,6 +25,9 @@ from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
 Finish = Callable[[LossRecord, int | None], Record]
 """(a loss, the interface that has it) -> the loss as it is given."""
 
+InterfaceName = Callable[[int], str | int]
+"""As Decoder has it: the name of the interface of a number, or the number."""
+
 _head = {order: CStruct(f"{order}IHHII").unpack_from for order in "<>"}
 
 
@@ -41,12 +44,13 @@ class Grouping:
         live: bool,
         who: Who | None,
         finish: Finish,
+        interface_name: InterfaceName = int,
         scope: Scope | None = None,
     ) -> None:
         self.ready: deque[Record] = deque()
         self.withheld = 0
         self._losses, self._live, self._who, self._finish = losses, live, who, finish
-        self._scope = scope
+        self._interface_name, self._scope = interface_name, scope
         self._commits: dict[int | None, Commits] = {}
         """By the interface of a capture."""
 
@@ -73,9 +77,7 @@ class Grouping:
             else:
                 commits.pass_by(record)  # type: ignore[arg-type]
         else:
-            # `damaged` says where a live source lost messages in an overrun
-            is_loss = isinstance(record, Loss) and record.log in (None, "ruleset")
-            if is_loss and (not self._live or record.size is not None):  # type: ignore[union-attr]
+            if isinstance(record, Loss) and self._may_be_of_commit(record):
                 self.damaged()
             self.ready.append(record)
 
@@ -83,6 +85,13 @@ class Grouping:
         """A message of the next commit may be missing."""
         for commits in self._commits.values():
             commits.damaged()
+
+    def _may_be_of_commit(self, loss: Loss[Any, Any]) -> bool:
+        """Whether messages of the ruleset may be lost that no generation shows.
+
+        Of a live source `damaged` says so, where the overrun was.
+        """
+        return loss.log in (None, "ruleset") and (not self._live or loss.size is not None)
 
     def take(self, limit: int) -> list[Record]:
         """The next of `ready`, at most `limit`."""
@@ -128,8 +137,8 @@ class Grouping:
         interface = None if message.origin is None else message.origin.interface
         commits = self._commits.get(interface)
         if commits is None:
-            output = _Output(self, interface, self._losses, self._finish, self._live)
-            commits = output.commits = Commits(output, self._who, self._scope)
+            output = _Output(self, interface, self._losses, self._finish)
+            commits = Commits(output, self._who, self._interface_name, self._scope)
             self._commits[interface] = commits
         return commits
 
@@ -137,14 +146,11 @@ class Grouping:
 class _Output:
     """As nft_commits.Output, for the commits of an interface."""
 
-    commits: Commits
-
     def __init__(
-        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish, live: bool
+        self, grouping: Grouping, interface: int | None, losses: Losses, finish: Finish
     ) -> None:
         self.give: Callable[[Iterable[Record]], None] = grouping.ready.extend
         self._interface, self._losses, self._finish = interface, losses, finish
-        self._live = live
 
     def give_lost_before(self, commit: RulesetRecord) -> bool:
         lost = False
@@ -155,8 +161,6 @@ class _Output:
                 numbers = f"generation {last}" if loss.count == 1 else numbers
                 force_setattr(loss, "reason", f"{numbers} lost")
                 lost = True
-            elif not self._live:
-                self.commits.damaged()
             self.give([self._finish(loss, self._interface)])
         return lost
 

@@ -96,13 +96,17 @@ class Join:
     # The ruleset
 
     def _follow(self, record: RulesetRecord) -> None:
-        if record.via is not None or record.op == "new_gen":
-            if record.via is not None:
-                self.complete = True
+        if record.via is not None:
+            self.complete = True
+        if record.op in ("new_rule", "del_rule"):
+            self._silent.discard((record.family, record.table, record.handle))
+        elif record.op in ("new_table", "del_table"):
             self._silent.clear()
         if record.incomplete:
             self.complete = False
-        if not self._changing and _concerns_logging(record):
+        if record.via == "snapshot":  # there is nothing before it
+            self._loggers = None
+        elif not self._changing and _concerns_logging(record):
             self._changing = True
             if self._loggers is None:
                 self._loggers = Loggers(self.model)

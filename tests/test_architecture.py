@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
-#     damage, ahead, grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader, table  <-
-#     merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-  outputs, cli
+#     damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader,
+#     table  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-
+#     outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -58,6 +59,11 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.aio", "pylog.decoder",
                      "pylog.detect", "pylog.input", "pylog.open_log", "pylog.origins",
                      "pylog.packets"},
+    "pylog.join": {*_BASE, "pylog.formats"},
+    "pylog.joined": {*_BASE, "pylog.join", "pylog.reader"},
+    "pylog.ruleset": {*_BASE, "pylog.formats"},
+    "pylog.trails": {*_BASE, "pylog.formats"},
+    "pylog.lints": {*_BASE, "pylog.formats"},
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
     "pylog.replay": {*_BASE, "pylog.backends", "pylog.open_log", "pylog.reader"},
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
@@ -77,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.transports.packing": {*_BASE, "pylog.backends"},
     "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon", "pylog.transports"},
     "pylog.batch": {*_BASE, "pylog.table"},
-    "pylog.outputs": {*_BASE, "pylog", "pylog.zones", "pylog.formats", "pylog.batch", "pylog.ipmon",
+    "pylog.outputs": {*_BASE, "pylog", "pylog.trails", "pylog.zones", "pylog.formats", "pylog.batch", "pylog.ipmon",
                       "pylog.outputs", "pylog.table", "pylog.transports",
                       "pylog.transports.packing"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.open_log",
@@ -85,7 +91,9 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.cli": {*_BASE, "pylog", "pylog.actions", "pylog.zones", "pylog.origins",
                   "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.input",
                   "pylog.open_log", "pylog.reader",
-                  "pylog.merge", "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
+                  "pylog.merge", "pylog.join", "pylog.joined", "pylog.lints", "pylog.ruleset",
+                  "pylog.trails",
+                  "pylog.ipmon", "pylog.outputs", "pylog.scrub", "pylog.table",
                   "pylog.dask", "pylog.transports", "pylog.transports.packing", "pylog.batch",
                   "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import Any
 
 import pytest
+import samples
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pylog
 from pylog.formats.nft_model import Model, model_of
 from pylog.record.ruleset import RulesetRecord
 
@@ -27,6 +31,7 @@ def gone(handle: int, change: str = "delete", chain: str = "c") -> RulesetRecord
     return entity("del_rule", chain=chain, handle=handle, change=change)
 
 
+NFT = samples.FIXTURES / "nft"
 COMMIT = RulesetRecord(source="nftables", layout="nft-le", op="new_gen", generation=7)
 TABLE = entity("new_table", handle=1)
 CHAIN = entity("new_chain", chain="c", handle=1)
@@ -288,3 +293,50 @@ def test_the_difference_leads_from_one_ruleset_to_the_other(
     assert shape(old) == shape(new)
     assert not old.difference(new) and not new.difference(old)
     assert shape(model_of(new.records())) == shape(new)
+
+
+def test_after_every_step_the_model_has_what_nft_lists() -> None:
+    """fixtures/nft/changes.states.jsonl.gz: handles by name after each of nft's own steps."""
+    commits: dict[int, list[RulesetRecord]] = {}
+    waiting: list[RulesetRecord] = []
+    with pylog.open(NFT / "changes.cat.xz") as reader:
+        for record in reader:
+            assert isinstance(record, RulesetRecord)
+            waiting.append(record)
+            if record.op == "new_gen":
+                commits[record.generation or 0], waiting = waiting, []
+    model, expected, before = Model(), dict[str, Any](), Model()
+    for line in gzip.decompress((NFT / "changes.states.jsonl.gz").read_bytes()).splitlines():
+        state = json.loads(line)
+        expected |= state["changes"]
+        expected = {name: value for name, value in expected.items() if value is not None}
+        for generation in [g for g in commits if g <= state["gen"]]:
+            for record in commits.pop(generation):
+                assert model.apply(record)
+        assert listed(model) == expected, state["gen"]
+        for record in before.difference(model):
+            before.apply(record)
+        before.finish()
+        assert shape(before) == shape(model), state["gen"]
+
+
+def listed(model: Model) -> dict[str, Any]:
+    """The handles of what nft lists, by kind and name."""
+    found: dict[str, Any] = {}
+    for (family, name), table in model.tables.items():
+        if name == "owned":  # vanishes without a message
+            continue
+        place = f"{family} {name}"
+        found[f"table {place}"] = table.record.handle
+        for chain_name, chain in table.chains.items():
+            if not str(chain_name).startswith("__"):
+                devices = sorted(chain.record.devices or ())
+                found[f"chain {place} {chain_name}"] = [chain.record.handle, *devices]
+                if chain.handles():
+                    found[f"rules {place} {chain_name}"] = chain.handles()
+        for set_name, members in table.sets.items():
+            if not members.anonymous:
+                found[f"set {place} {set_name}"] = members.record.handle
+        for (kind, object_name), record in table.objects.items():
+            found[f"{kind} {place} {object_name}"] = record.handle
+    return found

@@ -8,7 +8,8 @@ a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM. A closed pipe is 
 
 Text for people is escaped in one of four places here: `say` and the handler of loggers write notes,
 `answer` and `answer_json` write answers, `Parser` writes argparse's errors, which quote arguments.
-So no file name and no byte of a log can break a line or control a terminal.
+`answer_escaped` writes what its caller has escaped. So no file name and no byte of a log can break
+a line or control a terminal.
 """
 
 from __future__ import annotations
@@ -88,6 +89,11 @@ def say(text: str) -> None:
 def answer(*lines: str) -> None:
     """Write lines to standard output, for people."""
     _put("".join(f"{escape(line)}\n" for line in lines))
+
+
+def answer_escaped(line: str) -> None:
+    """As `answer`, for a line that is escaped already: it may have tabs and colours."""
+    _put(line + "\n")
 
 
 def answer_json(shape: Any) -> None:

@@ -19,6 +19,7 @@ from pylog.cli import say
 from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
+from pylog.cli._rules import add_rules_argument, prepare, with_rules
 from pylog.cli._sources import (
     AnyLog,
     Stopping,
@@ -60,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
+    add_rules_argument(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
@@ -71,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     sources: list[str] = arguments.source
     labels(arguments)
+    alone = arguments.rules and prepare(arguments, options)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
@@ -78,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             if copy.left == 0 or stopping.status:
                 break
             with _opened(arguments, group, together) as records:
-                copy.all(records)
+                copy.all(with_rules(records, alone) if arguments.rules else records)
         if arguments.verbose:
             say(copy.summary())
     return copy.exit_status
@@ -91,7 +94,12 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     without a change.
     """
     single = arguments.count is None and not together and not given_options(arguments)
-    if single and outputs.description(arguments.to).columns and not changes(arguments):
+    if (
+        single
+        and not arguments.rules
+        and outputs.description(arguments.to).columns
+        and not changes(arguments)
+    ):
         return opened_in_bulk(arguments, sources[0])
     records = opened(arguments, sources, needs_raw(arguments))
     if outputs.description(arguments.to).raw:

@@ -14,6 +14,7 @@ from pylog import outputs
 from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
+from pylog.cli._rules import add_rules_argument, prepare, with_rules
 from pylog.cli._sources import Stopping, add_source_arguments, input_layout
 
 USAGE = "[options] FILE ..."
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     add_output_arguments(parser)
+    add_rules_argument(parser)
     add_source_arguments(parser)
 
 
@@ -74,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
     options = read_options(arguments)
     expand(arguments)
+    if arguments.rules:
+        prepare(arguments, options)
     if arguments.loop and len(arguments.source) > 1:
         raise ValueError("--loop is for one file")
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
@@ -91,5 +95,5 @@ def run(arguments: argparse.Namespace) -> int:
             ) as records:
                 if outputs.description(arguments.to).raw:
                     records.pass_messages()
-                copy.all(records)
+                copy.all(with_rules(records, False) if arguments.rules else records)
     return copy.exit_status

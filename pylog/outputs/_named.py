@@ -24,6 +24,7 @@ from pylog.record import (
     json_name,
     no_column,
 )
+from pylog.record.joined import JoinedRecord
 
 
 def every() -> tuple[str, ...]:
@@ -36,6 +37,9 @@ def every() -> tuple[str, ...]:
 REQUESTED = {name: field for headers in ON_REQUEST.values() for name, field in
              fields_of(headers).items()}  # fmt: skip
 """The fields on request."""
+JOINED = {name: field for name, field in fields_of(JoinedRecord).items()
+          if name not in PacketRecord.__struct_fields__}  # fmt: skip
+"""The fields of the rule that logged a packet, which only a join gives."""
 COLUMNS = Option("columns", str, None, "which columns, in this order, as timestamp,saddr,dport,ttl;"
                  " `pylog help columns` lists all", metavar="NAMES", topic=SHOWN,
                  absent="all; of text, the line")  # fmt: skip
@@ -79,7 +83,7 @@ def excluded(exclude: str | None, more: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def _check(names: Iterable[str], more: Iterable[str] = ()) -> None:
-    there = [*every(), *REQUESTED, *more]
+    there = [*every(), *REQUESTED, *JOINED, *more]
     for name in names:
         if name not in there:
             raise no_column(name, there)

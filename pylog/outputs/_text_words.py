@@ -9,6 +9,7 @@ PROTOCOLS = PROTOCOL_NAMES | {0: "hopopt", 4: "ipip"}
 """Names of common IP protocols (IANA); others are shown by number."""
 
 _COLOURS = {"pass": "\x1b[32m", "block": "\x1b[31m", "lost": "\x1b[33m"}
+_DIFF_COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "~": "\x1b[33m", "@": "\x1b[1m"}
 _PLAIN = "\x1b[0m"
 
 
@@ -20,3 +21,8 @@ def colour_of(mark: str, text: str) -> str:
 def fragment_text(fragment: Fragment) -> str:
     """The number of a fragment, its offset, and + if more follow."""
     return f"{fragment.id}@{fragment.offset}{'+' if fragment.more else ''}"
+
+
+def diff_coloured(mark: str, text: str) -> str:
+    """A line in the colour of its sign in a diff: + - or ~, and @ for a heading."""
+    return f"{_DIFF_COLOURS[mark]}{text}{_PLAIN}"

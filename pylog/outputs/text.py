@@ -25,6 +25,7 @@ from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import SHOWN, Option
 from pylog.outputs._named import COLUMN_OPTIONS, excluded, leaving_out, named
+from pylog.outputs._text_ruleset import Commits, change_words, step_words
 from pylog.outputs._text_words import PROTOCOLS, colour_of, fragment_text
 from pylog.record import (
     FlowRecord,
@@ -38,13 +39,17 @@ from pylog.record import (
     PacketRow,
     Record,
     Row,
+    RulesetRecord,
+    TraceRecord,
     escape,
     fields_of,
     json_name,
     kind_of,
     places_of,
     rfc3339,
+    row_type,
 )
+from pylog.record.joined import JoinedRecord
 from pylog.zones import TZ, Clock, clock_of, zone_of
 
 NAME = "text"
@@ -75,6 +80,7 @@ class Output(outputs.Output):
         self._clock = clock_of(tz)
         self._left_out = excluded(exclude)
         self._services = services
+        self._commits = Commits(target.colour)
         self._line_of: Callable[[Any], str] = self._line
         if columns is not None:
             from pylog.outputs._text_columns import Columns
@@ -85,8 +91,8 @@ class Output(outputs.Output):
             self.takes_rows = not made.needs_payload
             self.shows_payload = "payload" in names
         elif self._clock is None and not self._left_out and not services:
-            colour = self._colour
-            self._line_of = lambda record: line(record, colour)
+            colour, commits = self._colour, self._commits
+            self._line_of = lambda record: line(record, colour, None, commits)
 
     def write(self, batch: Batch) -> None:
         self._write(batch.records())
@@ -105,7 +111,7 @@ class Output(outputs.Output):
             from pylog.outputs._services import with_services  # only here: rarely needed
 
             record = with_services(record)
-        return line(record, self._colour, self._clock)
+        return line(record, self._colour, self._clock, self._commits)
 
     def flush(self) -> None:
         self._stream.flush()
@@ -120,8 +126,16 @@ def check(*, tz: str, columns: str | None, exclude: str | None, services: bool) 
     named(columns, exclude)
 
 
-def line(record: Record | Row, colour: bool = False, clock: Clock | None = None) -> str:
-    """The record as one line of text, without the newline; times are in UTC without a clock."""
+def line(
+    record: Record | Row,
+    colour: bool = False,
+    clock: Clock | None = None,
+    commits: Commits | None = None,
+) -> str:
+    """The record as one line of text, without the newline; times are in UTC without a clock.
+
+    commits   makes blocks of the changes of a ruleset, which are then several lines
+    """
     given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
     time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
     if clock is not None and given is not None:
@@ -149,6 +163,11 @@ def line(record: Record | Row, colour: bool = False, clock: Clock | None = None)
             words = "".join([f" {word}" for word in _layers(record)])
             text = f"{time} {first}{way}{words}{rule}"
     else:
+        if commits is not None and kind_of(record) == "ruleset":
+            return commits.text(record, time)
+        if isinstance(record, JoinedRecord):
+            packet = PacketRecord(*astuple(record)[: len(PacketRecord.__struct_fields__)])
+            return f"{line(packet, colour, clock)} by {escape(rule_words(record))}"
         first, *more = _WORDS.get(type(record), _fields)(record)
         text = " ".join([time, first, *more])
     if not text.isprintable():
@@ -212,6 +231,17 @@ def _shared(source: str, values: tuple[Any, ...]) -> tuple[str, str, str]:
 
 _nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, "nflog"))
 _others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, ""))
+
+
+def rule_words(record: JoinedRecord) -> str:
+    """The rule that logged a packet, as text; "?" with the reason if that is not sure."""
+    if record.rule_handle is not None:
+        name = f"{record.rule_family} {record.rule_table} {record.rule_chain}"
+        text = f": {record.rule_text}" if record.rule_text else ""
+        return f"{name} handle {record.rule_handle}{text}"
+    listed = [f"{rule.get('family')} {rule.get('table')} {rule.get('chain')} handle"
+              f" {rule.get('handle')}" for rule in record.rule_candidates or ()]  # fmt: skip
+    return f"? ({': '.join([record.rule_unknown or '', *filter(None, [', '.join(listed)])])})"
 
 
 def _way(record: AnyPacket) -> Iterator[str]:
@@ -313,6 +343,17 @@ def _loss(record: AnyLoss) -> Iterator[str]:
         yield f"({record.reason})"
 
 
+def _trace(record: Any) -> Iterator[str]:
+    yield f"trace {record.id}"
+    yield step_words(record)
+    into, out = _device(record.indev, None), _device(record.outdev, None)
+    if into or out:
+        yield f"{into}>{out}" if into and out else into or out
+    if record.protocol is not None:
+        yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
+    yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
+
+
 def _fields(record: Record | Row) -> Iterator[str]:
     """The kind of a record and its fields, for kinds that are not listed in _WORDS."""
     yield kind_of(record)
@@ -339,4 +380,8 @@ _WORDS: dict[type, Callable[[Any], Iterator[str]]] = {
     FlowRow: _flow,
     LossRecord: _loss,
     LossRow: _loss,
+    RulesetRecord: change_words,
+    row_type(RulesetRecord): change_words,
+    TraceRecord: _trace,
+    row_type(TraceRecord): _trace,
 }

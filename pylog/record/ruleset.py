@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pylog.record.base import BaseRecord
 from pylog.record.fields import Field
 
+LOG = "ruleset"
+
 
 class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
     """A change of the ruleset: an entity that a commit made, changed or deleted; or the commit.
@@ -147,8 +149,8 @@ class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
 
     @property
     def log(self) -> str:
-        """The log whose numbers are the generations: ruleset."""
-        return "ruleset"
+        """The log that generations number."""
+        return LOG
 
 
 class TraceRecord(BaseRecord, frozen=True, gc=False, tag="trace"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,10 @@ NUMBERS = {name: number for number, name in nft.FAMILIES.items()}
 @cache
 def recording(name: str) -> bytes:
     """A recording of fixtures/nft, unpacked."""
-    return gzip.decompress((samples.FIXTURES / "nft" / f"{name}.cat.gz").read_bytes())
+    path = samples.FIXTURES / "nft" / f"{name}.cat.xz"
+    if path.exists():
+        return lzma.decompress(path.read_bytes())
+    return gzip.decompress(path.with_suffix(".gz").read_bytes())
 
 
 def messages(data: bytes) -> list[bytes]:

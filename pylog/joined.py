@@ -1,0 +1,82 @@
+"""A reader of records whose packets have the rule that logged them: what `--rules` reads.
+
+It wraps another reader and passes its records through a Join. While a packet waits for the record
+that may be its trace, a live source is asked for at most a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from pylog.join import Join
+from pylog.reader import Reader, Records, deadline_of
+from pylog.record import LossRecord, PacketRecord, Record
+
+HELD_S = 0.1
+"""How long a packet waits for its trace, which the kernel sends right after it."""
+
+
+class Joined(Records):
+    """The records of a reader; packets of NFLOG are JoinedRecords.
+
+    join      how rules are derived; None: a new Join
+    packets   give packets and losses only: the records of nftables were read for their sake
+    """
+
+    def __init__(self, records: Records, join: Join | None = None, packets: bool = False) -> None:
+        self._records = records
+        self._join = Join() if join is None else join
+        self._packets = packets
+        self._queue: deque[Record] = deque()
+        self._since: float | None = None
+        # since when a packet waits, by the monotonic clock
+
+    def readers(self) -> list[Reader]:
+        return self._records.readers()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next record is here already, so that reading it waits for nothing."""
+        return bool(self._queue) or self._records.ready
+
+    def due_s(self) -> float | None:
+        due = self._records.due_s()
+        return min(HELD_S, HELD_S if due is None else due) if self._join.waiting else due
+
+    def read(self, timeout: float | None = None) -> Record | None:
+        """As Records.read. What waits comes before the error that reading raises."""
+        deadline = deadline_of(timeout)
+        while not self._queue:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._join.waiting and self._since is None:
+                self._since = time.monotonic()
+            wait = left
+            if self._since is not None:
+                held = max(0.0, self._since + HELD_S - time.monotonic())
+                wait = held if left is None else min(held, left)
+            try:
+                lot = self._records.read_batch(wait)
+            except TimeoutError:
+                if self._since is not None and time.monotonic() >= self._since + HELD_S:
+                    self._put(self._join.end())
+                elif left == wait:
+                    raise
+                continue
+            except Exception:
+                self._put(self._join.end())
+                if not self._queue:
+                    raise
+                continue
+            if lot:
+                self._put(self._join.feed(lot))
+                continue
+            self._put(self._join.end())
+            if not self._queue:
+                return None
+        return self._queue.popleft()
+
+    def _put(self, records: list[Record]) -> None:
+        self._since = None
+        wanted = (PacketRecord, LossRecord)
+        self._queue += [r for r in records if not self._packets or isinstance(r, wanted)]

@@ -1,0 +1,94 @@
+"""The text of changes of a ruleset: a block for each commit.
+
+    2026-11-28T19:39:30.515740Z generation 681 by nft (pid 2082)
+    - rule inet tr input handle 24: tcp dport 22 log prefix "same" group 5 counter accept
+    + rule inet tr input handle 24: tcp dport 22 log prefix "same" group 5 accept
+
+The heading says who made the changes below it and when. An empty line ends a commit. Changes that
+no commit announced have headings of their own. Signs are those of a diff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pylog.formats.nft_lines import entity_line, mark_of, who
+from pylog.outputs._text_words import diff_coloured
+from pylog.record import escape
+
+
+def change_words(record: Any) -> Iterator[str]:
+    """A change of a ruleset in a single line, with its commit."""
+    if record.op == "new_gen":
+        yield "commit"
+    else:
+        yield mark_of(record)
+        yield entity_line(record)
+    if record.generation is not None:
+        author = who(record)
+        yield f"(generation {record.generation}{f' by {author}' if author else ''})"
+
+
+def step_words(record: Any) -> str:
+    """A step of a packet: where it is, what it met, and the verdict if that goes on elsewhere."""
+    place = f"{record.family} {record.table} {record.chain}"
+    if record.type == "policy":
+        return f"{place} policy {record.policy}"
+    if record.handle is None:
+        return f"{place} end"
+    rule = f"{place} handle {record.handle}" + (f": {record.text}" if record.text else "")
+    if record.verdict == "continue" or (record.text and str(record.verdict) in record.text):
+        return rule
+    return f"{rule} -> {record.verdict}{f' {record.target}' if record.target else ''}"
+
+
+class Commits:
+    """Makes the lines of records of a ruleset, which come in their order.
+
+    colour   for a terminal
+    """
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+        self._heading: tuple[Any, ...] | None = None
+
+    def text(self, record: Any, time: str) -> str:
+        """The line of a record, after a heading where one begins; without the last newline.
+
+        The record of a commit is the empty line at the end of its block.
+        """
+        if record.op == "new_gen":
+            heading, self._heading = self._heading, None
+            begun = heading is not None and heading[0] == record.generation
+            return "" if begun else f"{self._headline(record, time)}\n"
+        lines = []
+        heading = (record.generation, record.via, record.origin)
+        if heading != self._heading:
+            if self._heading is not None:
+                lines.append("")
+            self._heading = heading
+            lines.append(self._headline(record, time))
+        lines.append(self._line(mark_of(record), entity_line(record)))
+        return "\n".join(lines)
+
+    def _line(self, mark: str, text: str) -> str:
+        line = f"{mark} {escape(text)}"
+        return diff_coloured(mark, line) if self._colour else line
+
+    def _headline(self, record: Any, time: str) -> str:
+        if record.via == "snapshot":
+            what = f"snapshot, generation {record.generation}"
+        elif record.via is not None:
+            what = "no commit announced this: a later listing differs"
+        elif record.generation is None:
+            what = "outside a commit"
+        else:
+            author = who(record)
+            what = f"generation {record.generation}" + (f" by {author}" if author else "")
+        if record.incomplete:
+            what += " (incomplete: records are lost)"
+        if record.partial:
+            what += " (a part)"
+        text = escape(what if time == "-" else f"{time} {what}")
+        return diff_coloured("@", text) if self._colour else text

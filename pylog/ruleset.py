@@ -1,0 +1,189 @@
+"""The ruleset of nftables as of a moment, from records: listings, and differences as text.
+
+`Moments` applies the records of a source in order and keeps the ruleset at the moments that are
+asked for: after a generation, at a time, at the beginning or at the end. A moment that the records
+do not cover is an error, never the nearest one. `listing` writes a ruleset as `nft list ruleset`
+does, `compared` the difference of two with a line for each change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from pylog.formats.nft_lines import content, entity_line, mark_of, statements, subject
+from pylog.formats.nft_model import Model
+from pylog.formats.nft_tables import Table, is_anonymous
+from pylog.record import LossRecord, Record, RulesetRecord, rfc3339
+
+Moment = int | datetime | None
+"""A generation, a time, or None for the end of the records."""
+
+
+def moment(text: str) -> int | datetime:
+    """A generation or a time of the command line; ValueError for anything else."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither a generation nor a time such as 2026-11-28T19:39:30Z"
+        ) from None
+    return time.astimezone() if time.tzinfo is None else time
+
+
+class Moments:
+    """The ruleset at moments, which are asked for before the records are read.
+
+    lost   gaps between generations, as text: what the records miss
+    """
+
+    def __init__(self, moments: Iterable[Moment] = ()) -> None:
+        self.lost: list[str] = []
+        self.beginning = Model()
+        """The ruleset of the snapshot with which the records begin; empty without one."""
+        self.complete = False
+        """Whether they begin with a snapshot: else what was there before is missing."""
+        self._wanted = set(moments)
+        self._models: dict[Moment, Model] = {}
+        self._model = Model()
+        self._first: int | None = None
+        self._last: int | None = None
+        self._closed = False  # the model is that of the generation `_last`, and nothing more
+        self._begun = False
+        self._began_ns: int | None = None
+
+    def read(self, records: Iterable[Record]) -> None:
+        """Apply the records, to their end."""
+        for record in records:
+            if isinstance(record, RulesetRecord):
+                self._apply(record)
+            elif isinstance(record, LossRecord) and record.log in (None, "ruleset"):
+                self.lost.append(record.describe())
+        self._model.finish()
+        if self.complete and not self._begun:
+            self.beginning = self._model
+
+    def at(self, wanted: Moment) -> Model:
+        """The ruleset at a moment that was asked for.
+
+        Raises ValueError for one that the records do not cover.
+        """
+        if wanted is None:
+            return self._model
+        if isinstance(wanted, datetime):
+            return self._at_time(wanted)
+        if wanted in self._models:
+            return self._models[wanted]
+        if wanted == self._last and self._closed:
+            return self._model
+        if self._first is None or self._last is None:
+            raise ValueError(f"no generation {wanted}: there is no commit in the records")
+        if self._first <= wanted <= self._last:
+            raise ValueError(f"generation {wanted} is lost: its commit is not in the records")
+        raise ValueError(f"no generation {wanted}: the records have {self._first} to {self._last}")
+
+    def _at_time(self, wanted: datetime) -> Model:
+        if self._began_ns is None:
+            raise ValueError("the records have no times: name a generation")
+        if _ns(wanted) < self._began_ns:
+            raise ValueError(f"the records begin later, at {rfc3339(self._began_ns)}")
+        return self._models.get(wanted, self._model)
+
+    def _apply(self, record: RulesetRecord) -> None:
+        snapshot = record.via == "snapshot"
+        if self._closed and not (snapshot and record.generation == self._last):
+            if self._last in self._wanted and self._last not in self._models:
+                self._models[self._last] = self._kept()
+            self._closed = False
+        self._keep_times(record)
+        if snapshot and not self._model:
+            self.complete = True
+        if self.complete and not snapshot and not self._begun:
+            self.beginning, self._begun = self._kept(), True
+        self._model.apply(record)
+        if record.generation is not None and (snapshot or record.op == "new_gen"):
+            self._last, self._closed = record.generation, True
+            if self._first is None:
+                self._first = record.generation
+
+    def _keep_times(self, record: RulesetRecord) -> None:
+        """Keep the ruleset of moments before the record; a commit counts from its first record."""
+        time_ns = record.observed_ns
+        if time_ns is None:
+            return
+        if self._began_ns is None:
+            self._began_ns = time_ns
+        if record.via == "snapshot":
+            return
+        for wanted in list(self._wanted):
+            if isinstance(wanted, datetime) and _ns(wanted) < time_ns:
+                self._models[wanted] = self._kept()
+                self._wanted.discard(wanted)
+
+    def _kept(self) -> Model:
+        kept = self._model.copy()
+        kept.finish()
+        return kept
+
+
+def _ns(time: datetime) -> int:
+    return round(time.timestamp() * 1_000_000) * 1000
+
+
+def listing(model: Model) -> Iterator[str]:
+    """The ruleset as `nft -a list ruleset` writes it, line by line."""
+    for table in model.tables.values():
+        yield f"table {table.record.family} {table.record.table} {{{_handle(table.record)}"
+        blocks = [list(_statements(table.record))] if any(_statements(table.record)) else []
+        blocks += [list(_block(record, ())) for record in _things(table)]
+        for chain in table.chains.values():
+            if not str(chain.record.chain).startswith("__chain"):
+                rules = [table.rules[handle] for handle in chain.handles()]
+                blocks.append(list(_block(chain.record, rules)))
+        for n, block in enumerate(blocks):
+            yield from [""] if n else []
+            yield from (f"\t{line}" for line in block)
+        yield "}"
+
+
+def _things(table: Table) -> Iterator[RulesetRecord]:
+    """Objects, sets and flowtables, in the order of nft."""
+    yield from table.objects.values()
+    yield from (s.record for s in table.sets.values() if not is_anonymous(s.record))
+    yield from table.flowtables.values()
+
+
+def _block(record: RulesetRecord, rules: Iterable[RulesetRecord]) -> Iterator[str]:
+    noun = subject(record).split(" ")[0]
+    name = record.chain if noun == "chain" else record.name
+    yield f"{noun} {name} {{{_handle(record)}"
+    yield from (f"\t{line}" for line in _statements(record))
+    yield from (f"\t{content(rule)}{_handle(rule)}" for rule in rules)
+    yield "}"
+
+
+def _statements(record: RulesetRecord) -> Iterator[str]:
+    yield from statements(content(record))
+
+
+def _handle(record: RulesetRecord) -> str:
+    return "" if record.handle is None else f" # handle {record.handle}"
+
+
+def compared(old: Model, new: Model) -> Iterator[str]:
+    """What leads from one ruleset to another, a line for each change with its sign.
+
+    A replaced rule, or one that was changed, is a single line with what it was and what it is.
+    """
+    before: RulesetRecord | None = None
+    for record in old.difference(new, via=None):
+        if record.change == "replace":
+            if record.op == "del_rule":
+                before = record
+                continue
+            was = "" if before is None else content(before)
+            yield f"~ {subject(record)}: {was} => {content(record)}"
+            continue
+        yield f"{mark_of(record)} {entity_line(record)}"

@@ -1,0 +1,221 @@
+"""The ruleset as of a moment, what changed between two, and the text of commits."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+import samples
+
+import pylog
+from pylog import outputs
+from pylog.batch import Batch
+from pylog.cli import main
+from pylog.formats.nft_lines import entity_line, statements
+from pylog.outputs import text
+from pylog.record import LossRecord, RulesetRecord, row_of
+from pylog.ruleset import Moments, compared, listing, moment
+
+CHANGES = str(samples.FIXTURES / "nft" / "changes.cat.xz")
+NS = 1_000_000_000
+
+
+def entity(op: str, **fields: Any) -> RulesetRecord:
+    given = {"family": "inet", "table": "t", **fields}
+    return RulesetRecord(source="nftables", layout="nft-le", op=op, **given)
+
+
+def commit(generation: int, *records: RulesetRecord, at: int | None = None, **who: Any) -> Any:
+    new_gen = RulesetRecord("nftables", "nft-le", op="new_gen")
+    made = {"generation": generation, "observed_ns": at, "process": "nft", "pid": 9, **who}
+    return [msgspec.structs.replace(record, **made) for record in (*records, new_gen)]
+
+
+TABLE = entity("new_table", handle=1)
+CHAIN = entity("new_chain", chain="in", handle=2, hook="input", type="filter", priority=0,
+               policy="drop")  # fmt: skip
+
+
+def rule(handle: int, words: str, **fields: Any) -> RulesetRecord:
+    given = {"op": "new_rule", "change": "append", "expressions": [{"name": words}], **fields}
+    return entity(chain="in", handle=handle, text=words, **given)
+
+
+HISTORY = [
+    *commit(5, TABLE, CHAIN, at=10 * NS),
+    *commit(6, rule(3, "tcp dport 22 accept"), rule(4, "drop"), at=20 * NS),
+    *commit(7, rule(3, "tcp dport 22 accept", op="del_rule", change="replace"),
+            rule(3, "tcp dport 2222 accept", change="replace"), at=30 * NS),
+    *commit(9, rule(4, "drop", op="del_rule", change="delete"), at=40 * NS),
+]  # fmt: skip
+
+
+def moments(*wanted: Any, records: Any = HISTORY) -> Moments:
+    made = Moments(wanted)
+    made.read(records)
+    return made
+
+
+def test_a_listing_is_that_of_nft() -> None:
+    assert list(listing(moments(6).at(6))) == [
+        "table inet t { # handle 1",
+        "\tchain in { # handle 2",
+        "\t\ttype filter hook input priority 0; policy drop;",
+        "\t\ttcp dport 22 accept # handle 3",
+        "\t\tdrop # handle 4",
+        "\t}",
+        "}",
+    ]
+
+
+def test_a_replaced_rule_is_one_line() -> None:
+    made = moments(6, 7, None)
+    assert list(compared(made.at(6), made.at(7))) == [
+        "~ rule inet t in handle 3: tcp dport 22 accept => tcp dport 2222 accept"
+    ]
+    assert list(compared(made.at(7), made.at(None))) == ["- rule inet t in handle 4: drop"]
+    assert not list(compared(made.at(7), made.at(7)))
+
+
+def test_moments_are_generations_and_times() -> None:
+    times = [datetime.fromtimestamp(second, UTC) for second in (10, 25, 30, 99)]
+    made = moments(5, 9, *times)
+    for wanted, generation in zip(times, (5, 6, 7, 9), strict=True):
+        assert made.at(wanted).generation == generation
+    assert made.at(5).generation == 5 and made.at(9).generation == 9
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [
+        (4, "no generation 4: the records have 5 to 9"),
+        (8, "generation 8 is lost"),
+        (10, "no generation 10"),
+        (datetime.fromtimestamp(9, UTC), "the records begin later, at 1970-01-01T00:00:10"),
+    ],
+)
+def test_a_moment_that_the_records_lack_is_an_error(wanted: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        moments(wanted).at(wanted)
+    with pytest.raises(ValueError, match=r"no commit|no times"):
+        moments(wanted, records=[]).at(wanted)
+
+
+def test_a_snapshot_is_the_beginning() -> None:
+    listed = [msgspec.structs.replace(record, via="snapshot", generation=4)
+              for record in (TABLE, CHAIN)]  # fmt: skip
+    loss = LossRecord("nftables", "nft-le", log="ruleset", count=1, reason="generation 5 lost")
+    drift = msgspec.structs.replace(rule(7, "accept"), via="relist")
+    made = moments(4, 6, None, records=[*listed, *HISTORY[3:6], loss, drift])
+    assert made.complete and made.at(4).generation == 4
+    assert [r.handle for r in made.beginning.rules()] == []
+    assert [r.handle for r in made.at(6).rules()] == [3, 4]
+    assert [r.handle for r in made.at(None).rules()] == [3, 4, 7]
+    assert made.lost == ["lost 1 record: generation 5 lost"]
+    only = moments(4, records=listed)
+    assert only.at(4).tables and only.beginning.tables
+
+
+def test_a_moment_is_written_as_a_generation_or_a_time() -> None:
+    assert moment("681") == 681
+    assert moment("2026-11-28T19:39:30Z") == datetime(2026, 11, 28, 19, 39, 30, tzinfo=UTC)
+    with pytest.raises(ValueError, match="neither a generation nor a time"):
+        moment("yesterday")
+
+
+def test_statements_of_a_block_are_taken_apart() -> None:
+    assert statements('{ type filter hook input priority 0; policy drop; comment "a; b"; }') == [
+        "type filter hook input priority 0; policy drop;", 'comment "a; b"',
+    ]  # fmt: skip
+    assert statements("{ type ipv4_addr; flags interval; elements = { 1.1.1.1, 2.2.2.2 } }") == [
+        "type ipv4_addr", "flags interval", "elements = { 1.1.1.1, 2.2.2.2 }"
+    ]  # fmt: skip
+    assert statements("") == []
+
+
+def test_the_command_prints_states_and_differences(capfd: Any) -> None:
+    assert main(["ruleset", "--at", "1460", CHANGES]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "table ip filt { # handle 130"
+    assert main(["ruleset", "--diff", "1452..1454", CHANGES]) == 0
+    assert capfd.readouterr().out == "+ table ip6 filt\n+ table inet filt\n"
+    assert main(["ruleset", "--to", "json", CHANGES]) == 0
+    records = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert {record["op"] for record in records} <= {
+        "new_table", "new_chain", "new_rule", "new_set", "new_set_element", "new_obj"
+    }  # fmt: skip
+    assert main(["ruleset", "--at", "1", CHANGES]) == 2
+    assert "no generation 1: the records have 1452 to" in capfd.readouterr().err
+
+
+def written(*records: Any, colour: bool = False, rows: bool = False) -> str:
+    stream = io.BytesIO()
+    output = text.Output(outputs.Target(stream, None, colour))
+    if rows:
+        output.write_rows([row_of(record) for record in records])
+    else:
+        output.write(Batch(records))
+    return stream.getvalue().decode()
+
+
+def test_a_commit_is_a_block_with_its_author() -> None:
+    who = {"uid": 0, "cmdline": "nft -f fw.nft", "cgroup": "/system.slice/fw.service"}
+    block = commit(6, rule(3, "accept"), rule(4, "drop", op="del_rule"), at=10**9, **who)
+    expected = (
+        "1970-01-01T00:00:01.000000Z generation 6 by nft (pid 9, uid 0): nft -f fw.nft"
+        " in /system.slice/fw.service\n"
+        "+ rule inet t in handle 3: accept\n"
+        "- rule inet t in handle 4: drop\n"
+        "\n"
+    )
+    assert written(*block) == written(*block, rows=True) == expected
+    coloured = written(*block, colour=True).splitlines()
+    assert coloured[1].startswith("\x1b[32m+") and coloured[2].startswith("\x1b[31m-")
+
+
+def test_changes_outside_commits_have_headings_of_their_own() -> None:
+    listed = msgspec.structs.replace(TABLE, via="snapshot", generation=4)
+    drift = msgspec.structs.replace(TABLE, via="relist", op="del_table")
+    quota = entity("new_obj", name="q", type="quota", change="update")
+    cut = msgspec.structs.replace(rule(3, "accept"), incomplete=True)
+    assert written(listed, drift, quota, cut, *commit(8, TABLE)) == (
+        "snapshot, generation 4\n+ table inet t\n\n"
+        "no commit announced this: a later listing differs\n- table inet t\n\n"
+        "outside a commit\n~ quota inet t q\n"
+        "+ rule inet t in handle 3: accept\n\n"
+        "generation 8 by nft (pid 9)\n+ table inet t\n\n"
+    )
+
+
+def test_an_empty_commit_is_its_heading() -> None:
+    assert written(*commit(6)) == "generation 6 by nft (pid 9)\n\n"
+
+
+def test_control_bytes_of_names_are_escaped() -> None:
+    evil = entity("new_table", table="a\x1b[2J\n")
+    assert "\x1b" not in written(*commit(6, evil, process="\x1b[31m"))
+
+
+def test_without_blocks_a_change_is_one_line() -> None:
+    record = commit(6, rule(3, "accept"))[0]
+    assert text.line(record) == "- + rule inet t in handle 3: accept (generation 6 by nft (pid 9))"
+
+
+def test_a_rule_without_text_has_the_names_of_its_expressions() -> None:
+    record = entity("new_rule", chain="in", handle=3, expressions=[{"name": "fib"}], comment="c")
+    assert entity_line(record) == 'rule inet t in handle 3: [fib] comment "c"'
+    monitor = rule(3, "add rule inet t in tcp dport 22 accept # handle 3")
+    assert entity_line(monitor) == "rule inet t in handle 3: tcp dport 22 accept"
+
+
+def test_the_recording_reads_as_blocks(capfd: Any) -> None:
+    assert main(["read", CHANGES]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    with pylog.open(CHANGES) as reader:
+        commits = sum(r.op == "new_gen" for r in reader if isinstance(r, RulesetRecord))
+    assert sum(line.startswith("generation ") for line in lines) == commits
+    assert lines[:2] == ["generation 1452 by nft (pid 961)", "+ table ip filt"]
