@@ -270,7 +270,7 @@ class Nftables(NetlinkSource):
 
     def receive(self) -> bytes:
         data = super().receive()
-        self.overrun, self._coming = self._coming, None
+        self.overrun, self._coming = self._coming or self.overrun, None
         return data
 
     def _receive(self) -> bytes | None:
