@@ -197,6 +197,8 @@ class Commits:
         process = None
         if self._who is not None and record.pid is not None and record.process is not None:
             process = self._who(record.pid, record.process)
+        elif (record.uid, record.cmdline, record.cgroup) != (None, None, None):
+            process = record  # a capture says it
         held, in_parts = self._held, self._in_parts
         self._forget()
         self._damaged = False
