@@ -42,15 +42,16 @@ class _Former(NamedTuple):
 class Join:
     """Gives packets of NFLOG the rule that logged them; other records pass unchanged.
 
-    at_once   NFLOG was bound with queue threshold 1 on the socket of the ruleset, so that no packet
-              comes later than it was logged
+    at_once    NFLOG was bound with queue threshold 1 on the socket of the ruleset, so that no
+               packet comes later than it was logged
+    selected   the records are a selection: the ruleset is never complete
     """
 
-    def __init__(self, at_once: bool = False) -> None:
+    def __init__(self, at_once: bool = False, selected: bool = False) -> None:
         self.model = Model()
         self.complete = False
         """Whether the model has every rule: it began with a snapshot and lost nothing."""
-        self._at_once = at_once
+        self._at_once, self._selected = at_once, selected
         self._held: list[Record] = []
         self._former: deque[_Former] = deque(maxlen=64)
         self._arrived = 0  # how many former generations there were when the held packet came
@@ -97,7 +98,7 @@ class Join:
 
     def _follow(self, record: RulesetRecord) -> None:
         if record.via is not None:
-            self.complete = True
+            self.complete = not self._selected
         if record.op in ("new_rule", "del_rule"):
             self._silent.discard((record.family, record.table, record.handle))
         elif record.op in ("new_table", "del_table"):

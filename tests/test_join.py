@@ -211,6 +211,7 @@ def test_a_rule_that_a_commit_removed_counts_until_the_kernel_has_sent_its_packe
     assert record.rule_handle == 8
     join = Join(at_once=True)
     given = join.feed([*start, *changed, packet(observed_ns=100 * NS + 1)]) + join.end()
+    assert Join(selected=True).feed(start) and not Join(selected=True).complete
     assert given[-1].rule_handle == 8  # type: ignore[union-attr]
 
 

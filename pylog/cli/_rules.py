@@ -13,11 +13,14 @@ from pylog import backends
 from pylog.cli._sources import RECORDS, AnyLog, group_of
 from pylog.join import Join
 from pylog.joined import Joined
-from pylog.outputs._named import JOINED, every, named
+from pylog.outputs._named import every, named
 from pylog.reader import Records
+from pylog.record.joined import JOINED
 
 OUTPUTS = ("text", "json", "csv")
 """The outputs that have the fields of the rule."""
+SELECTIONS = ("families", "tables", "chains", "since_gen")
+"""The options of nftables: that leave out records of the ruleset."""
 
 
 def add_rules_argument(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +56,9 @@ def _live(source: str) -> str | None:
     return None if parts is None else parts[0]
 
 
-def with_rules(records: AnyLog, alone: bool) -> Records:
+def with_rules(arguments: argparse.Namespace, records: AnyLog, alone: bool) -> Records:
     """The records with rules; only packets and losses if they stand `alone`."""
     assert isinstance(records, Records)
-    return Joined(records, Join(), packets=alone)
+    selected = any(getattr(arguments, name, None) is not None for name in SELECTIONS)
+    at_once = {_live(source) for source in arguments.source} == {"nftables"}
+    return Joined(records, Join(at_once, selected), packets=alone)
