@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pylog.formats.nft_loggers import Logger, Loggers, log_statements, logs
-from pylog.formats.nft_model import Model
+from pylog.formats.nft_model import Model, TableKey
 from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord, TraceRecord
 from pylog.record.joined import JoinedRecord
 
@@ -57,6 +57,7 @@ class Join:
         self._arrived = 0  # how many former generations there were when the held packet came
         self._retired = 0
         self._loggers: Loggers | None = None
+        self._changed: set[TableKey] = set()
         self._changing = False
         self._steps: OrderedDict[str | None, TraceRecord] = OrderedDict()
         # by id, the last message with headers: the first of a base chain
@@ -105,19 +106,23 @@ class Join:
             self._silent.clear()
         if record.incomplete:
             self.complete = False
-        if record.via == "snapshot":  # there is nothing before it
-            self._loggers = None
-        elif not self._changing and _concerns_logging(record):
-            self._changing = True
-            if self._loggers is None:
-                self._loggers = Loggers(self.model)
-            self._former.append(_Former(self.model.generation, record.observed_ns, self._loggers))
-            self._retired += 1
+        if _concerns_logging(record):
+            if record.via != "snapshot" and not self._changing:  # nothing is before a snapshot
+                self._changing = True
+                former = _Former(self.model.generation, record.observed_ns, self._current())
+                self._former.append(former)
+                self._retired += 1
+            self._changed.add((record.family, record.table))
         self.model.apply(record)
-        if self._changing:
-            self._loggers = None
-            if record.op == "new_gen" or record.generation is None:
-                self._changing = False
+        if record.op == "new_gen" or record.generation is None:
+            self._changing = False
+
+    def _current(self) -> Loggers:
+        """The log rules as of now."""
+        if self._loggers is None or self._changed:
+            self._loggers = Loggers(self.model, self._loggers, self._changed)
+            self._changed = set()
+        return self._loggers
 
     def _lost(self, record: LossRecord) -> None:
         self._steps.clear()
@@ -185,15 +190,13 @@ class Join:
         return [self._of_prefix(packet), *others]
 
     def _of_prefix(self, packet: PacketRecord) -> JoinedRecord:
-        if self._loggers is None:
-            self._loggers = Loggers(self.model)
         found: dict[tuple[Any, ...], tuple[Logger, str]] = {}
         for former in self._in_force(packet):
             for logger in former.loggers.candidates(packet):
                 until = "" if former.generation is None else f" {former.generation}"
                 why = f"same group, prefix and hook, in the ruleset until generation{until}"
                 found.setdefault(logger.identity, (logger, why))
-        for logger in self._loggers.candidates(packet):
+        for logger in self._current().candidates(packet):
             found[logger.identity] = (logger, "same group, prefix and hook")
         if len(found) == 1 and self.complete:
             ((logger, _),) = found.values()

@@ -61,4 +61,5 @@ def with_rules(arguments: argparse.Namespace, records: AnyLog, alone: bool) -> R
     assert isinstance(records, Records)
     selected = any(getattr(arguments, name, None) is not None for name in SELECTIONS)
     at_once = {_live(source) for source in arguments.source} == {"nftables"}
-    return Joined(records, Join(at_once, selected), packets=alone)
+    first = records.readers()[arguments.source.index("nftables:")] if alone else None
+    return Joined(records, Join(at_once, selected), alone, first)
