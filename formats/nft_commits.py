@@ -63,14 +63,22 @@ class Commits:
             listings may come to compare them with
     """
 
-    def __init__(self, output: Output, who: Who | None = None, scope: Scope | None = None) -> None:
+    def __init__(
+        self,
+        output: Output,
+        who: Who | None = None,
+        interface_name: Callable[[int], str | int] = int,
+        scope: Scope | None = None,
+    ) -> None:
         """
-        who     says who a process is
-        scope   which records are wanted; None: all
+        who              says who a process is
+        interface_name   the name of the interface of a number, or the number
+        scope            which records are wanted; None: all
         """
         self.stale = False
         self.model = Model(anonymous_only=True)
         self._output, self._who, self._scope = output, who, scope
+        self._interface_name = interface_name
         self._added = 0
         """How many elements were added to sets."""
         self._gave_part = False
@@ -246,7 +254,7 @@ class Commits:
 
     def _give(self, records: list[RulesetRecord]) -> None:
         """Apply the records to the model, and give them with their text."""
-        model, texts = self.model, Texts(self.model)
+        model, texts = self.model, Texts(self.model, self._interface_name)
         for record in records:
             deletes = record.op is not None and record.op.startswith("del_")
             if deletes:

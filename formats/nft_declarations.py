@@ -11,6 +11,7 @@ from typing import Any
 
 from pylog.formats.nft_attributes import OBJECTS
 from pylog.formats.nft_elements import extra
+from pylog.formats.nft_read import user_data
 from pylog.formats.nft_statements import quota_size, quoted, rate, stateless, synproxy_options
 from pylog.formats.nft_types import PROTOCOLS, Unclear, interval
 from pylog.record import RulesetRecord
@@ -83,7 +84,7 @@ def _devices(devices: list[str] | None) -> str:
         return ""
     if len(devices) == 1:
         return f" device {quoted(devices[0])}"
-    return f" devices = {{ {', '.join(quoted(device) for device in devices)} }}"
+    return f" devices = {{ {', '.join(quoted(device) for device in sorted(devices))} }}"
 
 
 def chain(record: RulesetRecord) -> str:
@@ -123,6 +124,8 @@ def set_declaration(record: RulesetRecord, key: str, data: str | None) -> str:
         statements.append(f"flags {_words(flags, _SET_FLAGS)}")
     if timeout:
         statements.append(f"timeout {interval(timeout)}")
+    if _merges(record):
+        statements.append("auto-merge")
     collection = extra(record, "NFTA_SET_GC_INTERVAL")
     if collection:
         statements.append(f"gc-interval {interval(int(collection))}")
@@ -130,6 +133,13 @@ def set_declaration(record: RulesetRecord, key: str, data: str | None) -> str:
     if record.expressions:
         statements.append(" ".join(_stateless(e) for e in record.expressions))
     return _block(f"{kind} {_where(record, record.name)}", statements)
+
+
+def _merges(record: RulesetRecord) -> bool:
+    """Whether ranges that touch become one: user data of nft, type 2, a number of the machine."""
+    data = extra(record, "NFTA_SET_USERDATA")
+    parts = user_data(bytes.fromhex(data)) if isinstance(data, str) else None
+    return any((parts or {}).get(2, b""))
 
 
 def _stateless(fields: dict[str, Any]) -> str:

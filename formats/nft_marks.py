@@ -6,16 +6,19 @@ Which entities were there before, and which sets a rule uses, is in the model of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import force_setattr
 
 from pylog.formats.nft_model import Model
-from pylog.formats.nft_rule import rule_text
+from pylog.formats.nft_text import record_text
 from pylog.record import RulesetRecord
 
 MOST_ELEMENTS = 4096
 """Anonymous sets with more elements are not written out in the text of a rule."""
+MOST_ELEMENT_TEXTS = 20_000
+"""So many elements of a commit get a text. It takes as long as decoding them and writing them."""
 MOST_TEXT = 1 << 24
 """So many characters of text are made for a commit. Many rules may name the same large set."""
 
@@ -69,26 +72,30 @@ def is_there(record: RulesetRecord, model: Model) -> bool:
 class Texts:
     """Writes the text of records as nft would; of one commit."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._left = MOST_TEXT
+    def __init__(self, model: Model, interface_name: Callable[[int], str | int] = int) -> None:
+        self._model, self._interface_name = model, interface_name
+        self._left, self._elements_left = MOST_TEXT, MOST_ELEMENT_TEXTS
 
     def put(self, record: RulesetRecord) -> None:
-        """Give the record its text, if it is of a rule."""
-        if record.expressions is None or not record.op or not record.op.endswith("_rule"):
-            return
-        if self._left < 0 or not isinstance(record.family, str):
+        """Give the record the text of its entity."""
+        if record.op in ("new_set_element", "del_set_element"):
+            self._elements_left -= len(record.elements or ())
+            if self._elements_left < 0:
+                return
+        if self._left < 0:
             return
 
         def sets(name: str) -> tuple[Any, list[dict[str, Any]]] | None:
             found = self._model.find_set(record.family, record.table, name)
             if found is None or len(found.elements) > MOST_ELEMENTS:
                 return None
-            return found.record, found.listed()
+            return found.record, found.listed() if record.expressions is not None else []
 
-        order = "<" if record.layout.endswith("le") else ">"
-        text = rule_text(record.expressions, record.family, sets, order)
-        if record.comment is not None:
-            text = f'{text} comment "{record.comment}"'
-        self._left -= len(text)
-        force_setattr(record, "text", text)
+        text = record_text(record, sets, self._interface, listed=record.via is not None)
+        if text is not None:
+            self._left -= len(text)
+            force_setattr(record, "text", text)
+
+    def _interface(self, number: int) -> str | None:
+        name = self._interface_name(number)
+        return name if isinstance(name, str) else None

@@ -103,7 +103,7 @@ def data_parts(record: Any) -> list[Part] | None:
     number = extra(record, "NFTA_SET_DATA_TYPE")
     if not number or number == _VERDICT_MAP:
         return None
-    return _parts(number, extra(record, "NFTA_SET_DATA_LEN") or 0, ())
+    return parts_of_types(types_of(number))
 
 
 def _elements(record: RulesetRecord, sets: Sets, order: str) -> str:

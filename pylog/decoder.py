@@ -319,7 +319,12 @@ class Decoder:
             from pylog.grouped import Grouping  # here, because construct takes long to import
 
             self._grouping = Grouping(
-                self.losses, self._live, self._process, self._finished, self._scope
+                self.losses,
+                self._live,
+                self._process,
+                self._finished,
+                self._interface_name,
+                self._scope,
             )
 
     def _leave_out(self, stop: int, in_step: int) -> None:

@@ -25,6 +25,9 @@ from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
 Finish = Callable[[LossRecord, int | None], Record]
 """(a loss, the interface that has it) -> the loss as it is given."""
 
+InterfaceName = Callable[[int], str | int]
+"""As Decoder has it: the name of the interface of a number, or the number."""
+
 _head = {order: CStruct(f"{order}IHHII").unpack_from for order in "<>"}
 
 
@@ -41,12 +44,13 @@ class Grouping:
         live: bool,
         who: Who | None,
         finish: Finish,
+        interface_name: InterfaceName = int,
         scope: Scope | None = None,
     ) -> None:
         self.ready: deque[Record] = deque()
         self.withheld = 0
         self._losses, self._live, self._who, self._finish = losses, live, who, finish
-        self._scope = scope
+        self._interface_name, self._scope = interface_name, scope
         self._commits: dict[int | None, Commits] = {}
         """By the interface of a capture."""
 
@@ -134,7 +138,7 @@ class Grouping:
         commits = self._commits.get(interface)
         if commits is None:
             output = _Output(self, interface, self._losses, self._finish)
-            commits = Commits(output, self._who, self._scope)
+            commits = Commits(output, self._who, self._interface_name, self._scope)
             self._commits[interface] = commits
         return commits
 
