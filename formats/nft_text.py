@@ -31,7 +31,7 @@ from pylog.formats.nft_statements import quoted
 from pylog.formats.nft_types import Unclear, named, types_of
 from pylog.record import RulesetRecord
 
-__all__ = ("record_text", "rule_text")
+__all__ = ("elements_text", "record_text", "rule_text")
 
 _VERDICT_MAP = 0xFFFFFF00  # NFT_DATA_VERDICT
 
@@ -123,6 +123,19 @@ def _elements(record: RulesetRecord, sets: Sets, order: str) -> str:
     else:
         texts = [_bound(e, parts, data, order) for e in elements]
     return f"{where} {{ {', '.join(texts)} }}"
+
+
+def elements_text(declared: RulesetRecord, elements: list[dict[str, Any]]) -> list[str]:
+    """All elements of a set as `nft list` writes them; how many there are, if that is not clear.
+
+    declared   the record of the set
+    """
+    order = ">" if declared.layout == "nft-be" else "<"
+    try:
+        return set_elements(elements, key_parts(declared), data_parts(declared), order,
+                            declared.flags or 0, True)  # fmt: skip
+    except ERRORS:
+        return [f"[{len(elements)} elements]"] if elements else []
 
 
 def _element(element: dict[str, Any], parts: list[Part], data: list[Part] | None,

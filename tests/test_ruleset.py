@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from datetime import UTC, datetime
@@ -16,11 +17,13 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.cli import main
 from pylog.formats.nft_lines import entity_line, statements
+from pylog.formats.nft_model import model_of
 from pylog.outputs import text
 from pylog.record import LossRecord, RulesetRecord, row_of
 from pylog.ruleset import Moments, compared, listing, moment
 
-CHANGES = str(samples.FIXTURES / "nft" / "changes.cat.xz")
+NFT = samples.FIXTURES / "nft"
+CHANGES = str(NFT / "changes.cat.xz")
 NS = 1_000_000_000
 
 
@@ -64,12 +67,22 @@ def test_a_listing_is_that_of_nft() -> None:
     assert list(listing(moments(6).at(6))) == [
         "table inet t { # handle 1",
         "\tchain in { # handle 2",
-        "\t\ttype filter hook input priority 0; policy drop;",
+        "\t\ttype filter hook input priority filter; policy drop;",
         "\t\ttcp dport 22 accept # handle 3",
         "\t\tdrop # handle 4",
         "\t}",
         "}",
     ]
+
+
+def test_a_listing_is_byte_for_byte_that_of_nft() -> None:
+    """nft listed the same ruleset at another time, so that its handles of tables differ."""
+    with pylog.open(NFT / "snapshot.cat.gz") as reader:
+        model = model_of(r for r in reader if isinstance(r, RulesetRecord))
+    model.tables = {key: table for key, table in model.tables.items() if key[1] != "filt"}
+    expected = gzip.decompress((NFT / "snapshot.ruleset.txt.gz").read_bytes()).decode()
+    lines = [line.partition(" # handle ")[0] for line in expected.splitlines()]
+    assert [line.partition(" # handle ")[0] for line in listing(model)] == lines
 
 
 def test_a_replaced_rule_is_one_line() -> None:
@@ -208,8 +221,11 @@ def test_without_blocks_a_change_is_one_line() -> None:
 def test_a_rule_without_text_has_the_names_of_its_expressions() -> None:
     record = entity("new_rule", chain="in", handle=3, expressions=[{"name": "fib"}], comment="c")
     assert entity_line(record) == 'rule inet t in handle 3: [fib] comment "c"'
-    monitor = rule(3, "add rule inet t in tcp dport 22 accept # handle 3")
-    assert entity_line(monitor) == "rule inet t in handle 3: tcp dport 22 accept"
+    inserted = rule(4, "accept", change="insert", position=3)
+    assert entity_line(inserted) == "rule inet t in handle 4 after 3: accept"
+    assert entity_line(CHAIN) == (
+        "chain inet t in { type filter hook input priority filter; policy drop; }"
+    )
 
 
 def test_the_recording_reads_as_blocks(capfd: Any) -> None:
