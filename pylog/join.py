@@ -16,7 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pylog.formats.nft_loggers import Logger, Loggers, log_statements, logs
+from pylog.formats.nft_loggers import Identity, Logger, Loggers, log_statements, logs
 from pylog.formats.nft_model import Model, TableKey
 from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord, TraceRecord
 from pylog.record.joined import JoinedRecord
@@ -62,6 +62,8 @@ class Join:
         self._steps: OrderedDict[str | None, TraceRecord] = OrderedDict()
         # by id, the last message with headers: the first of a base chain
         self._silent: set[tuple[Any, ...]] = set()
+        self._learned: dict[tuple[str, str], dict[Identity, str | None]] = {}
+        # by group and prefix, rules outside the model to which packets were traced
         self._seen = False
 
     @property
@@ -157,6 +159,10 @@ class Join:
             packet, rule_family=record.family, rule_table=record.table, rule_chain=record.chain,
             rule_handle=record.handle, rule_text=text, rule_match="trace",
         )  # fmt: skip
+        if entity is None and len(self._learned) < MAXIMUM_TRAILS:
+            statement = (packet.group or "", packet.prefix or "")
+            identity = (record.family, record.table, record.chain, record.handle)
+            self._learned.setdefault(statement, {})[identity] = text
         given = [joined, *self._held[1:], record]
         self._held.clear()
         return given
@@ -211,7 +217,12 @@ class Join:
             unknown = f"{len(found)} rules fit"
         else:
             unknown = "no rule of the ruleset logs with this group and prefix at this hook"
-        listed = [_candidate(logger, why) for logger, why in found.values()]
+        listed = [_candidate(logger.identity, logger.rule.text, why)
+                  for logger, why in found.values()]  # fmt: skip
+        if not self.complete:
+            learned = self._learned.get((packet.group or "", packet.prefix or ""), {})
+            listed += [_candidate(identity, text, "an earlier packet was traced to it")
+                       for identity, text in learned.items() if identity not in found]  # fmt: skip
         return _joined(packet, rule_unknown=unknown, rule_candidates=listed or None)
 
     def _in_force(self, packet: PacketRecord) -> list[_Former]:
@@ -264,12 +275,9 @@ def _same_packet(packet: PacketRecord, step: TraceRecord) -> bool:
     return compared > 0
 
 
-def _candidate(logger: Logger, why: str) -> dict[str, Any]:
-    rule = logger.rule
-    shown = {
-        "family": rule.family, "table": rule.table, "chain": rule.chain, "handle": rule.handle,
-        "text": rule.text, "why": why,
-    }  # fmt: skip
+def _candidate(identity: Identity, text: str | None, why: str) -> dict[str, Any]:
+    names = ("family", "table", "chain", "handle")
+    shown = {**dict(zip(names, identity, strict=True)), "text": text, "why": why}
     return {name: value for name, value in shown.items() if value is not None}
 
 

@@ -268,6 +268,14 @@ def test_a_rule_that_matched_without_a_packet_is_not_the_one_that_logs() -> None
     assert record.rule_handle == 10
 
 
+def test_without_a_snapshot_traces_show_candidates() -> None:
+    records = [packet(), trace(7, headers=True), packet(), trace(None)]
+    one, two = joined(*records)
+    assert one.rule_handle == 7 and two.rule_handle is None
+    (candidate,) = two.rule_candidates or [{}]
+    assert candidate["handle"] == 7 and "earlier packet" in candidate["why"]
+
+
 def test_a_loss_of_generations_makes_the_ruleset_uncertain_until_it_is_listed_again() -> None:
     start = snapshot(rule(7, log("x")))
     loss = LossRecord("nftables", "nft-le", log="ruleset", count=3)

@@ -8,7 +8,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import effort
 import msgspec
+import nftables
 import pytest
 import samples
 
@@ -17,10 +19,14 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.cli import main
 from pylog.formats.nft_lines import entity_line, statements
-from pylog.formats.nft_model import model_of
+from pylog.formats.nft_model import Model, model_of
+from pylog.join import Join
+from pylog.lints import lints
 from pylog.outputs import text
+from pylog.outputs._text_trail import trail_lines
 from pylog.record import LossRecord, RulesetRecord, row_of
 from pylog.ruleset import Moments, compared, listing, moment
+from pylog.trails import Trails
 
 NFT = samples.FIXTURES / "nft"
 CHANGES = str(NFT / "changes.cat.xz")
@@ -211,6 +217,36 @@ def test_an_empty_commit_is_its_heading() -> None:
 def test_control_bytes_of_names_are_escaped() -> None:
     evil = entity("new_table", table="a\x1b[2J\n")
     assert "\x1b" not in written(*commit(6, evil, process="\x1b[31m"))
+
+
+@pytest.mark.parametrize("number", range(effort.number(400)))
+def test_damaged_recordings_lead_to_rulesets_trails_and_rules(number: int) -> None:
+    chance = effort.chance("damaged", number)
+    damaged = bytearray(chance.choice(nftables_recordings()))
+    for _ in range(chance.choice((1, 1, 3, 20))):
+        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+    try:
+        with pylog.open(io.BytesIO(damaged)) as reader:
+            records = list(reader)
+    except pylog.DecodeError:
+        return
+    join, trails, made = Join(), Trails(), moments(None, records=records)
+    given = [*join.feed(records), *join.end()]
+    assert len(given) == len(records) and pylog.json_lines(given) and written(*given)
+    for trail in [*trails.feed(records), *trails.end()]:
+        assert all(line.isprintable() for line in trail_lines(trail, False))
+    assert sum(1 for _ in listing(made.at(None))) >= sum(1 for _ in made.at(None).tables)
+    assert len(list(compared(Model(), made.at(None)))) >= 0 and lints(made.at(None), {}) is not None
+
+
+def nftables_recordings() -> list[bytes]:
+    return [
+        nftables.recording("joined")[:8000],
+        nftables.recording("joined")[56000:],
+        nftables.recording("snapshot"),
+        (NFT / "commits.bin").read_bytes(),
+        gzip.decompress((NFT / "fw.pcapng.gz").read_bytes()),
+    ]
 
 
 def test_without_blocks_a_change_is_one_line() -> None:

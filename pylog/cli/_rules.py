@@ -46,7 +46,8 @@ def prepare(arguments: argparse.Namespace, options: dict[str, Any]) -> bool:
         named(options["columns"], options.get("exclude"))
     live = [name for source in arguments.source if (name := _live(source)) is not None]
     if "nflog" in live and "nftables" not in live:
-        arguments.source.append("nftables:")
+        arguments.added = ["nftables:"]
+        arguments.source += arguments.added
         return True
     return False
 
