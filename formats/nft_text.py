@@ -32,7 +32,7 @@ from pylog.formats.nft_statements import quoted
 from pylog.formats.nft_types import IFINDEX, Unclear, named, types_of
 from pylog.record import RulesetRecord
 
-__all__ = ("ElementTexts", "record_text", "rule_text")
+__all__ = ("ElementTexts", "elements_text", "record_text", "rule_text")
 
 Interfaces = Callable[[int], str | None] | None
 _VERDICT_MAP = 0xFFFFFF00  # NFT_DATA_VERDICT
@@ -157,6 +157,19 @@ class ElementTexts:
         word = "before" if _is_end(element) else "from"
         key = f"[{word}] {key_text(element, swapped, self._order)}"
         return with_details(key, element, self._data, self._order)
+
+
+def elements_text(declared: RulesetRecord, elements: list[dict[str, Any]]) -> list[str]:
+    """All elements of a set as `nft list` writes them; how many there are, if that is not clear.
+
+    declared   the record of the set
+    """
+    order = ">" if declared.layout == "nft-be" else "<"
+    try:
+        return set_elements(elements, key_parts(declared), data_parts(declared), order,
+                            declared.flags or 0, True)  # fmt: skip
+    except ERRORS:
+        return [f"[{len(elements)} elements]"] if elements else []
 
 
 def _is_catchall(element: Element) -> bool:
