@@ -270,10 +270,10 @@ def _masked(context: Context, match: Match, left: Binop, writer: Writer) -> list
     inner = left.left if left.op == "rshift" and isinstance(left.right, int) else left
     if isinstance(inner, Binop) and inner is not left:
         if isinstance(inner.left, Payload):
-            found = _unmasked(context, left, writer)
-            if found is left:
+            field = _unmasked(context, left, writer)
+            if field is left:
                 raise Unclear
-            match.left = found
+            match.left = field
             if isinstance(right, Constant) and match.op in ("eq", "ne"):
                 raise Unclear
             return compare(context, match, None, writer)
