@@ -13,7 +13,7 @@ from pylog.formats import nft_headers as h
 from pylog.formats import nft_types as t
 from pylog.formats.nft_compare import resolve
 from pylog.formats.nft_context import Context
-from pylog.formats.nft_loads import Bits, ct_words, extension
+from pylog.formats.nft_loads import Bits, ct_words, extension, payload_of
 from pylog.formats.nft_statements import object_words, quoted, stateless
 from pylog.formats.nft_types import Type, Unclear, interval, show
 from pylog.formats.nft_values import Binop, Constant, Loaded, Lookup, Payload, Swapped, Writer
@@ -61,7 +61,7 @@ def _ct(context: Context, fields: Fields, values: Fields, writer: Writer) -> str
 
 
 def _payload(context: Context, fields: Fields, values: Fields, writer: Writer) -> str:
-    target = Payload(fields["base"], fields["offset"] * 8, fields["len"] * 8)
+    target = payload_of(fields)
     value = values["sreg"]
     context.complete(target)
     if target.field is None or isinstance(value, Binop):

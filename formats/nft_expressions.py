@@ -237,23 +237,29 @@ def verdict(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+_LOGGERS = ("NFLOG", "nflog", "LOG")
+"""Targets that log: of xtables, ebtables and xtables."""
+
+
 @cache
-def _log_info(order: str, extension: str) -> Plan | None:
+def _log_info(order: str, extension: str) -> Plan:
     """The layout of what a target that logs keeps in `info`, in the machine's order."""
-    if extension in ("NFLOG", "nflog"):  # struct xt_nflog_info, struct ebt_nflog_info
+    if extension != "LOG":  # struct xt_nflog_info, struct ebt_nflog_info
         u32, u16 = (Int32ul, Int16ul) if order == "<" else (Int32ub, Int16ub)
         return Plan(Struct("snaplen" / u32, "group" / u16, "queue_threshold" / u16, "flags" / u16,
                            "_pad" / Bytes(2), "prefix" / Bytes(64)))  # fmt: skip
-    if extension == "LOG":  # struct xt_log_info
-        return Plan(Struct("level" / Int8ub, "flags" / Int8ub, "prefix" / Bytes(30)))
-    return None
+    # struct xt_log_info
+    return Plan(Struct("level" / Int8ub, "flags" / Int8ub, "prefix" / Bytes(30)))
 
 
 def _target(fields: dict[str, Any], order: str) -> None:
     """Adds what a target that logs says, beside its `info`."""
-    plan = _log_info(order, fields.get("extension", ""))
+    extension = fields.get("extension")
+    if extension not in _LOGGERS:
+        return
+    plan = _log_info(order, extension)
     info = bytes.fromhex(fields.get("info", ""))
-    if plan is not None and len(info) >= plan.size:
+    if len(info) >= plan.size:
         logged = dict(zip(plan.names, plan.unpack(info, 0), strict=True))
         fields.update({k: text(v) if isinstance(v, bytes) else v for k, v in logged.items()})
 

@@ -15,6 +15,10 @@ from pylog.formats.nft_values import Binop, Constant, Loaded, Payload, Swapped, 
 Fields = dict[str, Any]
 
 
+_LONGEST = 64
+"""Bytes that all registers have together."""
+
+
 class Registers(Protocol):
     """What holds the values."""
 
@@ -23,7 +27,14 @@ class Registers(Protocol):
 
 
 def _payload(fields: Fields, registers: Registers) -> Any:
+    return payload_of(fields)
+
+
+def payload_of(fields: Fields) -> Payload:
+    """The bits of the packet that an expression names."""
     if fields["base"] not in ("link", "network", "transport", "inner"):
+        raise Unclear
+    if not 0 < fields["len"] <= _LONGEST:
         raise Unclear
     return Payload(fields["base"], fields["offset"] * 8, fields["len"] * 8)
 
@@ -175,6 +186,8 @@ def extension(fields: Fields) -> Loaded:
     before, words = _EXTENSIONS[kind]
     name = words.get(number)
     bits, offset = fields["len"] * 8, fields["offset"] * 8
+    if fields["len"] > _LONGEST:
+        raise Unclear
     if fields.get("flags", 0) & 1:  # NFT_EXTHDR_F_PRESENT
         if name is None and kind in ("tcp_option", "dccp"):
             name = str(number)

@@ -10,7 +10,7 @@ Source: the output of nft 1.1.3.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from pylog.formats.nft_declarations import chain, flowtable, objects, set_declaration, table
@@ -85,7 +85,7 @@ def _rule(
     return f"{text} comment {comment}" if text else f"comment {comment}"
 
 
-@cache
+@lru_cache(maxsize=256)
 def _parts(number: int, size: int, sizes: tuple[int, ...]) -> list[Part]:
     """The fields of a set's key or data: NFTA_SET_KEY_TYPE, its bytes, and the bytes of fields."""
     types = types_of(number)

@@ -320,9 +320,15 @@ def number(data: bytes, kind: Type, order: str) -> int:
     return int.from_bytes(data, "little" if little else "big")
 
 
+_WIDEST = 128
+"""Bits of the largest bitmask."""
+
+
 def bit_words(kind: Type, value: int) -> list[str]:
     """The words of the bits that are set, lowest first; bits without a word as hex."""
     assert kind.bits is not None
+    if value.bit_length() > _WIDEST:
+        raise Unclear
     words = []
     bit = 1
     while bit <= value:

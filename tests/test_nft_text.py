@@ -217,6 +217,21 @@ def test_operations_on_operations_do_not_grow_without_end() -> None:
     assert rule_text([double] * 3000, "inet", no_sets) == "[3000 expressions]"
 
 
+def test_sizes_that_no_kernel_has_cost_nothing() -> None:
+    size = {"len": 0xFFFFFFFF, "offset": 0xFFFFFFFF, "base": "network"}
+    mask = {"name": "bitwise", "sreg": 1, "dreg": 1, "op": "mask_xor", "mask": "f0", "xor": "00"}
+    for rule in (
+        [{"name": "payload", "dreg": 1, **size}, mask,
+         {"name": "cmp", "sreg": 1, "op": "eq", "data": "00"}],
+        [{"name": "immediate", "dreg": 1, "data": "00"}, {"name": "payload", "sreg": 1, **size}],
+        [{"name": "exthdr", "dreg": 1, "type": 2, "op": "tcp_option", **size}, mask,
+         {"name": "cmp", "sreg": 1, "op": "eq", "data": "00"}],
+        [{"name": "ct", "key": "state", "dreg": 1},
+         {"name": "cmp", "sreg": 1, "op": "eq", "data": "ff" * 60000}],
+    ):  # fmt: skip
+        assert rule_text(rule, "ip", no_sets).startswith("[")
+
+
 def test_damaged_expressions_never_raise() -> None:
     """Values of every kind in the place of a value, and expressions that are missing."""
     chance = random.Random(7)
