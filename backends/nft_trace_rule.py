@@ -71,15 +71,13 @@ def _refusal(problem: int) -> BackendError:
     kind = BackendError
     if problem == errno.EPERM:
         what = NEEDS_CAPABILITY
-    elif problem == errno.EOPNOTSUPP:
+    elif problem in (errno.EOPNOTSUPP, errno.ENOENT, errno.EAFNOSUPPORT):
+        # of nfnetlink_rcv_batch, nf_tables_newtable, nft_chain_parse_hook
         kind = BackendUnavailable
-        what = "this kernel has no tables that end with their owner (before Linux 5.12)"
-    elif problem == errno.EINVAL:
-        kind = BackendUnavailable
-        what = "this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)"
-    elif problem == errno.ENOENT:
-        kind = BackendUnavailable
-        what = "this kernel lacks nf_tables for the family inet (CONFIG_NF_TABLES_INET)"
+        what = (
+            "it takes Linux 5.12, for tables that end with their owner, with nf_tables and its"
+            f" family inet (CONFIG_NF_TABLES_INET): {error.strerror}"
+        )
     else:
         what = f"{error.strerror} (errno {problem})"
     refusal = kind(f"cannot add a rule that traces packets: {what}")

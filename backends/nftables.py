@@ -48,8 +48,10 @@ FAMILIES = ("inet", "ip", "ip6", "arp", "bridge", "netdev")
 
 LEAST_S = 1.0
 """Listings on request are this far apart at least."""
-SHARE = 20
-"""Listings are so many times as far apart as one takes, so that they cost a twentieth of a CPU."""
+SHARE, URGENT_SHARE = 20, 4
+"""Listings are so many times as far apart as one takes with its decoding, so that they cost a
+twentieth of a CPU; a quarter while something is missing.
+"""
 
 OPTIONS = (
     NETNS,
@@ -126,16 +128,18 @@ def _names(options: Mapping[str, Any], option: str) -> list[str] | None:
 
 
 class _Received(NamedTuple):
-    """Messages, and the overrun right after them."""
+    """Messages, the overrun right after them, and whether they are a listing."""
 
     data: bytes
     overrun: str | None = None
+    is_listing: bool = False
 
 
 class Nftables(NetlinkSource):
     """The ruleset's changes, and with them traces and NFLOG packets."""
 
     in_one_place = True
+    accountable = False
 
     def __init__(self, address: Address, options: Mapping[str, Any]) -> None:
         """Joins the groups and lists the ruleset. Raises BackendError, BackendUnavailable."""
@@ -150,8 +154,6 @@ class Nftables(NetlinkSource):
         self.scope = scope or None
         # generations show a loss in one place, and what is lost within a commit can be marked
         super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups, in_one_place=True)
-        # traces have no numbers
-        self.accountable = not address.trace
         self._queue: deque[_Received] = deque()
         """Events and listings that are next, before what the socket has."""
         self._coming: str | None = None
@@ -160,6 +162,8 @@ class Nftables(NetlinkSource):
         self._interval_s = float(options["relist_s"]) or math.inf
         self._due = math.inf
         self._listed_at, self._took_s = -math.inf, 0.0
+        self._given_at: float | None = None
+        """The CPU time of the thread when it was given a listing."""
         self._needed = False
         """Whether the next listing is given even if it is the same as the last one."""
         self._digest = b""
@@ -193,8 +197,8 @@ class Nftables(NetlinkSource):
                           self.name)  # fmt: skip
             self.refresh()
             return lister.generation()
-        self._queue.append(_Received(listed.data))
-        for data, overrun in self._arrived():
+        self._queue.append(_Received(listed.data, None, True))
+        for data, overrun, _ in self._arrived():
             self._put(newer(data, HOST_ORDER, listed.generation), overrun)
         self._digest = _digest(listed.data)
         return listed.generation
@@ -218,19 +222,20 @@ class Nftables(NetlinkSource):
             return
         self._digest = digest
         events = self._arrived()
-        at = [place(data, HOST_ORDER, listed.generation) for data, _ in events]
+        at = [place(received.data, HOST_ORDER, listed.generation) for received in events]
         last = max((i for i, offset in enumerate(at) if offset is not None), default=None)
         if last is None:
             # the ruleset had this generation before the first of these events
-            self._queue += [_Received(listed.data), *events]
+            self._queue += [_Received(listed.data, None, True), *events]
             return
         self._queue += events[:last]
-        split, (data, overrun) = at[last] or 0, events[last]
+        split, (data, overrun, _) = at[last] or 0, events[last]
         if split == len(data):
-            self._queue += [events[last], _Received(listed.data)]
+            # what was lost here may be of later commits, so it is lost after the listing
+            self._queue += [_Received(data), _Received(listed.data, overrun, True)]
         else:
             self._put(data[:split], None)
-            self._queue += [_Received(listed.data), _Received(data[split:], overrun)]
+            self._queue += [_Received(listed.data, None, True), _Received(data[split:], overrun)]
         self._queue += events[last + 1 :]
 
     def _put(self, data: bytes, overrun: str | None) -> None:
@@ -249,7 +254,7 @@ class Nftables(NetlinkSource):
         """List the ruleset again soon; the decoder asks for it when an entity is missing."""
         if self._lists:
             self._needed = True
-            wait_s = max(LEAST_S, SHARE * self._took_s)
+            wait_s = max(LEAST_S, URGENT_SHARE * self._took_s)
             self._due = min(self._due, self._listed_at + wait_s)
 
     def _arrived(self) -> list[_Received]:
@@ -270,27 +275,36 @@ class Nftables(NetlinkSource):
 
     def receive(self) -> bytes:
         data = super().receive()
-        self.overrun, self._coming = self._coming, None
+        self.overrun, self._coming = self._coming or self.overrun, None
         return data
 
     def _receive(self) -> bytes | None:
+        self._count_decoding()
         if not self._queue and time.monotonic() >= self._due and not self.stopped:
             assert self._lister is not None
             self._list(self._lister)
         if self._queue:
             queued = self._queue.popleft()
             self._coming = queued.overrun
+            self._given_at = time.thread_time() if queued.is_listing else None
             return queued.data
         data = super()._receive()
         wait_s = self._due - time.monotonic()
         self.tick_s = None if math.isinf(wait_s) else max(wait_s, 0.001)
         return data
 
+    def _count_decoding(self) -> None:
+        """Count what the decoder took for the listing that was given last."""
+        if self._given_at is not None:
+            self._took_s += max(0.0, time.thread_time() - self._given_at)
+            self._given_at = None
+            self._due = max(self._due, self._listed_at + SHARE * self._took_s)
+
     def _report_overrun(self) -> None:
         self._coming = self._take_overrun() or self._coming
 
     def _pending(self) -> int:
-        return sum(len(data) for data, _ in self._queue) + self._socket.pending()
+        return sum(len(received.data) for received in self._queue) + self._socket.pending()
 
     def _unbind(self) -> None:
         if os.getpid() == self._owner:
@@ -331,7 +345,7 @@ def checks() -> list[Check]:
     except BackendError as error:
         return [Check(False, str(error))]
     generation = probe.logs["ruleset"] - 1
-    size = sum(len(data) for data, _ in probe._queue)
+    size = sum(len(received.data) for received in probe._queue)
     probe.close()
     return [
         Check(True, "nftables works: its groups were joined, and the ruleset was listed"),

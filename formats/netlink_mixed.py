@@ -187,7 +187,7 @@ STREAM = MixedStream
 def _of(origin: Any, stream: NetlinkStream) -> Origin:
     """The origin of a message, with the stream that decodes it."""
     return Origin(origin.linktype, stream, origin.interface, origin.names, origin.observed_ns,
-                  origin.cut)  # fmt: skip
+                  origin.cut, origin.process)  # fmt: skip
 
 
 def stream(name: str, head: bytes = b"") -> MixedStream:

@@ -80,7 +80,7 @@ class Commits:
         self._output, self._who, self._scope = output, who, scope
         self._interface_name = interface_name
         self._added = 0
-        """How many elements were added to sets."""
+        """How many elements the sets have, at most."""
         self._gave_part = False
         """Whether a part of the commit was given that has wanted records."""
         self._last: int | None = None
@@ -197,6 +197,8 @@ class Commits:
         process = None
         if self._who is not None and record.pid is not None and record.process is not None:
             process = self._who(record.pid, record.process)
+        elif (record.uid, record.cmdline, record.cgroup) != (None, None, None):
+            process = record  # a capture says it
         held, in_parts = self._held, self._in_parts
         self._forget()
         self._damaged = False
@@ -268,7 +270,9 @@ class Commits:
             if record.op == "new_set_element":
                 self._added += len(record.elements or ())
         if self._added > nft_dumps.MOST_ELEMENTS and not model.anonymous_only:
-            model.forget_elements()
+            self._added = model.count_elements()  # many may have been deleted again
+            if self._added > nft_dumps.MOST_ELEMENTS:
+                model.forget_elements()
         self._output.give(records if self._scope is None else self._wanted(records, self._scope))
 
     def _wanted(self, records: list[RulesetRecord], scope: Scope) -> list[RulesetRecord]:
@@ -357,6 +361,8 @@ class Commits:
         self._give(changes)
         self.model.finish()
         self.stale = False
+        if listing.own:  # it shows what was lost before it
+            self._damaged = False
 
     def _give_awaiting(self) -> None:
         """The commits up to the listing that is awaited were lost: it shows what they did."""

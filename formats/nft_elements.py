@@ -256,10 +256,11 @@ _SIZES = {
 
 def key_text(element: Element, parts: list[Part], order: str) -> str:
     """The key of one element, or the range that it is."""
+    if len(parts) == 1 and "key_end" not in element:
+        data, part = bytes.fromhex(element["key"]), parts[0]
+        return show(part.type, part.number(data, order), len(data) * 8)
     lows = fields_of(element["key"], parts)
     if not element.get("key_end"):
-        if len(parts) == 1:
-            parts = [parts[0]._replace(size=len(lows[0]))]
         return " . ".join(part.text(low, order) for part, low in zip(parts, lows, strict=True))
     words = []
     for part, low, high in zip(parts, lows, fields_of(element["key_end"], parts), strict=True):

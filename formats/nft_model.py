@@ -72,6 +72,10 @@ class Model:
             table = self.tables[key] = Table(_table_of(record))
         return self._apply_in(table, record) and fits
 
+    def count_elements(self) -> int:
+        """How many elements all sets have."""
+        return sum(len(s.elements) for table in self.tables.values() for s in table.sets.values())
+
     def forget_elements(self) -> None:
         """From now on hold elements of anonymous sets only."""
         self.anonymous_only = True

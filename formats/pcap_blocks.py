@@ -78,7 +78,9 @@ MAXIMUM_TICKS = 2**64 - 1
 MAXIMUM_OPTION = 2**16 - 1
 """The most bytes that the value of an option can have."""
 MAXIMUM_NAME, MAXIMUM_REASON, NAMES, OCTETS = LONGEST_NAME, 6000, 20, 8000
-"""The most that a note holds: characters of a name and of a reason, names, and bytes of damage.
+MAXIMUM_OF_PROCESS = 4096
+"""The most that a note holds: characters of a name and of a reason, names, bytes of damage, and
+characters of a command line and of a cgroup.
 JSON makes at most 6 bytes of a character, so that every note fits into an option."""
 MAXIMUM_OCTETS = 1 << 18
 """The most bytes of damage that notes keep."""
@@ -93,6 +95,7 @@ _RANGES = {
     "interface": (0, 2**32 - 1),
     "timestamp": (_MINIMUM_NS, _MAXIMUM_NS),
     "observed": (_MINIMUM_NS, _MAXIMUM_NS),
+    "uid": (0, 2**32 - 1),
 }
 
 
@@ -109,6 +112,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     source       missing in notes of older pylogs, which have only the reason and `count`
     timestamp, observed   without `lost`: the packet's time, which its block cannot hold
     unobserved   of an interface: the times are the kernel's, the time of receipt was not noted
+    uid, cmdline, cgroup   of a commit of nftables: of the process that made it, as /proc had them
     """
 
     interfaces: dict[int, str | None] = {}
@@ -124,6 +128,14 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     octets: str | None = None
     interface: int | None = None
     unobserved: bool = False
+    uid: int | None = None
+    cmdline: str | None = None
+    cgroup: str | None = None
+
+    @property
+    def tells_process(self) -> bool:
+        """Whether it has something of the process that made a commit."""
+        return (self.uid, self.cmdline, self.cgroup) != (None, None, None)
 
     def comment(self) -> bytes:
         return NOTE + msgspec.json.encode(self)
@@ -202,6 +214,15 @@ def name_notes(names: dict[int, str | None]) -> Iterator[Note]:
     numbers = list(names)
     for at in range(0, len(numbers), NAMES):
         yield Note(interfaces={number: names[number] for number in numbers[at : at + NAMES]})
+
+
+def process_note(uid: int | None, cmdline: str | None, cgroup: str | None) -> Note | None:
+    """The note of the process that made a commit; None if nothing is known of it."""
+    texts = [
+        None if text is None else _shortened(text, MAXIMUM_OF_PROCESS) for text in (cmdline, cgroup)
+    ]
+    made = Note(uid=uid, cmdline=texts[0], cgroup=texts[1])
+    return made if made.tells_process else None
 
 
 def short_name(name: str) -> str:

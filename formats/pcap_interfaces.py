@@ -21,6 +21,7 @@ from pylog.formats.pcap_blocks import (
     MAXIMUM_SNAPLEN,
     OPT_COMMENT,
     OPT_END,
+    Note,
     note,
     plans,
 )
@@ -88,6 +89,7 @@ class Origin(msgspec.Struct, gc=False):
     interface  Interface.number
     names      of network interfaces, by number
     cut        how many bytes of the packet were not captured
+    process    the note of the process that made the commit, for its message
     """
 
     linktype: int
@@ -96,6 +98,7 @@ class Origin(msgspec.Struct, gc=False):
     names: dict[int, str]
     observed_ns: int | None = None
     cut: int = 0
+    process: Note | None = None
 
 
 def options(

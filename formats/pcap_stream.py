@@ -325,7 +325,7 @@ class PcapStream(CaptureFraming):
         lost = f.get("drops", 0)
         lost = 0 if lost == 0xFFFF else lost
         first_option = at + (caplen + 3 & ~3)
-        observed_ns = error = None
+        observed_ns = error = process = None
         try:
             for code, first, last in options(
                 data, first_option, end - 4 if kind != SPB else 0, self.order, self.base
@@ -340,6 +340,8 @@ class PcapStream(CaptureFraming):
                         kept = (other.names for other in self.interfaces)
                         forgotten = self._names.add(own.interfaces, kept)
                         items.append(InterfaceNames(interface.names, own.interfaces, forgotten))
+                    if own.tells_process:
+                        process = own
                     if own.lost is None:
                         observed_ns = own.observed if own.observed is not None else observed_ns
                     elif own.source is None:
@@ -357,9 +359,10 @@ class PcapStream(CaptureFraming):
                 items.append(Dropped(self.base + start, lost, reason, interface.number))
         before = len(items)
         self._accept_packet(data, at, at + caplen, interface, ticks, f["len"], items)
-        if observed_ns is not None and interface.observed:
-            for item in items[before:]:
-                if isinstance(item, Message | Damage) and item.origin is not None:
+        for item in items[before:] if observed_ns is not None or process is not None else ():
+            if isinstance(item, Message | Damage) and item.origin is not None:
+                item.origin.process = process
+                if observed_ns is not None and interface.observed:
                     item.origin.observed_ns = observed_ns
         if error is not None:
             self._damage(items, first_option, end - 4, error)

@@ -651,7 +651,10 @@ class Decoder:
             record, is_flawed = again
             flaw = met.with_traceback(None) if is_flawed else None
         # of the ruleset only commits have numbers, which the grouping compares
-        loss = None if type(record) is RulesetRecord else self.lost_before(record, message)
+        if type(record) is RulesetRecord:
+            loss = self.losses.overrun_before(record)
+        else:
+            loss = self.lost_before(record, message)
         if loss is not None:
             return self._finished(loss, interface_of(message))
         if flaw is not None:

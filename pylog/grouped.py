@@ -68,6 +68,10 @@ class Grouping:
         kind = type(record)
         if kind is RulesetRecord and message is not None:
             self.withheld += 1
+            noted = None if message.origin is None else message.origin.process
+            if noted is not None:
+                for name in ("uid", "cmdline", "cgroup"):
+                    force_setattr(record, name, getattr(noted, name))
             self._of(message).add(record, _read_head(record, data, message.start))  # type: ignore[arg-type]
         elif kind is TraceRecord and message is not None:
             self.withheld += 1

@@ -195,6 +195,13 @@ class Losses:
             return self._give_announced(record, interface)
         return self._by_number(record, record.seq, interface, continues)
 
+    def overrun_before(self, record: Record) -> LossRecord | None:
+        """The overrun that no number can replace, before a record whose number comes later."""
+        if self._overrun is None or self._overrun_logs or self._announced is not None:
+            return None
+        overrun, self._overrun = self._overrun, None
+        return self._loss(record, None, None, overrun.reason)
+
     def _by_number(
         self, record: Record, seq: int, interface: int | None, continues: Continues | None
     ) -> LossRecord | None:

@@ -36,6 +36,11 @@ def test_what_needs_nothing_else_has_figures_in_every_row(topic: str) -> None:
         float(cells[0])  # whatever it is: the machine may be busy
 
 
+def test_a_large_commit_has_figures() -> None:
+    for cells in rows("commits").values():
+        float(cells[0])
+
+
 def test_programs_have_figures_or_are_told_to_be_missing() -> None:
     for name, cells in rows("peers").items():
         program = name.split()[0].strip(",")

@@ -18,6 +18,7 @@ import pylog
 from pylog import DecodeError, LossRecord, RulesetRecord, TraceRecord
 from pylog.formats import Message, nft_attributes, nft_dumps, nft_entities
 from pylog.formats.nft import NftStream
+from pylog.formats.nft_model import Model
 from pylog.formats.nft_read import Place
 from pylog.formats.scrub import Scrubber
 from pylog.outputs import Target, pcapng
@@ -610,3 +611,18 @@ def test_any_bytes_can_be_scrubbed(junk: bytes, kind: int) -> None:
 
     head = (20 + len(junk)).to_bytes(4, "little") + kind.to_bytes(2, "little") + bytes(14)
     assert len(nft_scrub.scrub(head + junk, "nft-le", Scrubber())) == 20 + len(junk)
+
+
+def test_damaged_changes_lead_to_a_consistent_model() -> None:
+    data, chance = nftables.recording("changes"), effort.chance("model")
+    for _ in range(effort.number(60, least=3)):
+        changed = bytearray(data)
+        for _ in range(60):
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+        model = Model()
+        for record in read(bytes(changed)):
+            if isinstance(record, RulesetRecord):
+                model.apply(record)
+        for table in model.tables.values():
+            listed = [handle for chain in table.chains.values() for handle in chain.handles()]
+            assert len(set(listed)) == len(listed) and set(listed) <= table.rules.keys()

@@ -35,6 +35,7 @@ from pylog.formats.pcap_blocks import (
     name_notes,
     packet_block,
     packet_blocks,
+    process_note,
     section_block,
     section_comment,
     short_name,
@@ -45,7 +46,15 @@ from pylog.formats.registry import linktypes, registered
 from pylog.memo import Bounded
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.record import LossRecord, PacketRecord, Record, TraceRecord, kind_of, rfc3339
+from pylog.record import (
+    LossRecord,
+    PacketRecord,
+    Record,
+    RulesetRecord,
+    TraceRecord,
+    kind_of,
+    rfc3339,
+)
 
 NAME = "pcapng"
 ENDINGS = (".pcapng", ".pcap")
@@ -141,7 +150,10 @@ class Output(outputs.Output):
         numbers = module.interface_numbers(raw, record.layout) if is_packet else {}
         observed = record.observed_ns is not None
         time_ns = record.observed_ns if observed else record.timestamp_ns
-        self._packet(record, packet, length, order, numbers, time_ns, observed)
+        process = None
+        if isinstance(record, RulesetRecord) and record.op == "new_gen":
+            process = process_note(record.uid, record.cmdline, record.cgroup)
+        self._packet(record, packet, length, order, numbers, time_ns, observed, process)
 
     def write_raw(self, copied: RawBatch) -> None:
         """Write messages as Reader.read_raw gives them."""
@@ -206,6 +218,7 @@ class Output(outputs.Output):
     def _packet(
         self, record: Record, packet: bytes, length: int, order: str,
         numbers: dict[str, int], time_ns: int | None, observed: bool,
+        process: Note | None = None,
     ) -> _Interface:  # fmt: skip
         """Write a packet with the comments before it; return the interface of its log.
 
@@ -214,6 +227,7 @@ class Output(outputs.Output):
         order     the byte order that the file must have, "" for any
         numbers   of network interfaces, by the record's field
         observed  whether time_ns is the time of receipt
+        process   the note of the process that made the commit
         """
         if order and order != self._order:  # readers take the section's order for the packet's
             self._end_section()
@@ -226,11 +240,13 @@ class Output(outputs.Output):
         names = self._new_names(interface, record, numbers)
         comments: Sequence[bytes] = ()
         unheld = time_ns is not None and time_ns != ticks(time_ns)
-        if names or self._losses or unheld:
+        if names or self._losses or unheld or process is not None:
             comments = [*self._losses, *(note.comment() for note in name_notes(names))]
             if unheld:
                 note = Note(observed=time_ns) if observed else Note(timestamp=time_ns)
                 comments.append(note.comment())
+            if process is not None:
+                comments.append(process.comment())
         if time_ns is not None:
             self._last_ns = time_ns
         self._add(packet_block(packet, self._last_ns, interface.number, length=length,

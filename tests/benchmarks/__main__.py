@@ -24,6 +24,7 @@ TOPICS = {
     "live": "live.table",
     "loss": "live.overload",
     "bounds": "bounds.table",
+    "commits": "commits.table",
 }
 """Which function makes the table of each topic."""
 

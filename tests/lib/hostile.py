@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import builders
+import nftables
 from builders import pcap_header, pcap_packet
 
-from pylog.formats import ipl_layouts, netlink, nfulnl_attributes
+from pylog.formats import ipl_layouts, netlink, nft_attributes, nfulnl_attributes
 from pylog.formats.ipl_encode import Encoder
 from pylog.formats.packet import swapped
 from pylog.formats.pcap_blocks import (
@@ -82,6 +83,16 @@ def _netlink(order: str) -> Log:
     return Log(name, message * 8, message, least, (kind, struct.pack(order + "IH", 20, 0x400)))
 
 
+def _nft(order: str) -> Log:
+    kernel = nftables.Kernel(order)
+    chain, rule = kernel.chain(b"t", b"in", 2), kernel.rule(b"t", b"in", 3, b"ssh")
+    begun = b"".join(kernel.commit(kernel.table(b"t"), chain, rule) for _ in range(4))
+    kind = struct.pack(order + "H", nft_attributes.NFT_MSG_NEWRULE)
+    least = kernel.message(nft_attributes.NFT_MSG_NEWGEN, [])
+    name = "nft-le" if order == "<" else "nft-be"
+    return Log(name, begun, rule, least, (kind, struct.pack(order + "IH", 20, 0xA06)))
+
+
 def _ipl(name: str) -> Log:
     record = ipl_record(name)
     layout = ipl_layouts.named(name)
@@ -143,6 +154,8 @@ IPL = tuple(
 MAKERS: Mapping[str, Callable[[], Log]] = {
     "netlink le": partial(_netlink, "<"),
     "netlink be": partial(_netlink, ">"),
+    "nft le": partial(_nft, "<"),
+    "nft be": partial(_nft, ">"),
     **{name: partial(_ipl, name) for name in IPL},
     **{
         f"pcap {linktype} {'le' if order == '<' else 'be'}{' ns' if ns else ''}": partial(

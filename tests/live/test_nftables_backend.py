@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import netlab
 import pytest
 
 from pylog import BackendError
-from pylog.backends import nftables, process
+from pylog.backends import nft_listing, nft_trace_rule, nftables, process
 from pylog.backends.base import HOST_ORDER
 from pylog.backends.nft_trace_rule import TraceRule
 from pylog.formats import nft_attributes as nft
@@ -479,3 +480,68 @@ def test_several_rules_that_trace_exist_together(namespace: netlab.Namespace) ->
     with TraceRule(Match(), namespace.name) as one, TraceRule(Match(), namespace.name) as two:
         assert one.table != two.table
         assert namespace.run("nft", "list", "tables").count("inet pylog-trace-") == 2
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (errno.EPERM, "CAP_NET_ADMIN"),
+        (errno.EOPNOTSUPP, "it takes Linux 5.12"),
+        (errno.EBUSY, "Device or resource busy (errno 16)"),
+    ],
+)
+def test_what_the_kernel_refuses_is_a_sentence(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, problem: int, message: str
+) -> None:
+    monkeypatch.setattr(nft_trace_rule, "transact", lambda *_: problem)
+    with pytest.raises(BackendError) as caught:
+        TraceRule(Match(), namespace.name)
+    assert str(caught.value).startswith("cannot add a rule that traces packets: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (errno.EPERM, "CAP_NET_ADMIN"),
+        (errno.EINVAL, "this kernel has no nf_tables (CONFIG_NF_TABLES, module nf_tables)"),
+        (errno.ENOMEM, "Cannot allocate memory (errno 12)"),
+    ],
+)
+def test_a_kernel_that_cannot_list_is_reported(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, problem: int, message: str
+) -> None:
+    monkeypatch.setattr(nft_listing, "ask", lambda *_: (b"", problem))
+    with pytest.raises(BackendError) as caught:
+        opened(namespace)
+    assert str(caught.value).startswith("nftables:: cannot ask for the generation of the ruleset: ")
+    assert message in str(caught.value)
+
+
+def test_a_listing_that_fails_later_is_noted_and_reading_goes_on(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = opened(namespace, relist_s=0.1)
+    try:
+        parts(source, 0.05)
+        monkeypatch.setattr(nft_listing, "ask", lambda *_: (b"", errno.EPERM))
+        assert parts(source, 0.3) == []
+        namespace.nft("add table inet a")
+        assert commits(parts(source)) == [2]
+    finally:
+        source.close()
+    assert caplog.text.count("the ruleset is not listed again") == 1
+
+
+def test_large_listings_become_less_frequent(namespace: netlab.Namespace) -> None:
+    source = opened(namespace, relist_s=0.1)
+    try:
+        source.receive()
+        burnt = time.thread_time() + 0.1
+        while time.thread_time() < burnt:  # as if it were decoded
+            pass
+        before = time.monotonic()
+        assert not source.wait(0)
+        assert source._due - before > 0.1 * nftables.SHARE - 0.5
+    finally:
+        source.close()
