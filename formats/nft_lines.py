@@ -56,6 +56,8 @@ def content(record: Any) -> str:
 
 def entity_line(record: Any) -> str:
     """A record in a line: the subject, and the content if there is any."""
+    if record.text is not None and not record.op.endswith("_rule"):
+        return str(record.text)  # it has both
     text, separator, place = content(record), " ", ""
     if str(record.op).endswith("_rule"):
         separator = ": "
