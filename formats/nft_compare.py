@@ -143,7 +143,7 @@ def compare(context: Context, match: Match, previous: Match | None, writer: Writ
         return _expand(context, match, left, right.data, writer)
     if isinstance(left, Binop):
         made = _masked(context, match, left, writer)
-        narrowed = len(made) == 1 and made[0] is match and isinstance(match.left, Payload)
+        narrowed = len(made) == 1 and made[0] is match and not isinstance(match.left, Binop)
         return _joined(match, previous, writer) if narrowed else made
     if isinstance(right, str):
         _check_icmp(context, left, right, writer)
@@ -346,6 +346,8 @@ def _shifted(match: Match, left: Loaded, shift: int) -> Match:
         raise Unclear
     words = [show(left.type, v >> shift, left.bits) for v in values]
     match.left = left
+    if len(values) == 1:
+        match.right = Constant((values[0] >> shift).to_bytes(4, "big"))
     match.text = f"{left.text}{OPERATORS[match.op]}{'-'.join(words)}"
     return match
 
