@@ -267,7 +267,8 @@ def _dynset(context: Context, fields: Fields, values: Fields, writer: Writer) ->
             raise Unclear
         else:
             text += f" : {writer.text(resolve(context, data, writer))}"
-    return f"{op} @{name} {{ {text} }}"
+    words = writer.elements.meter(name) if fields.get("expressions") else None
+    return f"{words or f'{op} @{name}'} {{ {text} }}"
 
 
 def _objref(context: Context, fields: Fields, values: Fields, writer: Writer) -> str:

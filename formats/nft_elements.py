@@ -28,7 +28,7 @@ Sets = Callable[[str], tuple[Any, list[Element]] | None]
 
 _MOST_ELEMENTS = 4096
 """The largest anonymous set that is written in its rule."""
-NFT_SET_INTERVAL = 0x4
+NFT_SET_ANONYMOUS, NFT_SET_INTERVAL = 0x1, 0x4
 NFT_SET_ELEM_INTERVAL_END, NFT_SET_ELEM_CATCHALL = 1, 2
 
 
@@ -115,6 +115,17 @@ class Elements:
         record, elements = self._set(name)
         size = extra(record, "NFTA_SET_DATA_LEN")
         return int(size or next((len(e["data"]) // 2 for e in elements if "data" in e), 0))
+
+    def meter(self, name: str) -> str | None:
+        """The words before the braces of a set that only its rule has; None for another.
+
+        nft before 1.0.7 made such sets for meters.
+        """
+        record, _ = self._set(name)
+        if not (record.flags or 0) & NFT_SET_ANONYMOUS:
+            return None
+        size = (extra(record, "NFTA_SET_DESC") or {}).get("NFTA_SET_DESC_SIZE")
+        return f"meter {name} size {size}" if size else f"meter {name}"
 
     def data_parts(self, name: str) -> list[Part]:
         """The types of what a map gives, as its declaration says."""

@@ -201,6 +201,9 @@ class SetTexts(Protocol):
     def object_type(self, name: str) -> str | None:
         """The kind of objects that a map gives."""
 
+    def meter(self, name: str) -> str | None:
+        """The words before the braces of a set that only its rule has; None for another."""
+
     def data_parts(self, name: str) -> list[Any]:
         """The types of what a map gives, as its declaration says."""
 

@@ -175,6 +175,19 @@ def test_the_key_of_a_set_that_is_not_there_is_written_if_it_is_one_field() -> N
     assert rule_text([load, more, lookup], "ip", sets.get) == "ip saddr . ip daddr @s"
 
 
+def test_a_meter_is_a_set_that_only_its_rule_has() -> None:
+    load = {"name": "payload", "base": "network", "offset": 12, "len": 4, "dreg": 1}
+    limit = {"name": "limit", "rate": 3, "unit": 1, "burst": 5, "type": "packets", "flags": 0}
+    add = {"name": "dynset", "set": "m", "op": "add", "sreg_key": 1, "expressions": [limit]}
+    words = "{ ip saddr limit rate 3/second burst 5 packets }"
+    size = {"NFTA_SET_DESC": {"NFTA_SET_DESC_SIZE": 9}}
+    for flags, extra, text in ((0x20, {}, "add @m"), (0x21, {}, "meter m"),
+                               (0x21, size, "meter m size 9")):  # fmt: skip
+        sets: dict[str, Any] = {"m": (made(flags=flags, extra=extra), [])}
+        assert rule_text([load, add], "ip", sets.get) == f"{text} {words}"
+    assert rule_text([load, add], "ip", no_sets) == "[dynset]"
+
+
 def test_an_anonymous_set_is_sorted_only_in_a_listing() -> None:
     rule = [
         {"name": "meta", "key": "l4proto", "dreg": 1},
