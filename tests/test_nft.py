@@ -626,3 +626,15 @@ def test_damaged_changes_lead_to_a_consistent_model() -> None:
         for table in model.tables.values():
             listed = [handle for chain in table.chains.values() for handle in chain.handles()]
             assert len(set(listed)) == len(listed) and set(listed) <= table.rules.keys()
+
+
+def test_what_would_take_too_much_memory_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nft_dumps, "MOST_ELEMENTS", 40)
+    kernel = Kernel(generation=8)
+    begin = kernel.listing(*RULESET)
+    parts = [kernel.commit(kernel.chain(b"t", b"c%d" % n, n + 9)) for n in range(100)]
+    assert len(read(begin + b"".join(parts))) == 203
+    kernel = Kernel(generation=8)
+    monkeypatch.setattr(nft_dumps, "MOST_RECORDS", 2)  # a later listing that is too large
+    records = read(begin + kernel.commit(kernel.table(b"u", 2)) + kernel.listing(*RULESET))
+    assert not any(r.via == "relist" for r in records)
