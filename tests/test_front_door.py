@@ -124,7 +124,8 @@ def test_the_examples_of_the_help_work(
     shutil.copy(FILTER, "fw.dump")
     shutil.copy(NFLOG, "nflog.pcap")
     words = shlex.split(example)[1:]
-    if words[0] == "doctor" or "nflog:5" in example or "-a" in words:
+    live = "nflog:5" in example or "nftables:" in example
+    if words[0] == "doctor" or live or "-a" in words:
         command_parser(words[0]).parse_args(words[1:])  # live: only the arguments are right
         return
     if "parquet" in example:
