@@ -80,7 +80,7 @@ class Commits:
         self._output, self._who, self._scope = output, who, scope
         self._interface_name = interface_name
         self._added = 0
-        """How many elements the sets have, at most."""
+        """How many entities and elements the model may have at most."""
         self._gave_part = False
         """Whether a part of the commit was given that has wanted records."""
         self._last: int | None = None
@@ -267,13 +267,21 @@ class Commits:
                 self.stale |= self._last is not None
             if not deletes:
                 texts.put(record)
-            if record.op == "new_set_element":
-                self._added += len(record.elements or ())
-        if self._added > nft_dumps.MOST_ELEMENTS and not model.anonymous_only:
-            self._added = model.count_elements()  # many may have been deleted again
-            if self._added > nft_dumps.MOST_ELEMENTS:
-                model.forget_elements()
+            self._added += 1 if record.elements is None else len(record.elements)
+        if self._added > nft_dumps.MOST_ELEMENTS:
+            self._bound_model()
         self._output.give(records if self._scope is None else self._wanted(records, self._scope))
+
+    def _bound_model(self) -> None:
+        """Forget what takes too much memory: elements first, then everything."""
+        model = self.model
+        held = model.count_entities() + model.count_elements()  # many may have been deleted again
+        if held > nft_dumps.MOST_ELEMENTS and not model.anonymous_only:
+            model.forget_elements()
+            held = model.count_entities() + model.count_elements()
+        if held > nft_dumps.MOST_ELEMENTS:
+            self.model, self.stale, held = Model(anonymous_only=True), True, 0
+        self._added = min(held, nft_dumps.MOST_ELEMENTS * 3 // 4)  # counting again takes time
 
     def _wanted(self, records: list[RulesetRecord], scope: Scope) -> list[RulesetRecord]:
         """The records that are wanted; a commit only if one of its entities is."""
@@ -296,8 +304,12 @@ class Commits:
             if not record.elements or (named and not (record.name or "").startswith("__")):
                 listing.add(None, head)  # a dump ends with none; or there is nothing to compare
                 return
+        if listing.given_up:
+            return
         listing.add(record, head)
-        if self._last is None and nft_dumps.is_large(listing.size, len(listing.records)):
+        if self._last is not None and nft_dumps.is_large(listing.size, len(listing.records)):
+            listing.give_up()
+        elif self._last is None and nft_dumps.is_large(listing.size, len(listing.records)):
             records, listing.records, listing.size = listing.records, [], 0
             for each in records:
                 force_setattr(each, "via", "snapshot")
@@ -309,8 +321,9 @@ class Commits:
         listing.generation = generation
         if not listing.is_of(generation):
             self.stale = True
-            if self._last is None:
-                self._give_crossed(listing)
+            if self._last is None and listing.records:  # there is no other
+                reason = "a commit came between the parts of this listing of the ruleset"
+                self._output.give_loss(listing.records[0], reason)
         elif self._last is None:
             self._give_listing(listing, generation)
         elif listing.generation == self._last:
@@ -321,12 +334,6 @@ class Commits:
             self._awaiting = listing
             if listing.own:  # pylog puts its listings after the events that they contain
                 self._give_awaiting()
-
-    def _give_crossed(self, listing: Listing) -> None:
-        """Report that a listing cannot be used, where there is no other."""
-        if listing.records:
-            reason = "a commit came between the parts of this listing of the ruleset"
-            self._output.give_loss(listing.records[0], reason)
 
     def _give_listing(self, listing: Listing, generation: int | None) -> None:
         """The ruleset at the beginning; without a generation it may be incomplete."""

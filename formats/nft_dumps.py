@@ -16,8 +16,9 @@ from pylog.record import RulesetRecord
 MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
 """A commit or listing with more messages is given in parts: so many records take about 150 MB."""
 
-MOST_ELEMENTS = 1 << 20
-"""After so many were added, elements of sets with a name are not held to compare listings with."""
+MOST_ELEMENTS = 1 << 19
+"""A model with more elements and entities is not held: first the elements of sets with a name are
+forgotten, which only listings are compared with, then all."""
 
 
 def is_large(size: int, count: int) -> bool:
@@ -57,6 +58,15 @@ class Listing:
         if record is not None:
             self.records.append(record)
             self.size += head.size
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it is too large, so that it is not used."""
+        return self._interrupted and not self.records
+
+    def give_up(self) -> None:
+        """Forget it; what is added is not held any more."""
+        self.records, self._interrupted = [], True
 
     def is_of(self, generation: int) -> bool:
         """Whether all messages show the ruleset of that generation."""

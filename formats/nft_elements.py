@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pylog.formats.nft_statements import STATEMENTS, quoted, verdict
 from pylog.formats.nft_types import (
+    INTEGER,
     Type,
     Unclear,
     interval,
@@ -19,7 +20,7 @@ from pylog.formats.nft_types import (
     show_bound,
     types_of,
 )
-from pylog.formats.nft_values import Concat, is_swapped, type_of
+from pylog.formats.nft_values import Concat, Payload, is_swapped, type_of
 from pylog.formats.nft_words import OBJECT_TYPES
 
 Element = dict[str, Any]
@@ -127,8 +128,11 @@ class Elements:
 def _shifted(elements: list[Element], key: Any) -> list[Element]:
     """The elements with keys as values of the field, where they were masked in place."""
     shift = getattr(key, "shift", 0)
-    if isinstance(key, Concat) and any(getattr(part, "shift", 0) for part in key.parts):
-        raise Unclear
+    if isinstance(key, Concat):
+        for part in key.parts:
+            plain = isinstance(part, Payload) and part.type is INTEGER and part.bits % 8
+            if getattr(part, "shift", 0) or plain:
+                raise Unclear
     if not shift:
         return elements
     shifted = []
@@ -256,10 +260,11 @@ _SIZES = {
 
 def key_text(element: Element, parts: list[Part], order: str) -> str:
     """The key of one element, or the range that it is."""
+    if len(parts) == 1 and "key_end" not in element:
+        data, part = bytes.fromhex(element["key"]), parts[0]
+        return show(part.type, part.number(data, order), len(data) * 8)
     lows = fields_of(element["key"], parts)
     if not element.get("key_end"):
-        if len(parts) == 1:
-            parts = [parts[0]._replace(size=len(lows[0]))]
         return " . ".join(part.text(low, order) for part, low in zip(parts, lows, strict=True))
     words = []
     for part, low, high in zip(parts, lows, fields_of(element["key_end"], parts), strict=True):

@@ -1,17 +1,20 @@
 """Entities of a ruleset as lines for people: what it is, where, and its content in nft's words.
 
     rule inet fw input handle 5: tcp dport 22 accept
+    chain inet fw input { type filter hook input priority filter; policy drop; }
 
-`mark_of` is the sign that a change has in a diff. A rule without text has its expressions' names.
+Records have the text of their entity (formats.nft_text), which for a rule is its content alone. A
+record without text, as one made by hand, gets what can be written without the ruleset.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pylog.formats.nft_text import record_text
+from pylog.record.ruleset import RulesetRecord
+
 _NOUNS = {"set_element": "element", "obj": "object"}
-_SHOWN = 5
-"""So many elements of a set are listed in a line."""
 
 
 def mark_of(record: Any) -> str:
@@ -21,44 +24,46 @@ def mark_of(record: Any) -> str:
     return "-" if str(record.op).startswith("del_") else "+"
 
 
-def subject(record: Any) -> str:
-    """What a record is about: its kind, and where it is."""
+def noun_of(record: Any) -> str:
+    """What kind of entity a record is about, in nft's words."""
+    text = _declaration(record)
+    if text is not None:
+        return text.partition(f" {record.family} {record.table}")[0]
     noun = str(record.op).partition("_")[2]
     if noun == "obj" and isinstance(record.type, str):
-        noun = record.type.replace("_", " ")
-    words = [_NOUNS.get(noun, noun), record.family, record.table, record.chain, record.name]
+        return record.type.replace("_", " ")
+    return _NOUNS.get(noun, noun)
+
+
+def subject(record: Any) -> str:
+    """What a record is about: its kind, and where it is."""
+    words = [noun_of(record), record.family, record.table, record.chain, record.name]
     text = " ".join(str(word) for word in words if word is not None)
-    return f"{text} handle {record.handle}" if noun == "rule" and record.handle else text
+    is_rule = str(record.op).endswith("_rule")
+    return f"{text} handle {record.handle}" if is_rule and record.handle is not None else text
 
 
 def content(record: Any) -> str:
-    """What an entity consists of, "" if the record does not say."""
-    noun = str(record.op).partition("_")[2]
-    if record.text:
-        return _body(record.text, record)
-    if noun == "rule" and record.expressions is not None:
+    """The text of a rule; of any other entity its block in braces. "" if there is none."""
+    if str(record.op).endswith("_rule"):
+        if record.text is not None or record.expressions is None:
+            return record.text or ""
         words = " ".join(f"[{expression.get('name')}]" for expression in record.expressions)
         return f'{words} comment "{record.comment}"' if record.comment else words
-    if noun == "set_element" and record.elements:
-        keys = [_element(element) for element in record.elements[:_SHOWN]]
-        more = len(record.elements) - len(keys)
-        return f"{{ {', '.join(keys)}{f', {more} more' if more else ''} }}"
-    if noun == "chain" and record.hook is not None:
-        devices = f" devices {', '.join(record.devices)}" if record.devices else ""
-        policy = f"; policy {record.policy}" if record.policy else ""
-        return f"type {record.type} hook {record.hook}{devices} priority {record.priority}{policy}"
-    if noun in ("chain", "flowtable") and record.devices:
-        return f"devices {', '.join(record.devices)}"
-    return ""
+    text = _declaration(record)
+    return "" if text is None else text.removeprefix(subject(record)).strip()
 
 
 def entity_line(record: Any) -> str:
-    """The subject and the content of a record in a line."""
-    text = content(record)
-    place = ""
-    if record.op == "new_rule" and record.change == "insert":
-        place = f" after {record.position}" if record.position else " first"
-    return f"{subject(record)}{place}: {text}" if text else f"{subject(record)}{place}"
+    """A record in a line: the subject, and the content if there is any."""
+    if record.text is not None and not record.op.endswith("_rule"):
+        return str(record.text)  # it has both
+    text, separator, place = content(record), " ", ""
+    if str(record.op).endswith("_rule"):
+        separator = ": "
+        if record.op == "new_rule" and record.change == "insert":
+            place = f" after {record.position}" if record.position else " first"
+    return f"{subject(record)}{place}{separator}{text}" if text else f"{subject(record)}{place}"
 
 
 def who(record: Any) -> str:
@@ -72,24 +77,6 @@ def who(record: Any) -> str:
     if record.cmdline is not None:
         text += f": {record.cmdline}"
     return text if record.cgroup is None else f"{text} in {record.cgroup}"
-
-
-def _body(text: str, record: Any) -> str:
-    """The text of an entity without the words that `subject` has."""
-    text = text.removesuffix(f" # handle {record.handle}")
-    for verb in ("add", "insert", "replace", "delete", "destroy"):
-        if text.startswith(f"{verb} "):
-            words = [record.family, record.table, record.chain, record.name]
-            names = "".join(f" {word}" for word in words if word is not None)
-            start = text.find(names)
-            return text[start + len(names) :].strip() if start >= 0 else text
-    return text
-
-
-def _element(element: dict[str, Any]) -> str:
-    key, end = element.get("key"), element.get("key_end")
-    text = "*" if key is None else f"0x{key}"
-    return f"{text}-0x{end}" if end else text
 
 
 def statements(text: str) -> list[str]:
@@ -115,3 +102,12 @@ def statements(text: str) -> list[str]:
         policy = [part for part in parts[1:2] if part.startswith("policy ")]
         parts[: 1 + len(policy)] = ["; ".join([parts[0], *policy]) + ";"]
     return parts
+
+
+def _declaration(record: Any) -> str | None:
+    """The text of an entity that is not a rule."""
+    if str(record.op).endswith("_rule"):
+        return None
+    if record.text is not None or not isinstance(record, RulesetRecord):
+        return str(record.text) if record.text is not None else None
+    return record_text(record, lambda name: None)

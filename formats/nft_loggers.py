@@ -7,11 +7,11 @@ leads to the rule's chain by jumps, and if no match before the log statement con
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from pylog.formats.nft_matches import contradiction
-from pylog.formats.nft_model import Model
+from pylog.formats.nft_model import Model, TableKey
 from pylog.formats.nft_tables import Table
 from pylog.record import PacketRecord
 from pylog.record.ruleset import RulesetRecord
@@ -37,27 +37,43 @@ class Logger(NamedTuple):
         return (self.rule.family, self.rule.table, self.rule.chain, self.rule.handle)
 
 
-class Loggers:
-    """The log rules of a ruleset at one moment."""
+Logging = dict[tuple[str, str], list[Logger]]
+"""The log rules of a table by group and prefix."""
 
-    def __init__(self, model: Model) -> None:
+
+class Loggers:
+    """The log rules of a ruleset at one moment.
+
+    before    those of an earlier moment: tables that did not change since are not read again
+    changed   the tables that did
+    """
+
+    def __init__(
+        self, model: Model, before: Loggers | None = None, changed: Collection[TableKey] = ()
+    ) -> None:
         self._model = model
-        self._logging: dict[tuple[str, str], list[Logger]] = {}
-        for table in model.tables.values():
-            bases = reaching(table)
-            for rule in table.rules.values():
-                for place, statement in log_statements(rule):
-                    found = Logger(rule, place, tuple(bases.get(rule.chain, ())))
-                    self._logging.setdefault(statement, []).append(found)
+        self._tables: dict[TableKey, Logging] = {}
+        for key, table in model.tables.items():
+            kept = None if before is None or key in changed else before._tables.get(key)
+            self._tables[key] = _logging(table) if kept is None else kept
 
     def __iter__(self) -> Iterator[tuple[tuple[str, str], list[Logger]]]:
         """The rules of each group and prefix."""
-        return iter(self._logging.items())
+        together: Logging = {}
+        for logging in self._tables.values():
+            for statement, rules in logging.items():
+                together.setdefault(statement, []).extend(rules)
+        return iter(together.items())
 
     def candidates(self, packet: PacketRecord) -> list[Logger]:
         """The rules that can have logged the packet."""
-        same = self._logging.get((packet.group or "", packet.prefix or ""), ())
-        return [logger for logger in same if self._may_be(logger, packet)]
+        statement = (packet.group or "", packet.prefix or "")
+        return [
+            logger
+            for logging in self._tables.values()
+            for logger in logging.get(statement, ())
+            if self._may_be(logger, packet)
+        ]
 
     def _may_be(self, logger: Logger, packet: PacketRecord) -> bool:
         rule = logger.rule
@@ -68,6 +84,18 @@ class Loggers:
             return False
         before = (rule.expressions or [])[: logger.place]
         return contradiction(before, packet, self._model, (rule.family, rule.table)) is None
+
+
+def _logging(table: Table) -> Logging:
+    rules = [(rule, statements) for rule in table.rules.values()
+             if (statements := log_statements(rule))]  # fmt: skip
+    bases = reaching(table) if rules else {}
+    logging: Logging = {}
+    for rule, statements in rules:
+        for place, statement in statements:
+            found = Logger(rule, place, tuple(bases.get(rule.chain, ())))
+            logging.setdefault(statement, []).append(found)
+    return logging
 
 
 def log_statements(rule: RulesetRecord) -> list[tuple[int, tuple[str, str]]]:

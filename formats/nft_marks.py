@@ -12,13 +12,12 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from pylog.formats.nft_model import Model
-from pylog.formats.nft_text import record_text
+from pylog.formats.nft_rule import ERRORS
+from pylog.formats.nft_text import ElementTexts, record_text
 from pylog.record import RulesetRecord
 
 MOST_ELEMENTS = 4096
 """Anonymous sets with more elements are not written out in the text of a rule."""
-MOST_ELEMENT_TEXTS = 20_000
-"""So many elements of a commit get a text. It takes as long as decoding them and writing them."""
 MOST_TEXT = 1 << 24
 """So many characters of text are made for a commit. Many rules may name the same large set."""
 
@@ -74,27 +73,44 @@ class Texts:
 
     def __init__(self, model: Model, interface_name: Callable[[int], str | int] = int) -> None:
         self._model, self._interface_name = model, interface_name
-        self._left, self._elements_left = MOST_TEXT, MOST_ELEMENT_TEXTS
+        self._left = MOST_TEXT
+        self._of_set: tuple[RulesetRecord, ElementTexts] | None = None
 
     def put(self, record: RulesetRecord) -> None:
         """Give the record the text of its entity."""
-        if record.op in ("new_set_element", "del_set_element"):
-            self._elements_left -= len(record.elements or ())
-            if self._elements_left < 0:
-                return
         if self._left < 0:
             return
-
-        def sets(name: str) -> tuple[Any, list[dict[str, Any]]] | None:
-            found = self._model.find_set(record.family, record.table, name)
-            if found is None or len(found.elements) > MOST_ELEMENTS:
-                return None
-            return found.record, found.listed() if record.expressions is not None else []
-
-        text = record_text(record, sets, self._interface, listed=record.via is not None)
+        if record.elements is not None:
+            text = self._elements(record, record.elements)
+        else:
+            text = self._entity(record)
         if text is not None:
             self._left -= len(text)
             force_setattr(record, "text", text)
+
+    def _elements(self, record: RulesetRecord, elements: list[dict[str, Any]]) -> str | None:
+        found = self._model.find_set(record.family, record.table, record.name)
+        if found is None:
+            return None
+        try:
+            if self._of_set is None or self._of_set[0] is not found.record:
+                order = ">" if record.layout == "nft-be" else "<"
+                texts = ElementTexts(found.record, order, self._interface)
+                self._of_set = found.record, texts
+            return self._of_set[1].text(elements)
+        except ERRORS:
+            return None
+
+    def _entity(self, record: RulesetRecord) -> str | None:
+        def sets(name: str) -> tuple[Any, list[dict[str, Any]]] | None:
+            found = self._model.find_set(record.family, record.table, name)
+            if found is None:
+                return None
+            if not found.anonymous:
+                return found.record, []  # only its name is written
+            return None if len(found.elements) > MOST_ELEMENTS else (found.record, found.listed())
+
+        return record_text(record, sets, self._interface, listed=record.via is not None)
 
     def _interface(self, number: int) -> str | None:
         name = self._interface_name(number)

@@ -76,6 +76,14 @@ class Model:
         """How many elements all sets have."""
         return sum(len(s.elements) for table in self.tables.values() for s in table.sets.values())
 
+    def count_entities(self) -> int:
+        """How many entities there are, tables included."""
+        return sum(
+            1 + len(table.chains) + len(table.rules) + len(table.sets) + len(table.objects)
+            + len(table.flowtables)
+            for table in self.tables.values()
+        )  # fmt: skip
+
     def forget_elements(self) -> None:
         """From now on hold elements of anonymous sets only."""
         self.anonymous_only = True

@@ -179,6 +179,8 @@ class Table:
         if record.handle is not None:
             self._names[record.handle] = record.chain
         if old is None or old.record.handle != record.handle:
+            for handle in () if old is None else old.handles():
+                self.rules.pop(handle, None)
             self.chains[record.chain] = Chain(record)
             return old is None
         old.record = _with_devices(record, old.record.devices)
@@ -229,9 +231,11 @@ class Table:
             chain.replaced.add(handle)
             self.unfinished.add(record.chain)
             return True
-        del self.rules[handle]
+        gone = self.rules.pop(handle)
+        if gone.chain != record.chain:  # the message that moved it is missing
+            chain = self.chains.get(gone.chain, chain)
         chain.replaced.discard(handle)
-        return chain.remove(handle)
+        return chain.remove(handle) and gone.chain == record.chain
 
     def add_set(self, record: RulesetRecord) -> bool:
         """Add a set, or change it."""

@@ -18,6 +18,7 @@ from pylog.formats.nft_elements import (
     NFT_SET_ELEM_CATCHALL,
     NFT_SET_ELEM_INTERVAL_END,
     NFT_SET_INTERVAL,
+    Element,
     Part,
     Sets,
     extra,
@@ -28,18 +29,19 @@ from pylog.formats.nft_elements import (
 )
 from pylog.formats.nft_rule import ERRORS, rule_text
 from pylog.formats.nft_statements import quoted
-from pylog.formats.nft_types import Unclear, named, types_of
+from pylog.formats.nft_types import IFINDEX, Unclear, named, types_of
 from pylog.record import RulesetRecord
 
-__all__ = ("record_text", "rule_text")
+__all__ = ("ElementTexts", "elements_text", "record_text", "rule_text")
 
+Interfaces = Callable[[int], str | None] | None
 _VERDICT_MAP = 0xFFFFFF00  # NFT_DATA_VERDICT
 
 
 def record_text(
     record: RulesetRecord,
     sets: Sets,
-    interfaces: Callable[[int], str | None] | None = None,
+    interfaces: Interfaces = None,
     listed: bool = True,
 ) -> str | None:
     """The text of a record's entity; None for a commit, or for a record that says too little.
@@ -54,7 +56,10 @@ def record_text(
         if what == "rule":
             return _rule(record, sets, order, interfaces, listed)
         if what == "set_element":
-            return named(_elements(record, sets, order), interfaces)
+            held = sets(record.name or "")
+            if held is None or record.elements is None:
+                return None
+            return ElementTexts(held[0], order, interfaces).text(record.elements)
         write = _WRITERS.get(what)
         return None if write is None else write(record)
     except ERRORS:
@@ -65,7 +70,7 @@ def _rule(
     record: RulesetRecord,
     sets: Sets,
     order: str,
-    interfaces: Callable[[int], str | None] | None,
+    interfaces: Interfaces,
     listed: bool,
 ) -> str | None:
     if record.expressions is None:
@@ -106,58 +111,92 @@ def data_parts(record: Any) -> list[Part] | None:
     return parts_of_types(types_of(number))
 
 
-def _elements(record: RulesetRecord, sets: Sets, order: str) -> str:
-    """The elements of a message, which may hold one end of a range only."""
-    where = f"element {record.family} {record.table} {record.name}"
-    held = sets(record.name or "")
-    elements = record.elements
-    if held is None or elements is None:
-        return f"{where} {{ [{len(elements or ())} elements] }}"
-    declared, parts = held[0], key_parts(held[0])
-    data = data_parts(declared)
-    flags = declared.flags or 0
-    if not flags & NFT_SET_INTERVAL or len(parts) > 1:
-        texts = [_element(e, parts, data, order) for e in elements]
-    elif any(e.get("flags", 0) & NFT_SET_ELEM_INTERVAL_END for e in elements) and len(elements) > 1:
-        texts = set_elements(elements, parts, data, order, flags, True)
-    else:
-        texts = [_bound(e, parts, data, order) for e in elements]
-    return f"{where} {{ {', '.join(texts)} }}"
+class ElementTexts:
+    """Writes messages about the elements of one set, of which there may be very many.
+
+    declared     the record of the set
+    order        the machine's byte order, < or >
+    interfaces   the names of interfaces by number
+    """
+
+    def __init__(self, declared: RulesetRecord, order: str, interfaces: Interfaces) -> None:
+        self._order, self._interfaces = order, interfaces
+        self._parts, self._data = key_parts(declared), data_parts(declared)
+        self._flags = declared.flags or 0
+        self._begin = f"element {declared.family} {declared.table} {declared.name} {{ "
+        ranges = bool(self._flags & NFT_SET_INTERVAL) and len(self._parts) == 1
+        self._write_all: Callable[[list[Element]], list[str]] = (
+            self._ranges if ranges else self._singles
+        )
+        self._simple = not ranges and self._parts[0].type is not IFINDEX
+
+    def text(self, elements: list[Element]) -> str:
+        """The text of a message; a message may hold one end of a range only. Raises ERRORS."""
+        if self._simple and len(elements) == 1 and len(elements[0]) == 1:
+            return f"{self._begin}{key_text(elements[0], self._parts, self._order)} }}"
+        text = f"{self._begin}{', '.join(self._write_all(elements))} }}"
+        return named(text, self._interfaces)
+
+    def _singles(self, elements: list[Element]) -> list[str]:
+        return [
+            with_details("*" if _is_catchall(e) else key_text(e, self._parts, self._order),
+                         e, self._data, self._order)
+            for e in elements
+        ]  # fmt: skip
+
+    def _ranges(self, elements: list[Element]) -> list[str]:
+        if len(elements) > 1 and any(_is_end(e) for e in elements):
+            return set_elements(elements, self._parts, self._data, self._order, self._flags, True)
+        return [self._bound(e) for e in elements]
+
+    def _bound(self, element: Element) -> str:
+        """The first value of a range, or the value after it, as the kernel announces them."""
+        if _is_catchall(element):
+            return with_details("*", element, self._data, self._order)
+        swapped = [self._parts[0]._replace(swapped=True)]
+        word = "before" if _is_end(element) else "from"
+        key = f"[{word}] {key_text(element, swapped, self._order)}"
+        return with_details(key, element, self._data, self._order)
 
 
-def _element(element: dict[str, Any], parts: list[Part], data: list[Part] | None,
-             order: str) -> str:  # fmt: skip
-    if element.get("flags", 0) & NFT_SET_ELEM_CATCHALL:
-        return with_details("*", element, data, order)
-    return with_details(key_text(element, parts, order), element, data, order)
+def elements_text(declared: RulesetRecord, elements: list[dict[str, Any]]) -> list[str]:
+    """All elements of a set as `nft list` writes them; how many there are, if that is not clear.
+
+    declared   the record of the set
+    """
+    order = ">" if declared.layout == "nft-be" else "<"
+    try:
+        texts = set_elements(elements, key_parts(declared), data_parts(declared), order,
+                             declared.flags or 0, True)  # fmt: skip
+        return [named(text, None) for text in texts]
+    except ERRORS:
+        return [f"[{len(elements)} elements]"] if elements else []
 
 
-def _bound(element: dict[str, Any], parts: list[Part], data: list[Part] | None,
-           order: str) -> str:  # fmt: skip
-    """The first value of a range, or the value after it, as the kernel announces them."""
-    if element.get("flags", 0) & NFT_SET_ELEM_CATCHALL:
-        return with_details("*", element, data, order)
-    swapped = [parts[0]._replace(swapped=True)]
-    word = "before" if element.get("flags", 0) & NFT_SET_ELEM_INTERVAL_END else "from"
-    key = f"[{word}] {key_text(element, swapped, order)}"
-    return with_details(key, element, data, order)
+def _is_catchall(element: Element) -> bool:
+    return bool(element.get("flags", 0) & NFT_SET_ELEM_CATCHALL)
+
+
+def _is_end(element: Element) -> bool:
+    return bool(element.get("flags", 0) & NFT_SET_ELEM_INTERVAL_END)
 
 
 def _set(record: RulesetRecord) -> str:
     if record.op == "del_set":
         return f"set {record.family} {record.table} {record.name}"
-    try:
-        key = " . ".join(part.type.name for part in key_parts(record))
-    except Unclear:
-        key = "[key]"
+    key = _types(lambda: key_parts(record), "[key]") or ""
     if extra(record, "NFTA_SET_DATA_TYPE") == _VERDICT_MAP:
         return set_declaration(record, key, "verdict")
+    return set_declaration(record, key, _types(lambda: data_parts(record), "[data]"))
+
+
+def _types(parts: Callable[[], list[Part] | None], unclear: str) -> str | None:
+    """The types in words. nft declares numbers and strings by an expression, which is not here."""
     try:
-        data = data_parts(record)
-        word = None if data is None else " . ".join(part.type.name for part in data)
+        names = [part.type.name for part in parts() or ()]
     except Unclear:
-        word = "[data]"
-    return set_declaration(record, key, word)
+        return unclear
+    return unclear if {"integer", "string"} & {*names} else " . ".join(names) or None
 
 
 _WRITERS: dict[str, Callable[[RulesetRecord], str]] = {

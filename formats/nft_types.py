@@ -61,7 +61,7 @@ def _words(words: dict[int, str], otherwise: Show = _decimal, quote: str = "") -
 def _ipv4(value: int, bits: int) -> str:
     if value >> 32:
         raise Unclear
-    return str(IPv4Address(value))
+    return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
 
 
 def _ipv6(value: int, bits: int) -> str:

@@ -16,8 +16,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pylog.formats.nft_loggers import Logger, Loggers, log_statements, logs
-from pylog.formats.nft_model import Model
+from pylog.formats.nft_loggers import Identity, Logger, Loggers, log_statements, logs
+from pylog.formats.nft_model import Model, TableKey
 from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord, TraceRecord
 from pylog.record.joined import JoinedRecord
 
@@ -42,24 +42,28 @@ class _Former(NamedTuple):
 class Join:
     """Gives packets of NFLOG the rule that logged them; other records pass unchanged.
 
-    at_once   NFLOG was bound with queue threshold 1 on the socket of the ruleset, so that no packet
-              comes later than it was logged
+    at_once    NFLOG was bound with queue threshold 1 on the socket of the ruleset, so that no
+               packet comes later than it was logged
+    selected   the records are a selection: the ruleset is never complete
     """
 
-    def __init__(self, at_once: bool = False) -> None:
+    def __init__(self, at_once: bool = False, selected: bool = False) -> None:
         self.model = Model()
         self.complete = False
         """Whether the model has every rule: it began with a snapshot and lost nothing."""
-        self._at_once = at_once
+        self._at_once, self._selected = at_once, selected
         self._held: list[Record] = []
         self._former: deque[_Former] = deque(maxlen=64)
         self._arrived = 0  # how many former generations there were when the held packet came
         self._retired = 0
         self._loggers: Loggers | None = None
+        self._changed: set[TableKey] = set()
         self._changing = False
         self._steps: OrderedDict[str | None, TraceRecord] = OrderedDict()
         # by id, the last message with headers: the first of a base chain
         self._silent: set[tuple[Any, ...]] = set()
+        self._learned: dict[tuple[str, str], dict[Identity, str | None]] = {}
+        # by group and prefix, rules outside the model to which packets were traced
         self._seen = False
 
     @property
@@ -97,26 +101,30 @@ class Join:
 
     def _follow(self, record: RulesetRecord) -> None:
         if record.via is not None:
-            self.complete = True
+            self.complete = not self._selected
         if record.op in ("new_rule", "del_rule"):
             self._silent.discard((record.family, record.table, record.handle))
         elif record.op in ("new_table", "del_table"):
             self._silent.clear()
         if record.incomplete:
             self.complete = False
-        if record.via == "snapshot":  # there is nothing before it
-            self._loggers = None
-        elif not self._changing and _concerns_logging(record):
-            self._changing = True
-            if self._loggers is None:
-                self._loggers = Loggers(self.model)
-            self._former.append(_Former(self.model.generation, record.observed_ns, self._loggers))
-            self._retired += 1
+        if _concerns_logging(record):
+            if record.via != "snapshot" and not self._changing:  # nothing is before a snapshot
+                self._changing = True
+                former = _Former(self.model.generation, record.observed_ns, self._current())
+                self._former.append(former)
+                self._retired += 1
+            self._changed.add((record.family, record.table))
         self.model.apply(record)
-        if self._changing:
-            self._loggers = None
-            if record.op == "new_gen" or record.generation is None:
-                self._changing = False
+        if record.op == "new_gen" or record.generation is None:
+            self._changing = False
+
+    def _current(self) -> Loggers:
+        """The log rules as of now."""
+        if self._loggers is None or self._changed:
+            self._loggers = Loggers(self.model, self._loggers, self._changed)
+            self._changed = set()
+        return self._loggers
 
     def _lost(self, record: LossRecord) -> None:
         self._steps.clear()
@@ -151,6 +159,10 @@ class Join:
             packet, rule_family=record.family, rule_table=record.table, rule_chain=record.chain,
             rule_handle=record.handle, rule_text=text, rule_match="trace",
         )  # fmt: skip
+        if entity is None and len(self._learned) < MAXIMUM_TRAILS:
+            statement = (packet.group or "", packet.prefix or "")
+            identity = (record.family, record.table, record.chain, record.handle)
+            self._learned.setdefault(statement, {})[identity] = text
         given = [joined, *self._held[1:], record]
         self._held.clear()
         return given
@@ -184,15 +196,13 @@ class Join:
         return [self._of_prefix(packet), *others]
 
     def _of_prefix(self, packet: PacketRecord) -> JoinedRecord:
-        if self._loggers is None:
-            self._loggers = Loggers(self.model)
         found: dict[tuple[Any, ...], tuple[Logger, str]] = {}
         for former in self._in_force(packet):
             for logger in former.loggers.candidates(packet):
                 until = "" if former.generation is None else f" {former.generation}"
                 why = f"same group, prefix and hook, in the ruleset until generation{until}"
                 found.setdefault(logger.identity, (logger, why))
-        for logger in self._loggers.candidates(packet):
+        for logger in self._current().candidates(packet):
             found[logger.identity] = (logger, "same group, prefix and hook")
         if len(found) == 1 and self.complete:
             ((logger, _),) = found.values()
@@ -207,7 +217,12 @@ class Join:
             unknown = f"{len(found)} rules fit"
         else:
             unknown = "no rule of the ruleset logs with this group and prefix at this hook"
-        listed = [_candidate(logger, why) for logger, why in found.values()]
+        listed = [_candidate(logger.identity, logger.rule.text, why)
+                  for logger, why in found.values()]  # fmt: skip
+        if not self.complete:
+            learned = self._learned.get((packet.group or "", packet.prefix or ""), {})
+            listed += [_candidate(identity, text, "an earlier packet was traced to it")
+                       for identity, text in learned.items() if identity not in found]  # fmt: skip
         return _joined(packet, rule_unknown=unknown, rule_candidates=listed or None)
 
     def _in_force(self, packet: PacketRecord) -> list[_Former]:
@@ -260,12 +275,9 @@ def _same_packet(packet: PacketRecord, step: TraceRecord) -> bool:
     return compared > 0
 
 
-def _candidate(logger: Logger, why: str) -> dict[str, Any]:
-    rule = logger.rule
-    shown = {
-        "family": rule.family, "table": rule.table, "chain": rule.chain, "handle": rule.handle,
-        "text": rule.text, "why": why,
-    }  # fmt: skip
+def _candidate(identity: Identity, text: str | None, why: str) -> dict[str, Any]:
+    names = ("family", "table", "chain", "handle")
+    shown = {**dict(zip(names, identity, strict=True)), "text": text, "why": why}
     return {name: value for name, value in shown.items() if value is not None}
 
 

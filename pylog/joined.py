@@ -6,6 +6,7 @@ that may be its trace, a live source is asked for at most a tenth of a second.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 
@@ -22,12 +23,20 @@ class Joined(Records):
 
     join      how rules are derived; None: a new Join
     packets   give packets and losses only: the records of nftables were read for their sake
+    first     one of the readers: what it has at the beginning, the snapshot of a ruleset, comes
+              before all else, because packets may have been logged while it was listed
     """
 
-    def __init__(self, records: Records, join: Join | None = None, packets: bool = False) -> None:
+    def __init__(
+        self,
+        records: Records,
+        join: Join | None = None,
+        packets: bool = False,
+        first: Reader | None = None,
+    ) -> None:
         self._records = records
         self._join = Join() if join is None else join
-        self._packets = packets
+        self._packets, self._first = packets, first
         self._queue: deque[Record] = deque()
         self._since: float | None = None
         # since when a packet waits, by the monotonic clock
@@ -47,6 +56,7 @@ class Joined(Records):
     def read(self, timeout: float | None = None) -> Record | None:
         """As Records.read. What waits comes before the error that reading raises."""
         deadline = deadline_of(timeout)
+        self._begin()
         while not self._queue:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if self._join.waiting and self._since is None:
@@ -75,6 +85,12 @@ class Joined(Records):
             if not self._queue:
                 return None
         return self._queue.popleft()
+
+    def _begin(self) -> None:
+        first, self._first = self._first, None
+        with contextlib.suppress(TimeoutError):
+            while first is not None and (lot := first.read_batch(timeout=0)):
+                self._put(self._join.feed(lot))
 
     def _put(self, records: list[Record]) -> None:
         self._since = None

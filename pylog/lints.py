@@ -71,12 +71,14 @@ def _unheard(model: Model, listeners: Mapping[int, str] | None) -> Iterator[str]
     for (group, _), rules in Loggers(model):
         if group.isdecimal():
             groups.setdefault(int(group), []).extend(logger.rule for logger in rules)
-    for group, logging in sorted(groups.items()) if listeners is not None else ():
+    if listeners is None:
+        return
+    for number, logging in sorted(groups.items()):
         count = "1 rule logs" if len(logging) == 1 else f"{len(logging)} rules log"
-        if listeners is not None and group in listeners:
-            yield f"{count} to group {group}, which {listeners[group]} holds"
+        if number in listeners:
+            yield f"{count} to group {number}, which {listeners[number]} holds"
         else:
-            yield f"{count} to group {group}, to which nobody listens: {_name(logging[0])}"
+            yield f"{count} to group {number}, to which nobody listens: {_name(logging[0])}"
 
 
 def _name(rule: RulesetRecord) -> str:

@@ -8,12 +8,14 @@ does, `compared` the difference of two with a line for each change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from typing import Any
 
-from pylog.formats.nft_lines import content, entity_line, mark_of, statements, subject
+from pylog.formats.nft_lines import content, entity_line, mark_of, noun_of, statements, subject
 from pylog.formats.nft_model import Model
-from pylog.formats.nft_tables import Table, is_anonymous
+from pylog.formats.nft_tables import Set, Table
+from pylog.formats.nft_text import elements_text, record_text
 from pylog.record import LossRecord, Record, RulesetRecord, rfc3339
 
 Moment = int | datetime | None
@@ -136,36 +138,49 @@ def listing(model: Model) -> Iterator[str]:
     """The ruleset as `nft -a list ruleset` writes it, line by line."""
     for table in model.tables.values():
         yield f"table {table.record.family} {table.record.table} {{{_handle(table.record)}"
-        blocks = [list(_statements(table.record))] if any(_statements(table.record)) else []
-        blocks += [list(_block(record, ())) for record in _things(table)]
+        own = statements(content(table.record))
+        blocks = [own] if own else []
+        blocks += [list(_block(record, ())) for record in table.objects.values()]
+        blocks += [list(_set(members)) for members in table.sets.values()
+                   if not members.anonymous]  # fmt: skip
+        blocks += [list(_block(record, ())) for record in table.flowtables.values()]
         for chain in table.chains.values():
-            if not str(chain.record.chain).startswith("__chain"):
-                rules = [table.rules[handle] for handle in chain.handles()]
-                blocks.append(list(_block(chain.record, rules)))
+            rules = [_rule(table.rules[handle], table) for handle in chain.handles()]
+            blocks.append(list(_block(chain.record, rules)))
         for n, block in enumerate(blocks):
             yield from [""] if n else []
             yield from (f"\t{line}" for line in block)
         yield "}"
 
 
-def _things(table: Table) -> Iterator[RulesetRecord]:
-    """Objects, sets and flowtables, in the order of nft."""
-    yield from table.objects.values()
-    yield from (s.record for s in table.sets.values() if not is_anonymous(s.record))
-    yield from table.flowtables.values()
-
-
-def _block(record: RulesetRecord, rules: Iterable[RulesetRecord]) -> Iterator[str]:
-    noun = subject(record).split(" ")[0]
+def _block(record: RulesetRecord, lines: Iterable[str]) -> Iterator[str]:
+    """An entity with its declaration, and more lines."""
+    noun = noun_of(record)
     name = record.chain if noun == "chain" else record.name
     yield f"{noun} {name} {{{_handle(record)}"
-    yield from (f"\t{line}" for line in _statements(record))
-    yield from (f"\t{content(rule)}{_handle(rule)}" for rule in rules)
+    yield from (f"\t{line}" for line in (*statements(content(record)), *lines))
     yield "}"
 
 
-def _statements(record: RulesetRecord) -> Iterator[str]:
-    yield from statements(content(record))
+def _set(members: Set) -> Iterator[str]:
+    texts = elements_text(members.record, members.listed())
+    listed = [f"elements = {{ {', '.join(texts)} }}"] if texts else []
+    return _block(members.record, listed)
+
+
+def _rule(record: RulesetRecord, table: Table) -> str:
+    text = record.text
+    if text is None:  # it names a chain that has another name now
+        text = record_text(record, _sets(table))
+    return f"{content(record) if text is None else text}{_handle(record)}"
+
+
+def _sets(table: Table) -> Callable[[str], tuple[RulesetRecord, list[dict[str, Any]]] | None]:
+    def find(name: str) -> tuple[RulesetRecord, list[dict[str, Any]]] | None:
+        members = table.sets.get(name)
+        return None if members is None else (members.record, members.listed())
+
+    return find
 
 
 def _handle(record: RulesetRecord) -> str:

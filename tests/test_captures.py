@@ -33,7 +33,11 @@ from pylog.formats.registry import linktypes
 START = 1_700_000_000 * 10**9
 CAPTURES = samples.FIXTURES / "capture"
 MODULES = {"nflog": nfulnl, "ipl": ipl}
-DUMPS = [d for d in samples.dumps() if d.suffix == ".bin" and d.stat().st_size < 12_000]
+DUMPS = [
+    dump
+    for dump in [*samples.dumps("ipl/*.bin"), *samples.dumps("nflog/*.bin")]
+    if dump.stat().st_size < 12_000
+]
 NFLOG = [d for d in DUMPS if d.parent.name == "nflog"]
 
 

@@ -211,6 +211,7 @@ def test_a_rule_that_a_commit_removed_counts_until_the_kernel_has_sent_its_packe
     assert record.rule_handle == 8
     join = Join(at_once=True)
     given = join.feed([*start, *changed, packet(observed_ns=100 * NS + 1)]) + join.end()
+    assert Join(selected=True).feed(start) and not Join(selected=True).complete
     assert given[-1].rule_handle == 8  # type: ignore[union-attr]
 
 
@@ -265,6 +266,14 @@ def test_a_rule_that_matched_without_a_packet_is_not_the_one_that_logs() -> None
     assert record.rule_handle is None
     (record,) = joined(*first, packet(), trace(10))
     assert record.rule_handle == 10
+
+
+def test_without_a_snapshot_traces_show_candidates() -> None:
+    records = [packet(), trace(7, headers=True), packet(), trace(None)]
+    one, two = joined(*records)
+    assert one.rule_handle == 7 and two.rule_handle is None
+    (candidate,) = two.rule_candidates or [{}]
+    assert candidate["handle"] == 7 and "earlier packet" in candidate["why"]
 
 
 def test_a_loss_of_generations_makes_the_ruleset_uncertain_until_it_is_listed_again() -> None:

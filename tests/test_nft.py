@@ -18,6 +18,7 @@ import pylog
 from pylog import DecodeError, LossRecord, RulesetRecord, TraceRecord
 from pylog.formats import Message, nft_attributes, nft_dumps, nft_entities
 from pylog.formats.nft import NftStream
+from pylog.formats.nft_model import Model
 from pylog.formats.nft_read import Place
 from pylog.formats.scrub import Scrubber
 from pylog.outputs import Target, pcapng
@@ -610,3 +611,30 @@ def test_any_bytes_can_be_scrubbed(junk: bytes, kind: int) -> None:
 
     head = (20 + len(junk)).to_bytes(4, "little") + kind.to_bytes(2, "little") + bytes(14)
     assert len(nft_scrub.scrub(head + junk, "nft-le", Scrubber())) == 20 + len(junk)
+
+
+def test_damaged_changes_lead_to_a_consistent_model() -> None:
+    data, chance = nftables.recording("changes"), effort.chance("model")
+    for _ in range(effort.number(60, least=3)):
+        changed = bytearray(data)
+        for _ in range(60):
+            changed[chance.randrange(len(changed))] = chance.randrange(256)
+        model = Model()
+        for record in read(bytes(changed)):
+            if isinstance(record, RulesetRecord):
+                model.apply(record)
+        for table in model.tables.values():
+            listed = [handle for chain in table.chains.values() for handle in chain.handles()]
+            assert len(set(listed)) == len(listed) and set(listed) <= table.rules.keys()
+
+
+def test_what_would_take_too_much_memory_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nft_dumps, "MOST_ELEMENTS", 40)
+    kernel = Kernel(generation=8)
+    begin = kernel.listing(*RULESET)
+    parts = [kernel.commit(kernel.chain(b"t", b"c%d" % n, n + 9)) for n in range(100)]
+    assert len(read(begin + b"".join(parts))) == 203
+    kernel = Kernel(generation=8)
+    monkeypatch.setattr(nft_dumps, "MOST_RECORDS", 2)  # a later listing that is too large
+    records = read(begin + kernel.commit(kernel.table(b"u", 2)) + kernel.listing(*RULESET))
+    assert not any(r.via == "relist" for r in records)

@@ -117,7 +117,7 @@ def test_options_are_checked_before_anything_is_opened(
     ("ipmon", {"tz": "Mars/Olympus"}, "no time zone"),
     ("ipmon", {"ipmon_version": "1.0"}, "1.0"),
     ("parquet", {"columns": "port"}, "no column 'port' of packet records"),
-    ("arrow", {"kind": "trace"}, "kind is 'trace'"),
+    ("arrow", {"kind": "traces"}, "kind is 'traces'"),
     ("sqlite", {"columns": "dport"}, "--columns is for one kind of record"),
     ("text", {"tz": "Mars/Olympus"}, "no time zone"),
     ("text", {"exclude": "port"}, "no column 'port'"),

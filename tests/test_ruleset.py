@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from datetime import UTC, datetime
 from typing import Any
 
+import effort
 import msgspec
+import nftables
 import pytest
 import samples
 
@@ -16,11 +19,17 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.cli import main
 from pylog.formats.nft_lines import entity_line, statements
+from pylog.formats.nft_model import Model, model_of
+from pylog.join import Join
+from pylog.lints import lints
 from pylog.outputs import text
+from pylog.outputs._text_trail import trail_lines
 from pylog.record import LossRecord, RulesetRecord, row_of
 from pylog.ruleset import Moments, compared, listing, moment
+from pylog.trails import Trails
 
-CHANGES = str(samples.FIXTURES / "nft" / "changes.cat.xz")
+NFT = samples.FIXTURES / "nft"
+CHANGES = str(NFT / "changes.cat.xz")
 NS = 1_000_000_000
 
 
@@ -64,12 +73,22 @@ def test_a_listing_is_that_of_nft() -> None:
     assert list(listing(moments(6).at(6))) == [
         "table inet t { # handle 1",
         "\tchain in { # handle 2",
-        "\t\ttype filter hook input priority 0; policy drop;",
+        "\t\ttype filter hook input priority filter; policy drop;",
         "\t\ttcp dport 22 accept # handle 3",
         "\t\tdrop # handle 4",
         "\t}",
         "}",
     ]
+
+
+def test_a_listing_is_byte_for_byte_that_of_nft() -> None:
+    """nft listed the same ruleset at another time, so that its handles of tables differ."""
+    with pylog.open(NFT / "snapshot.cat.gz") as reader:
+        model = model_of(r for r in reader if isinstance(r, RulesetRecord))
+    model.tables = {key: table for key, table in model.tables.items() if key[1] != "filt"}
+    expected = gzip.decompress((NFT / "snapshot.ruleset.txt.gz").read_bytes()).decode()
+    lines = [line.partition(" # handle ")[0] for line in expected.splitlines()]
+    assert [line.partition(" # handle ")[0] for line in listing(model)] == lines
 
 
 def test_a_replaced_rule_is_one_line() -> None:
@@ -200,6 +219,36 @@ def test_control_bytes_of_names_are_escaped() -> None:
     assert "\x1b" not in written(*commit(6, evil, process="\x1b[31m"))
 
 
+@pytest.mark.parametrize("number", range(effort.number(400)))
+def test_damaged_recordings_lead_to_rulesets_trails_and_rules(number: int) -> None:
+    chance = effort.chance("damaged", number)
+    damaged = bytearray(chance.choice(nftables_recordings()))
+    for _ in range(chance.choice((1, 1, 3, 20))):
+        damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+    try:
+        with pylog.open(io.BytesIO(damaged)) as reader:
+            records = list(reader)
+    except pylog.DecodeError:
+        return
+    join, trails, made = Join(), Trails(), moments(None, records=records)
+    given = [*join.feed(records), *join.end()]
+    assert len(given) == len(records) and pylog.json_lines(given) and written(*given)
+    for trail in [*trails.feed(records), *trails.end()]:
+        assert all(line.isprintable() for line in trail_lines(trail, False))
+    assert sum(1 for _ in listing(made.at(None))) >= sum(1 for _ in made.at(None).tables)
+    assert len(list(compared(Model(), made.at(None)))) >= 0 and lints(made.at(None), {}) is not None
+
+
+def nftables_recordings() -> list[bytes]:
+    return [
+        nftables.recording("joined")[:8000],
+        nftables.recording("joined")[56000:],
+        nftables.recording("snapshot"),
+        (NFT / "commits.bin").read_bytes(),
+        gzip.decompress((NFT / "fw.pcapng.gz").read_bytes()),
+    ]
+
+
 def test_without_blocks_a_change_is_one_line() -> None:
     record = commit(6, rule(3, "accept"))[0]
     assert text.line(record) == "- + rule inet t in handle 3: accept (generation 6 by nft (pid 9))"
@@ -208,8 +257,11 @@ def test_without_blocks_a_change_is_one_line() -> None:
 def test_a_rule_without_text_has_the_names_of_its_expressions() -> None:
     record = entity("new_rule", chain="in", handle=3, expressions=[{"name": "fib"}], comment="c")
     assert entity_line(record) == 'rule inet t in handle 3: [fib] comment "c"'
-    monitor = rule(3, "add rule inet t in tcp dport 22 accept # handle 3")
-    assert entity_line(monitor) == "rule inet t in handle 3: tcp dport 22 accept"
+    inserted = rule(4, "accept", change="insert", position=3)
+    assert entity_line(inserted) == "rule inet t in handle 4 after 3: accept"
+    assert entity_line(CHAIN) == (
+        "chain inet t in { type filter hook input priority filter; policy drop; }"
+    )
 
 
 def test_the_recording_reads_as_blocks(capfd: Any) -> None:

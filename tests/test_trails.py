@@ -27,8 +27,10 @@ def step(chain: str, handle: int | None = None, verdict: str = "continue", **fie
 
 
 def first(chain: str, *more: Any, **fields: Any) -> Any:
-    headers: dict[str, Any] = {"saddr": "192.0.2.1", "daddr": "192.0.2.2", "protocol": 6, "sport": 1, "dport": 2,
-               "payload": b"E", "indev": "eth0"}  # fmt: skip
+    headers: dict[str, Any] = {
+        "saddr": "192.0.2.1", "daddr": "192.0.2.2", "protocol": 6, "sport": 1, "dport": 2,
+        "payload": b"E", "indev": "eth0",
+    }  # fmt: skip
     return step(chain, *more, **headers | fields)
 
 

@@ -20,6 +20,7 @@ from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
 from pylog.options import Option
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
+from pylog.record.joined import JOINED
 from pylog.record.registry import KINDS, ON_REQUEST
 from pylog.table import schema
 
@@ -48,6 +49,13 @@ def fields_on_request() -> str:
     for kind, headers in ON_REQUEST.items():
         for name, field in fields_of(headers).items():
             rows.append((f"`{name}`", *_cells({kind: field})[1:]))
+    return _markdown(*rows)
+
+
+def fields_of_rules() -> str:
+    """The fields that --rules adds to packets."""
+    rows = [("name", "JSON", "meaning")]
+    rows += [(f"`{name}`", *_cells({"packet": field})[1:]) for name, field in JOINED.items()]
     return _markdown(*rows)
 
 
@@ -167,6 +175,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "json-fields": json_fields,
     "fields-on-request": fields_on_request,
+    "fields-of-rules": fields_of_rules,
     "columns": columns,
     "layouts": layouts,
     "nflog-options": nflog_options,

@@ -13,11 +13,14 @@ from pylog import backends
 from pylog.cli._sources import RECORDS, AnyLog, group_of
 from pylog.join import Join
 from pylog.joined import Joined
-from pylog.outputs._named import JOINED, every, named
+from pylog.outputs._named import every, named
 from pylog.reader import Records
+from pylog.record.joined import JOINED
 
 OUTPUTS = ("text", "json", "csv")
 """The outputs that have the fields of the rule."""
+SELECTIONS = ("families", "tables", "chains", "since_gen")
+"""The options of nftables: that leave out records of the ruleset."""
 
 
 def add_rules_argument(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +46,8 @@ def prepare(arguments: argparse.Namespace, options: dict[str, Any]) -> bool:
         named(options["columns"], options.get("exclude"))
     live = [name for source in arguments.source if (name := _live(source)) is not None]
     if "nflog" in live and "nftables" not in live:
-        arguments.source.append("nftables:")
+        arguments.added = ["nftables:"]
+        arguments.source += arguments.added
         return True
     return False
 
@@ -53,7 +57,10 @@ def _live(source: str) -> str | None:
     return None if parts is None else parts[0]
 
 
-def with_rules(records: AnyLog, alone: bool) -> Records:
+def with_rules(arguments: argparse.Namespace, records: AnyLog, alone: bool) -> Records:
     """The records with rules; only packets and losses if they stand `alone`."""
     assert isinstance(records, Records)
-    return Joined(records, Join(), packets=alone)
+    selected = any(getattr(arguments, name, None) is not None for name in SELECTIONS)
+    at_once = {_live(source) for source in arguments.source} == {"nftables"}
+    first = records.readers()[arguments.source.index("nftables:")] if alone else None
+    return Joined(records, Join(at_once, selected), alone, first)

@@ -162,10 +162,14 @@ def labels(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def wants_origin(arguments: argparse.Namespace) -> bool:
-    """Whether records get their origin; with several sources they always do."""
+    """Whether records get their origin; with several sources they always do.
+
+    `arguments.added` are sources that the command line does not name.
+    """
     if not hasattr(arguments, "origin"):
         return False
-    return arguments.origin or bool(arguments.label) or len(arguments.source) > 1
+    named = len(arguments.source) - len(getattr(arguments, "added", ()))
+    return arguments.origin or bool(arguments.label) or named > 1
 
 
 def origin(arguments: argparse.Namespace, source: str) -> Origin:

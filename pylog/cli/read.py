@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             if copy.left == 0 or stopping.status:
                 break
             with _opened(arguments, group, together) as records:
-                copy.all(with_rules(records, alone) if arguments.rules else records)
+                copy.all(with_rules(arguments, records, alone) if arguments.rules else records)
         if arguments.verbose:
             say(copy.summary())
     return copy.exit_status

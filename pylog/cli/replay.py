@@ -95,5 +95,5 @@ def run(arguments: argparse.Namespace) -> int:
             ) as records:
                 if outputs.description(arguments.to).raw:
                     records.pass_messages()
-                copy.all(with_rules(records, False) if arguments.rules else records)
+                copy.all(with_rules(arguments, records, False) if arguments.rules else records)
     return copy.exit_status

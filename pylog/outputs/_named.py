@@ -24,7 +24,7 @@ from pylog.record import (
     json_name,
     no_column,
 )
-from pylog.record.joined import JoinedRecord
+from pylog.record.joined import JOINED
 
 
 def every() -> tuple[str, ...]:
@@ -37,9 +37,6 @@ def every() -> tuple[str, ...]:
 REQUESTED = {name: field for headers in ON_REQUEST.values() for name, field in
              fields_of(headers).items()}  # fmt: skip
 """The fields on request."""
-JOINED = {name: field for name, field in fields_of(JoinedRecord).items()
-          if name not in PacketRecord.__struct_fields__}  # fmt: skip
-"""The fields of the rule that logged a packet, which only a join gives."""
 COLUMNS = Option("columns", str, None, "which columns, in this order, as timestamp,saddr,dport,ttl;"
                  " `pylog help columns` lists all", metavar="NAMES", topic=SHOWN,
                  absent="all; of text, the line")  # fmt: skip

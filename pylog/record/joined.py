@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pylog.record.fields import Field
+from pylog.record.fields import Field, fields_of
 from pylog.record.kinds import PacketRecord
 
 
@@ -42,3 +42,11 @@ class JoinedRecord(PacketRecord, frozen=True, gc=False, tag="packet"):
         Field("the rules that it can be: `family`, `table`, `chain`, `handle`, `text`, `why`",
               "json"),
     ] = None  # fmt: skip
+
+
+JOINED = {
+    name: field
+    for name, field in fields_of(JoinedRecord).items()
+    if name not in PacketRecord.__struct_fields__
+}
+"""The fields of the rule, which only a join gives."""

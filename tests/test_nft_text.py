@@ -1,0 +1,287 @@
+"""The text of nftables rules and other entities, beside what nft printed of them."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import random
+import re
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import effort
+import pytest
+from msgspec.structs import replace
+
+import pylog
+from pylog.errors import DecodeError
+from pylog.formats.netlink import scan
+from pylog.formats.nft_expressions import expressions
+from pylog.formats.nft_rule import rule_text
+from pylog.formats.nft_text import elements_text, record_text
+from pylog.record import RulesetRecord
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "nft"
+Key = tuple[Any, ...]
+
+
+def no_sets(name: str) -> None:
+    """No set is there."""
+
+
+@cache
+def rules() -> list[dict[str, Any]]:
+    """Rules with the text of `nft list ruleset`."""
+    lines = lzma.decompress((FIXTURES / "rules.jsonl.xz").read_bytes()).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def made(**fields: Any) -> RulesetRecord:
+    return RulesetRecord(source="nftables", layout="nft-le", **fields)
+
+
+def text_of(rule: dict[str, Any], **options: Any) -> str:
+    sets = {
+        name: (made(flags=flags, extra=extra), elements)
+        for name, (flags, extra, elements) in rule.get("sets", {}).items()
+    }
+    text = rule_text(rule["expressions"], rule["family"], sets.get, **options)
+    return f'{text} comment "{rule["comment"]}"' if "comment" in rule else text
+
+
+@cache
+def changes() -> list[RulesetRecord]:
+    """The records of the long recording."""
+    with pylog.open(FIXTURES / "changes.cat.xz") as reader:
+        return [record for record in reader if isinstance(record, RulesetRecord)]
+
+
+def printed() -> dict[Key, list[str]]:
+    """What nft printed of the rules in it, by family, table, chain and handle."""
+    found: dict[Key, list[str]] = defaultdict(list)
+    text = lzma.decompress((FIXTURES / "changes.rules.txt.xz").read_bytes()).decode()
+    for line in text.splitlines():
+        match = re.fullmatch(
+            r"(?:add|insert) rule (\S+) (\S+) (\S+) (?:handle \d+ )?(.*) # handle (\d+)", line
+        )
+        assert match is not None, line
+        family, table, chain, words, handle = match.groups()
+        found[family, table, chain, int(handle)].append(words)
+    return found
+
+
+def test_rules_are_written_as_nft_lists_them() -> None:
+    wrong, right = [], 0
+    for rule in rules():
+        text = text_of(rule, interfaces={2: "f1", 3: "f0", 4: "d1", 5: "d0"}.get)
+        if text == rule["text"]:
+            right += 1
+        elif "[" not in text:
+            wrong.append((rule["family"], rule["text"], text))
+    assert not wrong
+    assert right / len(rules()) > 0.97
+
+
+def test_rules_of_a_recording_are_written_as_nft_monitor_prints_them() -> None:
+    wanted, right, all_rules = printed(), 0, 0
+    for record in changes():
+        words = wanted.get((record.family, record.table, record.chain, record.handle))
+        if record.op != "new_rule" or not words:
+            continue
+        all_rules += 1
+        assert record.text is not None
+        if record.text in words:
+            words.remove(record.text)
+            right += 1
+        else:
+            assert "[" in record.text, (words, record.text)
+    assert all_rules > 300
+    assert right / all_rules > 0.95
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "table inet doc { comment \"office firewall; owner: net-ops\"; }",
+        "table ip asleep { flags dormant; }",
+        "chain ip filt forw { type filter hook forward priority filter - 5; policy accept; }",
+        "chain inet filt ing"
+        ' { type filter hook ingress device "f0" priority filter - 1; policy accept; }',
+        'chain ip filt web { comment "80 and 443"; }',
+        "set inet filt v6 { type ipv6_addr; flags interval; auto-merge; }",
+        "set inet filt tmo { type ipv4_addr; size 1000; timeout 1h; gc-interval 10s; }",
+        "set inet filt dync"
+        " { type ipv4_addr . inet_service; size 128; flags dynamic; counter; }",
+        "map inet filt vm { type ipv4_addr : verdict; flags interval; }",
+        "map inet filt cmap { type ipv4_addr : counter; }",
+        "element inet filt conci { 10.0.0.0/24 . 1-1023 }",
+        'element inet filt p2m { 80 comment "web" : 0x00000020 }',
+        "element inet filt nat1 { 80 : 10.1.1.1 . 8080 }",
+        "element inet filt vm { [from] 10.0.0.0 : drop }",
+        "element ip filt cam { * : 0x00000063 }",
+        "counter inet filt c1 { packets 0 bytes 0 }",
+        "quota inet filt q1 { over 10 mbytes }",
+        "limit inet filt l1 { rate 5/second burst 10 packets }",
+        'ct helper inet filt h1 { type "ftp" protocol tcp; l3proto ip; }',
+        "ct timeout inet filt t1"
+        " { protocol tcp; l3proto ip; policy = { established : 1m40s, close : 4s }; }",
+        "ct expectation inet filt e1"
+        " { protocol tcp; dport 5432; timeout 1h; size 12; l3proto ip; }",
+        "synproxy inet filt sp1 { mss 1400 wscale 5 timestamp; }",
+    ],
+)  # fmt: skip
+def test_other_entities_are_written_as_their_declarations(text: str) -> None:
+    assert any(record.text == text for record in changes())
+
+
+def test_names_of_interfaces_are_those_of_the_caller() -> None:
+    load = {"name": "meta", "key": "oif", "dreg": 1}
+    rule = [load, {"name": "cmp", "sreg": 1, "op": "eq", "data": "07000000"}]
+    assert rule_text(rule, "inet", no_sets) == "oif [7]"
+    assert rule_text(rule, "inet", no_sets, interfaces={7: "eth7"}.get) == 'oif "eth7"'
+    rule[1]["data"] = "01000000"
+    assert rule_text(rule, "inet", no_sets) == 'oif "lo"'
+    rule[1]["data"] = "00000007"
+    assert rule_text(rule, "inet", no_sets, order=">") == "oif [7]"
+
+
+def test_elements_of_a_set_are_written_as_nft_lists_them() -> None:
+    numbers = {"NFTA_SET_KEY_TYPE": 13, "NFTA_SET_KEY_LEN": 2}
+    ports = made(op="new_set", name="p", flags=4, extra=numbers)
+    ends: list[dict[str, Any]] = [
+        {"key": "0000", "flags": 1}, {"key": "0016"}, {"key": "0017", "flags": 1},
+        {"key": "0050", "comment": "x"}, {"key": "005b", "flags": 1}, {"key": "ffff"},
+    ]  # fmt: skip
+    assert elements_text(ports, ends) == ["22", '80-90 comment "x"', "65535"]
+    numbers = {"NFTA_SET_KEY_TYPE": 20, "NFTA_SET_KEY_LEN": 4}
+    interfaces = made(op="new_set", name="i", flags=0, extra=numbers)
+    elements: list[dict[str, Any]] = [{"key": "01000000"}, {"key": "05000000"}]
+    assert elements_text(interfaces, elements) == ['"lo"', "[5]"]
+    assert elements_text(made(op="new_set", name="i", extra={}), elements) == ["[2 elements]"]
+    vlans = made(op="new_set", family="ip", table="t", name="v",
+                 extra={"NFTA_SET_KEY_TYPE": 4, "NFTA_SET_KEY_LEN": 2})  # fmt: skip
+    assert record_text(vlans, no_sets) == "set ip t v { type [key]; }"
+
+
+def test_the_key_of_a_set_that_is_not_there_is_written_if_it_is_one_field() -> None:
+    load = {"name": "payload", "base": "network", "offset": 12, "len": 4, "dreg": 1}
+    more = {"name": "payload", "base": "network", "offset": 16, "len": 4, "dreg": 9}
+    lookup = {"name": "lookup", "set": "s", "sreg": 1, "flags": 0, "inverted": False}
+    assert rule_text([load, lookup], "ip", no_sets) == "ip saddr @s"
+    assert rule_text([load, more, lookup], "ip", no_sets) == "[lookup]"
+    sets: dict[str, Any] = {"s": (made(flags=0, extra={"NFTA_SET_KEY_LEN": 8}), [])}
+    assert rule_text([load, more, lookup], "ip", sets.get) == "ip saddr . ip daddr @s"
+
+
+def test_an_anonymous_set_is_sorted_only_in_a_listing() -> None:
+    rule = [
+        {"name": "meta", "key": "l4proto", "dreg": 1},
+        {"name": "cmp", "sreg": 1, "op": "eq", "data": "06"},
+        {"name": "payload", "base": "transport", "offset": 2, "len": 2, "dreg": 1},
+        {"name": "lookup", "set": "__set0", "sreg": 1, "flags": 0, "inverted": False},
+    ]
+    sets = {"__set0": (made(flags=3), [{"key": "01bb"}, {"key": "0050"}])}
+    assert rule_text(rule, "inet", sets.get) == "tcp dport { 80, 443 }"
+    assert rule_text(rule, "inet", sets.get, listed=False) == "tcp dport { 443, 80 }"
+    assert rule_text(rule, "inet", no_sets) == "[payload]"
+    many = [{"key": f"{i:04x}"} for i in range(5000)]
+    sets = {"__set0": (made(flags=3), many)}
+    assert rule_text(rule, "inet", sets.get) == "tcp dport { [5000 elements] }"
+
+
+def test_what_has_no_text_is_shown_by_its_name() -> None:
+    def text(*rule: dict[str, Any]) -> str:
+        return rule_text(list(rule), "inet", no_sets)
+
+    drop = {"name": "immediate", "dreg": 0, "verdict": "drop"}
+    assert text({"name": "new", "data": "00"}, drop) == "[new] drop"
+    assert text({"name": "log", "unknown": [[9, "00"]]}, drop) == "[log] drop"
+    assert text({"name": "match", "extension": "recent", "info": ""}, drop) == "[match recent] drop"
+    logs = {"name": "target", "extension": "nflog", "group": 5, "prefix": "x"}
+    assert text(logs) == "[target nflog group 5 prefix x]"
+    assert text({"name": "cmp", "sreg": 1, "op": "eq", "data": "06"}) == "[cmp]"
+    hour = {"name": "meta", "key": "hour", "dreg": 1}
+    assert text(hour, {"name": "cmp", "sreg": 1, "op": "eq", "data": "00000001"}) == "[meta]"
+    assert text({"name": "log", "prefix": 'a"b\n', "group": 1}) == "[log]"
+    jump = {"name": "immediate", "dreg": 0, "verdict": "jump", "chain": "__chain1"}
+    assert text(jump) == "[jump __chain1]"
+
+
+def test_operations_on_operations_do_not_grow_without_end() -> None:
+    double = {"name": "bitwise", "op": "xor", "sreg": 1, "sreg2": 1, "dreg": 1, "len": 4}
+    rule = [{"name": "meta", "key": "mark", "dreg": 1}, *[double] * 120,
+            {"name": "cmp", "sreg": 1, "op": "eq", "data": "00000000"}]  # fmt: skip
+    assert rule_text(rule, "inet", no_sets) == "[bitwise]"
+    assert rule_text([double] * 3000, "inet", no_sets) == "[3000 expressions]"
+
+
+def test_damaged_expressions_never_raise() -> None:
+    """Values of every kind in the place of a value, and expressions that are missing."""
+    chance = random.Random(7)
+    values: list[Any] = [None, "", "zz", -1, 1 << 70, {}, [], "ff" * 40, "set0", 3.5, True]
+    for rule in effort.sample(rules()):
+        for _ in range(8):
+            changed = [dict(e) for e in rule["expressions"]]
+            if not changed:
+                continue
+            fields = chance.choice(changed)
+            fields[chance.choice(list(fields))] = chance.choice(values)
+            if chance.random() < 0.3:
+                changed.remove(chance.choice(changed))
+            assert isinstance(text_of(rule | {"expressions": changed}), str)
+
+
+def test_prefixes_and_changed_bytes_give_expressions_or_decode_errors() -> None:
+    data = lzma.decompress((FIXTURES / "changes.cat.xz").read_bytes())
+    chance = random.Random(11)
+    for record in effort.sample([r for r in changes() if r.op == "new_rule"]):
+        assert record.offset is not None
+        start = record.offset
+        end = start + int.from_bytes(data[start : start + 4], "little")
+        found = {n: (at, stop) for n, at, stop in scan(data, start + 20, end, "<", 0)}
+        octets = data[slice(*found[4])]
+        cases = [octets[:cut] for cut in range(len(octets))]
+        for _ in range(len(octets)):
+            changed = bytearray(octets)
+            changed[chance.randrange(len(octets))] = chance.randrange(256)
+            cases.append(bytes(changed))
+        for case in effort.sample(cases):
+            flaws: list[DecodeError] = []
+            for given in (None, flaws):
+                try:
+                    listed = expressions(case, 0, len(case), "<", 0, given)
+                except DecodeError:
+                    continue
+                assert isinstance(rule_text(listed, "inet", no_sets), str)
+                pylog.to_json(made(expressions=listed))
+
+
+def test_expressions_in_expressions_are_read_only_so_deep() -> None:
+    body = b""
+    for _ in range(2000):
+        inner = _attribute(1, b"inner\0") + _attribute(2, _attribute(5, body))
+        if len(inner) > 60000:
+            break
+        body = inner
+    (listed,) = expressions(_attribute(1, body), 0, len(body) + 4, "<", 0)
+    depth = 0
+    while "expression" in listed:
+        listed, depth = listed["expression"], depth + 1
+    assert 1 <= depth < 10
+    assert listed["data"]
+
+
+def _attribute(number: int, value: bytes) -> bytes:
+    head = (4 + len(value)).to_bytes(2, "little") + number.to_bytes(2, "little")
+    return head + value + bytes(-len(value) % 4)
+
+
+def test_a_deletion_has_the_text_that_it_says() -> None:
+    record = made(op="del_chain", family="ip", table="t", chain="c", handle=4)
+    assert record_text(record, no_sets) == "chain ip t c"
+    gone = made(op="del_obj", family="ip", table="t", name="c", type="counter")
+    assert record_text(gone, no_sets) == "counter ip t c"
+    assert record_text(replace(gone, op="new_gen"), no_sets) is None
+    assert record_text(made(op="del_rule", family="ip"), no_sets) is None
