@@ -38,6 +38,8 @@ from pylog.formats.nft_values import (
 )
 
 OPERATORS = {"eq": " ", "ne": " != ", "lt": " < ", "le": " <= ", "gt": " > ", "ge": " >= "}
+_CHAINED = ("ah nexthdr", "comp nexthdr")
+"""Keys that name another header at the same base, which nft tells apart badly."""
 _PREFIX_LEVELS = {LINK: 1, NETWORK: 2, TRANSPORT: 3}
 
 
@@ -225,7 +227,12 @@ def _expand(
         raise Unclear
     value, rest = int.from_bytes(data, "big"), payload.bits
     made = []
-    for part in context.split(payload):
+    parts = context.split(payload)
+    if match.op == "eq" and parts[0].text in _CHAINED:
+        if len(parts) > 1:
+            raise Unclear
+        context.headers[TRANSPORT] = "?"
+    for part in parts:
         rest -= part.bits
         piece = value >> rest & ((1 << part.bits) - 1)
         one = Match(match.op, part, Constant(piece.to_bytes((part.bits + 7) // 8, "big")),
@@ -263,10 +270,10 @@ def _masked(context: Context, match: Match, left: Binop, writer: Writer) -> list
     inner = left.left if left.op == "rshift" and isinstance(left.right, int) else left
     if isinstance(inner, Binop) and inner is not left:
         if isinstance(inner.left, Payload):
-            found = _unmasked(context, left, writer)
-            if found is left:
+            field = _unmasked(context, left, writer)
+            if field is left:
                 raise Unclear
-            match.left = found
+            match.left = field
             if isinstance(right, Constant) and match.op in ("eq", "ne"):
                 raise Unclear
             return compare(context, match, None, writer)

@@ -166,6 +166,9 @@ class Context:
                 self._icmp_type = value or _ECHO
         elif isinstance(left, Loaded) and left.source == "meta":
             self._learn_meta(left.key, value)
+        elif isinstance(left, Loaded) and (left.source, left.key) == ("ct", "l3proto"):
+            if self.family == "inet":
+                self.headers[NETWORK] = UPPER["inet"].get(value, "unknown")
         elif isinstance(left, Loaded) and (left.source, left.key) == ("ct", "protocol"):
             name = L4PROTO.get(value)
             if self.headers.get(NETWORK) and name is not None:

@@ -24,7 +24,7 @@ Effect = Callable[[Context, Fields, Fields, Writer], str]
 _NAT_FLAGS = ((4, "random"), (16, "fully-random"), (8, "persistent"))
 """NF_NAT_RANGE_PROTO_RANDOM, ..._RANDOM_FULLY and NF_NAT_RANGE_PERSISTENT."""
 _NAT_PREFIX = 64  # NF_NAT_RANGE_NETMAP
-_NAT_KNOWN = 1 | 2 | 4 | 8 | 16 | 64
+_NAT_ALL = 1 | 2 | 4 | 8 | 16 | 64
 _ADDRESSES = {"ip": t.IPADDR, "ip6": t.IP6ADDR}
 
 
@@ -142,7 +142,7 @@ def _endpoint(context: Context, values: Fields, low: str, high: str, kind: Type,
 
 
 def _nat_flags(flags: int) -> str:
-    if flags & ~_NAT_KNOWN:
+    if flags & ~_NAT_ALL:
         raise Unclear
     words = [word for bit, word in _NAT_FLAGS if flags & bit]
     return f" {','.join(words)}" if words else ""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pylog.formats.nft_statements import STATEMENTS, quoted, verdict
 from pylog.formats.nft_types import (
+    INTEGER,
     Type,
     Unclear,
     interval,
@@ -19,7 +20,7 @@ from pylog.formats.nft_types import (
     show_bound,
     types_of,
 )
-from pylog.formats.nft_values import Concat, is_swapped, type_of
+from pylog.formats.nft_values import Concat, Payload, is_swapped, type_of
 from pylog.formats.nft_words import OBJECT_TYPES
 
 Element = dict[str, Any]
@@ -127,8 +128,11 @@ class Elements:
 def _shifted(elements: list[Element], key: Any) -> list[Element]:
     """The elements with keys as values of the field, where they were masked in place."""
     shift = getattr(key, "shift", 0)
-    if isinstance(key, Concat) and any(getattr(part, "shift", 0) for part in key.parts):
-        raise Unclear
+    if isinstance(key, Concat):
+        for part in key.parts:
+            plain = isinstance(part, Payload) and part.type is INTEGER and part.bits % 8
+            if getattr(part, "shift", 0) or plain:
+                raise Unclear
     if not shift:
         return elements
     shifted = []

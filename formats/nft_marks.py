@@ -104,9 +104,11 @@ class Texts:
     def _entity(self, record: RulesetRecord) -> str | None:
         def sets(name: str) -> tuple[Any, list[dict[str, Any]]] | None:
             found = self._model.find_set(record.family, record.table, name)
-            if found is None or len(found.elements) > MOST_ELEMENTS:
+            if found is None:
                 return None
-            return found.record, found.listed() if record.expressions is not None else []
+            if not found.anonymous:
+                return found.record, []  # only its name is written
+            return None if len(found.elements) > MOST_ELEMENTS else (found.record, found.listed())
 
         return record_text(record, sets, self._interface, listed=record.via is not None)
 

@@ -64,6 +64,15 @@ class Registers:
             raise Unclear
         self._values[self._index(register)] = value
 
+    def get_key(self, register: int, bits: int | None) -> Any:
+        """The value that a set is asked for. Without its size it must not go on in the next."""
+        if bits is not None:
+            return self.get(register, bits)
+        value = self.get(register)
+        if self._index(register) + max(1, (value.bits + 31) // 32) in self._values:
+            raise Unclear
+        return value
+
     def get(self, register: int, bits: int = 0) -> Any:
         """The value, of several adjacent registers if one has fewer bits than are used."""
         index = self._index(register)
@@ -116,8 +125,6 @@ def rule_text(
             except ERRORS:
                 statement.text, made = f"[{statement.source or name}]", [statement]
             previous = statement if len(made) == 1 and made[0] is statement else None
-            if any(m is not statement for m in made) and statement in texts:
-                texts.remove(statement)
             texts += made
             continue
         previous = None
@@ -199,9 +206,11 @@ def _statement(
             if key.startswith("sreg"):
                 values[key] = _used(key, register, registers, values)
         if name == "objref" and "set" in fields:
-            values["sreg"] = registers.get(fields["sreg"], _key_bits(fields["set"], sets))
+            values["sreg"] = registers.get_key(fields["sreg"], _key_bits(fields["set"], sets))
         elif name == "dynset":
-            values["sreg_key"] = registers.get(fields["sreg_key"], _key_bits(fields["set"], sets))
+            values["sreg_key"] = registers.get_key(
+                fields["sreg_key"], _key_bits(fields["set"], sets)
+            )
             if "sreg_data" in fields:
                 values["sreg_data"] = registers.get(fields["sreg_data"])
         return Effect(fields, values)
@@ -217,20 +226,20 @@ def _used(key: str, register: int, registers: Registers, values: dict[str, Any])
     return registers.get(register)
 
 
-def _key_bits(name: str, sets: Sets) -> int:
-    """The size of a set's keys, from its record or its first element; 0 if it is not there."""
+def _key_bits(name: str, sets: Sets) -> int | None:
+    """The size of a set's keys, from its record or its first element; None if it is not there."""
     held = sets(name)
     if held is None:
-        return 0
+        return None
     record, elements = held
     length = extra(record, "NFTA_SET_KEY_LEN")
     if length:
         return int(length) * 8
-    return next((len(e["key"]) * 4 for e in elements if e.get("key")), 0)
+    return next((len(e["key"]) * 4 for e in elements if e.get("key")), None)
 
 
 def _lookup(fields: dict[str, Any], registers: Registers, sets: Sets) -> Statement | None:
-    key = registers.get(fields["sreg"], _key_bits(fields["set"], sets))
+    key = registers.get_key(fields["sreg"], _key_bits(fields["set"], sets))
     if "dreg" not in fields:
         op = "ne" if fields.get("inverted") else "eq"
         return Match(op, key, fields["set"], _source(key))

@@ -166,8 +166,9 @@ def elements_text(declared: RulesetRecord, elements: list[dict[str, Any]]) -> li
     """
     order = ">" if declared.layout == "nft-be" else "<"
     try:
-        return set_elements(elements, key_parts(declared), data_parts(declared), order,
-                            declared.flags or 0, True)  # fmt: skip
+        texts = set_elements(elements, key_parts(declared), data_parts(declared), order,
+                             declared.flags or 0, True)  # fmt: skip
+        return [named(text, None) for text in texts]
     except ERRORS:
         return [f"[{len(elements)} elements]"] if elements else []
 
@@ -183,18 +184,19 @@ def _is_end(element: Element) -> bool:
 def _set(record: RulesetRecord) -> str:
     if record.op == "del_set":
         return f"set {record.family} {record.table} {record.name}"
-    try:
-        key = " . ".join(part.type.name for part in key_parts(record))
-    except Unclear:
-        key = "[key]"
+    key = _types(lambda: key_parts(record), "[key]") or ""
     if extra(record, "NFTA_SET_DATA_TYPE") == _VERDICT_MAP:
         return set_declaration(record, key, "verdict")
+    return set_declaration(record, key, _types(lambda: data_parts(record), "[data]"))
+
+
+def _types(parts: Callable[[], list[Part] | None], unclear: str) -> str | None:
+    """The types in words. nft declares numbers and strings by an expression, which is not here."""
     try:
-        data = data_parts(record)
-        word = None if data is None else " . ".join(part.type.name for part in data)
+        names = [part.type.name for part in parts() or ()]
     except Unclear:
-        word = "[data]"
-    return set_declaration(record, key, word)
+        return unclear
+    return unclear if {"integer", "string"} & {*names} else " . ".join(names) or None
 
 
 _WRITERS: dict[str, Callable[[RulesetRecord], str]] = {

@@ -20,7 +20,7 @@ from pylog.errors import DecodeError
 from pylog.formats.netlink import scan
 from pylog.formats.nft_expressions import expressions
 from pylog.formats.nft_rule import rule_text
-from pylog.formats.nft_text import record_text
+from pylog.formats.nft_text import elements_text, record_text
 from pylog.record import RulesetRecord
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "nft"
@@ -145,6 +145,34 @@ def test_names_of_interfaces_are_those_of_the_caller() -> None:
     assert rule_text(rule, "inet", no_sets) == 'oif "lo"'
     rule[1]["data"] = "00000007"
     assert rule_text(rule, "inet", no_sets, order=">") == "oif [7]"
+
+
+def test_elements_of_a_set_are_written_as_nft_lists_them() -> None:
+    numbers = {"NFTA_SET_KEY_TYPE": 13, "NFTA_SET_KEY_LEN": 2}
+    ports = made(op="new_set", name="p", flags=4, extra=numbers)
+    ends: list[dict[str, Any]] = [
+        {"key": "0000", "flags": 1}, {"key": "0016"}, {"key": "0017", "flags": 1},
+        {"key": "0050", "comment": "x"}, {"key": "005b", "flags": 1}, {"key": "ffff"},
+    ]  # fmt: skip
+    assert elements_text(ports, ends) == ["22", '80-90 comment "x"', "65535"]
+    numbers = {"NFTA_SET_KEY_TYPE": 20, "NFTA_SET_KEY_LEN": 4}
+    interfaces = made(op="new_set", name="i", flags=0, extra=numbers)
+    elements: list[dict[str, Any]] = [{"key": "01000000"}, {"key": "05000000"}]
+    assert elements_text(interfaces, elements) == ['"lo"', "[5]"]
+    assert elements_text(made(op="new_set", name="i", extra={}), elements) == ["[2 elements]"]
+    vlans = made(op="new_set", family="ip", table="t", name="v",
+                 extra={"NFTA_SET_KEY_TYPE": 4, "NFTA_SET_KEY_LEN": 2})  # fmt: skip
+    assert record_text(vlans, no_sets) == "set ip t v { type [key]; }"
+
+
+def test_the_key_of_a_set_that_is_not_there_is_written_if_it_is_one_field() -> None:
+    load = {"name": "payload", "base": "network", "offset": 12, "len": 4, "dreg": 1}
+    more = {"name": "payload", "base": "network", "offset": 16, "len": 4, "dreg": 9}
+    lookup = {"name": "lookup", "set": "s", "sreg": 1, "flags": 0, "inverted": False}
+    assert rule_text([load, lookup], "ip", no_sets) == "ip saddr @s"
+    assert rule_text([load, more, lookup], "ip", no_sets) == "[lookup]"
+    sets: dict[str, Any] = {"s": (made(flags=0, extra={"NFTA_SET_KEY_LEN": 8}), [])}
+    assert rule_text([load, more, lookup], "ip", sets.get) == "ip saddr . ip daddr @s"
 
 
 def test_an_anonymous_set_is_sorted_only_in_a_listing() -> None:
