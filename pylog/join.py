@@ -221,8 +221,9 @@ class Join:
                   for logger, why in fitting.values()]  # fmt: skip
         if not self.complete:
             learned = self._learned.get((packet.group or "", packet.prefix or ""), {})
-            listed += [_candidate(identity, text, "an earlier packet was traced to it")
-                       for identity, text in learned.items() if identity not in fitting]  # fmt: skip
+            for identity, text in learned.items():
+                if identity not in fitting:
+                    listed.append(_candidate(identity, text, "an earlier packet was traced to it"))
         return _joined(packet, rule_unknown=unknown, rule_candidates=listed or None)
 
     def _in_force(self, packet: PacketRecord) -> list[_Former]:
