@@ -93,8 +93,8 @@ def _logging(table: Table) -> Logging:
     logging: Logging = {}
     for rule, statements in rules:
         for place, statement in statements:
-            found = Logger(rule, place, tuple(bases.get(rule.chain, ())))
-            logging.setdefault(statement, []).append(found)
+            logger = Logger(rule, place, tuple(bases.get(rule.chain, ())))
+            logging.setdefault(statement, []).append(logger)
     return logging
 
 

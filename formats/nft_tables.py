@@ -303,6 +303,9 @@ class Table:
 
     def _rename(self, old: str | None, new: str | None) -> None:
         # The kernel refers to chains by pointer, so that all rules show the new name at once.
+        taken = self.chains.get(new)  # its deletion is missing
+        for handle in () if taken is None else taken.handles():
+            self.rules.pop(handle, None)
         self.chains[new] = self.chains.pop(old)
         if old in self.unfinished:
             self.unfinished.add(new)

@@ -196,16 +196,16 @@ class Join:
         return [self._of_prefix(packet), *others]
 
     def _of_prefix(self, packet: PacketRecord) -> JoinedRecord:
-        found: dict[tuple[Any, ...], tuple[Logger, str]] = {}
+        fitting: dict[tuple[Any, ...], tuple[Logger, str]] = {}
         for former in self._in_force(packet):
             for logger in former.loggers.candidates(packet):
                 until = "" if former.generation is None else f" {former.generation}"
                 why = f"same group, prefix and hook, in the ruleset until generation{until}"
-                found.setdefault(logger.identity, (logger, why))
+                fitting.setdefault(logger.identity, (logger, why))
         for logger in self._current().candidates(packet):
-            found[logger.identity] = (logger, "same group, prefix and hook")
-        if len(found) == 1 and self.complete:
-            ((logger, _),) = found.values()
+            fitting[logger.identity] = (logger, "same group, prefix and hook")
+        if len(fitting) == 1 and self.complete:
+            ((logger, _),) = fitting.values()
             rule = logger.rule
             return _joined(
                 packet, rule_family=rule.family, rule_table=rule.table, rule_chain=rule.chain,
@@ -213,16 +213,17 @@ class Join:
             )  # fmt: skip
         if not self.complete:
             unknown = "not all of the ruleset is available: no snapshot, or records were lost"
-        elif found:
-            unknown = f"{len(found)} rules fit"
+        elif fitting:
+            unknown = f"{len(fitting)} rules fit"
         else:
             unknown = "no rule of the ruleset logs with this group and prefix at this hook"
         listed = [_candidate(logger.identity, logger.rule.text, why)
-                  for logger, why in found.values()]  # fmt: skip
+                  for logger, why in fitting.values()]  # fmt: skip
         if not self.complete:
             learned = self._learned.get((packet.group or "", packet.prefix or ""), {})
-            listed += [_candidate(identity, text, "an earlier packet was traced to it")
-                       for identity, text in learned.items() if identity not in found]  # fmt: skip
+            for identity, text in learned.items():
+                if identity not in fitting:
+                    listed.append(_candidate(identity, text, "an earlier packet was traced to it"))
         return _joined(packet, rule_unknown=unknown, rule_candidates=listed or None)
 
     def _in_force(self, packet: PacketRecord) -> list[_Former]:

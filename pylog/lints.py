@@ -1,6 +1,6 @@
 """What is doubtful about the log rules of a ruleset: what a reader of the log cannot rely on.
 
-The packets of two rules with the same group, prefix and hook cannot be told apart. A prefix that
+The packets of two rules with the same group, prefix and hook cannot be distinguished. A prefix that
 says "drop" on a rule that drops nothing misleads. What is sent to a group without a listener is
 lost, and a group has one listener only.
 """

@@ -340,3 +340,32 @@ def listed(model: Model) -> dict[str, Any]:
         for (kind, object_name), record in table.objects.items():
             found[f"{kind} {place} {object_name}"] = record.handle
     return found
+
+
+OPS = ("new_table", "del_table", "new_chain", "del_chain", "new_rule", "del_rule", "new_gen")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(OPS), st.integers(0, 3), st.integers(0, 4), st.integers(0, 4),
+            st.sampled_from((None, "append", "insert", "replace", "update", "delete")),
+        ),
+        max_size=40,
+    )
+)  # fmt: skip
+def test_records_that_do_not_fit_each_other_leave_a_ruleset(
+    changes: list[tuple[str, int, int, int, str | None]],
+) -> None:
+    model = Model()
+    for op, name, handle, position, change in changes:
+        chain = None if op.endswith("table") else f"c{name}"
+        model.apply(entity(op, chain=chain, handle=handle or None, position=position or None,
+                           change=change))  # fmt: skip
+        for table in model.tables.values():
+            placed = [n for held in table.chains.values() for n in held.handles()]
+            assert len(placed) == len(set(placed)) and set(placed) <= set(table.rules)
+    for one, other in ((model, Model()), (Model(), model)):
+        for record in one.difference(other):
+            one.apply(record)
+    assert [record.handle for record in model.rules()] == []

@@ -2,7 +2,7 @@
 
 SOURCE is a recording of `nftables:` (a capture or dump), or nftables: itself for the ruleset of
 this machine. A moment is a generation, as in `pylog read`, or a time. What was there before a
-recording began is known only if it begins with a snapshot, as those of pylog do.
+recording began is shown only if it begins with a snapshot, as those of pylog do.
 """
 
 from __future__ import annotations
