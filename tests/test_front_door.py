@@ -141,7 +141,7 @@ def test_the_examples_of_the_help_work(
 
 
 @pytest.mark.parametrize(("words", "near", "usage"), [
-    (["raed", "x"], "no command 'raed'; did you mean read?", "pylog COMMAND [options] ..."),
+    (["raed", "x"], "no command 'raed'; did you mean read or trace?", "pylog COMMAND [options] ..."),
     (["help", "infos"], "no command 'infos'; did you mean info?", "pylog COMMAND [options] ..."),
     (["read", "--laoyut", "x", "y"], "did you mean --layout?", "pylog read [options] SOURCE ..."),
     (["read", "--qthres", "5"], None, "pylog read [options] SOURCE ..."),
