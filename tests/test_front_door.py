@@ -144,6 +144,7 @@ def test_the_examples_of_the_help_work(
     (["help", "infos"], "no command 'infos'; did you mean info?", "pylog COMMAND [options] ..."),
     (["read", "--laoyut", "x", "y"], "did you mean --layout?", "pylog read [options] SOURCE ..."),
     (["read", "--qthres", "5"], None, "pylog read [options] SOURCE ..."),
+    (["read", "--bogus", "x"], "no option --bogus (pylog", "pylog read [options] SOURCE ..."),
     (["read", "--to", "jsn", "x"], "did you mean json?", "pylog read [options] SOURCE ..."),
     (["convert", "--forze"], "did you mean --force?", "pylog convert [options] IN ... OUT"),
     (["info", "--quik", "x"], "did you mean --quick?", "pylog info [options] SOURCE ..."),
