@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import builders
 import effort
 import inprocess
 import pytest
@@ -152,6 +153,28 @@ def test_files_that_are_no_logs_are_passed_over_on_request(
             *line, *["--force"] * (command == "convert"), "--skip-unknown", "-v"
         ).stderr.decode()
         assert f"passed over: {logs}/README.txt, {logs}/b/empty\n" in said
+
+
+@pytest.mark.parametrize("place", ["b/a", "b/c", "d"])
+@pytest.mark.parametrize("command", ["read", "info", "convert", "jobs"])
+def test_captures_of_other_link_types_are_passed_over_on_request(
+    command: str, place: str, logs: Path, tmp_path: Path
+) -> None:
+    (logs / place).write_bytes(
+        builders.pcap_header(linktype=1) + builders.pcap_packet(bytes(60), 1)
+    )
+    out: list[object] = [tmp_path / "out.json"] * (command in ("convert", "jobs"))
+    line = ["convert", "--jobs", "2"] if command == "jobs" else [command]
+    said = run(*line, "--skip-unknown", logs, *out).stderr.decode()
+    assert said == "pylog: 1 file is no log, and passed over\n"
+    for path in out:
+        assert len(Path(str(path)).read_text().splitlines()) == TOTAL
+
+
+def test_the_advice_is_not_given_to_those_who_follow_it(logs: Path) -> None:
+    (logs / "b/b.ipl").write_bytes(FILTER.read_bytes()[:40])
+    assert b"--skip-unknown" in run("read", logs, status=1).stderr
+    assert b"--skip-unknown" not in run("read", "--skip-unknown", logs, status=1).stderr
 
 
 def test_what_is_a_log_and_cannot_be_read_is_never_passed_over(logs: Path) -> None:

@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         detailed = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
         if detailed and isinstance(error, DecodeError) and error.details:
             say(error.details)
-        if isinstance(error, DecodeError) and error.path in getattr(arguments, "expanded", ()):
+        among_others = isinstance(error, DecodeError) and error.path in getattr(
+            arguments, "expanded", ()
+        )
+        if among_others and not arguments.skip_unknown:
             say("--skip-unknown passes over files that are no logs")
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 `expand` puts the files in place of what names them, so that commands see single files. Live sources
 and standard input stay as they are. With --skip-unknown each file is opened once before, and those
-that no format recognizes are left out.
+that no format reads are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def add_input_arguments(parser: argparse._ActionsContainer) -> None:
     """The arguments of commands that read files."""
     parser.add_argument(
         "--skip-unknown", action="store_true",
-        help="pass over files that are no logs, as in a directory; -v lists them",
+        help="pass over files that are no logs, and captures of other link types, as in a directory;"
+        " -v lists them",
     )  # fmt: skip
 
 
@@ -68,11 +69,13 @@ def expand(arguments: argparse.Namespace) -> None:
 
 
 def _is_unknown(file: str) -> bool:
-    """Whether no format recognizes a regular file."""
+    """Whether no format reads a regular file: none recognizes it, or it is a capture of link types
+    that none reads.
+    """
     if not (os.path.isfile(file.removeprefix("capture:")) or is_url(file)):
         return False
     try:
         pylog.open(file).close()
     except DecodeError as error:
-        return error.field == "input"
+        return error.field in ("input", "link type")
     return False
