@@ -18,6 +18,9 @@ from pylog.formats import HEAD, Guess, Message, Stream, foreign
 from pylog.formats.registry import linktypes, registered
 from pylog.nearest import LAYOUTS, advice
 
+EMPTY = "the input is empty"
+"""What the error of an input without a byte says."""
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -101,7 +104,7 @@ def no_log(head: bytes, final: bool) -> DecodeError:
     """
     field = "input"
     if not head:
-        found, advice = "the input is empty", "pylog read --follow waits for the first record"
+        found, advice = EMPTY, "pylog read --follow waits for the first record"
     elif final and (cut := _cut(head)) is not None:
         field = "record"
         found, advice = cut, "copy it again, or let pylog read --follow wait if it is being written"
