@@ -522,3 +522,27 @@ def test_cpu_time_is_that_of_many_records(tmp_path: Path) -> None:
     (tmp_path / "out").unlink()
     done = inprocess.run(*written, "-n", "10000", many).stderr.decode().splitlines()
     assert re.fullmatch(r"pylog: 10000 records written, [\d.]+ us of CPU time each", done[-1])
+
+
+# Names of files, sources and options that cannot be meant
+
+
+@pytest.mark.parametrize("name", ["fw.xz", "fw.json.XZ", "fw.bz2", "fw.pcapng.lz4", "fw.xlsx"])
+@pytest.mark.parametrize("command", ["read", "replay", "capture", "convert"])
+def test_an_ending_that_is_not_written_is_an_error(command: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    line = refused(command, SEQ, *["-w"] * (command != "convert"), path)[0]
+    assert re.search(r"(?i)\.\w+ is not written; .*\.csv.*\.gz or \.zst", line)
+    assert not path.exists()
+
+
+def test_an_unknown_ending_means_text(tmp_path: Path) -> None:
+    for name in ("fw.out", "fw.1", "fw"):
+        out("read", "-n", 1, "-w", tmp_path / name, SEQ)
+        assert len((tmp_path / name).read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["replay", "convert", "info"])
+def test_commands_for_files_say_that_a_source_is_live(command: str, tmp_path: Path) -> None:
+    [line] = refused(command, "nflog:5", *[tmp_path / "out.csv"] * (command == "convert"))
+    assert line.startswith("pylog: nflog:5 is live") and "pylog read" in line

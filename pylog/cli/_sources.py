@@ -226,6 +226,13 @@ def check_is_no_log(path: str | None, logs: Sequence[str | int]) -> None:
         raise BackendError(f"cannot write {name}: it is a log to be read")
 
 
+def check_not_live(sources: Iterable[str]) -> None:
+    """ValueError for a live source, of a command that reads files to their end."""
+    for source in sources:
+        if backends.is_live(source):
+            raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
+
+
 def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = False) -> Records:
     """A reader of the sources; of several logs, one that merges them."""
     merged = pylog.merge(

@@ -20,7 +20,7 @@ import os
 from typing import Any, BinaryIO
 
 import pylog
-from pylog import backends, outputs
+from pylog import outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
 from pylog.cli._inputs import add_input_arguments, expand
@@ -36,6 +36,7 @@ from pylog.cli._sources import (
     add_origin_arguments,
     add_source_arguments,
     check_is_no_log,
+    check_not_live,
     group_of,
     is_unreadable,
     labels,
@@ -105,12 +106,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog convert`."""
     form = outputs.form_of(arguments.out)
     if form is None:
+        outputs.check_ending(arguments.out)
         raise ValueError(f"{arguments.out} must end in {', '.join(_endings())}, after a name")
     name = form.name
     options = output_options(arguments, name, _ending)
-    for source in arguments.source:
-        if backends.is_live(source):
-            raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
+    check_not_live(arguments.source)
     expand(arguments)
     labels(arguments)
     check_is_no_log(arguments.out, paths_of(arguments.source))
