@@ -546,3 +546,27 @@ def test_an_unknown_ending_means_text(tmp_path: Path) -> None:
 def test_commands_for_files_say_that_a_source_is_live(command: str, tmp_path: Path) -> None:
     [line] = refused(command, "nflog:5", *[tmp_path / "out.csv"] * (command == "convert"))
     assert line.startswith("pylog: nflog:5 is live") and "pylog read" in line
+
+
+@pytest.mark.parametrize(("line", "meant"), [
+    ("read -o x FILE", "-w"), ("read --output x FILE", "-w"), ("read --json FILE", "--to json"),
+    ("replay --format json FILE", "--to json"), ("info --format json FILE", "--json"),
+    ("read -f FILE", "--follow"), ("read -c 5 FILE", "-n"), ("FILE", f"pylog read {SEQ}"),
+    ("read --tz utc FILE", "UTC"), ("info --tz Oslo FILE", "Europe/Oslo"),
+    ("read --tz europe/oslo FILE", "Europe/Oslo"),
+    ("read --tz new\\ york FILE", "America/New_York"),
+])  # fmt: skip
+def test_what_other_programs_call_it_is_understood(line: str, meant: str) -> None:
+    said = refused(*shlex.split(line.replace("FILE", str(SEQ))))[0]
+    assert said.endswith(f"; did you mean {meant}?")
+
+
+def test_convert_says_who_scrubs() -> None:
+    assert "pylog read --scrub -w FILE" in refused("convert", "--scrub", SEQ, "out.pcapng")[0]
+    assert "--scrub" not in out("convert", "--help")
+
+
+def test_the_list_of_columns_is_complete_by_itself() -> None:
+    text = out("help", "columns")
+    assert text.startswith("kind  ")
+    assert "see " not in text and "below" not in text

@@ -35,11 +35,16 @@ class _Line(logging.Formatter):
         return f"pylog: {escape(super().format(record))}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+def begin_logging() -> None:
+    """Write what any library of this process logs to standard error, as `say` does."""
     handler = logging.StreamHandler()  # to standard error
     handler.setFormatter(_Line())
     logging.basicConfig(handlers=[handler])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    begin_logging()
     arguments = argparse.Namespace()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)

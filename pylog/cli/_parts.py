@@ -20,7 +20,7 @@ from pylog import outputs
 from pylog.actions import Actions
 from pylog.backends.files import files, size
 from pylog.batch import Batch
-from pylog.cli import say
+from pylog.cli import begin_logging, say
 from pylog.cli._outputs import given_actions
 from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up
@@ -110,7 +110,7 @@ def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: st
 
 def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -> Iterator[str]:
     """The folders that `work` fills, one for each split of the logs, in their order."""
-    with Pool(arguments.jobs, folder) as pool:
+    with Pool(arguments.jobs, folder, begin_logging) as pool:
         splits = planned(
             arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
             arguments.origin or None, dict(arguments.label),

@@ -82,6 +82,7 @@ def _columns() -> Iterator[str]:
     """The columns of records, with their meaning and the kinds that have them."""
     from pylog.record import ON_REQUEST, fields_of, json_name, kinds
 
+    yield from _row("kind", f"what the record is: {', '.join(kinds())}", 16)
     held: dict[str, tuple[str, list[str]]] = {}
     for kind, record in kinds().items():
         for name, field in fields_of(record).items():

@@ -62,7 +62,7 @@ _Source = Annotated[
         "word",
     ),
 ]
-_Layout = Annotated[str, Field("how the bytes were read, see Layouts", "word")]
+_Layout = Annotated[str, Field("the layout by which the bytes were read", "word")]
 _OFFSET = Field(
     "where the message starts in the input, in bytes (of the decompressed input); absent live and"
     " in a replay",
@@ -105,7 +105,7 @@ _Sport = Annotated[int | None, Field("source port; of a flow before translation"
 _Dport = Annotated[int | None, Field("destination port; of a flow before translation", "u16")]
 _Extra = Annotated[
     dict[str, Any] | None,
-    Field("everything else the source says, under the kernel's names, see below", "json"),
+    Field("everything else the source says, under the kernel's names", "json"),
 ]
 _RAW = Field("the message as the kernel wrote it, only if the reader was asked for it")
 _Origin = Annotated[
