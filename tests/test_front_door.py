@@ -570,3 +570,30 @@ def test_the_list_of_columns_is_complete_by_itself() -> None:
     text = out("help", "columns")
     assert text.startswith("kind  ")
     assert "see " not in text and "below" not in text
+
+
+# --action
+
+
+def test_the_blank_at_the_end_of_a_prefix_need_not_be_typed() -> None:
+    for pattern in ("arp input", "arp input ", "arp inpu?"):
+        done = inprocess.run("read", "--to", "json", "--action", f"{pattern}=pass", SEQ)
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        passed = [r["prefix"] for r in records if r.get("action") == "pass"]
+        assert passed == ["arp input "] * 5 and done.stderr == b""
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("jobs", [False, True])
+def test_a_pattern_that_matches_nothing_is_noted_once(
+    form: str, jobs: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if jobs or form == "parquet":
+        pytest.importorskip("pyarrow")
+    words = ["--action", "pign*=pass", "--action", "*=block", "--action", "br*=pass"]
+    words += ["--jobs", "1"] * jobs
+    assert main(["convert", *words, str(SEQ), str(tmp_path / f"out.{form}")]) == 0
+    said = [line for line in capfd.readouterr().err.splitlines() if "--action" in line]
+    assert said == ["pylog: --action: no packet has a prefix like 'pign*'"]
+    assert main(["read", *words[:6], str(FILTER)]) == 0  # of IPFilter, which has no prefixes
+    assert "--action" not in capfd.readouterr().err

@@ -20,7 +20,7 @@ from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._files import OutputFiles
-from pylog.cli._outputs import Change, changes, coloured, given_actions
+from pylog.cli._outputs import Change, changes, coloured, given_actions, report_unmatched
 from pylog.cli._progress import progress
 from pylog.cli._sources import (
     AnyLog,
@@ -77,6 +77,7 @@ class Copy(contextlib.ExitStack):
         self.written = 0
         self._failed = False
         self._cpu_before = time.process_time()
+        self.callback(report_unmatched, self._actions)
         self._files = self._of_arguments()
         stopping.reopens = self._files.reopens and self._description.appends
 

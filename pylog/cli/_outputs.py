@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.actions import WORDS, Actions
+from pylog.cli import say
 from pylog.cli._files import add_rotation_arguments
 from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, pair
 from pylog.options import SHOWN
@@ -91,6 +92,13 @@ def given_actions(arguments: argparse.Namespace) -> Actions | None:
     for pattern, action in arguments.actions or ():
         patterns.setdefault(pattern, action)
     return Actions(patterns) if patterns else None
+
+
+def report_unmatched(actions: Actions | None) -> None:
+    """Report the patterns of --action that no packet matched, if there were prefixes to match."""
+    if actions is not None and actions.prefixed and actions.unmatched:
+        patterns = [pattern for pattern in actions.patterns if pattern in actions.unmatched]
+        say(f"--action: no packet has a prefix like {' or '.join(map(repr, patterns))}")
 
 
 def coloured(arguments: argparse.Namespace, stream: BinaryIO) -> bool:

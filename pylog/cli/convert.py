@@ -29,6 +29,7 @@ from pylog.cli._outputs import (
     add_output_options,
     given_actions,
     output_options,
+    report_unmatched,
 )
 from pylog.cli._sources import (
     RECORDS,
@@ -133,6 +134,7 @@ def _write(
 ) -> bool:
     """Write the records to a file; whether there was a log of which nothing could be read."""
     failed = False
+    actions = given_actions(arguments)
     output = outputs.open(name, outputs.Target(stream, path), options)
     try:
         if arguments.jobs is not None:
@@ -143,12 +145,13 @@ def _write(
             return done.report(arguments.verbose)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
-                copy(reader, output, actions=given_actions(arguments))
+                copy(reader, output, actions=actions)
                 if arguments.verbose:
                     say(summary(reader))
                 failed |= is_unreadable(reader)
     finally:
         output.close()
+    report_unmatched(actions)
     return failed
 
 
