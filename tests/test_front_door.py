@@ -597,3 +597,29 @@ def test_a_pattern_that_matches_nothing_is_noted_once(
     assert said == ["pylog: --action: no packet has a prefix like 'pign*'"]
     assert main(["read", *words[:6], str(FILTER)]) == 0  # of IPFilter, which has no prefixes
     assert "--action" not in capfd.readouterr().err
+
+
+# --append
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_other_columns_are_not_appended_to_a_csv(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"fw.csv{suffix}"
+    line = ["read", "--append", "-n", 2, "-w", path, SEQ]
+    out(*line, "--columns", "timestamp,saddr")
+    out(*line, "--columns", "timestamp,saddr")
+    before = path.read_bytes()
+    [said] = refused(*line, "--columns", "saddr,dport")
+    assert said.endswith(
+        f"cannot append to {path}: its columns are timestamp,saddr, not saddr,dport"
+    )
+    [said] = refused(*line)
+    assert ": its columns are timestamp,saddr, not kind,...," in said and len(said) < 250
+    assert path.read_bytes() == before
+
+
+def test_what_has_no_header_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "fw.csv"
+    path.write_text("2024-01-01T00:00:00Z,10.0.0.1\r\n")
+    out("read", "--append", "-n", 1, "--columns", "timestamp,saddr", "-w", path, SEQ)
+    assert len(path.read_text().splitlines()) == 2

@@ -82,7 +82,8 @@ class Copy(contextlib.ExitStack):
         stopping.reopens = self._files.reopens and self._description.appends
 
     def _of_arguments(self) -> Files:
-        """The files of the arguments; BackendError for one that must not be written."""
+        """The files of the arguments; BackendError for one that must not be written, ValueError
+        for one that other columns stand in."""
         arguments = self._arguments
         path = arguments.write
         logs: list[str | int] = [*paths_of(arguments.source)]
@@ -105,10 +106,13 @@ class Copy(contextlib.ExitStack):
         manner: Manner = "refuse"
         if arguments.append or arguments.force:
             manner = "append" if arguments.append else "replace"
-        return Files(
+        files = Files(
             path, manner, suffix=arguments.suffix, size=arguments.rotate_size,
             age_s=arguments.rotate_time, standard=standard,
         )  # fmt: skip
+        if arguments.append:
+            outputs.check_appending(arguments.to, files.before(), self._options)
+        return files
 
     @property
     def exit_status(self) -> int:

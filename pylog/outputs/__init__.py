@@ -25,7 +25,7 @@ from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option, resolve
 from pylog.record import Row
-from pylog.transports.packing import SUFFIXES, without_suffix
+from pylog.transports.packing import SUFFIXES, first_line, without_suffix
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,20 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     if more is not None:
         more(**settings)
     return settings
+
+
+def check_appending(name: str, path: str, options: Mapping[str, Any] | None = None) -> None:
+    """ValueError for a file that what the output writes does not fit behind, by its first line.
+
+    An output that has a say in it has a function `check_appending(first_line, **options)`.
+    """
+    fits = getattr(_module(name), "check_appending", None)
+    if fits is None or not os.path.isfile(path) or not os.path.getsize(path):
+        return
+    try:
+        fits(first_line(path), **check(name, options))
+    except ValueError as error:
+        raise ValueError(f"cannot append to {path}: {error}") from None
 
 
 def open(name: str, target: Target, options: Mapping[str, Any] | None = None) -> Output:
