@@ -13,13 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from pylog.errors import DecodeError
+from pylog.errors import EMPTY, DecodeError
 from pylog.formats import HEAD, Guess, Message, Stream, foreign
 from pylog.formats.registry import linktypes, registered
 from pylog.nearest import LAYOUTS, advice
-
-EMPTY = "the input is empty"
-"""What the error of an input without a byte says."""
 
 
 @dataclass(frozen=True)

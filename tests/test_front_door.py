@@ -18,7 +18,8 @@ import samples
 
 from pylog import outputs
 from pylog.cli import main
-from pylog.cli._parser import build_parser, command_names, command_parser
+from pylog.cli._parser import build_parser, command_names, command_parser, parse
+from pylog.cli._typed import as_typed
 from pylog.nearest import advice
 
 FILTER = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
@@ -623,3 +624,27 @@ def test_what_has_no_header_is_appended_to(tmp_path: Path) -> None:
     path.write_text("2024-01-01T00:00:00Z,10.0.0.1\r\n")
     out("read", "--append", "-n", 1, "--columns", "timestamp,saddr", "-w", path, SEQ)
     assert len(path.read_text().splitlines()) == 2
+
+
+# Options of sources
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("read --follow nflog:5", "--follow is for a file, not for nflog:GROUP"),
+    ("read --netns x FILE", "--netns is for nflog:GROUP, not for a file"),
+    ("capture -w - --pf-bind ipv4 FILE", "--pf-bind is for nflog:GROUP, not for a file"),
+    ("read --qthresh 0 nflog:5", "--qthresh is 0, but must be a whole number from 1 to 4294967295"),
+    ("read --timeout 99999 nflog:5", "--timeout is 99999.0, but must be a number from 0 to 3600"),
+    ("read --pf-bind ipv4 nflog:5",
+     "--pf-bind: kernel-made logs come to group 0, which is not asked for"),
+    ("read --columns saddr,saddr FILE",
+     "--columns is 'saddr,saddr', but must name each column once"),
+    ("read --window -1 FILE FILE --merge", "--window is -1.0, but must be 0 or more seconds"),
+])  # fmt: skip
+def test_an_error_about_an_option_has_it_as_it_is_typed(line: str, said: str) -> None:
+    assert refused(*shlex.split(line.replace("FILE", str(SEQ))))[-1] == f"pylog: {said}"
+
+
+def test_the_advice_of_a_backend_has_the_option_as_it_is_typed() -> None:
+    arguments = parse(["read", "--conntrack", "nflog:5"])
+    assert as_typed(arguments, "cannot; leave out conntrack") == "cannot; leave out --conntrack"

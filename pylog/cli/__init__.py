@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
-        say(str(error))
+        say(_with_options(arguments, error))
         detailed = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
         if detailed and isinstance(error, DecodeError) and error.details:
             say(error.details)
@@ -75,6 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error.strerror or str(error))
         _drop_output()
         return 1
+
+
+def _with_options(arguments: argparse.Namespace, error: Exception) -> str:
+    """The text of an error, with options as they are typed."""
+    if isinstance(error, DecodeError):
+        return str(error)
+    from pylog.cli._typed import as_typed  # only for errors: it imports every output
+
+    return as_typed(arguments, str(error))
 
 
 def _writes_elsewhere(arguments: argparse.Namespace) -> bool:

@@ -15,8 +15,7 @@ import pylog
 from pylog import backends
 from pylog.backends.files import files_of, is_url, size
 from pylog.cli import say
-from pylog.detect import EMPTY
-from pylog.errors import BackendError, DecodeError
+from pylog.errors import EMPTY, BackendError, DecodeError
 
 LEAST = 512
 """A larger file is not empty, even if it is compressed."""

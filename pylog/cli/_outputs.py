@@ -165,8 +165,7 @@ def output_options(
             option = next(
                 o for o in outputs.description(others[0]).options if o.name == option_name
             )
-            flag = option.flag or f"--{option_name.replace('_', '-')}"
-            raise ValueError(f"{flag} is an option of {', '.join(map(called, others))}")
+            raise ValueError(f"{option.typed} is an option of {', '.join(map(called, others))}")
     if getattr(arguments, "scrub", False) and name == "pcapng":
         given.setdefault("machine", False)
     outputs.check(name, given)
