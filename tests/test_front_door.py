@@ -9,6 +9,8 @@ import re
 import shlex
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import effort
@@ -136,7 +138,8 @@ def test_the_examples_of_the_help_work(
     if words[0] == "replay" and "max" not in words:
         words += ["-n", "1"]
     done = inprocess.run(*words)
-    assert (done.returncode, done.stderr) == (0, b"")
+    notes = [line for line in done.stderr.splitlines() if b"--action: no packet" not in line]
+    assert (done.returncode, notes) == (0, [])
     assert done.stdout or len(os.listdir()) == 3
 
 
@@ -648,3 +651,20 @@ def test_an_error_about_an_option_has_it_as_it_is_typed(line: str, said: str) ->
 def test_the_advice_of_a_backend_has_the_option_as_it_is_typed() -> None:
     arguments = parse(["read", "--conntrack", "nflog:5"])
     assert as_typed(arguments, "cannot; leave out conntrack") == "cannot; leave out --conntrack"
+
+
+def test_a_process_of_jobs_begins_its_notes_as_the_command_does(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    code = (
+        "import logging\nfrom pylog.cli import begin_logging\n"
+        "from pylog.table.parallel import Pool\n"
+        "if __name__ == '__main__':\n"
+        "    with Pool(1, None, begin_logging) as pool:\n"
+        "        pool._processes.submit(logging.warning, 'a\\nb').result()\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")], capture_output=True, text=True, timeout=50,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.stderr == "pylog: a\\nb\n"
