@@ -98,7 +98,7 @@ def report_unmatched(actions: Actions | None) -> None:
     """Report the patterns of --action that no packet matched, if there were prefixes to match."""
     if actions is not None and actions.prefixed and actions.unmatched:
         patterns = [pattern for pattern in actions.patterns if pattern in actions.unmatched]
-        say(f"--action: no packet has a prefix like {' or '.join(map(repr, patterns))}")
+        say(f"--action: no packet read has a prefix like {' or '.join(map(repr, patterns))}")
 
 
 def coloured(arguments: argparse.Namespace, stream: BinaryIO) -> bool:
