@@ -161,7 +161,7 @@ def test_a_time_of_months_is_fine(tmp_path: Path, option: str) -> None:
 @pytest.mark.parametrize("window", ["nan", "-1"])
 def test_a_window_that_makes_no_sense_is_refused(window: str) -> None:
     done = inprocess.text("read", "--merge", FILTER, FILTER, f"--window={window}")
-    assert done.returncode == 2 and "window_s is" in done.stderr and not done.stdout
+    assert done.returncode == 2 and "--window is" in done.stderr and not done.stdout
     assert inprocess.text("read", "--merge", FILTER, FILTER, "--window=inf").returncode == 0
 
 

@@ -53,7 +53,7 @@ WANTED = [json.loads(line)["seq"] for line in samples.golden(SEQ).splitlines()]
 
 @pytest.mark.parametrize(("path", "to", "made"), [
     (None, None, Form("text")), ("-", None, Form("text")), ("fw", None, Form("text")),
-    ("fw.xlsx", None, Form("text")), ("fw.log", None, Form("text")),
+    ("fw.day", None, Form("text")), ("fw.log", None, Form("text")),
     ("fw.gz", None, Form("text", ".gz")),
     ("fw.json", None, Form("json")), ("fw.JSONL", None, Form("json")),
     ("fw.ndjson.zst", None, Form("json", ".zst")), ("fw.csv.gz", None, Form("csv", ".gz")),

@@ -83,7 +83,10 @@ def _with_options(arguments: argparse.Namespace, error: Exception) -> str:
         return str(error)
     from pylog.cli._typed import as_typed  # only for errors: it imports every output
 
-    return as_typed(arguments, str(error))
+    try:
+        return as_typed(arguments, str(error))
+    except ValueError:  # two distributions clash, so that there are no tables of options
+        return str(error)
 
 
 def _writes_elsewhere(arguments: argparse.Namespace) -> bool:

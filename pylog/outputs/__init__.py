@@ -211,12 +211,12 @@ def check_ending(path: str) -> None:
     ending = os.path.splitext(path)[1]
     if ending.lower() in UNWRITTEN:
         raise ValueError(
-            f"{path}: {ending} is not written; what can be: {', '.join(_usual_endings())}, and with"
+            f"{path}: {ending} is not written; what can be: {', '.join(_main_endings())}, and with"
             f" {' or '.join(SUFFIXES)} after that compressed"
         )
 
 
-def _usual_endings() -> list[str]:
+def _main_endings() -> list[str]:
     """The usual ending of each output that has one."""
     return [description(name).endings[0] for name in dict.fromkeys(endings().values())]
 
