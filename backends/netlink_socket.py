@@ -53,7 +53,7 @@ NEEDS_CAPABILITY = (
     "it takes CAP_NET_ADMIN over the network namespace: run as root, as a systemd"
     " service with AmbientCapabilities=CAP_NET_ADMIN, or by sudo setpriv --reuid"
     " USER --regid GROUP --init-groups --inh-caps +net_admin --ambient-caps"
-    " +net_admin pylog ..."
+    ' +net_admin "$(command -v pylog)" ...'
 )
 """The advice for EPERM."""
 

@@ -6,7 +6,8 @@ into the `action` that records of IPFilter have, before a record is written:
     actions = Actions({"drop*": "block", "*": "pass"})
     for record in map(actions.record, reader): ...
 
-The first pattern that matches counts. A prefix that no pattern matches gives no action.
+The first pattern that matches counts, the prefix as it is or without the blanks at its end, which
+many rules have and nobody sees. A prefix that no pattern matches gives no action.
 """
 
 from __future__ import annotations
@@ -28,26 +29,40 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Actions:
-    """Patterns of prefixes (as in fnmatch), and the action of each."""
+    """Patterns of prefixes (as in fnmatch), and the action of each.
+
+    patterns    the action of each pattern
+    unmatched   the patterns that no packet matched so far, also not after another pattern
+    prefixed    whether there was a packet with a prefix
+    """
 
     def __init__(self, patterns: Mapping[str, str]) -> None:
         """ValueError for an action that does not exist."""
-        self._patterns = dict(patterns)
-        for action in self._patterns.values():
+        self.patterns = dict(patterns)
+        for action in self.patterns.values():
             if action not in WORDS:
                 raise ValueError(f"no action {action!r}{advice(action, WORDS)}")
+        self.unmatched = set(self.patterns)
+        self.prefixed = False
         self._of: Memo[str, str | None] = Memo(self._matching)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Actions, (self._patterns,)
+        return Actions, (self.patterns,)
 
     def of(self, prefix: str | None) -> str | None:
         """The action of a prefix, None if no pattern matches. A record without one has ""."""
         return self._of[prefix or ""]
 
     def _matching(self, prefix: str) -> str | None:
-        matching = (a for pattern, a in self._patterns.items() if fnmatchcase(prefix, pattern))
-        return next(matching, None)
+        self.prefixed |= prefix != ""
+        short = prefix.rstrip()
+        matching = [
+            pattern
+            for pattern in self.patterns
+            if fnmatchcase(prefix, pattern) or fnmatchcase(short, pattern)
+        ]
+        self.unmatched.difference_update(matching)
+        return self.patterns[matching[0]] if matching else None
 
     def record(self, record: R) -> R:
         """A packet of NFLOG, also as a row, with its action; every other record as it is."""

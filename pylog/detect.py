@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from pylog.errors import DecodeError
+from pylog.errors import EMPTY, DecodeError
 from pylog.formats import HEAD, Guess, Message, Stream, foreign
 from pylog.formats.registry import linktypes, registered
 from pylog.nearest import LAYOUTS, advice
@@ -101,7 +101,7 @@ def no_log(head: bytes, final: bool) -> DecodeError:
     """
     field = "input"
     if not head:
-        found, advice = "the input is empty", "pylog read --follow waits for the first record"
+        found, advice = EMPTY, "pylog read --follow waits for the first record"
     elif final and (cut := _cut(head)) is not None:
         field = "record"
         found, advice = cut, "copy it again, or let pylog read --follow wait if it is being written"

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+EMPTY = "the input is empty"
+"""What the error of an input without a byte found."""
+
 
 class DecodeError(Exception):
     """Bytes that are not what their format says.

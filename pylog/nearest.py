@@ -24,11 +24,13 @@ def advice(word: str, names: Iterable[str], listing: str = "") -> str:
     from difflib import SequenceMatcher, get_close_matches
 
     def likeness(name: str) -> float:
-        return SequenceMatcher(None, name, word).ratio()
+        return SequenceMatcher(None, name, wanted).ratio()
 
     names = list(dict.fromkeys(names))
-    near = get_close_matches(word, names, 3, 0.6)  # the best one first
-    near = [name for name in near if likeness(name) > likeness(near[0]) - 0.1]
+    wanted = word.lstrip("-")  # the dashes of options would make all of them alike
+    spelled = {name.lstrip("-"): name for name in names}
+    near = get_close_matches(wanted, spelled, 3, 0.6)  # the best one first
+    near = [spelled[name] for name in near if likeness(name) > likeness(near[0]) - 0.1]
     text = ", ".join(names)
     parts = []
     if near:

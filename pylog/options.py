@@ -43,6 +43,11 @@ class Option(NamedTuple):
     metavar: str = ""
     topic: str = ""
 
+    @property
+    def typed(self) -> str:
+        """The option as it is typed on the command line."""
+        return self.flag or "--" + self.name.replace("_", "-")
+
     def words(self) -> tuple[str, ...] | None:
         """The allowed words; None: it takes another kind of value."""
         if isinstance(self.kind, type):

@@ -29,7 +29,11 @@ def zone_of(name: str) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        hint = advice(name, ["local", "UTC", *sorted(available_timezones())])
+        names = ["local", *sorted(available_timezones() | {"UTC"})]
+        wanted = name.replace(" ", "_").lower()
+        meant = [n for n in names if wanted in (n.lower(), n.rpartition("/")[2].lower())]
+        exact = [n for n in meant if n.lower() == wanted] or meant
+        hint = f"; did you mean {' or '.join(exact[:3])}?" if exact else advice(name, names)
         raise ValueError(
             f"no time zone {name!r} here; a name is as local, UTC or Europe/Oslo{hint}"
         ) from None

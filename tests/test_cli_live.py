@@ -161,7 +161,7 @@ def test_a_time_of_months_is_fine(tmp_path: Path, option: str) -> None:
 @pytest.mark.parametrize("window", ["nan", "-1"])
 def test_a_window_that_makes_no_sense_is_refused(window: str) -> None:
     done = inprocess.text("read", "--merge", FILTER, FILTER, f"--window={window}")
-    assert done.returncode == 2 and "window_s is" in done.stderr and not done.stdout
+    assert done.returncode == 2 and "--window is" in done.stderr and not done.stdout
     assert inprocess.text("read", "--merge", FILTER, FILTER, "--window=inf").returncode == 0
 
 
@@ -192,7 +192,7 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
         (["read", "ipl:"], "there is no /dev/ipl: Linux has no IPFilter"),
         (["info", "ipl:/dev/null"], "is live and has no end"),
         (["doctor", "foo"], "'foo' is none of capture, ipl, nflog"),
-        (["read", str(FILTER), "--qthresh", "5"], "no source here has an option qthresh"),
+        (["read", str(FILTER), "--qthresh", "5"], "--qthresh is for nflog:GROUP, not for a file"),
         (["replay", str(FILTER), "--speed", "0"], "'0' is no speed"),
         (["flush", "nflog:70000"], "'70000' is no group"),
     ],

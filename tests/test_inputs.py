@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import builders
 import effort
 import inprocess
 import pytest
@@ -152,6 +154,73 @@ def test_files_that_are_no_logs_are_passed_over_on_request(
             *line, *["--force"] * (command == "convert"), "--skip-unknown", "-v"
         ).stderr.decode()
         assert f"passed over: {logs}/README.txt, {logs}/b/empty\n" in said
+
+
+@pytest.mark.parametrize("command", ["read", "replay", "info", "convert", "capture"])
+def test_an_empty_file_among_several_is_a_note(command: str, logs: Path, tmp_path: Path) -> None:
+    """Also one of which nothing is left when it is unpacked."""
+    (logs / "b/b2").touch()
+    (logs / "b/b3.gz").write_bytes(gzip.compress(b""))
+    out: list[object] = [tmp_path / "out.json"] * (command == "convert")
+    out += ["-w", tmp_path / "out.pcapng"] * (command == "capture")
+    out += ["--speed", "max"] * (command == "replay")
+    for source in ([logs], [f"{logs}/**/*"], [*sorted(logs.rglob("*.*")), logs / "b/b2"]):
+        for path in tmp_path.glob("out*"):
+            path.unlink()
+        sources = [s for s in source if not (isinstance(s, Path) and s.name == ".hidden")]
+        said = run(command, *sources, *out).stderr.decode().splitlines()
+        assert said[0].endswith(": empty, and passed over")
+        assert f"{logs}/b/b2" in said[0] and f"{logs}/b/b3.gz" in said[0]
+        assert not any("--follow" in line for line in said)
+
+
+def test_empty_files_alone_are_an_error(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).touch()
+    said = run("read", tmp_path, status=1).stderr.decode().splitlines()
+    assert said[1:] == ["pylog: no log is left to be read"]
+    said = run("read", tmp_path / "a", status=1).stderr.decode().splitlines()
+    assert said == [f"pylog: {tmp_path}/a: the input is empty; pylog read --follow waits for the"
+                    " first record"]  # fmt: skip
+
+
+def test_the_label_and_origins_do_not_depend_on_empty_files(logs: Path) -> None:
+    empty = logs / "b/b2"
+    empty.touch()
+    done = run("read", "--to", "json", "--label", f"x={empty}", empty, logs / "c.ipl")
+    assert all(json.loads(line)["origin"] for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("place", ["b/a", "b/c", "d"])
+@pytest.mark.parametrize("command", ["read", "info", "convert"])
+def test_captures_of_other_link_types_are_passed_over_on_request(
+    command: str, place: str, logs: Path, tmp_path: Path
+) -> None:
+    (logs / place).write_bytes(
+        builders.pcap_header(linktype=1) + builders.pcap_packet(bytes(60), 1)
+    )
+    out: list[object] = [tmp_path / "out.json"] * (command == "convert")
+    said = run(command, "--skip-unknown", logs, *out).stderr.decode()
+    assert said == "pylog: 1 file is no log, and passed over\n"
+    for path in out:
+        assert len(Path(str(path)).read_text().splitlines()) == TOTAL
+
+
+def test_several_processes_read_what_is_left(logs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (logs / "b/a").write_bytes(
+        builders.pcap_header(linktype=1) + builders.pcap_packet(bytes(60), 1)
+    )
+    (logs / "b/b2").touch()
+    out = tmp_path / "out.json"
+    assert main(["convert", "--jobs", "1", "--skip-unknown", str(logs), str(out)]) == 0
+    assert len(out.read_text().splitlines()) == TOTAL
+
+
+def test_the_advice_is_not_given_to_those_who_follow_it(logs: Path) -> None:
+    (logs / "b/b.ipl").write_bytes(FILTER.read_bytes()[:40])
+    assert b"--skip-unknown" in run("read", logs, status=1).stderr
+    assert b"--skip-unknown" not in run("read", "--skip-unknown", logs, status=1).stderr
 
 
 def test_what_is_a_log_and_cannot_be_read_is_never_passed_over(logs: Path) -> None:

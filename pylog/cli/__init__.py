@@ -36,11 +36,16 @@ class _Line(logging.Formatter):
         return f"pylog: {escape(super().format(record))}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+def begin_logging() -> None:
+    """Write what any library of this process logs to standard error, as `say` does."""
     handler = logging.StreamHandler()  # to standard error
     handler.setFormatter(_Line())
     logging.basicConfig(handlers=[handler])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    begin_logging()
     arguments = argparse.Namespace()
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
@@ -51,11 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
-        say(str(error))
+        say(_with_options(arguments, error))
         detailed = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
         if detailed and isinstance(error, DecodeError) and error.details:
             say(error.details)
-        if isinstance(error, DecodeError) and error.path in getattr(arguments, "expanded", ()):
+        among_others = isinstance(error, DecodeError) and error.path in getattr(
+            arguments, "expanded", ()
+        )
+        if among_others and not arguments.skip_unknown:
             say("--skip-unknown passes over files that are no logs")
         return 2 if isinstance(error, ValueError) else 1
     except KeyboardInterrupt:
@@ -68,6 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(error.strerror or str(error))
         _drop_output()
         return 1
+
+
+def _with_options(arguments: argparse.Namespace, error: Exception) -> str:
+    """The text of an error, with options as they are typed."""
+    if isinstance(error, DecodeError):
+        return str(error)
+    from pylog.cli._typed import as_typed  # only for errors: it imports every output
+
+    try:
+        return as_typed(arguments, str(error))
+    except ValueError:  # two distributions clash, so that there are no tables of options
+        return str(error)
 
 
 def _writes_elsewhere(arguments: argparse.Namespace) -> bool:

@@ -20,7 +20,7 @@ from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._files import OutputFiles
-from pylog.cli._outputs import Change, changes, coloured, given_actions
+from pylog.cli._outputs import Change, changes, coloured, given_actions, report_unmatched
 from pylog.cli._progress import progress
 from pylog.cli._sources import (
     AnyLog,
@@ -77,11 +77,13 @@ class Copy(contextlib.ExitStack):
         self.written = 0
         self._failed = False
         self._cpu_before = time.process_time()
+        self.callback(report_unmatched, self._actions)
         self._files = self._of_arguments()
         stopping.reopens = self._files.reopens and self._description.appends
 
     def _of_arguments(self) -> Files:
-        """The files of the arguments; BackendError for one that must not be written."""
+        """The files of the arguments; BackendError for one that must not be written, ValueError
+        for one that other columns stand in."""
         arguments = self._arguments
         path = arguments.write
         logs: list[str | int] = [*paths_of(arguments.source)]
@@ -104,10 +106,13 @@ class Copy(contextlib.ExitStack):
         manner: Manner = "refuse"
         if arguments.append or arguments.force:
             manner = "append" if arguments.append else "replace"
-        return Files(
+        files = Files(
             path, manner, suffix=arguments.suffix, size=arguments.rotate_size,
             age_s=arguments.rotate_time, standard=standard,
         )  # fmt: skip
+        if arguments.append:
+            outputs.check_appending(arguments.to, files.before(), self._options)
+        return files
 
     @property
     def exit_status(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from pylog import outputs
 from pylog.actions import WORDS, Actions
+from pylog.cli import say
 from pylog.cli._files import add_rotation_arguments
 from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, pair
 from pylog.options import SHOWN
@@ -93,6 +94,13 @@ def given_actions(arguments: argparse.Namespace) -> Actions | None:
     return Actions(patterns) if patterns else None
 
 
+def report_unmatched(actions: Actions | None) -> None:
+    """Report the patterns of --action that no packet matched, if there were prefixes to match."""
+    if actions is not None and actions.prefixed and actions.unmatched:
+        patterns = [pattern for pattern in actions.patterns if pattern in actions.unmatched]
+        say(f"--action: no packet read has a prefix like {' or '.join(map(repr, patterns))}")
+
+
 def coloured(arguments: argparse.Namespace, stream: BinaryIO) -> bool:
     """Whether the output may have terminal colours."""
     if arguments.color == "auto":
@@ -157,8 +165,7 @@ def output_options(
             option = next(
                 o for o in outputs.description(others[0]).options if o.name == option_name
             )
-            flag = option.flag or f"--{option_name.replace('_', '-')}"
-            raise ValueError(f"{flag} is an option of {', '.join(map(called, others))}")
+            raise ValueError(f"{option.typed} is an option of {', '.join(map(called, others))}")
     if getattr(arguments, "scrub", False) and name == "pcapng":
         given.setdefault("machine", False)
     outputs.check(name, given)

@@ -39,6 +39,12 @@ EPILOG = """examples:
 FIRST = ("read", "info", "convert", "capture", "replay", "ipmon", "doctor")
 """The commands that the help shows first."""
 
+OTHER_WORDS = {
+    "-o": ("-w",), "--output": ("-w",), "--out": ("-w",), "--json": ("--to json",),
+    "--csv": ("--to csv",), "--format": ("--to json", "--json"), "-f": ("--follow",), "-c": ("-n",),
+}  # fmt: skip
+"""Options of other programs, and the options that commands of pylog have for them."""
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, whatever they quote, and a usage line."""
@@ -71,9 +77,18 @@ class Parser(argparse.ArgumentParser):
             else:
                 exists = word[:2] in options or bool(self._negative_number_matcher.match(word))
             if not exists:
-                longs = [option for option in options if option.startswith("--")]
-                hint = advice(name, longs, f"{self.prog} --help")
-                self.error(f"no option {name}{hint}")
+                self.error(f"no option {name}{self._hint(name)}")
+
+    def _hint(self, name: str) -> str:
+        """What is meant by an option that this command lacks, to be appended to the error."""
+        options = self._option_string_actions
+        for meant in OTHER_WORDS.get(name, ()):
+            if meant.split()[0] in options:
+                return f"; did you mean {meant}?"
+        if name == "--scrub":
+            return "; a scrubbed copy is written by pylog read --scrub -w FILE"
+        longs = [option for option in options if option.startswith("--")]
+        return advice(name, longs, f"{self.prog} --help")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -132,6 +147,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         overview = build_parser(command_names() if name in ("-h", "--help") else (), ())
         overview.parse_args(words[:1])
         overview.error("the options of a command follow its name")
+    if os.path.exists(name):
+        build_parser((), ()).error(f"no command {name!r}; did you mean pylog read {name}?")
     unknown_command(name)
 
 

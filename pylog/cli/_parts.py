@@ -16,12 +16,14 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
+import msgspec
+
 from pylog import outputs
 from pylog.actions import Actions
 from pylog.backends.files import files, size
 from pylog.batch import Batch
-from pylog.cli import say
-from pylog.cli._outputs import given_actions
+from pylog.cli import begin_logging, say
+from pylog.cli._outputs import given_actions, report_unmatched
 from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up
 from pylog.decoder import LOT
@@ -32,6 +34,9 @@ from pylog.table.splits import End, Split, SplitReader, Tally
 
 RECORDS = "records"
 """The name of the file to which a process writes its records."""
+
+PREFIXES = "prefixes"
+"""The name of the file of what prefixes were matched."""
 
 
 class Done:
@@ -89,7 +94,7 @@ def to_output(
     actions = given_actions(arguments)
     work = partial(write_records, name=name, options=options, actions=actions)
     done = Done()
-    for part in _parts(arguments, work, folder, done):
+    for part in _parts(arguments, work, folder, done, actions):
         with open(os.path.join(part, RECORDS), "rb") as records:
             shutil.copyfileobj(records, stream, 1 << 20)
     return done
@@ -101,16 +106,21 @@ def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: st
         kind: Selection(kind, names, actions=actions) for kind, names in output.wanted.items()
     }
     done = Done()
-    for part in _parts(arguments, partial(write_batches, selections=selections), folder, done):
+    work = partial(write_batches, selections=selections)
+    for part in _parts(arguments, work, folder, done, actions):
         for kind, columns in read_batches(part, selections):
             output.write(Batch.of_columns({kind: columns}))
     output.leave_out(done.counts)
     return done
 
 
-def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -> Iterator[str]:
+def _parts(
+    arguments: argparse.Namespace, work: Work, folder: str, done: Done, actions: Actions | None
+) -> Iterator[str]:
     """The folders that `work` fills, one for each split of the logs, in their order."""
-    with Pool(arguments.jobs, folder) as pool:
+    if actions is not None:
+        work = partial(_noting_prefixes, work=work, actions=actions)
+    with Pool(arguments.jobs, folder, begin_logging) as pool:
         splits = planned(
             arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
             arguments.origin or None, dict(arguments.label),
@@ -120,8 +130,22 @@ def _parts(arguments: argparse.Namespace, work: Work, folder: str, done: Done) -
         with bar(sum(s.stop - s.start for s in splits), name, False) as move:
             for split, part, end in pool.folders(splits, work):
                 yield part
+                if actions is not None:
+                    with open(os.path.join(part, PREFIXES), "rb") as file:
+                        unmatched, prefixed = msgspec.json.decode(file.read())
+                    actions.unmatched.intersection_update(unmatched)
+                    actions.prefixed |= prefixed
                 done.add(split, end)
                 move(done.size)
+    report_unmatched(actions)
+
+
+def _noting_prefixes(split: Split, folder: str, *, work: Work, actions: Actions) -> End:
+    """Do the work, in a process of its own, and write into the folder what `actions` matched."""
+    end = work(split, folder)
+    with open(os.path.join(folder, PREFIXES), "wb") as file:
+        file.write(msgspec.json.encode([sorted(actions.unmatched), actions.prefixed]))
+    return end
 
 
 def write_records(

@@ -108,7 +108,7 @@ def group_of(parser: argparse.ArgumentParser, title: str, text: str | None = Non
 
 def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> None:
     """Add an option of a backend or output; `dest` is its name in the arguments."""
-    flag = option.flag or "--" + option.name.replace("_", "-")
+    flag = option.typed
     settings: dict[str, Any] = {"dest": dest, "help": option.explained()}
     if option.kind is bool:
         if option.default:
@@ -201,6 +201,27 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
 
 
+def check_options(arguments: argparse.Namespace, sources: Sequence[str]) -> None:
+    """ValueError for an option of backends that no source has: for which sources it is."""
+    used = {(backends.named(source) or ("capture", ""))[0] for source in sources}
+    for name in given_options(arguments):
+        owners = {
+            module_name: option
+            for module_name, module in backends.modules().items()
+            for option in module.OPTIONS
+            if option.name == name
+        }
+        if not used & owners.keys():
+            typed = next(iter(owners.values())).typed
+            here = [_KINDS.get(other, f"{other}:") for other in sorted(used)]
+            there = [_KINDS.get(owner, f"{owner}:") for owner in owners]
+            raise ValueError(f"{typed} is for {' and '.join(there)}, not for {' or '.join(here)}")
+
+
+_KINDS = {"capture": "a file", "nflog": "nflog:GROUP", "ipl": "ipl:DEVICE"}
+"""Sources of a backend, as errors call them."""
+
+
 def paths_of(sources: str | Sequence[str]) -> list[str]:
     """The existing files that sources name."""
     paths = []
@@ -230,8 +251,16 @@ def check_is_no_log(path: str | None, logs: Sequence[str | int]) -> None:
         raise BackendError(f"cannot write {name}: it is a log to be read")
 
 
+def check_not_live(sources: Iterable[str]) -> None:
+    """ValueError for a live source, of a command that reads files to their end."""
+    for source in sources:
+        if backends.is_live(source):
+            raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
+
+
 def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = False) -> Records:
     """A reader of the sources; of several logs, one that merges them."""
+    check_options(arguments, sources)
     merged = pylog.merge(
         *sources,
         window_s=arguments.window,

@@ -96,6 +96,8 @@ def _opened(arguments: argparse.Namespace) -> tuple[Files, OutputFiles]:
     special = path == "-" or is_special(path)
     bare, suffix = without_suffix(path)
     form = None if special else outputs.form_of(bare)
+    if form is None and not special:
+        outputs.check_ending(bare)
     if form is not None and form.name != pcapng.NAME:
         raise ValueError(
             f"capture writes pcapng, but the ending of {path} says {form.name}: name another file,"

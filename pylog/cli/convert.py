@@ -20,7 +20,7 @@ import os
 from typing import Any, BinaryIO
 
 import pylog
-from pylog import backends, outputs
+from pylog import outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
 from pylog.cli._inputs import add_input_arguments, expand
@@ -29,6 +29,7 @@ from pylog.cli._outputs import (
     add_output_options,
     given_actions,
     output_options,
+    report_unmatched,
 )
 from pylog.cli._sources import (
     RECORDS,
@@ -36,6 +37,7 @@ from pylog.cli._sources import (
     add_origin_arguments,
     add_source_arguments,
     check_is_no_log,
+    check_not_live,
     group_of,
     is_unreadable,
     labels,
@@ -105,12 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog convert`."""
     form = outputs.form_of(arguments.out)
     if form is None:
+        outputs.check_ending(arguments.out)
         raise ValueError(f"{arguments.out} must end in {', '.join(_endings())}, after a name")
     name = form.name
     options = output_options(arguments, name, _ending)
-    for source in arguments.source:
-        if backends.is_live(source):
-            raise ValueError(f"{source} is live: pylog read and pylog capture write what comes")
+    check_not_live(arguments.source)
     expand(arguments)
     labels(arguments)
     check_is_no_log(arguments.out, paths_of(arguments.source))
@@ -133,6 +134,7 @@ def _write(
 ) -> bool:
     """Write the records to a file; whether there was a log of which nothing could be read."""
     failed = False
+    actions = given_actions(arguments)
     output = outputs.open(name, outputs.Target(stream, path), options)
     try:
         if arguments.jobs is not None:
@@ -143,12 +145,13 @@ def _write(
             return done.report(arguments.verbose)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
-                copy(reader, output, actions=given_actions(arguments))
+                copy(reader, output, actions=actions)
                 if arguments.verbose:
                     say(summary(reader))
                 failed |= is_unreadable(reader)
     finally:
         output.close()
+    report_unmatched(actions)
     return failed
 
 

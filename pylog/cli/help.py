@@ -83,6 +83,7 @@ def _columns() -> Iterator[str]:
     from pylog.record import ON_REQUEST, fields_of, json_name, kinds
     from pylog.record.joined import JOINED
 
+    yield from _row("kind", f"what the record is: {', '.join(kinds())}", 16)
     held: dict[str, tuple[str, list[str]]] = {}
     for kind, record in kinds().items():
         for name, field in fields_of(record).items():

@@ -13,6 +13,7 @@ from io import BytesIO
 from typing import Any
 
 import pylog
+from pylog import backends
 from pylog.cli import answer, answer_json
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._progress import progress
@@ -89,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _full(arguments: argparse.Namespace, source: str) -> Described:
+    if backends.is_live(source):
+        raise ValueError(f"{source} is live and has no end; pylog read -v shows its layout")
     with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
-        if reader.backend.live:
-            raise ValueError(f"{source} is live and has no end; pylog read -v shows its layout")
         return describe(reader)
 
 

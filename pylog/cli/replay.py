@@ -15,7 +15,7 @@ from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
 from pylog.cli._rules import add_rules_argument, prepare, with_rules
-from pylog.cli._sources import Stopping, add_source_arguments, input_layout
+from pylog.cli._sources import Stopping, add_source_arguments, check_not_live, input_layout
 
 USAGE = "[options] FILE ..."
 EPILOG = """examples:
@@ -75,6 +75,7 @@ def _max_gap(text: str) -> float | None:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
     options = read_options(arguments)
+    check_not_live(arguments.source)
     expand(arguments)
     if arguments.rules:
         prepare(arguments, options)

@@ -25,7 +25,7 @@ from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option, resolve
 from pylog.record import Row
-from pylog.transports.packing import without_suffix
+from pylog.transports.packing import SUFFIXES, first_line, without_suffix
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,13 @@ class Output(ABC):
 TEXT = "text"
 """The output of a file whose name does not say."""
 
+UNWRITTEN = frozenset({
+    ".xz", ".lzma", ".bz2", ".z", ".lz", ".lz4", ".lzo", ".br", ".zip", ".7z", ".tar", ".tgz",
+    ".rar", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".avro", ".orc", ".hdf5", ".h5", ".mdb",
+    ".accdb",
+})  # fmt: skip
+"""Endings of compressed files and of tables that text must not be hidden under."""
+
 
 class Form(NamedTuple):
     """What a file, or standard output, is to hold: an output, compressed if there is a suffix."""
@@ -172,10 +179,13 @@ def form(path: str | None, to: str | None = None) -> Form:
     path   None or "-": standard output
     to     "json", "jsonl" or "json.gz"; None: the ending decides, and text is written without one
 
-    Raises ValueError for a name that does not exist, and for one that contradicts the ending. That
-    of a text file (.log, .txt) contradicts no output whose form is text.
+    Raises ValueError for a name that does not exist, for one that contradicts the ending, and for
+    an ending as `check_ending`. That of a text file (.log, .txt) contradicts no output whose form
+    is text.
     """
     by_ending = None if path in (None, "-") else form_of(str(path))
+    if path is not None and by_ending is None:
+        check_ending(path)
     suffix = "" if path is None else without_suffix(path)[1]
     if to is None:
         return by_ending or Form(TEXT, suffix)
@@ -191,6 +201,24 @@ def form(path: str | None, to: str | None = None) -> Form:
     elif to_suffix and to_suffix != suffix and (suffix or by_ending is not None):
         raise ValueError(f"--to says {to}, but {path} does not end in {to_suffix}")
     return _checked(Form(name, to_suffix or suffix), path if suffix else to)
+
+
+def check_ending(path: str) -> None:
+    """ValueError for the ending of a compression, or of a table, that is not written.
+
+    Other unknown endings are those of text.
+    """
+    ending = os.path.splitext(path)[1]
+    if ending.lower() in UNWRITTEN:
+        raise ValueError(
+            f"{path}: {ending} is not written; what can be: {', '.join(_main_endings())}, and with"
+            f" {' or '.join(SUFFIXES)} after that compressed"
+        )
+
+
+def _main_endings() -> list[str]:
+    """The usual ending of each output that has one."""
+    return [description(name).endings[0] for name in dict.fromkeys(endings().values())]
 
 
 def _checked(form: Form, word: str | None) -> Form:
@@ -218,6 +246,20 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     if more is not None:
         more(**settings)
     return settings
+
+
+def check_appending(name: str, path: str, options: Mapping[str, Any] | None = None) -> None:
+    """ValueError for a file that what the output writes does not fit behind, by its first line.
+
+    An output that has a say in it has a function `check_appending(first_line, **options)`.
+    """
+    fits = getattr(_module(name), "check_appending", None)
+    if fits is None or not os.path.isfile(path) or not os.path.getsize(path):
+        return
+    try:
+        fits(first_line(path), **check(name, options))
+    except ValueError as error:
+        raise ValueError(f"cannot append to {path}: {error}") from None
 
 
 def open(name: str, target: Target, options: Mapping[str, Any] | None = None) -> Output:

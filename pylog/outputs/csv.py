@@ -56,6 +56,10 @@ _WORDS: tuple[Column, ...] = ("word", "name")
 _FORMULA = re.compile(r"[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
 """What makes a cell a formula; the last four are full-width forms of the first."""
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NAME = re.compile(r'"?[A-Za-z_][A-Za-z0-9_.]*"?')
+"""A cell of a header, which no line of records consists of: they have a time or an address."""
+MOST = 6
+"""How many columns an error shows."""
 ROWS = 256
 """How many rows are written at a time."""
 OBJECTS = 256
@@ -144,6 +148,24 @@ def _own(field: str, column: Column | None, read: bool) -> str | None:
 def check(*, csv_safe: bool, columns: str | None, exclude: str | None) -> None:
     """ValueError for columns that do not exist."""
     named(columns, exclude)
+
+
+def check_appending(first: bytes, *, columns: str | None, exclude: str | None, **_: Any) -> None:
+    """ValueError if the first line of the file is a header with other columns."""
+    there = first.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n").split(",")
+    here = list(named(columns, exclude))
+    if there != here and all(map(_NAME.fullmatch, there)):
+        raise ValueError(f"its columns are {_brief(there, here)}, not {_brief(here, there)}")
+
+
+def _brief(names: Sequence[str], others: Sequence[str]) -> str:
+    """A list of columns, or of a long one its length and how it differs from another."""
+    if len(names) <= MOST:
+        return ",".join(names)
+    more = [name for name in names if name not in others]
+    dots = ",..." if len(more) > MOST else ""
+    differing = f", with {','.join(more[:MOST])}{dots}" if more else ""
+    return f"{names[0]},...,{names[-1]} ({len(names)}{differing})"
 
 
 class _Json:

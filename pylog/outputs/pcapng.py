@@ -61,7 +61,7 @@ ENDINGS = (".pcapng", ".pcap")
 RAW = BINARY = True
 OPTIONS = (
     Option("machine", bool, True, "tell the name, system and clock of the machine that writes the"
-           " file; with --scrub only if given"),
+           " file; in a scrubbed file only if given"),
 )  # fmt: skip
 
 BATCH = 1 << 16

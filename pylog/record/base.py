@@ -24,7 +24,7 @@ Source = Annotated[
         "word",
     ),
 ]
-Layout = Annotated[str, Field("how the bytes were read, see Layouts", "word")]
+Layout = Annotated[str, Field("the layout by which the bytes were read", "word")]
 OFFSET = Field(
     "where the message starts in the input, in bytes (of the decompressed input); absent live and"
     " in a replay",
@@ -43,7 +43,7 @@ Count = Annotated[
 ]
 Extra = Annotated[
     dict[str, Any] | None,
-    Field("everything else the source says, under the kernel's names, see below", "json"),
+    Field("everything else the source says, under the kernel's names", "json"),
 ]
 RAW = Field("the message as the kernel wrote it, only if the reader was asked for it")
 Origin = Annotated[

@@ -40,8 +40,12 @@ Work = Callable[[Split, str], End]
 class Pool:
     """Processes for the splits of dumps. At the end of the context all of them are ended."""
 
-    def __init__(self, jobs: int, folder: str | None = None) -> None:
-        """`folder` is for the files of the processes; None: that of temporary files.
+    def __init__(
+        self, jobs: int, folder: str | None = None, begin: Callable[[], None] | None = None
+    ) -> None:
+        """
+        folder   for the files of the processes; None: that of temporary files
+        begin    is called first in each process
 
         ValueError for fewer than one job.
         """
@@ -58,7 +62,9 @@ class Pool:
         )
         context = multiprocessing.get_context("spawn")  # inherits no threads and files
         theirs, self._lifeline = context.Pipe(duplex=False)
-        self._processes = ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=(theirs,))
+        self._processes = ProcessPoolExecutor(
+            jobs, context, initializer=_begin, initargs=(theirs, begin)
+        )
         self._left.callback(self._processes.shutdown, cancel_futures=True)
         self._left.callback(self._lifeline.close)
 
@@ -101,8 +107,10 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(lifeline: Connection) -> None:
+def _begin(lifeline: Connection, begin: Callable[[], None] | None) -> None:
     """Prepare a process: it ends when its parent closes the lifeline, or dies."""
+    if begin is not None:
+        begin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 

@@ -12,6 +12,9 @@ from typing import Any, BinaryIO
 SUFFIXES = (".gz", ".zst")
 """The endings of compressed files, which stand behind the ending of what is compressed."""
 
+LONGEST_LINE = 1 << 16
+"""The most bytes of a first line."""
+
 
 def without_suffix(path: str) -> tuple[str, str]:
     """A path without the suffix of a compression, and that suffix, "" if it has none."""
@@ -32,3 +35,22 @@ def packed(raw: BinaryIO, suffix: str) -> Any:
 
         return zstd().ZstdFile(raw, mode="wb")
     return raw
+
+
+def first_line(path: str) -> bytes:
+    """The first line of a file, unpacked if it has a suffix; b"" if it cannot be read."""
+    suffix = without_suffix(path)[1]
+    try:
+        with open(path, "rb") as raw:
+            if suffix == ".gz":
+                import gzip
+
+                return gzip.GzipFile(fileobj=raw).readline(LONGEST_LINE)
+            if suffix == ".zst":
+                from pylog.backends.unpack import zstd
+
+                line: bytes = zstd().ZstdFile(raw).readline(LONGEST_LINE)
+                return line
+            return raw.readline(LONGEST_LINE)
+    except (OSError, EOFError, ValueError):  # what writes to it reports why
+        return b""

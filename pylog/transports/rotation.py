@@ -165,6 +165,10 @@ class Files:
             return self._next()
         return open(path, "ab"), path
 
+    def before(self) -> str:
+        """The path of the file to be appended to, if that exists."""
+        return self._path_of(self._highest()) if self.numbered else self._path
+
     def _highest(self) -> int:
         """The highest number of the files that are there, 0 for none."""
         stem, ending = self._parts()

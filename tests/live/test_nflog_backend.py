@@ -207,7 +207,7 @@ def test_without_the_capability_the_error_says_which_it_takes() -> None:
 @pytest.mark.parametrize("capable", [True, False])
 def test_the_advice_for_the_capability_works(capable: bool) -> None:
     """As root without root's privileges: others may not reach this Python."""
-    match = re.search(r"sudo (setpriv .*) pylog \.\.\.", NEEDS_CAPABILITY)
+    match = re.search(r'sudo (setpriv .*) "\$\(command -v pylog\)" \.\.\.', NEEDS_CAPABILITY)
     assert match
     words = match[1].replace("USER", "root").replace("GROUP", "root").split()
     if not capable:
