@@ -226,7 +226,8 @@ def test_info_and_read_agree_on_every_fixture() -> None:
     for dump, answer in zip(dumps, reported, strict=True):
         lines = samples.golden(dump).splitlines()
         assert sum(answer["records"].values()) == len(lines), dump
-        assert answer["layout"].partition(":")[0] in answer["layouts"], dump
+        several = answer["layout"].startswith("netlink-")  # messages of several formats
+        assert several or answer["layout"].partition(":")[0] in answer["layouts"], dump
 
 
 def shell(line: str) -> subprocess.CompletedProcess[bytes]:
