@@ -32,19 +32,17 @@ def mark_replaced(records: list[RulesetRecord]) -> None:
 
     In a table that was made anew, handles begin at 1 again and mean nothing.
     """
-    deleted: dict[tuple[Any, ...], RulesetRecord] = {}
+    deleted: dict[tuple[Any, ...], dict[int | None, RulesetRecord]] = {}  # by table
     for record in records:
         if record.op == "del_rule":
-            deleted[record.family, record.table, record.handle] = record
+            deleted.setdefault((record.family, record.table), {})[record.handle] = record
         elif record.op == "new_rule" and deleted:
-            old = deleted.pop((record.family, record.table, record.handle), None)
+            old = deleted.get((record.family, record.table), {}).pop(record.handle, None)
             if old is not None:
                 force_setattr(old, "change", "replace")
                 force_setattr(record, "change", "replace")
         elif record.op == "del_table" and deleted:
-            of_it = [k for k in deleted if k[:2] == (record.family, record.table)]
-            for key in of_it:
-                del deleted[key]
+            deleted.pop((record.family, record.table), None)
 
 
 def is_there(record: RulesetRecord, model: Model) -> bool:
