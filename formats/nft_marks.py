@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import force_setattr
 
+from pylog.formats.nft_budget import Budget
 from pylog.formats.nft_model import Model
 from pylog.formats.nft_rule import ERRORS
 from pylog.formats.nft_text import ElementTexts, record_text
@@ -20,6 +21,14 @@ MOST_ELEMENTS = 4096
 """Anonymous sets with more elements are not written out in the text of a rule."""
 MOST_TEXT = 1 << 24
 """So many characters of text are made for a commit. Many rules may name the same large set."""
+
+
+def text_budget() -> Budget:
+    """How many elements of anonymous sets may be written out in the text of rules.
+
+    The kernel lets one rule use such a set, and a rule is written a few times.
+    """
+    return Budget(1 << 20, 64, 16)
 
 
 def after(generation: int) -> int:
@@ -69,13 +78,20 @@ def is_there(record: RulesetRecord, model: Model) -> bool:
 class Texts:
     """Writes the text of records as nft would; of one commit."""
 
-    def __init__(self, model: Model, interface_name: Callable[[int], str | int] = int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        interface_name: Callable[[int], str | int] = int,
+        budget: Budget | None = None,
+    ) -> None:
         self._model, self._interface_name = model, interface_name
+        self._budget = text_budget() if budget is None else budget
         self._left = MOST_TEXT
         self._of_set: tuple[RulesetRecord, ElementTexts] | None = None
 
     def put(self, record: RulesetRecord) -> None:
         """Give the record the text of its entity."""
+        self._budget.earn(record)
         if self._left < 0:
             return
         if record.elements is not None:
@@ -106,7 +122,10 @@ class Texts:
                 return None
             if not found.anonymous:
                 return found.record, []  # only its name is written
-            return None if len(found.elements) > MOST_ELEMENTS else (found.record, found.listed())
+            count = len(found.elements)
+            if count > MOST_ELEMENTS or not self._budget.spend(count):
+                return None
+            return found.record, found.listed()
 
         return record_text(record, sets, self._interface, listed=record.via is not None)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pylog.formats.nft_difference import difference
-from pylog.formats.nft_renames import Budget
+from pylog.formats.nft_renames import rename_budget
 from pylog.formats.nft_tables import Set, Table
 from pylog.record.ruleset import RulesetRecord
 
@@ -32,7 +32,7 @@ class Model:
         self.tables: dict[TableKey, Table] = {}
         self.generation: int | None = None
         """The generation of the last commit that was applied."""
-        self._budget = Budget()
+        self._budget = rename_budget()
         self._unfinished: set[TableKey] = set()
         """Tables in which a rule waits, so that a commit costs only what it changes."""
 
@@ -43,9 +43,15 @@ class Model:
     def copy(self) -> Model:
         """The same ruleset, which changes independently. Records are shared."""
         other = Model(self.anonymous_only)
-        other._budget = budget = Budget(self._budget.left)
+        other._budget = budget = self._budget.copy()
         other.tables = {key: table.copy(budget) for key, table in self.tables.items()}
         other.generation = self.generation
+        return other
+
+    def only(self, tables: Iterable[TableKey]) -> Model:
+        """The ruleset with those tables alone, which are not copied."""
+        other = Model(self.anonymous_only)
+        other.tables = {key: self.tables[key] for key in tables if key in self.tables}
         return other
 
     def apply(self, record: RulesetRecord) -> bool:
@@ -53,7 +59,7 @@ class Model:
 
         A rule whose position names a later rule of its commit gets its place with that one, at the
         latest with the commit (`new_gen`), which then returns False. The rules and elements that
-        name a chain are forgotten if chains are renamed too often: see `nft_renames.Budget`.
+        name a chain are forgotten if chains are renamed too often: see `nft_renames`.
         """
         op = record.op
         self._budget.earn(record)

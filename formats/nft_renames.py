@@ -2,7 +2,7 @@
 
 The kernel refers to chains by pointer, so that all of them show the new name at once. `Mentions` is
 an index of them, so that a rename costs what it rewrites. Renaming a chain back and forth rewrites
-its rules each time; a `Budget` keeps that in proportion to the messages received.
+its rules each time; a budget keeps that in proportion to the messages received.
 """
 
 from __future__ import annotations
@@ -10,42 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from pylog.formats.nft_budget import Budget
 from pylog.record.ruleset import RulesetRecord
 
 Key = Any
 """What identifies an element in its set, see nft_tables.element_key."""
 
-_START = 1 << 18
-_OF_MESSAGE = 50
-_OF_ELEMENT = 5
 _VALUES = 32
 """So many values in the expressions of a rule cost as much as the rest of it."""
 
 
-class Budget:
+def rename_budget() -> Budget:
     """How many rules may be rewritten because chains were renamed.
 
-    Each message adds to it. No administrator comes near the limit: that takes a quarter of a
-    million rewritten rules, and fifty for each message.
+    No administrator comes near the limit: that takes a quarter of a million rewritten rules, and
+    fifty for each message.
     """
-
-    __slots__ = ("left",)
-
-    def __init__(self, left: int = _START) -> None:
-        self.left = left
-
-    def earn(self, record: RulesetRecord) -> None:
-        """Add what the message of a record is worth."""
-        self.left += _OF_MESSAGE
-        if record.elements is not None:
-            self.left += _OF_ELEMENT * len(record.elements)
-
-    def spend(self, cost: int) -> bool:
-        """Take the cost off; False, and nothing is taken, if there is not enough."""
-        if cost > self.left:
-            return False
-        self.left -= cost
-        return True
+    return Budget(1 << 18, 50, 5)
 
 
 class Mentions:

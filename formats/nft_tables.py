@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from pylog.formats.nft_budget import Budget
 from pylog.formats.nft_devices import with_devices, without_devices
 from pylog.formats.nft_order import Order
-from pylog.formats.nft_renames import Budget, Mentions, mentions_of, renamed
+from pylog.formats.nft_renames import Mentions, mentions_of, rename_budget, renamed
 from pylog.record.ruleset import RulesetRecord
 
 ElementKey = str | tuple[Any, ...]
@@ -93,7 +94,7 @@ class Table:
         self.flowtables: dict[str | None, RulesetRecord] = {}
         self.unfinished: set[str | None] = set()
         """Chains in which a rule waits for its place or for its new half."""
-        self._budget = Budget() if budget is None else budget
+        self._budget = rename_budget() if budget is None else budget
         self._mentions: Mentions | None = None
         """Made when a chain is renamed for the first time: in most tables none is."""
 

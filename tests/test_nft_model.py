@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog.formats import nft_renames
+from pylog.formats.nft_budget import Budget
 from pylog.formats.nft_devices import with_devices
+from pylog.formats.nft_dumps import Listing, comparable
+from pylog.formats.nft_marks import Texts
 from pylog.formats.nft_model import Model, model_of
 from pylog.formats.nft_order import Order
-from pylog.formats.nft_renames import Budget, mentions_of
+from pylog.formats.nft_renames import mentions_of
 from pylog.record.ruleset import RulesetRecord
 
 
@@ -651,8 +654,39 @@ def test_chains_and_rules_that_are_gone_leave_nothing() -> None:
     assert table._mentions is not None and not table._mentions.rules("r2")
 
 
-def test_a_budget_counts_rules_and_elements() -> None:
-    budget = Budget(10)
+def test_a_budget_grows_with_messages_and_their_elements() -> None:
+    budget = Budget(10, 50, 5)
     assert budget.spend(10) and not budget.spend(1)
     budget.earn(entity("new_set_element", elements=[{"key": "01"}] * 4))
-    assert budget.left == 70
+    assert budget.left == 70 and budget.copy().left == 70
+
+
+def test_a_set_that_many_rules_name_is_written_out_for_a_part_of_them() -> None:
+    lookup = [{"name": "meta", "key": "mark", "dreg": 1},
+              {"name": "lookup", "set": "__set0", "sreg": 1}]  # fmt: skip
+    elements = [{"key": f"{n:08x}"} for n in range(1000)]
+    model = start(entity("new_set", name="__set0", handle=2, flags=3),
+                  entity("new_set_element", name="__set0", elements=elements))  # fmt: skip
+    texts = Texts(model, budget=Budget(10_000, 64, 16))
+    written = []
+    for n in range(200):
+        record = rule(n + 10, expressions=lookup)
+        texts.put(record)
+        written.append(len(record.text or ""))
+    assert written[0] > 1000 and sum(size > 1000 for size in written) <= 22
+    assert 0 < written[-2] < 100
+
+
+def test_listings_of_others_are_compared_with_a_part_of_the_ruleset() -> None:
+    rules = [rule(n) for n in range(100, 200)]
+    model = start(*rules, entity("new_table", handle=1, table="u"))
+    listing = Listing()
+    listing.own = False
+    budget = Budget(150, 0, 0)
+    small, large = model_of([entity("new_table", handle=1, table="u")]), model_of([TABLE])
+    part = comparable(model, small, listing, budget)
+    assert part is not None and list(part.tables) == [("inet", "u")] and budget.left == 149
+    assert comparable(model, large, listing, budget) is not None
+    assert comparable(model, large, listing, budget) is None
+    listing.own = True
+    assert comparable(model, large, listing, budget) is model
