@@ -22,7 +22,7 @@ from msgspec.structs import force_setattr
 from pylog.formats import nft_dumps
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_MULTI
 from pylog.formats.nft_dumps import Head, Listing
-from pylog.formats.nft_marks import Texts, after, is_there, mark_replaced
+from pylog.formats.nft_marks import Texts, after, is_there, mark_replaced, text_budget
 from pylog.formats.nft_model import Model
 from pylog.formats.nft_requests import is_newer
 from pylog.formats.nft_scope import Scope
@@ -79,6 +79,7 @@ class Commits:
         self.model = Model(anonymous_only=True)
         self._output, self._who, self._scope = output, who, scope
         self._interface_name = interface_name
+        self._writing, self._comparing = text_budget(), nft_dumps.compare_budget()
         self._added = 0
         """How many entities and elements the model may have at most."""
         self._gave_part = False
@@ -256,7 +257,7 @@ class Commits:
 
     def _give(self, records: list[RulesetRecord]) -> None:
         """Apply the records to the model, and give them with their text."""
-        model, texts = self.model, Texts(self.model, self._interface_name)
+        model, texts = self.model, Texts(self.model, self._interface_name, self._writing)
         for record in records:
             deletes = record.op is not None and record.op.startswith("del_")
             if deletes:
@@ -353,13 +354,13 @@ class Commits:
 
     def _compare(self, listing: Listing) -> None:
         """Give what differs from the listing, which is of the model's generation."""
-        there = Model(anonymous_only=self.model.anonymous_only)
-        for record in listing.records:
-            there.apply(record)
-        there.finish()
-        last = listing.records[-1] if listing.records else None
-        observed_ns = None if last is None else last.observed_ns
-        changes = self.model.difference(there, "relist", observed_ns)
+        there = listing.ruleset(self.model.anonymous_only)
+        here = nft_dumps.comparable(self.model, there, listing, self._comparing)
+        if here is None:
+            self.stale = True
+            return
+        observed_ns = listing.records[-1].observed_ns if listing.records else None
+        changes = here.difference(there, "relist", observed_ns)
         for change in changes:
             if change.op is not None and change.op.startswith("del_"):
                 force_setattr(change, "raw", None)  # that of the message which had made it

@@ -63,10 +63,11 @@ def _in_table(old: Table, new: Table) -> Iterator[RulesetRecord]:
         for name, chain in list(old.chains.items()):
             if _identity(chain) not in kept:
                 del old.chains[name]
+        old.rename_chains({kept[_identity(chain)]: chain.record.chain for chain in renamed})
     for chain in renamed:
         yield _made(chain.record, "update")
-        before = old.chains[kept[_identity(chain)]].record
-        old.add_chain(msgspec.structs.replace(chain.record, devices=before.devices))
+        same = old.chains[chain.record.chain]
+        same.record = msgspec.structs.replace(chain.record, devices=same.record.devices)
     yield from _new(old, new, {_identity(chain) for chain in old.chains.values()} & kept.keys())
 
 
@@ -81,11 +82,14 @@ def _kept_chains(old: Table, new: Table) -> dict[int | str | None, str | None]:
     """
     names = {_identity(chain): name for name, chain in old.chains.items()}
     kept = {}
+    there = {_identity(chain) for chain in new.chains.values()}
     for name, chain in new.chains.items():
         identity = _identity(chain)
-        if identity in names and (names[identity] == name or name not in old.chains or
-                                  _identity(old.chains[name]) not in
-                                  {_identity(c) for c in new.chains.values()}):  # fmt: skip
+        if identity in names and (
+            names[identity] == name
+            or name not in old.chains
+            or _identity(old.chains[name]) not in there
+        ):
             kept[identity] = names[identity]
     return kept
 
@@ -144,7 +148,7 @@ def _of_device(old: RulesetRecord | None, record: RulesetRecord) -> Iterator[Rul
     if old is None:
         yield _made(record)
         return
-    before, after = old.devices or [], record.devices or []
+    before, after = dict.fromkeys(old.devices or ()), dict.fromkeys(record.devices or ())
     gone = [name for name in before if name not in after]
     added = [name for name in after if name not in before]
     if gone:

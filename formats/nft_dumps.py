@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR
+from pylog.formats.nft_budget import Budget
+from pylog.formats.nft_model import Model
 from pylog.record import RulesetRecord
 
 MOST_BYTES, MOST_RECORDS = 1 << 26, 200_000
@@ -71,3 +73,29 @@ class Listing:
     def is_of(self, generation: int) -> bool:
         """Whether all messages show the ruleset of that generation."""
         return not self._interrupted and self._res_ids <= {generation & 0xFFFF}
+
+    def ruleset(self, anonymous_only: bool) -> Model:
+        """The ruleset that it shows."""
+        model = Model(anonymous_only)
+        for record in self.records:
+            model.apply(record)
+        model.finish()
+        return model
+
+
+def compare_budget() -> Budget:
+    """How many entities may be compared with listings of others, which show a part of them."""
+    return Budget(1 << 20, 50, 5)
+
+
+def comparable(model: Model, there: Model, listing: Listing, budget: Budget) -> Model | None:
+    """The part of the model that a listing is compared with; None if that costs too much.
+
+    A listing by pylog is as large as the ruleset, or the ruleset shrinks to it.
+    """
+    for record in listing.records:
+        budget.earn(record)
+    if listing.own:
+        return model
+    part = model.only(there.tables)
+    return part if budget.spend(part.count_entities() + part.count_elements()) else None

@@ -121,8 +121,9 @@ def logs(rule: RulesetRecord, group: str | None, prefix: str | None) -> bool:
 def reaching(table: Table) -> dict[str | None, list[RulesetRecord]]:
     """The base chains that lead to each chain by jumps and gotos, by the name of the chain."""
     targets: dict[str | None, set[str | None]] = {}
+    maps: dict[str | None, set[str]] = {}
     for rule in table.rules.values():
-        targets.setdefault(rule.chain, set()).update(_targets(rule, table))
+        targets.setdefault(rule.chain, set()).update(_targets(rule, table, maps))
     reached: dict[str | None, list[RulesetRecord]] = {}
     for name, chain in table.chains.items():
         if chain.record.hook is None:
@@ -138,16 +139,23 @@ def reaching(table: Table) -> dict[str | None, list[RulesetRecord]]:
     return reached
 
 
-def _targets(rule: RulesetRecord, table: Table) -> Iterator[str]:
-    """The chains that a rule jumps to, also by a verdict map."""
+def _targets(rule: RulesetRecord, table: Table, maps: dict[str | None, set[str]]) -> Iterator[str]:
+    """The chains that a rule jumps to, also by a verdict map; `maps` keeps those of each map."""
     for expression in rule.expressions or ():
         chain = expression.get("chain")
         if isinstance(chain, str):
             yield chain
-        members = table.sets.get(expression.get("set")) if "set" in expression else None
-        for element in members.elements.values() if members is not None else ():
-            if element is not None and isinstance(element.get("chain"), str):
-                yield element["chain"]
+        if "set" not in expression:
+            continue
+        name = expression["set"]
+        if name not in maps:
+            members = table.sets.get(name)
+            maps[name] = {
+                element["chain"]
+                for element in (() if members is None else members.elements.values())
+                if element is not None and isinstance(element.get("chain"), str)
+            }
+        yield from maps[name]
 
 
 def _passes(base: RulesetRecord, packet: PacketRecord) -> bool:

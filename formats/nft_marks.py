@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import force_setattr
 
+from pylog.formats.nft_budget import Budget
 from pylog.formats.nft_model import Model
 from pylog.formats.nft_rule import ERRORS
 from pylog.formats.nft_text import ElementTexts, record_text
@@ -20,6 +21,14 @@ MOST_ELEMENTS = 4096
 """Anonymous sets with more elements are not written out in the text of a rule."""
 MOST_TEXT = 1 << 24
 """So many characters of text are made for a commit. Many rules may name the same large set."""
+
+
+def text_budget() -> Budget:
+    """How many elements of anonymous sets may be written out in the text of rules.
+
+    The kernel lets one rule use such a set, and a rule is written a few times.
+    """
+    return Budget(1 << 20, 64, 16)
 
 
 def after(generation: int) -> int:
@@ -32,19 +41,17 @@ def mark_replaced(records: list[RulesetRecord]) -> None:
 
     In a table that was made anew, handles begin at 1 again and mean nothing.
     """
-    deleted: dict[tuple[Any, ...], RulesetRecord] = {}
+    deleted: dict[tuple[Any, ...], dict[int | None, RulesetRecord]] = {}  # by table
     for record in records:
         if record.op == "del_rule":
-            deleted[record.family, record.table, record.handle] = record
+            deleted.setdefault((record.family, record.table), {})[record.handle] = record
         elif record.op == "new_rule" and deleted:
-            old = deleted.pop((record.family, record.table, record.handle), None)
+            old = deleted.get((record.family, record.table), {}).pop(record.handle, None)
             if old is not None:
                 force_setattr(old, "change", "replace")
                 force_setattr(record, "change", "replace")
         elif record.op == "del_table" and deleted:
-            of_it = [k for k in deleted if k[:2] == (record.family, record.table)]
-            for key in of_it:
-                del deleted[key]
+            deleted.pop((record.family, record.table), None)
 
 
 def is_there(record: RulesetRecord, model: Model) -> bool:
@@ -71,13 +78,20 @@ def is_there(record: RulesetRecord, model: Model) -> bool:
 class Texts:
     """Writes the text of records as nft would; of one commit."""
 
-    def __init__(self, model: Model, interface_name: Callable[[int], str | int] = int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        interface_name: Callable[[int], str | int] = int,
+        budget: Budget | None = None,
+    ) -> None:
         self._model, self._interface_name = model, interface_name
+        self._budget = text_budget() if budget is None else budget
         self._left = MOST_TEXT
         self._of_set: tuple[RulesetRecord, ElementTexts] | None = None
 
     def put(self, record: RulesetRecord) -> None:
         """Give the record the text of its entity."""
+        self._budget.earn(record)
         if self._left < 0:
             return
         if record.elements is not None:
@@ -108,7 +122,10 @@ class Texts:
                 return None
             if not found.anonymous:
                 return found.record, []  # only its name is written
-            return None if len(found.elements) > MOST_ELEMENTS else (found.record, found.listed())
+            count = len(found.elements)
+            if count > MOST_ELEMENTS or not self._budget.spend(count):
+                return None
+            return found.record, found.listed()
 
         return record_text(record, sets, self._interface, listed=record.via is not None)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pylog.formats.nft_difference import difference
+from pylog.formats.nft_renames import rename_budget
 from pylog.formats.nft_tables import Set, Table
 from pylog.record.ruleset import RulesetRecord
 
@@ -24,13 +25,16 @@ class Model:
                      sets may have millions
     """
 
-    __slots__ = ("anonymous_only", "generation", "tables")
+    __slots__ = ("_budget", "_unfinished", "anonymous_only", "generation", "tables")
 
     def __init__(self, anonymous_only: bool = False) -> None:
         self.anonymous_only = anonymous_only
         self.tables: dict[TableKey, Table] = {}
         self.generation: int | None = None
         """The generation of the last commit that was applied."""
+        self._budget = rename_budget()
+        self._unfinished: set[TableKey] = set()
+        """Tables in which a rule waits, so that a commit costs only what it changes."""
 
     def __bool__(self) -> bool:
         """False while there is no table."""
@@ -39,17 +43,26 @@ class Model:
     def copy(self) -> Model:
         """The same ruleset, which changes independently. Records are shared."""
         other = Model(self.anonymous_only)
-        other.tables = {key: table.copy() for key, table in self.tables.items()}
+        other._budget = budget = self._budget.copy()
+        other.tables = {key: table.copy(budget) for key, table in self.tables.items()}
         other.generation = self.generation
+        return other
+
+    def only(self, tables: Iterable[TableKey]) -> Model:
+        """The ruleset with those tables alone, which are not copied."""
+        other = Model(self.anonymous_only)
+        other.tables = {key: self.tables[key] for key in tables if key in self.tables}
         return other
 
     def apply(self, record: RulesetRecord) -> bool:
         """Follow a record; False if it does not fit, because earlier records are missing.
 
         A rule whose position names a later rule of its commit gets its place with that one, at the
-        latest with the commit (`new_gen`), which then returns False.
+        latest with the commit (`new_gen`), which then returns False. The rules and elements that
+        name a chain are forgotten if chains are renamed too often: see `nft_renames`.
         """
         op = record.op
+        self._budget.earn(record)
         if op == "new_gen":
             self.generation = record.generation
             return self.finish()
@@ -61,16 +74,20 @@ class Model:
             if table is not None and table.record.handle == record.handle:
                 table.record = record
                 return True
-            self.tables[key] = Table(record)
+            self.tables[key] = Table(record, self._budget)
             return table is None
         if op == "del_table":
+            self._unfinished.discard(key)
             return self.tables.pop(key, None) is not None
         fits = table is not None
         if table is None:
             if op is None or not op.startswith("new_"):
                 return False
-            table = self.tables[key] = Table(_table_of(record))
-        return self._apply_in(table, record) and fits
+            table = self.tables[key] = Table(_table_of(record), self._budget)
+        fits &= self._apply_in(table, record)
+        if table.unfinished:
+            self._unfinished.add(key)
+        return fits
 
     def count_elements(self) -> int:
         """How many elements all sets have."""
@@ -88,9 +105,7 @@ class Model:
         """From now on hold elements of anonymous sets only."""
         self.anonymous_only = True
         for table in self.tables.values():
-            for members in table.sets.values():
-                if not members.anonymous:
-                    members.elements.clear()
+            table.forget_elements()
 
     def finish(self) -> bool:
         """Conclude a commit without its record: every rule gets its place.
@@ -98,9 +113,11 @@ class Model:
         False if a rule has none because the record of the rule before it is missing.
         """
         complete = True
-        for table in self.tables.values():
-            if table.unfinished:
+        for key in self._unfinished:
+            table = self.tables.get(key)
+            if table is not None:
                 complete = table.finish() and complete
+        self._unfinished.clear()
         return complete
 
     def difference(

@@ -8,10 +8,15 @@ missing. Records are shared and never changed; a merged one is a new record.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from pylog.formats.nft_budget import Budget
+from pylog.formats.nft_devices import with_devices, without_devices
+from pylog.formats.nft_order import Order
+from pylog.formats.nft_renames import Mentions, mentions_of, rename_budget, renamed
 from pylog.record.ruleset import RulesetRecord
 
 ElementKey = str | tuple[Any, ...]
@@ -23,78 +28,23 @@ _ELEMENT_FLAGS = 3  # NFT_SET_ELEM_INTERVAL_END | NFT_SET_ELEM_CATCHALL
 class Chain:
     """A chain with the handles of its rules in order."""
 
-    __slots__ = ("_hint", "_waiting", "order", "record", "replaced")
+    __slots__ = ("order", "record", "replaced")
 
     def __init__(self, record: RulesetRecord) -> None:
         self.record = record
-        self.order: list[int] = []
+        self.order = Order()
         self.replaced: set[int] = set()
         """Rules whose new half has not arrived; they keep their place until then."""
-        self._waiting: dict[int, list[int]] = {}
-        self._hint = 0  # where the last rule was put: the next one often stands after it
 
     def copy(self) -> Chain:
         """The same chain, whose rules change independently."""
         other = Chain(self.record)
-        other.order = self.handles()
+        other.order = self.order.copy()
         return other
 
     def handles(self) -> list[int]:
         """The handles of the rules in order; those without a place stand at the end."""
-        if not self._waiting:
-            return list(self.order)
-        return [*self.order, *(handle for late in self._waiting.values() for handle in late)]
-
-    def place(self, handle: int, change: str | None, position: int | None) -> None:
-        """Put a new rule where its message says.
-
-        The position is the rule before it in the final state of the commit. That rule may be
-        announced later in the same commit, and the new rule waits for it.
-        """
-        if position is not None:
-            at = self._find(position)
-            if at is None:
-                self._waiting.setdefault(position, []).append(handle)
-                return
-            at += 1
-        else:
-            at = 0 if change == "insert" else len(self.order)
-        self.order.insert(at, handle)
-        self._hint = at
-        while handle in self._waiting:  # insert A, add B, insert C: A waits for C
-            late = self._waiting.pop(handle)
-            self.order[at + 1 : at + 1] = late
-            at, handle = at + 1, late[0]
-
-    def remove(self, handle: int) -> bool:
-        """Remove a rule; False if it is not here."""
-        at = self._find(handle)
-        if at is not None:
-            del self.order[at]
-            return True
-        for position, late in self._waiting.items():
-            if handle in late:
-                late.remove(handle)
-                if not late:
-                    del self._waiting[position]
-                return True
-        return False
-
-    def finish(self) -> bool:
-        """Place what still waits, at the end; False if a rule waited in vain."""
-        if self._waiting:
-            self.order = self.handles()
-            self._waiting = {}
-            return False
-        return True
-
-    def _find(self, handle: int) -> int | None:
-        order, hint = self.order, self._hint
-        if hint < len(order) and order[hint] == handle:
-            return hint
-        if order and order[-1] == handle:
-            return len(order) - 1
-        return order.index(handle) if handle in order else None
+        return list(self.order)
 
 
 class Set:
@@ -126,14 +76,16 @@ class Table:
     """A table: its own record, and all that is in it."""
 
     __slots__ = (
-        "_names", "chains", "flowtables", "objects", "record", "rules", "sets", "unfinished",
+        "_budget", "_mentions", "_names", "chains", "flowtables", "objects", "record", "rules",
+        "sets", "unfinished",
     )  # fmt: skip
 
-    def __init__(self, record: RulesetRecord) -> None:
+    def __init__(self, record: RulesetRecord, budget: Budget | None = None) -> None:
+        """budget: what renaming chains may cost; None: of its own."""
         self.record = record
         self.chains: dict[str | None, Chain] = {}
         self._names: dict[int, str | None] = {}
-        """Of chains, by their handles; also of those that are gone."""
+        """Of chains, by their handles."""
         self.rules: dict[int, RulesetRecord] = {}
         """Every rule by its handle; the chains have the order."""
         self.sets: dict[str | None, Set] = {}
@@ -142,10 +94,13 @@ class Table:
         self.flowtables: dict[str | None, RulesetRecord] = {}
         self.unfinished: set[str | None] = set()
         """Chains in which a rule waits for its place or for its new half."""
+        self._budget = rename_budget() if budget is None else budget
+        self._mentions: Mentions | None = None
+        """Made when a chain is renamed for the first time: in most tables none is."""
 
-    def copy(self) -> Table:
+    def copy(self, budget: Budget | None = None) -> Table:
         """The same table, which changes independently."""
-        other = Table(self.record)
+        other = Table(self.record, budget)
         other.chains = {name: chain.copy() for name, chain in self.chains.items()}
         other._names = dict(self._names)
         other.rules = dict(self.rules)
@@ -161,30 +116,30 @@ class Table:
             chain = self.chains.get(name)
             if chain is None:
                 continue
-            complete = chain.finish() and not chain.replaced and complete
+            complete = chain.order.finish() and not chain.replaced and complete
             for handle in chain.replaced:
-                chain.remove(handle)
-                self.rules.pop(handle, None)
+                chain.order.remove(handle)
+                self._drop_rule(handle)
             chain.replaced.clear()
         self.unfinished.clear()
         return complete
 
     def add_chain(self, record: RulesetRecord) -> bool:
         """Add a chain; or rename it, change its policy or add devices to it."""
-        old = self.chains.get(record.chain)
-        if old is None and record.handle is not None:
-            old = self.chain_by_handle(record.handle)
-            if old is not None:
-                self._rename(old.record.chain, record.chain)
-        if record.handle is not None:
-            self._names[record.handle] = record.chain
-        if old is None or old.record.handle != record.handle:
-            for handle in () if old is None else old.handles():
-                self.rules.pop(handle, None)
-            self.chains[record.chain] = Chain(record)
-            return old is None
-        old.record = _with_devices(record, old.record.devices)
-        return True
+        name, handle, fits = record.chain, record.handle, True
+        old, same = self.chains.get(name), self.chain_by_handle(record.handle)
+        if same is not None and same is not old:
+            old, fits = same, self._rename(same, name)
+        elif old is not None and old.record.handle != handle:  # its deletion is missing
+            self._drop_content(old)
+            old, fits = None, False
+        if handle is not None:
+            self._names[handle] = name
+        if old is None:
+            self.chains[name] = Chain(record)
+        else:
+            old.record = with_devices(record, old.record.devices)
+        return fits
 
     def delete_chain(self, record: RulesetRecord) -> bool:
         """Delete a chain with its rules; or, if the change is an update, some of its devices."""
@@ -192,12 +147,14 @@ class Table:
             chain = self.chains.get(record.chain)
             if chain is None:
                 return False
-            chain.record = _without_devices(chain.record, record.devices)
+            chain.record = without_devices(chain.record, record.devices)
             return True
         gone = self.chains.pop(record.chain, None)
-        for handle in gone.handles() if gone else ():
-            self.rules.pop(handle, None)
-        return gone is not None
+        if gone is None:
+            return False
+        self.unfinished.discard(record.chain)
+        self._drop_content(gone)
+        return True
 
     def add_rule(self, record: RulesetRecord) -> bool:
         """Add a rule at its place, or replace the one that has its handle."""
@@ -208,7 +165,7 @@ class Table:
             chain, fits = Chain(_chain_of(record)), False
             self.chains[record.chain] = chain
         old = self.rules.get(handle)
-        self.rules[handle] = record
+        self._put_rule(handle, record)
         if old is not None:
             if old.chain == record.chain:
                 fits = fits and handle in chain.replaced
@@ -216,26 +173,28 @@ class Table:
                 return fits
             elsewhere = self.chains.get(old.chain)
             if elsewhere is not None:
-                elsewhere.remove(handle)
+                elsewhere.order.remove(handle)
+                elsewhere.replaced.discard(handle)
             fits = False
-        chain.place(handle, record.change, record.position)
+        chain.order.place(handle, record.change, record.position)
         self.unfinished.add(record.chain)
         return fits and record.change != "replace"
 
     def delete_rule(self, record: RulesetRecord) -> bool:
         """Delete a rule; the old half of a replacement keeps its place for the new one."""
-        handle, chain = record.handle, self.chains.get(record.chain)
-        if handle is None or chain is None or handle not in self.rules:
+        handle = record.handle
+        rule = None if handle is None else self.rules.get(handle)
+        if handle is None or rule is None or record.chain not in self.chains:
             return False
+        chain = self.chains[rule.chain]
+        fits = rule.chain == record.chain  # else the message that moved it is missing
         if record.change == "replace":
             chain.replaced.add(handle)
-            self.unfinished.add(record.chain)
-            return True
-        gone = self.rules.pop(handle)
-        if gone.chain != record.chain:  # the message that moved it is missing
-            chain = self.chains.get(gone.chain, chain)
+            self.unfinished.add(rule.chain)
+            return fits
+        self._drop_rule(handle)
         chain.replaced.discard(handle)
-        return chain.remove(handle) and gone.chain == record.chain
+        return chain.order.remove(handle) and fits
 
     def add_set(self, record: RulesetRecord) -> bool:
         """Add a set, or change it."""
@@ -243,12 +202,23 @@ class Table:
         if old is not None and old.record.handle == record.handle:
             old.record = record
             return True
+        if self._mentions is not None:
+            self._mentions.drop_set(record.name)
         self.sets[record.name] = Set(record)
         return old is None
 
     def delete_set(self, record: RulesetRecord) -> bool:
         """Delete a set with its elements."""
+        if self._mentions is not None:
+            self._mentions.drop_set(record.name)
         return self.sets.pop(record.name, None) is not None
+
+    def forget_elements(self) -> None:
+        """Forget the elements of sets with a name."""
+        self._mentions = None
+        for members in self.sets.values():
+            if not members.anonymous:
+                members.elements.clear()
 
     def add_elements(self, record: RulesetRecord, anonymous_only: bool) -> bool:
         """Add or change elements of a set."""
@@ -257,7 +227,11 @@ class Table:
             return False
         if not anonymous_only or members.anonymous:
             for element in record.elements or ():
-                members.elements[element_key(element)] = stored_element(element)
+                key, stored = element_key(element), stored_element(element)
+                if self._mentions is not None:
+                    self._mentions.drop_element(record.name, key, members.elements.get(key))
+                    self._mentions.put_element(record.name, key, stored)
+                members.elements[key] = stored
         return True
 
     def delete_elements(self, record: RulesetRecord, anonymous_only: bool) -> bool:
@@ -267,7 +241,10 @@ class Table:
             return False
         if not anonymous_only or members.anonymous:
             for element in record.elements or ():
-                members.elements.pop(element_key(element), None)
+                key = element_key(element)
+                old = members.elements.pop(key, None)
+                if self._mentions is not None:
+                    self._mentions.drop_element(record.name, key, old)
         return True
 
     def add_object(self, record: RulesetRecord) -> bool:
@@ -283,7 +260,7 @@ class Table:
         """Add a flowtable, or devices to it."""
         old = self.flowtables.get(record.name)
         if old is not None and old.handle == record.handle:
-            record = _with_devices(record, old.devices)
+            record = with_devices(record, old.devices)
         self.flowtables[record.name] = record
         return True
 
@@ -291,7 +268,7 @@ class Table:
         """Delete a flowtable; or, if the change is an update, some of its devices."""
         old = self.flowtables.pop(record.name, None)
         if old is not None and record.change == "update":
-            self.flowtables[record.name] = _without_devices(old, record.devices)
+            self.flowtables[record.name] = without_devices(old, record.devices)
         return old is not None
 
     def chain_by_handle(self, handle: int | None) -> Chain | None:
@@ -301,25 +278,86 @@ class Table:
         chain = self.chains.get(self._names[handle])
         return chain if chain is not None and chain.record.handle == handle else None
 
-    def _rename(self, old: str | None, new: str | None) -> None:
-        # The kernel refers to chains by pointer, so that all rules show the new name at once.
-        taken = self.chains.get(new)  # its deletion is missing
-        for handle in () if taken is None else taken.handles():
-            self.rules.pop(handle, None)
-        self.chains[new] = self.chains.pop(old)
-        if old in self.unfinished:
-            self.unfinished.add(new)
+    def rename_chains(self, names: Mapping[str | None, str | None]) -> None:
+        """Rename chains, all at once; no chain has one of the new names.
+
+        names   old name -> new name
+        """
+        self._mentions = None
+        self.chains = {names.get(name, name): chain for name, chain in self.chains.items()}
+        for name, chain in self.chains.items():
+            if name != chain.record.chain:
+                chain.record = msgspec.structs.replace(chain.record, chain=name)
+                if chain.record.handle is not None:
+                    self._names[chain.record.handle] = name
         for handle, rule in self.rules.items():
-            chain = new if rule.chain == old else rule.chain
-            expressions = _renamed(rule.expressions, old, new)
-            if chain != rule.chain or expressions is not rule.expressions:
-                self.rules[handle] = msgspec.structs.replace(
-                    rule, chain=chain, expressions=expressions, text=None
-                )
+            self.rules[handle] = _rewritten(rule, names)
         for members in self.sets.values():
             for key, element in members.elements.items():
-                if element is not None and element.get("chain") == old:
-                    members.elements[key] = {**element, "chain": new}
+                members.elements[key] = renamed(element, names)
+
+    def _rename(self, chain: Chain, new: str | None) -> bool:
+        """Rename a chain; False if another one had the name, or if the budget is exhausted.
+
+        In the latter case the rules and elements that have the old name are forgotten.
+        """
+        old, taken = chain.record.chain, self.chains.get(new)
+        if taken is not None:  # its deletion is missing
+            self._drop_content(taken)
+        self.chains[new] = self.chains.pop(old)
+        if old in self.unfinished:
+            self.unfinished.remove(old)
+            self.unfinished.add(new)
+        if self._mentions is None:
+            sets = ((name, members.elements) for name, members in self.sets.items())
+            self._mentions = mentions_of(self.rules, sets)
+        mentions = self._mentions
+        handles = dict.fromkeys((*chain.order, *mentions.rules(old)))
+        affordable = self._budget.spend(len(chain.order) + mentions.cost(old))
+        names = {old: new}
+        for handle in handles:
+            rule = self.rules[handle]
+            if affordable:
+                self._put_rule(handle, _rewritten(rule, names))
+                continue
+            self._drop_rule(handle)
+            of = chain if rule.chain == old else self.chains[rule.chain]
+            of.order.remove(handle)
+            of.replaced.discard(handle)
+        for name, keys in mentions.elements(old):
+            elements = self.sets[name].elements
+            for key in keys:
+                element = elements.pop(key) if not affordable else elements[key]
+                mentions.drop_element(name, key, element)
+                if affordable:
+                    elements[key] = renamed(element, names)
+                    mentions.put_element(name, key, elements[key])
+        return affordable and taken is None
+
+    def _put_rule(self, handle: int, rule: RulesetRecord) -> None:
+        self.rules[handle] = rule
+        if self._mentions is not None:
+            self._mentions.put_rule(handle, rule)
+
+    def _drop_rule(self, handle: int) -> RulesetRecord:
+        if self._mentions is not None:
+            self._mentions.drop_rule(handle)
+        return self.rules.pop(handle)
+
+    def _drop_content(self, chain: Chain) -> None:
+        """Forget the rules of a chain, and its handle."""
+        for handle in chain.order:
+            self._drop_rule(handle)
+        if chain.record.handle is not None:
+            self._names.pop(chain.record.handle, None)
+
+
+def _rewritten(rule: RulesetRecord, names: Mapping[str | None, str | None]) -> RulesetRecord:
+    """The rule with the new names of chains; its text has an old one."""
+    chain, expressions = names.get(rule.chain, rule.chain), renamed(rule.expressions, names)
+    if chain == rule.chain and expressions is rule.expressions:
+        return rule
+    return msgspec.structs.replace(rule, chain=chain, expressions=expressions, text=None)
 
 
 def is_anonymous(record: RulesetRecord) -> bool:
@@ -359,32 +397,3 @@ def stored_element(element: dict[str, Any]) -> dict[str, Any] | None:
 def full_element(key: ElementKey, stored: dict[str, Any] | None) -> dict[str, Any]:
     """An element as records have it."""
     return {"key": key} if stored is None else stored
-
-
-def _with_devices(record: RulesetRecord, old: list[str] | None) -> RulesetRecord:
-    """The record with the devices of both; its own text names only its own."""
-    if not old or (record.devices and set(old) <= set(record.devices)):
-        return record
-    devices = [*old, *(name for name in record.devices or () if name not in old)]
-    return msgspec.structs.replace(record, devices=devices, text=None)
-
-
-def _without_devices(record: RulesetRecord, gone: list[str] | None) -> RulesetRecord:
-    devices = [name for name in record.devices or () if name not in (gone or ())]
-    return msgspec.structs.replace(record, devices=devices, text=None)
-
-
-def _renamed(value: Any, old: str | None, new: str | None) -> Any:
-    """The value with a chain renamed in every verdict; the same object if there is none."""
-    if isinstance(value, list):
-        parts = [_renamed(part, old, new) for part in value]
-        same = all(part is before for part, before in zip(parts, value, strict=True))
-        return value if same else parts
-    if isinstance(value, dict):
-        changed = {}
-        for name, part in value.items():
-            renamed = new if name == "chain" and part == old else _renamed(part, old, new)
-            if renamed is not part:
-                changed[name] = renamed
-        return {**value, **changed} if changed else value
-    return value

@@ -22,6 +22,8 @@ MAXIMUM_OPEN = 4096
 """So many trails are held at most; then the oldest is given."""
 MAXIMUM_STEPS = 4096
 """More steps of one packet begin another trail."""
+MAXIMUM_ENDED = 65536
+"""So many trails at most wait for one that began before them."""
 QUIET_STEPS = 512
 """A packet has left when so many steps of other packets followed its last one."""
 QUIET_NS = 1_000_000_000
@@ -114,7 +116,7 @@ class Trails:
     """
 
     def __init__(self, model: Model | None = None, in_order: bool = False) -> None:
-        self.model = Model() if model is None else model
+        self.model = Model(anonymous_only=True) if model is None else model
         self._in_order = in_order
         self._open: OrderedDict[str | None, _Open] = OrderedDict()
         self._begun: deque[_Open] = deque()
@@ -178,6 +180,10 @@ class Trails:
 
     def _left(self, now_ns: int | None) -> Iterator[Trail]:
         """The trails whose packets have left, the oldest first."""
+        if len(self._begun) > MAXIMUM_ENDED:
+            first = self._begun[0]
+            del self._open[first.trail.id]
+            yield from self._end(first)
         while self._open:
             held = next(iter(self._open.values()))
             quiet = self._count - held.last_step > QUIET_STEPS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
+from pylog.formats import nft_renames
+from pylog.formats.nft_budget import Budget
+from pylog.formats.nft_devices import with_devices
+from pylog.formats.nft_dumps import Listing, comparable
+from pylog.formats.nft_marks import Texts
 from pylog.formats.nft_model import Model, model_of
+from pylog.formats.nft_order import Order
+from pylog.formats.nft_renames import mentions_of
 from pylog.record.ruleset import RulesetRecord
 
 
@@ -369,3 +377,316 @@ def test_records_that_do_not_fit_each_other_leave_a_ruleset(
         for record in one.difference(other):
             one.apply(record)
     assert [record.handle for record in model.rules()] == []
+
+
+class Listed:
+    """What Order does, with a plain list."""
+
+    def __init__(self) -> None:
+        self.placed: list[int] = []
+        self.late: dict[int, list[int]] = {}
+
+    def handles(self) -> list[int]:
+        return [*self.placed, *(handle for late in self.late.values() for handle in late)]
+
+    def place(self, handle: int, change: str, position: int | None) -> None:
+        if position is None:
+            self._put(handle, 0 if change == "insert" else len(self.placed))
+        elif position in self.placed:
+            self._put(handle, self.placed.index(position) + 1)
+        else:
+            self.late.setdefault(position, []).append(handle)
+
+    def _put(self, handle: int, at: int) -> int:
+        self.placed.insert(at, handle)
+        at += 1
+        for late in self.late.pop(handle, ()):
+            at = self._put(late, at)
+        return at
+
+    def remove(self, handle: int) -> bool:
+        if handle in self.placed:
+            self.placed.remove(handle)
+            return True
+        for position, late in list(self.late.items()):
+            if handle in late:
+                late.remove(handle)
+                if not late:
+                    del self.late[position]
+                return True
+        return False
+
+    def finish(self) -> bool:
+        complete = not self.late
+        self.placed, self.late = self.handles(), {}
+        return complete
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("append", "insert", "after", "after", "remove", "finish")),
+                  st.integers(1, 9), st.integers(1, 9)),
+        max_size=60,
+    )
+)  # fmt: skip
+def test_the_order_of_rules_is_that_of_a_list(steps: list[tuple[str, int, int]]) -> None:
+    order_, expected = Order(), Listed()
+    for what, handle, position in steps:
+        if what == "finish":
+            assert order_.finish() == expected.finish()
+        elif what == "remove":
+            assert order_.remove(handle) == expected.remove(handle)
+        elif handle not in expected.handles():
+            change, at = ("insert", position) if what == "after" else (what, None)
+            order_.place(handle, change, at)
+            expected.place(handle, change, at)
+        assert list(order_) == expected.handles() and len(order_) == len(expected.handles())
+        assert list(order_.copy()) == expected.handles()
+
+
+class Counted(int):
+    """A handle that counts how often it is compared or looked up."""
+
+    steps = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.steps += 1
+        return int.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        Counted.steps += 1
+        return int.__hash__(self)
+
+
+def inserted(handles: list[Counted], chance: random.Random) -> list[RulesetRecord]:
+    return [rule(handle, "insert", chance.choice(handles[:n]) if n else None)
+            for n, handle in enumerate(handles)]  # fmt: skip
+
+
+def deleted(handles: list[Counted], chance: random.Random) -> list[RulesetRecord]:
+    return [*map(rule, handles), *map(gone, chance.sample(handles, len(handles)))]
+
+
+def waiting(handles: list[Counted], chance: random.Random) -> list[RulesetRecord]:
+    late = [rule(handle, "insert", Counted(handle + 100_000)) for handle in handles]
+    return [*late, *map(gone, chance.sample(handles, len(handles)))]
+
+
+def in_vain(handles: list[Counted], chance: random.Random) -> list[RulesetRecord]:
+    late = Counted(100_000)
+    return [each for handle in handles for each in (rule(handle, "insert", late), COMMIT)]
+
+
+def replaced(handles: list[Counted], chance: random.Random) -> list[RulesetRecord]:
+    changes = [
+        each
+        for handle in chance.sample(handles, len(handles))
+        for each in (gone(handle, "replace"), rule(handle, "replace"), COMMIT)
+    ]
+    return [*map(rule, handles), *changes]
+
+
+@pytest.mark.parametrize("made", [inserted, deleted, waiting, in_vain, replaced])
+def test_a_change_of_a_rule_costs_the_same_in_a_long_chain(made: Any) -> None:
+    model = start()
+    records = made([Counted(n) for n in range(2, 3000)], random.Random(1))
+    Counted.steps = 0
+    for record in records:
+        model.apply(record)
+    assert Counted.steps <= 30 * len(records)
+
+
+def jump(chain: str) -> list[dict[str, Any]]:
+    return [{"name": "immediate", "dreg": 0, "verdict": "jump", "chain": chain}]
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts in its only item the rules and elements that are rewritten."""
+    count, renamed = [0], nft_renames.renamed
+
+    def counted(value: Any, names: Any) -> Any:
+        count[0] += 1
+        return renamed(value, names)
+
+    monkeypatch.setattr("pylog.formats.nft_tables.renamed", counted)
+    return count
+
+
+def renames(number: int, first: int = 0) -> list[RulesetRecord]:
+    return [entity("new_chain", chain=f"r{n}", handle=1, change="update")
+            for n in range(first, first + number)]  # fmt: skip
+
+
+def test_a_rename_rewrites_only_what_names_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [rule(n, chain="d", expressions=jump("e")) for n in range(100, 1100)]
+    elements = [{"key": f"{n:04x}", "chain": "e"} for n in range(1000)]
+    model = start(
+        entity("new_chain", chain="d", handle=2), *others, rule(3),
+        rule(4, chain="d", expressions=jump("c")),
+        entity("new_set", name="m", handle=5),
+        entity("new_set_element", name="m", elements=[*elements, {"key": "ff", "chain": "c"}]),
+    )  # fmt: skip
+    count = counting(monkeypatch)
+    assert all([model.apply(record) for record in renames(100)])
+    assert count[0] == 300
+    found = model.find_rule("inet", "t", 4)
+    assert found is not None and found.expressions == jump("r99")
+
+
+def test_a_chain_that_is_renamed_without_end_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model()
+    model._budget.left = 0
+    elements = [{"key": "01", "chain": "c"}, {"key": "02", "chain": "d"}]
+    content = [
+        TABLE, CHAIN, *(rule(n, expressions=jump("c")) for n in range(100, 600)),
+        entity("new_chain", chain="d", handle=2), rule(3, chain="d", expressions=jump("c")),
+        rule(4, chain="d"), entity("new_set", name="m", handle=5),
+        entity("new_set_element", name="m", elements=elements),
+    ]  # fmt: skip
+    for record in content:
+        assert model.apply(record)
+    count = counting(monkeypatch)
+    fits = [model.apply(record) for record in renames(2000)]
+    assert count[0] <= 50 * (len(content) + len(fits)) and fits.count(False) == 1
+    assert not order(model, "r1999") and order(model, "d") == [4]
+    members = model.find_set("inet", "t", "m")
+    assert members is not None and members.listed() == [{"key": "02", "chain": "d"}]
+    assert model.find_chain("inet", "t", "r1999") is not None and model.apply(COMMIT)
+
+
+def test_a_ruleset_whose_chains_are_exchanged_with_each_commit_stays_certain() -> None:
+    model = start()
+    for generation in range(30):
+        first = 1000 * (generation + 1)
+        records = [
+            entity("new_chain", chain="next", handle=first),
+            *(rule(first + n, chain="next", expressions=jump("next")) for n in range(1, 500)),
+            *(gone(record.handle or 0) for record in model.rules_of("inet", "t", "c")),
+            entity("del_chain", chain="c", handle=0, change="delete"),
+            entity("new_chain", chain="c", handle=first, change="update"), COMMIT,
+        ]  # fmt: skip
+        assert all([model.apply(record) for record in records])
+        assert len(order(model)) == 499
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("new_chain", "new_chain", "del_chain", "new_rule", "new_rule",
+                             "del_rule", "new_set", "del_set", "new_set_element",
+                             "del_set_element", "new_gen")),
+            st.integers(0, 3), st.integers(0, 4), st.integers(0, 3),
+            st.sampled_from((None, "append", "insert", "replace", "update", "delete")),
+        ),
+        max_size=40,
+    ),
+    st.booleans(),
+)  # fmt: skip
+def test_the_index_of_chains_is_that_of_the_content(
+    changes: list[tuple[str, int, int, int, str | None]], poor: bool
+) -> None:
+    model = Model()
+    for op, name, handle, other, change in changes:
+        if poor:
+            model._budget.left = -49
+        before = model.copy()
+        chain = f"c{name}" if op.endswith(("chain", "rule")) else None
+        elements = [{"key": f"0{handle}", "chain": f"c{other}"}] if "element" in op else None
+        expressions = [{"name": "x", "expressions": jump(f"c{other}")}] if "rule" in op else None
+        fits = model.apply(entity(op, chain=chain, handle=handle or None, change=change,
+                                  name=f"s{name % 2}", elements=elements, expressions=expressions,
+                                  position=other or None))  # fmt: skip
+        for table in model.tables.values():
+            placed = {n: key for key, held in table.chains.items() for n in held.handles()}
+            assert placed == {n: record.chain for n, record in table.rules.items()}
+            handles = [held.record.handle for held in table.chains.values() if held.record.handle]
+            assert len(handles) == len(set(handles))
+            if table._mentions is not None:
+                fresh = mentions_of(table.rules, [(n, s.elements) for n, s in table.sets.items()])
+                for field in ("_rules", "_chains", "_costs", "_sets", "_elements"):
+                    assert getattr(table._mentions, field) == getattr(fresh, field), field
+            old = before.tables.get(("inet", "t"))
+            was = None if old is None else old.chain_by_handle(handle or None)
+            if op == "new_chain" and was is not None and was.record.chain != chain:
+                assert str(was.record.chain) not in str(table.rules) + str(
+                    [s.elements for s in table.sets.values()]
+                )
+                if fits:
+                    assert old is not None and len(table.rules) == len(old.rules)
+        for one, two in ((before.copy(), model.copy()), (model.copy(), before.copy())):
+            for record in one.difference(two):
+                one.apply(record)
+
+
+def test_chains_that_have_exchanged_their_names_are_compared_in_one_pass() -> None:
+    def ruleset(shift: int) -> Model:
+        return model_of([
+            TABLE,
+            *(entity("new_chain", chain=f"c{n + shift}", handle=n + 1) for n in range(300)),
+            *(rule(n + 1000, chain=f"c{n + shift}", expressions=jump(f"c{shift}"))
+              for n in range(300)),
+        ])  # fmt: skip
+
+    old, new = ruleset(0), ruleset(1000)
+    records = old.difference(new)
+    assert [record.op for record in records] == ["new_chain"] * 300
+    for record in records:
+        assert old.apply(record)
+    assert shape(old) == shape(new)
+
+
+def test_devices_do_not_accumulate() -> None:
+    held = CHAIN
+    for n in range(2000):
+        held = with_devices(entity("new_chain", chain="c", devices=[f"d{n}"]), held.devices)
+    assert held.devices is not None and len(held.devices) == 512
+
+
+def test_chains_and_rules_that_are_gone_leave_nothing() -> None:
+    model = start(*renames(3))
+    for n in range(10, 500):
+        for record in (entity("new_chain", chain=f"x{n}", handle=n, change=None),
+                       rule(n + 1000, "insert", 7, chain=f"x{n}", expressions=jump("r2")),
+                       entity("del_chain", chain=f"x{n}", handle=n, change="delete")):  # fmt: skip
+            assert model.apply(record)
+    table = model.tables["inet", "t"]
+    assert len(table.unfinished) == 0 and len(table._names) == 1 and not table.rules
+    assert table._mentions is not None and not table._mentions.rules("r2")
+
+
+def test_a_budget_grows_with_messages_and_their_elements() -> None:
+    budget = Budget(10, 50, 5)
+    assert budget.spend(10) and not budget.spend(1)
+    budget.earn(entity("new_set_element", elements=[{"key": "01"}] * 4))
+    assert budget.left == 70 and budget.copy().left == 70
+
+
+def test_a_set_that_many_rules_name_is_written_out_for_a_part_of_them() -> None:
+    lookup = [{"name": "meta", "key": "mark", "dreg": 1},
+              {"name": "lookup", "set": "__set0", "sreg": 1}]  # fmt: skip
+    elements = [{"key": f"{n:08x}"} for n in range(1000)]
+    model = start(entity("new_set", name="__set0", handle=2, flags=3),
+                  entity("new_set_element", name="__set0", elements=elements))  # fmt: skip
+    texts = Texts(model, budget=Budget(10_000, 64, 16))
+    written = []
+    for n in range(200):
+        record = rule(n + 10, expressions=lookup)
+        texts.put(record)
+        written.append(len(record.text or ""))
+    assert written[0] > 1000 and sum(size > 1000 for size in written) <= 22
+    assert 0 < written[-2] < 100
+
+
+def test_listings_of_others_are_compared_with_a_part_of_the_ruleset() -> None:
+    rules = [rule(n) for n in range(100, 200)]
+    model = start(*rules, entity("new_table", handle=1, table="u"))
+    listing = Listing()
+    listing.own = False
+    budget = Budget(150, 0, 0)
+    small, large = model_of([entity("new_table", handle=1, table="u")]), model_of([TABLE])
+    part = comparable(model, small, listing, budget)
+    assert part is not None and list(part.tables) == [("inet", "u")] and budget.left == 149
+    assert comparable(model, large, listing, budget) is not None
+    assert comparable(model, large, listing, budget) is None
+    listing.own = True
+    assert comparable(model, large, listing, budget) is model

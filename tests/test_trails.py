@@ -100,6 +100,18 @@ def test_a_base_chain_of_an_earlier_hook_begins_a_trail() -> None:
     assert len(trails(*records)) == 2
 
 
+def test_a_packet_that_never_leaves_does_not_hold_up_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pylog.trails.MAXIMUM_ENDED", 3)
+    made = Trails(in_order=True)
+    given = list(made.feed([first("in", 1)]))
+    for n in range(100):
+        given += made.feed([first("in", 2, "drop", id=f"b{n}"), step("in", 3)])
+        assert len(made._begun) <= 4
+    assert {t.id for t in given} >= {f"b{n}" for n in range(90)} and given[0].id == "a"
+
+
 def test_interleaved_packets_are_kept_apart() -> None:
     records = [first("in", 1), first("in", 1, id="b", sport=7), step("in"), step("in", id="b"),
                policy("in", "drop", id="b"), policy("in")]  # fmt: skip
