@@ -22,7 +22,14 @@ from msgspec.structs import force_setattr
 from pylog.formats import nft_dumps
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_MULTI
 from pylog.formats.nft_dumps import Head, Listing
-from pylog.formats.nft_marks import Texts, after, is_there, mark_replaced, text_budget
+from pylog.formats.nft_marks import (
+    Texts,
+    after,
+    is_there,
+    mark_replaced,
+    mark_updated,
+    text_budget,
+)
 from pylog.formats.nft_model import Model
 from pylog.formats.nft_requests import is_newer
 from pylog.formats.nft_scope import Scope
@@ -263,7 +270,7 @@ class Commits:
             if deletes:
                 texts.put(record)
             elif record.change is None and is_there(record, model):
-                force_setattr(record, "change", "update")
+                mark_updated(record, model)
             if not model.apply(record):
                 self.stale |= self._last is not None
             if not deletes:

@@ -189,7 +189,7 @@ class Context:
             self._icmp_type = icmp_type
 
     def _learn_meta(self, key: str, value: int) -> None:
-        if key == "iiftype" and self.family in ("inet", "netdev", "bridge"):
+        if key == "iiftype":
             self.headers[LINK] = "ether" if value == 1 else "unknown"
         elif key == "nfproto":
             start = START.get(self.family, (LINK, ""))[1]

@@ -24,6 +24,13 @@ _NFT_SET_POL_MEMORY = 1
 _PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50,
                "srcnat": 100}  # fmt: skip
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
+_HOOKS: dict[str, tuple[str, ...]] = {
+    "dstnat": ("prerouting", "output"), "srcnat": ("input", "postrouting"),
+}  # fmt: skip
+_BRIDGE_HOOKS: dict[str, tuple[str, ...]] = {
+    "dstnat": ("prerouting",), "out": ("output",), "srcnat": ("postrouting",),
+}  # fmt: skip
+"""Names of priorities that nft writes only at these hooks."""
 _NEAR = 10
 """How far from a named priority nft still writes the name and a difference."""
 _FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
@@ -66,12 +73,15 @@ def table(record: RulesetRecord) -> str:
     return _block(f"table {record.family} {record.table}", statements + _comment(record))
 
 
-def priority(value: int, family: str) -> str:
-    """A priority by the nearest name: filter, srcnat + 5, or a number."""
+def priority(value: int, family: str, hook: str | int) -> str:
+    """A priority by the nearest name that the hook has: filter, srcnat + 5, or a number."""
     names = _BRIDGE_PRIORITIES if family == "bridge" else _PRIORITIES
     if family in ("arp", "netdev"):
         names = {"filter": 0}
+    hooks = _BRIDGE_HOOKS if family == "bridge" else _HOOKS
     for name, base in names.items():
+        if name in hooks and hook not in hooks[name]:
+            continue
         if value == base:
             return name
         if abs(value - base) <= _NEAR:
@@ -92,7 +102,7 @@ def chain(record: RulesetRecord) -> str:
     statements = []
     if record.hook is not None and record.priority is not None:
         kind = f"type {record.type} " if record.type is not None else ""
-        at = priority(record.priority, str(record.family))
+        at = priority(record.priority, str(record.family), record.hook)
         statements.append(f"{kind}hook {record.hook}{_devices(record.devices)} priority {at}")
     if (record.flags or 0) & NFT_CHAIN_HW_OFFLOAD:
         statements.append("flags offload")
@@ -233,7 +243,7 @@ def flowtable(record: RulesetRecord) -> str:
     """A flowtable with its devices."""
     statements = []
     if record.hook is not None and record.priority is not None:
-        at = priority(record.priority, "netdev")
+        at = priority(record.priority, "netdev", record.hook)
         statements.append(f"hook {record.hook} priority {at}")
     if record.devices:
         statements.append(f"devices = {{ {', '.join(record.devices)} }}")

@@ -137,6 +137,11 @@ def _endpoint(context: Context, values: Fields, low: str, high: str, kind: Type,
         return writer.text(resolve(context, value, writer), [kind])
     text = _address(value.data, kind, bracketed, writer)
     if isinstance(other, Constant) and other.data != value.data:
+        low_number, high_number = (int.from_bytes(end.data, "big") for end in (value, other))
+        span = high_number - low_number + 1
+        if kind.prefix and span > 1 and not span & (span - 1) and low_number % span == 0:
+            size = len(value.data) * 8
+            return f"{writer.constant(value.data, kind)}/{size - span.bit_length() + 1}"
         return f"{text}-{_address(other.data, kind, bracketed, writer)}"
     return text
 
@@ -159,7 +164,12 @@ def _nat(context: Context, fields: Fields, values: Fields, writer: Writer) -> st
         if flags & _NAT_PREFIX:
             text, types = f"{text} {fields['family']} prefix", [kind]
         elif writer.elements.data_size(address.set) > (4 if kind is t.IPADDR else 16):
-            text, types = f"{text} {fields['family']}", [kind, t.INET_SERVICE]
+            # two addresses as a range, or an address and its port
+            is_range = (
+                fields.get("sreg_addr_max", fields["sreg_addr_min"]) != fields["sreg_addr_min"]
+            )
+            types = [kind] if is_range else [kind, t.INET_SERVICE]
+            text += f" {fields['family']}"
         else:
             text += family
         to = writer.text(resolve(context, address, writer), types)

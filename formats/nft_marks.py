@@ -75,6 +75,20 @@ def is_there(record: RulesetRecord, model: Model) -> bool:
     return before is not None and before.handle == record.handle
 
 
+def mark_updated(record: RulesetRecord, model: Model) -> None:
+    """Mark an entity that was there before as updated.
+
+    A base chain gets its devices, if the message has an empty list: that of a new name or policy
+    has; that of new devices names only these.
+    """
+    force_setattr(record, "change", "update")
+    if record.devices == [] and record.handle is not None:
+        table = model.tables.get((record.family, record.table))
+        chain = None if table is None else table.chain_by_handle(record.handle)
+        if chain is not None and chain.record.devices:
+            force_setattr(record, "devices", list(chain.record.devices))
+
+
 class Texts:
     """Writes the text of records as nft would; of one commit."""
 

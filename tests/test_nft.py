@@ -256,6 +256,22 @@ def test_what_is_announced_again_with_its_handle_is_an_update() -> None:
     assert [r.change for r in read(first + second)] == [None] * 3 + ["update", "update", None]
 
 
+def test_a_chain_with_a_new_name_has_its_devices() -> None:
+    def chain(name: bytes, *devices: bytes) -> bytes:
+        devs = b"".join(b"\6\0\1\0" + device + bytes(2) for device in devices)
+        hook = [{"nla_type": n, "value": v} for n, v in ((1, 0), (2, 5), (4, devs))]
+        attrs = [(1, b"t\0"), (2, 1), (3, name), (4, hook), (5, 1)]
+        return kernel.message(nft_attributes.NFT_MSG_NEWCHAIN, attrs, family=5)
+
+    kernel = Kernel()
+    table = kernel.message(nft_attributes.NFT_MSG_NEWTABLE, [(1, b"t\0")], family=5)
+    data = kernel.commit(table, chain(b"c\0", b"a\0"))
+    data += kernel.commit(chain(b"c\0", b"b\0")) + kernel.commit(chain(b"d\0"))
+    chains = [r for r in read(data) if r.op == "new_chain"]
+    assert [(r.chain, r.devices) for r in chains] == [("c", ["a"]), ("c", ["b"]), ("d", ["a", "b"])]
+    assert 'devices = { "a", "b" }' in chains[2].text
+
+
 def test_a_quota_that_is_used_up_belongs_to_no_commit() -> None:
     kernel = Kernel()
     first = kernel.commit(kernel.table(b"t"))

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 import pylog
 from pylog.errors import DecodeError
 from pylog.formats.netlink import scan
+from pylog.formats.nft_declarations import priority
 from pylog.formats.nft_expressions import expressions
 from pylog.formats.nft_rule import rule_text
 from pylog.formats.nft_text import elements_text, record_text
@@ -134,6 +135,71 @@ def test_rules_of_a_recording_are_written_as_nft_monitor_prints_them() -> None:
 )  # fmt: skip
 def test_other_entities_are_written_as_their_declarations(text: str) -> None:
     assert any(record.text == text for record in changes())
+
+
+@pytest.mark.parametrize(
+    ("family", "hook", "value", "text"),
+    [
+        ("ip", "prerouting", -100, "dstnat"), ("inet", "output", -95, "dstnat + 5"),
+        ("ip6", "input", -100, "-100"), ("inet", "ingress", -100, "-100"),
+        ("ip", "postrouting", 90, "srcnat - 10"), ("ip", "input", 100, "srcnat"),
+        ("inet", "prerouting", 100, "100"), ("ip", "forward", -150, "mangle"),
+        ("bridge", "prerouting", -300, "dstnat"), ("bridge", "output", -300, "-300"),
+        ("bridge", "output", 110, "out + 10"), ("bridge", "input", 100, "100"),
+        ("bridge", "postrouting", 300, "srcnat"), ("bridge", "input", 300, "300"),
+        ("arp", "input", 100, "100"), ("netdev", "ingress", -5, "filter - 5"),
+    ],
+)  # fmt: skip
+def test_a_priority_has_a_name_only_where_nft_uses_it(
+    family: str, hook: str, value: int, text: str
+) -> None:
+    assert priority(value, family, hook) == text
+
+
+@pytest.mark.parametrize("family", ["ip", "ip6", "inet", "bridge", "netdev", "arp"])
+def test_an_interface_type_implies_the_link_header_in_every_family(family: str) -> None:
+    rule: list[dict[str, Any]] = [
+        {"name": "meta", "key": "iiftype", "dreg": 1},
+        {"name": "cmp", "sreg": 1, "op": "eq", "data": "0100"},
+        {"name": "payload", "dreg": 1, "base": "link", "offset": 6, "len": 6},
+        {"name": "cmp", "sreg": 1, "op": "eq", "data": "001122334455"},
+    ]
+    assert rule_text(rule, family, no_sets) == "ether saddr 00:11:22:33:44:55"
+
+
+def snat(low: str, high: str, family: str = "ip") -> str:
+    return rule_text(
+        [
+            {"name": "immediate", "dreg": 1, "data": low},
+            {"name": "immediate", "dreg": 2, "data": high},
+            {"name": "nat", "type": "snat", "family": family, "sreg_addr_min": 1,
+             "sreg_addr_max": 2, "flags": 1},
+        ],
+        family,
+        no_sets,
+    )  # fmt: skip
+
+
+def test_a_range_of_addresses_that_is_a_network_is_written_as_one() -> None:
+    assert snat("01010100", "010101ff") == "snat to 1.1.1.0/24"
+    assert snat("00000000", "ffffffff") == "snat to 0.0.0.0/0"
+    assert snat("01010101", "01010102") == "snat to 1.1.1.1-1.1.1.2"
+    assert snat("01010102", "01010101") == "snat to 1.1.1.2-1.1.1.1"
+    low, high = "fe80" + "0" * 28, "fe80" + "0" * 27 + "f"
+    assert snat(low, high, "ip6") == "snat to fe80::/124"
+
+
+def test_a_map_to_ranges_of_addresses_is_not_one_to_ports() -> None:
+    declared = made(flags=11, extra={"NFTA_SET_DATA_TYPE": 7, "NFTA_SET_DATA_LEN": 8})
+    sets = {"__map0": (declared, [{"key": "01010101", "data": "0202020202020209"}])}
+    rule: list[dict[str, Any]] = [
+        {"name": "payload", "dreg": 1, "base": "network", "offset": 12, "len": 4},
+        {"name": "lookup", "set": "__map0", "sreg": 1, "dreg": 1},
+        {"name": "nat", "type": "snat", "family": "ip", "sreg_addr_min": 1, "sreg_addr_max": 9,
+         "flags": 1},
+    ]  # fmt: skip
+    text = "snat ip to ip saddr map { 1.1.1.1 : 2.2.2.2-2.2.2.9 }"
+    assert rule_text(rule, "ip", sets.get) == text
 
 
 def test_names_of_interfaces_are_those_of_the_caller() -> None:
