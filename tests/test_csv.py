@@ -33,7 +33,7 @@ def cell(name: str, value: Any, safe: bool) -> Any:
         return f"{value.id}:{value.offset}{'+' if value.more else ''}"
     if isinstance(value, tuple):
         return " ".join(str(tag.id) for tag in value)
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return escape_json(msgspec.json.encode(value).decode())
     if isinstance(value, str):
         guarded = safe and FORMULA.match(value) and not NUMBER.fullmatch(value)

@@ -46,7 +46,11 @@ def rows(data: bytes, layout: str | None) -> dict[str, list[Any]]:
 
 
 def records(found: list[pylog.Record]) -> list[pylog.Record]:
-    return [record for record in found if not isinstance(record, LossRecord)]
+    """What is neither a loss nor of a commit that was cut."""
+    return [
+        record for record in found
+        if not isinstance(record, LossRecord) and not getattr(record, "incomplete", None)
+    ]  # fmt: skip
 
 
 def cuts(data: bytes, count: int, seed: int) -> Iterator[int]:

@@ -24,14 +24,13 @@ from pylog import FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.cli import main
 from pylog.outputs import Description, Target
-from pylog.record import Fragment, Record, Vlan
+from pylog.record import KINDS, Fragment, Record, Vlan
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 NAT = samples.FIXTURES / "ipl/v5-1-2-lp64le-nat.all.bin"
 SEQ = samples.FIXTURES / "nflog/seq.bin"
-KINDS = ("packet", "flow", "loss")
 
 # Source by name
 
@@ -233,8 +232,7 @@ def in_columns(records: list[Record]) -> Batch:
 
 
 def by_kind(records: list[Record]) -> list[Record]:
-    order = (PacketRecord, FlowRecord, LossRecord)
-    return [record for kind in order for record in records if type(record) is kind]
+    return [record for kind in KINDS.values() for record in records if type(record) is kind]
 
 
 @pytest.mark.parametrize("dump", effort.sample(samples.dumps(), least=20), ids=samples.name)
