@@ -15,6 +15,8 @@ from pylog.formats.nft_text import record_text
 from pylog.record.ruleset import RulesetRecord
 
 _NOUNS = {"set_element": "element", "obj": "object"}
+DATA_DIFFERS = "[the data differs]"
+"""Stands behind a text that does not show a change."""
 
 
 def mark_of(record: Any) -> str:
@@ -66,6 +68,14 @@ def entity_line(record: Any) -> str:
     return f"{subject(record)}{place}{separator}{text}" if text else f"{subject(record)}{place}"
 
 
+def differ_unseen(old: Any, new: Any) -> bool:
+    """Whether two rules differ in a part that their texts, which are equal, have in brackets."""
+    if old is None or old.expressions == new.expressions:
+        return False
+    text = content(new)
+    return "[" in text and text == content(old)
+
+
 def who(record: Any) -> str:
     """Who made a change, as far as that is available."""
     if record.process is None and record.pid is None:
@@ -76,7 +86,8 @@ def who(record: Any) -> str:
     text = f"{'?' if record.process is None else record.process} ({', '.join(facts)})"
     if record.cmdline is not None:
         text += f": {record.cmdline}"
-    return text if record.cgroup is None else f"{text} in {record.cgroup}"
+    # a process of the root cgroup is in none in particular
+    return text if record.cgroup in (None, "/") else f"{text} in cgroup {record.cgroup}"
 
 
 def statements(text: str) -> list[str]:

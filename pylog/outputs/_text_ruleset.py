@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pylog.formats.nft_lines import entity_line, mark_of, who
+from pylog.formats.nft_lines import DATA_DIFFERS, differ_unseen, entity_line, mark_of, who
 from pylog.outputs._text_words import diff_coloured
 from pylog.record import escape
 
@@ -52,6 +52,8 @@ class Commits:
     def __init__(self, colour: bool) -> None:
         self._colour = colour
         self._heading: tuple[Any, ...] | None = None
+        self._replaced: Any = None
+        """The last record, if it is the old half of a replaced rule."""
 
     def text(self, record: Any, time: str) -> str:
         """The line of a record, after a heading where one begins; without the last newline.
@@ -69,7 +71,13 @@ class Commits:
                 lines.append("")
             self._heading = heading
             lines.append(self._headline(record, time))
-        lines.append(self._line(mark_of(record), entity_line(record)))
+        line, replaced = entity_line(record), self._replaced
+        is_half = record.op == "del_rule" and record.change == "replace"
+        self._replaced = record if is_half else None
+        follows = record.op == "new_rule" and record.change == "replace"
+        if replaced is not None and follows and replaced.handle == record.handle:
+            line += f" {DATA_DIFFERS}" if differ_unseen(replaced, record) else ""
+        lines.append(self._line(mark_of(record), line))
         return "\n".join(lines)
 
     def _line(self, mark: str, text: str) -> str:
