@@ -261,9 +261,8 @@ def test_a_difference_shows_elements_and_leaves_out_sets_within_rules() -> None:
 def test_a_renamed_chain_has_its_new_name_in_the_anonymous_map_of_a_rule() -> None:
     sub = entity("new_chain", chain="sub", handle=9)
     members = numbered("__map0", ["001a"], 0xB, verdict="jump", chain="sub")
-    members[0] = msgspec.structs.replace(
-        members[0], extra={**members[0].extra, "NFTA_SET_DATA_TYPE": 0xFFFFFF00}
-    )
+    types = {"NFTA_SET_KEY_TYPE": 13, "NFTA_SET_KEY_LEN": 2, "NFTA_SET_DATA_TYPE": 0xFFFFFF00}
+    members[0] = msgspec.structs.replace(members[0], extra=types)
     load = [{"name": "payload", "base": "transport", "offset": 2, "len": 2, "dreg": 1},
             {"name": "lookup", "set": "__map0", "sreg": 1, "dreg": 0}]  # fmt: skip
     protocol = [{"name": "meta", "key": "l4proto", "dreg": 1},
