@@ -56,8 +56,16 @@ def content(record: Any) -> str:
     return "" if text is None else text.removeprefix(subject(record)).strip()
 
 
-def entity_line(record: Any) -> str:
-    """A record in a line: the subject, and the content if there is any."""
+def entity_line(record: Any, old_name: str | None = None) -> str:
+    """A record in a line: the subject, and the content if there is any.
+
+    old_name   of a chain that is renamed
+    """
+    if record.op == "new_chain" and old_name not in (None, record.chain):
+        line, place = entity_line(record), f"chain {record.family} {record.table} "
+        return f"{place}{old_name} => {line.removeprefix(place)}"
+    if record.op == "new_table" and record.change == "update" and not record.flags:
+        return f"{subject(record)} {content(record)}".rstrip() + " [no flags]"
     if record.text is not None and not record.op.endswith("_rule"):
         return str(record.text)  # it has both
     text, separator, place = content(record), " ", ""

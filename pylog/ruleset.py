@@ -227,7 +227,16 @@ def compared(old: Model, new: Model) -> Iterator[str]:
             yield f"~ {subject(record)}: {was} => {content(record)}{note}"
             continue
         if not _is_in_rule(record, old if mark_of(record) == "-" else new):
-            yield f"{mark_of(record)} {entity_line(record)}"
+            yield f"{mark_of(record)} {entity_line(record, _old_name(record, old))}"
+
+
+def _old_name(record: RulesetRecord, old: Model) -> str | None:
+    """The name that a chain had before."""
+    table = old.tables.get((record.family, record.table))
+    if table is None or record.op != "new_chain" or record.change != "update":
+        return None
+    chain = table.chain_by_handle(record.handle)
+    return None if chain is None else chain.record.chain
 
 
 def _is_in_rule(record: RulesetRecord, model: Model) -> bool:

@@ -237,6 +237,28 @@ def test_a_replaced_rule_whose_text_hides_the_change_says_that_it_differs() -> N
     ]
 
 
+def test_a_renamed_chain_is_written_with_its_old_name() -> None:
+    sub = entity("new_chain", chain="sub", handle=9)
+    new = msgspec.structs.replace(
+        sub, chain="sub2", change="update", text='chain inet t sub2 { comment "c"; }'
+    )
+    assert '~ chain inet t sub => sub2 { comment "c"; }\n' in written(sub, new)
+    assert "~ chain inet t sub2 {" in written(new)
+    policy = msgspec.structs.replace(CHAIN, change="update")
+    assert "=>" not in written(CHAIN, policy)
+    old = model_of([TABLE, sub])
+    assert list(compared(old, model_of([TABLE, sub, new]))) == [
+        '~ chain inet t sub => sub2 { comment "c"; }'
+    ]
+
+
+def test_an_updated_table_shows_its_flags() -> None:
+    asleep = msgspec.structs.replace(TABLE, flags=1, change="update")
+    awake = msgspec.structs.replace(TABLE, flags=0, change="update", text="table inet t")
+    assert entity_line(asleep) == "table inet t { flags dormant; }"
+    assert entity_line(awake) == "table inet t [no flags]"
+
+
 def numbered(name: str, keys: list[str], flags: int = 0, **fields: Any) -> list[RulesetRecord]:
     """A set of ports with elements."""
     types = {"NFTA_SET_KEY_TYPE": 13, "NFTA_SET_KEY_LEN": 2}

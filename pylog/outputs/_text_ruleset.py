@@ -17,6 +17,9 @@ from pylog.formats.nft_lines import DATA_DIFFERS, differ_unseen, entity_line, ma
 from pylog.outputs._text_words import diff_coloured
 from pylog.record import escape
 
+_MOST_CHAINS = 1 << 16
+"""So many names of chains are kept, to show what was renamed."""
+
 
 def change_words(record: Any) -> Iterator[str]:
     """A change of a ruleset in a single line, with its commit."""
@@ -52,6 +55,8 @@ class Commits:
     def __init__(self, colour: bool) -> None:
         self._colour = colour
         self._heading: tuple[Any, ...] | None = None
+        self._chains: dict[tuple[Any, ...], str | None] = {}
+        """The names of chains, by their tables and handles."""
         self._replaced: Any = None
         """The last record, if it is the old half of a replaced rule."""
 
@@ -71,7 +76,7 @@ class Commits:
                 lines.append("")
             self._heading = heading
             lines.append(self._headline(record, time))
-        line, replaced = entity_line(record), self._replaced
+        line, replaced = entity_line(record, self._old_name(record)), self._replaced
         is_half = record.op == "del_rule" and record.change == "replace"
         self._replaced = record if is_half else None
         follows = record.op == "new_rule" and record.change == "replace"
@@ -79,6 +84,16 @@ class Commits:
             line += f" {DATA_DIFFERS}" if differ_unseen(replaced, record) else ""
         lines.append(self._line(mark_of(record), line))
         return "\n".join(lines)
+
+    def _old_name(self, record: Any) -> str | None:
+        """The name of a chain before this record of it; None if it is not available."""
+        if record.op != "new_chain" or record.handle is None:
+            return None
+        if len(self._chains) > _MOST_CHAINS:
+            self._chains.clear()
+        identity = (record.origin, record.family, record.table, record.handle)
+        old, self._chains[identity] = self._chains.get(identity), record.chain
+        return old if record.change == "update" else None
 
     def _line(self, mark: str, text: str) -> str:
         line = f"{mark} {escape(text)}"
