@@ -41,12 +41,21 @@ _LEFT_OUT = ("name", "dreg", "extension", "info", "revision", "csum_type", "csum
 """Fields that say nothing of what a rule does, that the kernel changes, or that are too long."""
 
 
-def bracketed(name: str, fields: dict[str, Any]) -> str:
-    """An expression with its fields; one of xtables with its extension and what that logs."""
+def bracketed(name: str, fields: dict[str, Any], values: dict[str, Any] | None = None) -> str:
+    """An expression with its fields; one of xtables with its extension and what that logs.
+
+    values   what the registers hold that it uses, by field
+    """
     if name in ("match", "target") and isinstance(fields.get("extension"), str):
         logged = [f"{key} {fields[key]}" for key in ("group", "prefix") if key in fields]
         return f"[{' '.join([name, fields['extension'], *logged])}]"
-    return _in_brackets(" ".join([name, *field_words(fields)]))
+    words = [name, *field_words(fields)]
+    for key, value in (values or {}).items():
+        try:
+            words += ["set" if key == "sreg" else key.removeprefix("sreg_"), _words(value)]
+        except (Unclear, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            words += ["set", "?"]
+    return _in_brackets(" ".join(words))
 
 
 def field_words(fields: dict[str, Any]) -> list[str]:

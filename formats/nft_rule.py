@@ -135,7 +135,7 @@ def rule_text(
             try:
                 texts.append(EFFECTS[name](context, statement.fields, statement.values, writer))
             except ERRORS:
-                texts.append(bracketed(name, statement.fields))
+                texts.append(bracketed(name, statement.fields, statement.values))
         else:
             texts.append(statement)
         context.reset()

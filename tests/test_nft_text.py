@@ -225,7 +225,7 @@ def test_a_meter_is_a_set_that_only_its_rule_has() -> None:
                                (0x21, size, "meter m size 9")):  # fmt: skip
         sets: dict[str, Any] = {"m": (made(flags=flags, extra=extra), [])}
         assert rule_text([load, add], "ip", sets.get) == f"{text} {words}"
-    assert rule_text([load, add], "ip", no_sets) == "[dynset set m op add]"
+    assert rule_text([load, add], "ip", no_sets) == "[dynset set m op add key ip saddr]"
 
 
 def test_an_anonymous_set_is_sorted_only_in_a_listing() -> None:
@@ -282,6 +282,8 @@ def compared(key: str, size: int, *bounds: tuple[str, int]) -> list[dict[str, An
           {"name": "cmp", "sreg": 1, "op": "eq", "data": "4c696e75"}], "[osf ttl 9 0x4c696e75]"),
         ([{"name": "tunnel", "dreg": 1, "key": "id"}, {"name": "lookup", "set": "s", "sreg": 1}],
          "[tunnel id] @s"),
+        ([{"name": "payload", "base": "transport", "offset": 2, "len": 2, "dreg": 1},
+          {"name": "meta", "key": "mark", "sreg": 1}], "[meta mark set @th,16,16]"),
         ([{"name": "exthdr", "dreg": 1, "type": 77, "offset": 1, "len": 1, "op": "ipv6"},
           {"name": "cmp", "sreg": 1, "op": "eq", "data": "07"}], "[exthdr"),
     ],
