@@ -51,6 +51,8 @@ def bracketed(name: str, fields: dict[str, Any], values: dict[str, Any] | None =
         return f"[{' '.join([name, fields['extension'], *logged])}]"
     words = [name, *field_words(fields)]
     for key, value in (values or {}).items():
+        if value is None:  # it is a part of another
+            continue
         try:
             words += ["set" if key == "sreg" else key.removeprefix("sreg_"), _words(value)]
         except (Unclear, KeyError, TypeError, ValueError, AttributeError, OverflowError):

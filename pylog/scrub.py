@@ -95,6 +95,8 @@ class _Ruleset:
         """The record, which the ruleset follows, with the text of its entity."""
         if isinstance(record, TraceRecord):
             rule = self._model.find_rule(record.family, record.table, record.handle)
+            if rule is not None and rule.text is None:  # it names a chain that was renamed
+                self._texts.put(rule)
             text = None if rule is None else rule.text
             return msgspec.structs.replace(record, text=text)
         deletes = str(record.op).startswith("del_")
