@@ -185,16 +185,19 @@ def _sorted(elements: list[Element], parts: list[Part], order: str) -> list[Elem
     """As nft's list_expr_sort: by the number that the key is.
 
     Concatenations and strings are numbers in the machine's order, bitmasks go by their lowest bit.
+    Of those with the same one nft writes the last first.
     """
     keys = []
+    masks = len(parts) == 1 and parts[0].type.bits is not None
+    elements = elements[::-1] if masks else elements
     for element in elements:
         data = bytes.fromhex(element["key"])
         if len(parts) > 1 or parts[0].type.string:
             keys.append(int.from_bytes(data, "little" if order == "<" else "big"))
             continue
         value = parts[0].number(data, order)
-        keys.append(value & -value if parts[0].type.bits is not None else value)
-    if len(set(keys)) < len(keys):
+        keys.append(value & -value if masks else value)
+    if len(set(keys)) < len(keys) and not masks:
         raise Unclear
     return [e for _, e in sorted(zip(keys, elements, strict=True), key=lambda pair: pair[0])]
 

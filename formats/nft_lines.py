@@ -15,6 +15,8 @@ from pylog.formats.nft_text import record_text
 from pylog.record.ruleset import RulesetRecord
 
 _NOUNS = {"set_element": "element", "obj": "object"}
+DATA_DIFFERS = "[the data differs]"
+"""Stands behind a text that does not show a change."""
 
 
 def mark_of(record: Any) -> str:
@@ -54,8 +56,16 @@ def content(record: Any) -> str:
     return "" if text is None else text.removeprefix(subject(record)).strip()
 
 
-def entity_line(record: Any) -> str:
-    """A record in a line: the subject, and the content if there is any."""
+def entity_line(record: Any, old_name: str | None = None) -> str:
+    """A record in a line: the subject, and the content if there is any.
+
+    old_name   of a chain that is renamed
+    """
+    if record.op == "new_chain" and old_name not in (None, record.chain):
+        line, place = entity_line(record), f"chain {record.family} {record.table} "
+        return f"{place}{old_name} => {line.removeprefix(place)}"
+    if record.op == "new_table" and record.change == "update" and not record.flags:
+        return f"{subject(record)} {content(record)}".rstrip() + " [no flags]"
     if record.text is not None and not record.op.endswith("_rule"):
         return str(record.text)  # it has both
     text, separator, place = content(record), " ", ""
@@ -64,6 +74,14 @@ def entity_line(record: Any) -> str:
         if record.op == "new_rule" and record.change == "insert":
             place = f" after {record.position}" if record.position else " first"
     return f"{subject(record)}{place}{separator}{text}" if text else f"{subject(record)}{place}"
+
+
+def differ_unseen(old: Any, new: Any) -> bool:
+    """Whether two rules differ in a part that their texts, which are equal, have in brackets."""
+    if old is None or old.expressions == new.expressions:
+        return False
+    text = content(new)
+    return "[" in text and text == content(old)
 
 
 def who(record: Any) -> str:
@@ -76,7 +94,8 @@ def who(record: Any) -> str:
     text = f"{'?' if record.process is None else record.process} ({', '.join(facts)})"
     if record.cmdline is not None:
         text += f": {record.cmdline}"
-    return text if record.cgroup is None else f"{text} in {record.cgroup}"
+    # a process of the root cgroup is in none in particular
+    return text if record.cgroup in (None, "/") else f"{text} in cgroup {record.cgroup}"
 
 
 def statements(text: str) -> list[str]:

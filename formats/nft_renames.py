@@ -7,8 +7,11 @@ its rules each time; a budget keeps that in proportion to the messages received.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import msgspec
 
 from pylog.formats.nft_budget import Budget
 from pylog.record.ruleset import RulesetRecord
@@ -35,9 +38,9 @@ class Mentions:
     __slots__ = ("_chains", "_costs", "_elements", "_rules", "_sets")
 
     def __init__(self) -> None:
-        self._rules: dict[str, dict[int, None]] = {}
-        """Handles by the name of the chain."""
-        self._chains: dict[int, set[str]] = {}
+        self._rules: dict[Any, dict[int, None]] = {}
+        """Handles by the name of the chain, or by that of an anonymous set, in a tuple."""
+        self._chains: dict[int, set[Any]] = {}
         self._costs: dict[int, int] = {}
         self._sets: dict[str, dict[str | None, None]] = {}
         """Names of sets by the name of the chain."""
@@ -45,8 +48,11 @@ class Mentions:
         """Elements by the name of their set, then of the chain."""
 
     def rules(self, chain: str | None) -> list[int]:
-        """The rules that name a chain."""
-        return list(self._rules.get(chain, ())) if chain is not None else []
+        """The rules that name a chain, themselves or by their anonymous sets."""
+        if chain is None:
+            return []
+        users = (self._rules.get((name,), ()) for name in self._sets.get(chain, ()))
+        return list(dict.fromkeys(itertools.chain(self._rules.get(chain, ()), *users)))
 
     def elements(self, chain: str | None) -> Iterator[tuple[str | None, list[Key]]]:
         """The elements that name a chain, set by set."""
@@ -62,7 +68,7 @@ class Mentions:
     def put_rule(self, handle: int, rule: RulesetRecord) -> None:
         """Add a rule, or its new state."""
         self.drop_rule(handle)
-        names: set[str] = set()
+        names: set[Any] = set()
         values = _collect(rule.expressions, names)
         if names:
             self._chains[handle] = names
@@ -137,14 +143,34 @@ def renamed(value: Any, names: Mapping[str | None, str | None]) -> Any:
     return value
 
 
-def _collect(value: Any, names: set[str]) -> int:
-    """Add the names of chains in a value to `names`; returns how many values it has."""
+def rewritten(
+    rule: RulesetRecord, names: Mapping[str | None, str | None], shown: bool = False
+) -> RulesetRecord:
+    """The rule with the new names of chains, and without a text that has an old one.
+
+    shown   whether the text may name a chain that the expressions do not: see `Mentions.rules`
+    """
+    chain, expressions = names.get(rule.chain, rule.chain), renamed(rule.expressions, names)
+    same = expressions is rule.expressions and not shown
+    if same and chain == rule.chain:
+        return rule
+    return msgspec.structs.replace(rule, chain=chain, expressions=expressions,
+                                   text=rule.text if same else None)  # fmt: skip
+
+
+def _collect(value: Any, names: set[Any]) -> int:
+    """Add the names of chains, and of anonymous sets, in a value to `names`.
+
+    Returns how many values it has.
+    """
     if isinstance(value, list):
         return sum(_collect(part, names) for part in value)
     if isinstance(value, dict):
-        chain = value.get("chain")
+        chain, members = value.get("chain"), value.get("set")
         if isinstance(chain, str):
             names.add(chain)
+        if isinstance(members, str) and members.startswith("__"):
+            names.add((members,))
         return len(value) + sum(
             _collect(part, names) for part in value.values() if isinstance(part, list | dict)
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pylog.formats.nft_brackets import bracket_match, bracketed
 from pylog.formats.nft_compare import compare
 from pylog.formats.nft_context import Context, Match
 from pylog.formats.nft_effects import EFFECTS
@@ -123,7 +124,9 @@ def rule_text(
             try:
                 made = compare(context, statement, previous, writer)
             except ERRORS:
-                statement.text, made = f"[{statement.source or name}]", [statement]
+                source = statement.source or name
+                statement.text = bracket_match(source, statement, previous, order)
+                made = [statement]
             previous = statement if len(made) == 1 and made[0] is statement else None
             texts += made
             continue
@@ -132,7 +135,7 @@ def rule_text(
             try:
                 texts.append(EFFECTS[name](context, statement.fields, statement.values, writer))
             except ERRORS:
-                texts.append(f"[{name}]")
+                texts.append(bracketed(name, statement.fields, statement.values))
         else:
             texts.append(statement)
         context.reset()
@@ -157,23 +160,15 @@ def _parse(
         except ERRORS:
             dreg = fields.get("dreg")
             if isinstance(dreg, int) and dreg:
-                registers.set(dreg, Loaded("", UNCLEAR, 0, str(name), ""))
+                text = bracketed(str(name), fields)
+                registers.set(dreg, Loaded(text, UNCLEAR, 0, str(name), ""))
                 continue
-            statement = _bracketed(name, fields)
+            statement = bracketed(str(name), fields)
         if listed and isinstance(statement, str) and " __chain" in statement:
             statement = f"[{statement}]"  # nft lists the rules of an anonymous chain in place
         if statement is not None:
             statements.append((name, statement))
     return statements
-
-
-def _bracketed(name: str, fields: dict[str, Any]) -> str:
-    """An expression without a text of its own, by its name; xtables' with the extension's."""
-    extension = fields.get("extension")
-    if name not in ("match", "target") or not isinstance(extension, str):
-        return f"[{name}]"
-    logged = " ".join(f"{key} {fields[key]}" for key in ("group", "prefix") if key in fields)
-    return f"[{name} {extension} {logged}]" if logged else f"[{name} {extension}]"
 
 
 def _statement(

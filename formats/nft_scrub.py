@@ -4,12 +4,13 @@
 packets, and comments, by other bytes of the same length, see formats.scrub. A message does not say
 what a value is: one of 4 bytes may be an IPv4 address, of 6 a MAC, of 16 an IPv6 address or the
 name of an interface, and longer ones are taken as fields of 4 bytes. Masks and small numbers stay.
-Names of tables, chains, sets, devices and processes stay, as prefixes of NFLOG do. What no table
-explains becomes zeros.
+Names of tables, chains, sets, devices and processes stay, as prefixes of NFLOG do. Kernel pointers,
+and what no table explains, become zeros.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pylog.errors import DecodeError
@@ -48,6 +49,8 @@ _USER_DATA = ("NFTA_TABLE_USERDATA", "NFTA_CHAIN_USERDATA", "NFTA_RULE_USERDATA"
 _HARMLESS = frozenset((0, 1, 2, 6))
 """Types of user data of a set that are small numbers: byte orders, auto-merge, intervals."""
 _SET_COMMENT = 7
+_POINTER = re.compile(rb"\b(0x)?([0-9a-fA-F]{8,})\b")
+"""The name of a set's type is that of a symbol of the kernel, or its address without kallsyms."""
 _DEPTH = 8
 """Expressions in expressions are read up to this depth."""
 
@@ -132,7 +135,9 @@ class _Scrubbing:
         if name == "NFTA_OBJ_DATA":
             return self._attributes(self.object_data, value, depth)
         if kind is TEXT:
-            return value.split(b"\0", 1)[0].ljust(len(value), b"\0")
+            word = value.split(b"\0", 1)[0]
+            word = _POINTER.sub(_blank, word) if name == "NFTA_SET_TYPE" else word
+            return word.ljust(len(value), b"\0")
         if isinstance(kind, dict):
             return self._attributes(kind, value, depth)
         if kind is OCTETS or kind is PADDING:
@@ -193,6 +198,11 @@ class _Scrubbing:
                 part = bytes(len(part))
             out += bytes((number, len(part))) + part
         return out
+
+
+def _blank(pointer: re.Match[bytes]) -> bytes:
+    """An address of the kernel as text, without its digits."""
+    return (pointer[1] or b"") + b"0" * len(pointer[2])
 
 
 def _is_mask(value: bytes) -> bool:

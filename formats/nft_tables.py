@@ -16,7 +16,7 @@ import msgspec
 from pylog.formats.nft_budget import Budget
 from pylog.formats.nft_devices import with_devices, without_devices
 from pylog.formats.nft_order import Order
-from pylog.formats.nft_renames import Mentions, mentions_of, rename_budget, renamed
+from pylog.formats.nft_renames import Mentions, mentions_of, rename_budget, renamed, rewritten
 from pylog.record.ruleset import RulesetRecord
 
 ElementKey = str | tuple[Any, ...]
@@ -291,7 +291,7 @@ class Table:
                 if chain.record.handle is not None:
                     self._names[chain.record.handle] = name
         for handle, rule in self.rules.items():
-            self.rules[handle] = _rewritten(rule, names)
+            self.rules[handle] = rewritten(rule, names)
         for members in self.sets.values():
             for key, element in members.elements.items():
                 members.elements[key] = renamed(element, names)
@@ -312,13 +312,14 @@ class Table:
             sets = ((name, members.elements) for name, members in self.sets.items())
             self._mentions = mentions_of(self.rules, sets)
         mentions = self._mentions
-        handles = dict.fromkeys((*chain.order, *mentions.rules(old)))
+        shown = dict.fromkeys(mentions.rules(old))
+        handles = dict.fromkeys((*chain.order, *shown))
         affordable = self._budget.spend(len(chain.order) + mentions.cost(old))
         names = {old: new}
         for handle in handles:
             rule = self.rules[handle]
             if affordable:
-                self._put_rule(handle, _rewritten(rule, names))
+                self._put_rule(handle, rewritten(rule, names, handle in shown))
                 continue
             self._drop_rule(handle)
             of = chain if rule.chain == old else self.chains[rule.chain]
@@ -350,14 +351,6 @@ class Table:
             self._drop_rule(handle)
         if chain.record.handle is not None:
             self._names.pop(chain.record.handle, None)
-
-
-def _rewritten(rule: RulesetRecord, names: Mapping[str | None, str | None]) -> RulesetRecord:
-    """The rule with the new names of chains; its text has an old one."""
-    chain, expressions = names.get(rule.chain, rule.chain), renamed(rule.expressions, names)
-    if chain == rule.chain and expressions is rule.expressions:
-        return rule
-    return msgspec.structs.replace(rule, chain=chain, expressions=expressions, text=None)
 
 
 def is_anonymous(record: RulesetRecord) -> bool:

@@ -27,14 +27,18 @@ from pylog.formats.nft_elements import (
     set_elements,
     with_details,
 )
+from pylog.formats.nft_read import user_data
 from pylog.formats.nft_rule import ERRORS, rule_text
 from pylog.formats.nft_statements import quoted
-from pylog.formats.nft_types import IFINDEX, Unclear, named, types_of
+from pylog.formats.nft_types import HOST_INTEGER, IFINDEX, INTEGER, Unclear, named, types_of
+from pylog.formats.plan import BYTEORDER
 from pylog.record import RulesetRecord
 
 __all__ = ("ElementTexts", "elements_text", "record_text", "rule_text")
 
 Interfaces = Callable[[int], str | None] | None
+_NFTNL_UDATA_SET_KEYBYTEORDER, _NFTNL_UDATA_SET_DATABYTEORDER = 0, 1
+_HOST_ENDIAN = 1  # enum byteorder of nft
 _VERDICT_MAP = 0xFFFFFF00  # NFT_DATA_VERDICT
 
 
@@ -99,8 +103,9 @@ def _parts(number: int, size: int, sizes: tuple[int, ...]) -> list[Part]:
 def key_parts(record: Any) -> list[Part]:
     """The fields of a set's keys, as its declaration says."""
     sizes = (extra(record, "NFTA_SET_DESC") or {}).get("NFTA_SET_DESC_CONCAT") or ()
-    return _parts(extra(record, "NFTA_SET_KEY_TYPE") or 0, extra(record, "NFTA_SET_KEY_LEN") or 0,
-                  tuple(sizes))  # fmt: skip
+    parts = _parts(extra(record, "NFTA_SET_KEY_TYPE") or 0, extra(record, "NFTA_SET_KEY_LEN") or 0,
+                   tuple(sizes))  # fmt: skip
+    return _ordered(parts, record, _NFTNL_UDATA_SET_KEYBYTEORDER)
 
 
 def data_parts(record: Any) -> list[Part] | None:
@@ -108,7 +113,18 @@ def data_parts(record: Any) -> list[Part] | None:
     number = extra(record, "NFTA_SET_DATA_TYPE")
     if not number or number == _VERDICT_MAP:
         return None
-    return parts_of_types(types_of(number))
+    return _ordered(parts_of_types(types_of(number)), record, _NFTNL_UDATA_SET_DATABYTEORDER)
+
+
+def _ordered(parts: list[Part], record: Any, attribute: int) -> list[Part]:
+    """The fields of a key or of data; a single number in the order that nft has noted."""
+    if len(parts) != 1 or parts[0].type is not INTEGER:
+        return parts
+    noted = extra(record, "NFTA_SET_USERDATA")
+    data = user_data(bytes.fromhex(noted)) if isinstance(noted, str) else None
+    order = ">" if record.layout == "nft-be" else "<"
+    value = int.from_bytes((data or {}).get(attribute, b""), BYTEORDER[order])
+    return [parts[0]._replace(type=HOST_INTEGER)] if value == _HOST_ENDIAN else parts
 
 
 class ElementTexts:

@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from pylog.formats.nft_lines import content, entity_line, mark_of, noun_of, statements, subject
+from pylog.formats.nft_lines import (
+    DATA_DIFFERS,
+    content,
+    differ_unseen,
+    entity_line,
+    mark_of,
+    noun_of,
+    statements,
+    subject,
+)
+from pylog.formats.nft_marks import Texts
 from pylog.formats.nft_model import Model
 from pylog.formats.nft_tables import Set, Table
 from pylog.formats.nft_text import elements_text, record_text
@@ -187,18 +197,51 @@ def _handle(record: RulesetRecord) -> str:
     return "" if record.handle is None else f" # handle {record.handle}"
 
 
+def changes(old: Model, new: Model) -> list[RulesetRecord]:
+    """The records that lead from one ruleset to another, each with its text.
+
+    The text of a deletion is that of the entity as it was.
+    """
+    records = old.difference(new, via=None)
+    was, now = Texts(old), Texts(new)
+    for record in records:
+        if record.text is None:  # elements; or it names a chain that has another name now
+            (was if mark_of(record) == "-" else now).put(record)
+    return records
+
+
 def compared(old: Model, new: Model) -> Iterator[str]:
     """What leads from one ruleset to another, a line for each change with its sign.
 
-    A replaced rule, or one that was changed, is a single line with what it was and what it is.
+    A replaced rule, or one that was changed, is a single line with what it was and what it is. The
+    set of a rule that has no name is in the rule's line.
     """
     before: RulesetRecord | None = None
-    for record in old.difference(new, via=None):
+    for record in changes(old, new):
         if record.change == "replace":
             if record.op == "del_rule":
                 before = record
                 continue
             was = "" if before is None else content(before)
-            yield f"~ {subject(record)}: {was} => {content(record)}"
+            note = f" {DATA_DIFFERS}" if differ_unseen(before, record) else ""
+            yield f"~ {subject(record)}: {was} => {content(record)}{note}"
             continue
-        yield f"{mark_of(record)} {entity_line(record)}"
+        if not _is_in_rule(record, old if mark_of(record) == "-" else new):
+            yield f"{mark_of(record)} {entity_line(record, _old_name(record, old))}"
+
+
+def _old_name(record: RulesetRecord, old: Model) -> str | None:
+    """The name that a chain had before."""
+    table = old.tables.get((record.family, record.table))
+    if table is None or record.op != "new_chain" or record.change != "update":
+        return None
+    chain = table.chain_by_handle(record.handle)
+    return None if chain is None else chain.record.chain
+
+
+def _is_in_rule(record: RulesetRecord, model: Model) -> bool:
+    """Whether a record is about an anonymous set or its elements."""
+    if not str(record.op).endswith(("_set", "_set_element")):
+        return False
+    members = model.find_set(record.family, record.table, record.name)
+    return members is not None and members.anonymous

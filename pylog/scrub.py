@@ -9,6 +9,9 @@ import msgspec
 from pylog.detect import stream_for
 from pylog.formats import Message, Stream
 from pylog.formats.netlink import LINKTYPE_NETLINK
+from pylog.formats.nft_dumps import MOST_ELEMENTS
+from pylog.formats.nft_marks import Texts, text_budget
+from pylog.formats.nft_model import Model
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
@@ -32,6 +35,8 @@ class Scrubbing:
     def __init__(self) -> None:
         self._scrubber = Scrubber()
         self._streams: dict[str, Stream] = {}
+        self._rulesets: dict[tuple[str, Any], _Ruleset] = {}
+        """By the layout and the origin of records."""
 
     def record(self, record: Record) -> Record:
         """The record that the scrubbed message decodes to; a loss without its damaged bytes."""
@@ -42,7 +47,8 @@ class Scrubbing:
             raise ValueError(f"{kind_of(record)} records of {record.source} cannot be scrubbed")
         layout = module.described(record.layout, record.log)
         if record.raw is None and isinstance(record, RulesetRecord) and record.via is not None:
-            return _of_names(record)  # a listing showed that it is gone
+            # a listing showed that it is gone
+            return self._ruleset(record).with_text(_of_names(record))
         if record.raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be scrubbed: read with raw=True"
@@ -63,7 +69,50 @@ class Scrubbing:
         elif isinstance(record, PacketRecord):  # a message may lack the names of its interfaces
             names = ("indev", "outdev", "physindev", "physoutdev")
             same |= {name: getattr(record, name) for name in names}
-        return msgspec.structs.replace(scrubbed, **same)
+        result = msgspec.structs.replace(scrubbed, **same)
+        if isinstance(result, RulesetRecord | TraceRecord):
+            return self._ruleset(record).with_text(result)
+        return result
+
+    def _ruleset(self, record: Record) -> _Ruleset:
+        return self._rulesets.setdefault((record.layout, record.origin), _Ruleset())
+
+
+class _Ruleset:
+    """The scrubbed ruleset, which has the sets that a rule's text needs.
+
+    The texts are those of a scrubbed capture: it has no names for the numbers of interfaces.
+    """
+
+    def __init__(self) -> None:
+        self._model = Model(anonymous_only=True)
+        self._budget = text_budget()
+        self._texts = Texts(self._model, budget=self._budget)
+        self._added = 0
+        """How many entities and elements the model may have at most."""
+
+    def with_text(self, record: RulesetRecord | TraceRecord) -> Record:
+        """The record, which the ruleset follows, with the text of its entity."""
+        if isinstance(record, TraceRecord):
+            rule = self._model.find_rule(record.family, record.table, record.handle)
+            if rule is not None and rule.text is None:  # it names a chain that was renamed
+                self._texts.put(rule)
+            text = None if rule is None else rule.text
+            return msgspec.structs.replace(record, text=text)
+        deletes = str(record.op).startswith("del_")
+        if deletes:
+            self._texts.put(record)
+        self._model.apply(record)
+        if not deletes:
+            self._texts.put(record)
+        self._added += 1 if record.elements is None else len(record.elements)
+        if self._added > MOST_ELEMENTS:
+            self._added = self._model.count_entities() + self._model.count_elements()
+            if self._added > MOST_ELEMENTS // 2:  # counting again takes time
+                self._model, self._added = Model(anonymous_only=True), 0
+        if record.op == "new_gen" or not self._added:
+            self._texts = Texts(self._model, budget=self._budget)
+        return record
 
 
 def _of_names(record: RulesetRecord) -> RulesetRecord:

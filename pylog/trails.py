@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from pylog.formats.nft_marks import Texts
 from pylog.formats.nft_model import Model
 from pylog.record import LossRecord, Record, RulesetRecord, TraceRecord, rfc3339
 
@@ -117,6 +118,7 @@ class Trails:
 
     def __init__(self, model: Model | None = None, in_order: bool = False) -> None:
         self.model = Model(anonymous_only=True) if model is None else model
+        self._texts = Texts(self.model)
         self._in_order = in_order
         self._open: OrderedDict[str | None, _Open] = OrderedDict()
         self._begun: deque[_Open] = deque()
@@ -234,6 +236,8 @@ class Trails:
         step.depth = max(0, len(stack) - 1) if record.type != "policy" else 0
         if record.handle is not None and step.text is None:
             rule = self.model.find_rule(record.family, record.table, record.handle)
+            if rule is not None and rule.text is None:  # it names a chain that was renamed
+                self._texts.put(rule)
             step.text = None if rule is None else rule.text
         for name in _CONNECTION:
             value = getattr(record, name)

@@ -16,12 +16,14 @@ from nftables import Kernel
 
 import pylog
 from pylog import DecodeError, LossRecord, RulesetRecord, TraceRecord
+from pylog.cli import main
 from pylog.formats import Message, nft_attributes, nft_dumps, nft_entities
 from pylog.formats.nft import NftStream
 from pylog.formats.nft_model import Model
 from pylog.formats.nft_read import Place
 from pylog.formats.scrub import Scrubber
 from pylog.outputs import Target, pcapng
+from pylog.scrub import Scrubbing
 from pylog.table import splits
 
 COMMITS = samples.FIXTURES / "nft/commits.bin"
@@ -619,6 +621,37 @@ def test_no_address_of_a_step_or_element_is_left() -> None:
     ):
         scrubbed = nft_scrub.scrub(kernel.element(b"t", b"s", key), "nft-le", scrubber)
         assert key[:4] not in scrubbed or key[0] == 0x20
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"0xffffffff82507f40\0", b"0x0000000000000000\0"),
+        (b"ffffffff82507f40", b"0000000000000000"),
+        (b"nft_set_hash_type\0", b"nft_set_hash_type\0"),
+        (b"0xffffffff82507f40 [nf_tables]\0", b"0x0000000000000000 [nf_tables]\0"),
+        (b"0xffffffff82507f40\0abc", b"0x0000000000000000\0\0\0\0"),
+    ],
+)
+def test_no_kernel_pointer_is_left(before: bytes, after: bytes) -> None:
+    from pylog.formats import nft_scrub
+
+    message = Kernel().message(nft_attributes.NFT_MSG_NEWSET, [(1, b"t\0"), (19, before)])
+    scrubbed = nft_scrub.scrub(message, "nft-le", Scrubber())
+    assert scrubbed == message.replace(before, after)
+
+
+@pytest.mark.parametrize("name", ["changes", "snapshot", "joined"])
+def test_scrubbed_records_have_the_text_of_a_scrubbed_capture(name: str, tmp_path: Path) -> None:
+    recording, capture = tmp_path / "r.cat", tmp_path / "r.pcapng"
+    recording.write_bytes(nftables.recording(name))
+    assert main(["read", "--scrub", "-w", str(capture), str(recording)]) == 0
+    scrubbing = Scrubbing()
+    with pylog.open(recording, raw=True) as reader:
+        records = [scrubbing.record(record) for record in reader]
+    with pylog.open(capture) as reader:
+        expected = [(r.op, r.text) for r in reader if isinstance(r, RulesetRecord)]
+    assert [(r.op, r.text) for r in records if isinstance(r, RulesetRecord)] == expected
 
 
 @given(st.binary(max_size=200), st.sampled_from(sorted(nft_entities.KINDS)))

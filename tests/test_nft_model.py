@@ -502,13 +502,18 @@ def jump(chain: str) -> list[dict[str, Any]]:
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts in its only item the rules and elements that are rewritten."""
-    count, renamed = [0], nft_renames.renamed
+    count = [0]
 
-    def counted(value: Any, names: Any) -> Any:
-        count[0] += 1
-        return renamed(value, names)
+    def counted(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            count[0] += 1
+            return function(*arguments)
 
-    monkeypatch.setattr("pylog.formats.nft_tables.renamed", counted)
+        return call
+
+    for name in ("renamed", "rewritten"):
+        function = counted(getattr(nft_renames, name))
+        monkeypatch.setattr(f"pylog.formats.nft_tables.{name}", function)
     return count
 
 

@@ -25,7 +25,7 @@ from pylog.lints import lints
 from pylog.outputs import text
 from pylog.outputs._text_trail import trail_lines
 from pylog.record import LossRecord, RulesetRecord, row_of
-from pylog.ruleset import Moments, compared, listing, moment
+from pylog.ruleset import Moments, changes, compared, listing, moment
 from pylog.trails import Trails
 
 NFT = samples.FIXTURES / "nft"
@@ -186,7 +186,7 @@ def test_a_commit_is_a_block_with_its_author() -> None:
     block = commit(6, rule(3, "accept"), rule(4, "drop", op="del_rule"), at=10**9, **who)
     expected = (
         "1970-01-01T00:00:01.000000Z generation 6 by nft (pid 9, uid 0): nft -f fw.nft"
-        " in /system.slice/fw.service\n"
+        " in cgroup /system.slice/fw.service\n"
         "+ rule inet t in handle 3: accept\n"
         "- rule inet t in handle 4: drop\n"
         "\n"
@@ -212,6 +212,93 @@ def test_changes_outside_commits_have_headings_of_their_own() -> None:
 
 def test_an_empty_commit_is_its_heading() -> None:
     assert written(*commit(6)) == "generation 6 by nft (pid 9)\n\n"
+
+
+def test_the_root_cgroup_is_left_out() -> None:
+    assert written(*commit(6, cgroup="/")) == "generation 6 by nft (pid 9)\n\n"
+
+
+def test_a_replaced_rule_whose_text_hides_the_change_says_that_it_differs() -> None:
+    old, new = (
+        rule(3, "[osf] accept", change="replace", op=op, expressions=[{"name": "osf", "ttl": ttl}])
+        for op, ttl in (("del_rule", 7), ("new_rule", 8))
+    )
+    lines = written(*commit(6, old, new)).splitlines()
+    assert lines[1:3] == [
+        "- rule inet t in handle 3: [osf] accept",
+        "+ rule inet t in handle 3: [osf] accept [the data differs]",
+    ]
+    same = msgspec.structs.replace(new, expressions=old.expressions)
+    assert "differs" not in written(*commit(6, old, same))
+    models = [model_of([TABLE, CHAIN, msgspec.structs.replace(r, op="new_rule", change=None)])
+              for r in (old, new)]  # fmt: skip
+    assert list(compared(*models)) == [
+        "~ rule inet t in handle 3: [osf] accept => [osf] accept [the data differs]"
+    ]
+
+
+def test_a_renamed_chain_is_written_with_its_old_name() -> None:
+    sub = entity("new_chain", chain="sub", handle=9)
+    new = msgspec.structs.replace(
+        sub, chain="sub2", change="update", text='chain inet t sub2 { comment "c"; }'
+    )
+    assert '~ chain inet t sub => sub2 { comment "c"; }\n' in written(sub, new)
+    assert "~ chain inet t sub2 {" in written(new)
+    policy = msgspec.structs.replace(CHAIN, change="update")
+    assert "=>" not in written(CHAIN, policy)
+    old = model_of([TABLE, sub])
+    assert list(compared(old, model_of([TABLE, sub, new]))) == [
+        '~ chain inet t sub => sub2 { comment "c"; }'
+    ]
+
+
+def test_an_updated_table_shows_its_flags() -> None:
+    asleep = msgspec.structs.replace(TABLE, flags=1, change="update")
+    awake = msgspec.structs.replace(TABLE, flags=0, change="update", text="table inet t")
+    assert entity_line(asleep) == "table inet t { flags dormant; }"
+    assert entity_line(awake) == "table inet t [no flags]"
+
+
+def numbered(name: str, keys: list[str], flags: int = 0, **fields: Any) -> list[RulesetRecord]:
+    """A set of ports with elements."""
+    types = {"NFTA_SET_KEY_TYPE": 13, "NFTA_SET_KEY_LEN": 2}
+    return [
+        entity("new_set", name=name, flags=flags, handle=len(name), extra=types),
+        entity("new_set_element", name=name, elements=[{"key": key, **fields} for key in keys]),
+    ]
+
+
+def test_a_difference_shows_elements_and_leaves_out_sets_within_rules() -> None:
+    ports = numbered("web", ["0050"])
+    old = model_of([TABLE, *ports, *numbered("__set0", ["0016"], 3)])
+    new = model_of([TABLE, *numbered("web", ["1f90"]), *numbered("__set11", ["0016"], 3)])
+    assert list(compared(old, new)) == [
+        "- element inet t web { 80 }", "+ element inet t web { 8080 }",
+    ]  # fmt: skip
+    records = changes(old, new)
+    assert all(record.text for record in records if record.op != "del_set")
+    assert {record.name for record in records} == {"web", "__set0", "__set11"}
+
+
+def test_a_renamed_chain_has_its_new_name_in_the_anonymous_map_of_a_rule() -> None:
+    sub = entity("new_chain", chain="sub", handle=9)
+    members = numbered("__map0", ["001a"], 0xB, verdict="jump", chain="sub")
+    types = {"NFTA_SET_KEY_TYPE": 13, "NFTA_SET_KEY_LEN": 2, "NFTA_SET_DATA_TYPE": 0xFFFFFF00}
+    members[0] = msgspec.structs.replace(members[0], extra=types)
+    load = [{"name": "payload", "base": "transport", "offset": 2, "len": 2, "dreg": 1},
+            {"name": "lookup", "set": "__map0", "sreg": 1, "dreg": 0}]  # fmt: skip
+    protocol = [{"name": "meta", "key": "l4proto", "dreg": 1},
+                {"name": "cmp", "sreg": 1, "op": "eq", "data": "06"}]  # fmt: skip
+    using = rule(3, "tcp dport vmap { 26 : jump sub }", expressions=[*protocol, *load])
+    to_sub = {"name": "immediate", "dreg": 0, "verdict": "jump", "chain": "sub"}
+    jump = rule(4, "jump sub", expressions=[to_sub])
+    old = model_of([TABLE, CHAIN, sub, *members, using, jump])
+    new = old.copy()
+    new.apply(msgspec.structs.replace(sub, chain="subber", change="update"))
+    lines = list(listing(new))
+    assert "\t\ttcp dport vmap { 26 : jump subber } # handle 3" in lines
+    assert "\t\tjump subber # handle 4" in lines
+    assert "+ rule inet t in handle 4: jump subber" in list(compared(Model(), new))
 
 
 def test_control_bytes_of_names_are_escaped() -> None:

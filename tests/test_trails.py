@@ -72,6 +72,21 @@ def test_after_a_goto_from_a_base_chain_its_policy_follows() -> None:
     assert not trail.incomplete and trail.verdict == "accept"
 
 
+def test_a_jump_to_a_renamed_chain_shows_its_name() -> None:
+    def made(op: str, **fields: Any) -> RulesetRecord:
+        return RulesetRecord("nftables", "nft-le", op=op, family="inet", table="t", **fields)
+
+    jump = {"name": "immediate", "dreg": 0, "verdict": "jump", "chain": "sub"}
+    ruleset = [
+        made("new_table"), made("new_chain", chain="in", handle=1),
+        made("new_chain", chain="sub", handle=2),
+        made("new_rule", chain="in", handle=4, text="jump sub", expressions=[jump]),
+        made("new_chain", chain="subber", handle=2, change="update"),
+    ]  # fmt: skip
+    (trail,) = trails(*ruleset, step("in", 4, "jump", target="subber"))
+    assert trail.steps[0].text == "jump subber"
+
+
 def test_a_number_that_comes_again_is_another_packet() -> None:
     one, two = trails(
         first("pre", 1), step("pre"), policy("pre"), first("in", 2, "accept"),

@@ -17,7 +17,7 @@ from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
 from pylog.outputs._text_words import diff_coloured
 from pylog.reader import Records
 from pylog.record import Record, RulesetRecord, escape, json_lines
-from pylog.ruleset import Moment, Moments, compared, listing, moment
+from pylog.ruleset import Moment, Moments, changes, compared, listing, moment
 
 LISTED_S = 1.0
 """How long to wait for more of a snapshot, which is at hand as soon as a source is open."""
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         _write(arguments, new.records(), listing(new))
     else:
         old = moments.beginning if from_start else moments.at(first)
-        _write(arguments, old.difference(new, via=None), compared(old, new))
+        _write(arguments, changes(old, new), compared(old, new))
     return 0
 
 

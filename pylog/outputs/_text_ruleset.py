@@ -13,9 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pylog.formats.nft_lines import entity_line, mark_of, who
+from pylog.formats.nft_lines import DATA_DIFFERS, differ_unseen, entity_line, mark_of, who
 from pylog.outputs._text_words import diff_coloured
 from pylog.record import escape
+
+_MOST_CHAINS = 1 << 16
+"""So many names of chains are kept, to show what was renamed."""
 
 
 def change_words(record: Any) -> Iterator[str]:
@@ -52,6 +55,10 @@ class Commits:
     def __init__(self, colour: bool) -> None:
         self._colour = colour
         self._heading: tuple[Any, ...] | None = None
+        self._chains: dict[tuple[Any, ...], str | None] = {}
+        """The names of chains, by their tables and handles."""
+        self._replaced: Any = None
+        """The last record, if it is the old half of a replaced rule."""
 
     def text(self, record: Any, time: str) -> str:
         """The line of a record, after a heading where one begins; without the last newline.
@@ -69,8 +76,24 @@ class Commits:
                 lines.append("")
             self._heading = heading
             lines.append(self._headline(record, time))
-        lines.append(self._line(mark_of(record), entity_line(record)))
+        line, replaced = entity_line(record, self._old_name(record)), self._replaced
+        is_half = record.op == "del_rule" and record.change == "replace"
+        self._replaced = record if is_half else None
+        follows = record.op == "new_rule" and record.change == "replace"
+        if replaced is not None and follows and replaced.handle == record.handle:
+            line += f" {DATA_DIFFERS}" if differ_unseen(replaced, record) else ""
+        lines.append(self._line(mark_of(record), line))
         return "\n".join(lines)
+
+    def _old_name(self, record: Any) -> str | None:
+        """The name of a chain before this record of it; None if it is not available."""
+        if record.op != "new_chain" or record.handle is None:
+            return None
+        if len(self._chains) > _MOST_CHAINS:
+            self._chains.clear()
+        identity = (record.origin, record.family, record.table, record.handle)
+        old, self._chains[identity] = self._chains.get(identity), record.chain
+        return old if record.change == "update" else None
 
     def _line(self, mark: str, text: str) -> str:
         line = f"{mark} {escape(text)}"
