@@ -168,6 +168,15 @@ def test_the_command_adds_its_rule_and_leaves_nothing(namespace: netlab.Namespac
     assert "pylog-trace" not in nft(namespace, "list tables")
 
 
+def test_an_interface_that_is_not_there_is_refused(
+    namespace: netlab.Namespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["trace", "--add", "--iif", "nosuch", "--netns", namespace.name]
+    assert cli.main(words) == 2
+    expected = f"--iif is 'nosuch', but the interfaces in {namespace.name} are "
+    assert expected in capfd.readouterr().err
+
+
 def test_read_with_rules_and_doctor(
     namespace: netlab.Namespace, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

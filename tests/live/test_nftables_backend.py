@@ -450,7 +450,9 @@ def test_a_rule_that_traces_is_what_nft_lists(
         (Match(saddr="::1", daddr="192.0.2.1"), "saddr ::1 and daddr 192.0.2.1 are of different"),
         (Match(proto="tcq"), "proto is 'tcq', but must be a number up to 255 or one of ah, "),
         (Match(proto=256), "proto is 256, but must be"),
-        (Match(dport=65536), "dport is 65536, but must be 0 to 65535"),
+        (Match(dport=65536), "dport is 65536, but must be 1 to 65535"),
+        (Match(dport=0), "dport is 0, but must be 1 to 65535"),
+        (Match(proto="icmp", dport=5), "dport is 5, but icmp has no ports"),
         (Match(iif="an interface's name"), "must be the name of an interface"),
     ],
 )
