@@ -190,7 +190,7 @@ def test_read_with_rules_and_doctor(
             time.sleep(0.2)
         assert process.wait(timeout=10) == 0
     assert '"rule_chain":"in"' in target.read_text() and "origin" not in target.read_text()
-    namespace.inside(lambda: cli.main(["doctor", "nftables"]))
+    assert cli.main(["doctor", "nftables", "--netns", namespace.name]) == 0
     text = capfd.readouterr().out
     assert "to group 5, to which nobody listens" in text
     assert 'prefix "alike " and hook input in common' in text
