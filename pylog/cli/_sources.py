@@ -215,7 +215,11 @@ def check_options(arguments: argparse.Namespace, sources: Sequence[str]) -> None
             typed = next(iter(owners.values())).typed
             here = [_KINDS.get(other, f"{other}:") for other in sorted(used)]
             there = [_KINDS.get(owner, f"{owner}:") for owner in owners]
-            raise ValueError(f"{typed} is for {' and '.join(there)}, not for {' or '.join(here)}")
+            meant = [source for source in sources if source in owners]
+            hint = f"; the live source is written {meant[0]}:" if meant else ""
+            raise ValueError(
+                f"{typed} is for {' and '.join(there)}, not for {' or '.join(here)}{hint}"
+            )
 
 
 _KINDS = {"capture": "a file", "nflog": "nflog:GROUP", "ipl": "ipl:DEVICE"}
@@ -328,12 +332,12 @@ class Counted(Protocol):
 def is_unreadable(reader: OpenLog) -> bool:
     """Whether nothing of a log could be read; this, and a log that is cut off, is reported."""
     if reader.ending is not None:
-        say(f"{reader.backend.name}: {reader.ending}")
+        say(f"{reader.backend.title}: {reader.ending}")
     detection = reader.detection
     in_capture = detection.container in ("pcap", "pcapng")
     if in_capture and not (reader.received or reader.malformed or detection.layouts):
-        say(f"{reader.backend.name}: no packet in it")
-    return nothing_read(reader.backend.name, reader)
+        say(f"{reader.backend.title}: no packet in it")
+    return nothing_read(reader.backend.title, reader)
 
 
 def nothing_read(name: str, counted: Counted) -> bool:
@@ -402,7 +406,7 @@ def _terminals() -> list[int]:
 
 def summary(reader: OpenLog) -> str:
     """What was read, damaged and lost of a source, as one line."""
-    return summed_up(reader.backend.name, reader.detection.container, reader)
+    return summed_up(reader.backend.title, reader.detection.container, reader)
 
 
 def summed_up(name: str, container: str, counted: Counted) -> str:
