@@ -229,3 +229,17 @@ def test_a_recording_without_traces_is_noted(capsys: Any) -> None:
     output = capsys.readouterr()
     assert not output.out and "no traces in it" in output.err
     assert main(["trace", "-n", "0", str(JOINED)]) == 0
+
+
+@pytest.mark.parametrize("command", ["trace", "ruleset"])
+def test_the_help_has_only_options_that_can_apply(command: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "--netns" in text and "--tables" in text and "--window" in text
+    assert not any(option in text for option in ("--qthresh", "--copy-range", "--latency"))
+
+
+def test_a_live_source_without_its_colon_is_pointed_out(capsys: Any) -> None:
+    assert main(["read", "nftables", "--netns", "x"]) == 2
+    assert "the live source is written nftables:\n" in capsys.readouterr().err

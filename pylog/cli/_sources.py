@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from pylog.options import LIVE_TUNING, Option
 from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import Records
 
+OF_NFTABLES = ("capture", "nftables")
+"""The sources of commands that need records of nftables."""
 RECORDS, DECODING = "what becomes of records", "how logs are decoded"
 """Titles of groups of arguments in the help."""
 
@@ -53,9 +55,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_live_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the live sources, and that for merging."""
-    modules = backends.modules()
+def add_live_arguments(
+    parser: argparse.ArgumentParser, sources: Collection[str] | None = None
+) -> None:
+    """The options of the live sources, and that for merging.
+
+    sources   the names of those that the command can read; None: all
+    """
+    modules = {
+        name: module
+        for name, module in backends.modules().items()
+        if sources is None or name in sources
+    }
 
     def text(names: list[str]) -> str | None:
         return modules[names[0]].HELP if len(names) == 1 else None

@@ -13,7 +13,12 @@ from collections.abc import Iterator
 from pylog import backends
 from pylog.cli import answer_escaped, say, stdout
 from pylog.cli._outputs import coloured
-from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
+from pylog.cli._sources import (
+    OF_NFTABLES,
+    add_live_arguments,
+    add_source_arguments,
+    opened,
+)
 from pylog.outputs._text_words import diff_coloured
 from pylog.reader import Records
 from pylog.record import Record, RulesetRecord, escape, json_lines
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="colours of changes; auto: on a terminal, unless NO_COLOR is set (default: auto)",
     )  # fmt: skip
     add_source_arguments(parser)
-    add_live_arguments(parser)
+    add_live_arguments(parser, OF_NFTABLES)
 
 
 def _moment(text: str) -> Moment:

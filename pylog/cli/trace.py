@@ -20,6 +20,7 @@ from pylog.cli import answer_escaped, answer_json, say, stdout
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import coloured, count
 from pylog.cli._sources import (
+    OF_NFTABLES,
     Stopping,
     add_live_arguments,
     add_source_arguments,
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rule.add_argument("--iif", metavar="DEVICE", help="that come in by this interface")
     add_source_arguments(parser)
-    add_live_arguments(parser)
+    add_live_arguments(parser, OF_NFTABLES)
 
 
 def run(arguments: argparse.Namespace) -> int:
