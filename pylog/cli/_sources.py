@@ -311,11 +311,11 @@ def end(records: AnyLog) -> None:
             reader.close()
 
 
-def greet(records: AnyLog, what: str = "records") -> None:
-    """On a terminal, say what the command waits for."""
+def greet(records: AnyLog, what: str = "records", needed: str = "") -> None:
+    """On a terminal, say what the command waits for, and what that needs, before a semicolon."""
     names = [reader.backend.name for reader in records.readers() if reader.backend.live]
     if names and sys.stderr is not None and sys.stderr.isatty():
-        say(f"waiting for {what} of {' and '.join(names)}; Ctrl-C ends")
+        say(f"waiting for {what} of {' and '.join(names)}; {needed}Ctrl-C ends")
 
 
 class Counted(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pylog import backends
 from pylog.cli import answer_escaped, say, stdout
 from pylog.cli._outputs import coloured
+from pylog.cli._rules import SELECTIONS
 from pylog.cli._sources import (
     OF_NFTABLES,
     add_live_arguments,
@@ -88,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     for loss in moments.lost:
         say(loss)
     new = moments.at(second)
-    if not moments.complete:
+    selected = any(getattr(arguments, name, None) is not None for name in SELECTIONS)
+    if not moments.complete and not (live and selected):
         say("no snapshot: what was there before the first record is not shown")
     if arguments.diff is None:
         _write(arguments, new.records(), listing(new))

@@ -119,12 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.add:
             stack.enter_context(_rule(match, arguments.netns))
         stopping.records = records
-        greet(
-            records,
-            "traced packets"
-            if arguments.add
-            else "packets that a rule traces (meta nftrace set 1; --add installs such a rule)",
-        )
+        rule = "" if arguments.add else "a rule must set meta nftrace set 1, as --add does; "
+        greet(records, "traced packets", rule)
         while left is None or left > 0:
             try:
                 batch: list[Record] = records.read_batch(LOOK_S if live else None)

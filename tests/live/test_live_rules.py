@@ -194,3 +194,15 @@ def test_read_with_rules_and_doctor(
     text = capfd.readouterr().out
     assert "to group 5, to which nobody listens" in text
     assert 'prefix "alike " and hook input in common' in text
+
+
+def test_an_empty_or_unmatched_ruleset_is_no_missing_snapshot(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with netlab.Namespace() as empty:
+        assert cli.main(["ruleset", "--netns", empty.name, "nftables:"]) == 0
+        output = capfd.readouterr()
+        assert not output.out and not output.err
+        words = ["ruleset", "--netns", empty.name, "--tables", "nosuch", "nftables:"]
+        assert cli.main(words) == 0
+        assert "snapshot" not in capfd.readouterr().err
