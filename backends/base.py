@@ -137,6 +137,11 @@ class Backend(ABC):
         self._pair_lock = threading.Lock()
         self._held: bytes | None = None  # received, but not given yet
 
+    @property
+    def title(self) -> str:
+        """What messages call it before a colon: the name, without a colon of its own."""
+        return self.name.removesuffix(":") if self.live else self.name
+
     # What each source defines
 
     @abstractmethod

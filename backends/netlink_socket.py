@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pylog.backends.base import HOST_ORDER
+from pylog.backends.nflog_proc import has_capability
 from pylog.backends.netns import NEEDED, Namespace
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, numbered, verdict
@@ -127,14 +128,14 @@ class NetlinkSocket:
                 self._socket.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, int(not in_one_place))
             self.portid: int = self._socket.getsockname()[0]
             self.rcvbuf = self._set_buffer(rcvbuf)
-            if self.rcvbuf < rcvbuf:
+            for group in groups:
+                self._join(protocol, group)
+            if self.rcvbuf < rcvbuf and has_capability():  # else it cannot be used anyway
                 notes.warning(
                     "%s: the receive buffer has %d bytes, not %d: without CAP_NET_ADMIN in the"
                     " first user namespace net.core.rmem_max is the limit",
                     name, self.rcvbuf, rcvbuf,
                 )  # fmt: skip
-            for group in groups:
-                self._join(protocol, group)
             stack.pop_all()
 
     def _join(self, protocol: int, group: int) -> None:

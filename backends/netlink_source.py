@@ -70,7 +70,7 @@ class NetlinkSource(Backend):
         with contextlib.ExitStack() as stack:
             stack.callback(self._namespace.close)
             self._socket = NetlinkSocket(
-                name, self._namespace, NETLINK_NETFILTER,
+                self.title, self._namespace, NETLINK_NETFILTER,
                 groups=groups, in_one_place=in_one_place, rcvbuf=options["rcvbuf"],
                 rcvbuf_max=limit, open_socket=open_socket,
             )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from types import TracebackType
 from typing import Self
 
@@ -63,6 +64,13 @@ class TraceRule:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def interfaces(netns: str | int | None = None) -> list[str]:
+    """The names of the interfaces of a network namespace. Raises BackendError."""
+    namespace = Namespace(netns)
+    with contextlib.closing(namespace):
+        return [name for _, name in namespace.run(socket.if_nameindex)]
 
 
 def _refusal(problem: int) -> BackendError:

@@ -20,8 +20,9 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from struct import pack
 from typing import Any, NamedTuple
 
 from pylog.backends import process as processes
@@ -29,9 +30,9 @@ from pylog.backends.base import HOST_ORDER, Backend, Check, Source
 from pylog.backends.netlink_socket import MAXIMUM_BUFFER, NETNS, RCVBUF, RCVBUF_MAX
 from pylog.backends.netlink_source import NetlinkSource
 from pylog.backends.nflog_binding import MAXIMUM_RANGE, Binding, groups_of
-from pylog.backends.nft_listing import Lister
+from pylog.backends.nft_listing import Listed, Lister
 from pylog.errors import BackendError
-from pylog.formats.nft_requests import newer, place
+from pylog.formats.nft_requests import is_newer, newer, place
 from pylog.formats.nft_scope import Scope
 from pylog.notes import notes
 from pylog.options import LIVE_TUNING, Option
@@ -93,17 +94,20 @@ def parsed(address: str) -> Address:
     """The address "+trace", "+trace+nflog:5,6", in any order; ValueError for another."""
     trace, groups = False, list[int]()
     first, *parts = address.split("+")
+    title = f"{NAME}:{address}".removesuffix(":")
     if first:
-        raise ValueError(f"{NAME}:{address}: {first!r} does not begin with +; {_GRAMMAR}")
+        raise ValueError(f"{title}: {first!r} does not begin with +; {_GRAMMAR}")
     for part in parts:
         word, colon, rest = part.partition(":")
         if part == "trace" and not trace:
             trace = True
-        elif word == "nflog" and colon and not groups:
-            groups = groups_of(rest, f"{NAME}:{address}")
+        elif word == "nflog" and rest and not groups:
+            groups = groups_of(rest, title)
+        elif word == "nflog" and not rest:
+            raise ValueError(f"{title}: +nflog lacks its group, as in +nflog:5")
         else:
             again = " a second time" if part == "trace" or (word == "nflog" and colon) else ""
-            raise ValueError(f"{NAME}:{address}: unexpected +{part}{again}; {_GRAMMAR}")
+            raise ValueError(f"{title}: unexpected +{part}{again}; {_GRAMMAR}")
     return Address(trace, groups)
 
 
@@ -125,6 +129,20 @@ def _names(options: Mapping[str, Any], option: str) -> list[str] | None:
         what = f"no family {wrong[0]!r}, only" if wrong else "it is empty; it is a list of"
         raise ValueError(f"{option}: {what} {', '.join(FAMILIES) if wrong else 'names'}")
     return names
+
+
+def unmatched(listed: Listed, options: Mapping[str, Any]) -> Iterator[str]:
+    """What the options select and the ruleset does not have, as far as names and numbers show."""
+    number = options["since_gen"]
+    if number is not None and is_newer(number, listed.generation):
+        yield (f"the ruleset is generation {listed.generation}: nothing matches up to generation"
+               f" {number}")  # fmt: skip
+    for option, noun, attribute in (("tables", "table", 1), ("chains", "chain", 3)):
+        for name in _names(options, option) or ():
+            # NFTA_TABLE_NAME and NFTA_CHAIN_NAME
+            size, text = len(name.encode()) + 5, name.encode() + b"\0"
+            if pack(f"{HOST_ORDER}HH", size, attribute) + text not in listed.data:
+                yield f"the ruleset has no {noun} {name!r} now"
 
 
 class _Received(NamedTuple):
@@ -152,6 +170,7 @@ class Nftables(NetlinkSource):
         scope = Scope(_names(options, "families"), _names(options, "tables"),
                       _names(options, "chains"), options["since_gen"])  # fmt: skip
         self.scope = scope or None
+        self._selected = options
         # generations show a loss in one place, and what is lost within a commit can be marked
         super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups, in_one_place=True)
         self._queue: deque[_Received] = deque()
@@ -170,9 +189,9 @@ class Nftables(NetlinkSource):
         """Of the last listing."""
         self._lister: Lister | None = None
         try:
-            self._lister = Lister(self.name, self._namespace)
+            self._lister = Lister(self.title, self._namespace)
             self.logs = {"ruleset": self._begin(self._lister) + 1 & 0xFFFFFFFF}
-            self._binding = Binding(self.name, self._socket, self._namespace, _NFLOG)
+            self._binding = Binding(self.title, self._socket, self._namespace, _NFLOG)
             self._bound = True
             for group in address.groups:
                 self._binding.bind(group)
@@ -194,13 +213,15 @@ class Nftables(NetlinkSource):
         self._plan(start)
         if listed is None:
             notes.warning("%s: the ruleset changes too fast to be listed; it is tried again",
-                          self.name)  # fmt: skip
+                          self.title)  # fmt: skip
             self.refresh()
             return lister.generation()
         self._queue.append(_Received(listed.data, None, True))
         for data, overrun, _ in self._arrived():
             self._put(newer(data, HOST_ORDER, listed.generation), overrun)
         self._digest = _digest(listed.data)
+        for what in unmatched(listed, self._selected):
+            notes.warning("%s: %s", self.title, what)
         return listed.generation
 
     def _list(self, lister: Lister) -> None:

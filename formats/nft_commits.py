@@ -186,7 +186,7 @@ class Commits:
         self._cut()
         if self._listing is not None or head.seq == LISTING_SEQ:
             listing, self._listing = self._listing or Listing(), None
-            listing.add(None, head._replace(res_id=generation & 0xFFFF))
+            listing.end(record, head, is_first=self._last is None)
             self._close(listing, generation)
         elif self._last is None:
             self._opening = record

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import force_setattr
+
 from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_DUMP_INTR
 from pylog.formats.nft_budget import Budget
 from pylog.formats.nft_model import Model
@@ -60,6 +62,18 @@ class Listing:
         if record is not None:
             self.records.append(record)
             self.size += head.size
+
+    def end(self, answer: RulesetRecord, head: Head, is_first: bool) -> None:
+        """Add the answer to GETGEN that closes it.
+
+        The first listing of an empty ruleset is the answer alone. It becomes a record, which shows
+        that nothing was there.
+        """
+        self.add(None, head._replace(res_id=(answer.generation or 0) & 0xFFFF))
+        if is_first and self.own and not self.records and not self.given_up:
+            for name in ("pid", "process", "portid"):
+                force_setattr(answer, name, None)  # of whoever made the generation
+            self.records.append(answer)
 
     @property
     def given_up(self) -> bool:

@@ -1,12 +1,14 @@
-"""Whether the matches of a rule contradict a packet that was logged.
+"""Whether the matches of a rule contradict a packet that was logged, or those of another rule.
 
 The expressions before a log statement are evaluated on the logged bytes and the interfaces of the
 packet. Values that a record does not have, such as the state of its connection, are not judged: the
-answer is a contradiction, or none that can be seen.
+answer is a contradiction, or none that can be seen. Two rules exclude each other if they compare the
+same of these values with constants that differ.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pylog.formats.nft_model import Model
@@ -64,6 +66,86 @@ def contradiction(
         if loaded is not None:
             registers[target] = loaded
     return None
+
+
+Judged = dict[tuple[Any, ...], list[tuple[bool, frozenset[bytes]]]]
+"""By what is loaded: whether it must be, or must not be, one of the values."""
+
+
+def judged(expressions: list[dict[str, Any]], model: Model, table: tuple[Any, Any]) -> Judged:
+    """What `contradiction` can see of the matches of a rule, to be compared with another's.
+
+    expressions, table   as those of `contradiction`
+    """
+    loaded: dict[int, tuple[Any, ...]] = {}
+    found: Judged = {}
+    for expression in expressions:
+        name = expression.get("name")
+        if name in ("cmp", "lookup"):
+            what = loaded.get(_register(expression.get("sreg")))
+            values = None
+            if what is not None:
+                values = _constants(expression, model, table)
+            if what is not None and values is not None:
+                found.setdefault(what, []).append(values)
+            continue
+        target = expression.get("dreg")
+        if not isinstance(target, int):
+            continue
+        target = _register(target)
+        new: tuple[Any, ...] | None = None
+        if name == "meta" and expression.get("key") in _SEEN:
+            new = ("meta", expression["key"])
+        elif name == "payload" and expression.get("base") in ("network", "transport"):
+            new = ("payload", *(expression.get(field) for field in ("base", "offset", "len")))
+        elif name == "bitwise" and expression.get("op", "mask_xor") == "mask_xor":
+            source = loaded.get(_register(expression.get("sreg")))
+            if source is not None:
+                new = (*source, expression.get("mask"), expression.get("xor"))
+        for other in [key for key in loaded if key // 16 == target // 16]:
+            del loaded[other]
+        if new is not None:
+            loaded[target] = new
+    return found
+
+
+def exclude(one: Judged, other: Judged) -> bool:
+    """Whether no packet passes the matches of both rules."""
+    return any(
+        _apart(mine, theirs)
+        for what in one.keys() & other.keys()
+        for mine in one[what]
+        for theirs in other[what]
+    )
+
+
+_SEEN = ("iifname", "oifname", "l4proto", "nfproto")
+"""What `_meta` knows of a packet."""
+_MOST_CONSTANTS = 256
+
+
+def _constants(
+    expression: dict[str, Any], model: Model, table: tuple[Any, Any]
+) -> tuple[bool, frozenset[bytes]] | None:
+    """Whether a comparison is with being one of some values, or none; None: it is another one."""
+    if expression["name"] == "cmp":
+        data, op = _octets(expression.get("data")), expression.get("op")
+        return None if data is None or op not in ("eq", "ne") else (op == "eq", frozenset([data]))
+    keys = _keys_of(expression, model, table)
+    if keys is None or len(keys) > _MOST_CONSTANTS:
+        return None
+    return not expression.get("inverted"), frozenset(map(bytes.fromhex, keys))
+
+
+def _apart(one: tuple[bool, frozenset[bytes]], other: tuple[bool, frozenset[bytes]]) -> bool:
+    """Whether no value is as both say. A shorter constant is the beginning of values."""
+    if not one[0]:
+        one, other = other, one
+    if not one[0]:
+        return False
+    if other[0]:
+        return not any(a.startswith(b) or b.startswith(a) for a in one[1] for b in other[1])
+    return all(any(a.startswith(b) for b in other[1]) for a in one[1])
 
 
 def _register(number: Any) -> int:
@@ -124,6 +206,16 @@ def _in_set(
     value: bytes, expression: dict[str, Any], model: Model, table: tuple[Any, Any]
 ) -> bool | None:
     """Whether a value is in a set. Only anonymous sets do not change while they are in use."""
+    keys = _keys_of(expression, model, table)
+    if keys is None or len(next(iter(keys))) != len(value) * 2:
+        return None
+    return (value.hex() in keys) != bool(expression.get("inverted"))
+
+
+def _keys_of(
+    expression: dict[str, Any], model: Model, table: tuple[Any, Any]
+) -> Collection[str] | None:
+    """The keys of an anonymous set of single values, as hexadecimal digits; None for another."""
     members = model.find_set(*table, expression.get("set"))
     if members is None or not members.anonymous or not members.elements:
         return None
@@ -132,9 +224,7 @@ def _in_set(
     keys = [key for key in members.elements if isinstance(key, str)]
     if len(keys) < len(members.elements) or len({len(key) for key in keys}) != 1:
         return None  # a catch-all element, or a concatenation
-    if len(keys[0]) != len(value) * 2:
-        return None
-    return (value.hex() in members.elements) != bool(expression.get("inverted"))
+    return members.elements  # type: ignore[return-value]  # all keys are texts
 
 
 def _octets(value: Any) -> bytes | None:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
 from pylog.formats import nft_attributes as nft
-from pylog.formats.ip_numbers import PROTOCOL_NAMES, TCP, UDP
+from pylog.formats.ip_numbers import PROTOCOL_NAMES, SCTP, TCP, UDP, UDPLITE
 from pylog.formats.netlink import OCTETS, TEXT, Table, attributes, build
 from pylog.formats.nft_expressions import EXPRESSIONS
 
@@ -30,6 +30,9 @@ _IFNAMSIZ = 16
 _PROTOCOLS = {name: number for number, name in PROTOCOL_NAMES.items()}
 WITH_PORTS = (TCP, UDP)
 """The protocols whose packets a port selects, if no protocol is named."""
+_DCCP = 33
+HAVE_PORTS = (*WITH_PORTS, _DCCP, SCTP, UDPLITE)
+"""The protocols whose headers begin with ports."""
 
 _ELEMENT: Table = {1: ("NFTA_EXPR_NAME", TEXT), 2: ("NFTA_EXPR_DATA", OCTETS)}
 _LIST: Table = {1: ("NFTA_LIST_ELEM", _ELEMENT)}
@@ -103,8 +106,10 @@ def _rules(match: Match, order: str) -> list[bytes]:
     """The expressions of each rule that it takes."""
     protocols: list[int | None] = [_protocol(match.proto)]
     if match.dport is not None:
-        if not 0 <= match.dport <= 65535:
-            raise ValueError(f"dport is {match.dport}, but must be 0 to 65535")
+        if not 1 <= match.dport <= 65535:
+            raise ValueError(f"dport is {match.dport}, but must be 1 to 65535")
+        if protocols[0] is not None and protocols[0] not in HAVE_PORTS:
+            raise ValueError(f"dport is {match.dport}, but {match.proto} has no ports")
         protocols = list(WITH_PORTS) if protocols == [None] else protocols
     common: list[tuple[str, dict[str, Any]]] = []
     if match.iif is not None:

@@ -96,7 +96,7 @@ class Input:
             if backend.live and self._layout is None:
                 same = "".join(f", or {name}, which reads them alike"
                                for name in detection.layouts[1:])  # fmt: skip
-                notes.warning("%s: read as %s%s (%s)", backend.name, detection.layouts[0], same,
+                notes.warning("%s: read as %s%s (%s)", backend.title, detection.layouts[0], same,
                              "; ".join(detection.evidence))  # fmt: skip
             return True
 
@@ -121,7 +121,7 @@ class Input:
         """The next bytes of the backend; TimeoutError when none come before the deadline."""
         left = left_s(deadline)
         if left is not None and not self._backend.wait(left):
-            raise TimeoutError(f"{self._backend.name}: no record came in time")
+            raise TimeoutError(f"{self._backend.title}: no record came in time")
         return self._backend.receive()
 
     def _wait(self, timeout_s: float, deadline: float | None) -> bool:
@@ -129,7 +129,7 @@ class Input:
         left = left_s(deadline)
         if left is not None and left < timeout_s:
             if not self._backend.wait(left):
-                raise TimeoutError(f"{self._backend.name}: no record came in time")
+                raise TimeoutError(f"{self._backend.title}: no record came in time")
             return True
         return self._backend.wait(timeout_s)
 

@@ -358,3 +358,36 @@ def test_the_recording_reads_as_blocks(capfd: Any) -> None:
         commits = sum(r.op == "new_gen" for r in reader if isinstance(r, RulesetRecord))
     assert sum(line.startswith("generation ") for line in lines) == commits
     assert lines[:2] == ["generation 1452 by nft (pid 961)", "+ table ip filt"]
+
+
+def test_an_empty_snapshot_is_recognized(capfd: Any, tmp_path: Any) -> None:
+    kernel = nftables.Kernel(generation=2)
+    begin = kernel.listing()
+    data = begin + kernel.commit(kernel.table(b"a")) + kernel.commit(kernel.table(b"b", 2))
+    with pylog.open(io.BytesIO(data), raw=True) as reader:
+        records = [r for r in reader if isinstance(r, RulesetRecord)]
+    first = records[0]
+    assert (first.op, first.via, first.generation) == ("new_gen", "snapshot", 1)
+    assert (first.pid, first.process, first.seq, first.raw) == (None, None, None, begin)
+    assert [r.generation for r in records] == [1, 2, 2, 3, 3] and not first.incomplete
+    assert written(first) == "snapshot, generation 1: the ruleset is empty\n\n"
+    assert text.line(first) == "- empty snapshot (generation 1)"
+    made = moments(1, 2, None, records=records)
+    assert made.complete and not made.beginning and not made.at(1) and len(made.at(2).tables) == 1
+    join = Join()
+    join.feed(records)
+    assert join.complete
+    path = tmp_path / "empty.cat"
+    path.write_bytes(data)
+    assert main(["ruleset", "--at", "1", str(path)]) == 0
+    output = capfd.readouterr()
+    assert not output.out and not output.err
+    assert main(["ruleset", "--diff", "..2", str(path)]) == 0
+    assert capfd.readouterr().out == "+ table inet a\n"
+    capture = tmp_path / "empty.pcapng"
+    assert main(["convert", str(path), str(capture)]) == 0
+    assert main(["ruleset", "--at", "1", str(capture)]) == 0
+    assert not capfd.readouterr().out
+    path.write_bytes(begin)
+    assert main(["ruleset", str(path)]) == 0
+    assert not capfd.readouterr().err

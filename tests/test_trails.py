@@ -204,3 +204,57 @@ def test_the_command_writes_trails(capfd: Any) -> None:
 def test_wrong_use_is_reported(words: list[str], error: str, capsys: Any) -> None:
     assert main(["trace", *words, str(JOINED)]) == 2
     assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["nftables:"], "nftables: has no traces: write nftables:+trace\n"),
+        (["nflog:5"], "nflog:5 has no traces: write nftables:+trace, or nftables:+trace+nflog:5"),
+        (["nftables:+nflog:5"], "write nftables:+trace+nflog:5"),
+        (["--add", "--proto", "foo"], "--proto is 'foo', but must be a number"),
+        (["--add", "--proto", "icmp", "--dport", "9"], "--dport is 9, but icmp has no ports"),
+        (["--add", "--dport", "0"], "--dport is 0, but must be 1 to 65535"),
+        (["--add", "--saddr", "::1", "--daddr", "192.0.2.1"],
+         "--saddr ::1 and --daddr 192.0.2.1 are of different families"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_traced_is_refused_at_once(
+    words: list[str], error: str, capsys: Any
+) -> None:
+    assert main(["trace", *words]) == 2
+    assert error in capsys.readouterr().err
+
+
+def test_ports_are_numbers_or_services(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr("socket.getservbyname", {"ssh": 22}.__getitem__)
+    assert main(["trace", "--dport", "ssh", str(JOINED)]) == 2  # understood: --add is missing
+    monkeypatch.setattr("socket.getservbyname", _no_service)
+    with pytest.raises(SystemExit):
+        main(["trace", "--dport", "nosuch", str(JOINED)])
+    assert "'nosuch' is neither a number nor a service" in capsys.readouterr().err
+
+
+def _no_service(name: str) -> int:
+    raise OSError("service/proto not found")
+
+
+def test_a_recording_without_traces_is_noted(capsys: Any) -> None:
+    assert main(["trace", str(JOINED.with_name("snapshot.cat.gz"))]) == 0
+    output = capsys.readouterr()
+    assert not output.out and "no traces in it" in output.err
+    assert main(["trace", "-n", "0", str(JOINED)]) == 0
+
+
+@pytest.mark.parametrize("command", ["trace", "ruleset"])
+def test_the_help_has_only_options_that_can_apply(command: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "--netns" in text and "--tables" in text and "--window" in text
+    assert not any(option in text for option in ("--qthresh", "--copy-range", "--latency"))
+
+
+def test_a_live_source_without_its_colon_is_pointed_out(capsys: Any) -> None:
+    assert main(["read", "nftables", "--netns", "x"]) == 2
+    assert "the live source is written nftables:\n" in capsys.readouterr().err

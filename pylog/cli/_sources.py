@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from pylog.options import LIVE_TUNING, Option
 from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import Records
 
+OF_NFTABLES = ("capture", "nftables")
+"""The sources of commands that need records of nftables."""
 RECORDS, DECODING = "what becomes of records", "how logs are decoded"
 """Titles of groups of arguments in the help."""
 
@@ -53,9 +55,18 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_live_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the live sources, and that for merging."""
-    modules = backends.modules()
+def add_live_arguments(
+    parser: argparse.ArgumentParser, sources: Collection[str] | None = None
+) -> None:
+    """The options of the live sources, and that for merging.
+
+    sources   the names of those that the command can read; None: all
+    """
+    modules = {
+        name: module
+        for name, module in backends.modules().items()
+        if sources is None or name in sources
+    }
 
     def text(names: list[str]) -> str | None:
         return modules[names[0]].HELP if len(names) == 1 else None
@@ -215,7 +226,11 @@ def check_options(arguments: argparse.Namespace, sources: Sequence[str]) -> None
             typed = next(iter(owners.values())).typed
             here = [_KINDS.get(other, f"{other}:") for other in sorted(used)]
             there = [_KINDS.get(owner, f"{owner}:") for owner in owners]
-            raise ValueError(f"{typed} is for {' and '.join(there)}, not for {' or '.join(here)}")
+            meant = [source for source in sources if source in owners]
+            hint = f"; the live source is written {meant[0]}:" if meant else ""
+            raise ValueError(
+                f"{typed} is for {' and '.join(there)}, not for {' or '.join(here)}{hint}"
+            )
 
 
 _KINDS = {"capture": "a file", "nflog": "nflog:GROUP", "ipl": "ipl:DEVICE"}
@@ -296,11 +311,11 @@ def end(records: AnyLog) -> None:
             reader.close()
 
 
-def greet(records: AnyLog) -> None:
-    """On a terminal, say that the command waits for records."""
+def greet(records: AnyLog, what: str = "records", needed: str = "") -> None:
+    """On a terminal, say what the command waits for, and what that needs, before a semicolon."""
     names = [reader.backend.name for reader in records.readers() if reader.backend.live]
     if names and sys.stderr is not None and sys.stderr.isatty():
-        say(f"waiting for records of {' and '.join(names)}; Ctrl-C ends")
+        say(f"waiting for {what} of {' and '.join(names)}; {needed}Ctrl-C ends")
 
 
 class Counted(Protocol):
@@ -328,12 +343,12 @@ class Counted(Protocol):
 def is_unreadable(reader: OpenLog) -> bool:
     """Whether nothing of a log could be read; this, and a log that is cut off, is reported."""
     if reader.ending is not None:
-        say(f"{reader.backend.name}: {reader.ending}")
+        say(f"{reader.backend.title}: {reader.ending}")
     detection = reader.detection
     in_capture = detection.container in ("pcap", "pcapng")
     if in_capture and not (reader.received or reader.malformed or detection.layouts):
-        say(f"{reader.backend.name}: no packet in it")
-    return nothing_read(reader.backend.name, reader)
+        say(f"{reader.backend.title}: no packet in it")
+    return nothing_read(reader.backend.title, reader)
 
 
 def nothing_read(name: str, counted: Counted) -> bool:
@@ -402,7 +417,7 @@ def _terminals() -> list[int]:
 
 def summary(reader: OpenLog) -> str:
     """What was read, damaged and lost of a source, as one line."""
-    return summed_up(reader.backend.name, reader.detection.container, reader)
+    return summed_up(reader.backend.title, reader.detection.container, reader)
 
 
 def summed_up(name: str, container: str, counted: Counted) -> str:

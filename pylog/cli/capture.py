@@ -158,7 +158,7 @@ def run(arguments: argparse.Namespace) -> int:
                 output.close()
         finally:
             readers = records.readers()
-            name = readers[0].backend.name if len(readers) == 1 else f"{len(readers)} sources"
+            name = readers[0].backend.title if len(readers) == 1 else f"{len(readers)} sources"
             dropped = [reader.dropped for reader in readers if reader.dropped is not None]
             lost = lost_text(sum(dropped) if dropped else None, sum(r.uncounted for r in readers))
             say(f"{name}: {output.records} records captured, lost records: {lost}; {files.text()}")

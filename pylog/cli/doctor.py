@@ -9,6 +9,7 @@ nftables can be examined as well. Exit status 0 when everything checked works, e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 import pylog
 from pylog import backends
 from pylog.backends.base import Check
+from pylog.backends.netns import Namespace
 from pylog.cli import answer, answer_json
 from pylog.errors import BackendError
 from pylog.formats.nft_loggers import Loggers
@@ -24,7 +26,7 @@ from pylog.lints import lints
 from pylog.reader import Reader
 from pylog.record import RulesetRecord
 
-USAGE = "[--json] [NAME ...]"
+USAGE = "[--json] [--netns NAME] [NAME ...]"
 LISTED_S = 0.5
 """How long to wait for more of a listing, which is at hand as soon as the source is open."""
 HELP = "check whether live logs can be read here"
@@ -38,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what to check: {', '.join(backends.modules())}, or a recording of nftables",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object a result")
+    parser.add_argument(
+        "--netns", metavar="NAME",
+        help="check in this network namespace of Linux: a name of ip-netns, a path or a process id",
+    )  # fmt: skip
 
 
 def _name(text: str) -> str:
@@ -49,6 +55,17 @@ def _name(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog doctor`."""
+    if arguments.netns is None:
+        return _report(arguments)
+    if sys.platform != "linux":
+        raise ValueError("--netns is for Linux")
+    namespace = Namespace(arguments.netns)
+    with contextlib.closing(namespace):
+        return namespace.run(lambda: _report(arguments))
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    """Check, in the network namespace of the thread."""
     elsewhere = ("ipl",) if sys.platform == "linux" else ("nflog", "nftables")
     names = [name for name in backends.modules() if name not in elsewhere]
     here = sorted(names, key="capture".__eq__)  # files last

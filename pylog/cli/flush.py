@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     with opened(arguments, arguments.source) as records:
         for reader in records.readers():
-            answer(f"{reader.backend.name}: {_flush(reader)}")
+            answer(f"{reader.backend.title}: {_flush(reader)}")
     return 0
 
 

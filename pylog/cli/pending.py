@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     with opened(arguments, arguments.source) as records:
         for reader in records.readers():
-            answer(f"{reader.backend.name}: {reader.pending()} bytes pending")
+            answer(f"{reader.backend.title}: {reader.pending()} bytes pending")
     return 0

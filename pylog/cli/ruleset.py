@@ -13,7 +13,13 @@ from collections.abc import Iterator
 from pylog import backends
 from pylog.cli import answer_escaped, say, stdout
 from pylog.cli._outputs import coloured
-from pylog.cli._sources import add_live_arguments, add_source_arguments, opened
+from pylog.cli._rules import SELECTIONS
+from pylog.cli._sources import (
+    OF_NFTABLES,
+    add_live_arguments,
+    add_source_arguments,
+    opened,
+)
 from pylog.outputs._text_words import diff_coloured
 from pylog.reader import Records
 from pylog.record import Record, RulesetRecord, escape, json_lines
@@ -53,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="colours of changes; auto: on a terminal, unless NO_COLOR is set (default: auto)",
     )  # fmt: skip
     add_source_arguments(parser)
-    add_live_arguments(parser)
+    add_live_arguments(parser, OF_NFTABLES)
 
 
 def _moment(text: str) -> Moment:
@@ -83,7 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     for loss in moments.lost:
         say(loss)
     new = moments.at(second)
-    if not moments.complete:
+    selected = any(getattr(arguments, name, None) is not None for name in SELECTIONS)
+    if not moments.complete and not (live and selected):
         say("no snapshot: what was there before the first record is not shown")
     if arguments.diff is None:
         _write(arguments, new.records(), listing(new))

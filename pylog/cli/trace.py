@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
+import socket
+import sys
 import time
 
 from pylog import backends
@@ -17,6 +20,7 @@ from pylog.cli import answer_escaped, answer_json, say, stdout
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import coloured, count
 from pylog.cli._sources import (
+    OF_NFTABLES,
     Stopping,
     add_live_arguments,
     add_source_arguments,
@@ -24,6 +28,7 @@ from pylog.cli._sources import (
     is_unreadable,
     opened,
 )
+from pylog.formats.nft_trace_rule import Match, messages
 from pylog.outputs._text_trail import trail_lines
 from pylog.record import Record
 from pylog.trails import Trail, Trails, trail_object
@@ -67,10 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rule.add_argument("--saddr", metavar="ADDRESS", help="from this address or network")
     rule.add_argument("--daddr", metavar="ADDRESS", help="to this address or network")
     rule.add_argument("--proto", metavar="PROTOCOL", help="of this protocol: tcp, udp, icmp...")
-    rule.add_argument("--dport", type=int, metavar="PORT", help="to this port")
+    rule.add_argument(
+        "--dport", type=_port, metavar="PORT", help="to this port, or that of a service"
+    )
     rule.add_argument("--iif", metavar="DEVICE", help="that come in by this interface")
     add_source_arguments(parser)
-    add_live_arguments(parser)
+    add_live_arguments(parser, OF_NFTABLES)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,19 +85,24 @@ def run(arguments: argparse.Namespace) -> int:
     clock = clock_of(arguments.tz)
     arguments.source = arguments.source or [LIVE]
     live = any(backends.is_live(source) for source in arguments.source)
-    given = [n for n in ("saddr", "daddr", "proto", "dport", "iif")
-             if getattr(arguments, n) is not None]  # fmt: skip
+    _check_traced(arguments.source)
+    given = [name for name in Match._fields if getattr(arguments, name) is not None]
     if given and not arguments.add:
         raise ValueError(f"--{given[0]} is for --add")
     if arguments.add and not live:
         raise ValueError("--add is for a live source")
+    match = Match(**{name: getattr(arguments, name) for name in Match._fields})
+    if arguments.add:
+        _check(match, arguments.netns)
     expand(arguments)
     trails = Trails(in_order=not live)
     left: int | None = arguments.count
+    empty = True
     colour = coloured(arguments, stdout())
 
     def show(ended: list[Trail]) -> None:
-        nonlocal left
+        nonlocal left, empty
+        empty &= not ended
         for trail in ended if left is None else ended[:left]:
             if arguments.to == "json":
                 answer_json(trail_object(trail))
@@ -105,9 +117,10 @@ def run(arguments: argparse.Namespace) -> int:
         stopping = stack.enter_context(Stopping())
         records = stack.enter_context(opened(arguments, arguments.source))
         if arguments.add:
-            stack.enter_context(_rule(arguments))
+            stack.enter_context(_rule(match, arguments.netns))
         stopping.records = records
-        greet(records)
+        rule = "" if arguments.add else "a rule must set meta nftrace set 1, as --add does; "
+        greet(records, "traced packets", rule)
         while left is None or left > 0:
             try:
                 batch: list[Record] = records.read_batch(LOOK_S if live else None)
@@ -119,15 +132,60 @@ def run(arguments: argparse.Namespace) -> int:
                 failed = any(is_unreadable(reader) for reader in records.readers())
                 break
         status = stopping.status
+    if empty and not (live or failed or status or left == 0):
+        say(f"no traces in it: a recording of {LIVE} has them, of packets on which a rule has set"
+            " meta nftrace set 1")  # fmt: skip
     return status or int(failed)
 
 
-def _rule(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[object]:
-    from pylog.backends.nft_trace_rule import TraceRule  # only here: needs Linux
-    from pylog.formats.nft_trace_rule import Match
+def _port(text: str) -> int:
+    if text.lstrip("-").isdecimal():
+        return int(text)
+    try:
+        return socket.getservbyname(text)
+    except (OSError, ValueError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number nor a service of this machine"
+        ) from None
 
-    names = ("saddr", "daddr", "proto", "dport", "iif")
-    match = Match(**{name: getattr(arguments, name) for name in names})
-    rule = TraceRule(match, arguments.netns)
+
+def _check_traced(sources: list[str]) -> None:
+    """ValueError for a live source that never has a trace."""
+    for source in sources:
+        name, address = backends.named(source) or ("capture", "")
+        if name != "capture" and not (name == "nftables" and "trace" in address.split("+")):
+            raise ValueError(f"{source} has no traces: write {LIVE}{_groups(name, address)}")
+
+
+def _groups(name: str, address: str) -> str:
+    """The NFLOG groups of a source as a part of an address of nftables."""
+    if name == "nflog":
+        return f", or {LIVE}+nflog:{address} for both" if address else ""
+    return "" if name != "nftables" or not address else address
+
+
+def _check(match: Match, netns: str | None) -> None:
+    """ValueError for packets that cannot be selected, or that cannot come."""
+    try:
+        messages("pylog", match, "<")
+    except ValueError as error:
+        names = "|".join(Match._fields)
+        text = re.sub(rf"\b({names}) (?=is |\S+ (and|are) )", r"--\1 ", str(error))
+        raise ValueError(text) from None
+    if match.iif is not None and sys.platform == "linux":
+        from pylog.backends.nft_trace_rule import interfaces  # only here: needs Linux
+
+        there = interfaces(netns)
+        if match.iif not in there:
+            where = "here" if netns is None else f"in {netns}"
+            raise ValueError(
+                f"--iif is {match.iif!r}, but the interfaces {where} are {', '.join(there)}"
+            )
+
+
+def _rule(match: Match, netns: str | None) -> contextlib.AbstractContextManager[object]:
+    from pylog.backends.nft_trace_rule import TraceRule  # only here: needs Linux
+
+    rule = TraceRule(match, netns)
     say(f"tracing by table inet {rule.table}, which ends with this command")
     return rule

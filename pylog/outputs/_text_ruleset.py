@@ -24,7 +24,7 @@ _MOST_CHAINS = 1 << 16
 def change_words(record: Any) -> Iterator[str]:
     """A change of a ruleset in a single line, with its commit."""
     if record.op == "new_gen":
-        yield "commit"
+        yield "commit" if record.via is None else "empty snapshot"
     else:
         yield mark_of(record)
         yield entity_line(record)
@@ -102,6 +102,7 @@ class Commits:
     def _headline(self, record: Any, time: str) -> str:
         if record.via == "snapshot":
             what = f"snapshot, generation {record.generation}"
+            what += ": the ruleset is empty" if record.op == "new_gen" else ""
         elif record.via is not None:
             what = "no commit announced this: a later listing differs"
         elif record.generation is None:

@@ -28,7 +28,8 @@ class RulesetRecord(BaseRecord, frozen=True, gc=False, tag="ruleset"):
         str | None,
         Field(
             "new_ or del_ with table, chain, rule, set, set_element, obj or flowtable; new_gen is"
-            " the commit, the last record of its group",
+            " the commit, the last record of its group, or with `via` snapshot, that there was"
+            " nothing",
             "word",
             since=3,
         ),

@@ -54,7 +54,9 @@ def read_to(reader: Reader, generation: int) -> list[Record]:
 
 
 def ruleset(found: list[Record]) -> list[RulesetRecord]:
-    return [record for record in found if isinstance(record, RulesetRecord)]
+    """The records of the ruleset, without that of a snapshot that is empty."""
+    every = (record for record in found if isinstance(record, RulesetRecord))
+    return [record for record in every if (record.op, record.via) != ("new_gen", "snapshot")]
 
 
 def losses(found: list[Record]) -> list[LossRecord]:

@@ -168,6 +168,15 @@ def test_the_command_adds_its_rule_and_leaves_nothing(namespace: netlab.Namespac
     assert "pylog-trace" not in nft(namespace, "list tables")
 
 
+def test_an_interface_that_is_not_there_is_refused(
+    namespace: netlab.Namespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["trace", "--add", "--iif", "nosuch", "--netns", namespace.name]
+    assert cli.main(words) == 2
+    expected = f"--iif is 'nosuch', but the interfaces in {namespace.name} are "
+    assert expected in capfd.readouterr().err
+
+
 def test_read_with_rules_and_doctor(
     namespace: netlab.Namespace, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -181,7 +190,19 @@ def test_read_with_rules_and_doctor(
             time.sleep(0.2)
         assert process.wait(timeout=10) == 0
     assert '"rule_chain":"in"' in target.read_text() and "origin" not in target.read_text()
-    namespace.inside(lambda: cli.main(["doctor", "nftables"]))
+    assert cli.main(["doctor", "nftables", "--netns", namespace.name]) == 0
     text = capfd.readouterr().out
     assert "to group 5, to which nobody listens" in text
     assert 'prefix "alike " and hook input in common' in text
+
+
+def test_an_empty_or_unmatched_ruleset_is_no_missing_snapshot(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with netlab.Namespace() as empty:
+        assert cli.main(["ruleset", "--netns", empty.name, "nftables:"]) == 0
+        output = capfd.readouterr()
+        assert not output.out and not output.err
+        words = ["ruleset", "--netns", empty.name, "--tables", "nosuch", "nftables:"]
+        assert cli.main(words) == 0
+        assert "snapshot" not in capfd.readouterr().err

@@ -107,8 +107,8 @@ def test_what_an_address_names(address: str, trace: bool, groups: list[int]) -> 
         ("+", "unexpected +;"),
         ("+tracing", "unexpected +tracing"),
         ("+trace+trace", "unexpected +trace a second time"),
-        ("+nflog", "unexpected +nflog;"),
-        ("+nflog:", "'' is no group"),
+        ("+nflog", "+nflog lacks its group, as in +nflog:5"),
+        ("+nflog:", "+nflog lacks its group"),
         ("+nflog:x", "'x' is no group, a number from 0 to 65535"),
         ("+nflog:5+nflog:6", "unexpected +nflog:6 a second time"),
         ("+nflog:70000", "'70000' is no group"),
@@ -117,7 +117,9 @@ def test_what_an_address_names(address: str, trace: bool, groups: list[int]) -> 
 def test_other_addresses_are_refused(address: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         nftables.parsed(address)
-    assert message in str(caught.value) and str(caught.value).startswith(f"nftables:{address}: ")
+    assert message in str(caught.value) and str(caught.value).startswith(
+        f"nftables:{address.removesuffix(':')}: "
+    )
 
 
 @pytest.mark.parametrize(
@@ -360,13 +362,29 @@ def test_without_the_privilege_the_error_says_what_to_do(namespace: netlab.Names
     if not shutil.which("setpriv"):
         pytest.skip("needs setpriv")
     code = (
+        "import sys; sys.stderr = sys.stdout\n"
         "import pylog\n"
         "try: pylog.open('nftables:')\n"
         "except pylog.BackendError as error: print(error)\n"
     )
     done = namespace.run(*netlab.WITHOUT_CAPABILITIES, sys.executable, "-B", "-c", code)
-    assert "nftables:: cannot join multicast group 7 of netfilter netlink" in done
-    assert "CAP_NET_ADMIN" in done
+    assert "nftables: cannot join multicast group 7 of netfilter netlink" in done
+    assert "CAP_NET_ADMIN" in done and "receive buffer" not in done
+
+
+def test_what_is_selected_and_not_there_is_noted_once(
+    namespace: netlab.Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    namespace.run("nft", "add table inet here; add chain inet here there")
+    opened(namespace, tables="here", chains="there", since_gen=1).close()
+    assert not caplog.records
+    opened(namespace, tables="here,nosuch,her", chains="here", since_gen=99999999).close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "nftables: the ruleset is generation 2: nothing matches up to generation 99999999",
+        "nftables: the ruleset has no table 'nosuch' now",
+        "nftables: the ruleset has no table 'her' now",
+        "nftables: the ruleset has no chain 'here' now",
+    ]
 
 
 def test_doctor_and_sources_show_the_source(namespace: netlab.Namespace) -> None:
@@ -450,7 +468,9 @@ def test_a_rule_that_traces_is_what_nft_lists(
         (Match(saddr="::1", daddr="192.0.2.1"), "saddr ::1 and daddr 192.0.2.1 are of different"),
         (Match(proto="tcq"), "proto is 'tcq', but must be a number up to 255 or one of ah, "),
         (Match(proto=256), "proto is 256, but must be"),
-        (Match(dport=65536), "dport is 65536, but must be 0 to 65535"),
+        (Match(dport=65536), "dport is 65536, but must be 1 to 65535"),
+        (Match(dport=0), "dport is 0, but must be 1 to 65535"),
+        (Match(proto="icmp", dport=5), "dport is 5, but icmp has no ports"),
         (Match(iif="an interface's name"), "must be the name of an interface"),
     ],
 )
@@ -514,7 +534,7 @@ def test_a_kernel_that_cannot_list_is_reported(
     monkeypatch.setattr(nft_listing, "ask", lambda *_: (b"", problem))
     with pytest.raises(BackendError) as caught:
         opened(namespace)
-    assert str(caught.value).startswith("nftables:: cannot ask for the generation of the ruleset: ")
+    assert str(caught.value).startswith("nftables: cannot ask for the generation of the ruleset: ")
     assert message in str(caught.value)
 
 
