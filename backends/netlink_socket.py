@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pylog.backends.base import HOST_ORDER
-from pylog.backends.nflog_proc import has_capability
 from pylog.backends.netns import NEEDED, Namespace
+from pylog.backends.nflog_proc import has_capability
 from pylog.errors import BackendError, BackendUnavailable
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, numbered, verdict
 from pylog.notes import notes
