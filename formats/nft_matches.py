@@ -2,8 +2,8 @@
 
 The expressions before a log statement are evaluated on the logged bytes and the interfaces of the
 packet. Values that a record does not have, such as the state of its connection, are not judged: the
-answer is a contradiction, or none that can be seen. Two rules exclude each other if they compare the
-same of these values with constants that differ.
+answer is a contradiction, or none that can be seen. Two rules exclude each other if they compare
+the same of these values with constants that differ.
 """
 
 from __future__ import annotations
