@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pylog.formats.nft_budget import Budget
+from pylog.formats.nft_watch import Watch
 from pylog.record.ruleset import RulesetRecord
 
 Key = Any
@@ -29,7 +30,7 @@ def rename_budget() -> Budget:
     return Budget(1 << 18, 50, 5)
 
 
-class Mentions:
+class Mentions(Watch):
     """The rules and elements of a table by the chains that their verdicts name."""
 
     __slots__ = ("_chains", "_costs", "_elements", "_rules", "_sets")

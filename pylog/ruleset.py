@@ -14,7 +14,8 @@ from typing import Any
 
 from pylog.formats.nft_lines import content, entity_line, mark_of, noun_of, statements, subject
 from pylog.formats.nft_model import Model
-from pylog.formats.nft_tables import Set, Table
+from pylog.formats.nft_sets import Set
+from pylog.formats.nft_tables import Table
 from pylog.formats.nft_text import elements_text, record_text
 from pylog.record import LossRecord, Record, RulesetRecord, rfc3339
 
