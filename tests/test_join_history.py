@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pylog import join as joins
-from pylog.formats import nft_log_history
+from pylog.formats import nft_jumps, nft_log_history, nft_spans
 from pylog.formats.nft_log_history import LogHistory
 from pylog.formats.nft_loggers import Loggers
 from pylog.formats.nft_model import Model
@@ -134,7 +134,7 @@ def test_the_rules_are_those_of_a_ruleset_read_anew(
     chance = effort.chance("join", case)
     monkeypatch.setattr(joins, "MAXIMUM_FORMER", chance.choice((1, 3, 64)))
     monkeypatch.setattr(joins, "MAXIMUM_ENDED", chance.choice((2, 10, 65536)))
-    monkeypatch.setattr(nft_log_history, "_REMEMBERED", chance.choice((0, 5, 16384)))
+    monkeypatch.setattr(nft_jumps, "_REMEMBERED", chance.choice((0, 5, 65536)))
     settings = {"at_once": chance.random() < 0.3}
     records = program(chance, 120)
     one, other = Join(**settings), anew(**settings)
@@ -201,8 +201,9 @@ def reads(monkeypatch: pytest.MonkeyPatch, records: list[Record]) -> int:
         return call
 
     with monkeypatch.context() as patch:
-        for name in ("log_statements", "links", "passes", "matches"):
+        for name in ("log_statements", "links", "matches"):
             patch.setattr(nft_log_history, name, counted(getattr(nft_log_history, name)))
+        patch.setattr(nft_spans.Spans, "at", counted(nft_spans.Spans.at))
         joined(records)
     return count
 
@@ -217,12 +218,14 @@ def commits(number: int) -> list[Record]:
 
 
 def bases(number: int) -> list[Record]:
-    records: list[Record] = [base(f"b{n}", n + 1, via="snapshot") for n in range(number)]
+    records: list[Record] = [
+        base(f"b{n}", n + 1, via="snapshot", devices=[f"e{n}"]) for n in range(number)
+    ]
     records += [rule(n + 5000, jump("hub"), chain=f"b{n}", via="snapshot") for n in range(number)]
     for n in range(number):
         records += [rule(n + 20000, jump(f"d{n}"), chain="hub", via="snapshot"),
                     rule(n + 30000, log(f"p{n}"), chain=f"d{n}", via="snapshot")]  # fmt: skip
-    return [*records, *(packet(f"p{n}", "output") for n in range(number))]
+    return [*records, *(packet(f"p{n}", indev=f"e{n}") for n in range(number))]
 
 
 @pytest.mark.parametrize("made", [commits, bases])
