@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from pylog.formats.nft_tables import Chain, Set, Table, full_element
+from pylog.formats.nft_sets import Set, full_element
+from pylog.formats.nft_tables import Chain, Table
 from pylog.record.ruleset import RulesetRecord
 
 _COMPARED = (

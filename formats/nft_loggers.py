@@ -7,11 +7,11 @@ leads to the rule's chain by jumps, and if no match before the log statement con
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pylog.formats.nft_matches import contradiction
-from pylog.formats.nft_model import Model, TableKey
+from pylog.formats.nft_model import Model
 from pylog.formats.nft_tables import Table
 from pylog.record import PacketRecord
 from pylog.record.ruleset import RulesetRecord
@@ -42,20 +42,11 @@ Logging = dict[tuple[str, str], list[Logger]]
 
 
 class Loggers:
-    """The log rules of a ruleset at one moment.
+    """The log rules of a ruleset as it is now: see LogHistory for one that changes."""
 
-    before    those of an earlier moment: tables that did not change since are not read again
-    changed   the tables that did
-    """
-
-    def __init__(
-        self, model: Model, before: Loggers | None = None, changed: Collection[TableKey] = ()
-    ) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
-        self._tables: dict[TableKey, Logging] = {}
-        for key, table in model.tables.items():
-            kept = None if before is None or key in changed else before._tables.get(key)
-            self._tables[key] = _logging(table) if kept is None else kept
+        self._tables = {key: _logging(table) for key, table in model.tables.items()}
 
     def __iter__(self) -> Iterator[tuple[tuple[str, str], list[Logger]]]:
         """The rules of each group and prefix."""
@@ -76,24 +67,20 @@ class Loggers:
         ]
 
     def _may_be(self, logger: Logger, packet: PacketRecord) -> bool:
-        rule = logger.rule
-        family = (packet.extra or {}).get("nfgen_family")
-        if family in _FAMILIES and rule.family not in _FAMILIES[family]:
-            return False
-        if not any(_passes(base, packet) for base in logger.bases):
-            return False
-        before = (rule.expressions or [])[: logger.place]
-        return contradiction(before, packet, self._model, (rule.family, rule.table)) is None
+        return any(passes(base, packet) for base in logger.bases) and matches(
+            logger.rule, logger.place, packet, self._model
+        )
 
 
 def _logging(table: Table) -> Logging:
     rules = [(rule, statements) for rule in table.rules.values()
              if (statements := log_statements(rule))]  # fmt: skip
-    bases = reaching(table) if rules else {}
+    reached = reaching(table) if rules else {}
+    bases = {name: tuple(reached.get(name, ())) for name in {rule.chain for rule, _ in rules}}
     logging: Logging = {}
     for rule, statements in rules:
         for place, statement in statements:
-            logger = Logger(rule, place, tuple(bases.get(rule.chain, ())))
+            logger = Logger(rule, place, bases[rule.chain])
             logging.setdefault(statement, []).append(logger)
     return logging
 
@@ -118,36 +105,58 @@ def logs(rule: RulesetRecord, group: str | None, prefix: str | None) -> bool:
     return any(statement == wanted for _, statement in log_statements(rule))
 
 
+def matches(rule: RulesetRecord, place: int, packet: PacketRecord, model: Model) -> bool:
+    """Whether a packet of that family can have come to a log statement in its rule."""
+    family = (packet.extra or {}).get("nfgen_family")
+    if family in _FAMILIES and rule.family not in _FAMILIES[family]:
+        return False
+    before = (rule.expressions or [])[:place]
+    return contradiction(before, packet, model, (rule.family, rule.table)) is None
+
+
 def reaching(table: Table) -> dict[str | None, list[RulesetRecord]]:
-    """The base chains that lead to each chain by jumps and gotos, by the name of the chain."""
+    """The base chains that lead to each chain by jumps and gotos, by the name of the chain.
+
+    Of base chains with the same hook and devices one stands for all.
+    """
     targets: dict[str | None, set[str | None]] = {}
     maps: dict[str | None, set[str]] = {}
     for rule in table.rules.values():
         targets.setdefault(rule.chain, set()).update(_targets(rule, table, maps))
-    reached: dict[str | None, list[RulesetRecord]] = {}
+    places: dict[tuple[Any, ...], list[str | None]] = {}
     for name, chain in table.chains.items():
-        if chain.record.hook is None:
-            continue
-        seen: set[str | None] = {name}
-        left = [name]
+        if chain.record.hook is not None:
+            place = (chain.record.hook, *(chain.record.devices or ()))
+            places.setdefault(place, []).append(name)
+    reached: dict[str | None, list[RulesetRecord]] = {}
+    for left in places.values():
+        base, seen = table.chains[left[0]].record, set(left)
         while left:
             here = left.pop()
-            reached.setdefault(here, []).append(chain.record)
+            reached.setdefault(here, []).append(base)
             new = targets.get(here, set()) - seen
             seen |= new
             left += new
     return reached
 
 
-def _targets(rule: RulesetRecord, table: Table, maps: dict[str | None, set[str]]) -> Iterator[str]:
-    """The chains that a rule jumps to, also by a verdict map; `maps` keeps those of each map."""
+def links(rule: RulesetRecord) -> Iterator[str | tuple[Any]]:
+    """What a rule can lead to: names of chains, and names of sets, each in a tuple."""
     for expression in rule.expressions or ():
         chain = expression.get("chain")
         if isinstance(chain, str):
             yield chain
-        if "set" not in expression:
+        if "set" in expression:
+            yield (expression["set"],)
+
+
+def _targets(rule: RulesetRecord, table: Table, maps: dict[str | None, set[str]]) -> Iterator[str]:
+    """The chains that a rule jumps to, also by a verdict map; `maps` keeps those of each map."""
+    for link in links(rule):
+        if isinstance(link, str):
+            yield link
             continue
-        name = expression["set"]
+        (name,) = link
         if name not in maps:
             members = table.sets.get(name)
             maps[name] = {
@@ -158,7 +167,7 @@ def _targets(rule: RulesetRecord, table: Table, maps: dict[str | None, set[str]]
         yield from maps[name]
 
 
-def _passes(base: RulesetRecord, packet: PacketRecord) -> bool:
+def passes(base: RulesetRecord, packet: PacketRecord) -> bool:
     """Whether a packet can be in a base chain, by hook and device."""
     if packet.hook is not None and base.hook != packet.hook:
         return False

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 
 from pylog.formats.nft_difference import difference
 from pylog.formats.nft_renames import rename_budget
-from pylog.formats.nft_tables import Set, Table
+from pylog.formats.nft_sets import Set
+from pylog.formats.nft_tables import Table
+from pylog.formats.nft_watch import Watches
 from pylog.record.ruleset import RulesetRecord
 
 TableKey = tuple[str | int | None, str | None]
@@ -23,12 +25,14 @@ class Model:
 
     anonymous_only   hold elements of anonymous sets only, which the text of rules needs: named
                      sets may have millions
+    watches          hears the changes; a copy has none
     """
 
-    __slots__ = ("_budget", "_unfinished", "anonymous_only", "generation", "tables")
+    __slots__ = ("_budget", "_unfinished", "_watches", "anonymous_only", "generation", "tables")
 
-    def __init__(self, anonymous_only: bool = False) -> None:
+    def __init__(self, anonymous_only: bool = False, watches: Watches | None = None) -> None:
         self.anonymous_only = anonymous_only
+        self._watches = watches
         self.tables: dict[TableKey, Table] = {}
         self.generation: int | None = None
         """The generation of the last commit that was applied."""
@@ -74,16 +78,18 @@ class Model:
             if table is not None and table.record.handle == record.handle:
                 table.record = record
                 return True
-            self.tables[key] = Table(record, self._budget)
+            self._add_table(key, record)
             return table is None
         if op == "del_table":
             self._unfinished.discard(key)
+            if table is not None and self._watches is not None:
+                self._watches.drop_table(*key)
             return self.tables.pop(key, None) is not None
         fits = table is not None
         if table is None:
             if op is None or not op.startswith("new_"):
                 return False
-            table = self.tables[key] = Table(_table_of(record), self._budget)
+            table = self._add_table(key, _table_of(record))
         fits &= self._apply_in(table, record)
         if table.unfinished:
             self._unfinished.add(key)
@@ -169,6 +175,12 @@ class Model:
         for table in self.tables.values():
             for chain in table.chains.values():
                 yield from (table.rules[handle] for handle in chain.handles())
+
+    def _add_table(self, key: TableKey, record: RulesetRecord) -> Table:
+        table = self.tables[key] = Table(record, self._budget)
+        if self._watches is not None:
+            table.watches.append(self._watches.add_table(*key))
+        return table
 
     def _apply_in(self, table: Table, record: RulesetRecord) -> bool:
         match record.op:

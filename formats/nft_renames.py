@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from pylog.formats.nft_budget import Budget
+from pylog.formats.nft_watch import Watch
 from pylog.record.ruleset import RulesetRecord
 
 Key = Any
@@ -32,7 +33,7 @@ def rename_budget() -> Budget:
     return Budget(1 << 18, 50, 5)
 
 
-class Mentions:
+class Mentions(Watch):
     """The rules and elements of a table by the chains that their verdicts name."""
 
     __slots__ = ("_chains", "_costs", "_elements", "_rules", "_sets")

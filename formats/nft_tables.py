@@ -17,12 +17,9 @@ from pylog.formats.nft_budget import Budget
 from pylog.formats.nft_devices import with_devices, without_devices
 from pylog.formats.nft_order import Order
 from pylog.formats.nft_renames import Mentions, mentions_of, rename_budget, renamed, rewritten
+from pylog.formats.nft_sets import Set, element_key, stored_element
+from pylog.formats.nft_watch import Watch
 from pylog.record.ruleset import RulesetRecord
-
-ElementKey = str | tuple[Any, ...]
-"""What identifies an element: its key, with the end of the key and the flags if it has them."""
-
-_ELEMENT_FLAGS = 3  # NFT_SET_ELEM_INTERVAL_END | NFT_SET_ELEM_CATCHALL
 
 
 class Chain:
@@ -47,37 +44,12 @@ class Chain:
         return list(self.order)
 
 
-class Set:
-    """A set or map with its elements; an element that is only a key is held as None."""
-
-    __slots__ = ("elements", "record")
-
-    def __init__(self, record: RulesetRecord) -> None:
-        self.record = record
-        self.elements: dict[ElementKey, dict[str, Any] | None] = {}
-
-    @property
-    def anonymous(self) -> bool:
-        """True for a set that a rule has brought along: NFT_SET_ANONYMOUS."""
-        return is_anonymous(self.record)
-
-    def copy(self) -> Set:
-        """The same set, whose elements change independently."""
-        other = Set(self.record)
-        other.elements = dict(self.elements)
-        return other
-
-    def listed(self) -> list[dict[str, Any]]:
-        """The elements, as records have them."""
-        return [full_element(key, value) for key, value in self.elements.items()]
-
-
 class Table:
     """A table: its own record, and all that is in it."""
 
     __slots__ = (
         "_budget", "_mentions", "_names", "chains", "flowtables", "objects", "record", "rules",
-        "sets", "unfinished",
+        "sets", "unfinished", "watches",
     )  # fmt: skip
 
     def __init__(self, record: RulesetRecord, budget: Budget | None = None) -> None:
@@ -97,6 +69,7 @@ class Table:
         self._budget = rename_budget() if budget is None else budget
         self._mentions: Mentions | None = None
         """Made when a chain is renamed for the first time: in most tables none is."""
+        self.watches: list[Watch] = []
 
     def copy(self, budget: Budget | None = None) -> Table:
         """The same table, which changes independently."""
@@ -139,6 +112,8 @@ class Table:
             self.chains[name] = Chain(record)
         else:
             old.record = with_devices(record, old.record.devices)
+        for watch in self.watches:
+            watch.put_chain(self.chains[name].record)
         return fits
 
     def delete_chain(self, record: RulesetRecord) -> bool:
@@ -148,6 +123,8 @@ class Table:
             if chain is None:
                 return False
             chain.record = without_devices(chain.record, record.devices)
+            for watch in self.watches:
+                watch.put_chain(chain.record)
             return True
         gone = self.chains.pop(record.chain, None)
         if gone is None:
@@ -202,20 +179,20 @@ class Table:
         if old is not None and old.record.handle == record.handle:
             old.record = record
             return True
-        if self._mentions is not None:
-            self._mentions.drop_set(record.name)
+        for watch in self.watches:
+            watch.drop_set(record.name)
         self.sets[record.name] = Set(record)
         return old is None
 
     def delete_set(self, record: RulesetRecord) -> bool:
         """Delete a set with its elements."""
-        if self._mentions is not None:
-            self._mentions.drop_set(record.name)
+        for watch in self.watches:
+            watch.drop_set(record.name)
         return self.sets.pop(record.name, None) is not None
 
     def forget_elements(self) -> None:
         """Forget the elements of sets with a name."""
-        self._mentions = None
+        self._unwatch()
         for members in self.sets.values():
             if not members.anonymous:
                 members.elements.clear()
@@ -228,9 +205,9 @@ class Table:
         if not anonymous_only or members.anonymous:
             for element in record.elements or ():
                 key, stored = element_key(element), stored_element(element)
-                if self._mentions is not None:
-                    self._mentions.drop_element(record.name, key, members.elements.get(key))
-                    self._mentions.put_element(record.name, key, stored)
+                for watch in self.watches:
+                    watch.drop_element(record.name, key, members.elements.get(key))
+                    watch.put_element(record.name, key, stored)
                 members.elements[key] = stored
         return True
 
@@ -243,8 +220,8 @@ class Table:
             for element in record.elements or ():
                 key = element_key(element)
                 old = members.elements.pop(key, None)
-                if self._mentions is not None:
-                    self._mentions.drop_element(record.name, key, old)
+                for watch in self.watches:
+                    watch.drop_element(record.name, key, old)
         return True
 
     def add_object(self, record: RulesetRecord) -> bool:
@@ -279,11 +256,11 @@ class Table:
         return chain if chain is not None and chain.record.handle == handle else None
 
     def rename_chains(self, names: Mapping[str | None, str | None]) -> None:
-        """Rename chains, all at once; no chain has one of the new names.
+        """Rename chains, all at once; no chain has one of the new names, and nothing watches.
 
         names   old name -> new name
         """
-        self._mentions = None
+        self._unwatch()
         self.chains = {names.get(name, name): chain for name, chain in self.chains.items()}
         for name, chain in self.chains.items():
             if name != chain.record.chain:
@@ -304,6 +281,8 @@ class Table:
         old, taken = chain.record.chain, self.chains.get(new)
         if taken is not None:  # its deletion is missing
             self._drop_content(taken)
+        for watch in self.watches:
+            watch.drop_chain(old)
         self.chains[new] = self.chains.pop(old)
         if old in self.unfinished:
             self.unfinished.remove(old)
@@ -311,6 +290,7 @@ class Table:
         if self._mentions is None:
             sets = ((name, members.elements) for name, members in self.sets.items())
             self._mentions = mentions_of(self.rules, sets)
+            self.watches.append(self._mentions)
         mentions = self._mentions
         shown = dict.fromkeys(mentions.rules(old))
         handles = dict.fromkeys((*chain.order, *shown))
@@ -329,33 +309,36 @@ class Table:
             elements = self.sets[name].elements
             for key in keys:
                 element = elements.pop(key) if not affordable else elements[key]
-                mentions.drop_element(name, key, element)
+                for watch in self.watches:
+                    watch.drop_element(name, key, element)
                 if affordable:
                     elements[key] = renamed(element, names)
-                    mentions.put_element(name, key, elements[key])
+                    for watch in self.watches:
+                        watch.put_element(name, key, elements[key])
         return affordable and taken is None
+
+    def _unwatch(self) -> None:
+        self._mentions = None
+        self.watches.clear()
 
     def _put_rule(self, handle: int, rule: RulesetRecord) -> None:
         self.rules[handle] = rule
-        if self._mentions is not None:
-            self._mentions.put_rule(handle, rule)
+        for watch in self.watches:
+            watch.put_rule(handle, rule)
 
     def _drop_rule(self, handle: int) -> RulesetRecord:
-        if self._mentions is not None:
-            self._mentions.drop_rule(handle)
+        for watch in self.watches:
+            watch.drop_rule(handle)
         return self.rules.pop(handle)
 
     def _drop_content(self, chain: Chain) -> None:
         """Forget the rules of a chain, and its handle."""
+        for watch in self.watches:
+            watch.drop_chain(chain.record.chain)
         for handle in chain.order:
             self._drop_rule(handle)
         if chain.record.handle is not None:
             self._names.pop(chain.record.handle, None)
-
-
-def is_anonymous(record: RulesetRecord) -> bool:
-    """True for the record of an anonymous set: NFT_SET_ANONYMOUS."""
-    return bool((record.flags or 0) & 1)
 
 
 def _chain_of(rule: RulesetRecord) -> RulesetRecord:
@@ -368,25 +351,3 @@ def _chain_of(rule: RulesetRecord) -> RulesetRecord:
         table=rule.table,
         chain=rule.chain,
     )
-
-
-def element_key(element: dict[str, Any]) -> ElementKey:
-    """What identifies an element in its set.
-
-    In an interval set the same key can be the end of one range and the start of the next.
-    """
-    key, end = element.get("key"), element.get("key_end")
-    flags = (element.get("flags") or 0) & _ELEMENT_FLAGS
-    if isinstance(key, str) and end is None and not flags:
-        return key
-    return (key, end, flags)
-
-
-def stored_element(element: dict[str, Any]) -> dict[str, Any] | None:
-    """None for an element that is only a key: most are, and large sets stay small."""
-    return None if len(element) == 1 and "key" in element else element
-
-
-def full_element(key: ElementKey, stored: dict[str, Any] | None) -> dict[str, Any]:
-    """An element as records have it."""
-    return {"key": key} if stored is None else stored

@@ -16,8 +16,9 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from pylog.formats.nft_loggers import Identity, Logger, Loggers, log_statements, logs
-from pylog.formats.nft_model import Model, TableKey
+from pylog.formats.nft_log_history import LogHistory
+from pylog.formats.nft_loggers import Identity, log_statements, logs
+from pylog.formats.nft_model import Model
 from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord, TraceRecord
 from pylog.record.joined import JoinedRecord
 
@@ -27,16 +28,20 @@ MAXIMUM_TRAILS = 4096
 """Of so many packets at most the headers are remembered."""
 MAXIMUM_WAITING = 1000
 """So many records at most wait with a packet."""
+MAXIMUM_FORMER = 64
+"""So many former generations at most are looked at."""
+MAXIMUM_ENDED = 65536
+"""So many log rules and jumps at most are held for former generations only."""
 _SILENT = 65536
 _COMPARED = ("saddr", "daddr", "protocol", "sport", "dport", "icmp_type", "icmp_code")
 
 
 class _Former(NamedTuple):
-    """The log rules of an earlier generation, and until when they were in force."""
+    """An earlier generation, until when it was in force, and its version of the log rules."""
 
     generation: int | None
     until_ns: int | None
-    loggers: Loggers
+    version: int
 
 
 class Join:
@@ -48,16 +53,16 @@ class Join:
     """
 
     def __init__(self, at_once: bool = False, selected: bool = False) -> None:
-        self.model = Model()
+        self._logs = LogHistory()
+        self.model = Model(watches=self._logs)
         self.complete = False
         """Whether the model has every rule: it began with a snapshot and lost nothing."""
         self._at_once, self._selected = at_once, selected
         self._held: list[Record] = []
-        self._former: deque[_Former] = deque(maxlen=64)
+        self._former: deque[_Former] = deque()
+        self._forgotten: _Former | None = None
         self._arrived = 0  # how many former generations there were when the held packet came
         self._retired = 0
-        self._loggers: Loggers | None = None
-        self._changed: set[TableKey] = set()
         self._changing = False
         self._steps: OrderedDict[str | None, TraceRecord] = OrderedDict()
         # by id, the last message with headers: the first of a base chain
@@ -108,23 +113,27 @@ class Join:
             self._silent.clear()
         if record.incomplete:
             self.complete = False
-        if _concerns_logging(record):
-            if record.via != "snapshot" and not self._changing:  # nothing is before a snapshot
-                self._changing = True
-                former = _Former(self.model.generation, record.observed_ns, self._current())
-                self._former.append(former)
-                self._retired += 1
-            self._changed.add((record.family, record.table))
+        former = None
+        if record.via != "snapshot" and not self._changing:  # nothing is before a snapshot
+            version = self._logs.begin()
+            former = _Former(self.model.generation, record.observed_ns, version)
+        changes = self._logs.changes
         self.model.apply(record)
+        if former and (self._logs.changes > changes or _concerns_logging(record)):
+            self._changing = True
+            self._former.append(former)
+            self._retired += 1
+        self._forget()
         if record.op == "new_gen" or record.generation is None:
             self._changing = False
 
-    def _current(self) -> Loggers:
-        """The log rules as of now."""
-        if self._loggers is None or self._changed:
-            self._loggers = Loggers(self.model, self._loggers, self._changed)
-            self._changed = set()
-        return self._loggers
+    def _forget(self) -> None:
+        """Forget former generations that are too many, or too large."""
+        while self._former and (
+            len(self._former) > MAXIMUM_FORMER or self._logs.ended > MAXIMUM_ENDED
+        ):
+            self._forgotten = self._former.popleft()
+            self._logs.forget(self._former[0].version if self._former else None)
 
     def _lost(self, record: LossRecord) -> None:
         self._steps.clear()
@@ -196,29 +205,34 @@ class Join:
         return [self._of_prefix(packet), *others]
 
     def _of_prefix(self, packet: PacketRecord) -> JoinedRecord:
-        fitting: dict[tuple[Any, ...], tuple[Logger, str]] = {}
-        for former in self._in_force(packet):
-            for logger in former.loggers.candidates(packet):
-                until = "" if former.generation is None else f" {former.generation}"
-                why = f"same group, prefix and hook, in the ruleset until generation{until}"
-                fitting.setdefault(logger.identity, (logger, why))
-        for logger in self._current().candidates(packet):
-            fitting[logger.identity] = (logger, "same group, prefix and hook")
-        if len(fitting) == 1 and self.complete:
-            ((logger, _),) = fitting.values()
-            rule = logger.rule
+        fitting: dict[Identity, tuple[RulesetRecord, str]] = {}
+        formers = self._in_force(packet)
+        forgotten = bool(formers) and formers[-1] is self._forgotten
+        if forgotten:
+            formers.pop()
+        versions = [former.version for former in formers]
+        for at, rule in self._logs.candidates(packet, versions, self.model):
+            generation = formers[at].generation
+            until = "" if generation is None else f" {generation}"
+            why = f"same group, prefix and hook, in the ruleset until generation{until}"
+            fitting.setdefault(_identity(rule), (rule, why))
+        for _, rule in self._logs.candidates(packet, [self._logs.version], self.model):
+            fitting[_identity(rule)] = (rule, "same group, prefix and hook")
+        if len(fitting) == 1 and self.complete and not forgotten:
+            ((rule, _),) = fitting.values()
             return _joined(
                 packet, rule_family=rule.family, rule_table=rule.table, rule_chain=rule.chain,
                 rule_handle=rule.handle, rule_text=rule.text, rule_match="prefix",
             )  # fmt: skip
         if not self.complete:
             unknown = "not all of the ruleset is available: no snapshot, or records were lost"
+        elif forgotten:
+            unknown = "the ruleset changed too much since the packet was logged"
         elif fitting:
             unknown = f"{len(fitting)} rules fit"
         else:
             unknown = "no rule of the ruleset logs with this group and prefix at this hook"
-        listed = [_candidate(logger.identity, logger.rule.text, why)
-                  for logger, why in fitting.values()]  # fmt: skip
+        listed = [_candidate(name, rule.text, why) for name, (rule, why) in fitting.items()]
         if not self.complete:
             learned = self._learned.get((packet.group or "", packet.prefix or ""), {})
             for identity, text in learned.items():
@@ -230,10 +244,13 @@ class Join:
         """Former generations whose rules may have logged the packet, the latest first.
 
         A commit is announced after it is in force, so those that ended since the packet came count.
-        So do those that ended before, as long as the kernel may have held the packet.
+        So do those that ended before, as long as the kernel may have held the packet. One that is
+        forgotten counts too: it is the last then.
         """
         after = self._retired - self._arrived
         formers = list(reversed(self._former))
+        if self._forgotten is not None:
+            formers.append(self._forgotten)
         since = packet.timestamp_ns
         if since is None and packet.observed_ns is not None:
             since = packet.observed_ns - FLUSH_NS
@@ -274,6 +291,10 @@ def _same_packet(packet: PacketRecord, step: TraceRecord) -> bool:
             return False
         compared += 1
     return compared > 0
+
+
+def _identity(rule: RulesetRecord) -> Identity:
+    return (rule.family, rule.table, rule.chain, rule.handle)
 
 
 def _candidate(identity: Identity, text: str | None, why: str) -> dict[str, Any]:

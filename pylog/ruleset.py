@@ -24,7 +24,8 @@ from pylog.formats.nft_lines import (
 )
 from pylog.formats.nft_marks import Texts
 from pylog.formats.nft_model import Model
-from pylog.formats.nft_tables import Set, Table
+from pylog.formats.nft_sets import Set
+from pylog.formats.nft_tables import Table
 from pylog.formats.nft_text import elements_text, record_text
 from pylog.record import LossRecord, Record, RulesetRecord, rfc3339
 
