@@ -177,11 +177,11 @@ class Backend(ABC):
         return index
 
     def process(self, pid: int, comm: str) -> Process | None:
-        """The process of that number and name, if it can be said who it is."""
+        """The process that has that number and name; None if it cannot be identified."""
         return None
 
     def refresh(self) -> None:  # noqa: B027 - most sources have nothing to list
-        """Say soon again what there is: records name something that was never announced."""
+        """Give a new listing soon: records name something that was never announced."""
 
     def proceed(self) -> bool:
         """After the end: go on with the input that has taken the place of the one that ended, as

@@ -69,7 +69,7 @@ class Lister:
         """The generation of the ruleset now; BackendError, BackendUnavailable."""
         return self._ask()[1]
 
-    def settle(self) -> None:
+    def wait_for_events(self) -> None:
         """Return when the events of all commits so far were sent."""
         batch = nft.batch(HOST_ORDER, [])
         problem = transact(self._socket, batch, [0] * len(batch))
@@ -85,7 +85,7 @@ class Lister:
         for _ in range(TRIES):
             listed = self._try()
             if listed is not None:
-                self.settle()
+                self.wait_for_events()
                 return listed
             if time.monotonic() > deadline:
                 break

@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from pylog.record.ruleset import RulesetRecord
@@ -39,14 +40,15 @@ class Watch:
         """A set is gone with its elements."""
 
 
-class Watches:
+class Watches(ABC):
     """Hears the changes of tables as such, and has a watch for each."""
 
     __slots__ = ()
 
+    @abstractmethod
     def add_table(self, family: Any, table: str | None) -> Watch:
         """A table is new and empty; it replaces one that has the same name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop_table(self, family: Any, table: str | None) -> None:
         """A table is gone with its content."""

@@ -36,7 +36,7 @@ from pylog.decoder import LOT
 from pylog.errors import BackendError
 from pylog.outputs._columns import ColumnsOutput
 from pylog.reader import Reader, Records
-from pylog.transports.files import REPLACE, check_is_free, is_special, whole
+from pylog.transports.files import REPLACE, check_is_free, is_special, replacing
 from pylog.transports.rotation import File, Files, Manner
 
 LOOK_S = 1.0
@@ -154,7 +154,7 @@ class Copy(contextlib.ExitStack):
         named = self._arguments.write not in (None, "-")
         check_is_no_log(self._arguments.write if named else None, descriptors_of(records))
         if named and not self._description.appends:
-            path = self.enter_context(whole(self._arguments.write, self._arguments.force))
+            path = self.enter_context(replacing(self._arguments.write, self._arguments.force))
             self._files = Files(path, "replace", shown=self._arguments.write)
             self.callback(self._remove_if_unread, path)
         self._output = OutputFiles(self._files, self._made, self._description.appends)

@@ -94,10 +94,10 @@ def _opened(arguments: argparse.Namespace) -> tuple[Files, OutputFiles]:
     """
     path: str = arguments.write
     special = path == "-" or is_special(path)
-    bare, suffix = without_suffix(path)
-    form = None if special else outputs.form_of(bare)
+    stem, suffix = without_suffix(path)
+    form = None if special else outputs.form_of(stem)
     if form is None and not special:
-        outputs.check_ending(bare)
+        outputs.check_ending(stem)
     if form is not None and form.name != pcapng.NAME:
         raise ValueError(
             f"capture writes pcapng, but the ending of {path} says {form.name}: name another file,"

@@ -49,7 +49,7 @@ from pylog.cli._sources import (
 from pylog.errors import BackendError
 from pylog.open_log import OpenLog
 from pylog.options import SHOWN
-from pylog.transports.files import is_special, whole
+from pylog.transports.files import is_special, replacing
 from pylog.transports.packing import packed
 
 USAGE = "[options] IN ... OUT"
@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--jobs is not for {_ending(name)}, whose records depend on those before")
     if outputs.description(name).needs_path and is_special(arguments.out):
         raise BackendError(f"cannot write {arguments.out}: {name} needs a regular file")
-    with Stopping(), whole(arguments.out, arguments.force) as path:
+    with Stopping(), replacing(arguments.out, arguments.force) as path:
         with open(path, "wb") as raw, packed(raw, form.suffix) as stream:
             failed = _write(arguments, name, options, stream, path)
         if failed and not is_special(path):  # nothing of a log could be read: there is no OUT

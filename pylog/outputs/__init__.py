@@ -168,8 +168,8 @@ def form_of(path: str) -> Form | None:
 
     Raises ValueError for a compressed file of an output that cannot be written so.
     """
-    bare, suffix = without_suffix(path)
-    name = endings().get(os.path.splitext(bare)[1].lower())
+    stem, suffix = without_suffix(path)
+    name = endings().get(os.path.splitext(stem)[1].lower())
     return None if name is None else _checked(Form(name, suffix), path)
 
 

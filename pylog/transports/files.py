@@ -1,7 +1,7 @@
 """Files that records are written to: those that grow, and those that are written once.
 
-Both get their final permissions before there is a byte in them. `whole` is for files that are of
-use only when they are complete: they are written beside and renamed. `Appended` is a log that
+Both get their final permissions before there is a byte in them. `replacing` is for files that are
+of use only when they are complete: they are written beside and renamed. `Appended` is a log that
 another program may move away, so it can be reopened. `Written` counts the records that a file
 certainly holds: if the disk becomes full, the file is cut back to complete records, and the error
 has its name, the reason and the count. pylog.transports.rotation has files that follow each other.
@@ -66,7 +66,7 @@ def check_is_no_directory(path: str) -> None:
 
 
 @contextlib.contextmanager
-def whole(out: str, force: bool) -> Iterator[str]:
+def replacing(out: str, force: bool) -> Iterator[str]:
     """The path of a new file, which is renamed to `out` at the end of the context.
 
     After an exception it is removed; if it was deleted meanwhile, nothing happens. It gets the
