@@ -23,7 +23,7 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 
 EFFORT = float(os.environ.get("PYLOG_EFFORT", "0.05"))
 SEED = int(os.environ.setdefault("PYLOG_SEED", str(random.SystemRandom().randrange(2**32))))
-LEAST = 10
+LEAST = 4
 """At any effort so many cases are tried, if there are so many."""
 
 
