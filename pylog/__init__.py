@@ -28,6 +28,7 @@ from pylog.open_log import OnError
 from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import Reader
 from pylog.record import (
+    CounterRecord,
     FlowRecord,
     Fragment,
     LossRecord,
@@ -179,6 +180,7 @@ def _readers(
 __all__ = [
     "BackendError",
     "BackendUnavailable",
+    "CounterRecord",
     "DecodeError",
     "FlowRecord",
     "Fragment",

@@ -6,6 +6,7 @@ text. docs/reference/json.md explains every field, with a table that is made fro
 """
 
 from pylog.record.base import BaseRecord
+from pylog.record.counter import CounterRecord
 from pylog.record.fields import Column, Field, columns_of, fields_of, json_name, place, places_of
 from pylog.record.json import (
     EXACT,
@@ -49,8 +50,8 @@ from pylog.record.registry import (
 from pylog.record.ruleset import RulesetRecord, TraceRecord
 
 __all__ = [
-    "EXACT", "KINDS", "MAX_SECONDS", "ON_REQUEST", "BaseRecord", "Column", "Field", "Flow",
-    "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
+    "EXACT", "KINDS", "MAX_SECONDS", "ON_REQUEST", "BaseRecord", "Column", "CounterRecord",
+    "Field", "Flow", "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
     "PacketHeaders", "PacketRecord", "PacketRow",
     "Record", "Row", "RulesetRecord", "TraceRecord", "Vlan", "all_columns", "columns_of", "escape",
     "escape_json", "fields_of", "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of",

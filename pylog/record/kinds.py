@@ -28,6 +28,7 @@ from pylog.record.base import (
     Seq,
     Source,
 )
+from pylog.record.counter import CounterRecord
 from pylog.record.fields import Field, json_name
 from pylog.record.methods import Methods
 from pylog.record.ruleset import RulesetRecord, TraceRecord
@@ -228,14 +229,17 @@ class Flow(
     event: Annotated[
         str | int | None,
         Field(
-            "new, clone, expire, flush, destroy, remove... in the kernel's words, or the number",
+            "new, update, clone, expire, flush, destroy, remove... in the kernel's words, or the"
+            " number; dump for an entry of a listing; with `--flows` end, and active for a report"
+            " of a flow that goes on",
             "name",
         ),
     ] = None
     flow_type: Annotated[
         str | int | None,
         Field(
-            "state; map, rdr, bimap, mapblock, rwr_map...; nat where the record does not say",
+            "state; map, rdr, bimap, mapblock, rwr_map...; nat where the record does not say;"
+            " expect for an expected flow",
             "name",
         ),
     ] = None
@@ -260,12 +264,80 @@ class Flow(
         dict[str, Number] | None,
         Field(
             "packets by direction: `total`, or `in` and `out`, or `forward_in`, `forward_out`,"
-            " `backward_in`, `backward_out`",
+            " `backward_in`, `backward_out`; of conntrack and with `--flows` `orig` and `reply`;"
+            " absent if they were not counted",
             "counters",
         ),
     ] = None
     bytes: Annotated[
         dict[str, Number] | None, Field("bytes by direction, as `packets`", "counters")
+    ] = None
+    icmp_code: Annotated[int | None, Field("the code of an ICMP message", "u8", since=4)] = None
+    id: Annotated[
+        int | None,
+        Field("the kernel's number of the entry, which may be used again", "u32", since=4),
+    ] = None
+    state: Annotated[
+        str | int | None,
+        Field("the state of TCP or SCTP, a name or the number", "name", since=4),
+    ] = None
+    status: Annotated[
+        list[str | int] | None,
+        Field("the bits that are set in the status of a conntrack entry (IPS_*)", "json", since=4),
+    ] = None
+    timeout: Annotated[
+        int | None,
+        Field("seconds until the entry expires if no packet comes", "u32", since=4),
+    ] = None
+    mark: Annotated[int | None, Field("the mark of the entry", "u32", since=4)] = None
+    zone: Annotated[int | None, Field("the conntrack zone, absent for zone 0", "u16", since=4)] = (
+        None
+    )
+    netns: Annotated[
+        str | int | None,
+        Field(
+            "the network namespace that has the flow, where several are read: its name, or the"
+            " number (nsid) that this one has for it",
+            "name",
+            since=4,
+        ),
+    ] = None
+    start_ns: Annotated[
+        Time | None, Field("when the flow began, by the kernel's clock", "time", since=4)
+    ] = None
+    stop_ns: Annotated[
+        Time | None,
+        Field("when the entry ended; if it expired, its idle timeout is included", "time", since=4),
+    ] = None
+    via: Annotated[
+        str | None,
+        Field(
+            "how pylog learned of it, where no event says it: snapshot (it was there when reading"
+            " began), repair (a listing after a loss) or poll (a listing for its counters)",
+            "word",
+            since=4,
+        ),
+    ] = None
+    end_reason: Annotated[
+        str | None,
+        Field(
+            "why the flow ended: expired (no packet came), removed (on request), killed (by the"
+            " kernel before its time), lost (it ended in a loss); with `--flows` also active,"
+            " evicted and open for one that goes on",
+            "word",
+            since=4,
+        ),
+    ] = None
+    last_ns: Annotated[
+        Time | None, Field("with `--flows`: when its last packet passed", "time", since=4)
+    ] = None
+    duration_us: Annotated[
+        int | None,
+        Field("with `--flows`: microseconds from the first to the last packet", "i64", since=4),
+    ] = None
+    first_state: Annotated[
+        str | int | None,
+        Field("with `--flows`: its first state; `state` is the last", "name", since=4),
     ] = None
     extra: Extra = None
     raw: Annotated[Octets | None, RAW] = None
@@ -274,7 +346,9 @@ class Flow(
 
     @property
     def log(self) -> str:
-        """The log within the source that numbers the record: state or nat."""
+        """The log within the source that numbers the record: state, nat or nfct."""
+        if self.source == "nfct":
+            return "nfct"
         return "state" if self.flow_type == "state" else "nat"
 
 
@@ -303,7 +377,9 @@ class Loss(
     )
     log: Annotated[
         str | None,
-        Field("the log that lost records: ipf, nat, state, or the NFLOG group", "word"),
+        Field(
+            "the log that lost records: ipf, nat, state, nfct, ruleset, or the NFLOG group", "word"
+        ),
     ] = None
     reason: Annotated[str | None, Field("how the loss was seen", "word")] = None
     raw: Annotated[Octets | None, RAW] = None
@@ -410,5 +486,5 @@ class PacketHeaders(msgspec.Struct, frozen=True, gc=False):
     udp_length: Annotated[int | None, Field("the length in the UDP header, in bytes", "u16")] = None
 
 
-Record = PacketRecord | FlowRecord | LossRecord | RulesetRecord | TraceRecord
+Record = PacketRecord | FlowRecord | LossRecord | RulesetRecord | TraceRecord | CounterRecord
 Row = PacketRow | FlowRow | LossRow
