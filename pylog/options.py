@@ -29,6 +29,8 @@ class Option(NamedTuple):
     absent   what the help calls the default None
     metavar  what the help calls the value; "": by its type
     topic    the title of its group in the help; "": a group for the sources or outputs that have it
+    secret   whether it is a password: never shown; on the command line and in configurations its
+             place is named, see pylog.secrets, and the output gets its text
     """
 
     name: str
@@ -42,6 +44,7 @@ class Option(NamedTuple):
     absent: str = "none"
     metavar: str = ""
     topic: str = ""
+    secret: bool = False
 
     @property
     def typed(self) -> str:

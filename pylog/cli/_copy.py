@@ -21,6 +21,7 @@ from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._files import OutputFiles
 from pylog.cli._outputs import Change, changes, coloured, given_actions, report_unmatched
+from pylog.cli._places import OutputPlace
 from pylog.cli._progress import progress
 from pylog.cli._sources import (
     AnyLog,
@@ -70,7 +71,7 @@ class Copy(contextlib.ExitStack):
         self._arguments, self._options = arguments, options
         self._stopping = stopping
         self._description = outputs.description(arguments.to)
-        self._output: OutputFiles | None = None
+        self._output: OutputFiles | OutputPlace | None = None
         self._changes = changes(arguments)
         self._actions = given_actions(arguments)
         self.left: int | None = arguments.count
@@ -78,8 +79,8 @@ class Copy(contextlib.ExitStack):
         self._failed = False
         self._cpu_before = time.process_time()
         self.callback(report_unmatched, self._actions)
-        self._files = self._of_arguments()
-        stopping.reopens = self._files.reopens and self._description.appends
+        self._files = None if self._description.place else self._of_arguments()
+        stopping.reopens = bool(self._files and self._files.reopens and self._description.appends)
 
     def _of_arguments(self) -> Files:
         """The files of the arguments; BackendError for one that must not be written, ValueError
@@ -151,6 +152,12 @@ class Copy(contextlib.ExitStack):
                 self._failed = True
 
     def _open(self, records: AnyLog) -> None:
+        if self._files is None:
+            self._output = OutputPlace(
+                self._arguments.to, self._arguments.target, dict(self._options)
+            )
+            self.callback(self._output.close)
+            return
         named = self._arguments.write not in (None, "-")
         check_is_no_log(self._arguments.write if named else None, descriptors_of(records))
         if named and not self._description.appends:
@@ -187,9 +194,11 @@ class Copy(contextlib.ExitStack):
     def _idle(self) -> None:
         """While no records come; BrokenPipeError when nobody reads the output any more."""
         assert self._output is not None
-        if self._output.output is not None and _reader_is_gone(self._output.file.raw):
+        output = self._output
+        file = output.file.raw if isinstance(output, OutputFiles) and output.output else None
+        if file is not None and _reader_is_gone(file):
             raise BrokenPipeError
-        self._output.turn(self._stopping.hung_up())
+        output.turn(self._stopping.hung_up())
 
 
 def copy(

@@ -20,6 +20,7 @@ from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, p
 from pylog.options import SHOWN
 from pylog.record import Record
 from pylog.scrub import Scrubbing
+from pylog.secrets import secret_of_text
 
 _RELEASE = "to.ipmon_version"
 
@@ -38,6 +39,15 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help="write there, not to standard output; its ending says what: fw.json, fw.csv.gz."
         " At SIGHUP the file is opened again by its name, unless it is one of tables",
     )  # fmt: skip
+    places = [name for name in outputs.names() if outputs.description(name).place]
+    if places:
+        parser.add_argument(
+            "--target", metavar="ADDRESS",
+            help="where to write, of outputs that write to no file: "
+            + "; ".join(f"{name}: {outputs.description(name).address}" for name in places),
+        )  # fmt: skip
+    else:
+        parser.set_defaults(target=None)
     parser.add_argument("--append", action="store_true", help="append to FILE if it exists")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     add_rotation_arguments(parser)
@@ -157,6 +167,8 @@ def output_options(
                 continue
             if other == name:
                 given[option.name] = dict(value) if option.kind is dict else value
+                if option.secret:
+                    given[option.name] = secret_of_text(value).value()
             elif option.flag != "--layout":
                 owners.setdefault(option.name, []).append(other)
     for option_name, others in owners.items():
@@ -178,6 +190,10 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     arguments.to, arguments.suffix = outputs.form(arguments.write, arguments.to)
     description = outputs.description(arguments.to)
+    if arguments.target is not None and not description.place:
+        raise ValueError(f"{arguments.to} writes files: --target is not for it, but -w FILE")
+    if description.place and arguments.write is not None:
+        raise ValueError(f"{arguments.to} writes to no file: name its place with --target, not -w")
     named = arguments.write not in (None, "-")
     for option in ("append", "force", "rotate_size", "rotate_time"):
         if getattr(arguments, option) and not (
@@ -190,7 +206,10 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--force is not for {other}")
     if description.needs_path and not named:
         raise ValueError(f"{arguments.to} needs a file: name it with -w")
-    return output_options(arguments, arguments.to, "--to {}".format)
+    options = output_options(arguments, arguments.to, "--to {}".format)
+    if description.place:
+        outputs.check_address(arguments.to, arguments.target or "", options)
+    return options
 
 
 def needs_raw(arguments: argparse.Namespace) -> bool:

@@ -1,11 +1,13 @@
 """Outputs: the forms that records are written in. Each is a module, discovered by its name: a file
 in this package, or an entry point of another distribution (group `pylog.outputs`).
 
-An output module has a `NAME` and a class `Output(target, **options)`, a subclass of outputs.Output
-that writes to the target and leaves its stream open. Constants with the names of a `Description`'s
-fields in capitals (`ENDINGS`, `OPTIONS`, `BINARY`, `RAW`...) replace its defaults. If options can
-be wrong in a way that an Option cannot express, the module has a function `check(**options)` that
-raises ValueError.
+An output module has a `NAME` and a class `Output(target, **options)`, a subclass of outputs.Output.
+The target of most outputs is a file (`Target`), whose stream they leave open. With `PLACE` it is a
+receiver or a database (`Place`), which the output connects to itself. Constants with the names of a
+`Description`'s fields in capitals (`ENDINGS`, `OPTIONS`, `BINARY`, `RAW`...) replace its defaults.
+If options can be wrong in a way that an Option cannot express, the module has a function
+`check(**options)` that raises ValueError; for the address of a place, `check_address(address,
+**options)`.
 
 `check` makes no output: it opens, connects and writes nothing.
 """
@@ -14,18 +16,27 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 from pylog import discover
 from pylog.batch import Batch
 from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option, resolve
-from pylog.record import Row
+from pylog.record import Record, Row
 from pylog.transports.packing import SUFFIXES, first_line, without_suffix
+
+Delivery = Literal["exactly once", "at least once", "best effort"]
+"""What an output promises of each record, whatever fails and is started again: see Output."""
+
+Refuse = Callable[[Record, str], None]
+"""Takes a record that a peer refuses, and the reason."""
+
+LONGEST_S = 10.0
+"""The longest that a call of an output may block: then it raises BackendError."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,9 @@ class Description:
     needs_path  whether it needs a regular file with a path
     columns     whether it is faster with columns than with records
     extra       the extra of the distribution that it needs
+    place       whether it writes to a Place, not to a file
+    delivery    of records to its place; of files the pipeline decides
+    address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
     """
 
     name: str
@@ -54,6 +68,9 @@ class Description:
     needs_path: bool = False
     columns: bool = False
     extra: str | None = None
+    place: bool = False
+    delivery: Delivery = "at least once"
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,17 +93,49 @@ class Target:
         return self.stream.isatty()
 
 
+def _count_only(record: Record, reason: str) -> None:
+    notes.warning("a record was refused: %s", reason)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an output writes that is no file: a receiver, a broker, a database.
+
+    address   as the user gives it: tls://siem.example:6514, unix:/run/fw.sock, a DSN
+    stream    the name of what is written, as of a stack: a database that stores positions stores
+              one for each name; "": it is to store none
+    refuse    called by the thread that writes, with each record that the peer refuses and the
+              reason; the record then counts as written
+    """
+
+    address: str
+    stream: str = ""
+    refuse: Refuse = _count_only
+
+
 class Output(ABC):
-    """Writes records to a target.
+    """Writes records to a target, in batches; commits say how far it came.
 
     takes_rows      whether it has `write_rows`
     shows_payload   whether it uses the payload of records
     wanted          by kind, the columns that it takes from a batch; None: it takes records
+
+    The caller follows this order: `position`, then any number of `write` with a `commit` now and
+    then, at the end `close`. Between calls it asks for `confirmed`, also when no records come.
+    A failure that may pass (no connection, no room, a server that restarts) is BackendError. The
+    caller then calls `close`, whose errors it ignores, waits, makes the output anew, asks for its
+    `position`, and writes again what came after that, or after what was `confirmed` last.
+    No call blocks for longer than LONGEST_S.
+
+    With the position in the transaction of the records (`position` gives it back) each record is
+    there exactly once. Where a peer acknowledges, it is there at least once; where none does, it
+    was sent once, as best effort.
     """
 
     takes_rows = False
     shows_payload = True
     wanted: Mapping[str, Sequence[str]] | None = None
+    _committed: str | None = None
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
@@ -100,9 +149,30 @@ class Output(ABC):
     def flush(self) -> None:
         """Write what was kept, as far as the form allows, and flush the stream."""
 
+    def commit(self, position: str) -> None:
+        """Make what was written so far permanent, as all records up to `position`, an opaque text.
+
+        An output that can do so stores the position in the same transaction. One whose peer
+        acknowledges later sends what it has kept, and does not wait: see `confirmed`.
+        """
+        self.flush()
+        self._committed = position
+
+    def position(self) -> str | None:
+        """The position that the target holds: of the last commit that took effect, by this process
+        or an earlier one. None: it holds none, or cannot store one.
+        """
+        return None
+
+    def confirmed(self) -> str | None:
+        """The newest position of a `commit` whose records are permanent in the target, or
+        acknowledged by the peer; None: of no commit so far. Does not wait.
+        """
+        return self._committed
+
     @abstractmethod
     def close(self) -> None:
-        """Write the rest. The stream stays open."""
+        """Write the rest. The stream of a file stays open; the connection to a place is closed."""
 
 
 TEXT = "text"
@@ -248,6 +318,16 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     return settings
 
 
+def check_address(name: str, address: str, options: Mapping[str, Any] | None = None) -> None:
+    """ValueError for an address that the output of a place cannot have; connects to nothing."""
+    if not address:
+        shown = description(name).address or "its address"
+        raise ValueError(f"{name} needs a target, which is missing: {shown}")
+    more = getattr(_module(name), "check_address", None)
+    if more is not None:
+        more(address, **check(name, options))
+
+
 def check_appending(name: str, path: str, options: Mapping[str, Any] | None = None) -> None:
     """ValueError for a file that what the output writes does not fit behind, by its first line.
 
@@ -262,10 +342,20 @@ def check_appending(name: str, path: str, options: Mapping[str, Any] | None = No
         raise ValueError(f"cannot append to {path}: {error}") from None
 
 
-def open(name: str, target: Target, options: Mapping[str, Any] | None = None) -> Output:
-    """Make the output of that name, which writes to the target; ValueError as from `check`."""
+def open(name: str, target: Target | Place, options: Mapping[str, Any] | None = None) -> Output:
+    """Make the output of that name, which writes to the target; ValueError as from `check`, and for
+    a file where the output needs a place, or the other way round.
+
+    The output of a place connects: BackendError if that fails.
+    """
     settings = check(name, options)
-    if target.path is None and description(name).needs_path:
+    if isinstance(target, Place):
+        if not description(name).place:
+            raise ValueError(f"{name} writes files: {target.address} is none")
+        check_address(name, target.address, options)
+    elif description(name).place:
+        raise ValueError(f"{name} writes to no file, but to a target: name it")
+    elif target.path is None and description(name).needs_path:
         raise ValueError(f"{name} needs a file: name one")
     made: Output = _module(name).Output(target, **settings)
     return made
