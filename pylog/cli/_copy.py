@@ -19,7 +19,7 @@ from pylog import outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
-from pylog.cli._files import OutputFiles
+from pylog.outputs._files import OutputFiles
 from pylog.cli._outputs import Change, changes, coloured, given_actions, report_unmatched
 from pylog.cli._places import OutputPlace
 from pylog.cli._progress import progress
