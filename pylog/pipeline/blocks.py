@@ -1,13 +1,13 @@
 """The blocks in which received bytes travel: those of a pcapng file, in a journal and in queues.
 
 A section begins with its header and an interface for each source, which says how the source's
-messages are to be decoded. Each packet is what one call of a backend received, as it is: messages
+messages are to be decoded. Each packet is what a backend received, as it is: messages
 of netlink behind a link header (253), records of IPFilter (116). A loss that no sequence number
 will show is a comment in statistics of the interface, in its place. So Wireshark and `pylog read`
 open what is written here, and writing looks at no message.
 
-Wireshark refuses packets of more than 262,144 bytes: what a call received is cut at the ends of
-datagrams, or of messages, if it is longer.
+A datagram is a packet, as in a capture of nlmon. Wireshark refuses packets of more than 262,144
+bytes: what a source has joined is cut between messages if it is longer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from struct import Struct as CStruct
 
 import msgspec
 
@@ -55,7 +56,8 @@ _LINK_HEADER = LINK_HEADER.build(
 )
 _pack = plans(ORDER)["enhanced packet"].pack_values
 _HEAD = plans(ORDER)["enhanced packet"].size
-_BYTES = "little" if ORDER == "<" else "big"
+_TAILS = [CStruct(f"{ORDER}{pad}xI").pack for pad in range(4)]
+"""What packs the end of a packet, by how many bytes of padding it needs."""
 
 
 class SourceInfo(msgspec.Struct, omit_defaults=True):
@@ -172,14 +174,13 @@ class Packer:
         ends      where datagrams end in the data; () if that is not known
         comments  of the first packet, which then is a single part and two empty ones
         """
-        link, number = self._link, self._number
+        link, number, pack = self._link, self._number, _pack
         high, low = observed_ns >> 32, observed_ns & 0xFFFFFFFF
+        fixed, view = len(link), memoryview(data)
         parts: list[bytes | memoryview] = []
         start = 0
-        for end in self._cuts(data, ends) if len(data) > self._room else (len(data),):
-            piece: bytes | memoryview = data
-            if end - start != len(data):
-                piece = memoryview(data)[start:end]
+        for end in self._cuts(data, ends):
+            piece = view[start:end]
             start = end
             if comments:
                 block = packet_block(link + piece, observed_ns, number, comments=comments,
@@ -187,19 +188,29 @@ class Packer:
                 parts += block, b"", b""
                 comments = ()
                 continue
-            kept = len(link) + len(piece)
+            kept = fixed + len(piece)
             pad = -kept & 3
             size = _HEAD + kept + pad + 4
-            head = _pack(EPB, size, number, high, low, kept, kept) + link
-            parts += head, piece, bytes(pad) + size.to_bytes(4, _BYTES)  # type: ignore[arg-type]
+            parts += (
+                pack(EPB, size, number, high, low, kept, kept) + link,
+                piece,
+                _TAILS[pad](size),
+            )
         return parts
 
-    def _cuts(self, data: bytes, ends: Sequence[int]) -> Iterator[int]:
-        """Where to cut data that is too long for one packet."""
-        if not ends or ends[-1] != len(data):
-            ends = self._message_ends(data)
+    def _cuts(self, data: bytes, ends: Sequence[int]) -> Iterable[int]:
+        """Where to cut the data: at the ends of datagrams, or if they are not known, between
+        messages where it is too long for one packet.
+        """
+        if ends and ends[-1] == len(data):
+            return ends
+        if len(data) <= self._room:
+            return (len(data),)
+        return self._between_messages(data)
+
+    def _between_messages(self, data: bytes) -> Iterator[int]:
         room, start, last = self._room, 0, 0
-        for end in ends:
+        for end in self._message_ends(data):
             if end - start > room and last > start:
                 yield last
                 start = last

@@ -32,6 +32,8 @@ from pylog.pipeline.segments import (
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The errors of a disk or quota that is full."""
+MOST_PARTS = 1024
+"""The most parts of one writev (UIO_MAXIOV)."""
 NOTE_S = 60.0
 """A full disk is noted no more often than this."""
 CHECK_S = 10.0
@@ -172,7 +174,10 @@ class Journal:
             self.unwritten += size
             return size
         try:
-            written = os.writev(self._file, parts)
+            if len(parts) <= MOST_PARTS:
+                written = os.writev(self._file, parts)
+            else:
+                written = os.write(self._file, b"".join(parts))
         except OSError as error:
             if error.errno not in FULL:
                 raise BackendError(f"cannot write the journal: {error.strerror}") from error

@@ -89,6 +89,8 @@ class StackRun:
         """The position of the last commit."""
         self._committed_at = 0.0
         self._reported_at = 0.0
+        self._is_news = True
+        """Whether counts have changed after they were reported."""
         self._pause_s = PAUSES_S[0]
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
@@ -174,7 +176,7 @@ class StackRun:
             counts.written += len(records)
         if lot.observed_ns is not None:
             counts.observed_ns = lot.observed_ns
-        self._moved = True
+        self._moved = self._is_news = True
 
     @property
     def _keeps(self) -> bool:
@@ -242,6 +244,7 @@ class StackRun:
         place = _place_of(confirmed)
         if place > self.counts.confirmed:
             self.counts.confirmed = place
+            self._is_news = True
             self._pause_s = PAUSES_S[0]
 
     def _forget_kept(self, position: str) -> None:
@@ -330,7 +333,7 @@ class StackRun:
 
     def _wait(self, output: outputs.Output, feeds: Feeds) -> None:
         """Wait for more, or until something is due."""
-        timeout_s = 10 * REPORT_S
+        timeout_s = REPORT_S if self._is_news else 10 * REPORT_S
         if self._moved:
             timeout_s = min(timeout_s, IDLE_COMMIT_S)
         elif output.confirmed() != self._last:
@@ -349,7 +352,7 @@ class StackRun:
     def _report(self, now: bool = False) -> None:
         if not now and time.monotonic() - self._reported_at < REPORT_S:
             return
-        self._reported_at = time.monotonic()
+        self._reported_at, self._is_news = time.monotonic(), False
         counts = self.counts
         counts.left_out = dict(self._stages.left_out)
         counts.refused, counts.dead = self._letters.refused, self._letters.written
