@@ -96,9 +96,7 @@ class Binder:
             return self._operands.fits(condition, kind_of(kind)) != negated
         return Leaf(found, condition, negated)
 
-    def _condition(
-        self, node: syntax.Comparison, found: Target
-    ) -> Condition | FilterError:
+    def _condition(self, node: syntax.Comparison, found: Target) -> Condition | FilterError:
         """The condition of a comparison, made once for all types with the same target."""
         key = node, found._replace(reads=())
         if key not in self._conditions:

@@ -12,7 +12,7 @@ from operator import and_, or_
 from typing import Any
 
 from pylog.errors import missing_extra
-from pylog.filter.bind import Bound, BoundAll, BoundAny, BoundNot, Leaf
+from pylog.filter.bind import Bound, BoundAll, BoundAny, BoundNot
 from pylog.filter.conditions import (
     Among,
     Condition,

@@ -31,7 +31,9 @@ def entries_of(path: str, domain: Domain) -> list[syntax.Literal | syntax.Span]:
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error.reason} at byte {error.start})") from None
+        raise ValueError(
+            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
     entries: list[syntax.Literal | syntax.Span] = []
     for number, line in enumerate(lines, 1):
         text = line if domain in TEXTS else line.partition("#")[0]

@@ -140,9 +140,7 @@ def target(name: str, kind: type[Record]) -> Target | None:
     return None
 
 
-def _part(
-    domain: Domain, column: Column, attribute: str, path: tuple[str, ...]
-) -> Target | None:
+def _part(domain: Domain, column: Column, attribute: str, path: tuple[str, ...]) -> Target | None:
     """What a part of a field stands for; None: there is no such part."""
     if domain != "object":
         return None

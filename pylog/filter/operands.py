@@ -31,7 +31,6 @@ from pylog.filter.errors import FilterError
 from pylog.filter.files import entries_of
 from pylog.filter.names import NUMBERS, TEXTS, Domain, Target
 from pylog.filter.ranges import WIDTHS, Network, Networks, Ranges, network
-from pylog.filter.values import Context
 from pylog.formats.addresses import addresses
 from pylog.memo import Memo
 
@@ -66,7 +65,7 @@ class Operands:
 
     def __init__(self, text: str, now_ns: int) -> None:
         self._text = text
-        self._context = Context(now_ns)
+        self._now_ns = now_ns
         self.files: list[Listed] = []
 
     def condition(self, node: syntax.Comparison, found: Target) -> Condition:
@@ -181,7 +180,7 @@ class Operands:
         if domain == "octets":
             return [plain.encode() if entry.quoted else values.hex_octets(plain)]
         if domain == "time":
-            return [values.time_ns(plain, self._context)]
+            return [values.time_ns(plain, self._now_ns)]
         readers: dict[Domain, Callable[[str], Any]] = {
             "text": str, "mac": values.mac, "bool": values.boolean, "kind": values.kind,
         }  # fmt: skip
@@ -196,7 +195,7 @@ class Operands:
         elif domain in ("name", "action", "json"):
             reader = values.number
         elif domain == "time":
-            reader = partial(values.time_ns, context=self._context)
+            reader = partial(values.time_ns, now_ns=self._now_ns)
         else:
             raise ValueError(f"for {_CALLED[domain]}, which has no ranges")
         low, high = reader(entry.low.text), reader(entry.high.text)
@@ -229,7 +228,7 @@ class Operands:
             return self._order_of_addresses(operator, operand)
         try:
             if domain == "time":
-                return Order(operator, values.time_ns(text, self._context))
+                return Order(operator, values.time_ns(text, self._now_ns))
             if operand.quoted:
                 raise ValueError("a number: it is written without quotes")
             if domain in NUMBERS:

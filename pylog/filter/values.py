@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from pylog.filter.names import Domain
 from pylog.formats.ip_numbers import ICMPV6, PROTOCOL_NAMES
@@ -43,12 +43,6 @@ ACTIONS: Mapping[str, tuple[int, ...]] = {
 of 4.x and 5.x."""
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _UPPER: dict[Column, int] = {"u8": 2**8 - 1, "u16": 2**16 - 1, "u32": 2**32 - 1, "u64": 2**64 - 1}
-
-
-class Context(NamedTuple):
-    """What values of a filter depend on besides their text: the time when it was read."""
-
-    now_ns: int
 
 
 def integer(text: str) -> int:
@@ -82,13 +76,16 @@ def period_ns(text: str) -> int:
     return total
 
 
-def time_ns(text: str, context: Context) -> int:
-    """A time in nanoseconds since 1970 UTC: RFC 3339, a date, now, or before now as -2h."""
+def time_ns(text: str, now_ns: int) -> int:
+    """A time in nanoseconds since 1970 UTC: RFC 3339, a date, now, or before now as -2h.
+
+    Without a zone it is in UTC. ValueError.
+    """
     if text == "now":
-        return context.now_ns
+        return now_ns
     if text[:1] in ("-", "+"):
         sign = -1 if text[0] == "-" else 1
-        return context.now_ns + sign * period_ns(text[1:])
+        return now_ns + sign * period_ns(text[1:])
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError("a time as 2026-11-28T19:00:00Z, a date, now, or -2h for two hours ago")

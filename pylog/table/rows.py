@@ -53,9 +53,7 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
     return [make(**dict(zip(fields, row, strict=True))) for row in rows]
 
 
-def values(
-    kind: str, name: str, column: pa.Array, families: list[Any] | None = None
-) -> list[Any]:
+def values(kind: str, name: str, column: pa.Array, families: list[Any] | None = None) -> list[Any]:
     """The values of a column as the field has them.
 
     families   of the rows, which tell addresses as bytes apart

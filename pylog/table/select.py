@@ -24,8 +24,9 @@ from pylog.table.where import Where
 class Selection:
     """Columns of the records of a kind, of those rows where an expression holds.
 
-    result   the schema of the batches that `of` gives
-    needed   the schema of those that it takes: with the columns that the expression names
+    result     the schema of the batches that `of` gives
+    needed     the schema of those that it takes: with the columns that the expression names
+    left_out   how many rows so far were not wanted
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Selection:
         actions   what prefixes stand for in the column `action`
         """
         self.kind = kind
+        self.left_out = 0
         self._actions = None
         self.result = chosen(kind, columns)
         if isinstance(where, str):
@@ -61,11 +63,13 @@ class Selection:
         """The selected rows and columns of a batch."""
         if self._actions is not None:
             batch = _with_actions(batch, self._actions)
+        rows = batch.num_rows
         if self._filter is not None:
             batch = self._filter.of(batch)
         elif self._where is not None:
             table = pa.Table.from_batches([batch]).filter(self._where).combine_chunks()
             batch = next(iter(table.to_batches()), batch.slice(0, 0))
+        self.left_out += rows - batch.num_rows
         return batch.select(self.result.names) if self.needed != self.result else batch
 
 
