@@ -134,9 +134,9 @@ def target(name: str, kind: type[Record]) -> Target | None:
         return _part(domain, column, attribute, tuple(path))
     headers = ON_REQUEST.get(kind_of(kind))
     if headers is not None and name in headers.__struct_fields__:
-        column = fields_of(headers)[name].column
-        assert column is not None
-        return Target(_BY_COLUMN[column], (Read("header", name),), column)
+        declared = fields_of(headers)[name].column
+        assert declared is not None
+        return Target(_BY_COLUMN[declared], (Read("header", name),), declared)
     return None
 
 

@@ -124,7 +124,7 @@ def _unexpected(text: str, error: Any) -> FilterError:
     token = getattr(error, "token", None)
     at_end = token is not None and token.type == "$END"
     at = len(text.rstrip()) if at_end else error.pos_in_stream or 0
-    accepted: set[str] = set(getattr(error, "allowed", None) or getattr(error, "expected", ()))
+    accepted: set[str] = set(getattr(error, "allowed", None) or error.expected)
     expected = [words for name, words in _EXPECTED.items() if name in accepted]
     if "RBRACE" in accepted and text.count("{", 0, at) > text.count("}", 0, at):
         expected = ["`,`", "`}`"] if "COMMA" in accepted else expected

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -22,7 +23,8 @@ from pylog.record import Column, kinds
 _INTEGER = re.compile(r"-?(0[xX][0-9a-fA-F]{1,64}|[0-9]{1,80})", re.A)
 _DECIMAL = re.compile(r"-?[0-9]{1,80}\.[0-9]{1,80}", re.A)
 _TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d{2}:?\d{2})?)?",
+    r"(\d{4}-\d{2}-\d{2})"
+    r"(?:[Tt ](\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d{2}:?\d{2})?)?",
     re.A,
 )
 _PERIOD = re.compile(r"(?:\d{1,18}(?:\.\d{1,9})?(?:ns|us|ms|s|m|h|d|w))+", re.A)
@@ -218,8 +220,6 @@ def json_keys(text: str) -> list[tuple[str, Any]]:
     keys: list[tuple[str, Any]] = [("text", text)]
     if text in ("true", "false"):
         keys.append(("bool", text == "true"))
-    try:
+    with suppress(ValueError):
         keys.append(("number", number(text)))
-    except ValueError:
-        pass
     return keys
