@@ -80,7 +80,7 @@ class SourceInfo(msgspec.Struct, omit_defaults=True):
     logs: dict[str, int] = {}
     numbered: bool = False
     accountable: bool = True
-    options: dict[str, bool | int | float | str | None | dict[str, str]] = {}
+    options: dict[str, bool | int | float | str | dict[str, str] | None] = {}
 
     @property
     def key(self) -> tuple[str, int]:

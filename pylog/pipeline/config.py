@@ -85,7 +85,7 @@ class Stack:
     target: str | Secret
     suffix: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    stages: StageSettings = StageSettings()
+    stages: StageSettings = field(default_factory=StageSettings)
     start: str = "now"
     partition: str | None = None
     rotate_size: int | None = None

@@ -156,7 +156,7 @@ SETTINGS = given((
 SOURCES = given((
     Key("from", "source", "what is read: nflog:5,6, nftables:+trace, ipl:, a file", text, ""),
     Key("layout", "name", "the layout, in place of detection", text),
-    Key("label", "text", "records get it as `origin`; with several sources a stack's records get the"
+    Key("label", "text", "records get it as `origin`; those of a stack with several sources get the"
         " source's name", text),
     Key("actions", "table", "what prefixes stand for, as { 'drop*' = 'block' }", texts),
 ))  # fmt: skip

@@ -12,10 +12,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from types import UnionType
-from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from pylog.filter import Filter
 from pylog.nearest import COLUMNS, advice
 from pylog.record import LossRecord, Record, all_columns, fields_of, json_name, kind_of, kinds
 
@@ -31,21 +32,6 @@ OF_ONE = frozenset(
     ("offset", "timestamp_ns", "observed_ns", "seq", "count", "raw", "payload", "extra", "fragment")
 )
 """Fields in which a repeated record may differ."""
-
-
-class Filter(Protocol):
-    """A compiled expression of the filter language."""
-
-    def matches(self, record: Any) -> bool:
-        """Whether the record passes; a loss does, unless the expression mentions `kind`."""
-
-
-def filter_of(text: str) -> Filter:
-    """The filter of an expression; ValueError, which shows where it is wrong."""
-    from pylog.filter import Filter as Compiled  # needs lark
-
-    made: Filter = Compiled(text)
-    return made
 
 
 class Settings(NamedTuple):
@@ -76,7 +62,7 @@ class Stages:
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError for an expression, a name or a value that is not valid."""
         self.left_out: Counter[str] = Counter()
-        self._filter = None if settings.where is None else filter_of(settings.where)
+        self._filter = None if settings.where is None else Filter(settings.where)
         self._changes = [*_setting(settings.set), *_dropping(settings.drop)]
         self._every, self._seen = settings.every, 0
         self._rate = None if settings.rate is None else _Rate(settings.rate)
@@ -100,9 +86,8 @@ class Stages:
 
     def reload(self) -> None:
         """Read again the files that the expression names."""
-        again = getattr(self._filter, "reload", None)
-        if again is not None:
-            again()
+        if self._filter is not None:
+            self._filter.reload()
 
     def _passing(
         self, name: str, records: Sequence[Record], passes: Callable[[Record], bool]
