@@ -22,7 +22,7 @@ from struct import Struct as CStruct
 import msgspec
 
 import pylog
-from pylog.detect import stream_for
+from pylog.detect import Detection, stream_for
 from pylog.formats import Message
 from pylog.formats.netlink import ARPHRD_NETLINK, LINK_HEADER, LINKTYPE_NETLINK, NETLINK_NETFILTER
 from pylog.formats.pcap_blocks import (
@@ -60,6 +60,12 @@ _TAILS = [CStruct(f"{ORDER}{pad}xI").pack for pad in range(4)]
 """What packs the end of a packet, by how many bytes of padding it needs."""
 
 
+@cache
+def detection_of(layout: str) -> Detection:
+    """The detection of a layout; ValueError if there is none of that name."""
+    return stream_for(layout)
+
+
 class SourceInfo(msgspec.Struct, omit_defaults=True):
     """How the messages of an interface are decoded.
 
@@ -67,7 +73,8 @@ class SourceInfo(msgspec.Struct, omit_defaults=True):
     address      as nflog:5
     session      which opening of the source it is: its numbers begin anew with each
     layouts      that read the messages alike so far; the first is used
-    logs         the first number of each log
+    begun        whether the session begins here, so that its first records have the numbers `logs`
+    logs         the first number of each log of a session
     numbered, accountable   as of a Backend
     options      of the source that are given
     """
@@ -77,6 +84,7 @@ class SourceInfo(msgspec.Struct, omit_defaults=True):
     session: int
     layouts: list[str]
     part: int = 0
+    begun: bool = False
     logs: dict[str, int] = {}
     numbered: bool = False
     accountable: bool = True
@@ -89,7 +97,7 @@ class SourceInfo(msgspec.Struct, omit_defaults=True):
     @property
     def source(self) -> str:
         """What records of it have as `source`."""
-        return stream_for(self.layouts[0]).stream().source
+        return detection_of(self.layouts[0]).stream().source
 
     def comment(self) -> bytes:
         return MARK + msgspec.json.encode(self)
@@ -102,7 +110,7 @@ def info_of(comment: bytes) -> SourceInfo | None:
     try:
         info = msgspec.json.decode(comment[len(MARK) :], type=SourceInfo)
         for layout in info.layouts or [""]:
-            stream_for(layout)
+            detection_of(layout)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
     return info
@@ -111,7 +119,7 @@ def info_of(comment: bytes) -> SourceInfo | None:
 @cache
 def linktype_of(layout: str) -> int:
     """The link type of packets that hold several messages of a layout."""
-    module = registered().by_source.get(stream_for(layout).stream().source)
+    module = registered().by_source.get(detection_of(layout).stream().source)
     if module is None:
         return LINKTYPE_USER
     types = linktypes(module)
@@ -220,7 +228,7 @@ class Packer:
 
     def _message_ends(self, data: bytes) -> list[int]:
         """Where messages end; this is needed only for what a queue of the source has joined."""
-        stream = stream_for(self._layout).stream()
+        stream = detection_of(self._layout).stream()
         items = stream.split(data, True)
         ends = [(i.end + 3) & ~3 for i in items if isinstance(i, Message)]
         return [end for end in ends if end < len(data)] + [len(data)]

@@ -17,13 +17,13 @@ from pylog import backends
 from pylog.actions import Actions
 from pylog.backends.process import process
 from pylog.decoder import LOT, Decoder
-from pylog.detect import Detection, stream_for
+from pylog.detect import Detection
 from pylog.errors import DecodeError
 from pylog.losses import Losses
 from pylog.notes import notes
 from pylog.options import resolve
 from pylog.origins import Origin
-from pylog.pipeline.blocks import SourceInfo
+from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.parsing import Piece
 from pylog.record import LossRecord, Record, row_of
 
@@ -83,7 +83,7 @@ class Decoding:
             recent = at is not None and abs(time.time_ns() - at) < RECENT_NS
             return process(pid, comm) if recent else None
 
-        layouts = [stream_for(layout) for layout in info.layouts]
+        layouts = [detection_of(layout) for layout in info.layouts]
         first = layouts[0]
         detection = Detection(
             first.container, info.layouts, first.stream, first.evidence, [],
@@ -96,7 +96,7 @@ class Decoding:
             raw=self._raw,
             live=True,
             placed=False,
-            losses=Losses(info.logs, info.numbered),
+            losses=Losses(info.logs if info.begun else {}, info.numbered),
             interface_name=lambda number: names.get(number, number),
             process=who,
             scope=_scope(info),

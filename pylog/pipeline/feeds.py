@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from pylog import backends
 from pylog.backends.base import readable
 from pylog.decoder import LOT
+from pylog.errors import BackendError, DecodeError
 from pylog.notes import notes
 from pylog.pipeline.config import Source
 from pylog.pipeline.decoding import Decoding, Wanted
@@ -76,11 +77,13 @@ class Feed(ABC):
 
     place   after the records that were given
     ended   whether nothing more comes
+    failure why it could not be read; None: it could
     tick_s  how often to ask again; None: a descriptor shows it
     """
 
     place = 0
     ended = False
+    failure: str | None = None
     tick_s: float | None = None
 
     @abstractmethod
@@ -257,8 +260,19 @@ class FileFeed(Feed):
         self._read: Callable[[float | None, int], list[Any]]
 
     def seek(self, place: int) -> None:
+        """Begin after a place. A file that cannot be read has ended."""
         self.close()
         self.ended, self.place = False, 0
+        try:
+            self._open()
+        except (BackendError, DecodeError) as error:
+            notes.error("%s: %s", self._source.name, error)
+            self.ended, self.failure = True, str(error)
+            return
+        while self.place < place and (lot := self._lot(place - self.place)):
+            self.place += len(lot)
+
+    def _open(self) -> None:
         (backend,) = backends.connect(self._source.address, self._source.options)
         try:
             self._reader = Reader(backend, layout=self._source.layout, raw=self._raw,
@@ -272,8 +286,6 @@ class FileFeed(Feed):
         self._read = (
             self._reader.rows(self._payload).read_batch if self._rows else self._reader.read_batch
         )
-        while self.place < place and (lot := self._lot(place - self.place)):
-            self.place += len(lot)
 
     def _lot(self, limit: int) -> list[Any] | None:
         assert self._reader is not None

@@ -136,11 +136,20 @@ class JournalReader:
         if placed is None and self._is_complete(own):
             placed = self._read(most)  # the writer may have written between the two looks
             if placed is None:
-                size = own.start + own.size() - self.place
-                self._close_file()
-                self.place += max(size, 0)
-                return [Placed(Gap(size, DAMAGED), self.place)] if size > 0 else []
+                return self._end_of(own)
         return placed
+
+    def _end_of(self, own: Segment) -> list[Placed]:
+        """Pass over the rest of a complete segment, which has no complete block at its place."""
+        size = own.start + own.size() - self.place
+        if size > 0:
+            after = next_frame(self._data(min(size, 2 * MAXIMUM_BLOCK)), 0)
+            if after is not None:
+                self.place += after
+                return [Placed(Gap(after, DAMAGED), self.place)]
+        self._close_file()
+        self.place += max(size, 0)
+        return [Placed(Gap(size, DAMAGED), self.place)] if size > 0 else []
 
     def _read(self, most: int) -> list[Placed] | None:
         """As `read`, of the segment that is open."""

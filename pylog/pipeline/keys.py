@@ -61,6 +61,14 @@ def names(value: Any) -> list[str]:
     return values
 
 
+def sources(value: Any) -> list[str]:
+    """As `names`, at least one."""
+    values = names(value)
+    if not values:
+        raise ValueError("is [], but must name a source")
+    return values
+
+
 def texts(value: Any) -> dict[str, str]:
     """A table of texts."""
     if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
@@ -165,7 +173,7 @@ SOURCES = given((
 STACKS = given((
     Key("name", "text", "its name, which no other stack has; its position is kept under that name",
         text, ""),
-    Key("from", "list of names", "the sources whose records it gets", names, ""),
+    Key("from", "list of names", "the sources whose records it gets", sources, ""),
     Key("where", "expression", "which records it takes, in the filter language", text, "all"),
     Key("set", "table", "columns that get another value, as { action = 'block' }; extra.NAME adds a"
         " part to `extra`", table),

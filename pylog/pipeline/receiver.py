@@ -65,7 +65,7 @@ class Intake:
     def _described(self, layouts: Sequence[str]) -> SourceInfo:
         backend = self.backend
         return SourceInfo(
-            self.source.name, backend.name, self.session, list(layouts), self.part,
+            self.source.name, backend.name, self.session, list(layouts), self.part, True,
             dict(backend.logs), backend.numbered, backend.accountable,
             dict(self.source.options),
         )  # fmt: skip
@@ -138,6 +138,8 @@ class Receiver:
             queue.begin(self._infos)
         for intake in self.intakes:
             self._give_gap(intake)
+            if intake.info is not None:
+                intake.info.begun = False
 
     def begin_queue(self, queue: StackQueue) -> None:
         """Begin the section of a queue that is new."""
@@ -177,6 +179,7 @@ class Receiver:
         for queue in self.queues:
             queue.declare(self._infos, block)
         self._give_gap(intake)
+        intake.info.begun = False
 
     # Receiving
 

@@ -131,10 +131,9 @@ def next_frame(data: bytes, start: int) -> int | None:
 
 def valid_end(path: Path) -> int:
     """Where the last complete block of a segment ends; damage before it does not count."""
-    size = path.stat().st_size
     end = at = 0
+    data = b""
     with open(path, "rb") as file:
-        data = b""
         while True:
             more = file.read(CHUNK)
             data += more
@@ -142,13 +141,15 @@ def valid_end(path: Path) -> int:
             while True:
                 for frame in frames(data, used):
                     used = frame.end
-                if used:
                     end = at + used
-                if not is_wrong(data, used) or (after := next_frame(data, used)) is None:
+                wrong = is_wrong(data, used)
+                if not wrong and more:
+                    break  # the block may be complete with what follows
+                after = next_frame(data, used)
+                if after is None:
+                    used = max(used, len(data) - 16 & ~3) if wrong and more else used
                     break
                 used = after
-            if is_wrong(data, used) and len(data) - used > MAXIMUM_BLOCK:
-                used = len(data) - 16
-            at, data = at + used, data[used:]
             if not more:
-                return min(end, size)
+                return end
+            at, data = at + used, data[used:]

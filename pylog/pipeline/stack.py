@@ -94,8 +94,7 @@ class StackRun:
         self._pause_s = PAUSES_S[0]
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
-        self._stopped = False
-        self._reopens = False
+        self._stopped = self._reopens = self._is_unsaved = False
 
     # The loop
 
@@ -104,9 +103,7 @@ class StackRun:
         while not self._stopped:
             try:
                 self._work()
-                self.counts.state = "ended"
-                self._report(True)
-                return not self._stopped
+                return self._ended()
             except (BackendError, DecodeError, OSError) as error:
                 self._fail(str(error))
             except (ValueError, MemoryError) as error:
@@ -118,6 +115,15 @@ class StackRun:
         self._close_output()
         self._report(True)
         return False
+
+    def _ended(self) -> bool:
+        """All feeds have ended, or the receiver is gone; whether all was delivered."""
+        feeds = self._feeds
+        problems = [] if feeds is None else [f.failure for f in feeds.all if f.failure is not None]
+        self.counts.state = "failed" if problems else "ended"
+        self.counts.problem = "; ".join(problems)
+        self._report(True)
+        return not self._stopped and not problems
 
     def _work(self) -> None:
         """Open the output and write to it until all feeds have ended."""
@@ -239,13 +245,25 @@ class StackRun:
             return
         if self._keeps:
             self._forget_kept(confirmed)
-        if self._save is not None:
-            self._save(confirmed)
+        self._keep_position(confirmed)
         place = _place_of(confirmed)
         if place > self.counts.confirmed:
             self.counts.confirmed = place
             self._is_news = True
             self._pause_s = PAUSES_S[0]
+
+    def _keep_position(self, position: str) -> None:
+        """Keep a position; a disk that is full must not stop the output."""
+        if self._save is None:
+            return
+        try:
+            self._save(position)
+            self._is_unsaved = False
+        except BackendError as error:
+            if not self._is_unsaved:
+                notes.warning("stack %s: %s; records may be written twice after a restart",
+                              self._stack.name, error)  # fmt: skip
+            self._is_unsaved = True
 
     def _forget_kept(self, position: str) -> None:
         if any(position == committed for committed, _ in self._kept):
