@@ -1,8 +1,7 @@
-"""What a running pipeline reports: the socket that `pylog status` asks, metrics, and health.
+"""What a running pipeline reports, and the socket that `pylog status` asks.
 
 The socket is for its owner alone (mode 0600). Whoever connects gets one JSON object, and the
-connection ends. Metrics are served by a thread of their own with prometheus-client, from the same
-numbers; the loop that receives does not wait for it.
+connection ends.
 """
 
 from __future__ import annotations
@@ -132,20 +131,14 @@ def is_healthy(run: Run) -> bool:
 
 
 class Reporting:
-    """The context in which the socket and the metrics of a pipeline are there."""
+    """The context in which the socket of a pipeline is there."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._path = socket_path(run.pipeline.settings)
         self._listener: socket.socket | None = None
-        self._stop_metrics: Callable[[], None] | None = None
 
     def __enter__(self) -> Reporting:
-        metrics = self._run.pipeline.settings.metrics
-        if metrics is not None:
-            from pylog.pipeline.metrics import serve
-
-            self._stop_metrics = serve(self._run, *metrics)
         self._listener = _listening(self._path)
         return self
 
@@ -154,8 +147,6 @@ class Reporting:
             self._listener.close()
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-        if self._stop_metrics is not None:
-            self._stop_metrics()
 
     def acts(self) -> Iterator[tuple[int, Callable[[], None]]]:
         """The descriptor of the socket, and what to do when it is readable."""

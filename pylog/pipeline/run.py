@@ -124,6 +124,10 @@ class Run:
             stack.enter_context(self._handling_signals())
             self._begin()
             self._reporting = stack.enter_context(reporting.Reporting(self))
+            if self.pipeline.settings.metrics is not None:
+                from pylog.pipeline.metrics import serve  # needs the extra
+
+                stack.callback(serve(self, *self.pipeline.settings.metrics))
             self._events.ready()
             while not self._wanted_stop and not self._is_done():
                 self._round(TICK_S)
