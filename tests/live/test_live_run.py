@@ -108,6 +108,7 @@ def test_what_reached_the_journal_is_delivered_whatever_is_killed(tmp_path: Path
         written = sum(path.stat().st_size for path in tmp_path.rglob("*.pcapng"))
         until(lambda: sum(p.stat().st_size for p in tmp_path.rglob("*.pcapng")) > written + 20_000,
               "packets", 30)  # fmt: skip
+        until((tmp_path / "f.jsonl").exists, "the first records", 30)
         (tmp_path / "f.jsonl").rename(tmp_path / "f1.jsonl")
         process.send_signal(signal.SIGHUP)
         until((tmp_path / "f.jsonl").exists, "the file is opened again", 30)
