@@ -96,8 +96,9 @@ def _stack(run: Run, process: StackProcess, now: float) -> dict[str, Any]:
             behind = max(0, journal.end - max(counts.place, counts.confirmed))
         elif process.queue is not None:
             behind = process.queue.waiting
-        if behind and counts.observed_ns is not None:
-            lag_s = max(0.0, now - counts.observed_ns / 1e9)
+        if behind:
+            newest = run.started if counts.observed_ns is None else counts.observed_ns / 1e9
+            lag_s = max(0.0, now - newest)
     target = str(stack.target) if isinstance(stack.target, Secret) else stack.target
     shape = msgspec.to_builtins(counts)
     for name in ("place", "confirmed", "file"):
