@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from construct import Int32ub, Renamed, Struct
 
-from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Deciding, Message, NextSeq, RawBatch, Stream
+from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Message, NextSeq, RawBatch, Stream
 from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.netlink import align, scan
@@ -32,6 +32,7 @@ from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS
 from pylog.formats.packet import IPV4_TCP_NAMES, IPV4_TCP_SIZE, TCP_FLAGS, put_headers
 from pylog.formats.packet_schemas import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, FAMILIES, IPV4_TCP
 from pylog.formats.plan import Plan
+from pylog.formats.stream import Test
 from pylog.memo import Bounded, Memo
 from pylog.record import MAX_SECONDS, PacketRecord, PacketRow, Record, Row, rfc3339, rfc3339_us
 from pylog.record.places import (
@@ -91,9 +92,6 @@ DECIDED: Final = BESIDE_PACKETS - {"uid", "gid"}
 
 _DEVICES = ("indev", "outdev", "physindev", "physoutdev")
 _AT_DEVICES = (AT_INDEV, AT_OUTDEV, AT_PHYSINDEV, AT_PHYSOUTDEV)
-
-
-Test = Callable[[PacketRecord], bool]
 
 
 class _Tail(NamedTuple):
@@ -210,9 +208,6 @@ class FastPath:
         self._heads: Bounded[bytes, _Head] = Bounded()
         self._payload: Memo[int, int] = Memo(self._payload_size)
         self._turn = 0
-        self._deciding: Deciding | None = None
-        self._test: Test | None = None
-        """What the filter lets heads decide."""
         self._tails: dict[tuple[bool, ...], _Tail] = _tails(order)
 
     def _payload_size(self, begins: int) -> int:
@@ -267,11 +262,13 @@ class FastPath:
         headerless = self._headerless
         payload_size, interface = self._payload, stream.interface_name
         add, rows, wants_payload = found.append, stream.rows, stream.wants_payload
+        make: Any = PacketRow if rows else PacketRecord
         last: _Head | None = None
         base: int | None = None if stream.live else stream.base
         self._turn += 1
         turn: int = self._turn
-        test = None if numbers is None or copied is not None else self._decided(stream.deciding)
+        asks = numbers is not None and copied is None
+        test, fits = stream.tests(DECIDED) if asks else (None, None)
         special: bool = copied is not None or test is not None
         received: Any = stream.observed_ns
         if rows and received is not None:
@@ -390,21 +387,14 @@ class FastPath:
                 values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = sport >> 8, sport & 0xFF
             else:
                 put_headers(values, data, packet, packet + length, head.ethertype)
-                add(PacketRow(*values) if rows else PacketRecord(*values))
+                add(make(*values) if fits is None or fits(values) else LEFT_OUT)
                 continue
             values[AT_PROTOCOL] = protocol
             values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
             if total >= length:  # as packet.believed
                 values[AT_LENGTH] = total
             values[AT_CAPLEN] = length
-            add(PacketRow(*values) if rows else PacketRecord(*values))
-
-    def _decided(self, deciding: Deciding | None) -> Test | None:
-        """What a filter lets heads decide; None: nothing."""
-        if deciding is not self._deciding:
-            self._deciding = deciding
-            self._test = None if deciding is None else deciding.decided_by(DECIDED)
-        return self._test
+            add(make(*values) if fits is None or fits(values) else LEFT_OUT)
 
     def _goes_on(self, data: bytes, pos: int) -> bool:
         """Whether the attribute at `pos` belongs to the head: then a longer head begins alike."""

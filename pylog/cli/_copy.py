@@ -37,8 +37,8 @@ from pylog.decoder import LOT
 from pylog.errors import BackendError
 from pylog.filter import Filter, FilterError
 from pylog.outputs._columns import ColumnsOutput
-from pylog.reader import Reader, Records
-from pylog.records import Filtered
+from pylog.reader import Reader, Records, Rows
+from pylog.records import Filtered, FilteredRows
 from pylog.transports.files import REPLACE, check_is_free, is_special, replacing
 from pylog.transports.rotation import File, Files, Manner
 
@@ -242,8 +242,10 @@ def copy(
     context = contextlib.nullcontext if confirm is None else confirm
     backends = [reader.backend for reader in records.readers()]
     with progress(backends, on_terminal) as move:
-        if type(records) is Reader and output.takes_rows and not changes:
-            rows = records.rows(output.shows_payload)
+        rows: Rows | FilteredRows | None = None
+        if isinstance(records, Reader | Filtered) and output.takes_rows and not changes:
+            rows = records.rows(output.shows_payload) if records.gives_rows else None
+        if rows is not None:
             for lot in _lots(records, rows.read_batch, limit, idle, move):
                 if actions is not None:
                     lot = [actions.record(row) for row in lot]
