@@ -71,6 +71,8 @@ HEAD = frozenset((NFULA_PACKET_HDR, 10, *IFINDEX, 2, 8, 15, 17, 16))
 TAIL = (3, 11, 14, 12)
 """The attributes of a tail before the payload: NFULA_TIMESTAMP, UID, GID and SEQ, in the kernel's
 order."""
+OWNER = (11, 14)
+"""Those of the owner."""
 ETHERTYPES = {2: ETH_P_IP, 10: ETH_P_IPV6, 3: ETH_P_ARP}
 """The EtherType of a packet whose hw_protocol is 0 or missing, by nfgen_family.
 
@@ -101,11 +103,13 @@ class _Tail(NamedTuple):
              order; b"" for an attribute that is missing
     unpack   (data, offset) -> length and type, and the value, of each attribute, b"" if missing;
              then length and type of the payload, and the IPV4_TCP_NAMES of its packet
+    brief    as `unpack`, without what only a record needs: the owner's numbers and the packet
     payload  where the payload's value begins
     """
 
     begins: tuple[int | bytes, ...]
     unpack: Callable[[bytes, int], tuple[Any, ...]]
+    brief: Callable[[bytes, int], tuple[Any, ...]]
     payload: int
 
 
@@ -172,6 +176,8 @@ def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
     values = {n: _fields(f"{n}", ATTRIBUTES[n][1]) for n in TAIL}
     names = [name for n in TAIL for name in (f"{n} begins", *(v.name for v in values[n]))]
     names += ["payload begins", *IPV4_TCP_NAMES]
+    owner = {value.name for n in OWNER for value in values[n]}
+    brief_names = [name for name in names if name not in {*owner, *IPV4_TCP_NAMES}]
     found: dict[tuple[bool, ...], _Tail] = {}
     for kind in product((False, True), repeat=len(TAIL)):
         parts, begins, size = list[Any](), list[int | bytes](), 4
@@ -183,7 +189,8 @@ def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
                 size += length
         schema = Struct(*parts, Renamed(Int32ub, "payload begins"), *IPV4_TCP.subcons)
         unpack, _ = Plan(schema).keyed(names, ())
-        found[kind] = _Tail(tuple(begins), unpack, size)
+        brief, _ = Plan(schema).keyed(brief_names, ())
+        found[kind] = _Tail(tuple(begins), unpack, brief, size)
     return found
 
 
@@ -263,6 +270,7 @@ class FastPath:
         payload_size, interface = self._payload, stream.interface_name
         add, rows, wants_payload = found.append, stream.rows, stream.wants_payload
         make: Any = PacketRow if rows else PacketRecord
+        packet: int
         last: _Head | None = None
         base: int | None = None if stream.live else stream.base
         self._turn += 1
@@ -292,6 +300,33 @@ class FastPath:
                         break
                 last = head
             length: int = 0
+            # a head that is not wanted: whether the message is regular and has its number is all
+            # that counts of the tail
+            if (
+                test is not None
+                and head is not None
+                and not head.is_wanted
+                and head.turn == turn
+                and head.test is test
+                and end - pos >= head.tail.payload
+            ):
+                tail = head.tail
+                timed, sec, usec, owned, grouped, numbered, seq, begins = tail.brief(data, pos)
+                length = payload_size[begins]
+                packet = pos + tail.payload
+                if (
+                    length
+                    and numbers is not None
+                    and numbered
+                    and numbers.get(head.group) == seq
+                    and tail.begins == (timed, owned, grouped, numbered)
+                    and packet + length <= end <= packet + ((length + 3) & ~3)
+                    and not (timed and (sec > MAX_SECONDS or usec >= 1_000_000))
+                ):
+                    numbers[head.group] = (seq + 1) & 0xFFFFFFFF
+                    add(LEFT_OUT)
+                    continue
+                length = 0
             if head is not None:
                 tail = head.tail
                 try:
@@ -310,7 +345,7 @@ class FastPath:
                         tail = head.tail = other
                 except StructError:  # the data ends before the tail does
                     length = 0
-            packet: int = pos + tail.payload if length else 0
+            packet = pos + tail.payload if length else 0
             if (
                 head is None
                 or not length

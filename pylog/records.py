@@ -19,13 +19,13 @@ from pylog.actions import Actions
 from pylog.aio import AsyncRecords
 from pylog.backends.base import Backend
 from pylog.decoder import LOT
-from pylog.filter import Filter
 from pylog.formats import Deciding, RawBatch
 from pylog.formats.stream import Test, ValuesTest
 from pylog.packets import Packets
 from pylog.record import PacketRecord, Record, Row
 
 if TYPE_CHECKING:
+    from pylog.filter import Filter
     from pylog.reader import Reader, Rows
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -103,7 +103,11 @@ class Records(AsyncRecords):
         Raises FilterError, a ValueError, for a text that is no filter. A loss is always given,
         unless the filter mentions `kind`.
         """
-        return Filtered(self, Filter(wanted) if isinstance(wanted, str) else wanted, actions)
+        if isinstance(wanted, str):
+            from pylog.filter import Filter  # here, because it takes a while
+
+            wanted = Filter(wanted)
+        return Filtered(self, wanted, actions)
 
     def leave_out(self, deciding: Deciding | None) -> None:
         """Leave out packets of which a part of their message decides that they are not wanted, as

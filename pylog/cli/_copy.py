@@ -35,7 +35,6 @@ from pylog.cli._sources import (
 from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
 from pylog.errors import BackendError
-from pylog.filter import Filter, FilterError
 from pylog.outputs._columns import ColumnsOutput
 from pylog.reader import Reader, Records, Rows
 from pylog.records import Filtered, FilteredRows
@@ -43,6 +42,7 @@ from pylog.transports.files import REPLACE, check_is_free, is_special, replacing
 from pylog.transports.rotation import File, Files, Manner
 
 if TYPE_CHECKING:
+    from pylog.filter import Filter
     from pylog.table.select import Selection
 
 LOOK_S = 1.0
@@ -206,8 +206,8 @@ class Copy(contextlib.ExitStack):
         if hung_up and self._filtered is not None:
             try:
                 self._filtered.reload()
-            except FilterError as error:
-                say(f"the filter stays as it was: {error.reason}")
+            except ValueError as error:
+                say(f"the filter stays as it was: {str(error).partition(chr(10))[0]}")
         self._output.turn(hung_up and self._reopens)
 
     def _idle(self) -> None:

@@ -7,12 +7,15 @@ the kernel, or where a record has none, the time of receipt.
 from __future__ import annotations
 
 import argparse
+import time
+from typing import TYPE_CHECKING
 
 from pylog.cli import say
 from pylog.cli._sources import RECORDS, group_of
-from pylog.filter import Filter
-from pylog.filter.values import time_ns
 from pylog.record import rfc3339
+
+if TYPE_CHECKING:
+    from pylog.filter import Filter
 
 
 def add_where_arguments(
@@ -39,7 +42,7 @@ def add_where_arguments(
 
 def _time(text: str) -> str:
     """A time as the filter language has it, as RFC 3339."""
-    import time
+    from pylog.filter.values import time_ns  # only where it is needed: it takes a while
 
     try:
         return rfc3339(time_ns(text, time.time_ns()))
@@ -49,13 +52,17 @@ def _time(text: str) -> str:
 
 def given_filter(arguments: argparse.Namespace) -> Filter | None:
     """The filter of the arguments; None without them. FilterError."""
+    if arguments.where is None and arguments.since is None and arguments.until is None:
+        return None
+    from pylog.filter import Filter  # only where it is needed: it takes a while
+
     tests = [
         f"(timestamp {operator} {limit} or not timestamp and observed {operator} {limit})"
         for operator, limit in ((">=", arguments.since), ("<=", arguments.until))
         if limit is not None
     ]
     if arguments.where is None:
-        return Filter(" and ".join(tests)) if tests else None
+        return Filter(" and ".join(tests))
     wanted = Filter(arguments.where)  # which points at errors in what was typed
     return Filter(" and ".join((f"({arguments.where})", *tests))) if tests else wanted
 

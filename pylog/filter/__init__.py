@@ -5,7 +5,7 @@
     wanted = Filter('action == block and saddr in 10.0.0.0/8 and dport in {22, 8000..8100}')
     blocked = [record for record in reader if wanted.matches(record)]
 
-A text is parsed and its types are checked once (`parse`, `bind`). For each type of record that
+A text is parsed and its types are checked once (`parsing`, `bind`). For each type of record that
 comes it is compiled to a Python function (`predicate`), and for tables to an Arrow expression
 (`expression`); both hold for the same records. docs/filters.md describes the language.
 """
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pylog.filter import syntax
 from pylog.filter.bind import Binder, Bound, BoundAll, leaves
 from pylog.filter.errors import FilterError
-from pylog.filter.parse import grammar, parse
 from pylog.filter.names import types
+from pylog.filter.parsing import grammar, parse
 from pylog.filter.predicate import Predicate, predicate, test_of_values
 from pylog.record import PacketRecord, Record, Row, fields_of, json_name, kind_of, kinds
 
