@@ -246,6 +246,7 @@ def copy(
         if isinstance(records, Reader | Filtered) and output.takes_rows and not changes:
             rows = records.rows(output.shows_payload) if records.gives_rows else None
         if rows is not None:
+            assert isinstance(records, Records)
             for lot in _lots(records, rows.read_batch, limit, idle, move):
                 if actions is not None:
                     lot = [actions.record(row) for row in lot]

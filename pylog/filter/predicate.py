@@ -23,7 +23,8 @@ ETHERNET = 1
 
 def predicate(bound: Bound) -> Predicate:
     """The function of a tree, for records of its type, or for rows whose values are the same."""
-    return _made(bound, "r.{}".format)
+    made: Predicate = _made(bound, "r.{}".format)
+    return made
 
 
 def test_of_values(bound: Bound, kind: type[Record]) -> Callable[[Sequence[Any]], bool]:
@@ -31,7 +32,8 @@ def test_of_values(bound: Bound, kind: type[Record]) -> Callable[[Sequence[Any]]
     tree must be of fields.
     """
     places = {name: place for place, name in enumerate(kind.__struct_fields__)}
-    return _made(bound, lambda name: f"r[{places[name]}]")
+    made: Callable[[Sequence[Any]], bool] = _made(bound, lambda name: f"r[{places[name]}]")
+    return made
 
 
 def _made(bound: Bound, access: Callable[[str], str]) -> Any:
