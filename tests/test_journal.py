@@ -228,8 +228,9 @@ def test_a_full_disk_costs_the_oldest_segments_then_what_is_received(
         return os_write(file, bytes(data)[:left])
 
     os_write = os.write
-    monkeypatch.setattr(journal_module.os, "write", write)
-    monkeypatch.setattr(journal_module.os, "writev", lambda f, parts: write(f, b"".join(parts)))
+    monkeypatch.setattr("pylog.pipeline.journal.os.write", write)
+    monkeypatch.setattr("pylog.pipeline.journal.os.writev",
+                        lambda file, parts: write(file, b"".join(parts)))  # fmt: skip
     fill(journal, lot[30:])
     assert journal.removed > 0 and not journal.unwritten and not journal.is_full
     limit = 0

@@ -52,6 +52,13 @@ class Settings(NamedTuple):
     def any(self) -> bool:
         return self != Settings()
 
+    def early(self) -> Filter | None:
+        """The filter, if it may be asked before packets are decoded; one that names files may
+        change.
+        """
+        made = None if self.where is None else Filter(self.where)
+        return None if made is None or made.files else made
+
 
 class Stages:
     """The stages of a stack.
