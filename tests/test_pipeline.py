@@ -290,8 +290,8 @@ def test_files_are_read_by_stacks_and_the_pipeline_ends_with_them(tmp_path: Path
         until(lambda: all(stack.done for stack in run.stacks.values()))
     rows = [json.loads(line) for line in lines(tmp_path / "a.jsonl")]
     assert sorted({row["origin"] for row in rows}) == ["old", "other"] and len(rows) == 122
-    found = lines(tmp_path / "b.csv")
-    assert found[0] == b"src,dport" and len(found) == 7
+    read = lines(tmp_path / "b.csv")
+    assert read[0] == b"src,dport" and len(read) == 7
     missing = text.replace(f'from = "{LOG}"', f'from = "{tmp_path}/none"', 1)
     with pipelines.running(missing) as (run, end):
         until(lambda: all(stack.done for stack in run.stacks.values()))
