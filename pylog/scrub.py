@@ -13,6 +13,7 @@ import msgspec
 
 from pylog.detect import stream_for
 from pylog.formats import Message, Stream
+from pylog.formats.addresses import addresses, octets
 from pylog.formats.netlink import LINKTYPE_NETLINK, text
 from pylog.formats.nft_dumps import MOST_ELEMENTS
 from pylog.formats.nft_marks import Texts, text_budget
@@ -29,7 +30,7 @@ from pylog.record import (
     TraceRecord,
     kind_of,
 )
-from pylog.record.joined import JOINED, JoinedRecord
+from pylog.record.joined import JOINED, JoinedRecord, joined
 
 _OF_COMMIT = ("seq", "op", "change", "generation", "pid", "process", "portid", "via", "incomplete",
               "partial")  # fmt: skip
@@ -81,13 +82,13 @@ class Scrubbing:
         if isinstance(result, RulesetRecord | TraceRecord):
             return self._ruleset(record).with_text(result)
         if isinstance(record, JoinedRecord) and isinstance(result, PacketRecord):
-            return self._with_rule(result, record)
+            return self._joined(result, record)
         return result
 
-    def _with_rule(self, packet: PacketRecord, joined: JoinedRecord) -> JoinedRecord:
-        """The packet with the rule that logged it; the rule's text only if its record came."""
-        layout = "nft" + joined.layout[-3:]  # of the same byte order
-        ruleset = self._rulesets.get((layout, joined.origin))
+    def _joined(self, packet: PacketRecord, before: JoinedRecord) -> JoinedRecord:
+        """The packet with its rule and its flow; the rule's text only if its record came."""
+        layout = "nft" + before.layout[-3:]  # of the same byte order
+        ruleset = self._rulesets.get((layout, before.origin))
 
         def scrubbed(names: dict[str, Any], start: str) -> dict[str, Any]:
             """Names, and the text, of a rule; their keys begin with `start`."""
@@ -100,14 +101,16 @@ class Scrubbing:
                 changed[f"{start}text"] = None if ruleset is None else ruleset.text_of(*rule)
             return changed
 
-        fields = scrubbed({name: getattr(joined, name) for name in JOINED}, "rule_")
-        candidates = [scrubbed(rule, "") for rule in joined.rule_candidates or ()]
+        fields = scrubbed({name: getattr(before, name) for name in JOINED}, "rule_")
+        for name in ("nat_saddr", "nat_daddr"):
+            if fields[name] is not None:
+                fields[name] = addresses[self._scrubber.address(octets[fields[name]])]
+        candidates = [scrubbed(rule, "") for rule in before.rule_candidates or ()]
         fields["rule_candidates"] = [
             {name: value for name, value in rule.items() if value is not None}
             for rule in candidates
         ] or None
-        values = {name: getattr(packet, name) for name in PacketRecord.__struct_fields__}
-        return JoinedRecord(**values, **fields)
+        return joined(packet, **fields)
 
     def _name(self, name: str | None) -> str | None:
         """The pseudonym of a name."""

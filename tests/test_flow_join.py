@@ -89,7 +89,7 @@ def test_the_first_packet_waits_for_the_event_of_its_flow() -> None:
 
 
 def test_the_state_is_the_one_at_the_time_of_the_packet() -> None:
-    records = [
+    records: list[Record] = [
         flow(0, "new", state="SYN_SENT"), flow(10, "update", state="ESTABLISHED"),
         flow(30, "update", state="FIN_WAIT"), packet(5), packet(20), packet(40),
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def test_the_state_is_the_one_at_the_time_of_the_packet() -> None:
 
 def test_protocols_without_states_have_a_word_for_what_was_seen() -> None:
     udp = {"protocol": 17}
-    records = [
+    records: list[Record] = [
         flow(0, "new", **udp), flow(10, "update", status=["SEEN_REPLY"], **udp),
         flow(20, "update", status=["SEEN_REPLY", "ASSURED"], **udp),
         packet(5, **udp), packet(15, **udp), packet(25, **udp),
@@ -107,7 +107,7 @@ def test_protocols_without_states_have_a_word_for_what_was_seen() -> None:
 
 
 def test_a_port_that_is_used_again_leads_to_the_flow_of_that_time() -> None:
-    records = [
+    records: list[Record] = [
         flow(0, "new"), flow(100, "destroy"), flow(500, "new", id=2), packet(50), packet(300),
         packet(600),
     ]  # fmt: skip
@@ -197,9 +197,11 @@ def test_an_entry_before_its_translation_has_that_of_the_event() -> None:
     assert (record.flow_match, record.nat_saddr, record.nat_dport) == ("kernel", OUTSIDE, 8443)
 
 
-@pytest.mark.parametrize("entry", [None, [], {}, {"CTA_ID": 4}, {"CTA_ID": 4, "CTA_PROTOINFO": {}},
-                                   {"CTA_ID": 4, "CTA_TUPLE_ORIG": {"CTA_TUPLE_IP": {}}},
-                                   {"CTA_ID": 4, "CTA_PROTOINFO": {"unknown": [[1, "00"]]}}])  # fmt: skip
+@pytest.mark.parametrize("entry", [
+    None, [], {}, {"CTA_ID": 4}, {"CTA_ID": 4, "CTA_PROTOINFO": {}},
+    {"CTA_ID": 4, "CTA_TUPLE_ORIG": {"CTA_TUPLE_IP": {}}},
+    {"CTA_ID": 4, "CTA_PROTOINFO": {"unknown": [[1, "00"]]}},
+])  # fmt: skip
 def test_an_entry_of_few_attributes_is_no_error(entry: Any) -> None:
     (record,) = joined(packet(0, extra={"NFULA_CT": entry}))
     assert record.flow_match or record.flow_unknown
@@ -225,7 +227,7 @@ def test_a_match_is_the_only_flow_that_had_these_ends(seed: int) -> None:
     flows: list[tuple[int, int, int, dict[str, Any]]] = []
     events: list[tuple[int, Record]] = []
     for number in range(60):
-        ends = {"sport": chance.randrange(4), "dport": chance.randrange(2)}
+        ends: dict[str, Any] = {"sport": chance.randrange(4), "dport": chance.randrange(2)}
         if chance.random() < 0.5:
             ends |= {"nat_saddr": OUTSIDE, "nat_sport": chance.randrange(4), "nat_daddr": SERVER,
                      "nat_dport": ends["dport"]}  # fmt: skip

@@ -25,6 +25,7 @@ from pylog.formats.nft_matches import contradiction
 from pylog.formats.nft_model import Model, model_of
 from pylog.formats.scrub import Scrubber
 from pylog.formats.scrub_names import Pseudonyms, name_bytes
+from pylog.join import Join
 from pylog.joined import Joined
 from pylog.record import PacketRecord, Record, RulesetRecord, TraceRecord
 from pylog.record.joined import JoinedRecord
@@ -185,7 +186,7 @@ def test_the_scrubbed_ruleset_is_the_ruleset_with_other_names(name: str) -> None
 
 def joins(path: Path) -> list[JoinedRecord]:
     with pylog.open(path) as reader:
-        return [record for record in Joined(reader) if isinstance(record, JoinedRecord)]
+        return [record for record in Joined(reader, Join()) if isinstance(record, JoinedRecord)]
 
 
 @pytest.mark.parametrize("name", ["joined.cat.gz", "fw.pcapng.gz"])
