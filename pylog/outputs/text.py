@@ -175,7 +175,7 @@ def line(
             return commits.text(record, time)
         if isinstance(record, JoinedRecord):
             packet = PacketRecord(*astuple(record)[: len(PacketRecord.__struct_fields__)])
-            return f"{line(packet, colour, clock)} by {escape(rule_words(record))}"
+            return " ".join([line(packet, colour, clock), *map(escape, _joined_words(record))])
         first, *more = _WORDS.get(type(record), _fields)(record)
         text = " ".join([time, first, *more])
     if not text.isprintable():
@@ -239,6 +239,26 @@ def _shared(source: str, values: tuple[Any, ...]) -> tuple[str, str, str]:
 
 _nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, "nflog"))
 _others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, ""))
+
+
+def _joined_words(record: JoinedRecord) -> Iterator[str]:
+    """What a packet was joined with."""
+    if record.rule_handle is not None or record.rule_unknown is not None:
+        yield f"by {rule_words(record)}"
+    if record.flow_match is not None or record.flow_unknown is not None:
+        yield f"flow {flow_words(record)}"
+
+
+def flow_words(record: JoinedRecord) -> str:
+    """The flow of a packet, as text; "?" with the reason if that is not sure."""
+    if record.flow_unknown is not None:
+        ids = [f"flow {flow.get('id')}" for flow in record.flow_candidates or ()]
+        return f"? ({': '.join([record.flow_unknown, *filter(None, [', '.join(ids)])])})"
+    age = None if record.flow_age is None else f"{record.flow_age:.6g} s"
+    words = [record.flow_id, record.flow_state, record.flow_direction, age]
+    text = " ".join([str(word) for word in words if word is not None])
+    ends = (record.nat_saddr, record.nat_sport, record.nat_daddr, record.nat_dport)
+    return " as ".join([text, *_addresses(*ends)])
 
 
 def rule_words(record: JoinedRecord) -> str:
