@@ -200,7 +200,8 @@ def needs_raw(arguments: argparse.Namespace) -> bool:
 
 def changes(arguments: argparse.Namespace) -> list[Change]:
     """The changes to each record before it is written."""
-    wanted = [_naming(arguments), Scrubbing().record if arguments.scrub else None]
+    scrubs = arguments.scrub and not arguments.flows  # whose events are scrubbed
+    wanted = [_naming(arguments), Scrubbing().record if scrubs else None]
     return [change for change in wanted if change is not None]
 
 

@@ -12,6 +12,7 @@ import argparse
 import pylog
 from pylog import outputs
 from pylog.cli._copy import Copy
+from pylog.cli._flows import add_flows_arguments, flows_of, prepare_flows, with_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
 from pylog.cli._rules import add_rules_argument, prepare, with_rules
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     add_output_arguments(parser)
     add_rules_argument(parser)
+    add_flows_arguments(parser)
     add_source_arguments(parser)
 
 
@@ -74,6 +76,7 @@ def _max_gap(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
+    prepare_flows(arguments, outputs.form(arguments.write, arguments.to).name)
     options = read_options(arguments)
     check_not_live(arguments.source)
     expand(arguments)
@@ -81,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         prepare(arguments, options)
     if arguments.loop and len(arguments.source) > 1:
         raise ValueError("--loop is for one file")
+    flows = flows_of(arguments, merged=False)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
         for source in arguments.source:
             if copy.left == 0 or stopping.status:
@@ -96,5 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             ) as records:
                 if outputs.description(arguments.to).raw:
                     records.pass_messages()
-                copy.all(with_rules(arguments, records, False) if arguments.rules else records)
+                if arguments.rules:
+                    records = with_rules(arguments, records, False)
+                copy.all(with_flows(arguments, records, flows, source is arguments.source[-1]))
     return copy.exit_status
