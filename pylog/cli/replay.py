@@ -97,10 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
                 layout=input_layout(arguments),
                 on_error=arguments.on_error,
                 raw=needs_raw(arguments),
-            ) as records:
+            ) as replay:
                 if outputs.description(arguments.to).raw:
-                    records.pass_messages()
-                if arguments.rules:
-                    records = with_rules(arguments, records, False)
+                    replay.pass_messages()
+                records = with_rules(arguments, replay, False) if arguments.rules else replay
                 copy.all(with_flows(arguments, records, flows, source is arguments.source[-1]))
     return copy.exit_status
