@@ -115,12 +115,12 @@ class Living(msgspec.Struct, gc=False):
         return self._made(record, "end", reason, extra, start_ns, stop_ns, last_ns)
 
     def replaced(self, after: FlowRecord) -> FlowRecord:
-        """The record of the flow, whose end was lost: another one has its place."""
+        """The record of the flow, whose end was unseen: another one has its place."""
         record = msgspec.structs.replace(
             self.record, offset=after.offset, timestamp_ns=after.timestamp_ns,
             observed_ns=after.observed_ns,
         )  # fmt: skip
-        return self._made(record, "end", "lost", dict(self.extra or ()), self.start_ns)
+        return self._made(record, "end", "unseen", dict(self.extra or ()), self.start_ns)
 
     def report(self, reason: str, timestamp_ns: int | None, observed_ns: int | None) -> FlowRecord:
         """The record of the flow, which goes on, at a time."""

@@ -33,6 +33,8 @@ apart, as the id of ICMP.
 """
 _SAME_NS = 10_000_000
 """START is the time of NEW less up to 0.1 ms; a flow that began so much later is another one."""
+_ENDED = 65_536
+"""So many flows that have ended are remembered, because DESTROY events may be repeated."""
 _STEP_NS = 60 * SECOND
 """A record that is so much older than the newest one shows that the clock was set back."""
 
@@ -188,7 +190,7 @@ class Flows:
         living.take(record)
         self._out.append(living.ended(record))
         if record.id is not None:
-            _put(self._ended, hash(key), (record.start_ns, record.timestamp_ns), self._limit)
+            _put(self._ended, hash(key), (record.start_ns, record.timestamp_ns), _ENDED)
 
     def _begun_before(self, key: Key, record: FlowRecord) -> Living:
         """A flow that began before reading did, or was evicted."""
