@@ -34,7 +34,7 @@ Reported = tuple[Counters | None, Counters | None]
 class Living(msgspec.Struct, gc=False):
     """A flow that lives.
 
-    record      the last record of it, without `extra`
+    record      the last record of it, without `extra` and `raw`
     since_ns    when it was first seen, or reported last, by the clock of the records
     announced   what its events have announced
     flow_type   as its first record has it
@@ -93,7 +93,8 @@ class Living(msgspec.Struct, gc=False):
             extra = own if self.extra is None else self.extra | own
             if len(msgspec.json.encode(extra)) <= _EXTRA_SIZE:
                 self.extra = extra or None
-            record = msgspec.structs.replace(record, extra=None)
+        if record.extra is not None or record.raw is not None:
+            record = msgspec.structs.replace(record, extra=None, raw=None)
         self.record = record
 
     def ended(self, record: FlowRecord, reason: str | None = None) -> FlowRecord:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 
 from pylog.decoder import LOT
 from pylog.flows import Flows
@@ -26,7 +25,6 @@ class Flowed(Records):
     flows    the table of flows; None: a new Flows
     last     whether flows end with this reader; False: another one with the same table follows,
              unless this one is closed
-    change   is applied to each record before it becomes part of a flow, as to scrub it
     """
 
     def __init__(
@@ -34,11 +32,10 @@ class Flowed(Records):
         records: Records,
         flows: Flows | None = None,
         last: bool = True,
-        change: Callable[[Record], Record] | None = None,
     ) -> None:
         self._records = records
         self._flows = Flows() if flows is None else flows
-        self._last, self._change = last, change
+        self._last = last
         self._queue: deque[Record] = deque()
         self._live = any(reader.backend.live for reader in records.readers())
 
@@ -87,8 +84,6 @@ class Flowed(Records):
                     raise
                 continue
             if lot:
-                if self._change is not None:
-                    lot = [self._change(record) for record in lot]
                 self._queue += self._flows.feed(lot)
                 continue
             if self._last or any(reader.backend.closed for reader in self.readers()):

@@ -9,7 +9,6 @@ from pylog.cli._sources import RECORDS, AnyLog, group_of
 from pylog.flowed import Flowed
 from pylog.flows import LIMIT, Flows
 from pylog.reader import Records
-from pylog.scrub import Scrubbing
 
 ONE_KIND = ("parquet", "arrow")
 """The outputs that hold one kind of record."""
@@ -69,15 +68,9 @@ def flows_of(arguments: argparse.Namespace, merged: bool) -> Flows | None:
     return Flows(limit, arguments.active_timeout, by_origin=merged)
 
 
-def with_flows(
-    arguments: argparse.Namespace, records: AnyLog, flows: Flows | None, last: bool = True
-) -> AnyLog:
-    """The flows of records; without --flows the records.
-
-    Records are scrubbed before, because a flow has no bytes of its own.
-    """
+def as_flows(records: AnyLog, flows: Flows | None, last: bool = True) -> AnyLog:
+    """The flows of records; the records if there is no table of flows."""
     if flows is None:
         return records
     assert isinstance(records, Records)
-    scrub = Scrubbing().record if getattr(arguments, "scrub", False) else None
-    return Flowed(records, flows, last, scrub)
+    return Flowed(records, flows, last)

@@ -57,8 +57,8 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     add_action_argument(records)
     records.add_argument(
         "--scrub", action="store_true",
-        help="replace addresses, MACs and payloads, and blank kernel pointers, so that a log can be"
-        " published",
+        help="replace addresses, MACs, payloads and the names and comments in rulesets, and blank"
+        " kernel pointers, so that a log can be published; prefixes and interfaces stay",
     )  # fmt: skip
     group_of(parser, DECODING).add_argument(
         "--from-layout", metavar="NAME",
@@ -200,8 +200,7 @@ def needs_raw(arguments: argparse.Namespace) -> bool:
 
 def changes(arguments: argparse.Namespace) -> list[Change]:
     """The changes to each record before it is written."""
-    scrubs = arguments.scrub and not arguments.flows  # whose events are scrubbed
-    wanted = [_naming(arguments), Scrubbing().record if scrubs else None]
+    wanted = [_naming(arguments), Scrubbing().record if arguments.scrub else None]
     return [change for change in wanted if change is not None]
 
 

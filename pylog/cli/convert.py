@@ -23,7 +23,7 @@ import pylog
 from pylog import outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
-from pylog.cli._flows import add_flows_arguments, flows_of, prepare_flows, with_flows
+from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import (
     add_action_argument,
@@ -151,7 +151,7 @@ def _write(
         flows = flows_of(arguments, merged=False)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
-                records = with_flows(arguments, reader, flows, source is arguments.source[-1])
+                records = as_flows(reader, flows, source is arguments.source[-1])
                 copy(records, output, actions=actions)
                 if arguments.verbose:
                     say(summary(reader))

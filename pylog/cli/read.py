@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import Copy
-from pylog.cli._flows import add_flows_arguments, flows_of, prepare_flows, with_flows
+from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
+from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
-from pylog.cli._rules import add_rules_argument, prepare, with_rules
 from pylog.cli._sources import (
     AnyLog,
     Stopping,
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
-    add_rules_argument(parser)
+    add_join_arguments(parser)
     add_flows_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     sources: list[str] = arguments.source
     labels(arguments)
-    alone = arguments.rules and prepare(arguments, options)
+    prepare(arguments, options)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     flows = flows_of(arguments, together)
@@ -88,9 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
             if copy.left == 0 or stopping.status:
                 break
             with _opened(arguments, group, together) as records:
-                if arguments.rules:
-                    records = with_rules(arguments, records, alone)
-                copy.all(with_flows(arguments, records, flows, group is groups[-1]))
+                joined = with_joins(arguments, records)
+                copy.all(as_flows(joined, flows, group is groups[-1]))
         if arguments.verbose:
             say(copy.summary())
     return copy.exit_status
@@ -105,7 +104,7 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     single = arguments.count is None and not together and not given_options(arguments)
     if (
         single
-        and not (arguments.rules or arguments.flows)
+        and not (arguments.rules or arguments.with_flows or arguments.flows)
         and outputs.description(arguments.to).columns
         and not changes(arguments)
     ):

@@ -12,10 +12,10 @@ import argparse
 import pylog
 from pylog import outputs
 from pylog.cli._copy import Copy
-from pylog.cli._flows import add_flows_arguments, flows_of, prepare_flows, with_flows
+from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
+from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
-from pylog.cli._rules import add_rules_argument, prepare, with_rules
 from pylog.cli._sources import Stopping, add_source_arguments, check_not_live, input_layout
 
 USAGE = "[options] FILE ..."
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     add_output_arguments(parser)
-    add_rules_argument(parser)
+    add_join_arguments(parser)
     add_flows_arguments(parser)
     add_source_arguments(parser)
 
@@ -80,8 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = read_options(arguments)
     check_not_live(arguments.source)
     expand(arguments)
-    if arguments.rules:
-        prepare(arguments, options)
+    prepare(arguments, options)
     if arguments.loop and len(arguments.source) > 1:
         raise ValueError("--loop is for one file")
     flows = flows_of(arguments, merged=False)
@@ -97,9 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
                 layout=input_layout(arguments),
                 on_error=arguments.on_error,
                 raw=needs_raw(arguments),
-            ) as replay:
+            ) as records:
                 if outputs.description(arguments.to).raw:
-                    replay.pass_messages()
-                records = with_rules(arguments, replay, False) if arguments.rules else replay
-                copy.all(with_flows(arguments, records, flows, source is arguments.source[-1]))
+                    records.pass_messages()
+                joined = with_joins(arguments, records)
+                copy.all(as_flows(joined, flows, source is arguments.source[-1]))
     return copy.exit_status
