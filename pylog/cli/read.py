@@ -46,8 +46,7 @@ examples:
   pylog read --columns timestamp,saddr,dport --tz Europe/Oslo nflog.pcap
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
-  pylog read --flows --to json nat.dump state.dump
-                                                 a record for each flow, not for its events
+  pylog read --flows fw.dump                     a record for each flow, not for its events
   pylog read nflog:5                             live, until Ctrl-C (as root)
 """
 
