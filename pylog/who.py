@@ -39,6 +39,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     peer, peer_port            the other end, as seen from there
     start     when the flow began, or `start_before`: a time before which it did; RFC 3339
     stop      when it ended, or `stop_after`: a time until which it had not
+    held_us   microseconds from start to stop
     clock     kernel, or observed: a time is when pylog received the event
     reason    why the answer is unknown, or what a nobody does not cover
     incomplete   why other flows of that time may be missing
@@ -73,7 +74,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     start_before: str | None = None
     stop: str | None = None
     stop_after: str | None = None
-    duration_us: int | None = None
+    held_us: int | None = None
     clock: str | None = None
     id: int | None = None
     zone: int | None = None
@@ -214,7 +215,7 @@ def _answer(question: Question, holding: Holding, side: Side, outside: bool) -> 
     if holding.stop_ns is not None:
         answer.stop = rfc3339(holding.stop_ns)
         if holding.start_ns is not None:
-            answer.duration_us = max(0, holding.stop_ns - holding.start_ns) // 1000
+            answer.held_us = max(0, holding.stop_ns - holding.start_ns) // 1000
     elif high != FOREVER:
         answer.stop_after = rfc3339(high)
     if answer.start or answer.start_before or answer.stop or answer.stop_after:

@@ -238,7 +238,7 @@ def test_the_kernels_times_of_beginning_and_end_count_before_those_of_events() -
     records = [flow("new", 1), flow("destroy", 6, **times), other(9)]
     (answer,) = who(records, 5)
     assert (answer.start, answer.stop) == (rfc3339(T + 1), rfc3339(T + 5 * S))
-    assert answer.duration_us == 4_999_999
+    assert answer.held_us == 4_999_999
     assert states(records, 5.5) == ["nobody"]
 
 

@@ -220,8 +220,8 @@ def _span(each: Answer, clock: Clock | None) -> str:
     elif each.stop_after is not None:
         stop = f"open at {text(each.stop_after)}"
     line = " ".join(filter(None, (start, stop)))
-    if each.duration_us is not None:
-        line += f" ({each.duration_us / 1e6:.3f} s)"
+    if each.held_us is not None:
+        line += f" ({each.held_us / 1e6:.3f} s)"
     if each.clock == "observed":
         line += ", times as received"
     return line
