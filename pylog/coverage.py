@@ -8,6 +8,7 @@ address" is an answer only for a time that a log covers, and that no loss reache
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -34,34 +35,29 @@ class Seen(NamedTuple):
     place: int | None = None
 
 
+class Listing:
+    """A listing of all living flows, which ended at `until_ns`."""
+
+    def __init__(self, until_ns: int) -> None:
+        self.until_ns = until_ns
+
+
 class Gap:
     """A loss: what it lost happened between `start_ns` and `stop_ns`.
 
-    text       what was lost
-    place      how many records the log has before it; None: their times tell
-    until_ns   from then on a listing shows what began in it; None: there was none
+    text      what was lost
+    place     how many records the log has before it; None: their times tell
+    listing   the first one after it, which shows what began in it; None: there was none
     """
 
     def __init__(self, start_ns: int, stop_ns: int, text: str, place: int | None = None) -> None:
         self.start_ns, self.stop_ns, self.text, self.place = start_ns, stop_ns, text, place
-        self.until_ns: int | None = None
-
-    def is_after(self, seen: Seen) -> bool:
-        """Whether the loss came after what was seen."""
-        if self.place is None or seen.place is None:
-            return self.stop_ns > seen.time_ns
-        return self.place >= seen.place
-
-    def is_before(self, seen: Seen) -> bool:
-        """Whether the loss came before what was seen."""
-        if self.place is None or seen.place is None:
-            return self.start_ns < seen.time_ns
-        return self.place < seen.place
+        self.listing: Listing | None = None
 
     @property
     def hidden_until_ns(self) -> int:
         """Until when a flow may be hidden that began in it."""
-        return FOREVER if self.until_ns is None else max(self.stop_ns, self.until_ns)
+        return FOREVER if self.listing is None else max(self.stop_ns, self.listing.until_ns)
 
     def described(self) -> str:
         """What was lost and when, for people."""
@@ -111,7 +107,9 @@ class Coverage:
         self._open: list[Gap] = []
         """Gaps whose next record is still to come."""
         self._unlisted: list[Gap] = []
-        """Gaps after which no listing came, or whose listing goes on."""
+        """Gaps after which no listing came."""
+        self._listing: Listing | None = None
+        """The listing that goes on."""
 
     def add(self, record: Record, time_ns: int | None) -> None:
         """Take the next record of the log, and its time."""
@@ -124,25 +122,35 @@ class Coverage:
             self._extend(time_ns)
         if isinstance(record, FlowRecord):
             self.characterize(record)
-        if self._unlisted:
-            if isinstance(record, FlowRecord) and record.via in LISTED:
-                for gap in self._unlisted:
-                    gap.until_ns = time_ns
-            else:
-                self._end_listing()
+        if isinstance(record, FlowRecord) and record.via in LISTED:
+            self._list(time_ns)
+        else:
+            self._listing = None
+
+    def _list(self, time_ns: int | None) -> None:
+        """A listing begins or goes on."""
+        if time_ns is None:
+            return
+        if self._listing is None:
+            self._listing = Listing(time_ns)
+            for gap in self._unlisted:
+                gap.listing = self._listing
+            self._unlisted.clear()
+        self._listing.until_ns = time_ns
 
     def lose(
         self, text: str, start_ns: int | None, stop_ns: int | None, until_ns: int | None = None
     ) -> None:
         """The log lost something between records of these times; None: before or after all.
 
+        Losses are to be given in the order of their times.
+
         until_ns   when a listing ended that came after it
         """
         start_ns = -FOREVER if start_ns is None else start_ns
         gap = Gap(start_ns, FOREVER if stop_ns is None else stop_ns, text)
-        gap.until_ns = until_ns
-        self.gaps.append(gap)
-        self.gaps.sort(key=lambda gap: gap.stop_ns)
+        gap.listing = None if until_ns is None else Listing(until_ns)
+        self._append(gap)
 
     def extend(self, first_ns: int, last_ns: int) -> None:
         """The log has records of these times, which are not all taken one by one."""
@@ -175,15 +183,17 @@ class Coverage:
         elif record.event in ("new", "clone"):
             self.begins = True
 
-    def _end_listing(self) -> None:
-        self._unlisted = [gap for gap in self._unlisted if gap.until_ns is None]
-
     def _lost(self, record: LossRecord, time_ns: int | None) -> None:
-        self._end_listing()
+        self._listing = None
         before = [time for time in (self._at_ns, time_ns) if time is not None]
         gap = Gap(min(before, default=-FOREVER), FOREVER, loss_text(record), self.place)
         if time_ns is not None:
             gap.stop_ns = time_ns
+        self._append(gap)
+        self._open.append(gap)
+        self._unlisted.append(gap)
+
+    def _append(self, gap: Gap) -> None:
         if len(self.gaps) >= MAXIMUM_GAPS:
             last = self.gaps.pop()
             gap.start_ns, gap.place = min(gap.start_ns, last.start_ns), last.place
@@ -192,15 +202,12 @@ class Coverage:
                 if gaps and gaps[-1] is last:
                     gaps.pop()
         self.gaps.append(gap)
-        self._open.append(gap)
-        self._unlisted.append(gap)
 
     def end(self) -> None:
         """The log has ended: what comes after a loss at its end is lost for good."""
         for gap in self._open:
             gap.stop_ns = FOREVER
         self._open.clear()
-        self._end_listing()
 
     # What follows is for a log that has ended
 
@@ -224,7 +231,7 @@ class Coverage:
         for gap in reversed(self.gaps):
             if gap.start_ns <= stop_ns and start_ns <= gap.hidden_until_ns:
                 after = ""
-                if gap.until_ns is None and gap.stop_ns < start_ns:
+                if gap.listing is None and gap.stop_ns < start_ns:
                     after = ", and no listing of the flows followed"
                 return gap.described() + after
         return None
@@ -235,8 +242,12 @@ class Coverage:
         """
         if self.unknown is not None or self.last_ns is None:
             return seen.time_ns, self.unknown or f"{self.name} has no times"
-        gap = next((gap for gap in self.gaps if gap.is_after(seen)), None)
-        if gap is not None:
+        if seen.place is None:
+            at = bisect_right(self.gaps, seen.time_ns, key=lambda gap: gap.stop_ns)
+        else:
+            at = bisect_left(self.gaps, seen.place, key=lambda gap: gap.place or 0)
+        if at < len(self.gaps):
+            gap = self.gaps[at]
             return max(seen.time_ns, gap.start_ns), gap.described()
         return max(seen.time_ns, self.last_ns), f"{self.name} ends at {rfc3339(self.last_ns)}"
 
@@ -248,8 +259,12 @@ class Coverage:
             return seen.time_ns, self.unknown or f"{self.name} has no times"
         if not self.begins:
             return seen.time_ns, f"{self.name} has no beginnings of flows"
-        gap = next((gap for gap in reversed(self.gaps) if gap.is_before(seen)), None)
-        if gap is not None:
+        if seen.place is None:
+            at = bisect_left(self.gaps, seen.time_ns, key=lambda gap: gap.start_ns)
+        else:
+            at = bisect_left(self.gaps, seen.place, key=lambda gap: gap.place or 0)
+        if at > 0:
+            gap = self.gaps[at - 1]
             return min(seen.time_ns, gap.stop_ns), gap.described()
         return min(seen.time_ns, self.first_ns), f"{self.name} begins at {rfc3339(self.first_ns)}"
 
@@ -264,6 +279,9 @@ def not_covered(logs: Iterable[Coverage], start_ns: int, stop_ns: int) -> str:
     before = [log for log in with_flows if log.last_ns is not None and log.last_ns < stop_ns]
     after = [log for log in with_flows if log.first_ns is not None and log.first_ns > start_ns]
     parts = []
+    if before == after and len(before) == 1:
+        (log,) = before
+        return f"{log.name} has {rfc3339(log.first_ns or 0)} to {rfc3339(log.last_ns or 0)} only"
     if before:
         last = max(before, key=lambda log: log.last_ns or 0)
         parts.append(f"{last.name} ends at {rfc3339(last.last_ns or 0)}")

@@ -9,6 +9,7 @@ is given beside it (`--kind loss`), what was lost is not known.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -21,7 +22,7 @@ import msgspec
 import pylog
 from pylog.backends.capture import Capture
 from pylog.backends.files import files_of, is_url, opened
-from pylog.coverage import FOREVER, hides_flows, loss_text
+from pylog.coverage import FOREVER, Coverage, hides_flows, loss_text
 from pylog.errors import BackendError, DecodeError
 from pylog.holders import time_of
 from pylog.memo import Memo
@@ -283,18 +284,26 @@ def _look_up(who: Who, questions: Sequence[Question], tables: Sequence[Table]) -
                     coverage.characterize(record)
             if coverage.begins and coverage.nat:
                 break
-        timed = sorted(
-            ((time, loss) for loss in losses if (time := time_of(loss)) is not None),
-            key=lambda each: each[0],
-        )
-        times = [time for time, _ in timed]
-        places = table.around(times) if timed else []
-        listings = table.listings(times) if timed else []
-        for (time_ns, loss), (start_ns, stop_ns) in zip(timed, places, strict=True):
-            until_ns = next((last for first, last in listings if first > time_ns), None)
-            coverage.lose(loss_text(loss), start_ns, stop_ns, until_ns)
-        for loss in losses:
-            if time_of(loss) is None:
-                coverage.lose(f"{loss_text(loss)} at an unknown time", None, None)
+        _lose(coverage, table, losses)
         for chosen in table.flows(questions):
             who.look(chosen, coverage)
+
+
+def _lose(coverage: Coverage, table: Table, losses: Sequence[LossRecord]) -> None:
+    """Put losses into the coverage of a table: between the rows around their times."""
+    timed = sorted(
+        ((time, loss_text(loss)) for loss in losses if (time := time_of(loss)) is not None),
+        key=lambda each: each[0],
+    )
+    for loss in losses:
+        if time_of(loss) is None:
+            coverage.unknown = f"{loss_text(loss)} at an unknown time"
+            return
+    times = [time for time, _ in timed]
+    if not times:
+        return
+    listings = table.listings(times)
+    firsts = [first for first, _ in listings]
+    for (time_ns, text), (start_ns, stop_ns) in zip(timed, table.around(times), strict=True):
+        at = bisect_right(firsts, time_ns)
+        coverage.lose(text, start_ns, stop_ns, listings[at][1] if at < len(listings) else None)

@@ -14,6 +14,7 @@ import inprocess
 import pytest
 import samples
 
+import pylog
 from pylog.batch import Batch
 from pylog.coverage import Coverage, Seen
 from pylog.outputs import Target
@@ -163,7 +164,7 @@ def test_a_source_is_answered_by_what_stood_behind_it(
     first = answers[0]
     assert first.state in ("certain", "open") and first.match == match
     assert (first.address, first.port) == had and (first.peer, first.peer_port) == peer
-    assert first.incomplete is not None and "begins at 2023-11-14" in first.incomplete
+    assert first.incomplete is not None and "has 2023-11-14" in first.incomplete
 
 
 @pytest.mark.parametrize("log", [NAT, OLD])
@@ -534,3 +535,186 @@ def test_records_lines_and_tables_give_the_same_answers(
     losses = written([r for r in world.records if isinstance(r, LossRecord)],
                      tmp_path / "losses.parquet", "loss")  # fmt: skip
     assert told(ask(questions, [flows, losses])) == expected
+
+
+# The command
+
+RECORDING = samples.FIXTURES / "nfct" / "full.cat.xz"
+AT = "2026-11-28T19:26:40Z"
+
+
+def asked_for(*arguments: object) -> list[dict[str, Any]]:
+    """The answers of the command as objects."""
+    done = inprocess.text("who", "--to", "json", *arguments)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_recording_of_conntrack_answers_as_its_tuples_say() -> None:
+    """conntrack printed: tcp src=10.1.0.2 dst=10.2.0.2 sport=60939 dport=5010
+    src=10.2.0.2 dst=10.2.0.1 sport=5010 dport=60939, and ktimestamp 39.47 to 41.49."""
+    (answer,) = asked_for("10.2.0.1:60939", "--at", AT, RECORDING)
+    assert (answer["state"], answer["match"]) == ("certain", "source")
+    assert (answer["address"], answer["port"], answer["protocol"]) == ("10.1.0.2", 60939, 6)
+    assert answer["start"] == "2026-11-28T19:26:39.473769975Z"
+    assert answer["stop"] == "2026-11-28T19:26:41.493236741Z" and answer["held_us"] == 2019466
+    assert answer["clock"] == "kernel" and answer["id"] == 2151237245
+
+
+@pytest.mark.parametrize(("address", "behind"), [
+    ("[fd02::77]", {"fd01::2"}), ("10.2.0.77", {"10.1.0.2", "10.1.0.3"}),
+    ("10.1.0.1:8080", {"10.2.0.2"}), ("10.1.0.1:8081", {"10.1.0.1"}),
+])  # fmt: skip
+def test_all_kinds_of_translation_of_conntrack_are_answered(address: str, behind: set[str]) -> None:
+    answers = asked_for(address, "--at", "2026-11-28", RECORDING)
+    assert {answer["address"] for answer in answers} == behind
+    assert {answer["match"] for answer in answers} <= {"source", "destination"}
+
+
+def test_flow_logs_answer_as_the_events_that_they_are_made_of(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    table, losses, lines = (tmp_path / n for n in ("f.parquet", "l.parquet", "f.jsonl.gz"))
+    for arguments in (["--kind", "flow", "-w", table], ["--kind", "loss", "-w", losses],
+                      ["-w", lines]):  # fmt: skip
+        assert inprocess.text("read", "--flows", *arguments, RECORDING).returncode == 0
+    for address in ("10.2.0.1", "10.2.0.2:5010", "[fd02::77]", "10.1.0.2"):
+        question = (address, "--at", "2026-11-28T19:26:34Z..2026-11-28T19:26:44Z")
+        expected, *others = (
+            [[a.get(name) for name in ("state", "address", "start", "stop", "match")]
+             for a in asked_for(*question, *logs)]
+            for logs in ([RECORDING], [table, losses], [lines])
+        )  # fmt: skip
+        assert expected and others == [expected, expected]
+    (alone,) = asked_for("10.9.9.9", "--at", AT, table)
+    assert alone["state"] == "unknown" and "--kind loss" in alone["reason"]
+    (both,) = asked_for("10.9.9.9", "--at", AT, table, losses)
+    assert both["state"] == "nobody"
+
+
+def test_losses_of_a_table_without_times_leave_everything_unknown(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    flows = written([other(0), other(9, 10)], tmp_path / "f.parquet", "flow")
+    losses = written([loss()], tmp_path / "l.parquet", "loss")
+    (answer,) = asked_for("10.9.9.9", "--at", "1700000005", losses, flows)
+    assert answer["reason"] == "3 records lost of nfct at an unknown time"
+
+
+def test_a_data_set_is_one_table(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with pylog.open(RECORDING) as reader:
+        records = [record for record in reader if isinstance(record, FlowRecord)]
+    (tmp_path / "set").mkdir()
+    for part in range(3):
+        written(records[part * 150 : part * 150 + 150], tmp_path / f"set/p-{part}.parquet", "flow")
+    (tmp_path / "set" / "_SUCCESS").touch()
+    (answer,) = asked_for("10.2.0.1:60939", "--at", AT, tmp_path / "set")
+    assert answer["start"] == "2026-11-28T19:26:39.473769975Z" and answer["stop"]
+    assert answer["log"] == str(tmp_path / "set")
+
+
+def test_a_table_with_addresses_as_bytes_answers_too(tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    names = ["source", "layout", "event", "timestamp", "start", "stop", "sport", "dport",
+             "nat_sport", "nat_dport", "saddr_bytes", "daddr_bytes", "nat_saddr_bytes",
+             "nat_daddr_bytes", "family"]  # fmt: skip
+    table = pylog.read_table(RECORDING, kind="flow", columns=names)
+    pq.write_table(table, tmp_path / "f.parquet")
+    (answer,) = asked_for("10.2.0.1:60939", "--at", AT, tmp_path / "f.parquet")
+    assert (answer["address"], answer["port"]) == ("10.1.0.2", 60939)
+    pq.write_table(table.drop_columns(["nat_sport"]), tmp_path / "f.parquet")
+    done = inprocess.text("who", "10.2.0.1", "--at", AT, tmp_path / "f.parquet")
+    assert done.returncode == 1 and "has no columns nat_sport" in done.stderr
+
+
+def test_arrow_files_and_types_of_other_writers_are_read(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pylog.read_table(RECORDING, kind="flow")
+    with (
+        pa.OSFile(str(tmp_path / "f.arrow"), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
+    plain = pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type)
+                       for f in table.schema])  # fmt: skip
+    pq.write_table(table.cast(plain), tmp_path / "f.parquet")
+    for name in ("f.arrow", "f.parquet"):
+        (answer,) = asked_for("10.2.0.1:60939", "--at", AT, tmp_path / name)
+        assert (answer["address"], answer["port"]) == ("10.1.0.2", 60939)
+
+
+def test_rotated_logs_are_one_in_the_order_of_time(tmp_path: Path) -> None:
+    whole = NAT.read_bytes()
+    with pylog.open(NAT) as reader:
+        middle = list(reader)[20].offset
+    (tmp_path / "nat.1").write_bytes(whole[:middle])
+    (tmp_path / "nat.0").write_bytes(whole[middle:])
+    question = ("198.51.100.7", "--at", "2023-11-14T22:29:00Z..2023-11-14T22:44:00Z")
+    parts, one = asked_for(*question, tmp_path), asked_for(*question, NAT)
+    assert [a["start"] for a in parts] == [a["start"] for a in one] and len(one) > 1
+    assert [a.get("stop") for a in parts] == [a.get("stop") for a in one]
+
+
+def test_questions_of_a_file_are_answered_in_their_order(tmp_path: Path) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text(f"time,address\n{AT},10.2.0.1:60939\n{AT},10.9.9.9\n{AT},[fd02::77],udp\n")
+    done = inprocess.text("who", "--from", file, "--to", "json", RECORDING)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1  # there is none to the second
+    assert [(a["number"], a["question"], a["state"]) for a in answers] == [
+        (1, "10.2.0.1:60939", "certain"), (2, "10.9.9.9", "nobody"), (3, "[fd02::77]", "certain"),
+    ]  # fmt: skip
+    given = inprocess.run("who", RECORDING, "--from", "-", stdin=file.read_bytes())
+    assert len(given.stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize(("arguments", "error"), [
+    (["10.0.0.1", "x.bin"], "--at is needed"),
+    (["10.0.0", "x.bin", "--at", "2026-11-28"], "'10.0.0' is no address"),
+    (["10.0.0.1", "x.bin", "--at", "yesterday"], "'yesterday' is no time"),
+    (["10.0.0.1", "x.bin", "--at", "2026", "--protocol", "tpc"], "did you mean tcp"),
+    (["10.0.0.1", "x.bin", "--at", "2026", "--within", "-1"], "within is -1"),
+    (["10.0.0.1", "x.bin", "--at", "2026", "--tz", "Olso"], "no time zone"),
+    (["10.0.0.1", "nflog:5", "--at", "2026"], "is live"),
+    (["--from", "-", "-"], "standard input cannot have both"),
+    (["--from", "f", "x.bin", "--at", "2026"], "--at is not for --from"),
+])  # fmt: skip
+def test_wrong_usage_is_an_error_before_anything_is_read(arguments: list[str], error: str) -> None:
+    done = inprocess.text("who", *arguments)
+    assert done.returncode == 2 and error in done.stderr and not done.stdout
+
+
+def test_a_log_without_flows_answers_nothing_and_a_file_that_is_no_log_is_an_error(
+    tmp_path: Path,
+) -> None:
+    packets = samples.FIXTURES / "ipl" / "v5-1-2-lp64le-filter.ipf.bin"
+    done = inprocess.text("who", "10.1.1.1", "--at", "2023-11-14", packets)
+    assert done.returncode == 1 and "no flows in it" in done.stderr
+    assert "unknown; there are no flows with times in the logs" in done.stdout
+    text = tmp_path / "note.txt"
+    text.write_text("no log\n")
+    assert inprocess.text("who", "10.1.1.1", "--at", "2026", text).returncode == 1
+    done = inprocess.text("who", "203.0.113.5:20000", "--at", "2023-11-14T22:30Z",
+                          "--skip-unknown", text, NAT)  # fmt: skip
+    assert done.returncode == 0 and "passed over" in done.stderr
+
+
+def test_lines_that_are_no_records_are_losses(tmp_path: Path) -> None:
+    lines = json_lines([other(0), other(9, 10)]).splitlines(keepends=True)
+    log = tmp_path / "f.jsonl"
+    log.write_bytes(lines[0] + b'{"kind":"flow","source":\n' + lines[1])
+    (answer,) = asked_for("10.9.9.9", "--at", "1700000005", log)
+    assert answer["state"] == "unknown" and "25 bytes lost" in answer["reason"]
+
+
+@pytest.mark.parametrize("size", effort.sample(range(8, 4000, 50), 3))
+def test_a_damaged_table_is_an_error(size: int, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "f.parquet"
+    written([other(at, at) for at in range(50)], path, "flow")
+    data = bytearray(path.read_bytes())
+    damaged = [data[:size], data[: len(data) - size], data[:size] + b"\xff" * 9 + data[size + 9 :]]
+    for content in damaged:
+        path.write_bytes(content)
+        done = inprocess.text("who", "198.51.100.9", "--at", "1700000005", path)
+        assert done.returncode in (0, 1) and "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import AbstractContextManager
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -113,13 +114,17 @@ def run(arguments: argparse.Namespace) -> int:
         return progress([reader.backend], False)
 
     answered: set[int | None] = set()
-    for each in ask(questions, logs, open_raw, say, watch, arguments.skip_unknown):
-        if each.state in ("certain", "open"):
-            answered.add(each.number)
-        if arguments.to == "json":
-            answer_json(msgspec.to_builtins(each))
-        else:
-            answer(answer_line(each, clock, len(logs) > 1))
+    answers = ask(questions, logs, open_raw, say, watch, arguments.skip_unknown)
+    for number, of_question in groupby(answers, lambda each: each.number):
+        for each in of_question:
+            if each.state in ("certain", "open"):
+                answered.add(number)
+            if arguments.to == "json":
+                answer_json(msgspec.to_builtins(each))
+            else:
+                answer(answer_line(each, clock, len(logs) > 1))
+        if each.incomplete and arguments.to == "text":
+            answer(f"{each.at} {each.question}: others may be missing; {each.incomplete}")
     return 0 if all(question.number in answered for question in questions) else 1
 
 
@@ -189,9 +194,7 @@ def answer_line(each: Answer, clock: Clock | None, names_log: bool) -> str:
         parts.append(f"in {each.log}")
     line = ", ".join(filter(None, parts))
     if each.reason:
-        line += f"; unknown: {each.reason}"
-    if each.incomplete:
-        line += f"; others may be missing: {each.incomplete}"
+        line += f"; {each.reason}"
     return line
 
 

@@ -88,19 +88,16 @@ class Table:
         with OpenTable(files[0]) as (names, _):
             self.names = names
         self.kind = _kind_of(self.names)
+        if self.kind is None:
+            raise BackendError(f"{name} has no flows: write it with --kind flow")
         needed = {"source", "layout"}
         if self.kind == "flow":
-            of_addresses = packed("flow")
-            there = {of_addresses.get(column, column) for column in self.names}
-            needed |= {"event", *(name for end in ENDS for name in end)} - (there - {"event"})
-            needed = {name for name in needed if name not in there}
-        else:
-            needed -= set(self.names)
-        if self.kind is None or needed:
-            missing = f"no columns {', '.join(sorted(needed))}" if self.kind else "other columns"
-            raise BackendError(
-                f"{name} has {missing}: write it with --kind flow, and not with --columns"
-            )
+            needed |= {"event", *(column for end in ENDS for column in end)}
+        of_addresses = packed(self.kind)
+        missing = needed - {of_addresses.get(column, column) for column in self.names}
+        if missing:
+            text = ", ".join(sorted(missing))
+            raise BackendError(f"{name} has no columns {text}: write it without --columns")
 
     def losses(self) -> Iterator[list[LossRecord]]:
         """The records of a table of losses."""
@@ -257,7 +254,7 @@ class Table:
 
 
 def _kind_of(names: Sequence[str]) -> str | None:
-    if "flow_type" in names or "nat_saddr" in names:
+    if not {"flow_type", "nat_saddr", "nat_saddr_bytes"}.isdisjoint(names):
         return "flow"
     return "loss" if "size" in names and "reason" in names else None
 
