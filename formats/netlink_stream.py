@@ -84,6 +84,7 @@ class NetlinkStream(Stream):
     noun        the name of a message with a record in errors and evidence
     sizes       the least size of an attribute's value, by its number
     cuttable    the attribute of which a part is useful, because its value states its own length
+    skipped_flags   nlmsg_flags of messages without a record, although their type has one
     """
 
     container = "netlink"
@@ -91,6 +92,7 @@ class NetlinkStream(Stream):
     noun = "message"
     sizes: Mapping[int, int] = MappingProxyType({})
     cuttable: int | None = None
+    skipped_flags = 0
 
     def __init__(self, order: str) -> None:
         super().__init__()
@@ -100,6 +102,7 @@ class NetlinkStream(Stream):
         self._header = unpack_nlmsghdr[order]
         self._attribute = nlattr[order]
         self._size_and_kind = CStruct(f"{order}IH").unpack_from
+        self._size_kind_flags = CStruct(f"{order}IHH").unpack_from
 
     def measure(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
@@ -114,11 +117,14 @@ class NetlinkStream(Stream):
         return self._after(data, pos + size) if size & 3 else pos + int(size)
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
-        last, read, add, types = len(data) - 20, self._size_and_kind, items.append, self.types
+        last, read, add, types = len(data) - 20, self._size_kind_flags, items.append, self.types
+        skipped = self.skipped_flags
         while pos <= last:
-            size, kind = read(data, pos)
+            size, kind, flags = read(data, pos)
             end = pos + size
             if kind not in types or size & 3 or not 20 <= size <= LIMIT or end > last + 20:
+                break
+            if flags & skipped:
                 break
             add(Message(pos, end))
             pos = end
@@ -176,13 +182,17 @@ class NetlinkStream(Stream):
         return False
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
-        size, kind, *_ = self._header(data, start)
-        if kind in self.types:
+        size, kind, flags, *_ = self._header(data, start)
+        if kind in self.types and not self.skips(kind, flags):
             items.append(Message(start, start + size))
         elif kind == NLMSG_OVERRUN:
             items.append(Dropped(self.base + start, None, "NLMSG_OVERRUN"))
         else:
             self.other += 1
+
+    def skips(self, kind: int, flags: int) -> bool:
+        """Whether a message of a type in `types` has no record because of its nlmsg_flags."""
+        return bool(flags & self.skipped_flags)
 
     def plausible_attributes(self, data: bytes, at: int, end: int) -> bool | None:
         """Whether data[at:end] begins as the attributes of a message do; only a few are checked.
