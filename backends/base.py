@@ -23,6 +23,7 @@ from pylog.backends.process import Process
 from pylog.errors import DecodeError
 
 if TYPE_CHECKING:
+    from pylog.formats.nfct_scope import FlowScope
     from pylog.formats.nft_scope import Scope
 
 HOST_ORDER = "<" if sys.byteorder == "little" else ">"
@@ -127,7 +128,7 @@ class Backend(ABC):
     numbered = False
     logs: Mapping[str, int] = {}
     accountable = True
-    scope: Scope | None = None
+    scope: Scope | FlowScope | None = None
     tick_s: float | None = None
 
     def __init__(self, name: str) -> None:

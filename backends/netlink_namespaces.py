@@ -102,6 +102,8 @@ class Numbers:
         namespace   the one whose numbers these are
         """
         self._socket = NetlinkSocket(name, namespace, NETLINK_ROUTE, rcvbuf=1 << 16)
+        own = namespace.run(lambda: os.stat("/proc/thread-self/ns/net"))
+        self._own = own.st_dev, own.st_ino
         self._places: dict[int, Place] = {}
         self.unnumbered: list[str] = []
         self._asked = -STALE_S
@@ -122,7 +124,7 @@ class Numbers:
         return self._places
 
     def _ask(self) -> None:
-        seen: set[tuple[int, int]] = set()
+        seen = {self._own}
         self._places, self.unnumbered = {}, []
         for place in _candidates():
             with contextlib.suppress(OSError):

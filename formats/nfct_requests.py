@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from enum import IntEnum
 from struct import Struct as CStruct
+from typing import NamedTuple
 
 from pylog.errors import DecodeError
 from pylog.formats.netlink import (
@@ -51,14 +52,38 @@ class Purpose(IntEnum):
     SNAPSHOT, REPAIR, POLL, START = range(4)
 
 
-def seq_of(purpose: Purpose, is_end: bool = False) -> int:
-    """The nlmsg_seq of the dump of a listing, of the answer before it, or of that after it."""
-    return SEQ | purpose << 1 | is_end
+class Mark(NamedTuple):
+    """What a nlmsg_seq of pylog says.
+
+    is_end     of the answer after a listing; not of the one before it, and of the listing
+    reliable   the kernel sends the end of a flow again until it was received
+    """
+
+    purpose: Purpose
+    is_end: bool = False
+    reliable: bool = False
+
+    @property
+    def seq(self) -> int:
+        """The nlmsg_seq."""
+        return SEQ | self.reliable << 3 | self.purpose << 1 | self.is_end
 
 
-def purpose_of(seq: int) -> tuple[Purpose, bool] | None:
-    """The arguments of `seq_of`; None for the number of another request."""
-    return (Purpose(seq >> 1 & 3), bool(seq & 1)) if seq & ~7 == SEQ else None
+def mark_of(seq: int) -> Mark | None:
+    """What a nlmsg_seq says; None for that of another request."""
+    if seq & ~0xF != SEQ:
+        return None
+    return Mark(Purpose(seq >> 1 & 3), bool(seq & 1), bool(seq & 8))
+
+
+def is_marked(head: bytes) -> bool:
+    """Whether the first message of a recording is an answer by which pylog marks its reading."""
+    for order in "<>":
+        if len(head) >= 16:
+            _, kind, _, seq, _ = unpack_nlmsghdr[order](head, 0)
+            if kind == CT_GET_STATS and mark_of(seq) is not None:
+                return True
+    return False
 
 
 def request(order: str, kind: int, family: int = 0) -> bytes:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pylog.record import FlowRecord, Record
 
 
-class Mark(NamedTuple):
+class MaskedMark(NamedTuple):
     """The marks m with m & mask == value."""
 
     value: int
@@ -27,7 +27,7 @@ class FlowScope:
         self,
         families: Collection[str] | None = None,
         zones: Collection[int] | None = None,
-        marks: Sequence[Mark] | None = None,
+        marks: Sequence[MaskedMark] | None = None,
     ) -> None:
         """None: all.
 
