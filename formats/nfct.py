@@ -82,6 +82,7 @@ class NfctStream(NetlinkStream):
                        EXP_STATS_CPU, ACCT_NEW, ACCT_OVERQUOTA))  # fmt: skip
     noun = "conntrack message"
     skipped_flags = NLM_F_REQUEST
+    grouped = True
 
     def __init__(self, order: str) -> None:
         super().__init__(order)

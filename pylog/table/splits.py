@@ -30,6 +30,7 @@ from pylog.backends.unpack import compression
 from pylog.detect import Detection, detect, stream_for
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
+from pylog.formats.nfct_requests import is_marked
 from pylog.formats.stream import IN_STEP
 from pylog.losses import Losses
 from pylog.open_log import OnError
@@ -186,7 +187,9 @@ def _cut(split: Split, n: int) -> list[Split]:
             detection = detect(head, len(head) < HEAD, split.layout)  # as a Reader does
         except DecodeError as error:
             raise error.copy_for_raising(split.path) from None
-        if detection.container not in ("raw", "netlink") or detection.stream().grouped:
+        if detection.container not in ("raw", "netlink"):
+            return [split]
+        if detection.stream().grouped and not _is_plain(detection.stream(), head):
             return [split]  # a commit may be of any size
         length = split.stop
         layouts = tuple(make().name for make in (detection.stream, *detection.alternatives))
@@ -196,6 +199,11 @@ def _cut(split: Split, n: int) -> list[Split]:
         replace(split, start=start, stop=stop, last=stop == length, layouts=layouts)
         for start, stop in zip(starts, [*starts[1:], length], strict=True)
     ]
+
+
+def _is_plain(stream: Stream, head: bytes) -> bool:
+    """Whether no message depends on others: those of conntrack, without listings by pylog."""
+    return stream.source == "nfct" and not is_marked(head)
 
 
 def _boundary(file: BinaryIO, at: int, length: int, stream: Stream) -> int | None:
