@@ -92,7 +92,7 @@ class CapturedFormat(Format, Protocol):
     capture             a message of `Stream.raw` -> packet, byte order, original length
     described           the layout's name as a capture file has to state it
     interface_numbers   the numbers of the interfaces in a message, by the record's fields
-    scrub               a message of `Stream.raw` without addresses and payload
+    scrub               a message of `Stream.raw` without addresses, payload and names
 
     Optional:
 

@@ -150,7 +150,7 @@ class NetlinkStream(Stream):
         an attribute would begin: it is read as an nla_type of 0, or as an nla_len of 0.
         """
         at = pos + 20
-        if len(data) < at or self._size_and_kind(data, pos)[1] not in self.types:
+        if len(data) < at or self._size_and_kind(data, pos)[1] < 0x100:  # a control message
             return True
         end = pos + int(self._size_and_kind(data, pos)[0])
         while at + 4 <= len(data):

@@ -11,15 +11,17 @@ nfnetlink_acct.c; recordings of what Linux 6.18 sends.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Message, netlink_stream, nfct_scrub
+from pylog.formats import Message, NextSeq, netlink_stream, nfct_scrub
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ACCT,
     NFNL_SUBSYS_CTNETLINK,
     NFNL_SUBSYS_CTNETLINK_EXP,
+    NLM_F_MULTI,
     NLM_F_REQUEST,
     align,
     to_dict,
@@ -27,6 +29,15 @@ from pylog.formats.netlink import (
 from pylog.formats.netlink_stream import Layouts, NetlinkStream, name_of
 from pylog.formats.nfct_attributes import (
     ACCT,
+    ACCT_NEW,
+    ACCT_OVERQUOTA,
+    CT_DELETE,
+    CT_NEW,
+    CT_STATS,
+    CT_STATS_CPU,
+    EXP_DELETE,
+    EXP_NEW,
+    EXP_STATS_CPU,
     EXPECT,
     EXPECT_STATS_CPU,
     STATS,
@@ -34,6 +45,7 @@ from pylog.formats.nfct_attributes import (
     entry,
 )
 from pylog.formats.nfct_counters import object_fields, statistics_fields
+from pylog.formats.nfct_fast import FastPath
 from pylog.formats.nfct_flow import (
     AT_END_REASON,
     AT_EVENT,
@@ -46,24 +58,18 @@ from pylog.formats.nfct_flow import (
     AT_TIMEOUT,
     FIELDS,
     Values,
+    end_reason,
+    event_of,
     expectation,
     flow,
 )
 from pylog.formats.plan import Plan
-from pylog.record import CounterRecord, FlowRecord, Record
+from pylog.record import CounterRecord, FlowRecord, Record, Row
 
 NAME = "nfct"
 SUBSYSTEM = (NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_CTNETLINK_EXP, NFNL_SUBSYS_ACCT)
 LINKTYPES: tuple[int, ...] = ()
 LOOKED_FOR = "netlink messages of conntrack (a chain of nlmsghdr with attributes that fill them)"
-
-NLM_F_MULTI, NLM_F_CREATE = 0x2, 0x400
-CT_NEW, CT_DELETE, CT_STATS_CPU, CT_STATS = 0x100, 0x102, 0x104, 0x105
-"""IPCTNL_MSG_CT_NEW, DELETE, GET_STATS_CPU and GET_STATS, with the subsystem."""
-EXP_NEW, EXP_DELETE, EXP_STATS_CPU = 0x200, 0x202, 0x203
-"""IPCTNL_MSG_EXP_NEW, DELETE and GET_STATS_CPU."""
-ACCT_NEW, ACCT_OVERQUOTA = 0x700, 0x704
-"""NFNL_MSG_ACCT_NEW and OVERQUOTA; an event that a quota is passed has the first."""
 
 _nfgenmsg = Plan(NFGENMSG).unpack
 _STATISTICS = {
@@ -87,6 +93,20 @@ class NfctStream(NetlinkStream):
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("ctnetlink", order)
+        self._fast = FastPath(self, order)
+
+    def records(
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record | Row],
+        numbers: NextSeq | None = None,
+    ) -> None:
+        if numbers is not None and not numbers.unnumbered:  # no message has a number
+            super().records(data, messages, raw, found, numbers)
+        else:
+            self._fast.records(data, messages, raw, found)
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
         start, end, origin = message.start, message.end, message.origin
@@ -137,11 +157,7 @@ class NfctStream(NetlinkStream):
             expectation(values, fields, family)
         else:
             fields = entry(data, start + 20, end, self.order, self.base, flaws)
-
-            def flawed(field: str, found: object, expected: object) -> None:
-                flaws.append(DecodeError(field, found, expected, self.base + start))
-
-            flow(values, fields, family, flawed)
+            flow(values, fields, family)
             if values[AT_EVENT] == "destroy":
                 values[AT_END_REASON] = end_reason(portid, values[AT_TIMEOUT])
         more = _rest_of_header(version, res_id)
@@ -170,27 +186,6 @@ class NfctStream(NetlinkStream):
         if more:
             made["extra"] = (made["extra"] or {}) | more
         return made
-
-
-def event_of(kind: int, flags: int) -> str:
-    """The event by nlmsg_type and nlmsg_flags (ctnetlink_conntrack_event, ctnetlink_fill_info)."""
-    if flags & NLM_F_MULTI:
-        return "dump"
-    if kind in (CT_DELETE, EXP_DELETE):
-        return "destroy"
-    return "new" if flags & NLM_F_CREATE else "update"
-
-
-def end_reason(portid: int, timeout: int | None) -> str:
-    """Why a flow ended, by its destroy event.
-
-    It was removed by the program with the netlink port `portid`, or killed by the kernel while it
-    still had time to live, or it expired. Kernels before 5.6 state no time to live
-    (ctnetlink_dump_timeout), so that there a killed flow counts as expired.
-    """
-    if portid:
-        return "removed"
-    return "killed" if timeout else "expired"
 
 
 def _rest_of_header(version: int, res_id: int) -> dict[str, Any]:

@@ -23,6 +23,13 @@ from pylog.formats.netlink import (
     to_dict,
 )
 
+CT_NEW, CT_DELETE, CT_STATS_CPU, CT_STATS = 0x100, 0x102, 0x104, 0x105
+"""IPCTNL_MSG_CT_NEW, DELETE, GET_STATS_CPU and GET_STATS, with the subsystem."""
+EXP_NEW, EXP_DELETE, EXP_STATS_CPU = 0x200, 0x202, 0x203
+"""IPCTNL_MSG_EXP_NEW, DELETE and GET_STATS_CPU."""
+ACCT_NEW, ACCT_OVERQUOTA = 0x700, 0x704
+"""NFNL_MSG_ACCT_NEW and OVERQUOTA; an event that a quota is passed has the first."""
+
 _IP: Table = {
     1: ("CTA_IP_V4_SRC", IPV4_ADDRESS),
     2: ("CTA_IP_V4_DST", IPV4_ADDRESS),

@@ -12,16 +12,14 @@ Sources: net/netfilter/nf_conntrack_netlink.c, nf_conntrack_proto_icmp.c (invmap
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from pylog.formats.nfct_attributes import EXPECT_FLAGS, STATES, names_of
-from pylog.record import MAX_SECONDS, FlowRecord, places_of
+from pylog.formats.netlink import NLM_F_CREATE, NLM_F_MULTI
+from pylog.formats.nfct_attributes import CT_DELETE, EXP_DELETE, EXPECT_FLAGS, STATES, names_of
+from pylog.record import FlowRecord, places_of
 
 Values = list[Any]
 """The values of a FlowRecord in the places of its fields."""
-Flawed = Callable[[str, object, object], None]
-"""Reports a field whose value makes no sense: its name, what was found, what was expected."""
 
 FIELDS = FlowRecord.__struct_fields__
 (
@@ -36,8 +34,6 @@ FIELDS = FlowRecord.__struct_fields__
     "timeout", "mark", "zone", "start_ns", "stop_ns", "end_reason", "extra", "raw",
 ))  # fmt: skip
 
-LATEST: Final = MAX_SECONDS * 1_000_000_000 + 999_999_999
-"""The last time that RFC 3339 can write, in nanoseconds."""
 FAMILIES = {2: "ipv4", 10: "ipv6"}
 """By nfgen_family (NFPROTO_)."""
 INVERSE = {
@@ -45,7 +41,7 @@ INVERSE = {
     "ipv6": {128: 129, 129: 128, 139: 140, 140: 139},
 }
 """The ICMP type of a reply, by the type of the request."""
-_TYPES = {(False, False): "state", (True, False): "map", (False, True): "rdr",
+TRANSLATED = {(False, False): "state", (True, False): "map", (False, True): "rdr",
           (True, True): "rwr_map"}  # fmt: skip
 """IPFilter's word by whether the source and the destination are translated."""
 
@@ -66,13 +62,13 @@ class Ends(NamedTuple):
     icmp_code: int | None
 
 
-def flow(values: Values, fields: dict[str, Any], family: int, flawed: Flawed) -> None:
+def flow(values: Values, fields: dict[str, Any], family: int) -> None:
     """Put the attributes of an entry (nfct_attributes.entry), which are used up, into the values
     of a record that has its event.
     """
     extra: dict[str, Any] = {}
     orig, zone_orig = _taken(fields, "CTA_TUPLE_ORIG")
-    reply_fields = _copied(fields.get("CTA_TUPLE_REPLY"))
+    reply_fields = copied(fields.get("CTA_TUPLE_REPLY"))
     reply, zone_reply = _taken(fields, "CTA_TUPLE_REPLY")
     if zone_orig is not None:
         extra["zone_orig"] = zone_orig
@@ -82,7 +78,7 @@ def flow(values: Values, fields: dict[str, Any], family: int, flawed: Flawed) ->
     status = fields.pop("CTA_STATUS", None)
     kind = translation(orig, reply) if orig is not None and reply is not None else None
     if kind is not None and reply is not None:
-        values[AT_FLOW_TYPE] = _TYPES[kind]
+        values[AT_FLOW_TYPE] = TRANSLATED[kind]
         if kind != (False, False):
             values[AT_NAT_SADDR], values[AT_NAT_DADDR] = reply.daddr, reply.saddr
             values[AT_NAT_SPORT], values[AT_NAT_DPORT] = reply.dport, reply.sport
@@ -90,20 +86,18 @@ def flow(values: Values, fields: dict[str, Any], family: int, flawed: Flawed) ->
                 values[AT_NAT_SPORT], values[AT_NAT_DPORT] = reply.sport, None
     else:
         if reply_fields:
+            reply_fields.pop("CTA_TUPLE_ZONE", None)
             fields["CTA_TUPLE_REPLY"] = reply_fields
         if status is not None:
-            values[AT_FLOW_TYPE] = _TYPES["SRC_NAT" in status, "DST_NAT" in status]
+            values[AT_FLOW_TYPE] = TRANSLATED["SRC_NAT" in status, "DST_NAT" in status]
     values[AT_STATUS] = status
     for name, at in _NUMBERS:
         if name in fields:
             values[at] = fields.pop(name)
     for name, at in (("PACKETS", AT_PACKETS), ("BYTES", AT_BYTES)):
         values[at] = _counted(fields, name)
-    _put_times(values, fields, flawed)
-    for protocol in STATES:
-        info = fields.get("CTA_PROTOINFO", {}).get(f"CTA_PROTOINFO_{protocol}", {})
-        if values[AT_STATE] is None:
-            values[AT_STATE] = info.pop(f"CTA_PROTOINFO_{protocol}_STATE", None)
+    _put_times(values, fields)
+    values[AT_STATE] = state_of(fields)
     extra |= pruned(fields)
     values[AT_EXTRA] = extra or None
 
@@ -126,6 +120,37 @@ def expectation(values: Values, fields: dict[str, Any], family: int) -> None:
 _NUMBERS = (
     ("CTA_ID", AT_ID), ("CTA_TIMEOUT", AT_TIMEOUT), ("CTA_MARK", AT_MARK), ("CTA_ZONE", AT_ZONE),
 )  # fmt: skip
+
+
+def event_of(kind: int, flags: int) -> str:
+    """The event by nlmsg_type and nlmsg_flags (ctnetlink_conntrack_event, ctnetlink_fill_info)."""
+    if flags & NLM_F_MULTI:
+        return "dump"
+    if kind in (CT_DELETE, EXP_DELETE):
+        return "destroy"
+    return "new" if flags & NLM_F_CREATE else "update"
+
+
+def end_reason(portid: int, timeout: int | None) -> str:
+    """Why a flow ended, by its destroy event.
+
+    It was removed by the program with the netlink port `portid`, or killed by the kernel while it
+    still had time to live, or it expired. Kernels before 5.6 state no time to live
+    (ctnetlink_dump_timeout), so that there a killed flow counts as expired.
+    """
+    if portid:
+        return "removed"
+    return "killed" if timeout else "expired"
+
+
+def state_of(fields: dict[str, Any]) -> str | int | None:
+    """The state of the transport protocol, taken out of CTA_PROTOINFO."""
+    for protocol in STATES:
+        info = fields.get("CTA_PROTOINFO", {}).get(f"CTA_PROTOINFO_{protocol}", {})
+        state: str | int | None = info.pop(f"CTA_PROTOINFO_{protocol}_STATE", None)
+        if state is not None:
+            return state
+    return None
 
 
 def translation(orig: Ends, reply: Ends) -> tuple[bool, bool] | None:
@@ -179,11 +204,11 @@ def _taken(fields: dict[str, Any], name: str) -> tuple[Ends | None, int | None]:
     return ends, tuple_.pop("CTA_TUPLE_ZONE", None)
 
 
-def _copied(value: Any) -> Any:
-    """A mapping with copies of the mappings in it, without the zone of a tuple."""
-    if not isinstance(value, dict):
+def copied(value: Any) -> Any:
+    """A value with copies of all mappings in it."""
+    if type(value) is not dict:
         return value
-    return {name: _copied(part) for name, part in value.items() if name != "CTA_TUPLE_ZONE"}
+    return {name: copied(part) if type(part) is dict else part for name, part in value.items()}
 
 
 def _put_ends(values: Values, ends: Ends | None, family: int, extra: dict[str, Any]) -> None:
@@ -210,20 +235,16 @@ def _counted(fields: dict[str, Any], name: str) -> dict[str, int] | None:
     return counted or None
 
 
-def _put_times(values: Values, fields: dict[str, Any], flawed: Flawed) -> None:
-    """Start, stop and the time of the event; a time that makes no sense stays in `fields`."""
+def _put_times(values: Values, fields: dict[str, Any]) -> None:
+    """Start, stop and the time of the event, in nanoseconds since 1970: 64 bits end in 2554."""
     times = fields.get("CTA_TIMESTAMP", {})
     for within, name, at in (
         (times, "CTA_TIMESTAMP_START", AT_START),
         (times, "CTA_TIMESTAMP_STOP", AT_STOP),
         (fields, "CTA_TIMESTAMP_EVENT", AT_TIMESTAMP),
     ):
-        if name not in within:
-            continue
-        if int(within[name]) > LATEST:
-            flawed(name, within[name], "a time before the year 10000")
-            continue
-        values[at] = int(within.pop(name))
+        if name in within:
+            values[at] = int(within.pop(name))
     if values[AT_TIMESTAMP] is None and values[AT_EVENT] == "destroy":
         values[AT_TIMESTAMP] = values[AT_STOP]
 

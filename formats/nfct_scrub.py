@@ -13,7 +13,16 @@ from pylog.formats.netlink_scrub import scrubbed
 from pylog.formats.netlink_stream import order_of
 from pylog.formats.nfct_attributes import (
     ACCT,
+    ACCT_NEW,
+    ACCT_OVERQUOTA,
+    CT_DELETE,
+    CT_NEW,
+    CT_STATS,
+    CT_STATS_CPU,
     CTA,
+    EXP_DELETE,
+    EXP_NEW,
+    EXP_STATS_CPU,
     EXPECT,
     EXPECT_STATS_CPU,
     STATS,
@@ -23,8 +32,8 @@ from pylog.formats.plan import BYTEORDER
 from pylog.formats.scrub import Scrubber
 
 _TABLES: dict[int, Table] = {
-    0x100: CTA, 0x102: CTA, 0x104: STATS_CPU, 0x105: STATS, 0x200: EXPECT, 0x202: EXPECT,
-    0x203: EXPECT_STATS_CPU, 0x700: ACCT, 0x704: ACCT,
+    CT_NEW: CTA, CT_DELETE: CTA, CT_STATS_CPU: STATS_CPU, CT_STATS: STATS, EXP_NEW: EXPECT,
+    EXP_DELETE: EXPECT, EXP_STATS_CPU: EXPECT_STATS_CPU, ACCT_NEW: ACCT, ACCT_OVERQUOTA: ACCT,
 }  # fmt: skip
 """The table of a message's attributes by nlmsg_type."""
 

@@ -31,6 +31,20 @@ def requested(payload: bytes | None, family: str | int | None) -> PacketHeaders:
     return _NONE
 
 
+def echo_id(payload: bytes | None, family: str | int | None) -> int | None:
+    """The identifier of an ICMP or ICMPv6 message with a query, by the payload and family of its
+    record; what other ICMP messages have at its place is given as well. None: it is cut off.
+    """
+    at = 0
+    if payload and family == "ipv4":
+        at = (payload[0] & 15) * 4
+    elif payload and family == "ipv6" and len(payload) > 40:
+        at = ipv6_chain(payload, 40, len(payload), payload[6])[1]
+    if not payload or not at or at + 6 > len(payload):
+        return None
+    return int.from_bytes(payload[at + 4 : at + 6])
+
+
 def _of_ipv4(data: bytes, end: int) -> PacketHeaders:
     version, tos, _, ident, bits, ttl, protocol, *_ = _ipv4.cut(data, 0, end)
     if not 0x45 <= version <= 0x4F:

@@ -20,7 +20,7 @@ from pylog.formats.nft_log_history import LogHistory
 from pylog.formats.nft_loggers import Identity, log_statements, logs
 from pylog.formats.nft_model import Model
 from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord, TraceRecord
-from pylog.record.joined import JoinedRecord
+from pylog.record.joined import JoinedRecord, joined
 
 FLUSH_NS = 1_100_000_000
 """How long the kernel holds a batch of NFLOG, with a tenth more: flushtimeout is 1 s (HZ)."""
@@ -164,7 +164,7 @@ class Join:
         if entity is not None and not logs(entity, packet.group, packet.prefix):
             return [*self._by_prefix(), record]
         text = record.text if entity is None else entity.text
-        joined = _joined(
+        named = joined(
             packet, rule_family=record.family, rule_table=record.table, rule_chain=record.chain,
             rule_handle=record.handle, rule_text=text, rule_match="trace",
         )  # fmt: skip
@@ -172,7 +172,7 @@ class Join:
             statement = (packet.group or "", packet.prefix or "")
             identity = (record.family, record.table, record.chain, record.handle)
             self._learned.setdefault(statement, {})[identity] = text
-        given = [joined, *self._held[1:], record]
+        given = [named, *self._held[1:], record]
         self._held.clear()
         return given
 
@@ -220,7 +220,7 @@ class Join:
             fitting[_identity(rule)] = (rule, "same group, prefix and hook")
         if len(fitting) == 1 and self.complete and not forgotten:
             ((rule, _),) = fitting.values()
-            return _joined(
+            return joined(
                 packet, rule_family=rule.family, rule_table=rule.table, rule_chain=rule.chain,
                 rule_handle=rule.handle, rule_text=rule.text, rule_match="prefix",
             )  # fmt: skip
@@ -238,7 +238,7 @@ class Join:
             for identity, text in learned.items():
                 if identity not in fitting:
                     listed.append(_candidate(identity, text, "an earlier packet was traced to it"))
-        return _joined(packet, rule_unknown=unknown, rule_candidates=listed or None)
+        return joined(packet, rule_unknown=unknown, rule_candidates=listed or None)
 
     def _in_force(self, packet: PacketRecord) -> list[_Former]:
         """Former generations whose rules may have logged the packet, the latest first.
@@ -301,11 +301,3 @@ def _candidate(identity: Identity, text: str | None, why: str) -> dict[str, Any]
     names = ("family", "table", "chain", "handle")
     shown = {**dict(zip(names, identity, strict=True)), "text": text, "why": why}
     return {name: value for name, value in shown.items() if value is not None}
-
-
-def _joined(packet: PacketRecord, **fields: Any) -> JoinedRecord:
-    return JoinedRecord(**_values(packet), **fields)
-
-
-def _values(packet: PacketRecord) -> dict[str, Any]:
-    return {name: getattr(packet, name) for name in PacketRecord.__struct_fields__}

@@ -1,7 +1,7 @@
-"""A reader of records whose packets have the rule that logged them: what `--rules` reads.
+"""A reader of records whose packets have their rule or flow: `--rules` and `--with-flows`.
 
-It wraps another reader and passes its records through a Join. While a packet waits for the record
-that may be its trace, a live source is asked for at most a tenth of a second.
+It wraps another reader and passes its records through a join. While a packet waits for the record
+that it is joined with, a live source is asked for at most a tenth of a second.
 """
 
 from __future__ import annotations
@@ -9,34 +9,49 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
 
-from pylog.join import Join
 from pylog.reader import Reader, Records, deadline_of
-from pylog.record import LossRecord, PacketRecord, Record
+from pylog.record import Record
 
 HELD_S = 0.1
-"""How long a packet waits for its trace, which the kernel sends right after it."""
+"""How long a packet waits for its trace, which the kernel sends right after it, or for its flow."""
+
+
+class Joins(Protocol):
+    """What Join and FlowJoin have in common."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a packet waits for other records."""
+
+    def feed(self, records: Iterable[Record]) -> list[Record]:
+        """Take records; gives those that do not wait."""
+
+    def end(self) -> list[Record]:
+        """Give what waits."""
 
 
 class Joined(Records):
     """The records of a reader; packets of NFLOG are JoinedRecords.
 
-    join      how rules are derived; None: a new Join
-    packets   give packets and losses only: the records of nftables were read for their sake
-    first     one of the readers: what it has at the beginning, the snapshot of a ruleset, comes
-              before all else, because packets may have been logged while it was listed
+    join     how rules or flows are derived: a Join or a FlowJoin
+    without  kinds of record to leave out: they were read for the packets' sake only
+    first    one of the readers: what it has at the beginning, the snapshot of a ruleset or of the
+             flows, comes before all else, because packets may have been logged while it was listed
     """
 
     def __init__(
         self,
         records: Records,
-        join: Join | None = None,
-        packets: bool = False,
+        join: Joins,
+        without: tuple[type[Record], ...] = (),
         first: Reader | None = None,
     ) -> None:
         self._records = records
-        self._join = Join() if join is None else join
-        self._packets, self._first = packets, first
+        self._join = join
+        self._without, self._first = without, first
         self._queue: deque[Record] = deque()
         self._since: float | None = None
         # since when a packet waits, by the monotonic clock
@@ -94,5 +109,4 @@ class Joined(Records):
 
     def _put(self, records: list[Record]) -> None:
         self._since = None
-        wanted = (PacketRecord, LossRecord)
-        self._queue += [r for r in records if not self._packets or isinstance(r, wanted)]
+        self._queue += [record for record in records if type(record) not in self._without]

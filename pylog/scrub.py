@@ -1,4 +1,9 @@
-"""Replaces addresses and payloads in records, so that a log can be published."""
+"""Replaces addresses, payloads and names in records, so that a log can be published.
+
+A record is decoded again from its scrubbed message. What is in no message is carried over, with
+names replaced, or left out: the user, command line and cgroup of a process identify more than they
+explain. The text of rules is written anew from the scrubbed ruleset, which a model follows.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,15 @@ import msgspec
 
 from pylog.detect import stream_for
 from pylog.formats import Message, Stream
-from pylog.formats.netlink import LINKTYPE_NETLINK
+from pylog.formats.addresses import addresses, octets
+from pylog.formats.netlink import LINKTYPE_NETLINK, text
 from pylog.formats.nft_dumps import MOST_ELEMENTS
 from pylog.formats.nft_marks import Texts, text_budget
 from pylog.formats.nft_model import Model
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
+from pylog.formats.scrub_names import name_bytes
 from pylog.record import (
     LossRecord,
     PacketRecord,
@@ -23,6 +30,7 @@ from pylog.record import (
     TraceRecord,
     kind_of,
 )
+from pylog.record.joined import JOINED, JoinedRecord, joined
 
 _OF_COMMIT = ("seq", "op", "change", "generation", "pid", "process", "portid", "via", "incomplete",
               "partial")  # fmt: skip
@@ -48,7 +56,7 @@ class Scrubbing:
         layout = module.described(record.layout, record.log)
         if record.raw is None and isinstance(record, RulesetRecord) and record.via is not None:
             # a listing showed that it is gone
-            return self._ruleset(record).with_text(_of_names(record))
+            return self._ruleset(record).with_text(self._of_names(record))
         if record.raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be scrubbed: read with raw=True"
@@ -64,6 +72,7 @@ class Scrubbing:
         same: dict[str, Any] = {"offset": record.offset, "observed_ns": record.observed_ns}
         if isinstance(record, RulesetRecord):  # the commit is in no message but its own
             same |= {name: getattr(record, name) for name in _OF_COMMIT}
+            same["process"] = self._process(record.process)
         elif isinstance(record, TraceRecord):
             same |= {"indev": record.indev, "outdev": record.outdev}
         elif isinstance(record, PacketRecord):  # a message may lack the names of its interfaces
@@ -72,7 +81,53 @@ class Scrubbing:
         result = msgspec.structs.replace(scrubbed, **same)
         if isinstance(result, RulesetRecord | TraceRecord):
             return self._ruleset(record).with_text(result)
+        if isinstance(record, JoinedRecord) and isinstance(result, PacketRecord):
+            return self._joined(result, record)
         return result
+
+    def _joined(self, packet: PacketRecord, before: JoinedRecord) -> JoinedRecord:
+        """The packet with its rule and its flow; the rule's text only if its record came."""
+        layout = "nft" + before.layout[-3:]  # of the same byte order
+        ruleset = self._rulesets.get((layout, before.origin))
+
+        def scrubbed(names: dict[str, Any], start: str) -> dict[str, Any]:
+            """Names, and the text, of a rule; their keys begin with `start`."""
+            changed = dict(names)
+            for key in (f"{start}table", f"{start}chain"):
+                if changed.get(key) is not None:
+                    changed[key] = self._name(changed[key])
+            if changed.get(f"{start}text") is not None:
+                rule = [changed.get(start + key) for key in ("family", "table", "handle")]
+                changed[f"{start}text"] = None if ruleset is None else ruleset.text_of(*rule)
+            return changed
+
+        fields = scrubbed({name: getattr(before, name) for name in JOINED}, "rule_")
+        for name in ("nat_saddr", "nat_daddr"):
+            if fields[name] is not None:
+                fields[name] = addresses[self._scrubber.address(octets[fields[name]])]
+        candidates = [scrubbed(rule, "") for rule in before.rule_candidates or ()]
+        fields["rule_candidates"] = [
+            {name: value for name, value in rule.items() if value is not None}
+            for rule in candidates
+        ] or None
+        return joined(packet, **fields)
+
+    def _name(self, name: str | None) -> str | None:
+        """The pseudonym of a name."""
+        return None if name is None else text(self._scrubber.name(name_bytes(name)))
+
+    def _process(self, comm: str | None) -> str | None:
+        """The pseudonym of a process."""
+        return None if comm is None else text(self._scrubber.process(name_bytes(comm)))
+
+    def _of_names(self, record: RulesetRecord) -> RulesetRecord:
+        """A record without its message: only what names the entity is left."""
+        return msgspec.structs.replace(
+            record, table=self._name(record.table), chain=self._name(record.chain),
+            name=self._name(record.name), process=self._process(record.process), uid=None,
+            cmdline=None, cgroup=None, comment=None, expressions=None, elements=None, text=None,
+            extra=None,
+        )  # fmt: skip
 
     def _ruleset(self, record: Record) -> _Ruleset:
         return self._rulesets.setdefault((record.layout, record.origin), _Ruleset())
@@ -91,13 +146,19 @@ class _Ruleset:
         self._added = 0
         """How many entities and elements the model may have at most."""
 
+    def text_of(
+        self, family: str | int | None, table: str | None, handle: int | None
+    ) -> str | None:
+        """The text of a rule."""
+        rule = self._model.find_rule(family, table, handle)
+        if rule is not None and rule.text is None:  # it names a chain that was renamed
+            self._texts.put(rule)
+        return None if rule is None else rule.text
+
     def with_text(self, record: RulesetRecord | TraceRecord) -> Record:
         """The record, which the ruleset follows, with the text of its entity."""
         if isinstance(record, TraceRecord):
-            rule = self._model.find_rule(record.family, record.table, record.handle)
-            if rule is not None and rule.text is None:  # it names a chain that was renamed
-                self._texts.put(rule)
-            text = None if rule is None else rule.text
+            text = self.text_of(record.family, record.table, record.handle)
             return msgspec.structs.replace(record, text=text)
         deletes = str(record.op).startswith("del_")
         if deletes:
@@ -113,9 +174,3 @@ class _Ruleset:
         if record.op == "new_gen" or not self._added:
             self._texts = Texts(self._model, budget=self._budget)
         return record
-
-
-def _of_names(record: RulesetRecord) -> RulesetRecord:
-    """A record without its message: only what names the entity is left."""
-    return msgspec.structs.replace(record, comment=None, expressions=None, elements=None,
-                                   text=None, extra=None)  # fmt: skip

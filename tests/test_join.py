@@ -95,7 +95,7 @@ def joined(*records: Any) -> list[JoinedRecord]:
 
 def test_every_packet_of_the_recording_has_the_rule_that_logged_it() -> None:
     with pylog.open(NFT / "joined.cat.gz") as reader:
-        packets = [r for r in Joined(reader) if isinstance(r, JoinedRecord)]
+        packets = [r for r in Joined(reader, Join()) if isinstance(r, JoinedRecord)]
     with open(NFT / "joined.truth.tsv") as file:
         truth = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert len(packets) == len(truth) == 46

@@ -20,7 +20,7 @@ from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
 from pylog.options import Option
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
-from pylog.record.joined import JOINED
+from pylog.record.joined import FLOW, RULE
 from pylog.record.registry import KINDS, ON_REQUEST
 from pylog.table import schema
 
@@ -52,10 +52,12 @@ def fields_on_request() -> str:
     return _markdown(*rows)
 
 
-def fields_of_rules() -> str:
-    """The fields that --rules adds to packets."""
-    rows = [("name", "JSON", "meaning")]
-    rows += [(f"`{name}`", *_cells({"packet": field})[1:]) for name, field in JOINED.items()]
+def fields_of_joins() -> str:
+    """The fields that --rules and --with-flows add to packets."""
+    rows = [("with", "name", "JSON", "meaning")]
+    for option, fields in (("--rules", RULE), ("--with-flows", FLOW)):
+        for name, field in fields.items():
+            rows.append((f"`{option}`", f"`{name}`", *_cells({"packet": field})[1:]))
     return _markdown(*rows)
 
 
@@ -180,7 +182,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "json-fields": json_fields,
     "fields-on-request": fields_on_request,
-    "fields-of-rules": fields_of_rules,
+    "fields-of-joins": fields_of_joins,
     "columns": columns,
     "layouts": layouts,
     "nflog-options": nflog_options,

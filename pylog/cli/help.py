@@ -81,7 +81,7 @@ _ABI_OPTIONS = {
 def _columns() -> Iterator[str]:
     """The columns of records, with their meaning and the kinds that have them."""
     from pylog.record import ON_REQUEST, fields_of, json_name, kinds
-    from pylog.record.joined import JOINED
+    from pylog.record.joined import FLOW, RULE
 
     yield from _row("kind", f"what the record is: {', '.join(kinds())}", 16)
     held: dict[str, tuple[str, list[str]]] = {}
@@ -97,10 +97,11 @@ def _columns() -> Iterator[str]:
     for headers in ON_REQUEST.values():
         for name, field in fields_of(headers).items():
             yield from _row(name, field.meaning, 16)
-    yield ""
-    yield "Of packets, only with --rules:"
-    for name, field in JOINED.items():
-        yield from _row(name, field.meaning, 16)
+    for option, fields in (("--rules", RULE), ("--with-flows", FLOW)):
+        yield ""
+        yield f"Of packets, only with {option}:"
+        for name, field in fields.items():
+            yield from _row(name, field.meaning, 16)
 
 
 def _row(name: str, text: str, width: int) -> list[str]:

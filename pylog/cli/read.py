@@ -18,8 +18,8 @@ from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
+from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
-from pylog.cli._rules import add_rules_argument, prepare, with_rules
 from pylog.cli._sources import (
     AnyLog,
     Stopping,
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
-    add_rules_argument(parser)
+    add_join_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     sources: list[str] = arguments.source
     labels(arguments)
-    alone = arguments.rules and prepare(arguments, options)
+    prepare(arguments, options)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             if copy.left == 0 or stopping.status:
                 break
             with _opened(arguments, group, together) as records:
-                copy.all(with_rules(arguments, records, alone) if arguments.rules else records)
+                copy.all(with_joins(arguments, records))
         if arguments.verbose:
             say(copy.summary())
     return copy.exit_status
@@ -96,7 +96,7 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     single = arguments.count is None and not together and not given_options(arguments)
     if (
         single
-        and not arguments.rules
+        and not (arguments.rules or arguments.with_flows)
         and outputs.description(arguments.to).columns
         and not changes(arguments)
     ):

@@ -13,8 +13,8 @@ import pylog
 from pylog import outputs
 from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
+from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
-from pylog.cli._rules import add_rules_argument, prepare, with_rules
 from pylog.cli._sources import Stopping, add_source_arguments, check_not_live, input_layout
 
 USAGE = "[options] FILE ..."
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     add_output_arguments(parser)
-    add_rules_argument(parser)
+    add_join_arguments(parser)
     add_source_arguments(parser)
 
 
@@ -77,8 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = read_options(arguments)
     check_not_live(arguments.source)
     expand(arguments)
-    if arguments.rules:
-        prepare(arguments, options)
+    prepare(arguments, options)
     if arguments.loop and len(arguments.source) > 1:
         raise ValueError("--loop is for one file")
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
@@ -96,5 +95,5 @@ def run(arguments: argparse.Namespace) -> int:
             ) as records:
                 if outputs.description(arguments.to).raw:
                     records.pass_messages()
-                copy.all(with_rules(arguments, records, False) if arguments.rules else records)
+                copy.all(with_joins(arguments, records))
     return copy.exit_status

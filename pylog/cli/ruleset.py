@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from pylog import backends
 from pylog.cli import answer_escaped, say, stdout
+from pylog.cli._joins import SELECTIONS
 from pylog.cli._outputs import coloured
-from pylog.cli._rules import SELECTIONS
 from pylog.cli._sources import (
     OF_NFTABLES,
     add_live_arguments,

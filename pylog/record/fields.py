@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 Column = Literal[
-    "word", "name", "time", "address", "bool", "u8", "u16", "u32", "u64", "i64", "octets",
+    "word", "name", "time", "address", "bool", "u8", "u16", "u32", "u64", "i64", "f64",
+    "octets",
     "fragment", "vlan", "counters", "json",
 ]  # fmt: skip
 """The type of a column: `word` is text that repeats, `name` a name, or the number of what has no
@@ -24,7 +25,8 @@ name."""
 JSON_FORMS: Mapping[Column, str] = {
     "word": "text", "name": "text or number", "time": "RFC 3339 text", "address": "text",
     "bool": "true", "u8": "number", "u16": "number", "u32": "number", "u64": "number",
-    "i64": "number", "octets": "hex text", "fragment": "object", "vlan": "list of objects",
+    "i64": "number", "f64": "number", "octets": "hex text",
+    "fragment": "object", "vlan": "list of objects",
     "counters": "object", "json": "object",
 }  # fmt: skip
 """The form in JSON of each type of column, for the reference."""

@@ -69,6 +69,7 @@ _TYPES: dict[Column, Any] = {
     "u32": pa.uint32(),
     "u64": pa.uint64(),
     "i64": pa.int64(),
+    "f64": pa.float64(),
     "octets": pa.binary(),
     "fragment": FRAGMENT,
     "vlan": VLANS,

@@ -1,0 +1,115 @@
+"""The arguments --rules and --with-flows: packets with the rule that logged them, and their flow.
+
+A live NFLOG group is read together with `nftables:`, which has the rules, and `nfct:`, which has
+the flows; the records of these sources are then left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pylog import backends
+from pylog.cli._sources import RECORDS, AnyLog, group_of
+from pylog.flow_join import FlowJoin
+from pylog.join import Join
+from pylog.joined import Joined
+from pylog.outputs._named import every, named
+from pylog.reader import Records
+from pylog.record import (
+    CounterRecord,
+    Field,
+    FlowRecord,
+    Record,
+    RulesetRecord,
+    TraceRecord,
+)
+from pylog.record.joined import FLOW, RULE
+
+OUTPUTS = ("text", "json", "csv")
+"""The outputs that have the fields of a rule or a flow."""
+SELECTIONS = ("families", "tables", "chains", "since_gen")
+"""The options of nftables: that leave out records of the ruleset."""
+
+
+class _Joining(NamedTuple):
+    """An argument.
+
+    option   its name
+    fields   what it adds to a packet
+    source   the live source that has the other records
+    kinds    of these records
+    """
+
+    option: str
+    fields: Mapping[str, Field]
+    source: str
+    kinds: tuple[type[Record], ...]
+
+
+_RULES = _Joining("rules", RULE, "nftables", (RulesetRecord, TraceRecord))
+_FLOWS = _Joining("with_flows", FLOW, "nfct", (FlowRecord, CounterRecord))
+
+
+def add_join_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --rules and --with-flows."""
+    group = group_of(parser, RECORDS)
+    group.add_argument(
+        "--rules", action="store_true",
+        help="add to each packet of NFLOG the rule of nftables that logged it, as rule_table,"
+        " rule_chain, rule_handle and rule_text, or why that is not sure. The ruleset is read from"
+        " the same recording, or live from the kernel; a trace makes it exact:"
+        " nftables:+trace+nflog:GROUP",
+    )  # fmt: skip
+    group.add_argument(
+        "--with-flows", action="store_true",
+        help="add to each packet of NFLOG its flow of conntrack, as flow_id, flow_state, flow_age"
+        " and the other side of its translation as nat_saddr..., or why that is not sure. The flows"
+        " are read from the same recordings (use --merge), or live from the kernel",
+    )  # fmt: skip
+
+
+def _chosen(arguments: argparse.Namespace) -> list[_Joining]:
+    return [joining for joining in (_RULES, _FLOWS) if getattr(arguments, joining.option)]
+
+
+def prepare(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Check and complete the arguments: add live sources that were not given, as `added`.
+
+    Raises ValueError for an output that does not have the fields.
+    """
+    arguments.added = []
+    chosen = _chosen(arguments)
+    if chosen and arguments.to not in OUTPUTS:
+        option = chosen[0].option.replace("_", "-")
+        raise ValueError(f"--{option} is for {', '.join(OUTPUTS)}, not for {arguments.to}")
+    if chosen and arguments.to == "csv" and options.get("columns") is None:
+        fields = [name for joining in chosen for name in joining.fields]
+        options["columns"] = ",".join(dict.fromkeys((*every(), *fields)))
+        named(options["columns"], options.get("exclude"))
+    live = [name for source in arguments.source if (name := _live(source)) is not None]
+    for joining in chosen:
+        if "nflog" in live and joining.source not in live:
+            arguments.added.append(f"{joining.source}:")
+    arguments.source += arguments.added
+
+
+def _live(source: str) -> str | None:
+    parts = backends.named(source)
+    return None if parts is None else parts[0]
+
+
+def with_joins(arguments: argparse.Namespace, records: AnyLog) -> AnyLog:
+    """The records as the arguments want them; without those of sources that were added."""
+    for joining in _chosen(arguments):
+        assert isinstance(records, Records)
+        added = f"{joining.source}:" in arguments.added
+        first = records.readers()[arguments.source.index(f"{joining.source}:")] if added else None
+        join: Join | FlowJoin = FlowJoin()
+        if joining is _RULES:
+            at_once = {_live(source) for source in arguments.source} == {"nftables"}
+            selected = any(getattr(arguments, name, None) is not None for name in SELECTIONS)
+            join = Join(at_once, selected)
+        records = Joined(records, join, joining.kinds if added else (), first)
+    return records
