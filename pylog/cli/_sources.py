@@ -228,9 +228,7 @@ def check_options(arguments: argparse.Namespace, sources: Sequence[str]) -> None
             there = [_KINDS.get(owner, f"{owner}:") for owner in owners]
             meant = [source for source in sources if source in owners]
             hint = f"; the live source is written {meant[0]}:" if meant else ""
-            raise ValueError(
-                f"{typed} is for {_and(there)}, not for {' or '.join(here)}{hint}"
-            )
+            raise ValueError(f"{typed} is for {_and(there)}, not for {' or '.join(here)}{hint}")
 
 
 def _and(words: Sequence[str]) -> str:
