@@ -16,6 +16,8 @@ _KEPT = frozenset(("CTA_LABELS",))
 """Attributes of bytes that stay."""
 _CUT = frozenset(("CTA_SECCTX_NAME",))
 """Texts that become empty: a security context may name a user."""
+_NAMES = frozenset(("NFACCT_NAME",))
+"""Texts that become pseudonyms, as the names of a ruleset do."""
 _MASKS = frozenset(("CTA_EXPECT_MASK",))
 """Attributes in which the place of an address holds the bits that count."""
 
@@ -36,8 +38,10 @@ def scrubbed(
             return value
         return scrubber.address(value) if len(value) in (4, 16) else bytes(len(value))
     if kind is TEXT:
-        kept = b"" if name in _CUT else value.split(b"\0", 1)[0]
-        return kept.ljust(len(value), b"\0")
+        word = b"" if name in _CUT else value.split(b"\0", 1)[0]
+        if name in _NAMES:
+            word = scrubber.name(word)
+        return word.ljust(len(value), b"\0")
     if not isinstance(kind, dict):
         size = kind.sizeof()
         return value[:size].ljust(len(value), b"\0") if len(value) >= size else bytes(len(value))

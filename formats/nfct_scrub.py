@@ -1,9 +1,9 @@
 """Conntrack's messages without what identifies hosts and users, for logs that will be published.
 
 Addresses in all tuples are replaced, those of the flow, of its reply, of its master and of NAT, by
-the same ones as in NFLOG packets of the same log. Masks, ports, marks, labels, ids, times and the
-names of helpers and nfacct objects stay. Security contexts become empty, and what no table explains
-becomes zeros.
+the same ones as in NFLOG packets of the same log, and nfacct objects get other names. Masks, ports,
+marks, labels, ids, times and the names of helpers stay. Security contexts become empty, and what no
+table explains becomes zeros.
 """
 
 from __future__ import annotations

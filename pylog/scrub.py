@@ -23,6 +23,7 @@ from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
 from pylog.formats.scrub_names import name_bytes
 from pylog.record import (
+    FlowRecord,
     LossRecord,
     PacketRecord,
     Record,
@@ -78,6 +79,8 @@ class Scrubbing:
         elif isinstance(record, PacketRecord):  # a message may lack the names of its interfaces
             names = ("indev", "outdev", "physindev", "physoutdev")
             same |= {name: getattr(record, name) for name in names}
+        elif isinstance(record, FlowRecord):  # what the reader of a live source adds
+            same |= {"netns": record.netns, "via": record.via}
         result = msgspec.structs.replace(scrubbed, **same)
         if isinstance(result, RulesetRecord | TraceRecord):
             return self._ruleset(record).with_text(result)

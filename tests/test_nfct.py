@@ -8,6 +8,7 @@ from typing import Any
 
 import conntrack
 import effort
+import msgspec
 import pytest
 import samples
 from hypothesis import given
@@ -17,8 +18,11 @@ import pylog
 from pylog import CounterRecord, DecodeError, FlowRecord
 from pylog.detect import detect
 from pylog.formats import Message, nfct
-from pylog.formats.netlink import build
+from pylog.formats.netlink import OCTETS, build
 from pylog.formats.nfct_attributes import CTA, EXPECT, STATS
+from pylog.formats.scrub import Scrubber
+from pylog.outputs.text import line
+from pylog.scrub import Scrubbing
 
 KINDS = samples.FIXTURES / "nfct/kinds.bin"
 
@@ -70,8 +74,9 @@ def test_expectations_are_those_that_conntrack_printed() -> None:
     records = [r for r in read(conntrack.unpacked("full.cat")) if r.flow_type == "expect"]
     lines = conntrack.expected(conntrack.unpacked("full.expect.txt").decode())
     assert len(records) == len(lines) == 8
-    for r, line in zip(records, lines, strict=True):
-        assert (r.event, r.timeout, r.protocol, r.saddr, r.daddr, r.sport, r.dport) == line
+    stated = [(r.event, r.timeout, r.protocol, r.saddr, r.daddr, r.sport, r.dport)
+              for r in records]  # fmt: skip
+    assert stated == lines
 
 
 def test_the_end_of_every_flow_has_its_reason() -> None:
@@ -94,8 +99,6 @@ def test_both_byte_orders_say_the_same() -> None:
 
 
 def _without_layout(record: Any) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(record, layout="")
 
 
@@ -275,3 +278,124 @@ def test_records_share_nothing_that_can_be_changed() -> None:
     assert by_fast_path(data + data) == again
     lists = [id(r.status) for r in records if r.status is not None]
     assert len(lists) == len(set(lists))
+
+
+# Scrubbing
+
+
+def scrubbed(messages: list[bytes]) -> list[bytes]:
+    scrubber = Scrubber()
+    return [nfct.scrub(message, "ctnetlink-le", scrubber) for message in messages]
+
+
+def test_scrubbed_messages_say_the_same_of_other_hosts() -> None:
+    messages = [m for m in _full if m[4:6] != b"\3\0"]
+    after = scrubbed(messages)
+    old, new = read(b"".join(messages)), read(b"".join(after))
+    hosts = ("saddr", "daddr", "nat_saddr", "nat_daddr", "extra", "name", "source")
+    before = {r.saddr for r in old if r.kind == "flow"} | {r.daddr for r in old if r.kind == "flow"}
+    for one, other in zip(old, new, strict=True):
+        for name in set(one.__struct_fields__) - set(hosts):
+            assert getattr(one, name) == getattr(other, name), name
+        text = str(msgspec.structs.asdict(other))
+        assert not any(f"'{address}'" in text for address in before if address)
+        mask = (one.extra or {}).get("CTA_EXPECT_MASK")
+        assert mask == (other.extra or {}).get("CTA_EXPECT_MASK")
+    names = [(a.name, b.name) for a, b in zip(old, new, strict=True) if a.kind == "counter"]
+    assert all(a != b for a, b in names if not a.startswith("conntrack"))
+    assert len({b for _, b in names}) == len({a for a, _ in names})
+
+
+def test_pseudonyms_are_those_of_packets() -> None:
+    scrubbing = Scrubbing()
+    nflog = (samples.FIXTURES / "nflog/seq.bin").read_bytes()[:4000]
+    packet = next(r for r in read(nflog, raw=True) if r.family == "ipv4" and r.saddr != r.daddr)
+    flow = entry((1, tuple_of((1, 17), (2, 1), (3, 2))), order="<")
+    octets = [bytes(map(int, a.split("."))) for a in (packet.saddr, packet.daddr)]
+    flow = flow.replace(bytes([10] * 4), octets[0]).replace(bytes([11] * 4), octets[1])
+    (record,) = read(flow, raw=True)
+    assert (record.saddr, record.daddr) == (packet.saddr, packet.daddr)
+    one: Any = scrubbing.record(packet)
+    other: Any = scrubbing.record(record)
+    assert (one.saddr, one.daddr) == (other.saddr, other.daddr) != (packet.saddr, packet.daddr)
+
+
+def test_security_contexts_and_what_nobody_knows_are_cut() -> None:
+    labels = bytes(range(16))
+    table: Any = CTA | {90: ("ANY", OCTETS)}
+    message = build(table, "<", 0x100, 0, [
+        (19, [{"nla_type": 1, "value": b"staff_u:staff_r"}]), (90, b"secret"), (22, labels),
+        (5, [{"nla_type": 1, "value": b"ftp"}, {"nla_type": 2, "value": b"info"}]),
+    ])  # fmt: skip
+    (after,) = scrubbed([message])
+    assert b"staff" not in after and b"secret" not in after and b"info" not in after
+    assert labels in after and b"ftp" in after and len(after) == len(message)
+
+
+@effort.examples(1000)
+@given(st.sampled_from(_full), st.data())
+def test_any_bytes_are_scrubbed_to_as_many_that_decode(message: bytes, data: st.DataObject) -> None:
+    changed = bytearray(message)
+    for _ in range(data.draw(st.integers(0, 3))):
+        changed[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    octets = bytes(changed[: data.draw(st.integers(0, len(message)))])
+    (after,) = scrubbed([octets])
+    assert len(after) == len(octets) and after[:20] == octets[:20]
+    if by_reference(octets):
+        assert len(by_reference(after)) == 1
+
+
+# Outputs and tables
+
+
+def test_the_line_of_a_flow_is_complete() -> None:
+    flow = FlowRecord(
+        "nfct", "ctnetlink-le", timestamp_ns=10**18, event="end", flow_type="map", family="ipv4",
+        protocol=6, saddr="10.0.0.1", daddr="192.0.2.1", sport=5, dport=80,
+        nat_saddr="198.51.100.1", nat_daddr="192.0.2.1", nat_sport=6, nat_dport=80,
+        packets={"orig": 3, "reply": 2}, bytes={"orig": 300, "reply": 200}, state="TIME_WAIT",
+        first_state="SYN_SENT", status=["SEEN_REPLY"], mark=16, zone=7, netns="router",
+        end_reason="removed", duration_us=1_500_000, via="repair",
+        extra={"nlmsg_pid": 42, "CTA_HELP": {"CTA_HELP_NAME": "ftp"}},
+    )  # fmt: skip
+    text = "2001-09-09T01:46:40.000000Z nat map end tcp 10.0.0.1:5 -> 192.0.2.1:80 as"
+    assert line(flow) == (
+        f"{text} 198.51.100.1:6 -> 192.0.2.1:80 SYN_SENT>TIME_WAIT removed by portid 42"
+        " lasted 1.500000 s packets 3/2 bytes 300/200 zone 7 mark 0x10 helper ftp in router"
+        " via repair"
+    )
+
+
+def test_lines_of_expectations_and_counters() -> None:
+    lines = [line(record).partition(" ")[2] for record in read(KINDS.read_bytes())]
+    assert "expect new tcp 10.1.0.2:any -> 10.2.0.2:40100 timeout 300 s" in lines
+    assert "counter quota limited packets 5 bytes 165 quota 5 QUOTA_PKTS,OVERQUOTA" in lines
+    assert "counter dump conntrack entries 135 max entries 262144" in lines
+    assert "counter dump conntrack cpu 0 invalid 7 insert 4" in lines
+
+
+@pytest.mark.parametrize("kind", ["flow", "counter"])
+def test_tables_have_the_records(kind: str, tmp_path: Any) -> None:
+    pytest.importorskip("pyarrow")
+    from pylog.table import rows
+
+    path = tmp_path / "full.bin"
+    path.write_bytes(conntrack.unpacked("full.cat") + KINDS.read_bytes())
+    table = pylog.read_table(path, kind=kind)
+    records = [r for r in read(path.read_bytes()) if r.kind == kind]
+    again = [r for batch in table.to_batches() for r in rows.records(kind, batch)]
+    assert again == records
+
+
+def test_splits_have_the_records_of_one_reader(tmp_path: Any) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from pylog.table import splits
+
+    path = tmp_path / "full.bin"
+    path.write_bytes(conntrack.unpacked("full.cat") * 3)
+    right = splits.confirm(splits.plan([path], 4))
+    assert len(right) > 2
+    tables = [batch for split in right for batch in splits.decode(split, kind="flow")]
+    assert (
+        pa.Table.from_batches(tables).to_pylist() == pylog.read_table(path, kind="flow").to_pylist()
+    )

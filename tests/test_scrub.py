@@ -27,7 +27,7 @@ from pylog.formats.plan import Plan
 from pylog.formats.scrub import Scrubber
 from pylog.scrub import Scrubbing
 
-DUMPS = [*samples.dumps("ipl/*"), *samples.dumps("nflog/*")]
+DUMPS = [*samples.dumps("ipl/*"), *samples.dumps("nflog/*"), *samples.dumps("nfct/*")]
 each_dump = pytest.mark.parametrize("dump", effort.sample(DUMPS, least=20), ids=samples.name)
 FIELDS_OF_HOSTS = {"saddr", "daddr", "nat_saddr", "nat_daddr", "hwaddr", "hwheader", "extra",
                    "payload", "raw"}  # fmt: skip

@@ -44,8 +44,10 @@ def flow_words(record: Any) -> Iterator[str]:
 def _life(record: Any) -> Iterator[str]:
     """State, end and duration."""
     extra = record.extra or {}
-    if record.state is not None:
-        yield str(record.state)
+    states = [record.first_state, record.state]
+    if states != [None, None]:
+        words = [str(state) for state in dict.fromkeys(states) if state is not None]
+        yield ">".join(words)
     if record.status is not None and "SEEN_REPLY" not in record.status:
         yield "unreplied"
     if record.end_reason is not None:

@@ -246,10 +246,10 @@ def _joined_words(record: JoinedRecord) -> Iterator[str]:
     if record.rule_handle is not None or record.rule_unknown is not None:
         yield f"by {rule_words(record)}"
     if record.flow_match is not None or record.flow_unknown is not None:
-        yield f"flow {flow_words(record)}"
+        yield f"flow {_flow_of_packet(record)}"
 
 
-def flow_words(record: JoinedRecord) -> str:
+def _flow_of_packet(record: JoinedRecord) -> str:
     """The flow of a packet, as text; "?" with the reason if that is not sure."""
     if record.flow_unknown is not None:
         ids = [f"flow {flow.get('id')}" for flow in record.flow_candidates or ()]
@@ -258,7 +258,7 @@ def flow_words(record: JoinedRecord) -> str:
     words = [record.flow_id, record.flow_state, record.flow_direction, age]
     text = " ".join([str(word) for word in words if word is not None])
     ends = (record.nat_saddr, record.nat_sport, record.nat_daddr, record.nat_dport)
-    return " as ".join([text, *_addresses(*ends)])
+    return " as ".join([text, *address_words(*ends)])
 
 
 def rule_words(record: JoinedRecord) -> str:
