@@ -38,6 +38,7 @@ from pylog.backends.netlink_source import NetlinkSource
 from pylog.backends.netns import Namespace
 from pylog.backends.nfct_listing import Lister
 from pylog.errors import BackendError
+from pylog.formats.netlink import NETLINK_NETFILTER
 from pylog.formats.nfct_requests import CT_GET, EXP_GET, Mark, Purpose, begun, without
 from pylog.formats.nfct_scope import FlowScope, MaskedMark
 from pylog.notes import notes
@@ -421,7 +422,7 @@ def checks() -> list[Check]:
         return [Check(False, "conntrack over netlink needs Linux")]
     namespace = Namespace(None)
     try:
-        netlink = NetlinkSocket(NAME, namespace, 12, groups=[1, 2, 3])
+        netlink = NetlinkSocket(NAME, namespace, NETLINK_NETFILTER, groups=[1, 2, 3])
         netlink.close()
         lister = Lister(NAME, namespace)
         with contextlib.closing(lister):

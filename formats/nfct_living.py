@@ -25,7 +25,8 @@ from msgspec.structs import force_setattr
 
 from pylog.formats import Message
 from pylog.formats.netlink import OCTETS, Table, build
-from pylog.formats.nfct import CT_DELETE, NfctStream
+from pylog.formats.nfct import NfctStream
+from pylog.formats.nfct_attributes import CT_DELETE
 from pylog.formats.nfct_requests import Mark, Purpose, mark_of, tuples
 from pylog.record import CounterRecord, FlowRecord
 
@@ -147,6 +148,7 @@ class Living:
         number = self._listings - mark.reliable
         gone = [(key, value) for key, value in flows.items() if value >> 49 < number]
         stream = NfctStream(order)
+        stream.live = stream.lenient = True
         for key, value in gone:
             del flows[key]
             record = _record(stream, order, key, value)

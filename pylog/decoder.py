@@ -447,11 +447,23 @@ class Decoder:
             if grouping.ready:
                 records += self._ungrouped(grouping, limit - len(records))
             elif self._given < len(self._decoded):
-                self._given += 1
-                self._group(grouping, self._decoded[self._given - 1])
+                self._group_lot(grouping, limit - len(records))
             else:
                 break
         return records
+
+    def _group_lot(self, grouping: Grouping, limit: int) -> None:
+        """Give the grouping records that are decoded already, at most `limit`."""
+        if self._passes_messages or any(self.stream.namespaces):
+            self._given += 1
+            self._group(grouping, self._decoded[self._given - 1])
+            return
+        start, first = self._given, self._next
+        lot = self._decoded[start : start + limit]
+        self._given += len(lot)
+        data, namespace, add = self._data, self._namespace, grouping.add
+        for record, message in zip(lot, self._items[first : first + len(lot)], strict=True):
+            add(record, cast(Message, message), data, namespace)
 
     def raw_batch(self, limit: int) -> RawBatch | None:
         """The messages that come next, at most `limit`, as far as no record of them is needed; None

@@ -189,8 +189,8 @@ def _cut(split: Split, n: int) -> list[Split]:
             raise error.copy_for_raising(split.path) from None
         if detection.container not in ("raw", "netlink"):
             return [split]
-        if detection.stream().grouped and not _is_plain(detection.stream(), head):
-            return [split]  # a commit may be of any size
+        if detection.stream().grouped or is_marked(head):
+            return [split]  # a commit may be of any size, and a listing shows what it lacks
         length = split.stop
         layouts = tuple(make().name for make in (detection.stream, *detection.alternatives))
         near = [_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)]
@@ -199,11 +199,6 @@ def _cut(split: Split, n: int) -> list[Split]:
         replace(split, start=start, stop=stop, last=stop == length, layouts=layouts)
         for start, stop in zip(starts, [*starts[1:], length], strict=True)
     ]
-
-
-def _is_plain(stream: Stream, head: bytes) -> bool:
-    """Whether no message depends on others: those of conntrack, without listings by pylog."""
-    return stream.source == "nfct" and not is_marked(head)
 
 
 def _boundary(file: BinaryIO, at: int, length: int, stream: Stream) -> int | None:
