@@ -78,7 +78,7 @@ def test_a_packet_of_either_direction_and_side_has_its_flow(
 def test_a_flow_without_translation_has_no_other_side() -> None:
     (record,) = joined(flow(0, "new", state="SYN_SENT"), packet(1))
     assert (record.flow_id, record.nat_saddr, record.flow_state) == (1, None, "SYN_SENT")
-    assert line(record).endswith(" flow 1 SYN_SENT original 0.001 s")
+    assert line(record).endswith(" flow 1 SYN_SENT original 0.001000 s")
 
 
 def test_the_first_packet_waits_for_the_event_of_its_flow() -> None:

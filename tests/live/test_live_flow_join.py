@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import netlab
@@ -94,6 +96,18 @@ def test_every_packet_has_its_flow_on_either_side_of_the_translation(
             assert ends == {"127.0.0.1", "127.0.0.9"}
     states = {packet.flow_state for packet in packets if packet.protocol == 6}
     assert states == {None} if not stamps else {"SYN_SENT", "ESTABLISHED"} <= states
+
+
+def test_the_command_reads_the_flows_beside_the_group(namespace: netlab.Namespace) -> None:
+    command = ("-P", "-m", "pylog", "read", "--with-flows", "--to", "json", "--netns",
+               namespace.name, "-n", "3", "nflog:5")  # fmt: skip
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as process:
+        netlab.until(lambda: 5 in namespace.groups(), "the group is bound")
+        namespace.run("ping", "-c", "1", "127.0.0.1")
+        lines = (process.communicate(timeout=20)[0]).splitlines()
+    packets = [json.loads(line) for line in lines]
+    assert [packet["kind"] for packet in packets] == ["packet"] * 3
+    assert all(packet["flow_match"] == "ends" for packet in packets)
 
 
 TYPES = {1: "state", 6: "rdr", 17: "map"}
