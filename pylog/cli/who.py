@@ -21,7 +21,6 @@ import msgspec
 import pylog
 from pylog.backends.files import opened as opened_file
 from pylog.cli import answer, answer_json, say
-from pylog.cli._inputs import add_input_arguments
 from pylog.cli._progress import progress
 from pylog.cli._sources import add_source_arguments, check_not_live
 from pylog.errors import BackendError
@@ -65,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="+", metavar="LOG",
         help="a file, directory, glob or URL, or - (standard input)",
     )  # fmt: skip
-    add_input_arguments(parser)
+    parser.add_argument(
+        "--skip-unknown", action="store_true", help="pass over files that are no logs, and list them"
+    )
     parser.add_argument(
         "--at", metavar="TIME",
         help="when: RFC 3339, as 2026-11-28T19:26:40Z, a date, seconds since 1970, or a range A..B",
