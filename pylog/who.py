@@ -26,7 +26,7 @@ COPIED = (
 """Fields of an answer that are those of the flow's record."""
 
 
-class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="kind", tag="answer"):
     """An answer to a question; there may be several.
 
     question, at   the address and the time as they were asked; `number` of several questions
@@ -46,7 +46,6 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     log       the name of the log that has the flow
     """
 
-    kind: str = "answer"
     number: int | None = None
     question: str
     at: str

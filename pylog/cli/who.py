@@ -65,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a file, directory, glob or URL, or - (standard input)",
     )  # fmt: skip
     parser.add_argument(
-        "--skip-unknown", action="store_true", help="pass over files that are no logs, and list them"
+        "--skip-unknown",
+        action="store_true",
+        help="pass over files that are no logs, and list them",
     )
     parser.add_argument(
         "--at", metavar="TIME",

@@ -20,7 +20,7 @@ from pylog.errors import BackendError
 from pylog.questions import Question
 from pylog.record import FlowRecord, LossRecord, Record
 from pylog.table import rows
-from pylog.table.parts import OpenTable, Part
+from pylog.table.parts import Bounds, OpenTable, Part
 from pylog.table.schemas import chosen, packed, schema, sixteen
 
 ENDS = (("saddr", "sport"), ("daddr", "dport"), ("nat_saddr", "nat_sport"),
@@ -46,6 +46,7 @@ class Wanted:
         for question in questions:
             if question.of.low is not None and question.of.high is not None:
                 self.ports[question.of.low : question.of.high + 1] = True
+        self._ends = sorted({q.of for q in questions}, key=str)
         periods: list[list[int]] = []
         for low, high in sorted((q.start_ns, q.stop_ns) for q in questions):
             if periods and low <= periods[-1][1]:
@@ -65,12 +66,21 @@ class Wanted:
         """As `in_time`, for one."""
         return bool(self.in_time(np.int64(start), np.int64(stop)))
 
-    def has_address(self, low: Any, high: Any) -> bool:
-        """Whether an address that is asked for can be between two values of a column."""
-        for address in (*self.any_port, *self.with_port):
+    def has_end(self, addresses: Bounds, ports: Bounds | None) -> bool:
+        """Whether an address that is asked for, with its port, can be within the bounds of columns.
+
+        ports   None: not known
+        """
+        low, high, _ = addresses
+        if low is None:
+            return False
+        for address, first, last in self._ends:
             value = sixteen(address) if isinstance(low, bytes) else address
             if low <= value <= high:
-                return True
+                if first is None or ports is None:
+                    return True
+                if ports[0] is not None and first <= ports[1] and ports[0] <= last:
+                    return True
         return False
 
 
@@ -212,16 +222,16 @@ class Table:
             if stats is None or (stats[2] and stats[0] is not None):
                 break  # no statistics, or rows without this time, which have another
             if stats[0] is not None:
-                return int(stats[0].value), int(stats[1].value)
+                return int(stats[0]), int(stats[1])
         column = _times(part.read(self._there(TIMES)))
         column = column[column != LEAST]
         return (int(column.min()), int(column.max())) if len(column) else None
 
     def _may_answer(self, part: Part, wanted: Wanted) -> bool:
         """Whether the statistics allow a row that answers."""
-        for address, _ in ENDS:
-            stats = part.stats(self._address(address))
-            if stats is None or (stats[0] is not None and wanted.has_address(*stats[:2])):
+        for address, port in ENDS:
+            addresses = part.stats(self._address(address))
+            if addresses is None or wanted.has_end(addresses, part.stats(port)):
                 break
         else:
             return False
@@ -231,8 +241,8 @@ class Table:
         ends = [part.stats(name) for name in self._there(TIMES)]
         if starts is None or None in ends:
             return True
-        start = LEAST if starts[2] or starts[0] is None else starts[0].value
-        stops = [end[1].value for end in ends if end is not None and end[1] is not None]
+        start = LEAST if starts[2] or starts[0] is None else starts[0]
+        stops = [end[1] for end in ends if end is not None and end[1] is not None]
         return wanted.has_time(start, max(stops, default=MOST))
 
     def _mask(self, table: pa.Table, wanted: Wanted) -> Any:

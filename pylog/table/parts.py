@@ -20,16 +20,24 @@ ARROW = b"ARROW1"
 """The first bytes of an Arrow file."""
 
 
+Bounds = tuple[Any, Any, bool]
+"""The least and greatest value of a column, None if it has none; whether some rows have none."""
+
+
 class Part(NamedTuple):
     """Consecutive rows of a file.
 
     read    gives columns of these rows
-    stats   gives the least and greatest value of a column and whether some have none; None: unknown
+    stats   gives the bounds of a column, times in nanoseconds since 1970; None: not known
     """
 
     read: Callable[[Sequence[str]], pa.Table]
-    stats: Callable[[str], tuple[Any, Any, bool] | None]
+    stats: Callable[[str], Bounds | None]
     rows: int
+
+
+_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+"""How many nanoseconds the units of times have."""
 
 
 class OpenTable:
@@ -73,12 +81,13 @@ class OpenTable:
 
     def _of_parquet(self, file: pq.ParquetFile) -> Iterator[Part]:
         metadata = file.metadata
+        types = {field.name: field.type for field in file.schema_arrow}
         places = {metadata.schema.column(i).path: i for i in range(metadata.num_columns)}
 
         def part(number: int) -> Part:
             group = metadata.row_group(number)
 
-            def stats(name: str) -> tuple[Any, Any, bool] | None:
+            def stats(name: str) -> Bounds | None:
                 if name not in places:
                     return None
                 column = group.column(places[name])
@@ -89,7 +98,13 @@ class OpenTable:
                     return None, None, True
                 if not found.has_min_max:
                     return None
-                return found.min, found.max, found.null_count > 0
+                some_null = found.null_count > 0
+                if not pa.types.is_timestamp(types[name]):
+                    return found.min, found.max, some_null
+                if found.physical_type != "INT64":
+                    return None
+                scale = _NS[types[name].unit]
+                return found.min_raw * scale, found.max_raw * scale, some_null
 
             def read(names: Sequence[str]) -> pa.Table:
                 return self._guarded(lambda: file.read_row_group(number, columns=list(names)))
