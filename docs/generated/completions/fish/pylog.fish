@@ -51,7 +51,7 @@ function _shtab_pylog_using
 end
 
 set -g _shtab_pylog_commands read info convert capture replay ipmon doctor flush help pending ruleset sources trace
-set -g _shtab_pylog_opts_with_value --action --af-inet6 --at --body --chains --color --columns --copy-mode --copy-range --count --daddr --dask --diff --dport --duration --exclude --families --fl-group --fl-logtag --from-layout --iif --ipmon-version --jobs --kind --label --layout --max-gap --netns --nlbufsiz --on-error --pf-bind --proto --qthresh --rcvbuf --rcvbuf-max --relist --rotate-size --rotate-time --saddr --since-gen --speed --syslog-to --tables --timeout --to --tz --window --write -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --at --body --chains --color --columns --copy-mode --copy-range --count --daddr --dask --diff --dport --duration --exclude --families --fl-group --fl-logtag --flow-limit --from-layout --iif --ipmon-version --jobs --kind --label --layout --max-gap --netns --nlbufsiz --on-error --pf-bind --proto --qthresh --rcvbuf --rcvbuf-max --relist --rotate-size --rotate-time --saddr --since-gen --speed --syslog-to --tables --timeout --to --tz --window --write -B -C -I -L -N -O -P -S -f -n -o -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -88,6 +88,9 @@ complete -c pylog -n '_shtab_pylog_using read' -l services -d 'show the names of
 complete -c pylog -n '_shtab_pylog_using read' -l merge -d 'read files in the order of time, not one by one'
 complete -c pylog -n '_shtab_pylog_using read' -l rules -d 'add to each packet of NFLOG the rule of nftables that logged it, as rule_table, rule_chain, rule_handle and rule_text, or why that is not sure. The ruleset is read from the same recording, or live from the kernel; a trace makes it exact: nftables:+trace+nflog:GROUP'
 complete -c pylog -n '_shtab_pylog_using read' -l with-flows -d 'add to each packet of NFLOG its flow of conntrack, as flow_id, flow_state, flow_age and the other side of its translation as nat_saddr..., or why that is not sure. The flows are read from the same recordings (use --merge), or live from the kernel'
+complete -c pylog -n '_shtab_pylog_using read' -l flows -d 'one record for each flow of conntrack, and of IPFilter'"'"'s NAT and state logs, when it has ended: start, last packet, why it ended, counters by orig and reply. Flows that go on are reported when reading ends'
+complete -c pylog -n '_shtab_pylog_using read' -l active-timeout -x -d 'with --flows, report a flow that goes on each time it has lived so long, with what was counted since the last report (default: never)'
+complete -c pylog -n '_shtab_pylog_using read' -l flow-limit -x -d 'with --flows, hold so many living flows; when there are more, the oldest is reported early, as evicted (default: 262144)'
 complete -c pylog -n '_shtab_pylog_using read' -l origin -d 'add to each record the source that it is from, as `origin`, and the machine that logged it, as `host`; with several sources this is always done'
 complete -c pylog -n '_shtab_pylog_using read' -l label -x -d 'the name of a source, which becomes its origin; may be repeated'
 complete -c pylog -n '_shtab_pylog_using read' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
@@ -133,6 +136,9 @@ complete -c pylog -n '_shtab_pylog_using convert' -s v -l verbose -d 'report on 
 complete -c pylog -n '_shtab_pylog_using convert' -l jobs -x -d 'how many processes decode (default: this one)'
 complete -c pylog -n '_shtab_pylog_using convert' -l dask -x -d 'let the Dask cluster of this scheduler convert'
 complete -c pylog -n '_shtab_pylog_using convert' -l action -x -d 'what a prefix of NFLOG stands for, as '"'"'drop*=block'"'"'; may be repeated, and the first pattern that matches counts. Actions: pass, block, log'
+complete -c pylog -n '_shtab_pylog_using convert' -l flows -d 'one record for each flow of conntrack, and of IPFilter'"'"'s NAT and state logs, when it has ended: start, last packet, why it ended, counters by orig and reply. Flows that go on are reported when reading ends'
+complete -c pylog -n '_shtab_pylog_using convert' -l active-timeout -x -d 'with --flows, report a flow that goes on each time it has lived so long, with what was counted since the last report (default: never)'
+complete -c pylog -n '_shtab_pylog_using convert' -l flow-limit -x -d 'with --flows, hold so many living flows; when there are more, the oldest is reported early, as evicted (default: 262144)'
 complete -c pylog -n '_shtab_pylog_using convert' -l origin -d 'add to each record the source that it is from, as `origin`, and the machine that logged it, as `host`; with several sources this is always done'
 complete -c pylog -n '_shtab_pylog_using convert' -l label -x -d 'the name of a source, which becomes its origin; may be repeated'
 complete -c pylog -n '_shtab_pylog_using convert' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
@@ -217,6 +223,9 @@ complete -c pylog -n '_shtab_pylog_using replay' -l machine -l no-machine -d 'te
 complete -c pylog -n '_shtab_pylog_using replay' -l services -d 'show the names of services beside ports, as 443/https (default: no)'
 complete -c pylog -n '_shtab_pylog_using replay' -l rules -d 'add to each packet of NFLOG the rule of nftables that logged it, as rule_table, rule_chain, rule_handle and rule_text, or why that is not sure. The ruleset is read from the same recording, or live from the kernel; a trace makes it exact: nftables:+trace+nflog:GROUP'
 complete -c pylog -n '_shtab_pylog_using replay' -l with-flows -d 'add to each packet of NFLOG its flow of conntrack, as flow_id, flow_state, flow_age and the other side of its translation as nat_saddr..., or why that is not sure. The flows are read from the same recordings (use --merge), or live from the kernel'
+complete -c pylog -n '_shtab_pylog_using replay' -l flows -d 'one record for each flow of conntrack, and of IPFilter'"'"'s NAT and state logs, when it has ended: start, last packet, why it ended, counters by orig and reply. Flows that go on are reported when reading ends'
+complete -c pylog -n '_shtab_pylog_using replay' -l active-timeout -x -d 'with --flows, report a flow that goes on each time it has lived so long, with what was counted since the last report (default: never)'
+complete -c pylog -n '_shtab_pylog_using replay' -l flow-limit -x -d 'with --flows, hold so many living flows; when there are more, the oldest is reported early, as evicted (default: 262144)'
 complete -c pylog -n '_shtab_pylog_using replay' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
 complete -c pylog -n '_shtab_pylog_using replay' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
 complete -c pylog -n '_shtab_pylog_using replay; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a capture or dump, - (standard input), or a directory, glob or URL of them; several follow each other'
