@@ -24,6 +24,12 @@ def time_of(record: FlowRecord) -> int | None:
     return record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
 
 
+_UNACKNOWLEDGED_S = 300
+"""While data of TCP is not acknowledged, or is sent again, longer timeouts become this one, and no
+event says so (tcp_packet: TCP_CONNTRACK_UNACK, TCP_CONNTRACK_RETRANS).
+"""
+
+
 class Announced(msgspec.Struct, gc=False):
     """What the events of a living flow have announced, as far as packets caused them.
 
@@ -77,6 +83,8 @@ def last_packet(ended: FlowRecord, reason: str, announced: Announced) -> int | N
     last_ns = stop_ns - (timeout - left) * SECOND
     if last_ns < heard_ns - SECOND:
         return None  # the timeout was changed without an event
+    if ended.protocol == 6 and timeout > _UNACKNOWLEDGED_S >= left and last_ns > heard_ns + SECOND:
+        return None
     return max(last_ns, heard_ns)
 
 
