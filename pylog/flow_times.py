@@ -46,12 +46,16 @@ class Announced(msgspec.Struct, gc=False):
         """Take a NEW or UPDATE event. One that a program asked for (nlmsg_pid) has the time that
         is left, which is not the timeout.
         """
+        same_state = record.state in (None, self.state)
         if record.state is not None:
             self.state = record.state
         if record.status is not None:
             self.status = record.status
         if record.extra is None or not record.extra.get("nlmsg_pid"):
-            self.heard_ns, self.timeout = time_of(record), record.timeout
+            self.heard_ns = time_of(record)
+            # ctnetlink_dump_timeout rounds down: a tick after the packet it is a second less
+            if not (same_state and self.timeout and record.timeout == self.timeout - 1):
+                self.timeout = record.timeout
         elif (record.timeout or 0) > (self.timeout or 0):  # the program has set it
             self.timeout = None
 

@@ -154,6 +154,15 @@ def test_the_last_packet_of_a_flow_that_expired_is_a_timeout_before_its_end() ->
     assert (flow.event, flow.packets) == ("end", {"orig": 3, "reply": 2})
 
 
+def test_a_timeout_that_was_rounded_down_is_that_of_the_event_before() -> None:
+    flow = one(
+        event("new", 0, timeout=30),
+        event("update", 0.1, timeout=29, status=REPLIED),
+        destroyed(30.1, 0, status=REPLIED),
+    )
+    assert flow.last_ns == T0 + S // 10
+
+
 @pytest.mark.parametrize(
     "records",
     [
