@@ -40,6 +40,18 @@ class SourceOptions(TypedDict, total=False):
     """Seconds after which the kernel sends them in any case."""
     nlbufsiz: int
     """Bytes of the kernel's buffer to gather in."""
+    all_netns: bool
+    """The flows of all network namespaces that have a number in this one."""
+    events: str
+    """Which events of conntrack: "new,update,destroy", also expect and quota."""
+    zones: str | None
+    """Only flows in these conntrack zones: "7,8"."""
+    marks: str | None
+    """Only flows with one of these marks: "0x10/0xff,5"."""
+    poll_s: float
+    """Seconds after which the flows are listed again for their counters; 0: only after losses."""
+    reliable: bool
+    """Let the kernel send the end of a flow again until it was received."""
     rcvbuf: int
     """Bytes of the socket's receive buffer."""
     rcvbuf_max: int
@@ -49,13 +61,14 @@ class SourceOptions(TypedDict, total=False):
     seq_global: bool
     """Number the records of all groups."""
     snapshot: bool
-    """Begin with a listing of the ruleset, and list it again to notice what no event announces."""
+    """Begin with a listing of the ruleset or the flows, and list again to notice what no event
+    announces."""
     relist_s: float
     """Seconds after which the ruleset is listed again; 0: only after losses."""
     since_gen: int | None
     """Leave out changes of the ruleset up to that generation."""
     families: str | None
-    """Only changes and traces of these families: "inet,ip"."""
+    """Only changes and traces of these families: "inet,ip"; with nfct flows: "ipv4"."""
     tables: str | None
     """Only those of these tables."""
     chains: str | None

@@ -228,9 +228,12 @@ def check_options(arguments: argparse.Namespace, sources: Sequence[str]) -> None
             there = [_KINDS.get(owner, f"{owner}:") for owner in owners]
             meant = [source for source in sources if source in owners]
             hint = f"; the live source is written {meant[0]}:" if meant else ""
-            raise ValueError(
-                f"{typed} is for {' and '.join(there)}, not for {' or '.join(here)}{hint}"
-            )
+            raise ValueError(f"{typed} is for {_and(there)}, not for {' or '.join(here)}{hint}")
+
+
+def _and(words: Sequence[str]) -> str:
+    """The words as a list in a sentence."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 _KINDS = {"capture": "a file", "nflog": "nflog:GROUP", "ipl": "ipl:DEVICE"}
