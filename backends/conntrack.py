@@ -39,7 +39,7 @@ from pylog.backends.netns import Namespace
 from pylog.backends.nfct_listing import Lister
 from pylog.errors import BackendError
 from pylog.formats.netlink import NETLINK_NETFILTER
-from pylog.formats.nfct_requests import CT_GET, EXP_GET, Mark, Purpose, begun, without
+from pylog.formats.nfct_requests import CT_GET, CT_GET_DYING, EXP_GET, Mark, Purpose, begun, without
 from pylog.formats.nfct_scope import FlowScope, MaskedMark
 from pylog.notes import notes
 from pylog.options import LIVE_TUNING, Option
@@ -195,7 +195,11 @@ class Conntrack(NetlinkSource):
         )  # fmt: skip
         families = _names(options, "families", FAMILIES) or []
         self._family = FAMILIES[families[0]] if len(families) == 1 else 0
-        self._kinds = (CT_GET, EXP_GET) if "expect" in events else (CT_GET,)
+        self._kinds = [CT_GET]
+        if self._reliable:
+            self._kinds.append(CT_GET_DYING)
+        if "expect" in events:
+            self._kinds.append(EXP_GET)
         self._queue: deque[_Received] = deque()
         """What is next, before a listing goes on and before what the socket has."""
         self._coming: tuple[str | None, int | None] = (None, None)

@@ -62,8 +62,7 @@ NEEDS_CAPABILITY = (
 NETNS = Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
                absent="that of pylog")  # fmt: skip
 RCVBUF = Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
-                f" them, with its own overhead; {MAXIMUM_BUFFER} for nftables and nfct", 4608,
-                1 << 30, topic=LIVE_TUNING)  # fmt: skip
+                " them, with its own overhead", 4608, 1 << 30, topic=LIVE_TUNING)  # fmt: skip
 RCVBUF_MAX = Option("rcvbuf_max", int, MAXIMUM_BUFFER,
                     "bytes up to which the receive buffer grows when it overruns", 4608,
                     1 << 30, topic=LIVE_TUNING)  # fmt: skip

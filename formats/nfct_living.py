@@ -8,9 +8,9 @@ as the message has them: about 230 bytes of memory for a flow of IPv4, 280 of IP
 It begins with the first answer by which pylog marks its reading (nfct_requests). A recording
 without one passes unchanged, and costs nothing.
 
-A reliable listener makes the kernel send events again, to all listeners. Repeats of the end of a
-flow differ in the time of the event only, and are left out. A beginning that is sent again has what
-changed since, and becomes an update.
+A reliable listener makes the kernel send events again, to all listeners. The end of a flow that
+does not live is a repeat if id, tuples, start, stop and bytes are those of an end before; it is
+left out. A beginning that is sent again has what changed since, and becomes an update.
 
 Sources: ctnetlink_conntrack_event in net/netfilter/nf_conntrack_netlink.c, nf_conntrack_ecache.c;
 recordings.
@@ -36,7 +36,6 @@ MOST_ENDED = 1 << 16
 """Of so many flows that ended last a repeat is recognized."""
 
 _ATTRIBUTES: Table = {8: ("CTA_MARK", OCTETS), 12: ("CTA_ID", OCTETS), 18: ("CTA_ZONE", OCTETS)}
-_TIMESTAMP_EVENT = 27
 _HAS_BEGUN = 1 << 48
 _V4 = (1, 2)
 """CTA_IP_V4_SRC and DST."""
@@ -60,7 +59,7 @@ class Living:
         """By tuples and id: the mark, from bit 32 the zone, at bit 48 whether there was an event of
         its beginning, from bit 49 the number of listings when it was seen last."""
         self._ended: dict[int, None] = {}
-        """Hashes of the messages of flows that ended."""
+        """Hashes of what identifies the ends of flows."""
         self._listings = 0
         self._purpose: Purpose | None = None
         """Of the listing that is being received."""
@@ -108,7 +107,7 @@ class Living:
             return True
         key = data[start + 20 : after] + record.id.to_bytes(4)
         if event == "destroy":
-            return self._end(key, data[start + 20 : _before_time(data, end, order)])
+            return self._end(key, record)
         before = self._flows.get(key)
         if before is None and len(self._flows) >= self._most:
             self.unkept += 1
@@ -127,10 +126,12 @@ class Living:
         self._flows[key] = value | _HAS_BEGUN if has_begun else value
         return True
 
-    def _end(self, key: bytes, message: bytes) -> bool:
+    def _end(self, key: bytes, record: FlowRecord) -> bool:
         """A flow has ended; whether its end was not seen before."""
         was_alive = self._flows.pop(key, None) is not None
-        ended, digest = self._ended, hash(message)
+        # a repeat has another time of the event, and less time to live
+        octets = tuple(record.bytes.values()) if record.bytes else ()
+        ended, digest = self._ended, hash((key, octets, record.start_ns, record.stop_ns))
         if not was_alive and digest in ended:
             return False
         ended[digest] = None
@@ -162,12 +163,6 @@ class Living:
 
 def _order(record: FlowRecord | CounterRecord) -> str:
     return "<" if record.layout.endswith("le") else ">"
-
-
-def _before_time(data: bytes, end: int, order: str) -> int:
-    """Where a message ends without CTA_TIMESTAMP_EVENT, which is its last attribute."""
-    size, kind = _attribute[order](data, end - 12)
-    return end - 12 if size == 12 and kind & 0x3FFF == _TIMESTAMP_EVENT else end
 
 
 def _record(stream: NfctStream, order: str, key: bytes, value: int) -> FlowRecord:

@@ -24,6 +24,12 @@ def time_of(record: FlowRecord) -> int | None:
     return record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
 
 
+_UNACKNOWLEDGED_S = 300
+"""While data of TCP is not acknowledged, or is sent again, longer timeouts become this one, and no
+event says so (tcp_packet: TCP_CONNTRACK_UNACK, TCP_CONNTRACK_RETRANS).
+"""
+
+
 class Announced(msgspec.Struct, gc=False):
     """What the events of a living flow have announced, as far as packets caused them.
 
@@ -40,12 +46,16 @@ class Announced(msgspec.Struct, gc=False):
         """Take a NEW or UPDATE event. One that a program asked for (nlmsg_pid) has the time that
         is left, which is not the timeout.
         """
+        same_state = record.state in (None, self.state)
         if record.state is not None:
             self.state = record.state
         if record.status is not None:
             self.status = record.status
         if record.extra is None or not record.extra.get("nlmsg_pid"):
-            self.heard_ns, self.timeout = time_of(record), record.timeout
+            self.heard_ns = time_of(record)
+            # ctnetlink_dump_timeout rounds down: a tick after the packet it is a second less
+            if not (same_state and self.timeout and record.timeout == self.timeout - 1):
+                self.timeout = record.timeout
         elif (record.timeout or 0) > (self.timeout or 0):  # the program has set it
             self.timeout = None
 
@@ -77,6 +87,8 @@ def last_packet(ended: FlowRecord, reason: str, announced: Announced) -> int | N
     last_ns = stop_ns - (timeout - left) * SECOND
     if last_ns < heard_ns - SECOND:
         return None  # the timeout was changed without an event
+    if ended.protocol == 6 and timeout > _UNACKNOWLEDGED_S >= left and last_ns > heard_ns + SECOND:
+        return None
     return max(last_ns, heard_ns)
 
 

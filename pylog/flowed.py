@@ -74,7 +74,8 @@ class Flowed(Records):
             try:
                 lot = self._records.read_batch(wait)
             except TimeoutError:
-                self._queue += self._flows.due(time.time_ns())
+                if self._live:
+                    self._queue += self._flows.due(time.time_ns())
                 if not self._queue and wait == left:
                     raise
                 continue

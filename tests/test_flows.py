@@ -154,6 +154,15 @@ def test_the_last_packet_of_a_flow_that_expired_is_a_timeout_before_its_end() ->
     assert (flow.event, flow.packets) == ("end", {"orig": 3, "reply": 2})
 
 
+def test_a_timeout_that_was_rounded_down_is_that_of_the_event_before() -> None:
+    flow = one(
+        event("new", 0, timeout=30),
+        event("update", 0.1, timeout=29, status=REPLIED),
+        destroyed(30.1, 0, status=REPLIED),
+    )
+    assert flow.last_ns == T0 + S // 10
+
+
 @pytest.mark.parametrize(
     "records",
     [
@@ -163,6 +172,9 @@ def test_the_last_packet_of_a_flow_that_expired_is_a_timeout_before_its_end() ->
         # it would have been before it began
         [event("new", 0, timeout=432000), destroyed(300, 0)],
         [event("new", 0, timeout=30), destroyed(60, 0, status=[*CONFIRMED, "OFFLOAD"])],
+        # its last data may not have been acknowledged
+        [event("new", 0, protocol=6, state="ESTABLISHED", timeout=432000),
+         destroyed(500000, 0, protocol=6, state="ESTABLISHED")],
         [event("new", 0, timeout=30, extra={"nlmsg_pid": 7}), destroyed(60, 0)],
         [event("new", 0, timeout=30), event("update", 1, timeout=900, extra={"nlmsg_pid": 7}),
          destroyed(950, 0)],
@@ -182,6 +194,15 @@ def test_a_flow_that_was_removed_says_who_did_it_and_how_long_it_was_quiet() -> 
     )
     assert (flow.end_reason, flow.extra) == ("removed", {"nlmsg_pid": 4711})
     assert flow.last_ns == T0 + 42 * S  # it had 12 to 13 of 30 seconds left
+
+
+def test_an_established_flow_without_further_packets_has_a_last_one() -> None:
+    new = event("new", 0, protocol=6, state="ESTABLISHED", timeout=432000)
+    expired = destroyed(432000.5, 0, protocol=6, state="ESTABLISHED")
+    assert one(new, expired).last_ns == T0 + S // 2
+    asked: dict[str, Any] = {"extra": {"nlmsg_pid": 7}, "protocol": 6, "state": "ESTABLISHED"}
+    assert one(new, destroyed(100, 0, timeout=431950, **asked)).last_ns == T0 + 50 * S
+    assert one(new, destroyed(500000, 0, timeout=200, **asked)).last_ns is None
 
 
 def test_a_reset_is_the_last_packet() -> None:

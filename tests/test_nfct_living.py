@@ -154,7 +154,7 @@ def test_received_and_lost_are_what_was_made_and_listings_repair_what_is_known(n
     chance = effort.chance("living", number)
     run = ctkernel.Run(chance, 30)
     with Reader(ctkernel.Source(run.pieces)) as reader:
-        records = list(reader)
+        records: list[Any] = list(reader)
         events = [r for r in records if not isinstance(r, LossRecord) and r.via is None]
         assert len(events) + (reader.dropped or 0) == run.made
         assert reader.received == sum(not isinstance(r, LossRecord) for r in records)
@@ -185,7 +185,8 @@ def test_any_bytes_give_records_or_losses(order: str) -> None:
         with pylog.open(io.BytesIO(bytes(data))) as reader:
             list(reader)
         data[place] ^= change
-    records = [r for r in pylog.open(io.BytesIO(bytes(data)))]
+    with pylog.open(io.BytesIO(bytes(data))) as reader:
+        records = list(reader)
     assert told(records) == [
         (1, "new", None, None), (2, "new", None, None), (2, "dump", "repair", None),
         (2, "destroy", None, "expired"), (1, "destroy", "repair", "lost"),
@@ -242,7 +243,7 @@ def test_a_capture_gives_the_records_that_reading_live_gave(tmp_path: Path) -> N
         Piece(ended(2) + ended(2), namespace="blue"), Piece(ended(1), namespace=7),
     ]  # fmt: skip
     with Reader(ctkernel.Source(pieces)) as reader:
-        live = list(reader)
+        live: list[Any] = list(reader)
     assert [(r.netns, r.id ^ 0x5A5A) for r in live if getattr(r, "end_reason", "") == "lost"] == [
         (None, 1), ("blue", 1)]  # fmt: skip
     path = tmp_path / "flows.pcapng"
@@ -253,7 +254,7 @@ def test_a_capture_gives_the_records_that_reading_live_gave(tmp_path: Path) -> N
             output.write(Batch(batch))
         output.close()
     with pylog.open(path) as stored:
-        read_again = list(stored)
+        read_again: list[Any] = list(stored)
 
     def shown(record: Any) -> Any:
         names = ("kind", "event", "id", "via", "end_reason", "netns", "count", "log", "saddr")
