@@ -101,6 +101,10 @@ class MixedStream(NetlinkStream):
     def layouts(self) -> list[str]:
         return list(self._seen) or [self.layout]
 
+    def notice(self, data: bytes) -> None:
+        for stream in self._streams.values():
+            stream.notice(data)
+
     # Captures
 
     def captured(self, data: bytes, start: int, end: int, origin: Any, items: list[Item]) -> None:
@@ -127,6 +131,8 @@ class MixedStream(NetlinkStream):
             if kind in self.types and not self.skips(kind, flags):
                 stream = self._streams[kind >> 8]
                 self._seen[stream.layout] = None
+                if kind in stream.marks:
+                    stream.notice(data[start : start + 16])
                 self._groups |= stream.grouped
                 items.append(Message(start, min(end, start + size), _of(origin, stream)))
             else:

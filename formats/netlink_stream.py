@@ -78,6 +78,7 @@ class NetlinkStream(Stream):
     noun        the name of a message with a record in errors and evidence
     sizes       the least size of an attribute's value, by its number
     cuttable    the attribute of which a part is useful, because its value states its own length
+    marks       the nlmsg_types of messages that `notice` looks for
     skipped_flags   nlmsg_flags of messages without a record, although their type has one
     """
 
@@ -86,6 +87,7 @@ class NetlinkStream(Stream):
     noun = "message"
     sizes: Mapping[int, int] = MappingProxyType({})
     cuttable: int | None = None
+    marks: frozenset[int] = frozenset()
     skipped_flags = 0
 
     def __init__(self, order: str) -> None:
@@ -99,6 +101,13 @@ class NetlinkStream(Stream):
         self._expected_types = f"{types} (a {self.noun}) or a control message"
         self._size_and_kind = CStruct(f"{order}IH").unpack_from
         self._size_kind_flags = CStruct(f"{order}IHH").unpack_from
+
+    def split(self, data: bytes, final: bool) -> list[Item]:
+        self.notice(data)
+        return super().split(data, final)
+
+    def notice(self, data: bytes) -> None:
+        """Look for what makes the stream `grouped`; data[:16] may be the header of a message."""
 
     def measure(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):

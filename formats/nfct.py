@@ -63,6 +63,7 @@ from pylog.formats.nfct_flow import (
     expectation,
     flow,
 )
+from pylog.formats.nfct_requests import SEQ
 from pylog.formats.plan import Plan
 from pylog.record import CounterRecord, FlowRecord, Record, Row
 
@@ -88,11 +89,17 @@ class NfctStream(NetlinkStream):
                        EXP_STATS_CPU, ACCT_NEW, ACCT_OVERQUOTA))  # fmt: skip
     noun = "conntrack message"
     skipped_flags = NLM_F_REQUEST
+    marks = frozenset((CT_STATS,))
 
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("ctnetlink", order)
         self._fast = FastPath(self, order)
+        self._sign = SEQ.to_bytes(4)[:3] if order == ">" else SEQ.to_bytes(4, "little")[1:]
+
+    def notice(self, data: bytes) -> None:
+        """Once pylog has marked a listing, flows are compared with it (nfct_living)."""
+        self.grouped = self.grouped or self._sign in data
 
     def records(
         self,

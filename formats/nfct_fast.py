@@ -123,7 +123,8 @@ class FastPath:
         self, data: bytes, messages: Iterable[Message], raw: bool, found: list[Record | Row]
     ) -> None:
         """As Stream.records."""
-        stream, rows = self._stream, self._stream.rows
+        stream = self._stream
+        rows = stream.rows and not stream.grouped
         for message in messages:
             start, end, origin = message.start, message.end, message.origin
             cut = origin is not None and origin.cut > 0

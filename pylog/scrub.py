@@ -36,6 +36,12 @@ from pylog.record.joined import JOINED, JoinedRecord, joined
 _OF_COMMIT = ("seq", "op", "change", "generation", "pid", "process", "portid", "via", "incomplete",
               "partial")  # fmt: skip
 """Fields of a record of the ruleset that its commit or a listing has given it."""
+_OF_FLOW = frozenset((
+    "CTA_HELP", "CTA_LABELS", "CTA_TUPLE_MASTER", "CTA_TUPLE_REPLY", "CTA_SEQ_ADJ_ORIG",
+    "CTA_SEQ_ADJ_REPLY", "CTA_SYNPROXY", "zone_orig", "zone_reply", "nlmsg_pid", "packets", "bytes",
+    "event", "isl_state", "isl_flags", "isl_tag", "isl_v", "nl_p", "nl_v",
+))  # fmt: skip
+"""What `extra` of a flow may keep. A security context is not among it."""
 
 
 class Scrubbing:
@@ -58,6 +64,8 @@ class Scrubbing:
         if record.raw is None and isinstance(record, RulesetRecord) and record.via is not None:
             # a listing showed that it is gone
             return self._ruleset(record).with_text(self._of_names(record))
+        if record.raw is None and isinstance(record, FlowRecord):
+            return self._flow(record)  # of --flows, or a listing showed that it is gone
         if record.raw is None:
             raise ValueError(
                 "a record without its raw bytes cannot be scrubbed: read with raw=True"
@@ -106,14 +114,46 @@ class Scrubbing:
 
         fields = scrubbed({name: getattr(before, name) for name in JOINED}, "rule_")
         for name in ("nat_saddr", "nat_daddr"):
-            if fields[name] is not None:
-                fields[name] = addresses[self._scrubber.address(octets[fields[name]])]
+            fields[name] = self._address(fields[name])
         candidates = [scrubbed(rule, "") for rule in before.rule_candidates or ()]
         fields["rule_candidates"] = [
             {name: value for name, value in rule.items() if value is not None}
             for rule in candidates
         ] or None
         return joined(packet, **fields)
+
+    def _flow(self, record: FlowRecord) -> FlowRecord:
+        """A flow without its message: addresses are replaced, and what is not certain to hold
+        none is left out of `extra`.
+        """
+        changed: dict[str, Any] = {
+            name: self._address(getattr(record, name))
+            for name in ("saddr", "daddr", "nat_saddr", "nat_daddr")
+        }
+        extra = {
+            name: self._tuple(value) if isinstance(value, dict) else value
+            for name, value in (record.extra or {}).items()
+            if name in _OF_FLOW
+        }
+        return msgspec.structs.replace(
+            record, **changed, extra=extra or None, origin=None, host=None
+        )
+
+    def _tuple(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Attributes of conntrack with other addresses, and without a helper's own bytes."""
+        return {
+            name: self._tuple(value)
+            if isinstance(value, dict)
+            else self._address(value)
+            if name.startswith("CTA_IP_")
+            else value
+            for name, value in attributes.items()
+            if name != "CTA_HELP_INFO"
+        }
+
+    def _address(self, address: str | None) -> str | None:
+        """The replacement of an address."""
+        return None if address is None else addresses[self._scrubber.address(octets[address])]
 
     def _name(self, name: str | None) -> str | None:
         """The pseudonym of a name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 import samples
 from effort import sample
@@ -77,7 +78,7 @@ def test_a_packet_of_either_direction_and_side_has_its_flow(
 def test_a_flow_without_translation_has_no_other_side() -> None:
     (record,) = joined(flow(0, "new", state="SYN_SENT"), packet(1))
     assert (record.flow_id, record.nat_saddr, record.flow_state) == (1, None, "SYN_SENT")
-    assert line(record).endswith(" flow 1 SYN_SENT original 0.001 s")
+    assert line(record).endswith(" flow 1 SYN_SENT original 0.001000 s")
 
 
 def test_the_first_packet_waits_for_the_event_of_its_flow() -> None:
@@ -94,6 +95,16 @@ def test_the_state_is_the_one_at_the_time_of_the_packet() -> None:
         flow(30, "update", state="FIN_WAIT"), packet(5), packet(20), packet(40),
     ]  # fmt: skip
     assert [r.flow_state for r in joined(*records)] == ["SYN_SENT", "ESTABLISHED", "FIN_WAIT"]
+
+
+def test_a_state_that_was_received_soon_after_is_not_certain() -> None:
+    def received(at_ms: int, event: str, state: str) -> FlowRecord:
+        made = flow(at_ms, event, state=state)
+        return msgspec.structs.replace(made, timestamp_ns=None, observed_ns=made.timestamp_ns)
+
+    records: list[Record] = [received(0, "new", "SYN_SENT"), received(500, "update", "ESTABLISHED"),
+                             packet(200), packet(450), packet(600)]  # fmt: skip
+    assert [r.flow_state for r in joined(*records)] == ["SYN_SENT", None, "ESTABLISHED"]
 
 
 def test_protocols_without_states_have_a_word_for_what_was_seen() -> None:

@@ -254,7 +254,7 @@ def _flow_of_packet(record: JoinedRecord) -> str:
     if record.flow_unknown is not None:
         ids = [f"flow {flow.get('id')}" for flow in record.flow_candidates or ()]
         return f"? ({': '.join([record.flow_unknown, *filter(None, [', '.join(ids)])])})"
-    age = None if record.flow_age is None else f"{record.flow_age:.6g} s"
+    age = None if record.flow_age is None else f"{record.flow_age:.6f} s"
     words = [record.flow_id, record.flow_state, record.flow_direction, age]
     text = " ".join([str(word) for word in words if word is not None])
     ends = (record.nat_saddr, record.nat_sport, record.nat_daddr, record.nat_dport)
