@@ -50,8 +50,8 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info convert capture replay ipmon doctor flush help pending ruleset sources trace
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --at --body --chains --color --columns --copy-mode --copy-range --count --daddr --dask --diff --dport --duration --events --exclude --families --fl-group --fl-logtag --flow-limit --from-layout --iif --ipmon-version --jobs --kind --label --layout --marks --max-gap --netns --nlbufsiz --on-error --pf-bind --poll --proto --qthresh --rcvbuf --rcvbuf-max --relist --rotate-size --rotate-time --saddr --since-gen --speed --syslog-to --tables --timeout --to --tz --window --write --zones -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_commands read info convert capture replay ipmon doctor flush help pending ruleset sources trace who
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --at --body --chains --color --columns --copy-mode --copy-range --count --daddr --dask --diff --dport --duration --events --exclude --families --fl-group --fl-logtag --flow-limit --from --from-layout --iif --ipmon-version --jobs --kind --label --layout --marks --max-gap --netns --nlbufsiz --on-error --peer --pf-bind --poll --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rotate-size --rotate-time --saddr --since-gen --speed --syslog-to --tables --timeout --to --tz --window --within --write --zones -B -C -I -L -N -O -P -S -f -n -o -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -310,7 +310,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay ipmon doctor flush help pending ruleset sources trace layouts columns" -d 'a command, or what to list: layouts, columns'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, or what to list: layouts, columns'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
@@ -395,4 +395,16 @@ complete -c pylog -n '_shtab_pylog_using trace' -l rcvbuf-max -x -d 'bytes up to
 complete -c pylog -n '_shtab_pylog_using trace' -l relist -x -d 'seconds after which the ruleset is listed again; 0: only after losses, 0 to 86400 (default: 30.0)'
 complete -c pylog -n '_shtab_pylog_using trace' -l window -x -d 'how long a record may be held back when several sources are merged, for an older one of another source (default: 0.5)'
 complete -c pylog -n '_shtab_pylog_using trace; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a recording, - or a live source with +trace (default: nftables:+trace)'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a who -d 'answer who had an address at a time: what stood behind a translated one'
+complete -c pylog -n '_shtab_pylog_using who' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using who' -l skip-unknown -d 'pass over files that are no logs, and list them'
+complete -c pylog -n '_shtab_pylog_using who' -l at -x -d 'when: RFC 3339, as 2026-11-28T19:26:40Z, a date, seconds since 1970, or a range A..B'
+complete -c pylog -n '_shtab_pylog_using who' -l from -xka "(__fish_complete_path (commandline -ct))" -d 'ask the questions of a file, or - (standard input): a line has TIME,ADDRESS[:PORT] and then, if wanted, PROTOCOL and PEER[:PORT]'
+complete -c pylog -n '_shtab_pylog_using who' -l protocol -x -d 'only flows of this protocol: tcp, udp, icmp, 47...'
+complete -c pylog -n '_shtab_pylog_using who' -l peer -x -d 'only flows whose other end is this one'
+complete -c pylog -n '_shtab_pylog_using who' -l within -x -d 'how far the clocks may differ: so much before and after TIME counts, too (default: 0)'
+complete -c pylog -n '_shtab_pylog_using who' -l to -xka "arrow csv ipl ipmon json parquet pcapng sqlite text" -d 'json: an object an answer, in a line (default: text)'
+complete -c pylog -n '_shtab_pylog_using who' -l tz -x -d 'time zone of times without an offset, and of the times shown, but not of json; as Europe/Oslo, or local (default: UTC)'
+complete -c pylog -n '_shtab_pylog_using who' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
+complete -c pylog -n '_shtab_pylog_using who' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
 
