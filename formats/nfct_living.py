@@ -78,7 +78,7 @@ class Living:
         """
         order = _order(record)
         mark = mark_of(_seq[order](data, start + 8)[0])
-        if mark is None:
+        if mark is None or record.name != "conntrack":
             return None
         self.is_on = True
         ends = mark.is_end and self._purpose == mark.purpose
