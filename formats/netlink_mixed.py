@@ -78,16 +78,16 @@ class MixedStream(NetlinkStream):
             for number in subsystems(module)
         }
         self.types = frozenset().union(*(stream.types for stream in streams))
+        only = streams[0] if len(streams) == 1 else None
+        self.noun = self.noun if only is None else only.noun
         super().__init__(order)
         self._groups: bool | None = None
         """Whether a packet of a capture was of a format that groups; None: there was no packet."""
         self.subsystems = SUBSYSTEMS
         for stream in streams:
             self.skipped_flags |= stream.skipped_flags
-        only = streams[0] if len(streams) == 1 else None
         self.layout = name_of("netlink", order) if only is None else only.layout
         self.source = self.source if only is None else only.source
-        self.noun = self.noun if only is None else only.noun
         self._seen: dict[str, None] = {}
 
     @property

@@ -49,30 +49,24 @@ CHAIN = 3
 unpack_nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
 
 
-def _types(order: str, types: frozenset[int]) -> bytes:
-    """The pattern of an nlmsg_type."""
-    words = [re.escape(kind.to_bytes(2, BYTEORDER[order])) for kind in sorted(types)]
-    return words[0] if len(words) == 1 else b"(?:%b)" % b"|".join(words)
-
-
 def _needle(order: str, types: frozenset[int]) -> Needle:
     """The type of a message with a record, and an nlmsg_len before it that is about LIMIT at most.
 
-    The pattern begins with the type, because it is rarer than a small length; of many types it
-    begins with the byte of their subsystem, because a search for one byte is by far the fastest.
+    The pattern begins with the type, because it is rarer than a small length, and there with the
+    byte of the subsystem, because a search for one of a few bytes is by far the fastest.
     """
     length = rb"..[\x00-\x10]\x00" if order == "<" else rb"\x00[\x00-\x10].."
-    subsystems = {kind >> 8 for kind in types}
-    if len(types) == 1 or len(subsystems) > 1:
-        pattern = rb"%b(?<=%b%b)" % (_types(order, types), length, _types(order, types))
-        return Needle(re.compile(pattern, re.S), 4, 2)
-    subsystem = re.escape(bytes(subsystems))
-    kinds = rb"[%b]" % b"".join(re.escape(bytes((kind & 0xFF,))) for kind in sorted(types))
-    if order == "<":
-        pattern = rb"%b(?<=%b%b.)" % (subsystem, length, kinds)
-        return Needle(re.compile(pattern, re.S), 5, 1)
-    pattern = rb"%b%b(?<=%b..)" % (subsystem, kinds, length)
-    return Needle(re.compile(pattern, re.S), 4, 2)
+    patterns = []
+    for subsystem in sorted({kind >> 8 for kind in types}):
+        kinds = sorted(kind & 0xFF for kind in types if kind >> 8 == subsystem)
+        byte = re.escape(bytes((subsystem,)))
+        which = rb"[%b]" % b"".join(re.escape(bytes((kind,))) for kind in kinds)
+        if order == "<":
+            patterns.append(rb"%b(?<=%b%b.)" % (byte, length, which))
+        else:
+            patterns.append(rb"%b%b(?<=%b..)" % (byte, which, length))
+    pattern = re.compile(b"|".join(patterns), re.S)
+    return Needle(pattern, 5, 1) if order == "<" else Needle(pattern, 4, 2)
 
 
 class NetlinkStream(Stream):
@@ -103,6 +97,8 @@ class NetlinkStream(Stream):
         self.needle, self.needle_at, self.needle_size = _needle(order, self.types)
         self._header = unpack_nlmsghdr[order]
         self._attribute = nlattr[order]
+        types = ", ".join(f"{kind:#06x}" for kind in sorted(self.types))
+        self._expected_types = f"{types} (a {self.noun}) or a control message"
         self._size_and_kind = CStruct(f"{order}IH").unpack_from
         self._size_kind_flags = CStruct(f"{order}IHH").unpack_from
 
@@ -118,9 +114,7 @@ class NetlinkStream(Stream):
             return pos + 16
         size, kind, _, _, _ = self._header(data, pos)
         if kind >> 8 not in self.subsystems or (kind < 0x100 and kind > NLMSG_OVERRUN):
-            types = ", ".join(f"{kind:#06x}" for kind in sorted(self.types))
-            raise self.error(pos, "nlmsg_type", f"{kind:#06x}",
-                             f"{types} (a {self.noun}) or a control message")  # fmt: skip
+            raise self.error(pos, "nlmsg_type", f"{kind:#06x}", self._expected_types)
         if not 16 <= size <= LIMIT or (kind >> 8 and size < 20) or kind == 0:
             raise self.error(pos, "nlmsg_len", size, f"16 (a {self.noun}: 20) to {LIMIT}")
         return self._after(data, pos + size) if size & 3 else pos + int(size)

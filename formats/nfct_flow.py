@@ -135,8 +135,8 @@ def end_reason(portid: int, timeout: int | None) -> str:
     """Why a flow ended, by its destroy event.
 
     It was removed by the program with the netlink port `portid`, or killed by the kernel while it
-    still had time to live, or it expired. Kernels before 5.6 state no time to live
-    (ctnetlink_dump_timeout), so that there a killed flow counts as expired.
+    still had time to live, or it expired. Older kernels state no time to live in
+    a destroy event, so that there a killed flow counts as expired.
     """
     if portid:
         return "removed"

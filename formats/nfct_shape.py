@@ -17,12 +17,13 @@ from construct import Struct
 
 from pylog.errors import DecodeError
 from pylog.formats.netlink import NFGENMSG, OCTETS, PADDING, TEXT, Table, scan
+from pylog.formats.netlink_stream import unpack_nlmsghdr
 from pylog.formats.nfct_attributes import CT_DELETE, CT_NEW, CTA
 from pylog.formats.nfct_flow import AT_EVENT, AT_FAMILY, FAMILIES, FIELDS, INVERSE, Values, event_of
 from pylog.formats.plan import Plan
 
-LONGEST = 1024
-"""No longer message has a shape; Linux 6.18 writes up to about 400 bytes."""
+LEAST, LONGEST = 60, 1024
+"""No shorter or longer message has a shape; Linux 6.18 writes 128 to about 400 bytes."""
 
 _TUPLE = ("saddr", "daddr", "protocol", "sport", "dport", "icmp_type", "icmp_code", "zone")
 _IN_TUPLE = {
@@ -49,6 +50,9 @@ PLACES = (
 _COUNTERS = tuple(place for place in PLACES if place.startswith("CTA_COUNTERS"))
 _PLACED = frozenset(("CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY", *(name.split()[0] for name in PLACES)))
 """The attributes of a message whose values all have places."""
+
+
+_nfgenmsg = Plan(NFGENMSG).unpack
 
 
 class Irregular(Exception):
@@ -99,15 +103,14 @@ class Shape:
 
     def __init__(self, order: str, message: bytes) -> None:
         """Raises Irregular."""
-        head = CStruct(f"{order}IHH")
-        if not head.size < len(message) <= LONGEST:
+        if not LEAST <= len(message) <= LONGEST:
             raise Irregular
-        size, kind, flags = head.unpack_from(message)
-        genmsg = NFGENMSG.parse(message[16:20])
-        family = FAMILIES.get(genmsg.nfgen_family)
+        size, kind, flags, _, _ = unpack_nlmsghdr[order](message, 0)
+        number, version, res_id = _nfgenmsg(message, 16)
+        family = FAMILIES.get(number)
         if kind not in (CT_NEW, CT_DELETE) or size != len(message) or family is None:
             raise Irregular
-        if genmsg.version or genmsg.res_id:
+        if version or res_id:
             raise Irregular
         heads: list[int] = []
         runs: list[tuple[int, int]] = []

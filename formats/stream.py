@@ -350,8 +350,9 @@ class Stream(ABC):
                 self.following = next(filter(None, answers), [])
                 self._failed += 1
                 if self._failed >= TRIES:
-                    self._retry = self.base + at + RETRY
-                    nexts[1:] = [-1 if n < size else n for n in nexts[1:]]  # search from there on
+                    retry = at + RETRY
+                    self._retry = self.base + retry
+                    nexts[1:] = [-1 if n < retry else n for n in nexts[1:]]  # search from there on
             if answer or self.following:
                 self._close_damage(at, items)
             if self.following:

@@ -18,8 +18,9 @@ import pylog
 from pylog import CounterRecord, DecodeError, FlowRecord
 from pylog.detect import detect
 from pylog.formats import Message, nfct
-from pylog.formats.netlink import OCTETS, build
+from pylog.formats.netlink import LINK_HEADER, OCTETS, build
 from pylog.formats.nfct_attributes import CTA, EXPECT, STATS
+from pylog.formats.pcap_blocks import interface_block, packet_block, section_block
 from pylog.formats.scrub import Scrubber
 from pylog.outputs.text import line
 from pylog.scrub import Scrubbing
@@ -399,3 +400,39 @@ def test_splits_have_the_records_of_one_reader(tmp_path: Any) -> None:
     assert (
         pa.Table.from_batches(tables).to_pylist() == pylog.read_table(path, kind="flow").to_pylist()
     )
+
+
+# Captures
+
+
+def captured(messages: list[bytes], kept: int | None = None) -> bytes:
+    """A capture of nlmon, of each packet the first bytes."""
+    head = LINK_HEADER.build({"sll_pkttype": 4, "sll_hatype": 824, "sll_protocol": 12})
+    blocks = [
+        packet_block((head + m)[: None if kept is None else 16 + kept], 10**18,
+                     length=16 + len(m)) for m in messages
+    ]  # fmt: skip
+    return section_block() + interface_block(253) + b"".join(blocks)
+
+
+def test_a_capture_has_the_same_records() -> None:
+    messages = conntrack.messages(KINDS.read_bytes())
+    records, plain = read(captured(messages)), read(KINDS.read_bytes())
+    assert len(records) == len(plain)
+    for one, other in zip(records, plain, strict=True):
+        same = {"offset": None, "observed_ns": None}
+        assert one.observed_ns == 10**18
+        assert msgspec.structs.replace(one, **same) == msgspec.structs.replace(other, **same)
+
+
+@pytest.mark.parametrize("kept", effort.sample(range(20, 260, 4)))
+def test_a_message_that_a_capture_cut_off_has_the_attributes_that_are_complete(kept: int) -> None:
+    messages = [m for m in conntrack.messages(KINDS.read_bytes()) if m[4:6] != b"\3\0"]
+    records, plain = read(captured(messages, kept)), read(b"".join(messages))
+    flows = [(a, b) for a, b in zip(records, plain, strict=True) if a.kind == "flow"]
+    for cut, full in flows:
+        assert (cut.event, cut.family) == (full.event, full.family)
+        for name in ("saddr", "id", "status", "timeout", "mark"):
+            assert getattr(cut, name) in (None, getattr(full, name))
+    assert kept < 76 or all(cut.saddr for cut, full in flows if full.flow_type != "expect"
+                            and full.family == "ipv4" and full.protocol not in (1, 58))  # fmt: skip
