@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from contextlib import AbstractContextManager
 from itertools import groupby
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_not_live(logs)
     questions = _questions(arguments, logs)
 
-    def open_raw(log: str) -> Reader:
+    def open_raw(log: str | BinaryIO) -> Reader:
         return pylog.open(log, layout=arguments.layout, on_error=arguments.on_error)
 
     def watch(reader: Reader) -> AbstractContextManager[Any]:
