@@ -11,8 +11,8 @@ import samples
 from effort import sample
 
 import pylog
-from pylog import flow_join
-from pylog.flow_join import HELD_NS, KEPT_NS, FlowJoin
+from pylog.flows import join as flow_join
+from pylog.flows.join import HELD_NS, KEPT_NS, FlowJoin
 from pylog.joined import Joined
 from pylog.outputs.text import line
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record

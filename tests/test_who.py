@@ -16,14 +16,14 @@ import samples
 
 import pylog
 from pylog.batch import Batch
-from pylog.coverage import Coverage, Seen
 from pylog.flows import Flows
 from pylog.outputs import Target
 from pylog.outputs import open as open_output
-from pylog.questions import Endpoint, Question, endpoint, period, question, questions_of
 from pylog.record import FlowRecord, LossRecord, Record, json_lines, rfc3339
-from pylog.stored import ask
 from pylog.who import Answer, Who
+from pylog.who.coverage import Coverage, Seen
+from pylog.who.questions import Endpoint, Question, endpoint, period, question, questions_of
+from pylog.who.stored import ask
 
 S = 1_000_000_000
 T = 1_700_000_000 * S

@@ -25,10 +25,10 @@ from pylog.cli._progress import progress
 from pylog.cli._sources import add_source_arguments, check_not_live
 from pylog.errors import BackendError
 from pylog.outputs._text_words import PROTOCOLS
-from pylog.questions import Question, question, questions_of
 from pylog.reader import Reader
-from pylog.stored import ask
 from pylog.who import Answer
+from pylog.who.questions import Question, question, questions_of
+from pylog.who.stored import ask
 from pylog.zones import TZ, Clock, clock_of, zone_of
 
 USAGE = "[options] (ADDRESS[:PORT] --at TIME | --from FILE) LOG ..."

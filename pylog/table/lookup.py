@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pylog.coverage import LISTED
 from pylog.errors import BackendError
-from pylog.questions import Question
 from pylog.record import FlowRecord, LossRecord, Record
 from pylog.table import rows
 from pylog.table.parts import Bounds, OpenTable, Part
 from pylog.table.schemas import chosen, packed, schema, sixteen
+from pylog.who.coverage import LISTED
+from pylog.who.questions import Question
 
 ENDS = (("saddr", "sport"), ("daddr", "dport"), ("nat_saddr", "nat_sport"),
         ("nat_daddr", "nat_dport"))  # fmt: skip

@@ -23,11 +23,8 @@ import msgspec
 import pylog
 from pylog.backends.capture import Capture
 from pylog.backends.files import files_of, is_url, opened
-from pylog.coverage import FOREVER, Coverage, hides_flows, loss_text
 from pylog.errors import BackendError, DecodeError
-from pylog.holders import time_of
 from pylog.memo import Memo
-from pylog.questions import Question
 from pylog.reader import Reader
 from pylog.record import (
     Flow,
@@ -42,6 +39,9 @@ from pylog.record import (
     row_type,
 )
 from pylog.who import Answer, Who
+from pylog.who.coverage import FOREVER, Coverage, hides_flows, loss_text
+from pylog.who.holders import time_of
+from pylog.who.questions import Question
 
 if TYPE_CHECKING:  # which needs the extra
     from pylog.table.lookup import Table

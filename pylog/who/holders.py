@@ -15,9 +15,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from pylog.coverage import FOREVER, Coverage, Seen
-from pylog.questions import Question
 from pylog.record import FlowRecord, Record
+from pylog.who.coverage import FOREVER, Coverage, Seen
+from pylog.who.questions import Question
 
 BEGINS = frozenset(("new", "clone"))
 ENDS = frozenset(
