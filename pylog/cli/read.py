@@ -32,6 +32,7 @@ from pylog.cli._sources import (
     opened,
     opened_in_bulk,
 )
+from pylog.cli._where import add_where_arguments
 
 HELP = "write the records of logs as text, JSON, CSV, Parquet, pcapng, ipmon's text..."
 USAGE = "[options] SOURCE ..."
@@ -47,6 +48,7 @@ examples:
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
   pylog read --flows fw.dump                     a record for each flow, not for its events
+  pylog read --where 'action == block and dport in {22, 8000..8100}' fw.dump
   pylog read nflog:5                             live, until Ctrl-C (as root)
 """
 
@@ -63,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
+    add_where_arguments(parser)
     add_join_arguments(parser)
     add_flows_arguments(parser)
     add_origin_arguments(parser)

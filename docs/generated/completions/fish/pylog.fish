@@ -51,7 +51,7 @@ function _shtab_pylog_using
 end
 
 set -g _shtab_pylog_commands read info convert capture replay ipmon doctor flush help pending ruleset sources trace who
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --at --body --chains --color --columns --copy-mode --copy-range --count --daddr --dask --diff --dport --duration --events --exclude --families --fl-group --fl-logtag --flow-limit --from --from-layout --iif --ipmon-version --jobs --kind --label --layout --marks --max-gap --netns --nlbufsiz --on-error --peer --pf-bind --poll --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rotate-size --rotate-time --saddr --since-gen --speed --syslog-to --tables --timeout --to --tz --window --within --write --zones -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --at --body --chains --color --columns --copy-mode --copy-range --count --daddr --dask --diff --dport --duration --events --exclude --families --fl-group --fl-logtag --flow-limit --from --from-layout --iif --ipmon-version --jobs --kind --label --layout --marks --max-gap --netns --nlbufsiz --on-error --peer --pf-bind --poll --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rotate-size --rotate-time --saddr --since --since-gen --speed --syslog-to --tables --timeout --to --tz --until --where --window --within --write --zones -B -C -I -L -N -O -P -S -f -n -o -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -86,6 +86,9 @@ complete -c pylog -n '_shtab_pylog_using read' -l ipmon-version -x -d 'print as 
 complete -c pylog -n '_shtab_pylog_using read' -l machine -l no-machine -d 'tell the name, system and clock of the machine that writes the file; in a scrubbed file only if given (default: yes)'
 complete -c pylog -n '_shtab_pylog_using read' -l services -d 'show the names of services beside ports, as 443/https (default: no)'
 complete -c pylog -n '_shtab_pylog_using read' -l merge -d 'read files in the order of time, not one by one'
+complete -c pylog -n '_shtab_pylog_using read' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
+complete -c pylog -n '_shtab_pylog_using read' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
+complete -c pylog -n '_shtab_pylog_using read' -l until -x -d 'only records up to this time'
 complete -c pylog -n '_shtab_pylog_using read' -l rules -d 'add to each packet of NFLOG the rule of nftables that logged it, as rule_table, rule_chain, rule_handle and rule_text, or why that is not sure. The ruleset is read from the same recording, or live from the kernel; a trace makes it exact: nftables:+trace+nflog:GROUP'
 complete -c pylog -n '_shtab_pylog_using read' -l with-flows -d 'add to each packet of NFLOG its flow of conntrack, as flow_id, flow_state, flow_age and the other side of its translation as nat_saddr..., or why that is not sure. The flows are read from the same recordings (use --merge), or live from the kernel'
 complete -c pylog -n '_shtab_pylog_using read' -l flows -d 'one record for each flow of conntrack, and of IPFilter'"'"'s NAT and state logs, when it has ended: start, last packet, why it ended, counters by orig and reply. Flows that go on are reported when reading ends'
@@ -131,6 +134,9 @@ complete -c pylog -n '_shtab_pylog_using info' -l json -d 'one JSON object a sou
 complete -c pylog -n '_shtab_pylog_using info' -s v -l explain -d 'show the evidence, and other layouts that would fit'
 complete -c pylog -n '_shtab_pylog_using info' -l quick -d 'read only the first and the last MiB of a file, and say so'
 complete -c pylog -n '_shtab_pylog_using info' -l tz -x -d 'time zone of the times, as Europe/Oslo, or local; not of --json (default: UTC)'
+complete -c pylog -n '_shtab_pylog_using info' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
+complete -c pylog -n '_shtab_pylog_using info' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
+complete -c pylog -n '_shtab_pylog_using info' -l until -x -d 'only records up to this time'
 complete -c pylog -n '_shtab_pylog_using info' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
 complete -c pylog -n '_shtab_pylog_using info' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
 complete -c pylog -n '_shtab_pylog_using info; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a file, directory, glob or URL, or - (standard input)'
@@ -142,6 +148,9 @@ complete -c pylog -n '_shtab_pylog_using convert' -s v -l verbose -d 'report on 
 complete -c pylog -n '_shtab_pylog_using convert' -l jobs -x -d 'how many processes decode (default: this one)'
 complete -c pylog -n '_shtab_pylog_using convert' -l dask -x -d 'let the Dask cluster of this scheduler convert'
 complete -c pylog -n '_shtab_pylog_using convert' -l action -x -d 'what a prefix of NFLOG stands for, as '"'"'drop*=block'"'"'; may be repeated, and the first pattern that matches counts. Actions: pass, block, log'
+complete -c pylog -n '_shtab_pylog_using convert' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
+complete -c pylog -n '_shtab_pylog_using convert' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
+complete -c pylog -n '_shtab_pylog_using convert' -l until -x -d 'only records up to this time'
 complete -c pylog -n '_shtab_pylog_using convert' -l flows -d 'one record for each flow of conntrack, and of IPFilter'"'"'s NAT and state logs, when it has ended: start, last packet, why it ended, counters by orig and reply. Flows that go on are reported when reading ends'
 complete -c pylog -n '_shtab_pylog_using convert' -l active-timeout -x -d 'with --flows, report a flow that goes on each time it has lived so long, with what was counted since the last report (default: never)'
 complete -c pylog -n '_shtab_pylog_using convert' -l flow-limit -x -d 'with --flows, hold so many living flows; when there are more, the oldest is reported early, as evicted (default: 262144)'
@@ -172,6 +181,9 @@ complete -c pylog -n '_shtab_pylog_using capture' -l rotate-size -x -d 'begin a 
 complete -c pylog -n '_shtab_pylog_using capture' -l rotate-time -x -d 'begin a new file when one is that old, in seconds, or with s, m, h, d'
 complete -c pylog -n '_shtab_pylog_using capture' -l compress -d 'compress the files: with zstd if FILE ends in .zst, else with gzip (.gz)'
 complete -c pylog -n '_shtab_pylog_using capture' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
+complete -c pylog -n '_shtab_pylog_using capture' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
+complete -c pylog -n '_shtab_pylog_using capture' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
+complete -c pylog -n '_shtab_pylog_using capture' -l until -x -d 'only records up to this time'
 complete -c pylog -n '_shtab_pylog_using capture' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
 complete -c pylog -n '_shtab_pylog_using capture' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
 complete -c pylog -n '_shtab_pylog_using capture' -l follow -d 'at the end of a file wait for more, as tail -F does: after a rotation in the new file (default: no)'
@@ -233,6 +245,9 @@ complete -c pylog -n '_shtab_pylog_using replay' -l tz -x -d 'time zone of the t
 complete -c pylog -n '_shtab_pylog_using replay' -l ipmon-version -x -d 'print as that release of ipmon, as 4.1.20; other outputs take from it the names of 4.1'"'"'s TCP states (default: the one of each record'"'"'s layout)'
 complete -c pylog -n '_shtab_pylog_using replay' -l machine -l no-machine -d 'tell the name, system and clock of the machine that writes the file; in a scrubbed file only if given (default: yes)'
 complete -c pylog -n '_shtab_pylog_using replay' -l services -d 'show the names of services beside ports, as 443/https (default: no)'
+complete -c pylog -n '_shtab_pylog_using replay' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
+complete -c pylog -n '_shtab_pylog_using replay' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
+complete -c pylog -n '_shtab_pylog_using replay' -l until -x -d 'only records up to this time'
 complete -c pylog -n '_shtab_pylog_using replay' -l rules -d 'add to each packet of NFLOG the rule of nftables that logged it, as rule_table, rule_chain, rule_handle and rule_text, or why that is not sure. The ruleset is read from the same recording, or live from the kernel; a trace makes it exact: nftables:+trace+nflog:GROUP'
 complete -c pylog -n '_shtab_pylog_using replay' -l with-flows -d 'add to each packet of NFLOG its flow of conntrack, as flow_id, flow_state, flow_age and the other side of its translation as nat_saddr..., or why that is not sure. The flows are read from the same recordings (use --merge), or live from the kernel'
 complete -c pylog -n '_shtab_pylog_using replay' -l flows -d 'one record for each flow of conntrack, and of IPFilter'"'"'s NAT and state logs, when it has ended: start, last packet, why it ended, counters by orig and reply. Flows that go on are reported when reading ends'
@@ -310,7 +325,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, or what to list: layouts, columns'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
@@ -375,6 +390,9 @@ complete -c pylog -n '_shtab_pylog_using trace' -l to -xka "arrow csv ipl ipmon 
 complete -c pylog -n '_shtab_pylog_using trace' -s n -l count -x -d 'stop after that many packets'
 complete -c pylog -n '_shtab_pylog_using trace' -l color -xka "auto always never" -d 'colours of verdicts; auto: on a terminal, unless NO_COLOR is set (default: auto)'
 complete -c pylog -n '_shtab_pylog_using trace' -l tz -x -d 'time zone of the times, as Europe/Oslo, or local; not of json (default: UTC)'
+complete -c pylog -n '_shtab_pylog_using trace' -l where -x -d 'only packets, by their fields and those of the step that decided, for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
+complete -c pylog -n '_shtab_pylog_using trace' -l since -x -d 'only packets, by their fields and those of the step that decided, from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
+complete -c pylog -n '_shtab_pylog_using trace' -l until -x -d 'only packets, by their fields and those of the step that decided, up to this time'
 complete -c pylog -n '_shtab_pylog_using trace' -l add -d 'install a rule that traces packets, while this runs'
 complete -c pylog -n '_shtab_pylog_using trace' -l saddr -x -d 'from this address or network'
 complete -c pylog -n '_shtab_pylog_using trace' -l daddr -x -d 'to this address or network'
