@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import re
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog.cli import main
+from pylog.cli._flows import prepare_flows
 from pylog.flows import Flows
 from pylog.flows.reader import Flowed
 from pylog.reader import Records
@@ -607,6 +609,23 @@ def test_flows_become_tables(full: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.parquet"
     assert main(["read", "--flows", "--columns", names, "-w", str(again), str(full)]) == 0
     assert pq.read_table(again).to_pylist() == rows
+
+
+@pytest.mark.parametrize(
+    ("sources", "kind"),
+    [
+        (["nfct:"], "flow"), (["nftables:"], "ruleset"), (["nfct:", "nftables:"], None),
+        (["nfct:", "nflog:5"], None), (["nftables:+nflog:5"], None), (["f.pcapng"], None),
+    ],
+)  # fmt: skip
+def test_a_table_of_a_live_source_without_packets_has_its_records(
+    sources: list[str], kind: str | None
+) -> None:
+    arguments = argparse.Namespace(
+        flows=False, active_timeout=None, flow_limit=None, source=sources, **{"to.kind": None}
+    )
+    prepare_flows(arguments, "parquet")
+    assert getattr(arguments, "to.kind") == kind
 
 
 def test_events_are_scrubbed_before_they_become_flows(
