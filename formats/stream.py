@@ -35,7 +35,7 @@ IN_STEP = 8
 input counts as cut off: what looked like its head may have been other bytes."""
 
 TRIES, RETRY = 3, 256
-"""In damage the first TRIES candidates are tried in all layouts, then at most one in RETRY bytes:
+"""In damage the first TRIES candidates of another layout are tried, then at most one in RETRY bytes:
 each try is slow."""
 
 
@@ -120,7 +120,10 @@ class Stream(ABC):
         """Whether a record may lack a field whose value makes no sense, see `flawed`."""
         self.others: Callable[[], Sequence[tuple[Needle, Resume]]] = tuple
         """The layouts whose messages may follow in damage (registry.resuming), by default none."""
-        self._failed = self._retry = 0  # candidates in damage that failed; where to try again
+        self._failed: dict[Resume, int] = {}
+        """How many candidates in damage failed, of each other layout that had any."""
+        self._retry: dict[Resume, int] = {}
+        """The offset from which on a layout is tried again."""
         self.following: list[Stream] = []
         """The streams of another layout that must read the rest: `split` has stopped before it. The
         first is used, the others read the same bytes alike."""
@@ -332,9 +335,8 @@ class Stream(ABC):
         while True:
             for i, needle in enumerate(needles):
                 if nexts[i] < pos:
-                    nexts[i] = needle.find(
-                        data, max(pos, first if i == 0 else self._retry - self.base)
-                    )
+                    retry = self._retry.get(others[i - 1][1], 0) - self.base if i else first
+                    nexts[i] = needle.find(data, max(pos, retry))
             at = min(nexts)
             if final and at >= size:
                 return size
@@ -343,16 +345,18 @@ class Stream(ABC):
             answer = self.begins(data, at, final) if at == nexts[0] else False
             if answer is False and at in nexts[1:]:
                 tried = zip(nexts[1:], others, strict=True)
-                resumes = {resume for place, (_, resume) in tried if place == at}
+                resumes = dict.fromkeys(resume for place, (_, resume) in tried if place == at)
                 answers = [resume(data, at, final, self) for resume in resumes]
                 if None in answers:
                     return at
                 self.following = next(filter(None, answers), [])
-                self._failed += 1
-                if self._failed >= TRIES:
-                    retry = at + RETRY
-                    self._retry = self.base + retry
-                    nexts[1:] = [-1 if n < retry else n for n in nexts[1:]]  # search from there on
+                for resume in resumes:
+                    self._failed[resume] = self._failed.get(resume, 0) + 1
+                    if self._failed[resume] >= TRIES:
+                        self._retry[resume] = self.base + at + RETRY
+                for i, (_, resume) in enumerate(others, 1):  # search from there on
+                    if nexts[i] < self._retry.get(resume, 0) - self.base:
+                        nexts[i] = -1
             if answer or self.following:
                 self._close_damage(at, items)
             if self.following:
@@ -366,5 +370,5 @@ class Stream(ABC):
         self.damage.size = self.base + pos - self.damage.offset
         if self.damage.size:
             items.append(self.damage)
-        self.damage, self._failed, self._retry = None, 0, 0
+        self.damage, self._failed, self._retry = None, {}, {}
         self.in_step = -len(items)
