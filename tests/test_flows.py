@@ -642,6 +642,7 @@ def test_events_are_scrubbed_before_they_become_flows(
     ("words", "error"),
     [
         (["--flow-limit", "5"], "--flow-limit needs --flows"),
+        (["--flows", "--events", "new,update"], "needs the events destroy, but --events is new,u"),
         (["--active-timeout", "5"], "--active-timeout needs --flows"),
         (["--flows", "--flow-limit", "0"], "--flow-limit is 0, but must be 1 or more"),
         (["--flows", "--active-timeout", "nan"], "--active-timeout is nan, but must be more"),

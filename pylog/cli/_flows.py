@@ -58,6 +58,9 @@ def prepare_flows(arguments: argparse.Namespace, output: str) -> None:
         raise ValueError(f"--flow-limit is {limit}, but must be 1 or more")
     if active_s is not None and not 0 < active_s < float("inf"):
         raise ValueError(f"--active-timeout is {active_s:g}, but must be more than 0")
+    events = getattr(arguments, "events", None)
+    if events is not None and "destroy" not in map(str.strip, events.split(",")):
+        raise ValueError(f"--flows needs the events destroy, but --events is {events}")
 
 
 def _only_kind(arguments: argparse.Namespace) -> str | None:
