@@ -21,7 +21,8 @@ from pylog.outputs import Target
 from pylog.outputs import open as open_output
 from pylog.record import FlowRecord, LossRecord, Record, json_lines, rfc3339
 from pylog.who import Answer, Who
-from pylog.who.coverage import Coverage, Seen
+from pylog.who.coverage import Coverage, Coverages, Seen
+from pylog.who.intervals import Intervals
 from pylog.who.questions import Endpoint, Question, endpoint, period, question, questions_of
 from pylog.who.stored import ask
 
@@ -362,6 +363,42 @@ def test_an_answer_says_if_others_may_be_missing() -> None:
     records = [other(0), loss(1), flow("new", 2), flow("destroy", 5), other(9, 10)]
     (answer,) = who(records, 3)
     assert answer.state == "certain" and "3 records lost" in str(answer.incomplete)
+
+
+@pytest.mark.parametrize("case", effort.sample(range(100)))
+def test_intervals_that_meet_are_those_that_a_search_through_all_finds(case: int) -> None:
+    chance = effort.chance(case)
+    given = [
+        (chance.randrange(-20, 20), chance.randrange(-20, 25), number)
+        for number in range(chance.choice((0, 1, 2, 7, 8, 40)))
+    ]
+    intervals = Intervals(given)
+    for _ in range(50):
+        low, high = chance.randrange(-30, 30), chance.randrange(-30, 30)
+        met = list(intervals.meeting(low, high))
+        expected = [each[2] for each in given if each[0] <= high and each[1] >= low]
+        assert sorted(met) == expected
+        starts = [given[number][0] for number in met]
+        assert starts == sorted(starts, reverse=True)
+
+
+def test_logs_that_cover_a_time_and_those_around_it_are_named() -> None:
+    who = Who([])
+    for name, first, last in (("a", 0, 5), ("b", 10, 20), ("c", 15, 30), ("empty", 0, 0)):
+        log = who.begin(name)
+        if name != "empty":
+            who.feed([flow("new", first), flow("update", last)], log)
+        log.end()
+    logs = Coverages(who.coverages)
+    names = [[log.name for log in logs.at(T + at * S, T + at * S)] for at in (3, 7, 15, 20, 25)]
+    assert names == [["a"], [], ["b", "c"], ["b", "c"], ["c"]]
+    assert logs.missing(T + 7 * S, T + 7 * S).startswith("a ends at")
+    assert " and b begins at" in logs.missing(T + 7 * S, T + 7 * S)
+    assert logs.missing(T - S, T - S).startswith("a begins at")
+    assert logs.missing(T + 40 * S, T + 40 * S).startswith("c ends at")
+    only = Coverages(who.coverages[:1])
+    assert only.missing(T - S, T + 9 * S).endswith("only")
+    assert "there are no flows" in Coverages([]).missing(0, 1)
 
 
 def test_very_many_losses_take_bounded_memory() -> None:
