@@ -464,7 +464,7 @@ def test_every_end_of_ipfilter_has_a_reason(word: str, reason: str) -> None:
 
 
 def test_very_many_states_that_the_log_does_not_tell_apart_are_kept_apart() -> None:
-    alike = {"id": None, "protocol": 1, "sport": None, "dport": None}
+    alike: dict[str, Any] = {"id": None, "protocol": 1, "sport": None, "dport": None}
     begun = (event("new", i, **alike) for i in range(15_001))
     ended = (event("destroy", 20_000, **alike) for _ in range(1000))
     records = made(*begun, *ended, limit=15_000)
