@@ -731,6 +731,30 @@ def test_arrow_files_and_types_of_other_writers_are_read(tmp_path: Path) -> None
         assert (answer["address"], answer["port"]) == ("10.1.0.2", 60939)
 
 
+@pytest.mark.parametrize("name", effort.sample(
+    ("timestamp", "stop", "start", "observed", "saddr", "nat_sport", "event", "via", "id")
+))  # fmt: skip
+def test_columns_of_other_types_are_read_or_an_error(name: str, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    records = [flow("new", 1, start_ns=T, stop_ns=T, via="repair", observed_ns=T), other(2)]
+    written(records, tmp_path / "f.parquet", "flow")
+    table = pq.read_table(tmp_path / "f.parquet")
+    at = table.schema.get_field_index(name)
+    values = [["x", "198.51.100.1"], [b"\xff", b"\x0a\0\0\1"], [1, 2], [1.5, None], [[], None],
+              [True, False], [{"a": 1}, None], [None, None]]  # fmt: skip
+    tables = [table.set_column(at, name, pa.array(column)) for column in values]
+    for wrong in (*tables, table.append_column(name, table[name])):
+        pq.write_table(wrong, tmp_path / "wrong.parquet")
+        done = inprocess.text(
+            "who", "198.51.100.1", "--at", "1700000001", tmp_path / "wrong.parquet"
+        )
+        assert done.returncode in (0, 1)
+        assert "Traceback" not in done.stderr
+        assert done.stdout or name in done.stderr
+
+
 def test_rotated_logs_are_one_in_the_order_of_time(tmp_path: Path) -> None:
     whole = NAT.read_bytes()
     with pylog.open(NAT) as reader:
