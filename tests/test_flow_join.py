@@ -220,6 +220,18 @@ def test_an_entry_of_few_attributes_is_no_error(entry: Any) -> None:
     assert record.flow_match or record.flow_unknown
 
 
+def test_a_first_reader_that_always_has_records_is_not_read_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Busy:
+        def read_batch(self, timeout: float | None = None) -> list[Record]:
+            return [flow(0, "update")]
+
+    monkeypatch.setattr("pylog.joined.FIRST_S", 0.01)
+    busy: Any = Busy()
+    assert Joined(busy, FlowJoin(), first=busy).read(timeout=1) is not None
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_join, "MAXIMUM_FLOWS", 50)
     join = FlowJoin()
