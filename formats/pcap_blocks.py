@@ -111,6 +111,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     interface    the place in the section of the interface that lost the records
     source       missing in notes of older pylogs, which have only the reason and `count`
     timestamp, observed   without `lost`: the packet's time, which its block cannot hold
+    netns        of an interface: the network namespace of its messages
     unobserved   of an interface: the times are the kernel's, the time of receipt was not noted
     uid, cmdline, cgroup   of a commit of nftables: of the process that made it, as /proc had them
     """
@@ -128,6 +129,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     octets: str | None = None
     interface: int | None = None
     unobserved: bool = False
+    netns: str | int | None = None
     uid: int | None = None
     cmdline: str | None = None
     cgroup: str | None = None
@@ -394,15 +396,19 @@ def section_block(
 
 def interface_block(
     linktype: int, *, name: str = "", description: str = "", comment: bytes = b"",
-    order: str = "<",
+    more: Sequence[bytes] = (), order: str = "<",
 ) -> bytes:  # fmt: skip
-    """A pcapng interface whose packets have times in nanoseconds; ipl: description = layout."""
+    """A pcapng interface whose packets have times in nanoseconds; ipl: description = layout.
+
+    more   comments, besides `comment`
+    """
     texts = (
         (OPT_COMMENT, comment),
         (IF_NAME, name.encode("utf-8", "backslashreplace")),
         (IF_DESCRIPTION, description.encode("utf-8", "backslashreplace")),
     )
     options = [(code, text) for code, text in texts if text] + [(IF_TSRESOL, b"\x09")]
+    options += [(OPT_COMMENT, text) for text in more]
     fields = {"linktype": linktype, "reserved": 0, "snaplen": 0}
     return _block("interface", IDB, fields, b"", options, order)
 

@@ -76,6 +76,7 @@ class SourceInfo(msgspec.Struct, omit_defaults=True):
     begun        whether the session begins here, so that its first records have the numbers `logs`
     logs         the first number of each log of a session
     numbered, accountable   as of a Backend
+    netns        the network namespace of the interface's packets, where the source has several
     options      of the source that are given
     """
 
@@ -88,6 +89,7 @@ class SourceInfo(msgspec.Struct, omit_defaults=True):
     logs: dict[str, int] = {}
     numbered: bool = False
     accountable: bool = True
+    netns: str | int | None = None
     options: dict[str, bool | int | float | str | dict[str, str] | None] = {}
 
     @property
@@ -136,23 +138,32 @@ def section(sources: Sequence[SourceInfo]) -> bytes:
         comment=section_comment(platform.node(), clocks),
         order=ORDER,
     )
-    return head + b"".join(
-        interface_block(
-            linktype_of(info.layouts[0]), name=info.address, description=info.layouts[0],
-            comment=info.comment(), order=ORDER,
-        )
-        for info in sources
+    return head + b"".join(map(declaration, sources))
+
+
+def declaration(info: SourceInfo) -> bytes:
+    """The interface of a source."""
+    more = [] if info.netns is None else [Note(netns=info.netns).comment()]
+    return interface_block(
+        linktype_of(info.layouts[0]), name=info.address, description=info.layouts[0],
+        comment=info.comment(), more=more, order=ORDER,
     )  # fmt: skip
 
 
-def loss_block(number: int, info: SourceInfo, reason: str, size: int | None = None) -> bytes:
-    """A loss of an unknown number of records of an interface, in its place.
+def loss_block(
+    number: int,
+    info: SourceInfo,
+    reason: str,
+    size: int | None = None,
+    count: int | None = None,
+) -> bytes:
+    """A loss of an interface, in its place.
 
-    size   how many bytes were lost, if that is certain
+    size, count   how many bytes, or records, were lost, if that is certain
     """
     now = time.time_ns()
     note = Note(lost=reason[:6000], source=info.source, layout=info.layouts[0], size=size,
-                observed=now, interface=number)  # fmt: skip
+                count=count, observed=now, interface=number)  # fmt: skip
     return statistics_block(
         number, now, received=0, dropped=0, comments=[note.comment()], order=ORDER
     )

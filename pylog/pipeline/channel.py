@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 import msgspec
 
-Kind = Literal["config", "wake", "waiting", "end", "reopen", "counts"]
-KINDS: tuple[Kind, ...] = ("config", "wake", "waiting", "end", "reopen", "counts")
+Kind = Literal["config", "wake", "waiting", "end", "reopen", "counts", "refresh"]
+KINDS: tuple[Kind, ...] = ("config", "wake", "waiting", "end", "reopen", "counts", "refresh")
 """config    to a stack: what it is
 wake      to a stack: the journal has grown to a place
 waiting   of a stack: it has read the journal up to a place
 end       to a stack: deliver what is before a place (None: nothing more), and end
 reopen    to a stack: open files again by their names, and read again what filters name
 counts    of a stack: Counts
+refresh   of a stack: a source should list again what there is
 """
 
 _head = struct.Struct("<IB")

@@ -30,6 +30,9 @@ from pylog.pipeline.parsing import Piece
 from pylog.record import LossRecord, Record, row_of
 from pylog.records import DecidingFilter
 
+RECENT_NS = 10 * 10**9
+"""What was received this long ago is recent."""
+
 
 class Wanted(NamedTuple):
     """How a stack wants the records of a source.
@@ -66,6 +69,7 @@ class Decoding:
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._logs: dict[tuple[str, int], _Log] = {}
         self._left_out = 0
+        self._stale: set[str] = set()
 
     def declare(self, info: SourceInfo) -> list[Record]:
         """Have a decoder for a source; the records that the one of an older session still held."""
@@ -112,11 +116,15 @@ class Decoding:
             decoder.leave_out(DecidingFilter(self._where, wanted.actions))
         return _Log(info, decoder, names, authors, wanted)
 
-    def newly_left_out(self) -> int:
-        """How many packets were left out, before they were decoded, since the last call."""
+    def news(self) -> tuple[int, frozenset[str]]:
+        """Since the last call: how many packets were left out before they were decoded, and the
+        sources that should list again what there is.
+        """
         now = sum(log.decoder.left_out for log in self._logs.values())
         newly, self._left_out = max(0, now - self._left_out), now
-        return newly
+        stale = frozenset(self._stale)
+        self._stale.clear()
+        return newly, stale
 
     def session(self, info: SourceInfo) -> int | None:
         """The session of the source that is being decoded; None: of none."""
@@ -141,13 +149,15 @@ class Decoding:
             for author in piece.authors:
                 log.authors.keep((author.pid, author.comm), author.process)
             decoder = log.decoder
-            decoder.feed(bytes(piece.data), True, piece.observed_ns)
+            decoder.feed(bytes(piece.data), True, piece.observed_ns, piece.info.netns)
             try:
                 while (record := decoder.next()) is not None:
                     records.append(record)
                     records += decoder.more(LOT)
             except DecodeError as error:  # strict decoding alone raises it
                 notes.warning("%s: %s", log.info.address, error)
+        if log.decoder.stale and _is_recent(piece.observed_ns):
+            self._stale.add(piece.info.name)
         return self._with_actions(records, log.wanted.actions)
 
     def _lost(self, log: _Log, loss: LossRecord) -> list[Record]:
@@ -155,7 +165,7 @@ class Decoding:
         log.decoder.losses.uncounted += loss.count is None
         if log.decoder.stream.grouped:
             # a message of the commit that is held may be missing
-            log.decoder.overrun(loss.reason or "", ())
+            log.decoder.overrun(loss.reason or "", (), loss.count)
             return []
         return [self.finished(loss, log.wanted)]
 
@@ -206,6 +216,11 @@ class _Log(NamedTuple):
     names: dict[int, str]
     authors: Bounded[tuple[int, str], Process]
     wanted: Wanted
+
+
+def _is_recent(observed_ns: int | None) -> bool:
+    """Whether something was received just now, so that its source can still help."""
+    return observed_ns is not None and abs(time.time_ns() - observed_ns) < RECENT_NS
 
 
 def _scope(info: SourceInfo) -> Any:

@@ -34,13 +34,14 @@ TICK_S = 0.2
 
 class Lot(NamedTuple):
     """Records or rows, when the newest of them was received, how many bytes they had, and how many
-    more were left out because the filter does not want them.
+    more were left out because the filter does not want them; sources that should list again.
     """
 
     records: list[Record]
     observed_ns: int | None = None
     size: int = 0
     left_out: int = 0
+    stale: frozenset[str] = frozenset()
 
 
 def joined(contents: Iterable[Piece | Gap]) -> Iterator[Piece | Gap]:
@@ -183,7 +184,7 @@ class JournalFeed(Feed):
         self.place = self._reader.place
         if self.until is not None and self.place >= self.until:
             self.ended = True
-        return Lot(records, observed_ns, size, self._decoding.newly_left_out())
+        return Lot(records, observed_ns, size, *self._decoding.news())
 
     def end(self) -> None:
         self.until = self._reader.last() if self.until is None else self.until
@@ -235,7 +236,7 @@ class QueueFeed(Feed):
         self._rest = data[used:]
         self.place += used
         self._check_end()
-        return Lot(records, observed_ns, used, self._decoding.newly_left_out())
+        return Lot(records, observed_ns, used, *self._decoding.news())
 
     def _check_end(self) -> None:
         if self.until is not None and self.place >= self.until:

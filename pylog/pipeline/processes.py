@@ -62,6 +62,7 @@ class StackProcess:
     counts     what it reported last
     restarts   how often it ended by itself
     waits_at   the place at which it waits for more of the journal; None: it does not wait
+    stale      sources that it wants to list again what there is; the caller clears it
     ended      whether it is to end, and `done`: whether it has
     """
 
@@ -73,6 +74,7 @@ class StackProcess:
         self._queue_size, self._spawn = queue_size, start
         self.counts = Counts()
         self.restarts = 0
+        self.stale: set[str] = set()
         self.waits_at: int | None = None
         self.ended = self.done = False
         self.until: int | None = None
@@ -121,6 +123,8 @@ class StackProcess:
                 self.waits_at = msgspec.json.decode(body, type=int)
             elif kind == "counts":
                 self.counts = msgspec.json.decode(body, type=Counts)
+            elif kind == "refresh":
+                self.stale.add(msgspec.json.decode(body, type=str))
         if self.channel.unsent:
             self.channel.flush()
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from pylog.backends.base import Backend
 from pylog.detect import detect
 from pylog.errors import BackendError, DecodeError
 from pylog.formats import HEAD
-from pylog.formats.pcap_blocks import interface_block
 from pylog.notes import notes
 from pylog.pipeline import authors
 from pylog.pipeline.blocks import (
-    ORDER,
     Packer,
     SourceInfo,
-    linktype_of,
+    declaration,
     loss_block,
     name_comments,
     section,
@@ -40,6 +40,17 @@ Connect = Callable[[str, Mapping[str, Any]], list[Backend]]
 """Opens the backends of a source: backends.connect."""
 
 
+class Interface(NamedTuple):
+    """An interface of the section.
+
+    number   of it
+    """
+
+    number: int
+    info: SourceInfo
+    packer: Packer
+
+
 class Intake:
     """An open backend of a source.
 
@@ -52,8 +63,8 @@ class Intake:
         self.source, self.part, self.backend = source, part, backend
         self.session = time.time_ns()
         self.info: SourceInfo | None = None
-        self.number = 0
-        self.packer: Packer | None = None
+        self.interfaces: dict[str | int | None, Interface] = {}
+        """By the network namespace; None: the source's own."""
         self.names_given = -1
         """The version of the interface names that was written last in this section."""
         self.head = b""
@@ -69,9 +80,14 @@ class Intake:
         backend = self.backend
         return SourceInfo(
             self.source.name, backend.name, self.session, list(layouts), self.part, True,
-            dict(backend.logs), backend.numbered, backend.accountable,
-            dict(self.source.options),
+            dict(backend.logs), backend.numbered or backend.counts_losses, backend.accountable,
+            options=dict(self.source.options),
         )  # fmt: skip
+
+    @property
+    def number(self) -> int:
+        """The number of its first interface."""
+        return next(iter(self.interfaces.values())).number
 
     def detect(self, data: bytes) -> bytes:
         """Detect the layout by what was received: what is to be written then; b"": not yet.
@@ -163,26 +179,32 @@ class Receiver:
         for intake in self.intakes:
             intake.names_given = -1
             if intake.info is not None:
-                intake.number = len(self._infos)
-                self._infos.append(intake.info)
-                intake.packer = Packer(intake.number, intake.info)
+                for namespace in list(intake.interfaces) or [None]:
+                    self._add(intake, intake.info, namespace)
 
-    def _declare(self, intake: Intake) -> None:
-        """Add the interface of a source whose layout was detected."""
+    def _add(self, intake: Intake, info: SourceInfo, namespace: str | int | None) -> Interface:
+        """Add an interface to the section; another namespace is one more of the same source."""
+        if namespace is not None:
+            info = msgspec.structs.replace(info, netns=namespace, begun=False)
+        number = len(self._infos)
+        self._infos.append(info)
+        made = intake.interfaces[namespace] = Interface(number, info, Packer(number, info))
+        return made
+
+    def _declare(self, intake: Intake, namespace: str | int | None) -> Interface:
+        """Add an interface within a section: its layout was detected, or its namespace is new."""
         assert intake.info is not None
-        intake.number = len(self._infos)
-        self._infos.append(intake.info)
-        intake.packer = Packer(intake.number, intake.info)
-        block = interface_block(
-            linktype_of(intake.info.layouts[0]), name=intake.info.address,
-            description=intake.info.layouts[0], comment=intake.info.comment(), order=ORDER,
-        )  # fmt: skip
+        if not intake.interfaces and namespace is not None:
+            self._declare(intake, None)
+        made = self._add(intake, intake.info, namespace)
+        block = declaration(made.info)
         if self.journal is not None:
             self.journal.append([block])
         for queue in self.queues:
             queue.declare(self._infos, block)
         self._give_gap(intake)
         intake.info.begun = False
+        return made
 
     # Receiving
 
@@ -218,16 +240,15 @@ class Receiver:
         if journal is not None and journal.ready():
             for other in self.intakes:
                 other.backend.refresh()
-        if intake.packer is None:
-            self._declare(intake)
-        assert intake.packer is not None
+        namespace = intake.backend.namespace
+        interface = intake.interfaces.get(namespace) or self._declare(intake, namespace)
         version, names = intake.backend.interface_names()
         comments: Sequence[bytes] = ()
         if version != intake.names_given:
             comments, intake.names_given = name_comments(names), version
         if intake.knows_processes:
             comments = [*comments, *authors.comments(authors.authors(data, intake.backend.process))]
-        parts = intake.packer.packed(data, ends, observed_ns, comments)
+        parts = interface.packer.packed(data, ends, observed_ns, comments)
         if journal is not None:
             lost = journal.append(parts)
             if lost:
@@ -237,36 +258,36 @@ class Receiver:
                 self._give_gap(intake)
             return
         block: bytes | None = None
-        assert intake.info is not None
         for queue in self.queues:
-            if queue.wants(intake.info):
+            if queue.wants(interface.info):
                 block = b"".join(parts) if block is None else block
-                queue.put(intake.number, block)
+                queue.put(interface.number, block)
 
     def _pass_on_overrun(self, intake: Intake) -> None:
         backend = intake.backend
         if backend.overrun is None:
             return
-        reason, backend.overrun = backend.overrun, None
+        reason, count = backend.overrun, backend.lost
+        backend.overrun = backend.lost = None
         intake.overruns += 1
         if not (backend.numbered and backend.accountable):
-            self._put_loss(intake, reason)
+            self._put_loss(intake, reason, count)
 
     def _give_gap(self, intake: Intake) -> None:
         """Write the loss before the first record of a source, if there is one."""
-        if intake.gap is not None and intake.info is not None:
+        if intake.gap is not None and intake.interfaces:
             reason, intake.gap = intake.gap, None
             self._put_loss(intake, reason)
 
     def put_loss_of(self, queue: StackQueue, reason: str) -> None:
         """Give one stack a loss of all its sources."""
         for intake in self.intakes:
-            if intake.info is not None and queue.wants(intake.info):
+            if intake.info is not None and intake.interfaces and queue.wants(intake.info):
                 queue.put_loss(loss_block(intake.number, intake.info, reason))
 
-    def _put_loss(self, intake: Intake, reason: str) -> None:
+    def _put_loss(self, intake: Intake, reason: str, count: int | None = None) -> None:
         assert intake.info is not None
-        block = loss_block(intake.number, intake.info, reason)
+        block = loss_block(intake.number, intake.info, reason, count=count)
         if self.journal is not None:
             self.journal.append([block])
         for queue in self.queues:
@@ -295,6 +316,12 @@ class Receiver:
         due = [at - now for _, at, _, _ in self._retries.values()]
         due += [i.backend.tick_s for i in self.intakes if i.backend.tick_s is not None]
         return max(0.0, min(due)) if due else None
+
+    def refresh(self, name: str) -> None:
+        """Let a source list again what there is; a stack has seen what was never announced."""
+        for intake in self.intakes:
+            if intake.source.name == name:
+                intake.backend.refresh()
 
     def retry(self) -> bool:
         """Open sources that failed, if it is time; whether one was opened."""

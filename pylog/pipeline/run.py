@@ -209,6 +209,8 @@ class Run:
                 if stack.waits_at is not None:
                     stack.wake(end)
         for stack in self._every():
+            while stack.stale:
+                receiver.refresh(stack.stale.pop())
             if stack.watch():
                 self._launch(stack)
         for stack in [s for s in self._leaving if s.done]:

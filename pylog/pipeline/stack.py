@@ -171,6 +171,8 @@ class StackRun:
         counts.records += len(lot.records) + lot.left_out
         self._stages.left_out["where"] += lot.left_out
         counts.bytes += lot.size
+        for name in lot.stale:
+            self._channel.send("refresh", name)
         records: Sequence[Record] = lot.records
         if _LOSSES & set(map(type, records)):
             for loss in records:
