@@ -31,6 +31,7 @@ from pylog.backends.netlink_namespaces import NsidSocket, Numbers
 from pylog.backends.netlink_socket import (
     NETLINK_BROADCAST_ERROR,
     NetlinkSocket,
+    buffer_limit,
 )
 from pylog.backends.netlink_source import NetlinkSource
 from pylog.backends.netns import Namespace
@@ -54,9 +55,17 @@ buffer."""
 
 def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
     """A socket that receives the events of conntrack."""
+    check(address, options)
+    return [Conntrack(options)]
+
+
+def check(address: str, options: Mapping[str, Any]) -> None:
+    """ValueError for an address or options that cannot be used."""
     if address:
         raise ValueError(f"{NAME}:{address}: it has no address; write {NAME}:")
-    return [Conntrack(options)]
+    buffer_limit(options)
+    names(options, "events", GROUPS)
+    scope_of(options)
 
 
 class _Received(NamedTuple):

@@ -179,7 +179,7 @@ def test_any_changed_byte_costs_little_and_is_reported(tmp_path: Path, lot: list
     journal.close()
     path = segments(tmp_path)[0].path
     data = path.read_bytes()
-    for at in effort.sample(range(len(data)), 10):
+    for at in effort.sample(range(len(data))):
         path.write_bytes(data[:at] + bytes((data[at] ^ 0x55,)) + data[at + 1 :])
         records = decoded(tmp_path)
         got = [p for p in numbers(records) if isinstance(p, int)]

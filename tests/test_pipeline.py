@@ -163,14 +163,14 @@ def test_an_output_that_fails_delays_nobody_else_and_loses_nothing(
             assert counts[0].problem == "memory is out of order"
             target.fails = 0
             until(lambda: len(target.records) == 20)
-            for number in range(20, 60):
+            for number in range(20, 40):
                 log(kernel, range(number, number + 1))
                 target.fails = number % 3
                 time.sleep(0.005)
             target.fails = 0
-            until(lambda: len(target.records) == 60)
+            until(lambda: len(target.records) == 40)
             assert end() == 0
-        assert ports(target.records) == list(range(60)) == of_file(folder / "f.jsonl")
+        assert ports(target.records) == list(range(40)) == of_file(folder / "f.jsonl")
 
 
 def test_refused_records_go_to_a_file_with_the_reason(
@@ -197,7 +197,7 @@ def test_data_sets_have_complete_parts_and_each_record_once(tmp_path: Path, kern
     for number in range(3):
         with pipelines.running(text, kernel) as (_, end):
             until(lambda: kernel.groups())
-            for port in range(10):
+            for port in range(6):
                 sent.append(100 * number + port + 1)
                 kernel.log(packet(sport=sent[-1], timestamp_ns=10**18 + port % 2 * hour))
                 time.sleep(0.02)
@@ -317,7 +317,7 @@ def test_metrics_and_health(tmp_path: Path, kernel: Nflog) -> None:
     text = configuration(tmp_path, FILE, more=f'metrics = "127.0.0.1:{port}"\n')
     with pipelines.running(text, kernel) as (run, end):
         log(kernel, range(5))
-        until(lambda: run.stacks["file"].counts.written == 5)
+        until(lambda: "file" in run.stacks and run.stacks["file"].counts.written == 5)
         url = f"http://127.0.0.1:{port}"
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             shown = answer.read().decode()
