@@ -15,7 +15,7 @@ HELP = "check the configuration of a pipeline, and draw it"
 USAGE = "[options] CONFIG"
 EPILOG = """examples:
   pylog check fw.toml
-  pylog check -q fw.toml && pylog run fw.toml
+  pylog check -q fw.toml                   its mistakes only
 """
 
 

@@ -20,7 +20,8 @@ from pylog.cli.check import loaded
 HELP = "run a pipeline: sources, filters and outputs of a configuration file"
 USAGE = "[options] CONFIG"
 EPILOG = """examples:
-  pylog check fw.toml && pylog run fw.toml
+  pylog check fw.toml                      what is wrong with it, before it runs
+  pylog run fw.toml
   pylog status fw.toml                     how it is going, from another terminal
 """
 
