@@ -29,10 +29,12 @@ TOGETHER = {
 """Tests for one process of pytest-xdist, by what their ids begin with."""
 COSTLY = tuple(
     f"tests/test_{name}.py"
-    for name in ("cli_ipmon", "convert_parts", "dask", "parallel", "splits", "table", "toy")
-)
+    for name in ("batches", "captures", "cli_ipmon", "convert", "convert_parts", "dask", "files",
+                 "inputs", "origins", "parallel", "pcapng_output", "shown", "splits", "table",
+                 "targets", "toy", "where", "who")
+)  # fmt: skip
 """Files whose tests start many processes or read many logs in many ways; together they would take
-a third of the time of all."""
+half of the time of all."""
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
