@@ -29,9 +29,10 @@ TOGETHER = {
 """Tests for one process of pytest-xdist, by what their ids begin with."""
 COSTLY = tuple(
     f"tests/test_{name}.py"
-    for name in ("batches", "captures", "cli_ipmon", "convert", "convert_parts", "dask", "files",
-                 "inputs", "origins", "parallel", "pcapng_output", "shown", "splits", "table",
-                 "targets", "toy", "where", "who")
+    for name in ("batches", "benchmarks", "captures", "cli_ipmon", "cli_live", "convert",
+                 "convert_parts", "dask", "files", "inputs", "ipl_encode", "nft", "origins",
+                 "parallel", "pcapng_output", "scrub", "shown", "splits", "table", "targets",
+                 "toy", "where", "who")
 )  # fmt: skip
 """Files whose tests start many processes or read many logs in many ways; together they would take
 half of the time of all."""
