@@ -27,6 +27,15 @@ TOGETHER = {
     "tests/test_dask.py": "dask",  # these have one cluster
 }
 """Tests for one process of pytest-xdist, by what their ids begin with."""
+COSTLY = tuple(
+    f"tests/test_{name}.py"
+    for name in ("batches", "benchmarks", "captures", "cli_ipmon", "cli_live", "convert",
+                 "convert_parts", "dask", "files", "inputs", "ipl_encode", "nft", "origins",
+                 "parallel", "pcapng_output", "scrub", "shown", "splits", "table", "targets",
+                 "toy", "where", "who")
+)  # fmt: skip
+"""Files whose tests start many processes or read many logs in many ways; together they would take
+half of the time of all."""
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
@@ -70,11 +79,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path)  # see pytest_make_collect_report
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # no file was named
+        left_out = [item for item in items if _is_left_out(item.nodeid)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _is_left_out(item.nodeid)]
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             hypothesis.seed(effort.SEED)(item.obj)  # type: ignore[attr-defined]
+
+
+def _is_left_out(test: str) -> bool:
+    return test.startswith(COSTLY) and not effort.is_tried(test)
 
 
 def pytest_collection_finish() -> None:

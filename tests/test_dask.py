@@ -185,7 +185,7 @@ def test_convert_writes_what_one_process_writes(
     scheduler: str, dumps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(parallel, "SIZE", 40_000)
+    monkeypatch.setattr(parallel, "SIZE", 200_000)
     single, several = tmp_path / "one.parquet", tmp_path / "several.parquet"
     assert convert("-v", *sorted(dumps.iterdir()), single) == 0
     reported = capsys.readouterr().err

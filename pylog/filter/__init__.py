@@ -1,9 +1,11 @@
 """The filter language: which records are wanted, in the names of their JSON.
 
+    import pylog
     from pylog.filter import Filter
 
     wanted = Filter('action == block and saddr in 10.0.0.0/8 and dport in {22, 8000..8100}')
-    blocked = [record for record in reader if wanted.matches(record)]
+    with pylog.open("fw.dump") as reader:
+        blocked = [record for record in reader if wanted.matches(record)]
 
 A text is parsed and its types are checked once (`parsing`, `bind`). For each type of record that
 comes it is compiled to a Python function (`predicate`), and for tables to an Arrow expression

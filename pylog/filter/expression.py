@@ -42,7 +42,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 """Before an IPv4 address in 16 bytes."""
 
 
-class Unsaid(Exception):
+class Inexpressible(Exception):
     """Arrow cannot say it."""
 
 
@@ -55,20 +55,20 @@ class Pushed:
     """
 
     def __init__(self, conjuncts: list[Bound], kind: str) -> None:
-        said: list[Any] = []
+        pushed: list[Any] = []
         self.names: set[str] = set()
-        unsaid: list[Bound] = []
+        rest: list[Bound] = []
         for bound in conjuncts:
             try:
-                said.append(_expression(bound))
+                pushed.append(_expression(bound))
                 self.names.update(name for leaf in leaves(bound) for name in _names(leaf))
-            except Unsaid:
-                unsaid.append(bound)
+            except Inexpressible:
+                rest.append(bound)
         self.kind = kind
-        self.expression: Any = reduce(and_, said) if said else pc.scalar(True)
+        self.expression: Any = reduce(and_, pushed) if pushed else pc.scalar(True)
         self.rest: Bound | None = None
-        if unsaid:
-            self.rest = unsaid[0] if len(unsaid) == 1 else BoundAll(tuple(unsaid))
+        if rest:
+            self.rest = rest[0] if len(rest) == 1 else BoundAll(tuple(rest))
 
 
 def _names(leaf: Leaf) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _column(read: Read) -> Any:
         return pc.field(json_name(read.attribute))
     if read.how == "part" and read.attribute == "fragment":
         return pc.field(read.attribute, *read.path)
-    raise Unsaid
+    raise Inexpressible
 
 
 def _fits(read: Read, domain: Domain, condition: Condition, column: Column | None) -> Any:
@@ -121,7 +121,7 @@ def _fits(read: Read, domain: Domain, condition: Condition, column: Column | Non
     elif domain in ("text", "flags", "mac"):
         test = _of_text(value.cast(pa.string()), condition, pa.string())
     elif domain in ("json", "list", "object", "kind"):
-        raise Unsaid
+        raise Inexpressible
     elif column == "f64":
         test = _of_values(value, condition, pa.float64())
     elif column == "u64":
@@ -135,13 +135,13 @@ _LIMITS = {pa.int64(): (-(2**63), 2**63 - 1), pa.uint64(): (0, 2**64 - 1)}
 
 
 def _of_number(value: Any, condition: Condition, kind: Any = None) -> Any:
-    """A test of whole numbers, which may be compared with numbers beyond those of the column."""
+    """A test of integers, which may be compared with numbers beyond those of the column."""
     kind = pa.int64() if kind is None else kind
     low, high = _LIMITS[kind]
     if isinstance(condition, Order):
         number = condition.value
         if isinstance(number, float):
-            raise Unsaid
+            raise Inexpressible
         if number < low or number > high:
             return pc.scalar((number > high) == (condition.operator in ("<", "<=")))
         return _compared(value, condition.operator, pa.scalar(number, kind))
@@ -150,7 +150,7 @@ def _of_number(value: Any, condition: Condition, kind: Any = None) -> Any:
     tests = [value.isin(pa.array(inside, kind))] if inside else []
     for first, last in ranges:
         if isinstance(first, float) or isinstance(last, float):
-            raise Unsaid
+            raise Inexpressible
         if last >= low and first <= high:
             least, most = pa.scalar(max(first, low), kind), pa.scalar(min(last, high), kind)
             tests.append((value >= least) & (value <= most))
@@ -181,14 +181,14 @@ def _set_of(condition: Condition) -> tuple[frozenset[Any], list[tuple[Any, Any]]
         return frozenset((condition.value,)), []
     if isinstance(condition, Among):
         return condition.values, _pairs(condition.ranges)
-    raise Unsaid
+    raise Inexpressible
 
 
 def _pairs(ranges: Ranges | None) -> list[tuple[Any, Any]]:
     if ranges is None:
         return []
     if len(ranges) > LARGEST:
-        raise Unsaid
+        raise Inexpressible
     return list(zip(ranges.lows, ranges.highs, strict=True))
 
 
@@ -200,14 +200,14 @@ def _of_text(value: Any, condition: Condition, kind: Any) -> Any:
         return pc.starts_with(value, pattern=condition.part)
     if isinstance(condition, Matching):
         if kind != pa.string():
-            raise Unsaid
+            raise Inexpressible
         return pc.match_substring_regex(value, pattern=condition.pattern)
     if isinstance(condition, Lettered):
         tests = [pc.match_substring(value, pattern=letter) for letter in condition.letters]
         return reduce(and_, tests)
     values, ranges = _set_of(condition)
     if ranges:
-        raise Unsaid
+        raise Inexpressible
     return value.isin(pa.array([*values], kind))
 
 
@@ -215,7 +215,7 @@ def _of_name(value: Any, condition: Condition) -> Any:
     """A test of names and numbers, which a column has as texts, see pylog.table.schemas."""
     values, ranges = _set_of(condition)
     if ranges:
-        raise Unsaid
+        raise Inexpressible
     texts = [f"#{v}" if not isinstance(v, str) or v.startswith("#") else v for v in values]
     return value.cast(pa.string()).isin(pa.array(texts, pa.string()))
 
@@ -225,7 +225,7 @@ def _of_address(attribute: str, condition: Condition) -> Any:
     if isinstance(condition, Equal):
         return pc.field(attribute) == pa.scalar(condition.value)
     if not isinstance(condition, Covered):
-        raise Unsaid
+        raise Inexpressible
     octets = pc.field(f"{attribute}_bytes")
     is_six = pc.match_substring(pc.field(attribute), pattern=":")
     tests = []

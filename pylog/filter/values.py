@@ -148,8 +148,8 @@ def _period(text: str, unit_ns: int) -> int | float:
         return number(text)
     except ValueError:
         pass
-    whole, rest = divmod(period_ns(text), unit_ns)
-    return whole + rest / unit_ns if rest else whole
+    units, rest = divmod(period_ns(text), unit_ns)
+    return units + rest / unit_ns if rest else units
 
 
 def flags(text: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from pylog.formats.packet_headers import echo_id
+from pylog.flows.ends import ICMP, Ends, Sides, ends_of_packet, ends_of_tuple, other_side, sides_of
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, rfc3339
 from pylog.record.joined import JoinedRecord, joined
 
@@ -40,43 +40,6 @@ STEP_NS = 60_000_000_000
 FLUSH_NS = 1_100_000_000
 """How long the kernel holds a packet of NFLOG, with a tenth more: flushtimeout is 1 s (HZ)."""
 
-_ICMP = (1, 58)
-
-
-class Ends(NamedTuple):
-    """Where a packet comes from and goes to. Both ports of an ICMP query are its identifier."""
-
-    protocol: int | None
-    saddr: str | None
-    sport: int | None
-    daddr: str | None
-    dport: int | None
-
-    def reverse(self) -> Ends:
-        """The ends of an answer."""
-        return Ends(self.protocol, self.daddr, self.dport, self.saddr, self.sport)
-
-
-class _Sides(NamedTuple):
-    """The ends of a flow's packets as they are sent, and after the translation."""
-
-    sent: Ends
-    translated: Ends
-
-    def all(self) -> Iterator[tuple[Ends, str, Ends]]:
-        """The ends that a packet can have, its direction, and its ends on the other side.
-
-        A packet between the translation of its destination and that of its source has a third form.
-        """
-        sent, translated = self
-        between = sent._replace(daddr=translated.daddr, dport=translated.dport)
-        yield sent, "original", translated
-        yield translated, "original", sent
-        yield translated.reverse(), "reply", sent.reverse()
-        yield sent.reverse(), "reply", translated.reverse()
-        yield between, "original", translated
-        yield between.reverse(), "reply", sent.reverse()
-
 
 class _Times(NamedTuple):
     """When a packet was logged, at the earliest and at the latest."""
@@ -90,7 +53,7 @@ class _Flow:
 
     __slots__ = ("ended_ns", "kernel_time", "sides", "source", "start_ns", "states")
 
-    def __init__(self, record: FlowRecord, sides: _Sides) -> None:
+    def __init__(self, record: FlowRecord, sides: Sides) -> None:
         self.source = record
         """The record that brought the flow."""
         self.sides = sides
@@ -213,7 +176,7 @@ class FlowJoin:
             self._end(key, record.stop_ns or _time(record))
 
     def _begin(self, key: Any, record: FlowRecord) -> _Flow | None:
-        sides = _sides_of_flow(record)
+        sides = sides_of(record)
         if sides is None:
             return None
         flow = self._flows[key] = _Flow(record, sides)
@@ -255,8 +218,11 @@ class FlowJoin:
     def _by_entry(self, packet: PacketRecord, entry: dict[str, Any], info: str) -> dict[str, Any]:
         """The fields, by the entry that the kernel gave with the packet."""
         times = _times(packet)
-        ends, reply = _ends_of(entry.get("CTA_TUPLE_ORIG")), _ends_of(entry.get("CTA_TUPLE_REPLY"))
-        sides = None if ends is None else _Sides(ends, ends if reply is None else reply.reverse())
+        ends, reply = (
+            ends_of_tuple(entry.get("CTA_TUPLE_ORIG")),
+            ends_of_tuple(entry.get("CTA_TUPLE_REPLY")),
+        )
+        sides = None if ends is None else Sides(ends, ends if reply is None else reply.reverse())
         alike = {} if ends is None else self._by_ends.get(ends, {})
         if len(alike) > MAXIMUM_ALIKE:
             alike = {}
@@ -273,7 +239,7 @@ class FlowJoin:
         sides = sides if flow is None else flow.sides
         direction = "reply" if info.endswith("_REPLY") else "original"
         fields: dict[str, Any] = (
-            {} if sides is None else _other_side(sides, _ends(packet), direction)
+            {} if sides is None else other_side(sides, ends_of_packet(packet), direction)
         )
         return {
             **fields, "flow_id": number, "flow_state": state, "flow_direction": direction,
@@ -282,7 +248,7 @@ class FlowJoin:
 
     def _by_ends_of(self, packet: PacketRecord) -> dict[str, Any]:
         """The fields, by the flow that has the packet's ends."""
-        ends = _ends(packet)
+        ends = ends_of_packet(packet)
         if ends is None:
             return {"flow_unknown": "the packet's addresses and ports were not logged"}
         times, alike = _times(packet), self._by_ends.get(ends, {})
@@ -303,10 +269,10 @@ class FlowJoin:
             return {"flow_unknown": f"{missing}; {why}" if why else missing}
         (flow,) = fits
         direction = next(word for form, word, _ in flow.sides.all() if form == ends)
-        if flow.source.protocol in _ICMP:  # its ends are the same both ways if it is to itself
+        if flow.source.protocol in ICMP:  # its ends are the same both ways if it is to itself
             direction = "original" if packet.icmp_type == flow.source.icmp_type else "reply"
         return {
-            **_other_side(flow.sides, ends, direction), "flow_id": flow.source.id,
+            **other_side(flow.sides, ends, direction), "flow_id": flow.source.id,
             "flow_state": flow.state_at(times), "flow_direction": direction,
             "flow_age": _age(flow.start_ns, times), "flow_match": "ends",
         }  # fmt: skip
@@ -346,75 +312,6 @@ def _state(state: str | int | None, status: list[str | int] | None) -> str | int
     return (
         "ASSURED" if "ASSURED" in status else "REPLIED" if "SEEN_REPLY" in status else "UNREPLIED"
     )
-
-
-def _sides_of_flow(record: FlowRecord) -> _Sides | None:
-    """The ends of a flow; None if the record lacks its addresses."""
-    if record.saddr is None or record.daddr is None:
-        return None
-    is_icmp = record.protocol in _ICMP
-    sent = Ends(record.protocol, record.saddr, record.sport, record.daddr,
-                record.sport if is_icmp else record.dport)  # fmt: skip
-    if record.nat_saddr is None and record.nat_daddr is None:
-        return _Sides(sent, sent)
-    sport = sent.sport if record.nat_sport is None else record.nat_sport
-    dport = sent.dport if record.nat_dport is None else record.nat_dport
-    return _Sides(
-        sent,
-        Ends(record.protocol, record.nat_saddr or record.saddr, sport,
-             record.nat_daddr or record.daddr, sport if is_icmp else dport),
-    )  # fmt: skip
-
-
-def _ends(packet: PacketRecord) -> Ends | None:
-    """The ends of a packet, or of the packet that an ICMP error quotes; None if they are cut off.
-
-    A later fragment has no ports.
-    """
-    get = (packet.extra or {}).get("inner", {}).get
-    if packet.protocol in _ICMP and get("saddr") is not None:
-        protocol, sport = get("protocol"), get("sport")
-        ends = Ends(protocol, get("saddr"), sport, get("daddr"), get("dport"))
-        return ends if protocol not in _ICMP else None
-    if packet.saddr is None or packet.daddr is None or packet.cut:
-        return None
-    if packet.fragment is not None and packet.fragment.offset:
-        return None
-    if packet.protocol in _ICMP:
-        number = echo_id(packet.payload, packet.family)
-        return None if number is None else Ends(packet.protocol, packet.saddr, number, packet.daddr,
-                                                number)  # fmt: skip
-    return Ends(packet.protocol, packet.saddr, packet.sport, packet.daddr, packet.dport)
-
-
-def _ends_of(entry: Any) -> Ends | None:
-    """The ends in a tuple of NFULA_CT."""
-    if not isinstance(entry, dict):
-        return None
-    addresses, protocol = entry.get("CTA_TUPLE_IP", {}), entry.get("CTA_TUPLE_PROTO", {})
-    saddr, daddr = (
-        addresses.get(f"CTA_IP_V4_{end}") or addresses.get(f"CTA_IP_V6_{end}")
-        for end in ("SRC", "DST")
-    )
-    if saddr is None or daddr is None:
-        return None
-    number = protocol.get("CTA_PROTO_ICMP_ID", protocol.get("CTA_PROTO_ICMPV6_ID"))
-    sport = protocol.get("CTA_PROTO_SRC_PORT", number)
-    dport = protocol.get("CTA_PROTO_DST_PORT", number)
-    return Ends(protocol.get("CTA_PROTO_NUM"), saddr, sport, daddr, dport)
-
-
-def _other_side(sides: _Sides, ends: Ends | None, direction: str) -> dict[str, Any]:
-    """The fields nat_*, for a packet with these ends and direction."""
-    if sides.sent == sides.translated:
-        return {}
-    other = next(
-        (far for form, word, far in sides.all() if (form, word) == (ends, direction)), None
-    )
-    if other is None:  # the ends were not logged
-        return {}
-    return {"nat_saddr": other.saddr, "nat_sport": other.sport, "nat_daddr": other.daddr,
-            "nat_dport": None if other.protocol in _ICMP else other.dport}  # fmt: skip
 
 
 def _candidate(flow: _Flow) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A living flow: what its events have said so far, and the records that are made of that.
+"""A living flow: what its events have reported so far, and the records that are made of it.
 
 The helper, the labels, the parent, the first state and the kind of translation are in the first
 events only; counters are in the last one and in listings. So a flow keeps its last record and

@@ -16,7 +16,7 @@ from typing import Any
 from pylog.outputs._text_words import address_words, end_text, protocol_words
 
 _OWN = ("state", "nat", "expect")
-"""Types of flows that are no translation, or not said which."""
+"""Types of flows that are shown as they are; the others are translations, shown after "nat"."""
 
 
 def flow_words(record: Any) -> Iterator[str]:

@@ -322,7 +322,7 @@ class Flow(
         str | None,
         Field(
             "why the flow ended: expired (no packet came), removed (on request), killed (by the"
-            " kernel before its time), lost (it ended in a loss), unseen (no event said so, it"
+            " kernel before its time), lost (it ended in a loss), unseen (no event reported it, it"
             " is in no listing any more); with `--flows` also of one that goes on: active, evicted"
             " and open",
             "word",

@@ -27,6 +27,10 @@ LEAST = 4
 """At any effort so many cases are tried, if there are so many."""
 
 
+SHARE = 1 / 4
+"""The share of tests that take long which is tried below effort 1."""
+
+
 def number(full: int, least: int = LEAST) -> int:
     """How many cases to try of as many as are tried at effort 1."""
     return max(math.ceil(full * EFFORT), min(full, least))
@@ -40,6 +44,11 @@ def sample(cases: Iterable[T], least: int = LEAST) -> list[T]:
         return cases
     places = random.Random(f"{SEED} {len(cases)}").sample(range(len(cases)), count)
     return [cases[place] for place in sorted(places)]
+
+
+def is_tried(test: str) -> bool:
+    """Whether to try a test that takes long, by its id: all at effort 1, else a random quarter."""
+    return EFFORT >= 1 or chance(test).random() < SHARE
 
 
 def chance(*of: object) -> random.Random:

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest import mock
@@ -22,6 +23,8 @@ from pylog.cli import main
 def run(*arguments: object, stdin: bytes | Path = b"") -> CompletedProcess[bytes]:
     """The exit status of a command line and what it printed; a path is standard input itself."""
     line = [str(argument) for argument in arguments]
+    if "--jobs" in line:  # the process that it starts must not hold the pipes open
+        resource_tracker.ensure_running()
     (printed, out), (said, error) = os.pipe(), os.pipe()
     with ThreadPoolExecutor(3) as threads:
         if isinstance(stdin, Path):

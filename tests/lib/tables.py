@@ -56,7 +56,7 @@ def value(record: Any, name: str) -> Any:
         return {n: getattr(found, n) for n in ("id", "offset", "more", "dont")}
     if name == "vlan":
         return [{n: getattr(t, n) for n in ("id", "priority", "dei", "protocol")} for t in found]
-    if name in ("packets", "bytes"):
+    if isinstance(found, dict):  # packets and bytes of flows
         return list(found.items())
     if not is_name_or_number(record, name):
         return found

@@ -191,7 +191,7 @@ def test_a_table_that_ends_with_its_owner_is_reported(namespace: netlab.Namespac
             found = ruleset(read(reader, 0.5))
             assert {record.table for record in found} == {rule.table, None}
             assert commits(list(found)) == [2]
-        found = ruleset(read(reader, 0.6))
+        found = netlab.until(lambda: ruleset(read(reader, 0.6)), "the listing without the table")
         assert found[-1].op == "del_table" and found[-1].table == rule.table
         for record in found:
             assert record.via == "relist" and record.op and record.op.startswith("del_")
@@ -204,7 +204,7 @@ def test_elements_that_expire_are_reported(namespace: netlab.Namespace) -> None:
         read(reader, 0.1)
         namespace.nft("add element inet t s { 22 timeout 1s, 80 timeout 1h }")
         assert len(ruleset(read(reader, 0.5))) == 3
-        found = ruleset(read(reader, 1.5))
+        found = netlab.until(lambda: ruleset(read(reader, 1.5)), "the listing without the element")
         assert [(r.op, r.via, r.name) for r in found] == [("del_set_element", "relist", "s")]
         assert [element["key"] for element in found[0].elements or ()] == ["0016"]
 

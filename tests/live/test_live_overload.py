@@ -168,7 +168,7 @@ def test_readers_come_and_go_while_packets_rush_in() -> None:
         namespace.log_udp(PORT, 5, 6, 7)
         for _ in range(2):
             namespace.sender(HERE, PORT, count=0)
-        netlab.until(lambda: namespace.counted()[0] > 1000, "the senders")
+        netlab.until(lambda: namespace.counted()[0] > 1000, "the senders", 60)
         read = [sys.executable, "-m", "pylog", "read", "nflog:5,6,7", "--netns", namespace.name,
                 "--qthresh=1", "--count=1000"]  # fmt: skip
         for options in ([], ["--rcvbuf=16384", "--rcvbuf-max=16384"], []):

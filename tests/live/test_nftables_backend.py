@@ -248,12 +248,17 @@ def test_what_no_event_announces_is_noticed_by_listing_again(namespace: netlab.N
 def test_a_listing_stands_where_the_ruleset_was_so(namespace: netlab.Namespace) -> None:
     namespace.nft("add table inet a; add chain inet a c")
     source = opened(namespace, relist_s=0.01)
+    found: list[Part] = []
+
+    def has_enough() -> bool:
+        found.extend(parts(source, 1, 0.5))
+        return len(listings(found)) > 3 and len(commits(found)) > 10
+
     try:
         with Writer(namespace, CHANGE):
-            found = parts(source, 1, 1.5)
+            netlab.until(has_enough, "listings between commits", 30)
     finally:
         source.close()
-    assert len(listings(found)) > 3 and len(commits(found)) > 10
     last = 0
     for part in found:
         if part.listed and part.generation is not None:
