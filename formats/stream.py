@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 from pylog.errors import DecodeError
 from pylog.formats.items import Damage, Item, Message, NewSection, RawBatch
 from pylog.formats.numbers import NextSeq
-from pylog.record import Record, Row, RulesetRecord, TraceRecord, row_of
+from pylog.record import (
+    CounterRecord,
+    FlowRecord,
+    Record,
+    Row,
+    RulesetRecord,
+    TraceRecord,
+    row_of,
+)
 
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
@@ -31,8 +39,8 @@ TRIES, RETRY = 3, 256
 each try is slow."""
 
 
-GROUPED = (RulesetRecord, TraceRecord)
-"""Kinds of record of streams that are `grouped`."""
+GROUPED = (RulesetRecord, TraceRecord, FlowRecord, CounterRecord)
+"""Kinds of record that streams which are `grouped` have."""
 
 
 class Needle(NamedTuple):
@@ -74,8 +82,11 @@ class Stream(ABC):
     """Whether `raw_batch` can give anything."""
     hosts: Mapping[int, str] = {}
     """For a capture: the machine that logged the packets of an interface, by Interface.number."""
+    namespaces: Mapping[int, str | int] = {}
+    """For a capture: the network namespace of an interface's packets, by Interface.number."""
     grouped = False
-    """Whether records are complete only when those after them have come, see nft_commits."""
+    """Whether records depend on others: on those after them, as in a commit (nft_commits), or on
+    those before, as where a listing shows what has ended (nfct_living)."""
     one_message_linktypes: frozenset[int] = frozenset()
     """Link types whose packets are one message each, which `captured` takes unchanged."""
 
@@ -200,7 +211,9 @@ class Stream(ABC):
 
     def given(self, record: Record) -> Record | Row:
         """The record, or its row if `records` gives rows and the record is complete."""
-        return row_of(record) if self.rows and type(record) not in GROUPED else record
+        if self.rows and not (self.grouped and type(record) in GROUPED):
+            return row_of(record)
+        return record
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take the messages from `pos` on that are complete and regular; gives where they end.
@@ -337,8 +350,9 @@ class Stream(ABC):
                 self.following = next(filter(None, answers), [])
                 self._failed += 1
                 if self._failed >= TRIES:
-                    self._retry = self.base + at + RETRY
-                    nexts[1:] = [-1 if n < size else n for n in nexts[1:]]  # search from there on
+                    retry = at + RETRY
+                    self._retry = self.base + retry
+                    nexts[1:] = [-1 if n < retry else n for n in nexts[1:]]  # search from there on
             if answer or self.following:
                 self._close_damage(at, items)
             if self.following:

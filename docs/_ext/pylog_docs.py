@@ -15,7 +15,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from pylog import outputs
-from pylog.backends import nflog, nftables
+from pylog.backends import conntrack, nflog, nftables
 from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
 from pylog.options import Option
@@ -151,6 +151,11 @@ def nftables_options() -> str:
     return _options(nftables.OPTIONS)
 
 
+def nfct_options() -> str:
+    """The options of the live source nfct."""
+    return _options(conntrack.OPTIONS)
+
+
 def _options(options: Iterable[Option]) -> str:
     """The options of a source, as the command line and Python have them."""
     rows = [("option", "in Python", "meaning")]
@@ -182,6 +187,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "layouts": layouts,
     "nflog-options": nflog_options,
     "nftables-options": nftables_options,
+    "nfct-options": nfct_options,
     "outputs": outputs_by_name,
 }
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import Copy
+from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
@@ -45,6 +46,7 @@ examples:
   pylog read --columns timestamp,saddr,dport --tz Europe/Oslo nflog.pcap
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
+  pylog read --flows fw.dump                     a record for each flow, not for its events
   pylog read nflog:5                             live, until Ctrl-C (as root)
 """
 
@@ -62,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
     add_join_arguments(parser)
+    add_flows_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
@@ -69,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
+    prepare_flows(arguments, outputs.form(arguments.write, arguments.to).name)
     options = read_options(arguments)  # bad ones are reported before anything is read
     expand(arguments)
     sources: list[str] = arguments.source
@@ -76,12 +80,15 @@ def run(arguments: argparse.Namespace) -> int:
     prepare(arguments, options)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
+    flows = flows_of(arguments, together)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
-        for group in [sources] if together else [[source] for source in sources]:
+        groups = [sources] if together else [[source] for source in sources]
+        for group in groups:
             if copy.left == 0 or stopping.status:
                 break
             with _opened(arguments, group, together) as records:
-                copy.all(with_joins(arguments, records))
+                joined = with_joins(arguments, records)
+                copy.all(as_flows(joined, flows, group is groups[-1]))
         if arguments.verbose:
             say(copy.summary())
     return copy.exit_status
@@ -96,7 +103,7 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     single = arguments.count is None and not together and not given_options(arguments)
     if (
         single
-        and not (arguments.rules or arguments.with_flows)
+        and not (arguments.rules or arguments.with_flows or arguments.flows)
         and outputs.description(arguments.to).columns
         and not changes(arguments)
     ):
