@@ -7,13 +7,14 @@ which there is no template any more has the values of the best one that there is
 
 from __future__ import annotations
 
+from binascii import crc32
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec.structs import astuple
 
 from pylog.outputs._ipfix_elements import NETFILTER, Element
-from pylog.outputs._ipfix_messages import Messages, Unfit
+from pylog.outputs._ipfix_messages import Before, Messages, Unfit
 from pylog.outputs._ipfix_options import Options
 from pylog.outputs._ipfix_parts import Number, Octets, Part
 
@@ -21,8 +22,8 @@ MOST_TEMPLATES = 1024
 """How many templates a domain has at most."""
 MOST_INTERFACES = 4096
 """How many names of interfaces a domain has at most."""
-_NAMED = (1 << 31) + 1
-"""The number of the first interface that has a name: ifIndex (RFC 2863) ends below it."""
+_NAMED = 1 << 31
+"""The numbers of interfaces that have a name begin here: ifIndex (RFC 2863) ends below it."""
 
 
 class _Plan:
@@ -63,18 +64,20 @@ class Domain:
 
     def __init__(
         self, number: int, limit: int, options: Options, send: Callable[[bytes], None],
-        parts: Callable[[Number], dict[type, list[Part]]],
+        parts: Callable[[Number], dict[type, list[Part]]], before: Before | None = None,
     ) -> None:  # fmt: skip
         """
-        limit   the longest message, in bytes
-        send    takes each message
-        parts   makes the parts of each kind of record, given what numbers interfaces
+        limit    the longest message, in bytes
+        send     takes each message
+        parts    makes the parts of each kind of record, given what numbers interfaces
+        before   as of Messages
         """
         self.number, self.left_out = number, 0
-        self.messages = Messages(number, limit, send)
+        self.messages = Messages(number, limit, send, before)
         self._options = options
         self._plans = {kind: _Plan(kind, made) for kind, made in parts(self._interface).items()}
         self._interfaces: dict[str, int] = {}
+        self._taken: set[int] = set()
 
     def holds(self, record: Any) -> bool:
         """Whether there are parts for a record of its kind."""
@@ -121,7 +124,9 @@ class Domain:
         return best, kept
 
     def _interface(self, name: str | int) -> int | None:
-        """The number of an interface: ifIndex, or one from 2^31 for a name."""
+        """The number of an interface: ifIndex, or one from 2^31 that the name decides, which so is
+        the same after a restart.
+        """
         if isinstance(name, int):
             return name
         number = self._interfaces.get(name)
@@ -129,6 +134,10 @@ class Domain:
             if len(self._interfaces) >= MOST_INTERFACES:
                 self.left_out += 1
                 return None
-            number = self._interfaces[name] = _NAMED + len(self._interfaces)
+            number = _NAMED | crc32(name.encode("utf-8", "backslashreplace"))
+            while number in self._taken:
+                number = _NAMED | (number + 1) & (_NAMED - 1)
+            self._taken.add(number)
+            self._interfaces[name] = number
             self._options.interface(self.number, number, name)
         return number

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from binascii import crc32
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pylog.notes import notes
 from pylog.outputs._ipfix_domain import Domain
 from pylog.outputs._ipfix_flows import flow_parts
-from pylog.outputs._ipfix_messages import Unfit
+from pylog.outputs._ipfix_messages import Before, Unfit
 from pylog.outputs._ipfix_options import DOMAIN, Options
 from pylog.outputs._ipfix_packets import JOINED, header_parts, packet_parts, section_part
 from pylog.outputs._ipfix_parts import Number, Part, time_of
@@ -73,13 +74,16 @@ class Exporter:
     def __init__(
         self, settings: Settings, send: Callable[[bytes], None],
         refuse: Callable[[Record, str], None],
+        before: Mapping[int, Before] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         """
         send     takes each message
         refuse   takes each record that has no room in a message, and why
+        before   what the file has before, by domain
         """
         self._settings, self._send, self._refuse = settings, send, refuse
-        self._options = Options(settings.message_size, self._count)
+        self._before = before
+        self._options = Options(settings.message_size, self._count, before.get(DOMAIN))
         self._domains: dict[str | None, Domain] = {}
         self._left_out: Counter[str] = Counter()
         self._repeat_at = self._next_repeat()
@@ -97,12 +101,13 @@ class Exporter:
             number, name = self._settings.domain, self._settings.name
             if host is not None:
                 taken = {DOMAIN, number, *(domain.number for domain in self._domains.values())}
-                number, name = crc32(host.encode()), host
+                number, name = crc32(host.encode("utf-8", "backslashreplace")), host
                 while number in taken:
                     number = (number + 1) & 0xFFFFFFFF
             domain = self._domains[host] = Domain(
                 number, self._settings.message_size, self._options, self._data,
                 lambda interface: parts_by_kind(self._settings, interface),
+                self._before.get(number),
             )  # fmt: skip
             if name:
                 self._options.name(number, name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from pylog.outputs._ipfix_elements import Element
 
@@ -18,30 +19,49 @@ HEADER = struct.Struct(">HHIII")
 _SET = struct.Struct(">HH")
 """The set header (3.3.2): id, length."""
 VERSION = 10
-TEMPLATES, OPTIONS_TEMPLATES, FIRST = 2, 3, 256
-"""The ids of sets of templates and of options templates, and the first one of data."""
+TEMPLATES, OPTIONS_TEMPLATES, FIRST, LAST = 2, 3, 256, 0xFFFF
+"""The ids of sets of templates and of options templates, and the first and last one of data."""
+
+
+Definition = tuple[int, bytes]
+"""A template: TEMPLATES or OPTIONS_TEMPLATES, and its record without the number."""
 
 
 class Unfit(ValueError):
     """A record that cannot be sent, and why."""
 
 
+@dataclass
+class Before:
+    """What an observation domain has sent before, in the same file.
+
+    templates   the numbers of its templates
+    sequence    of the next message
+    """
+
+    templates: dict[Definition, int] = field(default_factory=dict)
+    sequence: int = 0
+
+
 class Messages:
     """Gathers the records of an observation domain into messages.
 
     sequence   how many data records were sent before the message in hand, modulo 2^32
-    count      how many messages were sent
     """
 
-    def __init__(self, domain: int, limit: int, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, domain: int, limit: int, send: Callable[[bytes], None], before: Before | None = None
+    ) -> None:
         """
-        limit   the longest message, in bytes
-        send    takes each complete message
+        limit    the longest message, in bytes
+        send     takes each complete message
+        before   what the file has before
         """
-        self.sequence = self.count = 0
+        before = before or Before()
+        self.sequence = before.sequence
         self._domain, self._limit, self._send = domain, limit, send
-        self._templates: list[tuple[int, bytes]] = []
-        """The set and the record of each template, by number from FIRST."""
+        self._templates = dict(before.templates)
+        self._next = max(self._templates.values(), default=FIRST - 1) + 1
         self._begin()
 
     def _begin(self) -> None:
@@ -50,17 +70,22 @@ class Messages:
         self._records = 0
 
     def template(self, elements: Sequence[Element], scopes: int = 0) -> int:
-        """Make a template and send it; its number.
+        """The number of a template, which is sent unless it was before; Unfit if all are taken.
 
         scopes   how many of the elements are scope fields: then it is an options template
         """
-        number = FIRST + len(self._templates)
-        record = _SET.pack(number, len(elements))
+        record = len(elements).to_bytes(2)
         if scopes:
             record += scopes.to_bytes(2)
         record += b"".join(element.specifier() for element in elements)
-        self._templates.append((OPTIONS_TEMPLATES if scopes else TEMPLATES, record))
-        self._put(*self._templates[-1])
+        definition = OPTIONS_TEMPLATES if scopes else TEMPLATES, record
+        number = self._templates.get(definition)
+        if number is None:
+            if self._next > LAST:
+                raise Unfit(f"there are more than {LAST - FIRST} different sets of fields")
+            number, self._next = self._next, self._next + 1
+            self._templates[definition] = number
+            self._put(definition[0], number.to_bytes(2) + record)
         return number
 
     @property
@@ -70,8 +95,8 @@ class Messages:
 
     def repeat_templates(self) -> None:
         """Send all templates again."""
-        for set_id, record in self._templates:
-            self._put(set_id, record)
+        for (set_id, record), number in self._templates.items():
+            self._put(set_id, number.to_bytes(2) + record)
 
     def record(self, template: int, octets: bytes) -> None:
         """Add a data record; Unfit if it needs more than a message."""
@@ -112,5 +137,4 @@ class Messages:
         message, records = bytes(self._message), self._records
         self._begin()
         self.sequence = (self.sequence + records) & 0xFFFFFFFF
-        self.count += 1
         self._send(message)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from pylog.outputs import _ipfix_elements as ie
 from pylog.outputs._ipfix_elements import TYPES, Element
-from pylog.outputs._ipfix_messages import Messages
+from pylog.outputs._ipfix_messages import Before, Messages
 from pylog.outputs._ipfix_parts import milliseconds, texts
 
 DOMAIN = 0
@@ -47,9 +47,11 @@ class Options:
     messages   in which they are gathered
     """
 
-    def __init__(self, limit: int, send: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, limit: int, send: Callable[[bytes], None], before: Before | None = None
+    ) -> None:
         """As Messages."""
-        self.messages = Messages(DOMAIN, limit, send)
+        self.messages = Messages(DOMAIN, limit, send, before)
         self._templates: dict[Template, int] = {}
         self._lasting: dict[tuple[Template, bytes], bytes] = {}
         """Records that hold until the end, or until another of the same key."""

@@ -35,7 +35,12 @@ from pylog.outputs._ipfix_parts import (
 from pylog.record import PacketHeaders
 
 _FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 0x10, "U": 0x20, "E": 0x40, "C": 0x80}
-_HOOKS = {name: number for hooks in HOOKS.values() for number, name in enumerate(hooks)}
+_NUMBERS = {
+    family: {name: bytes((number,)) for number, name in enumerate(hooks)}
+    for family, hooks in HOOKS.items()
+}
+"""The number of each hook in the families of Netfilter."""
+_INET = 1
 
 
 def _flag_bits(letters: str) -> bytes:
@@ -134,7 +139,6 @@ def _sequence(record: Any) -> bytes | None:
 
 
 _FRAGMENT = ("fragment",)
-_HOOK = choice_part("hook", ie.hook, _HOOKS)
 
 
 def packet_parts(interface: Number, times: str) -> list[Part]:
@@ -184,7 +188,10 @@ def packet_parts(interface: Number, times: str) -> list[Part]:
 
 def _hook_number(record: Any) -> bytes | None:
     hook = record.hook
-    return fitting(hook, 1) if isinstance(hook, int) else _HOOK.octets(record)
+    if isinstance(hook, int):
+        return fitting(hook, 1)
+    family = record.extra.get("nfgen_family", _INET) if record.extra else _INET
+    return _NUMBERS.get(family, _NUMBERS[_INET]).get(hook)
 
 
 JOINED = (*TRANSLATED, number_part("flow_id", ie.flowId))

@@ -12,11 +12,15 @@ from typing import Any
 
 from pylog import outputs
 from pylog.batch import Batch
+from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.options import Option
 from pylog.outputs._ipfix_exporter import Exporter, Settings
+from pylog.outputs._ipfix_messages import VERSION, Before
+from pylog.outputs._ipfix_resume import resume
 from pylog.outputs._ipfix_senders import MOST_OF_UDP, Datagrams, Stream, receiver_of
 from pylog.record import Record
+from pylog.transports.packing import without_suffix
 
 NAME = "ipfix"
 ENDINGS = (".ipfix",)
@@ -75,12 +79,19 @@ def _settings(options: dict[str, Any], size: int, udp: bool) -> Settings:
     )  # fmt: skip
 
 
+def check_appending(first_line: bytes, **options: Any) -> None:
+    """ValueError for a file that does not begin as a message."""
+    if not first_line.startswith(VERSION.to_bytes(2)):
+        raise ValueError("it is no file of IPFIX messages")
+
+
 class Output(outputs.Output):
     """Writes a file of messages; each flush completes them."""
 
     def __init__(self, target: outputs.Target, **options: Any) -> None:
         self._stream = target.stream
-        self._exporter = Exporter(_settings(options, _SIZE, False), self._put, _note)
+        settings = _settings(options, _SIZE, False)
+        self._exporter = Exporter(settings, self._put, _note, _before(target))
 
     def _put(self, message: bytes) -> None:
         self._stream.write(message)
@@ -95,6 +106,22 @@ class Output(outputs.Output):
     def close(self) -> None:
         self.flush()
         self._exporter.report()
+
+
+def _before(target: outputs.Target) -> dict[int, Before]:
+    """What a file has before, by domain. A message at its end that is not complete is removed."""
+    if not target.appending or target.path is None:
+        return {}
+    domains, end, left = resume(target.path)
+    if left:
+        if without_suffix(target.path)[1]:
+            raise BackendError(f"cannot append to {target.path}: its last message is not complete")
+        notes.warning(
+            "%s: its last message was not complete: %d bytes are removed", target.path, left
+        )
+        target.stream.truncate(end)
+        target.stream.seek(end)
+    return domains
 
 
 def _note(record: Record, reason: str) -> None:
