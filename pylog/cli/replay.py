@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 
 import pylog
-from pylog import outputs
 from pylog.cli._copy import Copy
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
@@ -93,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
                 on_error=arguments.on_error,
                 raw=needs_raw(arguments),
             ) as records:
-                if outputs.description(arguments.to).raw:
+                if arguments.raw:
                     records.pass_messages()
                 copy.all(with_joins(arguments, records))
     return copy.exit_status
