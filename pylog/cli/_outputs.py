@@ -186,7 +186,8 @@ def output_options(
 
 def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """As `output_options`, for a command with the arguments of `add_output_arguments`, of which
-    `to` becomes the name of the output, and `suffix` that of its compression.
+    `to` becomes the name of the output, `suffix` that of its compression, and `raw` whether the
+    output needs the raw bytes of records.
     """
     arguments.to, arguments.suffix = outputs.form(arguments.write, arguments.to)
     description = outputs.description(arguments.to)
@@ -210,6 +211,7 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if description.needs_path and not named and not place:
         raise ValueError(f"{arguments.to} needs a file: name it with -w")
     options = output_options(arguments, arguments.to, "--to {}".format)
+    arguments.raw = outputs.needs_raw(arguments.to, options)
     if place:
         outputs.check_address(arguments.to, arguments.target or "", options)
     return options
@@ -217,7 +219,7 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def needs_raw(arguments: argparse.Namespace) -> bool:
     """Whether the output, or --scrub, needs the raw bytes of records."""
-    return arguments.scrub or outputs.description(arguments.to).raw
+    return bool(arguments.scrub or arguments.raw)
 
 
 def changes(arguments: argparse.Namespace) -> list[Change]:

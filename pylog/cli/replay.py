@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 
 import pylog
-from pylog import outputs
 from pylog.cli._copy import Copy
 from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
@@ -97,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
                 on_error=arguments.on_error,
                 raw=needs_raw(arguments),
             ) as records:
-                if outputs.description(arguments.to).raw:
+                if arguments.raw:
                     records.pass_messages()
                 joined = with_joins(arguments, records)
                 copy.all(as_flows(joined, flows, source is arguments.source[-1]))

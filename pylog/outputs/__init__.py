@@ -324,6 +324,15 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     return settings
 
 
+def needs_raw(name: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether an output with these options needs records with their raw bytes.
+
+    An output of which that depends on the options has a function `needs_raw(**options)`.
+    """
+    more = getattr(_module(name), "needs_raw", None)
+    return description(name).raw or (more is not None and bool(more(**check(name, options))))
+
+
 def check_address(name: str, address: str, options: Mapping[str, Any] | None = None) -> None:
     """ValueError for an address that the output of a place cannot have; connects to nothing."""
     if not address:
