@@ -20,18 +20,16 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pylog.backends import conntrack_options
 from pylog.backends.base import HOST_ORDER, Backend, Check, Source
+from pylog.backends.conntrack_options import FAMILIES, GROUPS, names, scope_of
 from pylog.backends.conntrack_settings import hidden, tracked
 from pylog.backends.netlink_namespaces import NsidSocket, Numbers
 from pylog.backends.netlink_socket import (
-    MAXIMUM_BUFFER,
     NETLINK_BROADCAST_ERROR,
-    NETNS,
-    RCVBUF,
-    RCVBUF_MAX,
     NetlinkSocket,
 )
 from pylog.backends.netlink_source import NetlinkSource
@@ -40,17 +38,11 @@ from pylog.backends.nfct_listing import Lister
 from pylog.errors import BackendError
 from pylog.formats.netlink import NETLINK_NETFILTER
 from pylog.formats.nfct_requests import CT_GET, CT_GET_DYING, EXP_GET, Mark, Purpose, begun, without
-from pylog.formats.nfct_scope import FlowScope, MaskedMark
 from pylog.notes import notes
-from pylog.options import LIVE_TUNING, Option
 
 NAME = "nfct"
+OPTIONS = conntrack_options.OPTIONS
 HELP = "the flows that conntrack of this Linux kernel tracks: nfct:"
-
-GROUPS = {"new": (1,), "update": (2,), "destroy": (3,), "expect": (4, 6), "quota": (8,)}
-"""The multicast groups of each kind of event: NFNLGRP_CONNTRACK_*, and NFNLGRP_ACCT_QUOTA."""
-FAMILIES = {"ipv4": 2, "ipv6": 10}
-"""nfgen_family by name."""
 
 LEAST_S, SHARE = 1.0, 4
 """Listings after losses are so far apart at least: a second, and four times what one takes with its
@@ -59,80 +51,12 @@ MOST_DURING = 1 << 26
 """So many bytes of events are held at most while a listing is given; the rest waits in the socket's
 buffer."""
 
-OPTIONS = (
-    NETNS,
-    Option("all_netns", bool, False, "the flows of all network namespaces that have a number"
-           " (nsid) in this one, each with its `netns`"),
-    # the events of a burst wait here while a listing is decoded
-    RCVBUF._replace(default=MAXIMUM_BUFFER),
-    RCVBUF_MAX,
-    Option("events", str, "new,update,destroy", "which events: a list of new, update, destroy,"
-           " expect (expected flows) and quota (quotas of nfacct objects that are passed)",
-           metavar="NAMES"),
-    Option("families", str, None, "only changes and traces of these families: a list of inet, ip,"
-           " ip6, arp, bridge, netdev; with nfct: only flows of ipv4 or ipv6", absent="all"),
-    Option("zones", str, None, "only flows in these conntrack zones: a list of numbers",
-           absent="all", metavar="NUMBERS"),
-    Option("marks", str, None, "only flows with one of these marks: a list of VALUE or VALUE/MASK,"
-           " such as 0x10/0xff", absent="all", metavar="MARKS"),
-    Option("snapshot", bool, True, "begin with a listing of what is there, the ruleset or the"
-           " flows, and list it again to notice what no event announces"),
-    Option("poll_s", float, 0.0, "seconds after which the flows are listed again for their"
-           " counters, which are not set to zero; 0: only after losses", 0, 86400, "--poll"),
-    Option("reliable", bool, False, "let the kernel send the end of a flow again until it was"
-           " received; other listeners then get repeats, and flows that wait for it count against"
-           " nf_conntrack_max, so a reader that hangs can make the kernel drop new flows",
-           topic=LIVE_TUNING),
-)  # fmt: skip
-
 
 def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
     """A socket that receives the events of conntrack."""
     if address:
         raise ValueError(f"{NAME}:{address}: it has no address; write {NAME}:")
     return [Conntrack(options)]
-
-
-def _list(options: Mapping[str, Any], option: str) -> list[str] | None:
-    """The words of an option that is a list; ValueError for an empty one."""
-    if options[option] is None:
-        return None
-    words = [word.strip() for word in str(options[option]).split(",") if word.strip()]
-    if not words:
-        raise ValueError(f"{option}: the list is empty")
-    return words
-
-
-def _names(options: Mapping[str, Any], option: str, allowed: Mapping[str, Any]) -> list[str] | None:
-    words = _list(options, option)
-    for word in words or ():
-        if word not in allowed:
-            raise ValueError(f"{option}: {word!r} is none of {', '.join(allowed)}")
-    return words
-
-
-def _number(option: str, text: str, most: int) -> int:
-    with contextlib.suppress(ValueError):
-        if 0 <= (number := int(text, 0)) <= most:
-            return number
-    raise ValueError(f"{option}: {text!r} is no number from 0 to {most}")
-
-
-def scope_of(options: Mapping[str, Any]) -> FlowScope:
-    """What the options select; ValueError."""
-    families = _names(options, "families", FAMILIES)
-    zones = _list(options, "zones")
-    marks = None
-    for text in _list(options, "marks") or ():
-        value, slash, mask = text.partition("/")
-        mark = MaskedMark(_number("marks", value, 0xFFFFFFFF))
-        if slash:
-            mark = mark._replace(mask=_number("marks", mask, 0xFFFFFFFF))
-        if mark.value & ~mark.mask:
-            raise ValueError(f"marks: {text}: the value has bits that the mask has not")
-        marks = [*(marks or ()), mark]
-    numbers = None if zones is None else [_number("zones", text, 0xFFFF) for text in zones]
-    return FlowScope(families, numbers, marks)
 
 
 class _Received(NamedTuple):
@@ -181,7 +105,7 @@ class Conntrack(NetlinkSource):
     def __init__(self, options: Mapping[str, Any]) -> None:
         """Joins the groups. Raises ValueError, BackendError, BackendUnavailable."""
         self.layout = f"ctnetlink-{'le' if HOST_ORDER == '<' else 'be'}"
-        events = _names(options, "events", GROUPS) or []
+        events = names(options, "events", GROUPS) or []
         scope = scope_of(options)
         self.scope = scope or None
         self._reliable = bool(options["reliable"])
@@ -193,7 +117,7 @@ class Conntrack(NetlinkSource):
             settings=(NETLINK_BROADCAST_ERROR,) if self._reliable else (),
             socket_type=NsidSocket if every else NetlinkSocket,
         )  # fmt: skip
-        families = _names(options, "families", FAMILIES) or []
+        families = names(options, "families", FAMILIES) or []
         self._family = FAMILIES[families[0]] if len(families) == 1 else 0
         self._kinds = [CT_GET]
         if self._reliable:
@@ -216,32 +140,27 @@ class Conntrack(NetlinkSource):
         self._numbers: Numbers | None = None
         self._targets: dict[int | None, _Target] = {}
         """By nsid; None: the own namespace."""
+        self._started: set[str | int | None] = set()
+        """Namespaces of which a mark was given."""
+        self._lists = bool(options["snapshot"])
         try:
             own = _Target(None, Lister(self.title, self._namespace))
             self._targets[None] = own
-            self._begin(own, bool(options["snapshot"]), every)
+            self._begin(every)
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, own: _Target, lists: bool, every: bool) -> None:
+    def _begin(self, every: bool) -> None:
         """Plan the first listing of each namespace, and note what the kernel hides."""
         if every:
             self._numbers = Numbers(self.title, self._namespace)
             if self._numbers.places() and self._numbers.unnumbered:
-                names = ", ".join(self._numbers.unnumbered)
                 notes.warning(
                     "%s: no events come from the network namespaces %s, which have no number here:"
-                    " ip netns set NAME auto", self.title, names,
+                    " ip netns set NAME auto", self.title, ", ".join(self._numbers.unnumbered),
                 )  # fmt: skip
-        self._queue.append(_Received(own.lister.mark(self._mark(Purpose.START)), None))
-        for target in self._all_targets():
-            if target is not own:
-                self._queue.append(
-                    _Received(target.lister.mark(self._mark(Purpose.START)), target.namespace)
-                )
-            if lists:
-                self._awaited.append((Purpose.SNAPSHOT, target))
+        self._queue += self._started_now(self._all_targets())
         self._poll_due = time.monotonic() + self._poll_s
         if what := "; ".join(hidden(self._namespace)):
             notes.warning("%s: %s", self.title, what)
@@ -249,6 +168,31 @@ class Conntrack(NetlinkSource):
             notes.warning("%s: reliable: other listeners get the ends of flows more than once, and"
                           " flows whose end waits for pylog count against nf_conntrack_max",
                           self.title)  # fmt: skip
+
+    def _started_now(self, targets: Iterable[_Target]) -> list[_Received]:
+        """Marks for namespaces that are read from now on; they are listed soon."""
+        marks = []
+        for target in targets:
+            if target.namespace not in self._started:
+                self._started.add(target.namespace)
+                answer = target.lister.mark(self._mark(Purpose.START))
+                marks.append(_Received(answer, target.namespace))
+                if self._lists:
+                    self._awaited.append((Purpose.SNAPSHOT, target))
+        return marks
+
+    def _new_namespace(self, namespace: str | int | None) -> list[_Received]:
+        """The mark before the first events of a namespace that has come later."""
+        if namespace in self._started:
+            return []
+        try:
+            targets = [t for t in self._all_targets() if t.namespace == namespace]
+            return self._started_now(targets)
+        except BackendError as error:
+            notes.warning("%s: %s", self.title, error)
+            return []
+        finally:
+            self._started.add(namespace)
 
     def _all_targets(self) -> list[_Target]:
         """The namespaces to list now: the own one, and all that have a number in it."""
@@ -334,7 +278,9 @@ class Conntrack(NetlinkSource):
     def _arrived(self) -> Iterator[_Received]:
         """What the socket has: at least all events that were sent before this call."""
         for data in self._socket.arrived():
-            yield self._received(data)
+            received = self._received(data)
+            yield from self._new_namespace(received.namespace)
+            yield received
 
     def _received(self, data: bytes) -> _Received:
         """What the socket gave last."""
@@ -378,6 +324,9 @@ class Conntrack(NetlinkSource):
                     continue
             data = super()._receive()
             if data is not None:
+                if marks := self._new_namespace(self._giving):
+                    self._queue += [*marks, _Received(data, self._giving, *self._coming)]
+                    continue
                 return data
             due = 0.0 if self._awaited else min(self._poll_due, self._repair_due)
             wait_s = due - time.monotonic()

@@ -33,7 +33,9 @@ NETNSA_NSID, NETNSA_FD = 1, 3
 FOLDER = "/run/netns"
 """Where ip-netns keeps the namespaces that have a name."""
 STALE_S = 5.0
-"""After so many seconds the numbers are asked for again: namespaces come and go."""
+"""After so many seconds the numbers are asked for again, since namespaces come and go; or at once,
+for a number that is new.
+"""
 
 _CONTROL = socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
 
@@ -105,6 +107,8 @@ class Numbers:
         own = namespace.run(lambda: os.stat("/proc/thread-self/ns/net"))
         self._own = own.st_dev, own.st_ino
         self._places: dict[int, Place] = {}
+        self._nameless: set[int] = set()
+        """Numbers that no namespace had when they were asked for last."""
         self.unnumbered: list[str] = []
         self._asked = -STALE_S
 
@@ -113,19 +117,23 @@ class Numbers:
         if nsid is None:
             return None
         place = self.places().get(nsid)
+        if place is None and nsid not in self._nameless:
+            self._ask()
+            place = self._places.get(nsid)
+            self._nameless.add(nsid)
         return nsid if place is None or place.name is None else place.name
 
     def places(self) -> dict[int, Place]:
         """The namespaces now, those that have a name before others."""
-        now = time.monotonic()
-        if now >= self._asked + STALE_S:
-            self._asked = now
+        if time.monotonic() >= self._asked + STALE_S:
             self._ask()
         return self._places
 
     def _ask(self) -> None:
+        self._asked = time.monotonic()
         seen = {self._own}
         self._places, self.unnumbered = {}, []
+        self._nameless.clear()
         for place in _candidates():
             with contextlib.suppress(OSError):
                 descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)

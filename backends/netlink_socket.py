@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import struct
 import time
@@ -26,15 +25,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pylog.backends.base import HOST_ORDER
-from pylog.backends.netns import NEEDED, Namespace
+from pylog.backends.netlink_open import PROTOCOLS, opened
+from pylog.backends.netns import Namespace
 from pylog.backends.nflog_proc import has_capability
-from pylog.errors import BackendError, BackendUnavailable
+from pylog.errors import BackendError
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, numbered, verdict
 from pylog.notes import notes
 from pylog.options import LIVE_TUNING, Option
-
-PROTOCOLS = {0: "route", 12: "netfilter"}
-"""Names of NETLINK_ROUTE and NETLINK_NETFILTER for messages."""
 
 LARGEST = 1 << 18
 """A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and the rest of its allocation."""
@@ -139,7 +136,7 @@ class NetlinkSocket:
         """A datagram that `collect` must give next, and its namespace."""
         self._backlog: deque[_Kept] = deque()
         self._view = memoryview(bytearray(BUFFER))
-        self._socket = namespace.run(lambda: (open_socket or _open)(protocol))
+        self._socket = namespace.run(lambda: (open_socket or opened)(protocol))
         with contextlib.ExitStack() as stack:
             stack.callback(self._socket.close)
             with contextlib.suppress(OSError):  # before Linux 2.6.30
@@ -385,26 +382,3 @@ class NetlinkSocket:
     def close(self) -> None:
         """Close the socket; the kernel then drops its bindings and memberships."""
         self._socket.close()
-
-
-def _open(protocol: int) -> socket.socket:
-    """A netlink socket in the thread's namespace, bound to an address that the kernel chooses."""
-    try:
-        from pyroute2.netns import create_socket
-    except ImportError as error:
-        raise BackendUnavailable(NEEDED) from error
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    try:
-        opened: socket.socket = create_socket(None, socket.AF_NETLINK, kind, protocol)
-    except OSError as error:
-        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-            raise
-        what = PROTOCOLS.get(protocol, protocol)
-        text = f"this kernel has no {what} netlink ({os.strerror(error.errno)})"
-        raise BackendUnavailable(text) from error
-    try:
-        opened.bind((0, 0))
-    except BaseException:
-        opened.close()
-        raise
-    return opened

@@ -41,8 +41,10 @@ CT_GET_DYING = NFNL_SUBSYS_CTNETLINK << 8 | 6
 """IPCTNL_MSG_CT_GET_DYING: flows that have ended, but whose end was not received by all."""
 EXP_GET = NFNL_SUBSYS_CTNETLINK_EXP << 8 | 1
 
-SEQ = 0x706C6300
-"""The nlmsg_seq of pylog's listings, without its low byte."""
+SEQ = 0xFC706C00
+"""The nlmsg_seq of pylog's listings, without its low bits. Other programs number their requests
+from 1, or by the seconds since 1970, which are less.
+"""
 
 _NONE: Table = {}
 _two = {order: CStruct(f"{order}HH").unpack_from for order in "<>"}

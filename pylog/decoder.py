@@ -454,7 +454,7 @@ class Decoder:
 
     def _group_lot(self, grouping: Grouping, limit: int) -> None:
         """Give the grouping records that are decoded already, at most `limit`."""
-        if self._passes_messages or any(self.stream.namespaces):
+        if self._passes_messages or self.stream.namespaces:
             self._given += 1
             self._group(grouping, self._decoded[self._given - 1])
             return

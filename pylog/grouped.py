@@ -213,6 +213,7 @@ class Grouping:
     def discard(self) -> None:
         """Forget what is held and ready."""
         self.ready.clear()
+        self._lose_events()
         for commits in self._commits.values():
             commits.discard()
 

@@ -11,8 +11,8 @@ import samples
 from effort import sample
 
 import pylog
-from pylog import flow_join
-from pylog.flow_join import HELD_NS, KEPT_NS, FlowJoin
+from pylog.flows import join as flow_join
+from pylog.flows.join import HELD_NS, KEPT_NS, FlowJoin
 from pylog.joined import Joined
 from pylog.outputs.text import line
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
@@ -102,8 +102,10 @@ def test_a_state_that_was_received_soon_after_is_not_certain() -> None:
         made = flow(at_ms, event, state=state)
         return msgspec.structs.replace(made, timestamp_ns=None, observed_ns=made.timestamp_ns)
 
-    records: list[Record] = [received(0, "new", "SYN_SENT"), received(500, "update", "ESTABLISHED"),
-                             packet(200), packet(450), packet(600)]  # fmt: skip
+    records: list[Record] = [
+        received(0, "new", "SYN_SENT"), received(1500, "update", "ESTABLISHED"), packet(200),
+        packet(1450), packet(1600),
+    ]  # fmt: skip
     assert [r.flow_state for r in joined(*records)] == ["SYN_SENT", None, "ESTABLISHED"]
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog.cli import main
-from pylog.flowed import Flowed
 from pylog.flows import Flows
+from pylog.flows.reader import Flowed
 from pylog.reader import Records
 from pylog.record import FlowRecord, LossRecord, Record
 from pylog.scrub import Scrubbing

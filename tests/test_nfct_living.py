@@ -89,6 +89,10 @@ def test_without_a_loss_a_flow_that_is_gone_was_unseen() -> None:
     assert told(records)[-1] == (1, "destroy", "poll", "lost")
 
 
+def test_a_loss_at_the_end_has_its_number() -> None:
+    assert told(read(Piece(message(1), lost=3))) == [(1, "new", None, None), (3, "nfct")]
+
+
 def test_a_flow_is_given_once_by_a_listing() -> None:
     assert len(read(listing(Purpose.SNAPSHOT, [1, 2, 1]))) == 2
 

@@ -6,8 +6,8 @@ import argparse
 
 from pylog import outputs
 from pylog.cli._sources import RECORDS, AnyLog, group_of
-from pylog.flowed import Flowed
 from pylog.flows import LIMIT, Flows
+from pylog.flows.reader import Flowed
 from pylog.reader import Records
 
 ONE_KIND = ("parquet", "arrow")

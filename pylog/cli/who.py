@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from contextlib import AbstractContextManager
 from itertools import groupby
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -25,10 +25,10 @@ from pylog.cli._progress import progress
 from pylog.cli._sources import add_source_arguments, check_not_live
 from pylog.errors import BackendError
 from pylog.outputs._text_words import PROTOCOLS
-from pylog.questions import Question, question, questions_of
 from pylog.reader import Reader
-from pylog.stored import ask
 from pylog.who import Answer
+from pylog.who.questions import Question, question, questions_of
+from pylog.who.stored import ask
 from pylog.zones import TZ, Clock, clock_of, zone_of
 
 USAGE = "[options] (ADDRESS[:PORT] --at TIME | --from FILE) LOG ..."
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_not_live(logs)
     questions = _questions(arguments, logs)
 
-    def open_raw(log: str) -> Reader:
+    def open_raw(log: str | BinaryIO) -> Reader:
         return pylog.open(log, layout=arguments.layout, on_error=arguments.on_error)
 
     def watch(reader: Reader) -> AbstractContextManager[Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pylog.flow_counters import by_direction
-from pylog.flow_living import ENDS
+from pylog.flows.counters import by_direction
+from pylog.flows.living import ENDS
 from pylog.outputs import _ipfix_elements as ie
 from pylog.outputs._ipfix_parts import (
     ADDRESSES,

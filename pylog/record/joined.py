@@ -1,7 +1,7 @@
 """A packet with the rule that logged it, and with the flow that it belongs to.
 
 The rule is not in the kernel's message: pylog.join derives it from records of the ruleset and of
-traces. The flow is there only if the group asks for it: else pylog.flow_join derives it from
+traces. The flow is there only if the group asks for it: else pylog.flows.join derives it from
 records of conntrack. The fields have a type of their own, a subclass of PacketRecord, so that
 packets of which nobody asks for them cost nothing.
 """

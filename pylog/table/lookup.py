@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pylog.coverage import LISTED
 from pylog.errors import BackendError
-from pylog.questions import Question
 from pylog.record import FlowRecord, LossRecord, Record
 from pylog.table import rows
 from pylog.table.parts import Bounds, OpenTable, Part
 from pylog.table.schemas import chosen, packed, schema, sixteen
+from pylog.who.coverage import LISTED
+from pylog.who.questions import Question
 
 ENDS = (("saddr", "sport"), ("daddr", "dport"), ("nat_saddr", "nat_sport"),
         ("nat_daddr", "nat_dport"))  # fmt: skip
@@ -92,12 +92,11 @@ class Table:
     """
 
     def __init__(self, name: str, files: Sequence[str]) -> None:
-        """Raises BackendError for a file that cannot be read, or is no table of flows or losses."""
+        """Raises BackendError for a file that cannot be read, or lacks a column."""
         self.name, self._files = name, files
-        self.names: list[str] = []
-        with OpenTable(files[0]) as (names, _):
-            self.names = names
-        self.kind = _kind_of(self.names)
+        of_files = [columns_of(file) for file in files]
+        self.names = [column for column in of_files[0] if all(column in of for of in of_files)]
+        self.kind = kind_of_columns(self.names)
         if self.kind is None:
             raise BackendError(f"{name} has no flows: write it with --kind flow")
         needed = {"source", "layout"}
@@ -263,7 +262,14 @@ class Table:
         return mask & wanted.in_time(start, stop)
 
 
-def _kind_of(names: Sequence[str]) -> str | None:
+def columns_of(file: str) -> list[str]:
+    """The names of the columns of a file; BackendError for one that cannot be read."""
+    with OpenTable(file) as (names, _):
+        return names
+
+
+def kind_of_columns(names: Sequence[str]) -> str | None:
+    """flow or loss, by the names of columns; None for another kind."""
     if not {"flow_type", "nat_saddr", "nat_saddr_bytes"}.isdisjoint(names):
         return "flow"
     return "loss" if "size" in names and "reason" in names else None

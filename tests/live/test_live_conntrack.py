@@ -20,6 +20,7 @@ import pytest
 import pylog
 from pylog import LossRecord
 from pylog.backends import conntrack as backend
+from pylog.backends import conntrack_options
 from pylog.options import resolve
 from pylog.reader import Reader
 
@@ -244,11 +245,21 @@ def test_all_namespaces_are_read_and_each_flow_has_its_own(alone: netlab.Namespa
         with pylog.open("nfct:", netns=alone.name, all_netns=True) as reader:
             records = until(reader, lambda records: len(records) >= 2)
             assert {(r.via, r.netns) for r in records} == {("snapshot", other.name)}
-            for namespace in (alone, other, alone):
+            for namespace in (alone, other):
                 flows(namespace, 2, 5001 if namespace is other else 5002)
             records = until(reader, lambda records: len(records) >= 4)
             assert Counter(r.netns for r in records if r.event == "new") == {
                 None: 2, other.name: 2}  # fmt: skip
+            with netlab.Namespace("late") as late:
+                late.nft("table inet t {\nchain c {\ntype filter hook input priority 0\n"
+                         "ct state new counter\n}\n}\n")  # fmt: skip
+                flows(late, 2)
+                alone.run("ip", "netns", "set", late.name, "auto")
+                flows(late, 1, 5001)
+                records = until(reader, lambda records: len(records) >= 4)
+                assert {r.netns for r in records} == {late.name}
+                assert counted(records) == {
+                    ("new", None, None): 1, ("dump", "snapshot", None): 3}  # fmt: skip
 
 
 def ends(records: list[Any]) -> list[int]:
@@ -317,7 +328,7 @@ def test_a_capture_is_read_as_the_source_was(alone: netlab.Namespace, tmp_path: 
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        backend.scope_of(values := resolve(backend.NAME, backend.OPTIONS, options))
+        conntrack_options.scope_of(values := resolve(backend.NAME, backend.OPTIONS, options))
         backend.connect("", values)
 
 

@@ -11,7 +11,7 @@ import netlab
 import pytest
 
 import pylog
-from pylog.flow_join import FlowJoin
+from pylog.flows.join import FlowJoin
 from pylog.joined import Joined
 from pylog.record import FlowRecord, Record
 from pylog.record.joined import JoinedRecord

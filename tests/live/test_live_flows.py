@@ -12,7 +12,7 @@ import netlab
 import pytest
 
 import pylog
-from pylog.flowed import Flowed
+from pylog.flows.reader import Flowed
 from pylog.record import FlowRecord
 
 pytestmark = pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft"))

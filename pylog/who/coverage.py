@@ -185,10 +185,10 @@ class Coverage:
 
     def _lost(self, record: LossRecord, time_ns: int | None) -> None:
         self._listing = None
-        before = [time for time in (self._at_ns, time_ns) if time is not None]
-        gap = Gap(min(before, default=-FOREVER), FOREVER, loss_text(record), self.place)
+        start_ns = -FOREVER if self._at_ns is None else self._at_ns
+        gap = Gap(start_ns, FOREVER, loss_text(record), self.place)
         if time_ns is not None:
-            gap.stop_ns = time_ns
+            gap.start_ns, gap.stop_ns = min(start_ns, time_ns), time_ns
         self._append(gap)
         self._open.append(gap)
         self._unlisted.append(gap)
@@ -242,7 +242,10 @@ class Coverage:
         """
         if self.unknown is not None or self.last_ns is None:
             return seen.time_ns, self.unknown or f"{self.name} has no times"
-        if seen.place is None:
+        if seen.place is None and self.place:  # times need not rise from record to record
+            after = (i for i, gap in enumerate(self.gaps) if gap.stop_ns > seen.time_ns)
+            at = next(after, len(self.gaps))
+        elif seen.place is None:
             at = bisect_right(self.gaps, seen.time_ns, key=lambda gap: gap.stop_ns)
         else:
             at = bisect_left(self.gaps, seen.place, key=lambda gap: gap.place or 0)

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from pylog.coverage import FOREVER, Coverage, not_covered
-from pylog.holders import Holders, Holding, Side, time_of
-from pylog.questions import Question
 from pylog.record import FlowRecord, Record, rfc3339
+from pylog.who.coverage import FOREVER, Coverage, not_covered
+from pylog.who.holders import Holders, Holding, Side, time_of
+from pylog.who.questions import Question
 
 COPIED = (
     "flow_type", "protocol", "family", "saddr", "daddr", "sport", "dport", "icmp_type",

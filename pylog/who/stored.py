@@ -9,24 +9,22 @@ is given beside it (`--kind loss`), what was lost is not known.
 from __future__ import annotations
 
 import os
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
 import pylog
 from pylog.backends.capture import Capture
 from pylog.backends.files import files_of, is_url, opened
-from pylog.coverage import FOREVER, Coverage, hides_flows, loss_text
 from pylog.errors import BackendError, DecodeError
-from pylog.holders import time_of
 from pylog.memo import Memo
-from pylog.questions import Question
 from pylog.reader import Reader
 from pylog.record import (
     Flow,
@@ -41,6 +39,9 @@ from pylog.record import (
     row_type,
 )
 from pylog.who import Answer, Who
+from pylog.who.coverage import FOREVER, Coverage, hides_flows, loss_text
+from pylog.who.holders import time_of
+from pylog.who.questions import Question
 
 if TYPE_CHECKING:  # which needs the extra
     from pylog.table.lookup import Table
@@ -50,7 +51,7 @@ LINE = 1 << 24
 """The longest line of JSON, in bytes."""
 LOT = 4096
 
-OpenRaw = Callable[[str], Reader]
+OpenRaw = Callable[[str | BinaryIO], Reader]
 Note = Callable[[str], None]
 Watch = Callable[[Reader], AbstractContextManager[Callable[[], None]]]
 
@@ -71,7 +72,7 @@ def ask(
     """The answers of logs to questions.
 
     logs           files, directories, globs, URLs, or - for standard input
-    open_raw       opens a raw log
+    open_raw       opens a raw log, by its name or as a binary file object
     note           takes what is to be reported of the logs
     watch          the context of reading a raw log, with a function that is called now and then
     skip_unknown   pass over files that are no logs, and are not named one by one
@@ -117,10 +118,19 @@ def _sorted_out(logs: Sequence[str]) -> tuple[list[str], list[Table]]:
                 continue  # _SUCCESS of a data set
             (table_files if _is_table(file) else lists).append(file)
         if table_files:
-            from pylog.table.lookup import Table  # needs the extra
-
-            tables.append(Table(log, table_files))
+            tables += _tables(log, table_files)
     return lists, tables
+
+
+def _tables(name: str, files: Sequence[str]) -> Iterator[Table]:
+    """The tables that files are: one of flows, and one of losses."""
+    from pylog.table.lookup import Table, columns_of, kind_of_columns  # needs the extra
+
+    by_kind: dict[str | None, list[str]] = {}
+    for file in files:
+        by_kind.setdefault(kind_of_columns(columns_of(file)), []).append(file)
+    for kind, of_kind in by_kind.items():
+        yield Table(of_kind[0] if kind is None else name, of_kind)
 
 
 def _is_table(path: str) -> bool:
@@ -137,8 +147,15 @@ def _records(
     log: str, open_raw: OpenRaw, note: Note | None = None, watch: Watch = _unwatched
 ) -> Iterator[list[Record]]:
     """The records of a raw log, or of JSON lines."""
+    source: str | BinaryIO = log
+    stdin: Any = getattr(sys.stdin, "buffer", None)
+    if log == "-" and hasattr(stdin, "peek"):
+        source = stdin
+        if stdin.peek(1).startswith(b"{"):
+            yield from _json_records(source)
+            return
     try:
-        reader = open_raw(log)
+        reader = open_raw(source)
     except DecodeError as error:
         if log == "-" or error.field != "input" or not _is_json(log):
             raise
@@ -183,7 +200,7 @@ def _is_json(path: str) -> bool:
         source.close()
 
 
-def _json_records(path: str) -> Iterator[list[Record]]:
+def _json_records(path: str | BinaryIO) -> Iterator[list[Record]]:
     """The flows and losses of a file of JSON lines.
 
     A line that is no record is a loss, in its place.
@@ -210,7 +227,7 @@ def _json_records(path: str) -> Iterator[list[Record]]:
         yield batch
 
 
-def _lines(path: str) -> Iterator[bytes]:
+def _lines(path: str | BinaryIO) -> Iterator[bytes]:
     """The lines of a file, with their ends; DecodeError for one that is too long."""
     source = Capture(path)
     try:
@@ -222,11 +239,11 @@ def _lines(path: str) -> Iterator[bytes]:
                 held = b""
             yield from lines
             if len(held) > LINE:
-                raise DecodeError("line", f"{len(held)} bytes", f"at most {LINE}", 0, path)
+                raise DecodeError("line", f"{len(held)} bytes", f"at most {LINE}", 0, source.name)
         if held:
             yield held
         if source.failure is not None:
-            raise source.failure.copy_for_raising(path)
+            raise source.failure.copy_for_raising(source.name)
     finally:
         source.close()
 

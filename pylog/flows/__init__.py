@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from pylog.flow_living import ENDS, Living, Reported
-from pylog.flow_times import SECOND, Announced, time_of
+from pylog.flows.living import ENDS, Living, Reported
+from pylog.flows.times import SECOND, Announced, time_of
 from pylog.notes import notes
 from pylog.record import FlowRecord, Record
 

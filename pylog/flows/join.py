@@ -31,8 +31,8 @@ MAXIMUM_STATES = 16
 SLACK_NS = 1_000_000
 """How far the kernel's times of a packet and of its flow's event are apart at most: the packet has
 the time when it came in."""
-OBSERVED_SLACK_NS = 100_000_000
-"""The same, where an event has only the time when it was received."""
+OBSERVED_SLACK_NS = 1_000_000_000
+"""The same, where an event has only the time when it was received, which a busy reader delays."""
 FLUSH_NS = 1_100_000_000
 """How long the kernel holds a packet of NFLOG, with a tenth more: flushtimeout is 1 s (HZ)."""
 

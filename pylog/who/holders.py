@@ -15,9 +15,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from pylog.coverage import FOREVER, Coverage, Seen
-from pylog.questions import Question
 from pylog.record import FlowRecord, Record
+from pylog.who.coverage import FOREVER, Coverage, Seen
+from pylog.who.questions import Question
 
 BEGINS = frozenset(("new", "clone"))
 ENDS = frozenset(
@@ -324,7 +324,7 @@ class Holders:
         if record.event == "active":
             self._open[key] = holding
             self._check_room()
-            holding.see(record, seen, log)
+            holding.see(record, _alive_in(record, seen, log), log)
             return
         if record.end_reason in UNTIMED:
             if record.last_ns is not None:
@@ -349,6 +349,16 @@ class Holders:
             raise ValueError(
                 f"more than {MAXIMUM_HELD} flows answer: ask for a port, a peer or a shorter time"
             )
+
+
+def _alive_in(record: FlowRecord, seen: Seen | None, log: Coverage) -> Seen | None:
+    """When a report of a flow that goes on shows that it was there.
+
+    That is its beginning: a report says only that no end was seen, which may have been lost.
+    """
+    if record.start_ns is not None:
+        return Seen(record.start_ns)
+    return None if log.gaps or log.unknown else seen
 
 
 def _begin_apart(one: int | None, other: int | None) -> bool:

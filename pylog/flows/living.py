@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from pylog.flow_counters import Counters, by_direction, since
-from pylog.flow_times import Announced, last_packet, time_of
+from pylog.flows.counters import Counters, by_direction, since
+from pylog.flows.times import Announced, last_packet, time_of
 from pylog.record import FlowRecord
 
 ENDS = {
