@@ -155,7 +155,8 @@ class Conntrack(NetlinkSource):
         """Plan the first listing of each namespace, and note what the kernel hides."""
         if every:
             self._numbers = Numbers(self.title, self._namespace)
-            if self._numbers.places() and self._numbers.unnumbered:
+            self._numbers.places()  # which also shows those without a number
+            if self._numbers.unnumbered:
                 notes.warning(
                     "%s: no events come from the network namespaces %s, which have no number here:"
                     " ip netns set NAME auto", self.title, ", ".join(self._numbers.unnumbered),

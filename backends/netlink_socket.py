@@ -168,7 +168,8 @@ class NetlinkSocket:
             self._socket.setsockopt(SOL_NETLINK, setting, 1)
         except OSError as error:
             what = f"option {setting} of the netlink socket"
-            raise BackendError(f"{self.name}: cannot set {what}: {error.strerror}") from error
+            why = NEEDS_CAPABILITY if error.errno == errno.EPERM else error.strerror
+            raise BackendError(f"{self.name}: cannot set {what}: {why}") from error
 
     # Requests
 
@@ -349,13 +350,16 @@ class NetlinkSocket:
         before = self.rcvbuf
         if before < self._limit:
             self.rcvbuf = self._set_buffer(min(2 * before, self._limit))
-        what = "ENOBUFS" if lost is None else f"{lost} datagrams lost"
+        datagrams = "datagram" if lost == 1 else "datagrams"
+        what = "ENOBUFS" if lost is None else f"{lost} {datagrams} lost"
         self._doubt, self._doubt_lost = f"receive buffer of {before} bytes overran: {what}", lost
         now = time.monotonic()
         if self.rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
             self._noted = now
-            grown = f"; it has {self.rcvbuf} now" if self.rcvbuf > before else ""
-            notes.warning("%s: the %s%s", self.name, self._doubt, grown)
+            advice = "--rcvbuf and --rcvbuf-max allow a larger one"
+            if self.rcvbuf > before:
+                advice = f"it has {self.rcvbuf} now"
+            notes.warning("%s: the %s; %s", self.name, self._doubt, advice)
 
     def _watch_drops(self) -> None:
         """Compare the socket's count of dropped datagrams with its last value."""

@@ -31,12 +31,13 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Fields
 from typing import Any, Final, NamedTuple
 
-from pylog.formats import Message, NextSeq, Stream
+from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Message, NextSeq, Stream
 from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.packet import IPV4_TCP_SIZE, TCP_FLAGS, ipv4_tcp_fields, put_headers, swapped
 from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import Plan, Unpack
+from pylog.formats.stream import Test
 from pylog.memo import Memo
 from pylog.record import (
     MAX_SECONDS,
@@ -159,6 +160,7 @@ class Mapping:
     read        (data, offset) -> count, seq, seconds, microseconds, `own_numbers`, then runs of
                 bytes, see Plan.keyed
     explained   by the runs of bytes, the record's values that they determine; the others are None
+    decided     the attributes of a record that these runs decide
     """
 
     def __init__(
@@ -195,6 +197,8 @@ class Mapping:
         read, self._values_of = plan.keyed(singly, together)
         self.read: Unpack = read
         self.explained: Memo[tuple[bytes, ...], Values] = Memo(self._explain)
+        names = PacketRecord.__struct_fields__
+        self.decided = BESIDE_PACKETS - {names[row.place] for row in self.own_numbers}
 
     def _explain(self, runs: tuple[bytes, ...]) -> Values:
         given, values = self._values_of(runs), no_values()
@@ -299,6 +303,18 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
     counted, numbered = bool(count_field), bool(mapping.seq_field)
     time = Time(mapping.seconds_field, mapping.micros_field)
     timed = bool(time.seconds)
+    decided = mapping.decided
+    asked: Test | None = None
+    answers: Memo[tuple[bytes, ...], bool] | None = None
+    """What the test that was asked says of runs."""
+
+    def answers_of(test: Test | None) -> Memo[tuple[bytes, ...], bool] | None:
+        nonlocal asked, answers
+        if test is not asked:
+            asked = test
+            answers = None if test is None else Memo(lambda runs: test(PacketRecord(*rules[runs])))
+        return answers
+
     own_numbers = [
         (i, row.place, row.add, row.none) for i, row in enumerate(mapping.own_numbers, _OWN)
     ]
@@ -312,6 +328,9 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
         rows: bool,
     ) -> None:
         add, wants_payload = found.append, stream.wants_payload
+        test, fits = (None, None) if numbers is None else stream.tests(decided)
+        wanted_runs = answers_of(test)
+        make: Any = PacketRow if rows else PacketRecord
         base: int | None = None if stream.live else stream.base
         received: Any = stream.observed_ns
         if rows and received is not None:
@@ -356,7 +375,11 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
                 if numbers.get(log) != seq:
                     return
                 numbers[log] = (seq + (count or 1 if counted else 1)) & 0xFFFFFFFF
-            values: Values = rules[given[runs_at:]].copy()
+            runs = given[runs_at:]
+            if wanted_runs is not None and not wanted_runs[runs]:
+                add(LEFT_OUT)
+                continue
+            values: Values = rules[runs].copy()
             if base is not None:
                 values[AT_OFFSET] = base + start
             if numbered:
@@ -410,9 +433,9 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
                     if length >= size:  # as packet.believed
                         values[AT_LENGTH] = length
                     values[AT_CAPLEN] = size
-                    add(PacketRow(*values) if rows else PacketRecord(*values))
+                    add(make(*values) if fits is None or fits(values) else LEFT_OUT)
                     continue
             put_headers(values, packet, 0, size, ethertype)
-            add(PacketRow(*values) if rows else PacketRecord(*values))
+            add(make(*values) if fits is None or fits(values) else LEFT_OUT)
 
     return decode

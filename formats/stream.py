@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pylog.errors import DecodeError
 from pylog.formats.items import Damage, Item, Message, NewSection, RawBatch
@@ -20,6 +20,7 @@ from pylog.formats.numbers import NextSeq
 from pylog.record import (
     CounterRecord,
     FlowRecord,
+    PacketRecord,
     Record,
     Row,
     RulesetRecord,
@@ -35,7 +36,7 @@ IN_STEP = 8
 input counts as cut off: what looked like its head may have been other bytes."""
 
 TRIES, RETRY = 3, 256
-"""In damage the first TRIES candidates are tried in all layouts, then at most one in RETRY bytes:
+"""In damage the first TRIES candidates of another layout are tried, then one in RETRY bytes, because
 each try is slow."""
 
 
@@ -59,6 +60,41 @@ class Needle(NamedTuple):
 Resume = Callable[[bytes, int, bool, "Stream"], "list[Stream] | None"]
 """(data, pos, final, the stream so far) -> the streams that read on from `pos`, see
 `Stream.following`; [] if no other layout begins there; None: more data is needed to tell."""
+
+
+class Deciding(Protocol):
+    """A filter of records, see pylog.filter."""
+
+    def decided_by(self, attributes: frozenset[str]) -> Test | None:
+        """The part of it that these attributes of a packet decide: where it is false, the packet is
+        not wanted, whatever its other attributes are. None: there is no such part.
+        """
+
+    def decided_by_values(self, attributes: frozenset[str]) -> ValuesTest | None:
+        """As `decided_by`, of the values of a packet record or row in the places of its fields."""
+
+
+BESIDE_PACKETS = frozenset(
+    ("source", "layout", "action", "short", "direction", "hook", "rule", "group", "prefix",
+     "reason", "indev", "outdev", "physindev", "physoutdev", "mark", "uid", "gid", "hwaddr",
+     "hwtype", "hwheader")
+)  # fmt: skip
+"""The attributes of a packet record that a log says beside the packet. The packet itself never
+changes them, as it may `family` and `extra`."""
+Test = Callable[[PacketRecord], bool]
+"""Of a packet record of which only some attributes are decided."""
+ValuesTest = Callable[[Sequence[Any]], bool]
+"""Of the values of a packet record or row, in the places of its fields."""
+Tests = tuple[Test | None, ValuesTest | None]
+"""Where one is false, the packet is not wanted; None tests nothing."""
+
+_LATER = {"origin", "host", "raw"}
+OF_RECORDS = frozenset(PacketRecord.__struct_fields__) - _LATER
+"""The attributes that a packet record has when it is decoded."""
+OF_ROWS = OF_RECORDS - {"timestamp_ns", "observed_ns", "payload"}
+"""Those that its row has in the same form."""
+LEFT_OUT: Any = None
+"""What `Stream.records` gives in place of a record that is not wanted."""
 
 
 class Stream(ABC):
@@ -112,6 +148,11 @@ class Stream(ABC):
         """Whether `records` gives rows instead of records."""
         self.wants_payload = True
         """Whether rows need a payload; without it a few may have one all the same."""
+        self.deciding: Deciding | None = None
+        """A filter: `records` may give LEFT_OUT for packets that it does not want, if it was given
+        the expected numbers."""
+        self._asked: tuple[Deciding | None, bool, Tests] | None = None
+        """The filter that was asked for `tests`, for rows or not, and its answer."""
         self.observed_ns: int | None = None
         """When the current data was received; captured messages have it in their `origin`."""
         self.interface_name: Callable[[int], str | int] = int
@@ -120,7 +161,10 @@ class Stream(ABC):
         """Whether a record may lack a field whose value makes no sense, see `flawed`."""
         self.others: Callable[[], Sequence[tuple[Needle, Resume]]] = tuple
         """The layouts whose messages may follow in damage (registry.resuming), by default none."""
-        self._failed = self._retry = 0  # candidates in damage that failed; where to try again
+        self._failed: dict[Resume, int] = {}
+        """How many candidates in damage failed, of each other layout that had any."""
+        self._retry: dict[Resume, int] = {}
+        """The offset from which on a layout is tried again."""
         self.following: list[Stream] = []
         """The streams of another layout that must read the rest: `split` has stopped before it. The
         first is used, the others read the same bytes alike."""
@@ -199,6 +243,20 @@ class Stream(ABC):
             if numbers is not None and not numbers.pass_on(record):
                 return
             found.append(self.given(record))
+
+    def tests(self, decided: frozenset[str]) -> Tests:
+        """What the filter can say of packets before their records are made.
+
+        decided   the attributes that what many messages have in common decides
+        """
+        if self._asked is None or self._asked[:2] != (self.deciding, self.rows):
+            tests: Tests = None, None
+            if self.deciding is not None:
+                values = OF_ROWS if self.rows else OF_RECORDS
+                tests = (self.deciding.decided_by(decided),
+                         self.deciding.decided_by_values(values))  # fmt: skip
+            self._asked = self.deciding, self.rows, tests
+        return self._asked[2]
 
     def raw_batch(
         self, data: bytes, messages: Iterable[Message], numbers: NextSeq
@@ -332,9 +390,8 @@ class Stream(ABC):
         while True:
             for i, needle in enumerate(needles):
                 if nexts[i] < pos:
-                    nexts[i] = needle.find(
-                        data, max(pos, first if i == 0 else self._retry - self.base)
-                    )
+                    retry = self._retry.get(others[i - 1][1], 0) - self.base if i else first
+                    nexts[i] = needle.find(data, max(pos, retry))
             at = min(nexts)
             if final and at >= size:
                 return size
@@ -343,16 +400,18 @@ class Stream(ABC):
             answer = self.begins(data, at, final) if at == nexts[0] else False
             if answer is False and at in nexts[1:]:
                 tried = zip(nexts[1:], others, strict=True)
-                resumes = {resume for place, (_, resume) in tried if place == at}
+                resumes = dict.fromkeys(resume for place, (_, resume) in tried if place == at)
                 answers = [resume(data, at, final, self) for resume in resumes]
                 if None in answers:
                     return at
                 self.following = next(filter(None, answers), [])
-                self._failed += 1
-                if self._failed >= TRIES:
-                    retry = at + RETRY
-                    self._retry = self.base + retry
-                    nexts[1:] = [-1 if n < retry else n for n in nexts[1:]]  # search from there on
+                for resume in resumes:
+                    self._failed[resume] = self._failed.get(resume, 0) + 1
+                    if self._failed[resume] >= TRIES:
+                        self._retry[resume] = self.base + at + RETRY
+                for i, (_, resume) in enumerate(others, 1):  # search from there on
+                    if nexts[i] < self._retry.get(resume, 0) - self.base:
+                        nexts[i] = -1
             if answer or self.following:
                 self._close_damage(at, items)
             if self.following:
@@ -366,5 +425,5 @@ class Stream(ABC):
         self.damage.size = self.base + pos - self.damage.offset
         if self.damage.size:
             items.append(self.damage)
-        self.damage, self._failed, self._retry = None, 0, 0
+        self.damage, self._failed, self._retry = None, {}, {}
         self.in_step = -len(items)

@@ -186,8 +186,8 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["read", "nflog"], "a live source is written nflog:GROUP, nftables: or ipl:DEVICE"),
-        (["read", "foo:5"], "a live source is written nflog:GROUP, nftables: or ipl:DEVICE"),
+        (["read", "nflog"], "a live source is written nflog:GROUP, nftables:, nfct: or ipl:DEVICE"),
+        (["read", "foo:5"], "a live source is written nflog:GROUP, nftables:, nfct: or ipl:DEVICE"),
         (["read", "ipl:/dev/null"], "it is no log device of IPFilter"),
         (["read", "ipl:"], "there is no /dev/ipl: Linux has no IPFilter"),
         (["info", "ipl:/dev/null"], "is live and has no end"),

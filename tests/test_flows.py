@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import lzma
 import re
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 import pylog
 from pylog.cli import main
+from pylog.cli._flows import prepare_flows
 from pylog.flows import Flows
 from pylog.flows.reader import Flowed
 from pylog.reader import Records
@@ -609,6 +611,23 @@ def test_flows_become_tables(full: Path, tmp_path: Path) -> None:
     assert pq.read_table(again).to_pylist() == rows
 
 
+@pytest.mark.parametrize(
+    ("sources", "kind"),
+    [
+        (["nfct:"], "flow"), (["nftables:"], "ruleset"), (["nfct:", "nftables:"], None),
+        (["nfct:", "nflog:5"], None), (["nftables:+nflog:5"], None), (["f.pcapng"], None),
+    ],
+)  # fmt: skip
+def test_a_table_of_a_live_source_without_packets_has_its_records(
+    sources: list[str], kind: str | None
+) -> None:
+    arguments = argparse.Namespace(
+        flows=False, active_timeout=None, flow_limit=None, source=sources, **{"to.kind": None}
+    )
+    prepare_flows(arguments, "parquet")
+    assert getattr(arguments, "to.kind") == kind
+
+
 def test_events_are_scrubbed_before_they_become_flows(
     full: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -623,6 +642,7 @@ def test_events_are_scrubbed_before_they_become_flows(
     ("words", "error"),
     [
         (["--flow-limit", "5"], "--flow-limit needs --flows"),
+        (["--flows", "--events", "new,update"], "needs the events destroy, but --events is new,u"),
         (["--active-timeout", "5"], "--active-timeout needs --flows"),
         (["--flows", "--flow-limit", "0"], "--flow-limit is 0, but must be 1 or more"),
         (["--flows", "--active-timeout", "nan"], "--active-timeout is nan, but must be more"),

@@ -367,6 +367,12 @@ def test_the_line_of_a_flow_is_complete() -> None:
     )
 
 
+def test_the_line_of_a_flow_that_goes_on_says_how_old_it_is() -> None:
+    flow = FlowRecord("nfct", "ctnetlink-le", observed_ns=10**18, event="active", protocol=6,
+                      start_ns=10**18 - 1_500_000_000, end_reason="open")  # fmt: skip
+    assert line(flow).endswith(" flow active tcp open after 1.500000 s")
+
+
 def test_lines_of_expectations_and_counters() -> None:
     lines = [line(record).partition(" ")[2] for record in read(KINDS.read_bytes())]
     assert "expect new tcp 10.1.0.2:any -> 10.2.0.2:40100 timeout 300 s" in lines

@@ -652,6 +652,11 @@ def test_a_directory_may_have_flows_and_losses(tmp_path: Path) -> None:
     written([], tmp_path / "packets.parquet", "packet")
     done = inprocess.text("who", "10.9.9.9", "--at", "1700000005", tmp_path)
     assert done.returncode == 1 and "packets.parquet has no flows" in done.stderr
+    done = inprocess.text("who", "10.9.9.9", "--at", "1700000005", "--skip-unknown", tmp_path)
+    assert "packets.parquet: no table of flows, and passed over" in done.stderr
+    assert ": nobody;" in done.stdout
+    done = inprocess.text("read", tmp_path / "flows.parquet")
+    assert done.returncode == 1 and "only pylog who reads it" in done.stderr
 
 
 def test_standard_input_is_a_raw_log_or_lines_of_json() -> None:

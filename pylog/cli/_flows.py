@@ -12,6 +12,8 @@ from pylog.reader import Records
 
 ONE_KIND = ("parquet", "arrow")
 """The outputs that hold one kind of record."""
+ONLY = {"nfct:": "flow", "nftables:": "ruleset"}
+"""Live sources without packets, and the kind of record that they give."""
 
 
 def add_flows_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +38,14 @@ def add_flows_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare_flows(arguments: argparse.Namespace, output: str) -> None:
-    """Check the arguments for an output, whose --kind becomes flow if it holds one kind.
+    """Check the arguments for an output. If it holds one kind of record, and the sources have no
+    packets, --kind becomes the kind that they have.
 
     Raises ValueError for an option without --flows or with a bad value, and for an output that
     writes the source's bytes.
     """
+    if output in ONE_KIND and getattr(arguments, "to.kind") is None:
+        setattr(arguments, "to.kind", _only_kind(arguments))
     if not arguments.flows:
         for name in ("active_timeout", "flow_limit"):
             if getattr(arguments, name) is not None:
@@ -53,8 +58,18 @@ def prepare_flows(arguments: argparse.Namespace, output: str) -> None:
         raise ValueError(f"--flow-limit is {limit}, but must be 1 or more")
     if active_s is not None and not 0 < active_s < float("inf"):
         raise ValueError(f"--active-timeout is {active_s:g}, but must be more than 0")
-    if output in ONE_KIND and getattr(arguments, "to.kind") is None:
-        setattr(arguments, "to.kind", "flow")
+    events = getattr(arguments, "events", None)
+    if events is not None and "destroy" not in map(str.strip, events.split(",")):
+        raise ValueError(f"--flows needs the events destroy, but --events is {events}")
+
+
+def _only_kind(arguments: argparse.Namespace) -> str | None:
+    """The kind of record that is certain to be all that the sources have; None: there may be
+    packets."""
+    if arguments.flows:
+        return "flow"
+    kinds = {ONLY.get(source) for source in arguments.source}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def flows_of(arguments: argparse.Namespace, merged: bool) -> Flows | None:

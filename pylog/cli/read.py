@@ -1,10 +1,10 @@
 """Read logs and write their records in one of many forms: text, JSON lines, CSV, Parquet, pcapng...
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
-messages of NFLOG and nftables, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or RAW; each
-also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a
-glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
-nflog:GROUP[,GROUP...] and nftables:[+trace][+nflog:GROUP] on Linux, ipl:[DEVICE,...] on BSD,
+messages of NFLOG, nftables and conntrack, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or
+RAW; each also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it,
+sorted; a glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
+nflog:GROUP[,GROUP...], nftables:[+trace][+nflog:GROUP] and nfct: on Linux, ipl:[DEVICE,...] on BSD,
 Solaris and illumos. Files are read one after the other. With --merge, and with any live source,
 records of all sources come in the order of time.
 """
@@ -32,6 +32,7 @@ from pylog.cli._sources import (
     opened,
     opened_in_bulk,
 )
+from pylog.cli._where import add_where_arguments
 
 HELP = "write the records of logs as text, JSON, CSV, Parquet, pcapng, ipmon's text..."
 USAGE = "[options] SOURCE ..."
@@ -47,7 +48,9 @@ examples:
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
   pylog read --flows fw.dump                     a record for each flow, not for its events
+  pylog read --where 'action == block and dport in {22, 8000..8100}' fw.dump
   pylog read nflog:5                             live, until Ctrl-C (as root)
+  pylog read --flows -w flows.jsonl nfct:        the flows of conntrack, live
 """
 
 
@@ -56,13 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE",
         help="a file, directory, glob or URL, - (standard input), nflog:GROUP[,GROUP...],"
-        " nftables:[+trace][+nflog:GROUP] or ipl:[DEVICE,...]",
+        " nftables:[+trace][+nflog:GROUP], nfct: or ipl:[DEVICE,...]",
     )  # fmt: skip
     add_input_arguments(parser)
     add_output_arguments(parser)
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
+    add_where_arguments(parser)
     add_join_arguments(parser)
     add_flows_arguments(parser)
     add_origin_arguments(parser)

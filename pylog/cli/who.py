@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip-unknown",
         action="store_true",
-        help="pass over files that are no logs, and list them",
+        help="pass over files that are no logs, and tables without flows, and list them",
     )
     parser.add_argument(
         "--at", metavar="TIME",

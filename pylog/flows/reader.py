@@ -12,8 +12,9 @@ from collections import deque
 
 from pylog.decoder import LOT
 from pylog.flows import Flows
-from pylog.reader import Reader, Records, check_limit, deadline_of
+from pylog.reader import Reader
 from pylog.record import Record
+from pylog.records import Records, check_limit, deadline_of
 
 LOOK_S = 1.0
 """How often to check, while no records come, which flows are due to be reported."""

@@ -3,8 +3,9 @@
     TYPE EVENT PROTOCOL SOURCE -> DESTINATION type N code N as SOURCE -> DESTINATION STATE unreplied
     END REASON lasted N s packets N/N bytes N/N timeout N s zone N mark N helper NAME in NETNS @RULE
 
-`as` has the ends after translation. Counters of two directions are the original one and the reply,
-or what the source says (docs/reference/json.md). What a record does not say is left out.
+`as` has the ends after translation. A flow that goes on has `after N s`, how old it is. Counters of
+two directions are the original one and the reply, or what the source says (docs/reference/json.md).
+What a record does not say is left out.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ def _life(record: Any) -> Iterator[str]:
         yield f"by portid {extra['nlmsg_pid']}"
     if record.duration_us is not None:
         yield f"lasted {record.duration_us / 1_000_000:.6f} s"
+    elif record.event == "active" and record.start_ns is not None:
+        now_ns = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
+        if now_ns is not None and now_ns >= record.start_ns:
+            yield f"after {(now_ns - record.start_ns) / 1_000_000_000:.6f} s"
 
 
 def _place(record: Any) -> Iterator[str]:

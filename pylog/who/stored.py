@@ -81,7 +81,7 @@ def ask(
     for a table without the extra `arrow`.
     """
     who = Who(questions)
-    lists, tables = _sorted_out(logs)
+    lists, tables = _sorted_out(logs, note if skip_unknown else None)
     if skip_unknown:
         unknown = [log for log in lists if _is_unknown(log, open_raw)]
         lists = [log for log in lists if log not in unknown]
@@ -102,9 +102,12 @@ def ask(
     return who.answers()
 
 
-def _sorted_out(logs: Sequence[str]) -> tuple[list[str], list[Table]]:
+def _sorted_out(logs: Sequence[str], pass_over: Note | None) -> tuple[list[str], list[Table]]:
     """Single files to be read as lists of records, and tables. The files of a directory that are
-    tables are one table."""
+    tables are one table.
+
+    pass_over   takes the tables of other records, which are then left out; None: they are an error
+    """
     lists: list[str] = []
     tables: list[Table] = []
     for log in logs:
@@ -118,17 +121,21 @@ def _sorted_out(logs: Sequence[str]) -> tuple[list[str], list[Table]]:
                 continue  # _SUCCESS of a data set
             (table_files if _is_table(file) else lists).append(file)
         if table_files:
-            tables += _tables(log, table_files)
+            tables += _tables(log, table_files, pass_over)
     return lists, tables
 
 
-def _tables(name: str, files: Sequence[str]) -> Iterator[Table]:
+def _tables(name: str, files: Sequence[str], pass_over: Note | None) -> Iterator[Table]:
     """The tables that files are: one of flows, and one of losses."""
     from pylog.table.lookup import Table, columns_of, kind_of_columns  # needs the extra
 
     by_kind: dict[str | None, list[str]] = {}
     for file in files:
-        by_kind.setdefault(kind_of_columns(columns_of(file)), []).append(file)
+        of_file = kind_of_columns(columns_of(file))
+        if of_file is None and pass_over is not None:
+            pass_over(f"{file}: no table of flows, and passed over")
+        else:
+            by_kind.setdefault(of_file, []).append(file)
     for kind, of_kind in by_kind.items():
         yield Table(of_kind[0] if kind is None else name, of_kind)
 

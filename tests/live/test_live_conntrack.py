@@ -236,8 +236,13 @@ def test_the_snapshot_has_flows_that_were_there_and_a_poll_their_counters_and_th
         assert ends["destroy", "poll", "unseen"] + ends["destroy", None, "removed"] == 3
 
 
-def test_all_namespaces_are_read_and_each_flow_has_its_own(alone: netlab.Namespace) -> None:
+def test_all_namespaces_are_read_and_each_flow_has_its_own(
+    alone: netlab.Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
     with netlab.Namespace("other") as other, netlab.Namespace("silent"):
+        pylog.open("nfct:", netns=alone.name, all_netns=True).close()
+        note = next(m for m in caplog.messages if "no events come from" in m)
+        assert other.name in note and "ip netns set NAME auto" in note
         other.nft("table inet t {\nchain c {\ntype filter hook input priority 0\n"
                   "ct state new counter\n}\n}\n")  # fmt: skip
         alone.run("ip", "netns", "set", other.name, "auto")
