@@ -137,6 +137,7 @@ def test_each_output_is_described() -> None:
     )  # fmt: skip
     assert outputs.endings() == {
         ".arrow": "arrow", ".feather": "arrow", ".csv": "csv", ".ipl": "ipl", ".ipmon": "ipmon",
+        ".cef": "cef", ".ipfix": "ipfix",
         ".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet",
         ".pcapng": "pcapng", ".pcap": "pcapng", ".sqlite": "sqlite", ".sqlite3": "sqlite",
         ".db": "sqlite", ".txt": "text", ".text": "text", ".log": "text",
