@@ -220,6 +220,18 @@ def test_an_entry_of_few_attributes_is_no_error(entry: Any) -> None:
     assert record.flow_match or record.flow_unknown
 
 
+def test_a_first_reader_that_always_has_records_is_not_read_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Busy:
+        def read_batch(self, timeout: float | None = None) -> list[Record]:
+            return [flow(0, "update")]
+
+    monkeypatch.setattr("pylog.joined.FIRST_S", 0.01)
+    busy: Any = Busy()
+    assert Joined(busy, FlowJoin(), first=busy).read(timeout=1) is not None
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_join, "MAXIMUM_FLOWS", 50)
     join = FlowJoin()
@@ -231,6 +243,27 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(join._by_ends) <= 2 * (50 + 50)
     join.feed([flow(2 * KEPT_NS // MS, "new", id=1), flow(3 * KEPT_NS // MS, "destroy", id=1)])
     assert len(join._ended) == 1 and len(join._by_ends) == 2 * (len(join._flows) + 1)
+
+
+def test_among_very_many_flows_with_the_same_ends_none_is_searched() -> None:
+    join = FlowJoin()
+    join.feed(flow(i, "new", id=i) for i in range(1000))
+    (record,) = joined(packet(1001), join=join)
+    assert record.flow_unknown == "1000 flows have or had these addresses and ports"
+    join.feed(flow(1002, "destroy", id=i) for i in range(1, 1000))
+    join.feed([flow(2 * KEPT_NS // MS, "new", id=1), flow(3 * KEPT_NS // MS, "destroy", id=1)])
+    (record,) = joined(packet(3 * KEPT_NS // MS + 10), join=join)
+    assert record.flow_id == 0
+
+
+def test_packets_wait_again_after_a_clock_that_was_wrong_for_a_while() -> None:
+    join = FlowJoin()
+    join.feed([flow(10**9, "new", id=2, sport=1)])
+    (record,) = joined(packet(0), flow(1, "new"), join=join)
+    assert record.flow_id == 1
+    join.feed([packet(10**9)])
+    join.feed([flow(2, "update")])
+    assert not join.waiting
 
 
 @pytest.mark.parametrize("seed", sample(range(40)))

@@ -336,6 +336,19 @@ def test_counters_that_another_program_set_to_zero_go_on_from_there() -> None:
     assert [flow.packets for flow in flows] == [{"orig": 10}, {"orig": 4}, {"orig": 2}]
 
 
+def test_reports_go_on_after_a_clock_that_was_wrong_for_a_while() -> None:
+    flows = Flows(active_timeout_s=10)
+    year = 365 * 86400
+    flows.feed([event("new", year, number) for number in (1, 2, 3)])
+    records: list[Any] = []
+    for at_s in range(40):
+        records += flows.feed([event("update", at_s, 4)])
+    assert Counter(r.id for r in records) == dict.fromkeys((1, 2, 3, 4), 3)
+    # to and fro: each record moves one flow at most
+    records = [r for i in range(100) for r in flows.feed([event("update", i % 2 * year, 4)])]
+    assert len(records) <= 100
+
+
 def test_a_report_without_new_counters_has_none() -> None:
     flows = Flows(active_timeout_s=10)
     counted = event("dump", observed_ns=T0 + S, packets={"orig": 1})
@@ -450,6 +463,16 @@ def test_every_end_of_ipfilter_has_a_reason(word: str, reason: str) -> None:
     flow = one(ipl("clone", 0), ipl("statechange", 1), ipl(word, 2))
     assert (flow.event, flow.end_reason, flow.start_ns) == ("end", reason, T0)
     assert (flow.extra or {}).get("event", "expire") == word
+
+
+def test_very_many_states_that_the_log_does_not_tell_apart_are_kept_apart() -> None:
+    alike: dict[str, Any] = {"id": None, "protocol": 1, "sport": None, "dport": None}
+    begun = (event("new", i, **alike) for i in range(15_001))
+    ended = (event("destroy", 20_000, **alike) for _ in range(1000))
+    records = made(*begun, *ended, limit=15_000)
+    assert [r.start_ns for r in records] == [T0 + i * S for i in range(15_001)]
+    reasons = ["evicted", *["expired"] * 1000, *["open"] * 14_000]
+    assert [r.end_reason for r in records] == reasons
 
 
 def test_states_of_icmp_that_the_log_does_not_tell_apart_end_in_their_order() -> None:

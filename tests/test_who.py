@@ -21,7 +21,8 @@ from pylog.outputs import Target
 from pylog.outputs import open as open_output
 from pylog.record import FlowRecord, LossRecord, Record, json_lines, rfc3339
 from pylog.who import Answer, Who
-from pylog.who.coverage import Coverage, Seen
+from pylog.who.coverage import Coverage, Coverages, Seen
+from pylog.who.intervals import Intervals
 from pylog.who.questions import Endpoint, Question, endpoint, period, question, questions_of
 from pylog.who.stored import ask
 
@@ -364,6 +365,42 @@ def test_an_answer_says_if_others_may_be_missing() -> None:
     assert answer.state == "certain" and "3 records lost" in str(answer.incomplete)
 
 
+@pytest.mark.parametrize("case", effort.sample(range(100)))
+def test_intervals_that_meet_are_those_that_a_search_through_all_finds(case: int) -> None:
+    chance = effort.chance(case)
+    given = [
+        (chance.randrange(-20, 20), chance.randrange(-20, 25), number)
+        for number in range(chance.choice((0, 1, 2, 7, 8, 40)))
+    ]
+    intervals = Intervals(given)
+    for _ in range(50):
+        low, high = chance.randrange(-30, 30), chance.randrange(-30, 30)
+        met = list(intervals.meeting(low, high))
+        expected = [each[2] for each in given if each[0] <= high and each[1] >= low]
+        assert sorted(met) == expected
+        starts = [given[number][0] for number in met]
+        assert starts == sorted(starts, reverse=True)
+
+
+def test_logs_that_cover_a_time_and_those_around_it_are_named() -> None:
+    who = Who([])
+    for name, first, last in (("a", 0, 5), ("b", 10, 20), ("c", 15, 30), ("empty", 0, 0)):
+        log = who.begin(name)
+        if name != "empty":
+            who.feed([flow("new", first), flow("update", last)], log)
+        log.end()
+    logs = Coverages(who.coverages)
+    names = [[log.name for log in logs.at(T + at * S, T + at * S)] for at in (3, 7, 15, 20, 25)]
+    assert names == [["a"], [], ["b", "c"], ["b", "c"], ["c"]]
+    assert logs.missing(T + 7 * S, T + 7 * S).startswith("a ends at")
+    assert " and b begins at" in logs.missing(T + 7 * S, T + 7 * S)
+    assert logs.missing(T - S, T - S).startswith("a begins at")
+    assert logs.missing(T + 40 * S, T + 40 * S).startswith("c ends at")
+    only = Coverages(who.coverages[:1])
+    assert only.missing(T - S, T + 9 * S).endswith("only")
+    assert "there are no flows" in Coverages([]).missing(0, 1)
+
+
 def test_very_many_losses_take_bounded_memory() -> None:
     log = Coverage("log")
     for at in range(5000):
@@ -697,6 +734,30 @@ def test_arrow_files_and_types_of_other_writers_are_read(tmp_path: Path) -> None
     for name in ("f.arrow", "f.parquet"):
         (answer,) = asked_for("10.2.0.1:60939", "--at", AT, tmp_path / name)
         assert (answer["address"], answer["port"]) == ("10.1.0.2", 60939)
+
+
+@pytest.mark.parametrize("name", effort.sample(
+    ("timestamp", "stop", "start", "observed", "saddr", "nat_sport", "event", "via", "id")
+))  # fmt: skip
+def test_columns_of_other_types_are_read_or_an_error(name: str, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    records = [flow("new", 1, start_ns=T, stop_ns=T, via="repair", observed_ns=T), other(2)]
+    written(records, tmp_path / "f.parquet", "flow")
+    table = pq.read_table(tmp_path / "f.parquet")
+    at = table.schema.get_field_index(name)
+    values = [["x", "198.51.100.1"], [b"\xff", b"\x0a\0\0\1"], [1, 2], [1.5, None], [[], None],
+              [True, False], [{"a": 1}, None], [None, None]]  # fmt: skip
+    tables = [table.set_column(at, name, pa.array(column)) for column in values]
+    for wrong in (*tables, table.append_column(name, table[name])):
+        pq.write_table(wrong, tmp_path / "wrong.parquet")
+        done = inprocess.text(
+            "who", "198.51.100.1", "--at", "1700000001", tmp_path / "wrong.parquet"
+        )
+        assert done.returncode in (0, 1)
+        assert "Traceback" not in done.stderr
+        assert done.stdout or name in done.stderr
 
 
 def test_rotated_logs_are_one_in_the_order_of_time(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ when reading ends. Counters of a flow that was reported before count from that r
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -69,7 +70,9 @@ class Flows:
         self._limit, self._by_origin = limit, by_origin
         self._active_ns = None if active_timeout_s is None else int(active_timeout_s * SECOND)
         self._living: dict[Key, Living] = {}
-        """In the order of `since_ns`."""
+        """In the order of `since_ns`, while the clock goes forward."""
+        self._later: dict[Key, deque[Living]] = {}
+        """Further flows of a key, where keys are not unique; the oldest ends first."""
         self._alive = 0
         self._ended: dict[int, Times] = {}
         """The start of flows of conntrack that have ended, and the kernel's time of the end, by the
@@ -116,12 +119,11 @@ class Flows:
     def end(self) -> list[Record]:
         """Give the flows that still live, as `open`: reading has ended."""
         self._out = []
-        for first in self._living.values():
-            living: Living | None = first
-            while living is not None:
+        for key, first in self._living.items():
+            for living in (first, *self._later.get(key, ())):
                 self._out.append(living.report("open", *self._times))
-                living = living.after
         self._living.clear()
+        self._later.clear()
         self._alive = 0
         return self._out
 
@@ -151,7 +153,7 @@ class Flows:
                 return
             if time_ns is not None and time_ns == living.begun_ns:
                 return  # a repeat
-            self._take_out(key, living)
+            self._take_out(key)
             self._out.append(living.replaced(record))
             living = None
         new = Living(record, self._clock_ns, Announced())
@@ -159,9 +161,7 @@ class Flows:
         if living is None:
             self._insert(key, new)
             return
-        while living.after is not None:
-            living = living.after
-        living.after = new  # the oldest ends first
+        self._later.setdefault(key, deque()).append(new)
         self._alive += 1
         self._evict()
 
@@ -181,7 +181,7 @@ class Flows:
         if self._has_ended(key, record, exactly=living is not None):
             return  # a repeat
         if living is not None:
-            self._take_out(key, living)
+            self._take_out(key)
             if _began_later(record.start_ns, living.start_ns):
                 self._out.append(living.replaced(record))
                 living = None  # the first event of this one was lost, too
@@ -221,12 +221,15 @@ class Flows:
         self._alive += 1
         self._evict()
 
-    def _take_out(self, key: Key, living: Living) -> None:
-        del self._living[key]
+    def _take_out(self, key: Key) -> Living:
+        living = self._living.pop(key)
         self._alive -= 1
-        if living.after is not None:
-            self._living[key] = living.after
-            living.after = None
+        later = self._later.get(key)
+        if later is not None:
+            self._living[key] = later.popleft()
+            if not later:
+                del self._later[key]
+        return living
 
     def _evict(self) -> None:
         """Report the oldest flow, if there are too many."""
@@ -238,8 +241,7 @@ class Flows:
             )
         self.evicted += 1
         key = next(iter(self._living))
-        living = self._living[key]
-        self._take_out(key, living)
+        living = self._take_out(key)
         self._out.append(living.report("evicted", *self._times))
         if living.reported is not None:
             _put(self._forgotten, hash(key), living.reported, self._limit)
@@ -256,12 +258,17 @@ class Flows:
         while self._living:
             key = next(iter(self._living))
             living = self._living[key]
-            if living.since_ns is None or now_ns - living.since_ns < self._active_ns:
+            is_due = living.since_ns is not None and now_ns - living.since_ns >= self._active_ns
+            is_ahead = living.since_ns is None or living.since_ns - now_ns >= _STEP_NS
+            if not is_due and not is_ahead:
                 return
-            self._out.append(living.report("active", *times))
+            if is_due:
+                self._out.append(living.report("active", *times))
             living.since_ns = now_ns
             del self._living[key]
             self._living[key] = living
+            if is_ahead:  # one for each record: a clock that jumps to and fro costs no more
+                return
 
 
 def _began_later(start_ns: int | None, than_ns: int | None) -> bool:

@@ -26,6 +26,8 @@ MAXIMUM_WAITING = 10_000
 """So many records at most wait with a packet."""
 MAXIMUM_FLOWS = 262_144
 """So many flows at most are remembered; then the oldest are forgotten, about 1 KB each."""
+MAXIMUM_ALIKE = 256
+"""Of so many flows with the same ends at most it is looked which one was in force."""
 MAXIMUM_STATES = 16
 """So many states of a flow are remembered, the last ones."""
 SLACK_NS = 1_000_000
@@ -33,6 +35,8 @@ SLACK_NS = 1_000_000
 the time when it came in."""
 OBSERVED_SLACK_NS = 1_000_000_000
 """The same, where an event has only the time when it was received, which a busy reader delays."""
+STEP_NS = 60_000_000_000
+"""A record that is so much older than the newest one shows that the clock was set back."""
 FLUSH_NS = 1_100_000_000
 """How long the kernel holds a packet of NFLOG, with a tenth more: flushtimeout is 1 s (HZ)."""
 
@@ -140,7 +144,7 @@ class FlowJoin:
         self._held: deque[Record] = deque()
         self._flows: dict[Any, _Flow] = {}
         """Flows in force, by their key, the oldest first."""
-        self._by_ends: dict[Ends, list[_Flow]] = {}
+        self._by_ends: dict[Ends, dict[_Flow, None]] = {}
         self._ended: deque[_Flow] = deque()
         self._clock_ns: int | None = None
         self._seen = False
@@ -157,8 +161,8 @@ class FlowJoin:
         given: list[Record] = []
         for record in records:
             time_ns = _time(record)
-            if time_ns is not None:
-                self._clock_ns = max(time_ns, self._clock_ns or 0)
+            if time_ns is not None and not 0 <= (self._clock_ns or 0) - time_ns < STEP_NS:
+                self._clock_ns = time_ns
             if isinstance(record, FlowRecord) and record.source == "nfct":
                 self._follow(record)
             elif isinstance(record, LossRecord) and record.log in ("nfct", None):
@@ -177,8 +181,12 @@ class FlowJoin:
     def _due(self) -> Iterator[Record]:
         """What has waited long enough, in order."""
         while self._held:
-            time_ns = _time(self._held[0])
-            late = None not in (time_ns, self._clock_ns) and self._clock_ns > time_ns + HELD_NS  # type: ignore[operator]
+            time_ns, clock_ns = _time(self._held[0]), self._clock_ns
+            late = (
+                time_ns is not None
+                and clock_ns is not None
+                and not -STEP_NS < clock_ns - time_ns <= HELD_NS
+            )
             if _joins(self._held[0]) and not late and len(self._held) <= MAXIMUM_WAITING:
                 return
             yield self._give(self._held.popleft())
@@ -210,7 +218,7 @@ class FlowJoin:
             return None
         flow = self._flows[key] = _Flow(record, sides)
         for ends in {form[0] for form in sides.all()}:
-            self._by_ends.setdefault(ends, []).append(flow)
+            self._by_ends.setdefault(ends, {})[flow] = None
         if len(self._flows) > MAXIMUM_FLOWS:
             self._doubt = f"only {MAXIMUM_FLOWS} flows are remembered"
             self._forget(self._flows.pop(next(iter(self._flows))))
@@ -229,7 +237,7 @@ class FlowJoin:
     def _forget(self, flow: _Flow) -> None:
         for ends in {form[0] for form in flow.sides.all()}:
             flows = self._by_ends[ends]
-            flows.remove(flow)
+            del flows[flow]
             if not flows:
                 del self._by_ends[ends]
 
@@ -249,7 +257,9 @@ class FlowJoin:
         times = _times(packet)
         ends, reply = _ends_of(entry.get("CTA_TUPLE_ORIG")), _ends_of(entry.get("CTA_TUPLE_REPLY"))
         sides = None if ends is None else _Sides(ends, ends if reply is None else reply.reverse())
-        alike = () if ends is None else self._by_ends.get(ends, ())
+        alike = {} if ends is None else self._by_ends.get(ends, {})
+        if len(alike) > MAXIMUM_ALIKE:
+            alike = {}
         number = entry["CTA_ID"]
         same = [flow for flow in alike if flow.source.id == number and flow.covers(times)]
         flow = same[-1] if len(same) == 1 else None
@@ -275,9 +285,11 @@ class FlowJoin:
         ends = _ends(packet)
         if ends is None:
             return {"flow_unknown": "the packet's addresses and ports were not logged"}
-        times = _times(packet)
+        times, alike = _times(packet), self._by_ends.get(ends, {})
+        if len(alike) > MAXIMUM_ALIKE:
+            return {"flow_unknown": f"{len(alike)} flows have or had these addresses and ports"}
         fits = [
-            flow for flow in self._by_ends.get(ends, ())
+            flow for flow in alike
             if (packet.host is None or flow.source.host in (None, packet.host))
             and flow.covers(times)
         ]  # fmt: skip

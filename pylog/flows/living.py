@@ -44,7 +44,6 @@ class Living(msgspec.Struct, gc=False):
     packets     the last counters, by direction; as `bytes`
     counted     whether they came after the last report
     reported    the packets and bytes of all reports
-    after       a later flow of the same key, where keys are not unique
     """
 
     record: FlowRecord
@@ -60,7 +59,6 @@ class Living(msgspec.Struct, gc=False):
     bytes: Counters | None = None
     counted: bool = False
     reported: Reported | None = None
-    after: Living | None = None
 
     def begin(self, record: FlowRecord) -> None:
         """Take the event that begins the flow, which may come after later ones."""

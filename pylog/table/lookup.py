@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -112,7 +113,7 @@ class Table:
         """The records of a table of losses."""
         for part in self._each():
             for batch in _cast(part.read(self._there(schema("loss").names)), "loss").to_batches():
-                yield [r for r in rows.records("loss", batch) if isinstance(r, LossRecord)]
+                yield [r for r in self._records("loss", batch) if isinstance(r, LossRecord)]
 
     def flows(self, questions: Sequence[Question]) -> Iterator[list[FlowRecord]]:
         """The records that may answer."""
@@ -131,14 +132,14 @@ class Table:
             for column in shown.schema:
                 table = table.append_column(column, shown.column(column.name))
             for batch in table.combine_chunks().to_batches():
-                yield [r for r in rows.records("flow", batch) if isinstance(r, FlowRecord)]
+                yield [r for r in self._records("flow", batch) if isinstance(r, FlowRecord)]
 
     def first_records(self) -> Iterator[list[Record]]:
         """The records from the first one on, with few fields: to see what the table is of."""
         names = self._there(["source", "layout", "event", "flow_type", "via", *TIMES])
         for part in self._each():
             for batch in _cast(part.read(names), "flow").to_batches(max_chunksize=4096):
-                yield rows.records("flow", batch)
+                yield self._records("flow", batch)
 
     def period(self) -> tuple[int, int] | None:
         """The earliest and latest time of a row, in nanoseconds since 1970; None without times."""
@@ -159,7 +160,7 @@ class Table:
         asked = np.array(times, np.int64)
         before, after = np.full(len(asked), LEAST), np.full(len(asked), MOST)
         for part in self._each():
-            column = np.sort(_times(part.read(self._there(TIMES))))
+            column = np.sort(self._times_of(part))
             column = column[column != LEAST]
             if len(column):
                 at = np.searchsorted(column, asked, "right")
@@ -215,29 +216,41 @@ class Table:
     def _address(self, name: str) -> str:
         return name if name in self.names else f"{name}_bytes"
 
+    def _times_of(self, part: Part) -> Any:
+        """The time of each row; LEAST where there is none."""
+        return _times(_cast(part.read(self._there(TIMES)), "flow"))
+
+    def _records(self, kind: str, batch: pa.RecordBatch) -> list[Record]:
+        """The records of rows; BackendError where a damaged file has no values for them."""
+        try:
+            return rows.records(kind, batch)
+        except (pa.ArrowException, msgspec.MsgspecError, ValueError, OverflowError) as error:
+            raise BackendError(f"cannot read {self.name}: {error}") from error
+
     def _period_of(self, part: Part) -> tuple[int, int] | None:
         for name in self._there(TIMES):
-            stats = part.stats(name)
+            stats = _bounds(part, name, int)
             if stats is None or (stats[2] and stats[0] is not None):
                 break  # no statistics, or rows without this time, which have another
             if stats[0] is not None:
                 return int(stats[0]), int(stats[1])
-        column = _times(part.read(self._there(TIMES)))
+        column = self._times_of(part)
         column = column[column != LEAST]
         return (int(column.min()), int(column.max())) if len(column) else None
 
     def _may_answer(self, part: Part, wanted: Wanted) -> bool:
         """Whether the statistics allow a row that answers."""
         for address, port in ENDS:
-            addresses = part.stats(self._address(address))
-            if addresses is None or wanted.has_end(addresses, part.stats(port)):
+            name = self._address(address)
+            addresses = _bounds(part, name, str if name == address else bytes)
+            if addresses is None or wanted.has_end(addresses, _bounds(part, port, int)):
                 break
         else:
             return False
-        events, starts = part.stats("event"), part.stats("start")
+        events, starts = _bounds(part, "event", str), _bounds(part, "start", int)
         if events is None or events[0] != "end" or events[1] != "end" or events[2]:
             return True  # events of flows, whose other end may be anywhere
-        ends = [part.stats(name) for name in self._there(TIMES)]
+        ends = [_bounds(part, name, int) for name in self._there(TIMES)]
         if starts is None or None in ends:
             return True
         start = LEAST if starts[2] or starts[0] is None else starts[0]
@@ -291,6 +304,14 @@ def _cast(table: pa.Table, kind: str) -> pa.Table:
                 f"the column {field.name} is {column.type}, but must be {field.type}: {error}"
             ) from error
     return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def _bounds(part: Part, name: str, kind: type) -> Bounds | None:
+    """The bounds of a column; None also if they are of another type than its values should be."""
+    bounds = part.stats(name)
+    if bounds is None or bounds[0] is None or type(bounds[0]) is type(bounds[1]) is kind:
+        return bounds
+    return None
 
 
 def _is_in(column: Any, addresses: Sequence[str]) -> Any:

@@ -58,9 +58,9 @@ class OpenTable:
                 stream = self._stack.enter_context(pa.OSFile(self._path))
             if stream.read(len(ARROW)) == ARROW:
                 reader = pa.ipc.open_file(stream)
-                return list(reader.schema.names), self._of_arrow(reader)
+                return self._distinct(reader.schema.names), self._of_arrow(reader)
             file = pq.ParquetFile(stream)
-            return list(file.schema_arrow.names), self._of_parquet(file)
+            return self._distinct(file.schema_arrow.names), self._of_parquet(file)
         except BaseException as error:
             self._stack.close()
             raise self._failure(error) from error
@@ -68,8 +68,14 @@ class OpenTable:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def _distinct(self, names: Sequence[str]) -> list[str]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise BackendError(f"{self._path} has columns more than once: {', '.join(twice)}")
+        return list(names)
+
     def _failure(self, error: BaseException) -> BaseException:
-        if isinstance(error, pa.ArrowException | OSError):
+        if isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError):
             return BackendError(f"cannot read {self._path}: {error}")
         return error
 
@@ -100,7 +106,10 @@ class OpenTable:
                     return None
                 some_null = found.null_count > 0
                 if not pa.types.is_timestamp(types[name]):
-                    return found.min, found.max, some_null
+                    try:
+                        return found.min, found.max, some_null
+                    except UnicodeDecodeError:  # a damaged file
+                        return None
                 if found.physical_type != "INT64":
                     return None
                 scale = _NS[types[name].unit]

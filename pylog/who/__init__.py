@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pylog.record import FlowRecord, Record, rfc3339
-from pylog.who.coverage import FOREVER, Coverage, not_covered
+from pylog.who.coverage import FOREVER, Coverage, Coverages
 from pylog.who.holders import Holders, Holding, Side, time_of
 from pylog.who.questions import Question
 
@@ -132,57 +132,58 @@ class Who:
         for holding in self.holders.end():
             for question, side, outside in self.holders.matching(holding):
                 by_question.setdefault(id(question), []).append((holding, side, outside))
+        logs = Coverages(self.coverages)
         for question in self._questions:
-            yield from self._of(question, by_question.get(id(question), []))
+            yield from _of(question, by_question.get(id(question), []), logs)
 
-    def _of(self, question: Question, held: list[tuple[Holding, Side, bool]]) -> Iterator[Answer]:
-        answers = [
-            answer
-            for holding, side, outside in sorted(held, key=lambda each: each[0].low)
-            if (answer := _answer(question, holding, side, outside)) is not None
-        ]
-        hidden = self._hiding(question)
-        if any(answer.state != "unknown" for answer in answers):
-            for answer in answers:
-                answer.incomplete = hidden
-                yield answer
-            return
-        yield from answers
-        base: dict[str, Any] = {
-            "number": question.number,
-            "question": question.text,
-            "at": question.at,
-        }
-        if hidden is not None:
-            yield Answer(**base, state="unknown", reason=hidden)
-        elif not answers:
-            yield Answer(**base, state="nobody", reason=self._caveat(question))
 
-    def _covering(self, question: Question) -> list[Coverage]:
-        covering = [
-            log for log in self.coverages if log.covers(question.start_ns, question.stop_ns)
-        ]
-        return [log for log in covering if log.nat] or covering
+def _of(
+    question: Question, held: list[tuple[Holding, Side, bool]], logs: Coverages
+) -> Iterator[Answer]:
+    answers = [
+        answer
+        for holding, side, outside in sorted(held, key=lambda each: each[0].low)
+        if (answer := _answer(question, holding, side, outside)) is not None
+    ]
+    covering = logs.at(question.start_ns, question.stop_ns)
+    hidden = _hiding(question, covering, logs)
+    if any(answer.state != "unknown" for answer in answers):
+        for answer in answers:
+            answer.incomplete = hidden
+            yield answer
+        return
+    yield from answers
+    base: dict[str, Any] = {
+        "number": question.number,
+        "question": question.text,
+        "at": question.at,
+    }
+    if hidden is not None:
+        yield Answer(**base, state="unknown", reason=hidden)
+    elif not answers:
+        yield Answer(**base, state="nobody", reason=_caveat(covering))
 
-    def _hiding(self, question: Question) -> str | None:
-        """Why flows of that time may be missing; None: they are not."""
-        covering = self._covering(question)
-        if not covering:
-            return not_covered(self.coverages, question.start_ns, question.stop_ns)
-        reasons = (log.hiding(question.start_ns, question.stop_ns) for log in covering)
-        return next((reason for reason in reasons if reason is not None), None)
 
-    def _caveat(self, question: Question) -> str | None:
-        """What an answer that nobody had it does not cover."""
-        for log in self._covering(question):
-            if log.stored:
-                return f"{log.name} has no flow that ended after it, unless it reports open ones"
-            if not log.listed and log.first_ns is not None:
-                return (
-                    f"{log.name} does not show a flow that began before {rfc3339(log.first_ns)} and"
-                    " neither changed nor ended in it"
-                )
-        return None
+def _hiding(question: Question, covering: list[Coverage], logs: Coverages) -> str | None:
+    """Why flows of that time may be missing; None: they are not."""
+    start_ns, stop_ns = question.start_ns, question.stop_ns
+    if not covering:
+        return logs.missing(start_ns, stop_ns)
+    reasons = (log.hiding(start_ns, stop_ns) for log in covering)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _caveat(covering: list[Coverage]) -> str | None:
+    """What an answer that nobody had it does not cover."""
+    for log in covering:
+        if log.stored:
+            return f"{log.name} has no flow that ended after it, unless it reports open ones"
+        if not log.listed and log.first_ns is not None:
+            return (
+                f"{log.name} does not show a flow that began before {rfc3339(log.first_ns)} and"
+                " neither changed nor ended in it"
+            )
+    return None
 
 
 def _answer(question: Question, holding: Holding, side: Side, outside: bool) -> Answer | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pylog.record import FlowRecord, LossRecord, Record, rfc3339
+from pylog.who.intervals import Intervals
 
 LISTED = ("snapshot", "repair")
 """The values of `via` in records of a listing of all flows."""
@@ -110,6 +111,8 @@ class Coverage:
         """Gaps after which no listing came."""
         self._listing: Listing | None = None
         """The listing that goes on."""
+        self._hidden: Intervals[Gap] | None = None
+        """The gaps, by when they hide flows, once the log has ended."""
 
     def add(self, record: Record, time_ns: int | None) -> None:
         """Take the next record of the log, and its time."""
@@ -208,19 +211,9 @@ class Coverage:
         for gap in self._open:
             gap.stop_ns = FOREVER
         self._open.clear()
+        self._hidden = Intervals((gap.start_ns, gap.hidden_until_ns, gap) for gap in self.gaps)
 
     # What follows is for a log that has ended
-
-    @property
-    def covers_flows(self) -> bool:
-        """Whether the log has flows, and times to answer by."""
-        return self.flows > 0 and self.first_ns is not None
-
-    def covers(self, start_ns: int, stop_ns: int) -> bool:
-        """Whether it has records before or at that time, and after or at it."""
-        if self.first_ns is None or self.last_ns is None or not self.flows:
-            return False
-        return self.first_ns <= start_ns and stop_ns <= self.last_ns
 
     def hiding(self, start_ns: int, stop_ns: int) -> str | None:
         """Why a flow of that time may be hidden; None: no flow is."""
@@ -228,13 +221,14 @@ class Coverage:
             return f"{self.name} has no records of NAT"
         if self.unknown is not None:
             return self.unknown
-        for gap in reversed(self.gaps):
-            if gap.start_ns <= stop_ns and start_ns <= gap.hidden_until_ns:
-                after = ""
-                if gap.listing is None and gap.stop_ns < start_ns:
-                    after = ", and no listing of the flows followed"
-                return gap.described() + after
-        return None
+        assert self._hidden is not None
+        gap = next(self._hidden.meeting(start_ns, stop_ns), None)
+        if gap is None:
+            return None
+        after = ""
+        if gap.listing is None and gap.stop_ns < start_ns:
+            after = ", and no listing of the flows followed"
+        return gap.described() + after
 
     def alive_until(self, seen: Seen) -> tuple[int, str]:
         """Until when a flow was certainly there that was there when it was seen, as its end is not
@@ -272,23 +266,41 @@ class Coverage:
         return min(seen.time_ns, self.first_ns), f"{self.name} begins at {rfc3339(self.first_ns)}"
 
 
-def not_covered(logs: Iterable[Coverage], start_ns: int, stop_ns: int) -> str:
-    """Why logs of which none covers a time do not."""
-    with_flows = sorted(
-        (log for log in logs if log.covers_flows), key=lambda log: log.first_ns or 0
-    )
-    if not with_flows:
-        return "there are no flows with times in the logs"
-    before = [log for log in with_flows if log.last_ns is not None and log.last_ns < stop_ns]
-    after = [log for log in with_flows if log.first_ns is not None and log.first_ns > start_ns]
-    parts = []
-    if before == after and len(before) == 1:
-        (log,) = before
-        return f"{log.name} has {rfc3339(log.first_ns or 0)} to {rfc3339(log.last_ns or 0)} only"
-    if before:
-        last = max(before, key=lambda log: log.last_ns or 0)
-        parts.append(f"{last.name} ends at {rfc3339(last.last_ns or 0)}")
-    if after:
-        first = after[0]
-        parts.append(f"{first.name} begins at {rfc3339(first.first_ns or 0)}")
-    return " and ".join(parts)
+class Coverages:
+    """What logs that have ended cover together. One without flows or times covers nothing."""
+
+    def __init__(self, logs: Iterable[Coverage]) -> None:
+        covering = [
+            (log.first_ns, log.last_ns, number, log) for number, log in enumerate(logs)
+            if log.flows and log.first_ns is not None and log.last_ns is not None
+        ]  # fmt: skip
+        self._by_time = Intervals(
+            (first_ns, last_ns, (number, log)) for first_ns, last_ns, number, log in covering
+        )
+        self._firsts = sorted((first_ns, number, log.name) for first_ns, _, number, log in covering)
+        self._lasts = sorted((last_ns, -number, log.name) for _, last_ns, number, log in covering)
+
+    def at(self, start_ns: int, stop_ns: int) -> list[Coverage]:
+        """The logs, in their order, with records before or at that time and after or at it; only
+        those that would have NAT, if there are such.
+        """
+        met = sorted(self._by_time.meeting(stop_ns, start_ns), key=lambda each: each[0])
+        covering = [log for _, log in met]
+        return [log for log in covering if log.nat] or covering
+
+    def missing(self, start_ns: int, stop_ns: int) -> str:
+        """Why the logs do not cover a time that none of them covers."""
+        if not self._firsts:
+            return "there are no flows with times in the logs"
+        before = bisect_left(self._lasts, (stop_ns,))
+        after = bisect_left(self._firsts, (start_ns + 1,))
+        parts = []
+        if before:
+            last_ns, ends, name = self._lasts[before - 1]
+            parts.append(f"{name} ends at {rfc3339(last_ns)}")
+        if after < len(self._firsts):
+            first_ns, begins, name = self._firsts[after]
+            if before == 1 and after == len(self._firsts) - 1 and begins == -ends:
+                return f"{name} has {rfc3339(first_ns)} to {rfc3339(last_ns)} only"
+            parts.append(f"{name} begins at {rfc3339(first_ns)}")
+        return " and ".join(parts)

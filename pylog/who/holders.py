@@ -10,13 +10,13 @@ alive at the same time and by the answers.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pylog.record import FlowRecord, Record
 from pylog.who.coverage import FOREVER, Coverage, Seen
+from pylog.who.intervals import Intervals
 from pylog.who.questions import Question
 
 BEGINS = frozenset(("new", "clone"))
@@ -158,22 +158,6 @@ class Holding:
         return low, high, before, after
 
 
-class Bucket:
-    """The questions about an address, or an address with a port, by their times."""
-
-    def __init__(self, questions: Iterable[Question]) -> None:
-        self._questions = sorted(questions, key=lambda question: question.start_ns)
-        self._starts = [question.start_ns for question in self._questions]
-        self._longest = max(q.stop_ns - q.start_ns for q in self._questions)
-
-    def at(self, low: int, high: int) -> Iterator[Question]:
-        """The questions of which the time is in part between two times."""
-        first = bisect_left(self._starts, low - self._longest)
-        for question in self._questions[first : bisect_right(self._starts, high)]:
-            if question.stop_ns >= low:
-                yield question
-
-
 class Holders:
     """The holdings that some questions ask for.
 
@@ -193,8 +177,8 @@ class Holders:
                 exact.setdefault((address, low), []).append(question)
             else:
                 wide.setdefault(address, []).append(question)
-        self._exact = {end: Bucket(asked) for end, asked in exact.items()}
-        self._wide = {address: Bucket(asked) for address, asked in wide.items()}
+        self._exact = {end: _by_time(asked) for end, asked in exact.items()}
+        self._wide = {address: _by_time(asked) for address, asked in wide.items()}
 
     def add(self, record: FlowRecord, time_ns: int | None, log: Coverage) -> None:
         """Take a record of a log, at its place."""
@@ -206,7 +190,7 @@ class Holders:
             or record.nat_daddr in asked
         ):
             return
-        if record.flow_type == "expect" or not self._buckets(record):
+        if record.flow_type == "expect" or not self._is_asked(record):
             return
         event = record.event
         key: tuple[Any, ...] = (
@@ -239,27 +223,25 @@ class Holders:
             ends = [side.outside] if side.outside == side.inside else [side.outside, side.inside]
             for address, port in ends:
                 outside = (address, port) == side.outside
-                for bucket in self._of_end(address, port):
-                    for question in bucket.at(holding.low, holding.high):
+                for asked in self._of_end(address, port):
+                    for question in asked.meeting(holding.low, holding.high):
                         if question.of.has(address, port) and _fits(question, holding.record, side):
                             yield question, side, outside
 
-    def _buckets(self, record: FlowRecord) -> list[Bucket]:
-        """The questions about any end of a flow."""
-        found = []
-        for side in sides_of(record):
-            found += self._of_end(*side.outside)
-            if side.inside != side.outside:
-                found += self._of_end(*side.inside)
-        return found
+    def _is_asked(self, record: FlowRecord) -> bool:
+        """Whether there are questions about any end of a flow."""
+        return any(
+            self._of_end(*side.outside) or self._of_end(*side.inside) for side in sides_of(record)
+        )
 
-    def _of_end(self, address: str | None, port: Port) -> list[Bucket]:
+    def _of_end(self, address: str | None, port: Port) -> list[Intervals[Question]]:
+        """The questions about an address, and those about it with a port."""
         if address is None:
             return []
-        found = [self._wide.get(address)]
+        asked = [self._wide.get(address)]
         if port is not None:
-            found.append(self._exact.get((address, port)))
-        return [bucket for bucket in found if bucket is not None]
+            asked.append(self._exact.get((address, port)))
+        return [questions for questions in asked if questions is not None]
 
     # Events
 
@@ -349,6 +331,10 @@ class Holders:
             raise ValueError(
                 f"more than {MAXIMUM_HELD} flows answer: ask for a port, a peer or a shorter time"
             )
+
+
+def _by_time(questions: Sequence[Question]) -> Intervals[Question]:
+    return Intervals((question.start_ns, question.stop_ns, question) for question in questions)
 
 
 def _alive_in(record: FlowRecord, seen: Seen | None, log: Coverage) -> Seen | None:
