@@ -109,7 +109,7 @@ def test_the_fields_of_ecs_are_those_of_elastic() -> None:
     done = subprocess.run(["node", "-e", script], capture_output=True, check=True)
     version, fields = json.loads(done.stdout)
     assert version.split(".")[0] == ecs.VERSION.split(".")[0]
-    types = {"keyword": str, "wildcard": str, "match_only_text": str, "ip": str, "date": str,
+    types: dict[str, Any] = {"keyword": str, "wildcard": str, "match_only_text": str, "ip": str, "date": str,
              "long": (int, str)}  # fmt: skip
     seen = set()
     for document in documents():

@@ -178,12 +178,12 @@ def test_whatever_the_connection_does_marks_are_reached_by_what_has_arrived(
                 reached = int(made.confirmed() or 0)
                 there = lines([*arrived, wires[-1]._data[: wires[-1].confirmed]])
                 assert {b"%d" % number for number in range(reached)} <= there
-        reached = None
+        last: str | None = None
         for _ in range(200):  # the steps come to an end
             with contextlib.suppress(BackendError):
                 made.flush()
-                reached = made.confirmed()
-        assert reached == str(sent)
+                last = made.confirmed()
+        assert last == str(sent)
         made.close()
         assert lines(arrived) == {b"%d" % number for number in range(sent)}
         for part in arrived:
