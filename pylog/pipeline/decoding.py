@@ -15,20 +15,18 @@ import msgspec
 
 from pylog import backends
 from pylog.actions import Actions
-from pylog.backends.process import process
+from pylog.backends.process import Process
 from pylog.decoder import LOT, Decoder
 from pylog.detect import Detection
 from pylog.errors import DecodeError
 from pylog.losses import Losses
+from pylog.memo import Bounded
 from pylog.notes import notes
 from pylog.options import resolve
 from pylog.origins import Origin
 from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.parsing import Piece
 from pylog.record import LossRecord, Record, row_of
-
-RECENT_NS = 2 * 10**9
-"""A process that made a commit this long ago may still be asked for its name and command line."""
 
 
 class Wanted(NamedTuple):
@@ -76,12 +74,10 @@ class Decoding:
     def _made(self, info: SourceInfo) -> _Log:
         wanted = self._wanted[info.name]
         names: dict[int, str] = {}
-        observed: list[int | None] = [None]
+        authors: Bounded[tuple[int, str], Process] = Bounded(256)
 
-        def who(pid: int, comm: str) -> Any:
-            at = observed[0]
-            recent = at is not None and abs(time.time_ns() - at) < RECENT_NS
-            return process(pid, comm) if recent else None
+        def who(pid: int, comm: str) -> Process | None:
+            return authors.get((pid, comm))
 
         layouts = [detection_of(layout) for layout in info.layouts]
         first = layouts[0]
@@ -107,7 +103,7 @@ class Decoding:
             decoder.give_rows(self._payload)
         if self._messages:
             decoder.pass_messages()
-        return _Log(info, decoder, names, observed, wanted)
+        return _Log(info, decoder, names, authors, wanted)
 
     def session(self, info: SourceInfo) -> int | None:
         """The session of the source that is being decoded; None: of none."""
@@ -129,7 +125,8 @@ class Decoding:
         if piece.loss is not None:
             records += self._lost(log, piece.loss)
         if piece.data:
-            log.observed[0] = piece.observed_ns
+            for author in piece.authors:
+                log.authors.keep((author.pid, author.comm), author.process)
             decoder = log.decoder
             decoder.feed(bytes(piece.data), True, piece.observed_ns)
             try:
@@ -194,7 +191,7 @@ class _Log(NamedTuple):
     info: SourceInfo
     decoder: Decoder
     names: dict[int, str]
-    observed: list[int | None]
+    authors: Bounded[tuple[int, str], Process]
     wanted: Wanted
 
 

@@ -52,6 +52,7 @@ def joined(contents: Iterable[Piece | Gap]) -> Iterator[Piece | Gap]:
             and content.observed_ns == first.observed_ns
             and content.names is None
             and content.loss is None
+            and not content.authors
         ):
             held.append(content)
             continue
