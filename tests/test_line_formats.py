@@ -1,136 +1,32 @@
-"""Line formats: ECS by Elastic's own package, CEF by a parser of the test, templates."""
+"""Line formats: ECS, whose names tests/services compares with Elastic's, CEF, templates."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import effort
 import inprocess
 import msgspec
 import pytest
 import samples
+from all_kinds import documents, flat, recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pylog
 from pylog import outputs
-from pylog.errors import DecodeError
 from pylog.outputs import cef, ecs
 from pylog.outputs._lines import formats, lines_of
 from pylog.record import (
-    CounterRecord,
-    FlowRecord,
-    LossRecord,
     PacketRecord,
     Record,
-    RulesetRecord,
-    TraceRecord,
-    Vlan,
     kind_of,
 )
-from pylog.record.joined import joined
 from pylog.testing import packet
 
-HOSTILE = 'drop\r\n{"a":1}\0\x1b[2J\x7f\u2028\u202e a=b|c\\d "e] % {x}'
-
-
-@cache
-def recorded() -> tuple[Record, ...]:
-    """A few records of each fixture, of all kinds."""
-    records: list[Record] = [
-        FlowRecord("nfct", "nfct-le", event="new", protocol=6, saddr="10.0.0.1", sport=1),
-        FlowRecord("nfct", "nfct-le", event="destroy", packets={"orig": 5, "reply": 2},
-                   bytes={"orig": 2**60, "reply": 60}, start_ns=10**18, stop_ns=10**18 + 5,
-                   duration_us=7, end_reason="expired", nat_saddr="192.0.2.9", nat_sport=7,
-                   status=["IPS_ASSURED", 4096], zone=3, state=99, netns=4, id=5),
-        CounterRecord("nfct", "nfacct-le", name="web", packets=2**60, bytes=7, flags=["QUOTA", 4]),
-        LossRecord("ipl", "x", size=7, offset=9, reason="cut off", host="fw1", origin="a.bin"),
-        RulesetRecord("nftables", "nft-le", op="del_rule", change="replace", family=99, uid=0,
-                      table="t", chain="c", handle=7, text="accept", cmdline="nft -f x", pid=5,
-                      process="nft", flags=3, expressions=[{"name": "cmp", "data": {"a": 1}}]),
-        TraceRecord("nftables", "nft-le", id="ab", type="rule", verdict="drop", handle=4,
-                    family="inet", table="t", chain="c", text="drop", saddr="::1", length=60),
-        joined(packet(), rule_family="inet", rule_table="t", rule_chain="c", rule_handle=7,
-               rule_text="accept", nat_saddr="192.0.2.9", flow_age=1.5, flow_id=5,
-               rule_candidates=[{"handle": 7}]),
-        packet(action=7, uid=1, gid=2, vlan=(Vlan(5), Vlan(6)), count=3, prefix=HOSTILE),
-    ]  # fmt: skip
-    for path in effort.sample(samples.dumps("*/*")):
-        try:
-            with pylog.open(path) as reader:
-                records += [record for _, record in zip(range(30), reader, strict=False)]
-        except (ValueError, DecodeError):  # it has no layout by itself
-            continue
-    return tuple(records)
-
-
 # ECS
-
-
-def elastic() -> Path | None:
-    """The folder of the package @elastic/ecs: PYLOG_ECS, or where npm installs for all."""
-    places = [os.environ.get("PYLOG_ECS", ""), *(
-        f"{root}/node_modules/@elastic/ecs" for root in ("/usr/lib", "/usr/local/lib")
-    )]  # fmt: skip
-    there = [Path(place) for place in places if place and Path(place, "package.json").exists()]
-    return there[0] if there and shutil.which("node") else None
-
-
-def flat(document: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """The fields of a document with their values, below the names that are pylog's own none."""
-    for name, value in document.items():
-        inner = f"{path}.{name}" if path else name
-        if isinstance(value, dict):
-            yield from flat(value, inner)
-        else:
-            yield inner, value
-
-
-def documents() -> list[dict[str, Any]]:
-    line = lines_of("ecs").line
-    return [json.loads(line(record)) for record in recorded()]
-
-
-@pytest.mark.skipif(elastic() is None, reason="needs node and the npm package @elastic/ecs")
-def test_the_fields_of_ecs_are_those_of_elastic() -> None:
-    script = f"""const {{EcsFlat, EcsVersion}} = require({str(elastic())!r});
-        const fields = Object.entries(EcsFlat).map(([name, f]) => [name, [f.type,
-            f.normalize.includes("array"), (f.allowed_values || []).map(v =>
-                [v.name, v.expected_event_types || []])]]);
-        console.log(JSON.stringify([EcsVersion, Object.fromEntries(fields)]))"""
-    done = subprocess.run(["node", "-e", script], capture_output=True, check=True)
-    version, fields = json.loads(done.stdout)
-    assert version.split(".")[0] == ecs.VERSION.split(".")[0]
-    types: dict[str, Any] = {"keyword": str, "wildcard": str, "match_only_text": str, "ip": str, "date": str,
-             "long": (int, str)}  # fmt: skip
-    seen = set()
-    for document in documents():
-        category = document["event"].get("category", [None])[0]
-        for name, value in flat(document):
-            if name.startswith("pylog."):
-                continue
-            seen.add(name)
-            assert name in fields, name
-            kind, is_list, allowed = fields[name]
-            assert isinstance(value, list) == is_list, name
-            for part in value if is_list else [value]:
-                assert isinstance(part, types[kind]), (name, part)
-                assert kind != "long" or int(part) is not None
-                assert kind != "date" or re.fullmatch(r"[\d-]{10}T[\d:]{8}\.\d{6,9}Z", part)
-                if words := dict(allowed):
-                    assert part in words, (name, part)
-                if name == "event.category":
-                    assert set(document["event"]["type"]) <= set(words[part])
-        assert category or document["event"]["kind"] == "pipeline_error"
-    assert {"source.nat.ip", "rule.description", "process.command_line", "error.message"} <= seen
 
 
 def test_each_name_below_pylog_has_one_type() -> None:

@@ -174,6 +174,11 @@ def nftables_options() -> str:
     return _options(nftables.OPTIONS)
 
 
+def syslog_options() -> str:
+    """The options of the output syslog."""
+    return _options(outputs.description("syslog").options)
+
+
 def _options(options: Iterable[Option]) -> str:
     """The options of a source, as the command line and Python have them."""
     rows = [("option", "in Python", "meaning")]
@@ -192,7 +197,10 @@ def outputs_by_name() -> str:
         output = outputs.description(name)
         endings = ", ".join(f"`{ending}`" for ending in output.endings)
         extra = f"`{output.extra}`" if output.extra else ""
-        rows.append((f"`{name}`", endings, extra, "yes" if output.appends else "no"))
+        appends = "yes" if output.appends else "no"
+        if output.place:
+            endings, appends = f"`--target` {output.address}", ""
+        rows.append((f"`{name}`", endings, extra, appends))
     return _markdown(*rows)
 
 
@@ -205,6 +213,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "layouts": layouts,
     "nflog-options": nflog_options,
     "nftables-options": nftables_options,
+    "syslog-options": syslog_options,
     "outputs": outputs_by_name,
     "configuration-pylog": configuration_pylog,
     "configuration-sources": configuration_sources,

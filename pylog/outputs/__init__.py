@@ -55,7 +55,7 @@ class Description:
     columns     whether it is faster with columns than with records
     extra       the extra of the distribution that it needs
     place       whether it writes to a Place, not to a file
-    delivery    of records to its place; of files the pipeline decides
+    delivery    of records to its place, if the address does not decide; of files the pipeline does
     address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
     """
 
@@ -325,6 +325,16 @@ def needs_raw(name: str, options: Mapping[str, Any] | None = None) -> bool:
     """
     more = getattr(_module(name), "needs_raw", None)
     return description(name).raw or (more is not None and bool(more(**check(name, options))))
+
+
+def delivery(name: str, address: str) -> Delivery:
+    """What an output promises of records that it sends to an address.
+
+    An output of which that depends on the address has a function `delivery_to(address)`.
+    """
+    more = getattr(_module(name), "delivery_to", None)
+    promised: Delivery = description(name).delivery if more is None else more(address)
+    return promised
 
 
 def check_address(name: str, address: str, options: Mapping[str, Any] | None = None) -> None:

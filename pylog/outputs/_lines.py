@@ -34,8 +34,8 @@ class Lines(NamedTuple):
 
 FORMAT = Option(
     "format", str, "json",
-    "the form of each record: json, ecs, cef, kernel, ipmon, text, or a template as"
-    " '{timestamp} {action} {saddr}'", metavar="FORMAT",
+    "the form of each record: json, ecs, cef, kernel, ipmon, text, or a template, as"
+    " {timestamp} {action} {saddr}", metavar="FORMAT",
 )  # fmt: skip
 FORMAT_OPTIONS = (FORMAT, *COLUMN_OPTIONS, RENAME, TZ)
 """The options of outputs that send lines in any format."""
