@@ -132,7 +132,7 @@ def test_a_parser_gets_the_values_of_cef_back() -> None:
             assert re.fullmatch(r"[\d.]+", values.get(key, "0.0"))
 
 
-@effort.examples(300)
+@effort.examples(100)
 @given(st.text(), st.text(max_size=20))
 def test_no_text_forges_a_line_or_a_key(prefix: str, action: str) -> None:
     record = packet(prefix=prefix, action=action, indev=prefix)

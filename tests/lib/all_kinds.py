@@ -52,7 +52,7 @@ def recorded() -> tuple[Record, ...]:
     for path in effort.sample(samples.dumps("*/*")):
         try:
             with pylog.open(path) as reader:
-                records += [record for _, record in zip(range(30), reader, strict=False)]
+                records += [record for _, record in zip(range(10), reader, strict=False)]
         except (ValueError, DecodeError):  # it has no layout by itself
             continue
     return tuple(records)
