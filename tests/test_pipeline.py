@@ -21,8 +21,10 @@ from pipelines import lines, until
 from pylog.errors import BackendError
 from pylog.pipeline import stack as stack_module
 from pylog.pipeline.config import parsed
+from pylog.pipeline.processes import StackProcess
 from pylog.pipeline.queues import StackQueue
 from pylog.pipeline.reporting import asked
+from pylog.pipeline.run import Run
 from pylog.testing import Nflog, packet
 
 LOG = Path(__file__).resolve().parents[1] / "fixtures" / "ipl" / "v5-1-2-lp64le-filter.ipf.bin"
@@ -79,6 +81,15 @@ def of_file(path: Path) -> list[Any]:
     return [json.loads(line).get("sport", "loss") for line in lines(path)]
 
 
+def wait_for_lines(path: Path, count: int) -> None:
+    until(lambda: len(lines(path)) == count)
+
+
+def wait_for_state(run: Run, name: str, state: str) -> list[StackProcess]:
+    until(lambda: run.stacks[name].counts.state == state)
+    return [run.stacks[name]]
+
+
 def log(kernel: Nflog, numbers: range) -> None:
     until(lambda: 5 in kernel.groups())
     for number in numbers:
@@ -119,7 +130,7 @@ def test_a_pipeline_goes_on_where_it_was_and_reports_the_time_between(
         with pipelines.running(text, kernel) as (_, end):
             log(kernel, range(10 * number, 10 * number + 10))
             want = 10 + 11 * number
-            until(lambda want=want: len(lines(tmp_path / "f.jsonl")) == want)
+            wait_for_lines(tmp_path / "f.jsonl", want)
             assert end() == 0
     expected = [*range(10), "loss", *range(10, 20), "loss", *range(20, 30)]
     assert of_file(tmp_path / "f.jsonl") == expected == ports(targets["memory:a"].records)
@@ -147,10 +158,9 @@ def test_an_output_that_fails_delays_nobody_else_and_loses_nothing(
         text = configuration(folder, MEMORY + FILE, journal)
         with pipelines.running(text, kernel) as (run, end):
             log(kernel, range(20))
-            until(lambda folder=folder: len(lines(folder / "f.jsonl")) == 20)
-            stack = run.stacks["memory"]
-            until(lambda stack=stack: stack.counts.state == "retrying")
-            assert stack.counts.problem == "memory is out of order"
+            wait_for_lines(folder / "f.jsonl", 20)
+            counts = [process.counts for process in wait_for_state(run, "memory", "retrying")]
+            assert counts[0].problem == "memory is out of order"
             target.fails = 0
             until(lambda: len(target.records) == 20)
             for number in range(20, 60):
@@ -280,8 +290,8 @@ def test_files_are_read_by_stacks_and_the_pipeline_ends_with_them(tmp_path: Path
         until(lambda: all(stack.done for stack in run.stacks.values()))
     rows = [json.loads(line) for line in lines(tmp_path / "a.jsonl")]
     assert sorted({row["origin"] for row in rows}) == ["old", "other"] and len(rows) == 122
-    found = lines(tmp_path / "b.csv")
-    assert found[0] == b"src,dport" and len(found) == 7
+    read = lines(tmp_path / "b.csv")
+    assert read[0] == b"src,dport" and len(read) == 7
     missing = text.replace(f'from = "{LOG}"', f'from = "{tmp_path}/none"', 1)
     with pipelines.running(missing) as (run, end):
         until(lambda: all(stack.done for stack in run.stacks.values()))

@@ -45,13 +45,13 @@ class Author(msgspec.Struct, omit_defaults=True):
 
 def authors(data: bytes, ask: Callable[[int, str], Any]) -> list[Author]:
     """The authors of the commits in messages of netlink, as far as `ask` knows them."""
-    found: dict[tuple[int, str], Author] = {}
+    makers: dict[tuple[int, str], Author] = {}
     for pid, comm in _named(data):
-        if (pid, comm) not in found and len(found) < MOST:
+        if (pid, comm) not in makers and len(makers) < MOST:
             process = ask(pid, comm)
             if process is not None:
-                found[pid, comm] = Author(pid, comm, *process)
-    return list(found.values())
+                makers[pid, comm] = Author(pid, comm, *process)
+    return list(makers.values())
 
 
 def _named(data: bytes) -> Iterator[tuple[int, str]]:
@@ -72,13 +72,13 @@ def _named(data: bytes) -> Iterator[tuple[int, str]]:
         at = data.find(_TYPE, at + 2)
 
 
-def comments(found: Sequence[Author]) -> list[bytes]:
+def comments(makers: Sequence[Author]) -> list[bytes]:
     """The comments of the packet that has the messages: for this program, and for one commit the
     note that every reader of captures understands.
     """
-    made = [MARK + msgspec.json.encode(author) for author in found]
-    if len(found) == 1:
-        note = process_note(found[0].uid, found[0].cmdline, found[0].cgroup)
+    made = [MARK + msgspec.json.encode(author) for author in makers]
+    if len(makers) == 1:
+        note = process_note(makers[0].uid, makers[0].cmdline, makers[0].cgroup)
         made += [] if note is None else [note.comment()]
     return made
 

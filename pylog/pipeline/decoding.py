@@ -19,6 +19,7 @@ from pylog.backends.process import Process
 from pylog.decoder import LOT, Decoder
 from pylog.detect import Detection
 from pylog.errors import DecodeError
+from pylog.filter import Filter
 from pylog.losses import Losses
 from pylog.memo import Bounded
 from pylog.notes import notes
@@ -27,6 +28,7 @@ from pylog.origins import Origin
 from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.parsing import Piece
 from pylog.record import LossRecord, Record, row_of
+from pylog.records import DecidingFilter
 
 
 class Wanted(NamedTuple):
@@ -51,16 +53,19 @@ class Decoding:
         rows: bool = False,
         payload: bool = True,
         messages: bool = False,
+        where: Filter | None = None,
     ) -> None:
         """
         wanted     by the name of the source
         raw        records get the bytes they were made of
         rows       rows are given in place of records; `payload`: with their payload
         messages   each message is its record, for captures, see Decoder.pass_messages
+        where      packets that it does not want may be left out before they are decoded
         """
-        self._wanted = wanted
+        self._wanted, self._where = wanted, where
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._logs: dict[tuple[str, int], _Log] = {}
+        self._left_out = 0
 
     def declare(self, info: SourceInfo) -> list[Record]:
         """Have a decoder for a source; the records that the one of an older session still held."""
@@ -103,7 +108,15 @@ class Decoding:
             decoder.give_rows(self._payload)
         if self._messages:
             decoder.pass_messages()
+        if self._where is not None:
+            decoder.leave_out(DecidingFilter(self._where, wanted.actions))
         return _Log(info, decoder, names, authors, wanted)
+
+    def newly_left_out(self) -> int:
+        """How many packets were left out, before they were decoded, since the last call."""
+        now = sum(log.decoder.left_out for log in self._logs.values())
+        newly, self._left_out = max(0, now - self._left_out), now
+        return newly
 
     def session(self, info: SourceInfo) -> int | None:
         """The session of the source that is being decoded; None: of none."""

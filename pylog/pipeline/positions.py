@@ -2,7 +2,7 @@
 
 A position is a text: the identity of the journal and a place in it, then how many records of each
 file were read that the stack reads for itself. It is kept in a file of the journal's folder, which
-is replaced as a whole, unless the output stores it with the records.
+is replaced in one step, unless the output stores it with the records.
 """
 
 from __future__ import annotations

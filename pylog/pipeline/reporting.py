@@ -49,7 +49,7 @@ def socket_path(settings: Settings) -> str:
 
 
 def snapshot(run: Run) -> dict[str, Any]:
-    """All that is known of a pipeline, for JSON: sources, stacks and the journal."""
+    """The state of a pipeline, for JSON: sources, stacks and the journal."""
     receiver, now = run.receiver, time.time()
     journal = receiver.journal
     shape: dict[str, Any] = {

@@ -36,7 +36,7 @@ TICK_S = 1.0
 
 
 class Events:
-    """What a service manager is told; this one tells nobody."""
+    """Reports to a service manager; this one reports to nobody."""
 
     def ready(self) -> None:
         """All sources and stacks have started."""
@@ -132,7 +132,7 @@ class Run:
         settings = self.pipeline.settings
         live = [source for source in _used(self.pipeline) if source.is_live]
         since: str | None = None
-        known: set[str] = set()
+        before: set[str] = set()
         if settings.journal is not None and live:
             journal = self.receiver.journal = Journal(
                 settings.journal,
@@ -143,11 +143,11 @@ class Run:
             )
             if journal.last_ns is not None:
                 since = rfc3339(journal.last_ns)
-                known = _sources_of(settings.journal)
+                before = _sources_of(settings.journal)
             self._place_new_stacks(self.pipeline.stacks, journal)
         for source in live:
             gap = None
-            if since is not None and source.name in known:
+            if since is not None and source.name in before:
                 gap = f"pylog did not run from {since} to {rfc3339(time.time_ns())}"
             self.receiver.open(source, gap)
         for made in self.pipeline.stacks:

@@ -168,7 +168,8 @@ class StackRun:
 
     def _take(self, output: outputs.Output, lot: Lot) -> None:
         counts = self.counts
-        counts.records += len(lot.records)
+        counts.records += len(lot.records) + lot.left_out
+        self._stages.left_out["where"] += lot.left_out
         counts.bytes += lot.size
         records: Sequence[Record] = lot.records
         if _LOSSES & set(map(type, records)):

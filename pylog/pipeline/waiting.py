@@ -63,8 +63,8 @@ class Waiting:
         now = {descriptor: (act.events, act.key) for descriptor, act in wanted.items()}
         if now == self._registered:
             return
-        for descriptor, known in list(self._registered.items()):
-            if now.get(descriptor) != known:
+        for descriptor, before in list(self._registered.items()):
+            if now.get(descriptor) != before:
                 with contextlib.suppress(KeyError, ValueError, OSError):
                     self._selector.unregister(descriptor)
         for descriptor, act in wanted.items():

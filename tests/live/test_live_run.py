@@ -67,16 +67,16 @@ def run(*arguments: object) -> list[str]:
 
 def packets(paths: Iterable[Path]) -> tuple[Counter[tuple[str, int]], list[str]]:
     """How often each packet is in files of JSON lines, and why others are missing."""
-    found: Counter[tuple[str, int]] = Counter()
+    read: Counter[tuple[str, int]] = Counter()
     losses = []
     for path in paths:
         for line in path.read_text().splitlines():
             row = json.loads(line)
             if row["kind"] == "packet":
-                found[row["observed"], row["seq"]] += 1
+                read[row["observed"], row["seq"]] += 1
             elif "count" not in row:
                 losses.append(row["reason"])
-    return found, losses
+    return read, losses
 
 
 def kill_something(process: subprocess.Popen[bytes], choice: int) -> None:
@@ -94,10 +94,10 @@ def test_what_reached_the_journal_is_delivered_whatever_is_killed(tmp_path: Path
     config, socket = tmp_path / "fw.toml", tmp_path / "j" / "pylog.sock"
     stacks = CONFIGURATION + PARTS if KILLS else CONFIGURATION
     config.write_text(stacks.format(tmp_path))
-    with netlab.Namespace() as alone, open(tmp_path / "said", "ab") as said:
+    with netlab.Namespace() as alone, open(tmp_path / "messages", "ab") as messages:
         alone.nft(RULES)
         for number in range(KILLS + 1):
-            process = alone.start(*run("run", config), stderr=said)
+            process = alone.start(*run("run", config), stderr=messages)
             until(socket.exists, "pylog run has begun", 60)
             if number % 20 == 0:
                 sender = alone.sender(HERE, PORT, count=0, rate=RATE)
@@ -115,7 +115,7 @@ def test_what_reached_the_journal_is_delivered_whatever_is_killed(tmp_path: Path
         sender.kill()
         assert asked(str(socket))["healthy"]
         process.send_signal(signal.SIGTERM)
-        assert process.wait(90) == 0, (tmp_path / "said").read_text()
+        assert process.wait(90) == 0, (tmp_path / "messages").read_text()
     truth_file = tmp_path / "truth.jsonl"
     done = inprocess.text("read", "--to", "json", "-w", truth_file, tmp_path / "j/journal")
     assert done.returncode == 0, done.stderr

@@ -346,7 +346,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace layouts columns" -d 'a command, or what to list: layouts, columns'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
