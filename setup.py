@@ -20,6 +20,7 @@ MODULES = (
     "pylog/formats/mapping.py",
     "pylog/formats/ipl_records.py",
     "pylog/formats/nfulnl_fast.py",
+    "pylog/outputs/_text_words.py",
     "pylog/outputs/pcapng.py",
     "pylog/outputs/text.py",
 )

@@ -23,6 +23,7 @@ from pylog.backends.process import Process
 from pylog.errors import DecodeError
 
 if TYPE_CHECKING:
+    from pylog.formats.nfct_scope import FlowScope
     from pylog.formats.nft_scope import Scope
 
 HOST_ORDER = "<" if sys.byteorder == "little" else ">"
@@ -96,7 +97,11 @@ class Backend(ABC):
               that is damaged or cut off
     overrun   a text when the system reported a loss without its extent: among the bytes received
               next, or after them; the caller that reports it sets it to None
+    lost      how many records such a loss cost, if the system counts them
+    namespace the network namespace of the bytes that `receive` gave last, its name or number, where
+              several are read; None: the source's own
     in_one_place   such a loss is right after the bytes that `receive` gave last
+    counts_losses   every loss is an overrun whose cost the system counts
     numbered  every record has a sequence number
     logs      the logs that such a loss may concern, as records name them (`log`), and the
               sequence number of the first record of each
@@ -118,11 +123,14 @@ class Backend(ABC):
     size: int | None = None
     failure: DecodeError | None = None
     overrun: str | None = None
+    lost: int | None = None
+    namespace: str | int | None = None
+    counts_losses = False
     in_one_place = False
     numbered = False
     logs: Mapping[str, int] = {}
     accountable = True
-    scope: Scope | None = None
+    scope: Scope | FlowScope | None = None
     tick_s: float | None = None
     ends: Sequence[int] = ()
 

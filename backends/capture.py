@@ -125,7 +125,7 @@ class Capture(Backend):
         except OSError as error:
             hint = ""
             if isinstance(error, FileNotFoundError) and re.fullmatch(r"\w+(:[^/]*)?", path):
-                hint = "; a live source is written nflog:GROUP, nftables: or ipl:DEVICE"
+                hint = "; a live source is written nflog:GROUP, nftables:, nfct: or ipl:DEVICE"
             raise BackendError(f"cannot open {path}: {error.strerror}{hint}") from error
 
     def _has_descriptor(self) -> bool:

@@ -41,22 +41,47 @@ def dump(netlink: NetlinkSocket, message: bytes, seq: int | None = None) -> tupl
 
     seq   the number of the request, as NetlinkSocket.send
     """
+    found: list[bytes] = []
+    for data, problem in parts(netlink, message, seq):
+        if problem is not None:
+            return b"".join([*found, data]), problem
+        found.append(data)
+    return b"", errno.EBADMSG
+
+
+def parts(
+    netlink: NetlinkSocket, message: bytes, seq: int | None = None
+) -> Iterator[tuple[bytes, int | None]]:
+    """As `dump`, part by part: messages, and the errno, which is None while more parts follow.
+
+    The kernel makes a part when the one before is received.
+    """
     problem = netlink.send(message, NLM_F_DUMP, seq)
-    parts: list[bytes] = []
-    while not problem:
+    if problem:
+        yield b"", problem
+        return
+    while True:
         data = netlink.collect()
         if data is None:
-            return b"".join(parts), errno.ENOBUFS
-        parts.append(data)
-        if _header(data[-_DONE:].ljust(_DONE, b"\0"), 0)[:2] == (_DONE, NLMSG_DONE):
-            return b"".join(parts), 0  # the common case, without a look at every message
-        for kind, at in _messages(data):
-            if kind == NLMSG_DONE:
-                return b"".join(parts), 0
-            if kind == NLMSG_ERROR:
-                answer = verdict(data[at:], HOST_ORDER)
-                return b"".join(parts), answer[1] if answer is not None else errno.EBADMSG
-    return b"", problem
+            yield b"", errno.ENOBUFS
+            return
+        end = _end_of_dump(data)
+        yield data, end
+        if end is not None:
+            return
+
+
+def _end_of_dump(data: bytes) -> int | None:
+    """The errno with which a dump ends in this part, 0 for success; None: it goes on."""
+    if _header(data[-_DONE:].ljust(_DONE, b"\0"), 0)[:2] == (_DONE, NLMSG_DONE):
+        return 0  # the common case, without a look at every message
+    for kind, at in _messages(data):
+        if kind == NLMSG_DONE:
+            return 0
+        if kind == NLMSG_ERROR:
+            answer = verdict(data[at:], HOST_ORDER)
+            return answer[1] if answer is not None else errno.EBADMSG
+    return None
 
 
 def transact(netlink: NetlinkSocket, messages: Sequence[bytes], flags: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ and given first.
 If the buffer is full, NETLINK_NO_ENOBUFS decides what is lost: with it only the datagrams that do
 not fit, without it everything until the buffer is empty, so that the loss is in one place. Sources
 choose. The socket's own count of dropped datagrams (SO_MEMINFO) shows the loss. A loss is reported
-in `overrun`, and the receive buffer grows.
+in `overrun` and `lost`, and the receive buffer grows.
 
 Sources: net/netlink/af_netlink.c, netlink(7), socket(7), and runs on Linux 6.18.
 """
@@ -17,24 +17,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pylog.backends.base import HOST_ORDER
-from pylog.backends.netns import NEEDED, Namespace
+from pylog.backends.netlink_open import PROTOCOLS, opened
+from pylog.backends.netns import Namespace
 from pylog.backends.nflog_proc import has_capability
-from pylog.errors import BackendError, BackendUnavailable
+from pylog.errors import BackendError
 from pylog.formats.netlink import NLM_F_ACK, NLM_F_REQUEST, numbered, verdict
 from pylog.notes import notes
 from pylog.options import LIVE_TUNING, Option
-
-PROTOCOLS = {0: "route", 12: "netfilter"}
-"""Names of NETLINK_ROUTE and NETLINK_NETFILTER for messages."""
 
 LARGEST = 1 << 18
 """A datagram has up to 261,652 bytes: an nlbufsiz of 131072 and the rest of its allocation."""
@@ -44,6 +41,7 @@ BUFFER = 4 * LARGEST
 MAXIMUM_BUFFER = 64 << 20
 
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_NO_ENOBUFS = 270, 1, 5
+NETLINK_BROADCAST_ERROR = 4
 SO_RCVBUFFORCE, SO_MEMINFO = 33, 55
 SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_DROPS = 0, 8
 
@@ -61,8 +59,7 @@ NEEDS_CAPABILITY = (
 NETNS = Option("netns", str, None, "network namespace: a name of ip-netns, a path or a process id",
                absent="that of pylog")  # fmt: skip
 RCVBUF = Option("rcvbuf", int, 8 << 20, "bytes of the socket's receive buffer, as the kernel counts"
-                f" them, with its own overhead; {MAXIMUM_BUFFER} for nftables", 4608, 1 << 30,
-                topic=LIVE_TUNING)  # fmt: skip
+                " them, with its own overhead", 4608, 1 << 30, topic=LIVE_TUNING)  # fmt: skip
 RCVBUF_MAX = Option("rcvbuf_max", int, MAXIMUM_BUFFER,
                     "bytes up to which the receive buffer grows when it overruns", 4608,
                     1 << 30, topic=LIVE_TUNING)  # fmt: skip
@@ -76,6 +73,15 @@ def buffer_limit(options: Mapping[str, Any]) -> int:
     return max(size, limit)
 
 
+class _Kept(NamedTuple):
+    """Datagrams that are kept, their namespace, the overrun right after them and what it cost."""
+
+    data: bytes
+    nsid: int | None
+    overrun: str | None = None
+    lost: int | None = None
+
+
 class NetlinkSocket:
     """A netlink socket; datagrams that are not from the kernel are discarded.
 
@@ -86,6 +92,9 @@ class NetlinkSocket:
              next, or after them; the caller that reports it sets it to None. In one place: right
              after those that `receive` gave last
     ends     where each of the datagrams ends that `collect` gave last; () if `receive` gave others
+    lost     how many datagrams the overrun cost; None: the kernel has not counted them
+    nsid     of a socket that listens to all namespaces: the number of the one that sent what
+             `receive` gave last; None: the socket's own
     """
 
     def __init__(
@@ -98,6 +107,7 @@ class NetlinkSocket:
         rcvbuf: int = RCVBUF.default,
         rcvbuf_max: int = MAXIMUM_BUFFER,
         in_one_place: bool = False,
+        settings: Iterable[int] = (),
         open_socket: Callable[[int], socket.socket] | None = None,
     ) -> None:
         """Opens the socket in the namespace.
@@ -107,6 +117,7 @@ class NetlinkSocket:
         groups      multicast groups to join, e.g. NFNLGRP_CONNTRACK_NEW
         rcvbuf      bytes of the receive buffer; it grows up to rcvbuf_max when it overruns
         in_one_place   a full buffer costs everything until it is empty
+        settings    options of SOL_NETLINK to switch on, as NETLINK_BROADCAST_ERROR
         open_socket opens a socket of a protocol, in place of the system's call
 
         Raises BackendError, BackendUnavailable.
@@ -115,19 +126,25 @@ class NetlinkSocket:
         self.foreign = 0
         self.overrun: str | None = None
         self.ends: Sequence[int] = ()
+        self.lost: int | None = None
+        self.nsid: int | None = None
         self._limit = rcvbuf_max
         self._seq = self._drops = 0
         self._noted = -NOTE_INTERVAL_S
         self._in_one_place = in_one_place
         self._doubt: str | None = None
-        self._backlog: deque[tuple[bytes, str | None]] = deque()
-        """Datagrams that are kept, and the overrun right after them."""
+        self._doubt_lost: int | None = None
+        self._held: tuple[bytes, int | None] | None = None
+        """A datagram that `collect` must give next, and its namespace."""
+        self._backlog: deque[_Kept] = deque()
         self._view = memoryview(bytearray(BUFFER))
-        self._socket = namespace.run(lambda: (open_socket or _open)(protocol))
+        self._socket = namespace.run(lambda: (open_socket or opened)(protocol))
         with contextlib.ExitStack() as stack:
             stack.callback(self._socket.close)
             with contextlib.suppress(OSError):  # before Linux 2.6.30
                 self._socket.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, int(not in_one_place))
+            for setting in settings:
+                self._switch_on(setting)
             self.portid: int = self._socket.getsockname()[0]
             self.rcvbuf = self._set_buffer(rcvbuf)
             for group in groups:
@@ -147,6 +164,14 @@ class NetlinkSocket:
             what = f"multicast group {group} of {PROTOCOLS.get(protocol, protocol)} netlink"
             why = NEEDS_CAPABILITY if error.errno == errno.EPERM else error.strerror
             raise BackendError(f"{self.name}: cannot join {what}: {why}") from error
+
+    def _switch_on(self, setting: int) -> None:
+        try:
+            self._socket.setsockopt(SOL_NETLINK, setting, 1)
+        except OSError as error:
+            what = f"option {setting} of the netlink socket"
+            why = NEEDS_CAPABILITY if error.errno == errno.EPERM else error.strerror
+            raise BackendError(f"{self.name}: cannot set {what}: {why}") from error
 
     # Requests
 
@@ -202,34 +227,44 @@ class NetlinkSocket:
         """Datagrams that have arrived, each padded to 4 bytes; None when there are none."""
         if not self._backlog:
             return self.collect()
-        data, overrun = self._backlog.popleft()
-        self.overrun, self.ends = overrun or self.overrun, ()
-        return data
+        kept = self._backlog.popleft()
+        self.nsid, self.ends = kept.nsid, ()
+        if kept.overrun is not None:
+            self.overrun, self.lost = kept.overrun, kept.lost
+        return kept.data
 
     def _keep(self, data: bytes) -> None:
         """Keep what was collected last, to be received later."""
         if self._in_one_place:
-            self._backlog.append((data, self.overrun))
-            self.overrun = None
+            self._backlog.append(_Kept(data, self.nsid, *self.take_overrun()))
         else:
-            self._backlog.append((data, None))
+            self._backlog.append(_Kept(data, self.nsid))
+
+    def take_overrun(self) -> tuple[str | None, int | None]:
+        """`overrun` and `lost`, which are reported with this call."""
+        taken = self.overrun, self.lost
+        self.overrun = self.lost = None
+        return taken
 
     def pending(self) -> int:
         """How many bytes have arrived, counted up to the size of the receive buffer.
 
         The datagrams are received in order to count them, and kept.
         """
-        held = sum(len(data) for data, _ in self._backlog)
+        held = self._size_of_backlog()
         while held < self.rcvbuf and (data := self.collect()) is not None:
             self._keep(data)
             held += len(data)
         return held
 
+    def _size_of_backlog(self) -> int:
+        return sum(len(kept.data) for kept in self._backlog)
+
     def arrived(self) -> Iterator[bytes]:
         """Receive all datagrams that have arrived before this call, and what comes with them."""
         # the memory that datagrams take is never less than their bytes
         size = self._memory(SK_MEMINFO_RMEM_ALLOC)
-        left = sum(len(data) for data, _ in self._backlog) + (self.rcvbuf if size is None else size)
+        left = self._size_of_backlog() + (self.rcvbuf if size is None else size)
         while left > 0 and (data := self.receive()) is not None:
             yield data
             left -= len(data)
@@ -241,7 +276,7 @@ class NetlinkSocket:
         while len(view) - filled >= LARGEST:
             size = self._recv(view[filled : filled + LARGEST])
             if size is None:
-                emptied = True
+                emptied = self._held is None
                 break
             if size > LARGEST:
                 notes.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
@@ -257,9 +292,10 @@ class NetlinkSocket:
                 break
         if not self._in_one_place or (emptied and self._doubt is not None):
             self._watch_drops()
-            self.overrun = self._doubt or self.overrun
+            if self._doubt is not None:
+                self.overrun, self.lost = self._doubt, self._doubt_lost
         if emptied:  # what comes later was sent after the loss
-            self._doubt = None
+            self._doubt = self._doubt_lost = None
         return bytes(view[:filled]) if filled else None
 
     def _is_empty(self) -> bool:
@@ -275,9 +311,7 @@ class NetlinkSocket:
         """
         while True:
             try:
-                size, sender = self._socket.recvfrom_into(
-                    view, 0, socket.MSG_DONTWAIT | socket.MSG_TRUNC
-                )
+                size, portid = self._receive_into(view)
             except BlockingIOError:
                 return None
             except OSError as error:
@@ -287,12 +321,18 @@ class NetlinkSocket:
                     ) from error
                 self._overran(None)
                 continue
-            if sender[0] == 0:
+            if portid == 0:
                 return size
             if not self.foreign:
                 notes.warning("%s: a process (netlink port %d) sends messages to it, which are"
-                             " thrown away", self.name, sender[0])  # fmt: skip
+                             " thrown away", self.name, portid)  # fmt: skip
             self.foreign += 1
+
+    def _receive_into(self, view: memoryview) -> tuple[int, int]:
+        """Receive a datagram: its size, and the port of its sender; OSError."""
+        flags = socket.MSG_DONTWAIT | socket.MSG_TRUNC
+        size, sender = self._socket.recvfrom_into(view, 0, flags)
+        return size, sender[0]
 
     # The receive buffer
 
@@ -315,13 +355,16 @@ class NetlinkSocket:
         before = self.rcvbuf
         if before < self._limit:
             self.rcvbuf = self._set_buffer(min(2 * before, self._limit))
-        what = "ENOBUFS" if lost is None else f"{lost} datagrams lost"
-        self._doubt = f"receive buffer of {before} bytes overran: {what}"
+        datagrams = "datagram" if lost == 1 else "datagrams"
+        what = "ENOBUFS" if lost is None else f"{lost} {datagrams} lost"
+        self._doubt, self._doubt_lost = f"receive buffer of {before} bytes overran: {what}", lost
         now = time.monotonic()
         if self.rcvbuf > before or now >= self._noted + NOTE_INTERVAL_S:
             self._noted = now
-            grown = f"; it has {self.rcvbuf} now" if self.rcvbuf > before else ""
-            notes.warning("%s: the %s%s", self.name, self._doubt, grown)
+            advice = "--rcvbuf and --rcvbuf-max allow a larger one"
+            if self.rcvbuf > before:
+                advice = f"it has {self.rcvbuf} now"
+            notes.warning("%s: the %s; %s", self.name, self._doubt, advice)
 
     def _watch_drops(self) -> None:
         """Compare the socket's count of dropped datagrams with its last value."""
@@ -348,26 +391,3 @@ class NetlinkSocket:
     def close(self) -> None:
         """Close the socket; the kernel then drops its bindings and memberships."""
         self._socket.close()
-
-
-def _open(protocol: int) -> socket.socket:
-    """A netlink socket in the thread's namespace, bound to an address that the kernel chooses."""
-    try:
-        from pyroute2.netns import create_socket
-    except ImportError as error:
-        raise BackendUnavailable(NEEDED) from error
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    try:
-        opened: socket.socket = create_socket(None, socket.AF_NETLINK, kind, protocol)
-    except OSError as error:
-        if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-            raise
-        what = PROTOCOLS.get(protocol, protocol)
-        text = f"this kernel has no {what} netlink ({os.strerror(error.errno)})"
-        raise BackendUnavailable(text) from error
-    try:
-        opened.bind((0, 0))
-    except BaseException:
-        opened.close()
-        raise
-    return opened

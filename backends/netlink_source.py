@@ -52,11 +52,14 @@ class NetlinkSource(Backend):
         *,
         groups: Iterable[int] = (),
         in_one_place: bool = False,
+        settings: tuple[int, ...] = (),
+        socket_type: type[NetlinkSocket] = NetlinkSocket,
         system: System | None = None,
     ) -> None:
         """Opens a socket of NETLINK_NETFILTER by the OPTIONS, and joins multicast groups.
 
-        in_one_place   as NetlinkSocket
+        in_one_place, settings   as NetlinkSocket
+        socket_type    NetlinkSocket, or a class of the same interface
         system   in place of the kernel's calls
 
         Raises ValueError, BackendError, BackendUnavailable.
@@ -69,10 +72,10 @@ class NetlinkSource(Backend):
         open_socket, names = (system.open_socket, system.names) if system else (None, None)
         with contextlib.ExitStack() as stack:
             stack.callback(self._namespace.close)
-            self._socket = NetlinkSocket(
+            self._socket = socket_type(
                 self.title, self._namespace, NETLINK_NETFILTER,
-                groups=groups, in_one_place=in_one_place, rcvbuf=options["rcvbuf"],
-                rcvbuf_max=limit, open_socket=open_socket,
+                groups=groups, in_one_place=in_one_place, settings=settings,
+                rcvbuf=options["rcvbuf"], rcvbuf_max=limit, open_socket=open_socket,
             )  # fmt: skip
             stack.callback(self._socket.close)
             self._links = Links(self._namespace, open_socket, names)

@@ -59,14 +59,14 @@ OPTIONS = (
     # the events of a commit come all at once
     RCVBUF._replace(default=MAXIMUM_BUFFER),
     RCVBUF_MAX,
-    Option("snapshot", bool, True, "begin with a listing of the ruleset, and list it again to"
-           " notice what no event announces"),
+    Option("snapshot", bool, True, "begin with a listing of what is there, the ruleset or the"
+           " flows, and list it again to notice what no event announces"),
     Option("relist_s", float, 30.0, "seconds after which the ruleset is listed again; 0: only after"
            " losses", 0, 86400, "--relist", topic=LIVE_TUNING),
     Option("since_gen", int, None, "leave out changes up to that generation", 0, 0xFFFFFFFF,
            absent="from the snapshot on"),
     Option("families", str, None, "only changes and traces of these families: a list of"
-           f" {', '.join(FAMILIES)}", absent="all"),
+           f" {', '.join(FAMILIES)}; with nfct: only flows of ipv4 or ipv6", absent="all"),
     Option("tables", str, None, "only those of these tables: a list of names", absent="all"),
     Option("chains", str, None, "only those of these chains and their rules: a list of names",
            absent="all"),

@@ -92,7 +92,7 @@ class CapturedFormat(Format, Protocol):
     capture             a message of `Stream.raw` -> packet, byte order, original length
     described           the layout's name as a capture file has to state it
     interface_numbers   the numbers of the interfaces in a message, by the record's fields
-    scrub               a message of `Stream.raw` without addresses and payload
+    scrub               a message of `Stream.raw` without addresses, payload and names
 
     Optional:
 
@@ -113,9 +113,9 @@ class CapturedFormat(Format, Protocol):
 class NetlinkFormat(CapturedFormat, Protocol):
     """What a format of netlink messages gives: captures hold them beside those of other formats.
 
-    SUBSYSTEM   of NETLINK_NETFILTER: the upper byte of nlmsg_type
+    SUBSYSTEM   of NETLINK_NETFILTER: the upper byte of nlmsg_type; a tuple for several
     STREAM      a subclass of NetlinkStream that is made of a byte order
     """
 
-    SUBSYSTEM: int
+    SUBSYSTEM: int | tuple[int, ...]
     STREAM: Callable[[str], NetlinkStream]

@@ -42,6 +42,7 @@ class Foreign(NamedTuple):
 
 _UNPACK = "unpack it first: {} | pylog read -"
 _TABLE = "pylog does not read tables back: open it with the program that it was made for"
+_FLOWS = f"{_TABLE}; only pylog who reads it, if it has flows"
 _EDITCAP = "convert it first: editcap -F pcapng FILE OUT.pcapng"
 _NAME = "name the file that holds the log"
 
@@ -67,8 +68,8 @@ MAGICS: tuple[tuple[bytes, str, str], ...] = (
     (b"070707", "a cpio archive", "unpack it first: cpio -i <FILE"),
     (b"!<arch>\n", "an ar archive or a Debian package", _NAME),
     (b"\xed\xab\xee\xdb", "an RPM package", _NAME),
-    (b"PAR1", "a Parquet table", _TABLE),
-    (b"ARROW1", "an Arrow table", _TABLE),
+    (b"PAR1", "a Parquet table", _FLOWS),
+    (b"ARROW1", "an Arrow table", _FLOWS),
     (b"FEA1", "an Arrow table (Feather 1)", _TABLE),
     (b"SQLite format 3\x00", "an SQLite database", _TABLE),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", _TABLE),

@@ -14,7 +14,7 @@ Sources: the tcpdump.org link type pages, linux/netfilter/nfnetlink.h, drivers/n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -35,7 +35,7 @@ from pylog.formats.netlink import (
 from pylog.formats.netlink_stream import NetlinkStream, name_of, order_of
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.plan import Plan
-from pylog.formats.registry import registered
+from pylog.formats.registry import registered, subsystems
 from pylog.formats.scrub import Scrubber
 from pylog.record import Record, Row
 
@@ -70,18 +70,24 @@ class MixedStream(NetlinkStream):
     def __init__(self, order: str, formats: Iterable[NetlinkFormat] | None = None) -> None:
         if formats is None:
             formats = registered().by_subsystem.values()
-        self._formats = list(formats)
-        self._streams = {module.SUBSYSTEM: module.STREAM(order) for module in self._formats}
-        streams = list(self._streams.values())
+        modules = list({module.NAME: module for module in formats}.values())
+        streams = [module.STREAM(order) for module in modules]
+        self._streams = {
+            number: stream
+            for module, stream in zip(modules, streams, strict=True)
+            for number in subsystems(module)
+        }
         self.types = frozenset().union(*(stream.types for stream in streams))
+        only = streams[0] if len(streams) == 1 else None
+        self.noun = self.noun if only is None else only.noun
         super().__init__(order)
         self._groups: bool | None = None
         """Whether a packet of a capture was of a format that groups; None: there was no packet."""
         self.subsystems = SUBSYSTEMS
-        only = streams[0] if len(streams) == 1 else None
+        for stream in streams:
+            self.skipped_flags |= stream.skipped_flags
         self.layout = name_of("netlink", order) if only is None else only.layout
         self.source = self.source if only is None else only.source
-        self.noun = self.noun if only is None else only.noun
         self._seen: dict[str, None] = {}
 
     @property
@@ -94,6 +100,10 @@ class MixedStream(NetlinkStream):
     @property
     def layouts(self) -> list[str]:
         return list(self._seen) or [self.layout]
+
+    def notice(self, data: bytes) -> None:
+        for stream in self._streams.values():
+            stream.notice(data)
 
     # Captures
 
@@ -115,12 +125,14 @@ class MixedStream(NetlinkStream):
                 if origin.cut:
                     break
                 raise self.error(start, "nlmsghdr", f"{end - start} bytes left", "16")
-            size, kind, *_ = self._header(data, start)
+            size, kind, flags, *_ = self._header(data, start)
             if size < 16 or (start + size > end and not origin.cut):
                 raise self.error(start, "nlmsg_len", size, f"16 to {end - start}")
-            if kind in self.types:
+            if kind in self.types and not self.skips(kind, flags):
                 stream = self._streams[kind >> 8]
                 self._seen[stream.layout] = None
+                if kind in stream.marks:
+                    stream.notice(data[start : start + 16])
                 self._groups |= stream.grouped
                 items.append(Message(start, min(end, start + size), _of(origin, stream)))
             else:
@@ -129,6 +141,9 @@ class MixedStream(NetlinkStream):
         if end + origin.cut - start > _BATCH_END:  # more than what ends a batch
             reason = f"{end + origin.cut - start} bytes of the datagram were not captured"
             items.append(Dropped(self.base + end, None, reason))
+
+    def skips(self, kind: int, flags: int) -> bool:
+        return self._streams[kind >> 8].skips(kind, flags)
 
     def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
         size, read = _link_headers[linktype]
@@ -152,7 +167,8 @@ class MixedStream(NetlinkStream):
     # Dumps
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
-        return self._stream_of(self._subsystem(data, message)).decode(data, message, raw)
+        stream = self._streams[self._subsystem(data, message)]
+        return self._prepared(stream).decode(data, message, raw)
 
     def records(
         self,
@@ -162,19 +178,21 @@ class MixedStream(NetlinkStream):
         found: list[Record | Row],
         numbers: NextSeq | None = None,
     ) -> None:
-        subsystem: Callable[[Message], int] = partial(self._subsystem, data)
-        for number, alike in groupby(messages, subsystem):
+
+        def inner(message: Message) -> NetlinkStream:
+            return self._streams[self._subsystem(data, message)]
+
+        for stream, alike in groupby(messages, inner):
             run, before = list(alike), len(found)
-            self._stream_of(number).records(data, run, raw, found, numbers)
+            self._prepared(stream).records(data, run, raw, found, numbers)
             if len(found) < before + len(run):
                 return
 
     def _subsystem(self, data: bytes, message: Message) -> int:
         return self._size_and_kind(data, message.start)[1] >> 8  # type: ignore[no-any-return]
 
-    def _stream_of(self, subsystem: int) -> NetlinkStream:
-        """The stream of a subsystem's messages, set up to decode them."""
-        inner = self._streams[subsystem]
+    def _prepared(self, inner: NetlinkStream) -> NetlinkStream:
+        """The stream of a format, set up to decode its messages."""
         inner.base, inner.live, inner.observed_ns = self.base, self.live, self.observed_ns
         inner.rows, inner.wants_payload, inner.lenient = self.rows, self.wants_payload, self.lenient
         inner.interface_name, inner.deciding = self.interface_name, self.deciding
@@ -248,7 +266,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     guesses: list[Guess] = []
     formats = registered().by_subsystem
     for order in "<>" if len(formats) > 1 else "":
-        trial, counts, explained = MixedStream(order), dict[int, int](), 0
+        trial, counts, explained = MixedStream(order), dict[str, int](), 0
         trial.lenient = True
         for item in trial.split(head, final):
             if isinstance(item, Message):
@@ -256,12 +274,12 @@ def probe(head: bytes, final: bool) -> list[Guess]:
                     trial.decode(head, item)
                 except DecodeError:
                     continue
-                number = trial._subsystem(head, item)
-                counts[number] = counts.get(number, 0) + 1
+                name = formats[trial._subsystem(head, item)].NAME
+                counts[name] = counts.get(name, 0) + 1
                 explained += align(item.end - item.start)
         if len(counts) > 1:
             explained = min(len(head), explained + 20 * trial.other)
-            parts = [f"{count} of {formats[n].NAME}" for n, count in sorted(counts.items())]
+            parts = [f"{count} of {name}" for name, count in sorted(counts.items())]
             guesses.append(
                 Guess(
                     stream=partial(MixedStream, order),

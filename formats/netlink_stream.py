@@ -49,30 +49,24 @@ CHAIN = 3
 unpack_nlmsghdr = {order: Plan(nlmsghdr(order)).unpack for order in "<>"}
 
 
-def _types(order: str, types: frozenset[int]) -> bytes:
-    """The pattern of an nlmsg_type."""
-    words = [re.escape(kind.to_bytes(2, BYTEORDER[order])) for kind in sorted(types)]
-    return words[0] if len(words) == 1 else b"(?:%b)" % b"|".join(words)
-
-
 def _needle(order: str, types: frozenset[int]) -> Needle:
     """The type of a message with a record, and an nlmsg_len before it that is about LIMIT at most.
 
-    The pattern begins with the type, because it is rarer than a small length; of many types it
-    begins with the byte of their subsystem, because a search for one byte is by far the fastest.
+    The pattern begins with the type, because it is rarer than a small length, and there with the
+    byte of the subsystem, because a search for one of a few bytes is by far the fastest.
     """
     length = rb"..[\x00-\x10]\x00" if order == "<" else rb"\x00[\x00-\x10].."
-    subsystems = {kind >> 8 for kind in types}
-    if len(types) == 1 or len(subsystems) > 1:
-        pattern = rb"%b(?<=%b%b)" % (_types(order, types), length, _types(order, types))
-        return Needle(re.compile(pattern, re.S), 4, 2)
-    subsystem = re.escape(bytes(subsystems))
-    kinds = rb"[%b]" % b"".join(re.escape(bytes((kind & 0xFF,))) for kind in sorted(types))
-    if order == "<":
-        pattern = rb"%b(?<=%b%b.)" % (subsystem, length, kinds)
-        return Needle(re.compile(pattern, re.S), 5, 1)
-    pattern = rb"%b%b(?<=%b..)" % (subsystem, kinds, length)
-    return Needle(re.compile(pattern, re.S), 4, 2)
+    patterns = []
+    for subsystem in sorted({kind >> 8 for kind in types}):
+        kinds = sorted(kind & 0xFF for kind in types if kind >> 8 == subsystem)
+        byte = re.escape(bytes((subsystem,)))
+        which = rb"[%b]" % b"".join(re.escape(bytes((kind,))) for kind in kinds)
+        if order == "<":
+            patterns.append(rb"%b(?<=%b%b.)" % (byte, length, which))
+        else:
+            patterns.append(rb"%b%b(?<=%b..)" % (byte, which, length))
+    pattern = re.compile(b"|".join(patterns), re.S)
+    return Needle(pattern, 5, 1) if order == "<" else Needle(pattern, 4, 2)
 
 
 class NetlinkStream(Stream):
@@ -84,6 +78,8 @@ class NetlinkStream(Stream):
     noun        the name of a message with a record in errors and evidence
     sizes       the least size of an attribute's value, by its number
     cuttable    the attribute of which a part is useful, because its value states its own length
+    marks       the nlmsg_types of messages that `notice` looks for
+    skipped_flags   nlmsg_flags of messages without a record, although their type has one
     """
 
     container = "netlink"
@@ -91,6 +87,8 @@ class NetlinkStream(Stream):
     noun = "message"
     sizes: Mapping[int, int] = MappingProxyType({})
     cuttable: int | None = None
+    marks: frozenset[int] = frozenset()
+    skipped_flags = 0
 
     def __init__(self, order: str) -> None:
         super().__init__()
@@ -99,26 +97,37 @@ class NetlinkStream(Stream):
         self.needle, self.needle_at, self.needle_size = _needle(order, self.types)
         self._header = unpack_nlmsghdr[order]
         self._attribute = nlattr[order]
+        types = ", ".join(f"{kind:#06x}" for kind in sorted(self.types))
+        self._expected_types = f"{types} (a {self.noun}) or a control message"
         self._size_and_kind = CStruct(f"{order}IH").unpack_from
+        self._size_kind_flags = CStruct(f"{order}IHH").unpack_from
+
+    def split(self, data: bytes, final: bool) -> list[Item]:
+        self.notice(data)
+        return super().split(data, final)
+
+    def notice(self, data: bytes) -> None:
+        """Look for what makes the stream `grouped`; data[:16] may be the header of a message."""
 
     def measure(self, data: bytes, pos: int) -> int:
         if pos + 16 > len(data):
             return pos + 16
         size, kind, _, _, _ = self._header(data, pos)
         if kind >> 8 not in self.subsystems or (kind < 0x100 and kind > NLMSG_OVERRUN):
-            types = ", ".join(f"{kind:#06x}" for kind in sorted(self.types))
-            raise self.error(pos, "nlmsg_type", f"{kind:#06x}",
-                             f"{types} (a {self.noun}) or a control message")  # fmt: skip
+            raise self.error(pos, "nlmsg_type", f"{kind:#06x}", self._expected_types)
         if not 16 <= size <= LIMIT or (kind >> 8 and size < 20) or kind == 0:
             raise self.error(pos, "nlmsg_len", size, f"16 (a {self.noun}: 20) to {LIMIT}")
         return self._after(data, pos + size) if size & 3 else pos + int(size)
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
-        last, read, add, types = len(data) - 20, self._size_and_kind, items.append, self.types
+        last, read, add, types = len(data) - 20, self._size_kind_flags, items.append, self.types
+        skipped = self.skipped_flags
         while pos <= last:
-            size, kind = read(data, pos)
+            size, kind, flags = read(data, pos)
             end = pos + size
             if kind not in types or size & 3 or not 20 <= size <= LIMIT or end > last + 20:
+                break
+            if flags & skipped:
                 break
             add(Message(pos, end))
             pos = end
@@ -144,7 +153,7 @@ class NetlinkStream(Stream):
         an attribute would begin: it is read as an nla_type of 0, or as an nla_len of 0.
         """
         at = pos + 20
-        if len(data) < at or self._size_and_kind(data, pos)[1] not in self.types:
+        if len(data) < at or self._size_and_kind(data, pos)[1] < 0x100:  # a control message
             return True
         end = pos + int(self._size_and_kind(data, pos)[0])
         while at + 4 <= len(data):
@@ -176,13 +185,17 @@ class NetlinkStream(Stream):
         return False
 
     def accept(self, data: bytes, start: int, end: int, items: list[Item]) -> None:
-        size, kind, *_ = self._header(data, start)
-        if kind in self.types:
+        size, kind, flags, *_ = self._header(data, start)
+        if kind in self.types and not self.skips(kind, flags):
             items.append(Message(start, start + size))
         elif kind == NLMSG_OVERRUN:
             items.append(Dropped(self.base + start, None, "NLMSG_OVERRUN"))
         else:
             self.other += 1
+
+    def skips(self, kind: int, flags: int) -> bool:
+        """Whether a message of a type in `types` has no record because of its nlmsg_flags."""
+        return bool(flags & self.skipped_flags)
 
     def plausible_attributes(self, data: bytes, at: int, end: int) -> bool | None:
         """Whether data[at:end] begins as the attributes of a message do; only a few are checked.

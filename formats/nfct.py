@@ -1,158 +1,217 @@
-"""Conntrack entries as ctnetlink writes them: the CTA_* attributes.
+"""Conntrack: the messages of ctnetlink, and of nfacct beside it.
 
-NFLOG has an entry in NFULA_CT if the group asks for it. The numbers and names are those of
-linux/netfilter/nfnetlink_conntrack.h, the sizes of values those of nf_conntrack_netlink.c and
-nf_conntrack_proto_*.c in net/netfilter.
+A message is nlmsghdr, nfgenmsg and attributes (`nfct_attributes`). An event (new, update, destroy)
+or an entry of a listing becomes a FlowRecord, see `nfct_flow`, and so does an expectation;
+statistics and nfacct objects become CounterRecords, see `nfct_counters`. Each message becomes its
+record by itself. Requests, which captures of nlmon hold as well, have no record.
+
+Sources: linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_conntrack_netlink.c,
+nfnetlink_acct.c; recordings of what Linux 6.18 sends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from construct import Int8ub, Int16ub, Int32sb, Int32ub, Int64ub, Struct
-
 from pylog.errors import DecodeError
+from pylog.formats import Message, NextSeq, netlink_stream, nfct_scrub
 from pylog.formats.netlink import (
-    IPV4_ADDRESS,
-    IPV6_ADDRESS,
-    OCTETS,
-    PADDING,
-    TEXT,
-    Table,
+    NFGENMSG,
+    NFNL_SUBSYS_ACCT,
+    NFNL_SUBSYS_CTNETLINK,
+    NFNL_SUBSYS_CTNETLINK_EXP,
+    NLM_F_MULTI,
+    NLM_F_REQUEST,
+    align,
     to_dict,
 )
+from pylog.formats.netlink_stream import Layouts, NetlinkStream, name_of
+from pylog.formats.nfct_attributes import (
+    ACCT,
+    ACCT_NEW,
+    ACCT_OVERQUOTA,
+    CT_DELETE,
+    CT_NEW,
+    CT_STATS,
+    CT_STATS_CPU,
+    EXP_DELETE,
+    EXP_NEW,
+    EXP_STATS_CPU,
+    EXPECT,
+    EXPECT_STATS_CPU,
+    STATS,
+    STATS_CPU,
+    entry,
+)
+from pylog.formats.nfct_counters import object_fields, statistics_fields
+from pylog.formats.nfct_fast import FastPath
+from pylog.formats.nfct_flow import (
+    AT_END_REASON,
+    AT_EVENT,
+    AT_EXTRA,
+    AT_LAYOUT,
+    AT_OBSERVED,
+    AT_OFFSET,
+    AT_RAW,
+    AT_SOURCE,
+    AT_TIMEOUT,
+    FIELDS,
+    Values,
+    end_reason,
+    event_of,
+    expectation,
+    flow,
+)
+from pylog.formats.nfct_requests import SEQ
+from pylog.formats.plan import Plan
+from pylog.record import CounterRecord, FlowRecord, Record, Row
 
-_IP: Table = {
-    1: ("CTA_IP_V4_SRC", IPV4_ADDRESS),
-    2: ("CTA_IP_V4_DST", IPV4_ADDRESS),
-    3: ("CTA_IP_V6_SRC", IPV6_ADDRESS),
-    4: ("CTA_IP_V6_DST", IPV6_ADDRESS),
+NAME = "nfct"
+SUBSYSTEM = (NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_CTNETLINK_EXP, NFNL_SUBSYS_ACCT)
+LINKTYPES: tuple[int, ...] = ()
+LOOKED_FOR = "netlink messages of conntrack (a chain of nlmsghdr with attributes that fill them)"
+
+_nfgenmsg = Plan(NFGENMSG).unpack
+_STATISTICS = {
+    CT_STATS: (STATS, "conntrack"),
+    CT_STATS_CPU: (STATS_CPU, "conntrack cpu {}"),
+    EXP_STATS_CPU: (EXPECT_STATS_CPU, "conntrack expect cpu {}"),
 }
-_PROTO: Table = {
-    1: ("CTA_PROTO_NUM", Int8ub),
-    2: ("CTA_PROTO_SRC_PORT", Int16ub),
-    3: ("CTA_PROTO_DST_PORT", Int16ub),
-    4: ("CTA_PROTO_ICMP_ID", Int16ub),
-    5: ("CTA_PROTO_ICMP_TYPE", Int8ub),
-    6: ("CTA_PROTO_ICMP_CODE", Int8ub),
-    7: ("CTA_PROTO_ICMPV6_ID", Int16ub),
-    8: ("CTA_PROTO_ICMPV6_TYPE", Int8ub),
-    9: ("CTA_PROTO_ICMPV6_CODE", Int8ub),
-}
-_TUPLE: Table = {
-    1: ("CTA_TUPLE_IP", _IP),
-    2: ("CTA_TUPLE_PROTO", _PROTO),
-    3: ("CTA_TUPLE_ZONE", Int16ub),
-}
-_TCP_FLAGS = Struct("flags" / Int8ub, "mask" / Int8ub)
-_PROTOINFO: Table = {
-    1: ("CTA_PROTOINFO_TCP", {
-        1: ("CTA_PROTOINFO_TCP_STATE", Int8ub),
-        2: ("CTA_PROTOINFO_TCP_WSCALE_ORIGINAL", Int8ub),
-        3: ("CTA_PROTOINFO_TCP_WSCALE_REPLY", Int8ub),
-        4: ("CTA_PROTOINFO_TCP_FLAGS_ORIGINAL", _TCP_FLAGS),
-        5: ("CTA_PROTOINFO_TCP_FLAGS_REPLY", _TCP_FLAGS),
-    }),
-    2: ("CTA_PROTOINFO_DCCP", {
-        1: ("CTA_PROTOINFO_DCCP_STATE", Int8ub),
-        2: ("CTA_PROTOINFO_DCCP_ROLE", Int8ub),
-        3: ("CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ", Int64ub),
-        4: ("CTA_PROTOINFO_DCCP_PAD", PADDING),
-    }),
-    3: ("CTA_PROTOINFO_SCTP", {
-        1: ("CTA_PROTOINFO_SCTP_STATE", Int8ub),
-        2: ("CTA_PROTOINFO_SCTP_VTAG_ORIGINAL", Int32ub),
-        3: ("CTA_PROTOINFO_SCTP_VTAG_REPLY", Int32ub),
-    }),
-}  # fmt: skip
-_COUNTERS: Table = {
-    1: ("CTA_COUNTERS_PACKETS", Int64ub),
-    2: ("CTA_COUNTERS_BYTES", Int64ub),
-    3: ("CTA_COUNTERS32_PACKETS", Int32ub),
-    4: ("CTA_COUNTERS32_BYTES", Int32ub),
-    5: ("CTA_COUNTERS_PAD", PADDING),
-}
-_SEQ_ADJ: Table = {
-    1: ("CTA_SEQADJ_CORRECTION_POS", Int32ub),
-    2: ("CTA_SEQADJ_OFFSET_BEFORE", Int32sb),
-    3: ("CTA_SEQADJ_OFFSET_AFTER", Int32sb),
-}
-CTA: Table = {
-    1: ("CTA_TUPLE_ORIG", _TUPLE),
-    2: ("CTA_TUPLE_REPLY", _TUPLE),
-    3: ("CTA_STATUS", Int32ub),
-    4: ("CTA_PROTOINFO", _PROTOINFO),
-    5: ("CTA_HELP", {1: ("CTA_HELP_NAME", TEXT), 2: ("CTA_HELP_INFO", OCTETS)}),
-    7: ("CTA_TIMEOUT", Int32ub),
-    8: ("CTA_MARK", Int32ub),
-    9: ("CTA_COUNTERS_ORIG", _COUNTERS),
-    10: ("CTA_COUNTERS_REPLY", _COUNTERS),
-    11: ("CTA_USE", Int32ub),
-    12: ("CTA_ID", Int32ub),
-    14: ("CTA_TUPLE_MASTER", _TUPLE),
-    15: ("CTA_SEQ_ADJ_ORIG", _SEQ_ADJ),
-    16: ("CTA_SEQ_ADJ_REPLY", _SEQ_ADJ),
-    17: ("CTA_SECMARK", Int32ub),
-    18: ("CTA_ZONE", Int16ub),
-    19: ("CTA_SECCTX", {1: ("CTA_SECCTX_NAME", TEXT)}),
-    20: ("CTA_TIMESTAMP", {
-        1: ("CTA_TIMESTAMP_START", Int64ub),
-        2: ("CTA_TIMESTAMP_STOP", Int64ub),
-        3: ("CTA_TIMESTAMP_PAD", PADDING),
-    }),
-    22: ("CTA_LABELS", OCTETS),
-    24: ("CTA_SYNPROXY", {
-        1: ("CTA_SYNPROXY_ISN", Int32ub),
-        2: ("CTA_SYNPROXY_ITS", Int32ub),
-        3: ("CTA_SYNPROXY_TSOFF", Int32ub),
-    }),
-    27: ("CTA_TIMESTAMP_EVENT", Int64ub),
-}  # fmt: skip
-"""enum ctattr_type, as far as the kernel writes it. The other numbers are for requests (CTA_NAT_SRC
-and CTA_NAT_DST, the masks, CTA_FILTER).
-
-Before CTA_TIMESTAMP_EVENT the kernel pads with CTA_TIMESTAMP_PAD, which has the number of
-CTA_STATUS.
-"""
-
-_STATUS = (
-    "EXPECTED", "SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "DST_NAT", "SEQ_ADJUST",
-    "SRC_NAT_DONE", "DST_NAT_DONE", "DYING", "FIXED_TIMEOUT", "TEMPLATE", "UNTRACKED", "HELPER",
-    "OFFLOAD", "HW_OFFLOAD",
-)  # fmt: skip
-_TCP_STATES = ("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK",
-               "TIME_WAIT", "CLOSE", "SYN_SENT2")  # fmt: skip
-_SCTP_STATES = ("NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT",
-                "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT",
-                "HEARTBEAT_ACKED")  # fmt: skip
-INFO = {0: "ESTABLISHED", 1: "RELATED", 2: "NEW", 3: "ESTABLISHED_REPLY", 4: "RELATED_REPLY",
-        5: "NEW_REPLY", 7: "UNTRACKED"}  # fmt: skip
-"""enum ip_conntrack_info, the value of NFULA_CT_INFO."""
+"""The table of the attributes, and the name of the counter."""
 
 
-def entry(
-    data: bytes,
-    start: int,
-    end: int,
-    order: str,
-    base: int,
-    flaws: list[DecodeError] | None = None,
-) -> dict[str, Any]:
-    """A conntrack entry as a JSON-ready mapping under the kernel's names.
+class NfctStream(NetlinkStream):
+    """Events of flows and entries of listings; see NetlinkStream."""
 
-    Raises DecodeError, and adds to `flaws`, as netlink.to_dict. CTA_STATUS is a list of the IPS_
-    names, and a number for bits without a name. The states of TCP and SCTP are names.
-    """
-    fields = to_dict(CTA, data, start, end, order, base, flaws)
-    if "CTA_STATUS" in fields:
-        status = fields["CTA_STATUS"]
-        bits: list[str | int] = [n for i, n in enumerate(_STATUS) if status >> i & 1]
-        rest = status >> len(_STATUS) << len(_STATUS)
-        fields["CTA_STATUS"] = [*bits, rest] if rest else bits
-    protoinfo = fields.get("CTA_PROTOINFO", {})
-    for protocol, states in (("TCP", _TCP_STATES), ("SCTP", _SCTP_STATES)):
-        info = protoinfo.get(f"CTA_PROTOINFO_{protocol}", {})
-        name = f"CTA_PROTOINFO_{protocol}_STATE"
-        if info.get(name, len(states)) < len(states):
-            info[name] = states[info[name]]
-    return fields
+    source = "nfct"
+    types = frozenset((CT_NEW, CT_DELETE, CT_STATS_CPU, CT_STATS, EXP_NEW, EXP_DELETE,
+                       EXP_STATS_CPU, ACCT_NEW, ACCT_OVERQUOTA))  # fmt: skip
+    noun = "conntrack message"
+    skipped_flags = NLM_F_REQUEST
+    marks = frozenset((CT_STATS,))
+
+    def __init__(self, order: str) -> None:
+        super().__init__(order)
+        self.layout = name_of("ctnetlink", order)
+        self._fast = FastPath(self, order)
+        self._sign = SEQ.to_bytes(4)[:3] if order == ">" else SEQ.to_bytes(4, "little")[1:]
+
+    def notice(self, data: bytes) -> None:
+        """Once pylog has marked a listing, flows are compared with it (nfct_living)."""
+        self.grouped = self.grouped or self._sign in data
+
+    def records(
+        self,
+        data: bytes,
+        messages: Iterable[Message],
+        raw: bool,
+        found: list[Record | Row],
+        numbers: NextSeq | None = None,
+    ) -> None:
+        if numbers is not None and not numbers.unnumbered:  # no message has a number
+            super().records(data, messages, raw, found, numbers)
+        else:
+            self._fast.records(data, messages, raw, found)
+
+    def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
+        start, end, origin = message.start, message.end, message.origin
+        at = start + 20
+        if end < at:
+            raise self.error(start, "nfgenmsg", f"{max(0, end - start - 16)} bytes left", "4")
+        _, kind, _, _, _ = self._header(data, start)
+        if origin is not None and origin.cut > 0:
+            end = self._complete_end(data, at, end)
+        flaws: list[DecodeError] = []
+        made: FlowRecord | CounterRecord
+        if kind in (CT_NEW, CT_DELETE, EXP_NEW, EXP_DELETE):
+            values = self._flow(data, start, end, flaws)
+            values[AT_OBSERVED] = self.observed_ns if origin is None else origin.observed_ns
+            values[AT_OFFSET] = None if self.live else self.base + start
+            if raw:
+                values[AT_RAW] = self.raw(data, message)
+            made = FlowRecord(*values)
+        else:
+            fields = self._counter(data, start, end, flaws)
+            made = CounterRecord(
+                self.source, self.layout, None if self.live else self.base + start,
+                observed_ns=self.observed_ns if origin is None else origin.observed_ns,
+                raw=self.raw(data, message) if raw else None, **fields,
+            )  # fmt: skip
+        for flaw in flaws:
+            self.flawed(start, flaw.field, flaw.found, flaw.expected)
+        return made
+
+    def _complete_end(self, data: bytes, at: int, end: int) -> int:
+        """Where the last attribute ends that a capture kept completely."""
+        while end - at >= 4:
+            size, _ = self._attribute(data, at)
+            if size < 4 or at + size > end:
+                break
+            at = min(at + align(size), end)
+        return at
+
+    def _flow(self, data: bytes, start: int, end: int, flaws: list[DecodeError]) -> Values:
+        """The values of a flow's record, but those of its place."""
+        _, kind, flags, _, portid = self._header(data, start)
+        family, version, res_id = _nfgenmsg(data, start + 16)
+        values: Values = [None] * len(FIELDS)
+        values[AT_SOURCE], values[AT_LAYOUT] = self.source, self.layout
+        values[AT_EVENT] = event_of(kind, flags)
+        if kind in (EXP_NEW, EXP_DELETE):
+            fields = to_dict(EXPECT, data, start + 20, end, self.order, self.base, flaws)
+            expectation(values, fields, family)
+        else:
+            fields = entry(data, start + 20, end, self.order, self.base, flaws)
+            flow(values, fields, family)
+            if values[AT_EVENT] == "destroy":
+                values[AT_END_REASON] = end_reason(portid, values[AT_TIMEOUT])
+        more = _rest_of_header(version, res_id)
+        if portid and values[AT_EVENT] != "dump":  # of an answer it is the program that asked
+            more["nlmsg_pid"] = portid
+        if more:
+            values[AT_EXTRA] = (values[AT_EXTRA] or {}) | more
+        return values
+
+    def _counter(
+        self, data: bytes, start: int, end: int, flaws: list[DecodeError]
+    ) -> dict[str, Any]:
+        """The fields of a counter's record, but those of its place."""
+        _, kind, flags, _, _ = self._header(data, start)
+        _, version, res_id = _nfgenmsg(data, start + 16)
+        if kind in _STATISTICS:
+            table, name = _STATISTICS[kind]
+            fields = to_dict(table, data, start + 20, end, self.order, self.base, flaws)
+            made = statistics_fields(fields, name.format(res_id))
+            made["event"], res_id = "dump", 0 if "{}" in name else res_id
+        else:
+            fields = to_dict(ACCT, data, start + 20, end, self.order, self.base, flaws)
+            made = object_fields(fields)
+            made["event"] = "dump" if flags & NLM_F_MULTI else "quota"
+        more = _rest_of_header(version, res_id)
+        if more:
+            made["extra"] = (made["extra"] or {}) | more
+        return made
+
+
+def _rest_of_header(version: int, res_id: int) -> dict[str, Any]:
+    """What nfgenmsg says beside the family, for `extra`: mostly nothing."""
+    return {name: n for name, n in (("version", version), ("res_id", res_id)) if n}
+
+
+STREAM = NfctStream
+_layouts = Layouts("ctnetlink", NfctStream)
+stream, layout_names, cut = _layouts.stream, _layouts.layout_names, _layouts.cut
+probe, resumes, resume = _layouts.probe, _layouts.resumes, _layouts.resume
+capture, described = netlink_stream.capture, netlink_stream.described
+scrub = nfct_scrub.scrub
+
+
+def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
+    """Never asked: netlink_mixed owns the link types."""
+    raise TypeError("packets of conntrack have the link type of netlink")
+
+
+def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
+    """None: no message of conntrack names an interface."""
+    return {}

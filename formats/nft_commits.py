@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from msgspec.structs import force_setattr
 
 from pylog.formats import nft_dumps
-from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_MULTI
+from pylog.formats.netlink import NLM_F_MULTI
+from pylog.formats.nft_attributes import LISTING_SEQ
 from pylog.formats.nft_dumps import Head, Listing
 from pylog.formats.nft_marks import (
     Texts,

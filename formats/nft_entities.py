@@ -15,7 +15,7 @@ from struct import Struct as CStruct
 from typing import Any, NamedTuple
 
 from pylog.errors import DecodeError
-from pylog.formats.netlink import Table, text
+from pylog.formats.netlink import NLM_F_MULTI, Table, text
 from pylog.formats.nft_attributes import (
     CHAIN,
     ELEMENT,
@@ -43,7 +43,6 @@ from pylog.formats.nft_attributes import (
     NFT_MSG_NEWSETELEM,
     NFT_MSG_NEWTABLE,
     NLM_F_APPEND,
-    NLM_F_MULTI,
     OBJECT,
     OBJECT_DATA,
     OBJECTS,

@@ -237,12 +237,12 @@ def verdict(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-_LOGGERS = ("NFLOG", "nflog", "LOG")
+LOGGERS = ("NFLOG", "nflog", "LOG")
 """Targets that log: of xtables, ebtables and xtables."""
 
 
 @cache
-def _log_info(order: str, extension: str) -> Plan:
+def log_info(order: str, extension: str) -> Plan:
     """The layout of what a target that logs keeps in `info`, in the machine's order."""
     if extension != "LOG":  # struct xt_nflog_info, struct ebt_nflog_info
         u32, u16 = (Int32ul, Int16ul) if order == "<" else (Int32ub, Int16ub)
@@ -255,9 +255,9 @@ def _log_info(order: str, extension: str) -> Plan:
 def _target(fields: dict[str, Any], order: str) -> None:
     """Adds what a target that logs says, beside its `info`."""
     extension = fields.get("extension")
-    if extension not in _LOGGERS:
+    if extension not in LOGGERS:
         return
-    plan = _log_info(order, extension)
+    plan = log_info(order, extension)
     info = bytes.fromhex(fields.get("info", ""))
     if len(info) >= plan.size:
         logged = dict(zip(plan.names, plan.unpack(info, 0), strict=True))

@@ -4,6 +4,10 @@ The expressions before a log statement are evaluated on the logged bytes and the
 packet. Values that a record does not have, such as the state of its connection, are not judged: the
 answer is a contradiction, or none that can be seen. Two rules exclude each other if they compare
 the same of these values with constants that differ.
+
+In a scrubbed packet other bytes stand for addresses and content. Only what scrubbing keeps equal in
+rules and packets is judged there: complete addresses, and short fields of headers. Whether an
+address is in a network cannot be seen any more.
 """
 
 from __future__ import annotations
@@ -12,10 +16,20 @@ from collections.abc import Collection
 from typing import Any
 
 from pylog.formats.nft_model import Model
+from pylog.formats.scrub import stands_in
 from pylog.record import PacketRecord
 
 _NFPROTO = {"ipv4": 2, "ipv6": 10, "arp": 3}
 _IFNAMSIZ = 16
+_ADDRESSES: dict[str | int | None, tuple[tuple[int, int], ...]] = {
+    "ipv4": ((12, 16), (16, 20)),
+    "ipv6": ((8, 24), (24, 40)),
+    "arp": ((14, 18), (24, 28)),
+}
+"""Where addresses begin and end in the network header; of ARP, for Ethernet and IPv4."""
+_TCP, _TCP_HEADER, _UDP_HEADER = 6, 20, 8
+_SHORT = 2
+"""Values of so many bytes are ports, types and flags; longer ones may stand for others."""
 _ANONYMOUS_INTERVAL = 4  # NFT_SET_INTERVAL
 
 Registers = dict[int, bytes]
@@ -31,6 +45,7 @@ def contradiction(
     """
     registers: Registers = {}
     meanings: dict[int, str] = {}
+    scrubbed = _is_scrubbed(packet)
     for expression in expressions:
         name = expression.get("name")
         if name in ("cmp", "lookup"):
@@ -55,10 +70,14 @@ def contradiction(
             meanings[target] = str(expression.get("key"))
         elif name == "payload":
             loaded = _payload(expression, packet)
+            if scrubbed and loaded is not None and not _is_kept(expression, packet):
+                loaded = None
             meanings[target] = f"{expression.get('base')} header"
         elif name == "bitwise":
             source = _register(expression.get("sreg"))
-            loaded = _masked(registers.get(source), expression)
+            value = registers.get(source)
+            if not (scrubbed and value is not None and len(value) > _SHORT):
+                loaded = _masked(value, expression)
             meanings[target] = meanings.get(source, "a value")
         # a wide register overlaps four narrow ones, whose values are not valid any more
         for other in [key for key in registers if key // 16 == target // 16]:
@@ -66,6 +85,25 @@ def contradiction(
         if loaded is not None:
             registers[target] = loaded
     return None
+
+
+def _is_scrubbed(packet: PacketRecord) -> bool:
+    """Whether addresses of the packet stand for others."""
+    places, payload = _ADDRESSES.get(packet.family, ()), packet.payload or b""
+    return any(len(payload) >= end and stands_in(payload[at:end]) for at, end in places)
+
+
+def _is_kept(expression: dict[str, Any], packet: PacketRecord) -> bool:
+    """Whether a part of a packet is the same in a scrubbed rule and a scrubbed packet."""
+    start, end = expression["offset"], expression["offset"] + expression["len"]
+    if expression.get("base") == "transport":
+        header = _TCP_HEADER if packet.protocol == _TCP else _UDP_HEADER
+        return bool(expression["len"] <= _SHORT and end <= header)
+    places = _ADDRESSES.get(packet.family, ())
+    if (start, end) in places:
+        return True
+    return bool(expression["len"] <= _SHORT
+                and not any(start < stop and at < end for at, stop in places))  # fmt: skip
 
 
 Judged = dict[tuple[Any, ...], list[tuple[bool, frozenset[bytes]]]]

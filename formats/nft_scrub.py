@@ -1,11 +1,13 @@
 """nftables messages without what identifies hosts and users, for logs that will be published.
 
 `scrub` replaces the values in elements and expressions that may be addresses, the headers of traced
-packets, and comments, by other bytes of the same length, see formats.scrub. A message does not say
-what a value is: one of 4 bytes may be an IPv4 address, of 6 a MAC, of 16 an IPv6 address or the
-name of an interface, and longer ones are taken as fields of 4 bytes. Masks and small numbers stay.
-Names of tables, chains, sets, devices and processes stay, as prefixes of NFLOG do. Kernel pointers,
-and what no table explains, become zeros.
+packets, comments, and names of tables, chains, sets, objects, flowtables and processes, by other
+bytes of the same length, see formats.scrub. A message does not say what a value is: one of 4 bytes
+may be an IPv4 address, of 6 a MAC, of 16 an IPv6 address or the name of an interface, and longer
+ones are taken as fields of 4 bytes, unless the rule shows that it is none of these
+(nft_scrub_values). Masks and small numbers stay. Names of interfaces and prefixes
+of log statements stay, as they do in NFLOG, so that a rule and its packets still fit. Kernel
+pointers, and what no table explains, become zeros.
 """
 
 from __future__ import annotations
@@ -14,7 +16,18 @@ import re
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats.netlink import NLA_TYPE_MASK, OCTETS, PADDING, TEXT, Table, align, nlattr, scan
+from pylog.formats.netlink import (
+    NLA_TYPE_MASK,
+    OCTETS,
+    PADDING,
+    TEXT,
+    Table,
+    align,
+    nlattr,
+    scan,
+    text,
+    to_dict,
+)
 from pylog.formats.netlink_stream import order_of
 from pylog.formats.nft_attributes import (
     ELEMENT,
@@ -26,8 +39,15 @@ from pylog.formats.nft_attributes import (
     TRACE,
 )
 from pylog.formats.nft_entities import TABLES
-from pylog.formats.nft_expressions import EXPRESSIONS, NFTA_EXPR_DATA, NFTA_EXPR_NAME
+from pylog.formats.nft_expressions import (
+    EXPRESSIONS,
+    LOGGERS,
+    NFTA_EXPR_DATA,
+    NFTA_EXPR_NAME,
+    log_info,
+)
 from pylog.formats.nft_read import user_data
+from pylog.formats.nft_scrub_values import INTERFACE, NUMBER, kinds
 from pylog.formats.nft_trace import is_complete
 from pylog.formats.plan import BYTEORDER
 from pylog.formats.scrub import ARPHRD_ETHER, Scrubber
@@ -35,7 +55,7 @@ from pylog.formats.scrub import ARPHRD_ETHER, Scrubber
 _EXPRESSION: Table = {NFTA_EXPR_NAME: ("NFTA_EXPR_NAME", TEXT), NFTA_EXPR_DATA: ("data", OCTETS)}
 _LISTS: dict[str, Table | Any] = {
     "NFTA_HOOK_DEVS": TEXT, "NFTA_FLOWTABLE_HOOK_DEVS": TEXT, "NFTA_SET_DESC_CONCAT": SET_FIELD,
-    "NFTA_RULE_EXPRESSIONS": _EXPRESSION, "NFTA_SET_EXPRESSIONS": _EXPRESSION,
+    "NFTA_SET_EXPRESSIONS": _EXPRESSION,
     "NFTA_SET_ELEM_EXPRESSIONS": _EXPRESSION, "expressions": _EXPRESSION,
     "NFTA_SET_ELEM_LIST_ELEMENTS": ELEMENT,
 }  # fmt: skip
@@ -46,11 +66,26 @@ _SINGLE = {
 _VALUES = ("NFTA_DATA_VALUE", "value")
 _USER_DATA = ("NFTA_TABLE_USERDATA", "NFTA_CHAIN_USERDATA", "NFTA_RULE_USERDATA",
               "NFTA_OBJ_USERDATA", "NFTA_SET_ELEM_USERDATA", "NFTA_SET_USERDATA")  # fmt: skip
+_NAMES = frozenset((
+    "NFTA_TABLE_NAME", "NFTA_CHAIN_TABLE", "NFTA_CHAIN_NAME", "NFTA_RULE_TABLE",
+    "NFTA_RULE_CHAIN", "NFTA_SET_TABLE", "NFTA_SET_NAME",
+    "NFTA_SET_ELEM_LIST_TABLE", "NFTA_SET_ELEM_LIST_SET", "NFTA_SET_ELEM_OBJREF",
+    "NFTA_OBJ_TABLE", "NFTA_OBJ_NAME", "NFTA_SECMARK_CTX", "NFTA_FLOWTABLE_TABLE",
+    "NFTA_FLOWTABLE_NAME", "NFTA_TRACE_TABLE", "NFTA_TRACE_CHAIN", "NFTA_VERDICT_CHAIN",
+    "chain", "set", "object", "flowtable",
+))  # fmt: skip
+"""Attributes of text that are names which an administrator chose, in messages and expressions."""
 _HARMLESS = frozenset((0, 1, 2, 6))
 """Types of user data of a set that are small numbers: byte orders, auto-merge, intervals."""
 _SET_COMMENT = 7
 _POINTER = re.compile(rb"\b(0x)?([0-9a-fA-F]{8,})\b")
 """The name of a set's type is that of a symbol of the kernel, or its address without kallsyms."""
+_INTERFACE = re.compile(rb"[A-Za-z0-9][\w.:@-]*\0+")
+"""The name of an interface that fills a value of IFNAMSIZ bytes. No IPv6 address in use reads so:
+its first byte would be 0x30 to 0x7a, and only zeros would follow the text."""
+_BEGINNING = re.compile(rb"[\w.:@-]+")
+"""The beginning of names of interfaces, as in iifname "eth*"."""
+_IFNAMSIZ = _WIDE = 16
 _DEPTH = 8
 """Expressions in expressions are read up to this depth."""
 
@@ -102,6 +137,8 @@ class _Scrubbing:
         self._order, self._scrubber = order, scrubber
         self.object_data: Table = {}
         """The table of NFTA_OBJ_DATA in the message."""
+        self._kind: str | None = None
+        """What the values in the present expression are."""
 
     def packet(self, message: bytes, out: bytearray, values: dict[int, tuple[int, int]]) -> None:
         """Scrub the headers of a packet."""
@@ -128,6 +165,8 @@ class _Scrubbing:
             return self._register(value)
         if name in _USER_DATA:
             return self._user_data(value, name == "NFTA_SET_USERDATA")
+        if name == "NFTA_RULE_EXPRESSIONS":
+            return self._rule(value, depth)
         if name in _LISTS:
             return self._attributes({LIST: (name + " element", _LISTS[name])}, value, depth)
         if name in _SINGLE:
@@ -136,7 +175,12 @@ class _Scrubbing:
             return self._attributes(self.object_data, value, depth)
         if kind is TEXT:
             word = value.split(b"\0", 1)[0]
-            word = _POINTER.sub(_blank, word) if name == "NFTA_SET_TYPE" else word
+            if name in _NAMES:
+                word = self._scrubber.name(word)
+            elif name == "NFTA_GEN_PROC_NAME":
+                word = self._scrubber.process(word)
+            elif name == "NFTA_SET_TYPE":
+                word = _POINTER.sub(_blank, word)
             return word.ljust(len(value), b"\0")
         if isinstance(kind, dict):
             return self._attributes(kind, value, depth)
@@ -156,6 +200,8 @@ class _Scrubbing:
             name = names[-1].split(b"\0", 1)[0].decode("ascii", "replace") if names else ""
             fields = EXPRESSIONS.get(name, {}) if depth < _DEPTH else {}
             table = {NFTA_EXPR_NAME: ("NFTA_EXPR_NAME", TEXT), NFTA_EXPR_DATA: ("data of", fields)}
+        if table is EXPRESSIONS["target"]:
+            return self._xtables(value, parts)
         seen: set[int] = set()
         for number, at, stop in parts:
             out[at - 4 : at] = value[at - 4 : at]
@@ -165,18 +211,83 @@ class _Scrubbing:
                 out[at:stop] = self.value(*table[number], value[at:stop], depth + 1)
         return bytes(out)
 
+    def _rule(self, value: bytes, depth: int) -> bytes:
+        """The expressions of a rule."""
+        out = bytearray(len(value))
+        try:
+            listed = scan(value, 0, len(value), self._order, 0)
+        except DecodeError:
+            return bytes(out)
+        rule = [self._fields(value[at:stop]) for _, at, stop in listed]
+        for (number, at, stop), self._kind in zip(listed, kinds(rule), strict=True):
+            out[at - 4 : at] = value[at - 4 : at]
+            if number == LIST:
+                out[at:stop] = self._attributes(_EXPRESSION, value[at:stop], depth + 2)
+        self._kind = None
+        return bytes(out)
+
+    def _fields(self, expression: bytes) -> tuple[str, dict[str, Any]]:
+        """The kernel's name of an expression, and its attributes; none if they are damaged."""
+        name, data = "", b""
+        try:
+            for number, at, stop in scan(expression, 0, len(expression), self._order, 0):
+                if number == NFTA_EXPR_NAME:
+                    name = text(expression[at:stop])
+                elif number == NFTA_EXPR_DATA:
+                    data = expression[at:stop]
+            return name, to_dict(EXPRESSIONS.get(name, {}), data, 0, len(data), self._order, 0, [])
+        except DecodeError:
+            return name, {}
+
+    def _xtables(self, value: bytes, parts: list[tuple[int, int, int]]) -> bytes:
+        """A match or target of xtables or ebtables: of one that logs, group and prefix stay."""
+        out = bytearray(len(value))
+        table, extension, seen = EXPRESSIONS["target"], "", set[int]()
+        for number, at, stop in parts:
+            out[at - 4 : at] = value[at - 4 : at]
+            if number not in table or number in seen:
+                continue
+            seen.add(number)
+            name, kind = table[number]
+            if name == "extension":
+                extension = text(value[at:stop])
+            if name == "info" and extension in LOGGERS:
+                out[at:stop] = _log_info(value[at:stop], extension, self._order)
+            else:
+                out[at:stop] = self.value(name, kind, value[at:stop], _DEPTH)
+        return bytes(out)
+
     def _register(self, value: bytes) -> bytes:
         """What a register is compared with, or the key or data of an element."""
         size = len(value)
+        if (self._kind == NUMBER and size <= _WIDE) or (
+            self._kind == INTERFACE and _BEGINNING.fullmatch(value)
+        ):
+            return value
+        if size == _IFNAMSIZ and _INTERFACE.fullmatch(value):
+            return value
         if size in (4, 16) and not _is_mask(value):
             return self._scrubber.address(value)
         if size == 6:
             return self._scrubber.mac(value)
         if size > 4 and size % 4 == 0:
-            return b"".join(self._field(value[i : i + 4]) for i in range(0, size, 4))
+            return self._concatenation(value)
         if size < 3 or _is_mask(value):
             return value  # a port, a protocol
         return self._scrubber.payload(value)
+
+    def _concatenation(self, value: bytes) -> bytes:
+        """Names of interfaces, which stay, and fields of four bytes."""
+        out, at = b"", 0
+        while at < len(value):
+            name = value[at : at + _IFNAMSIZ]
+            if len(name) == _IFNAMSIZ and _INTERFACE.fullmatch(name):
+                out += name
+                at += _IFNAMSIZ
+            else:
+                out += self._field(value[at : at + 4])
+                at += 4
+        return out
 
     def _field(self, value: bytes) -> bytes:
         """Four bytes of a concatenation; numbers of up to 16 bits are followed by zeros."""
@@ -198,6 +309,20 @@ class _Scrubbing:
                 part = bytes(len(part))
             out += bytes((number, len(part))) + part
         return out
+
+
+def _log_info(info: bytes, extension: str, order: str) -> bytes:
+    """The `info` of a target that logs, without what follows its prefix; zeros if it is short."""
+    plan = log_info(order, extension)
+    if len(info) < plan.size:
+        return bytes(len(info))
+    out = bytearray(len(info))
+    for leaf in plan.leaves:  # without padding
+        octets = info[leaf.offset : leaf.offset + leaf.size]
+        if leaf.name == "prefix":
+            octets = octets.split(b"\0", 1)[0].ljust(leaf.size, b"\0")
+        out[leaf.offset : leaf.offset + leaf.size] = octets
+    return bytes(out)
 
 
 def _blank(pointer: re.Match[bytes]) -> bytes:

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct, nfulnl_scrub
+from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct_attributes, nfulnl_scrub
 from pylog.formats.addresses import mac
 from pylog.formats.netlink import (
     NFGENMSG,
@@ -222,7 +222,7 @@ class NfulnlStream(NetlinkStream):
         if ct is not None:
             flaws: list[DecodeError] = []
             try:
-                entry = nfct.entry(ct, 0, len(ct), self.order, self.base + start, flaws)
+                entry = nfct_attributes.entry(ct, 0, len(ct), self.order, self.base + start, flaws)
                 extra["NFULA_CT"] = entry
             except DecodeError as error:
                 flaws.append(error)
@@ -230,7 +230,7 @@ class NfulnlStream(NetlinkStream):
             for flaw in flaws:
                 self.flawed(start, flaw.field, flaw.found, flaw.expected)
         if ct_info is not None:
-            extra["NFULA_CT_INFO"] = nfct.INFO.get(ct_info[0], ct_info[0])
+            extra["NFULA_CT_INFO"] = nfct_attributes.INFO.get(ct_info[0], ct_info[0])
         if unknown:
             extra["unknown"] = [[number, value.hex()] for number, value in unknown]
         address = None

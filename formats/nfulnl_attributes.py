@@ -10,7 +10,7 @@ from typing import Any
 
 from construct import Bytes, Default, Int8ub, Int16ub, Int32ub, Int64ub, Struct
 
-from pylog.formats import nfct
+from pylog.formats import nfct_attributes
 from pylog.formats.netlink import NFNL_SUBSYS_ULOG, OCTETS, TEXT, Table, build
 from pylog.formats.plan import Plan
 
@@ -41,7 +41,7 @@ ATTRIBUTES: Table = {
     15: ("NFULA_HWTYPE", Int16ub),
     16: ("NFULA_HWHEADER", OCTETS),
     17: ("NFULA_HWLEN", Int16ub),
-    18: ("NFULA_CT", nfct.CTA),
+    18: ("NFULA_CT", nfct_attributes.CTA),
     19: ("NFULA_CT_INFO", Int32ub),
     20: ("NFULA_VLAN", VLAN),
     21: ("NFULA_L2HDR", OCTETS),

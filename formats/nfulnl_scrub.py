@@ -6,20 +6,12 @@ of the same length, see formats.scrub. What no table explains becomes zeros.
 
 from __future__ import annotations
 
-from typing import Any
-
-from pylog.errors import DecodeError
 from pylog.formats.netlink import (
-    IPV4_ADDRESS,
-    IPV6_ADDRESS,
     NLA_TYPE_MASK,
-    OCTETS,
-    PADDING,
-    TEXT,
     align,
     nlattr,
-    scan,
 )
+from pylog.formats.netlink_scrub import scrubbed
 from pylog.formats.netlink_stream import order_of
 from pylog.formats.nfulnl_attributes import (
     ATTRIBUTES,
@@ -85,7 +77,7 @@ def _scrubbed(
             fits = kind_of_frame == protocol or ethertype_of(None, value)
             hwtype = ARPHRD_ETHER if fits or max(kind_of_frame, protocol) < 0x600 else None
         return scrubber.link_header(value, hwtype)
-    return _scrubbed_addresses(ATTRIBUTES[kind], value, order, scrubber)
+    return scrubbed(ATTRIBUTES[kind], value, order, scrubber)
 
 
 def _scrubbed_payload(attributes: dict[int, bytes], family: int, scrubber: Scrubber) -> bytes:
@@ -108,30 +100,3 @@ def _scrubbed_payload(attributes: dict[int, bytes], family: int, scrubber: Scrub
     if ethertype in FAMILIES:
         return head + scrubber.packet(data, 4 if ethertype == ETH_P_IP else 6)
     return head + scrubber.payload(data)
-
-
-def _scrubbed_addresses(
-    attribute: tuple[str, Any], value: bytes, order: str, scrubber: Scrubber
-) -> bytes:
-    """An attribute's value with other addresses in it, at any depth of nesting."""
-    name, kind = attribute
-    if kind in (PADDING, OCTETS):
-        return value if name == "CTA_LABELS" else bytes(len(value))
-    if kind in (IPV4_ADDRESS, IPV6_ADDRESS):
-        return scrubber.address(value) if len(value) in (4, 16) else bytes(len(value))
-    if kind is TEXT:
-        return value.split(b"\0", 1)[0].ljust(len(value), b"\0")
-    if not isinstance(kind, dict):
-        size = kind.sizeof()
-        return value[:size].ljust(len(value), b"\0") if len(value) >= size else bytes(len(value))
-    out = bytearray(len(value))
-    try:
-        parts = scan(value, 0, len(value), order, 0)
-    except DecodeError:
-        return bytes(len(value))
-    for number, start, stop in parts:
-        out[start - 4 : start] = value[start - 4 : start]
-        if number in kind:
-            part = value[start:stop]
-            out[start:stop] = _scrubbed_addresses(kind[number], part, order, scrubber)
-    return bytes(out)

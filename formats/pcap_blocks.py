@@ -111,6 +111,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     interface    the place in the section of the interface that lost the records
     source       missing in notes of older pylogs, which have only the reason and `count`
     timestamp, observed   without `lost`: the packet's time, which its block cannot hold
+    netns        of an interface: the network namespace of its messages
     unobserved   of an interface: the times are the kernel's, the time of receipt was not noted
     uid, cmdline, cgroup   of a commit of nftables: of the process that made it, as /proc had them
     """
@@ -128,6 +129,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     octets: str | None = None
     interface: int | None = None
     unobserved: bool = False
+    netns: str | int | None = None
     uid: int | None = None
     cmdline: str | None = None
     cgroup: str | None = None

@@ -35,7 +35,7 @@ from pylog.formats.pcap_damage import (
     packet_needle,
 )
 from pylog.formats.pcap_inner import InnerStreams
-from pylog.formats.pcap_interfaces import REFUSED, Interface, Origin
+from pylog.formats.pcap_interfaces import MAXIMUM, REFUSED, Interface, Origin
 from pylog.formats.plan import BYTEORDER
 from pylog.formats.registry import registered
 from pylog.memo import Bounded
@@ -64,6 +64,7 @@ class CaptureFraming(Stream):
         self._declared = 0
         """How many interfaces the file has declared."""
         self.hosts: Bounded[int, str] = Bounded()
+        self.namespaces: Bounded[int, str | int] = Bounded(MAXIMUM)
         self._host: str | None = None
         """The machine that logged the section."""
         self._unsure = False
@@ -308,6 +309,8 @@ class CaptureFraming(Stream):
             self.hosts.pop(self._declared, None)  # a clone may have set another
         else:
             self.hosts.keep(self._declared, self._host)
+        if interface.netns is not None:
+            self.namespaces.keep(self._declared, interface.netns)
         self._declared += 1
         self.interfaces.append(interface)
 

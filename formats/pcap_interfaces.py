@@ -50,6 +50,7 @@ class Interface(msgspec.Struct):
     claimed    how many records were lost, by the counts in its packets' blocks
     reported   how many of them have been reported, because of notes or of those counts
     refused    why its packets cannot be read; "" if they can
+    netns      the network namespace of its packets, if it names one
     """
 
     number: int
@@ -65,6 +66,7 @@ class Interface(msgspec.Struct):
     claimed: int = 0
     reported: int = 0
     refused: str = ""
+    netns: str | int | None = None
 
     @property
     def longest(self) -> int:
@@ -136,6 +138,8 @@ def read_interface(
             interface.description = value.decode("utf-8", "backslashreplace")
         elif code == OPT_COMMENT and (comment := note(value)) is not None:
             interface.observed = not comment.unobserved
+            if isinstance(comment.netns, str) or 0 <= (comment.netns or 0) < 1 << 31:
+                interface.netns = comment.netns
         elif code == IF_TSRESOL and len(value) == 1:
             # 7 bits of exponent: 2^-64 is a legal clock
             interface.units = (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F)

@@ -43,7 +43,8 @@ class Registry:
             ((linktype, module) for module in captured for linktype in module.LINKTYPES),
         )
         self.by_subsystem: dict[int, NetlinkFormat] = discover.claimed(
-            "netlink subsystem", ((module.SUBSYSTEM, module) for module in netlink)
+            "netlink subsystem",
+            ((number, module) for module in netlink for number in subsystems(module)),
         )
         self.by_source: dict[str, CapturedFormat] = discover.claimed(
             "source", ((module.STREAM.source, module) for module in captured)
@@ -62,6 +63,12 @@ def _flaw(module: Any) -> str | None:
     flaws = [discover.lacking(module, _contract(module))]
     flaws += [kind_flaw(kind) for kind in getattr(module, "KINDS", ())]
     return next(filter(None, flaws), None)
+
+
+def subsystems(module: NetlinkFormat) -> tuple[int, ...]:
+    """The netlink subsystems whose messages the format reads."""
+    stated = module.SUBSYSTEM
+    return stated if isinstance(stated, tuple) else (stated,)
 
 
 def linktypes(module: Format) -> tuple[int, ...]:

@@ -39,9 +39,10 @@ from pylog.formats.ip_numbers import (
     UDP,
     UDPLITE,
 )
+from pylog.formats.scrub_names import Pseudonyms
 
 LIMIT = 1 << 20
-"""The most addresses, and the most payloads, that can be replaced."""
+"""The most addresses, the most payloads and the most names that can be replaced."""
 
 DEPTH = 8
 """Packets within packets are scrubbed by their headers up to this depth."""
@@ -70,14 +71,25 @@ _IP_TUNNELS = frozenset((768, 769, ARPHRD_SIT, 778, 823))
 """ARPHRD_TUNNEL, TUNNEL6, SIT, IPGRE and IP6GRE, whose link header is an IP header."""
 
 
-class Scrubber:
-    """Replaces addresses and payloads; equal values have the same replacement.
+def stands_in(address: bytes) -> bool:
+    """Whether an address is one of those that Scrubber.address puts in the place of others.
 
-    Raises ValueError when there are more than LIMIT addresses or payloads.
+    Those of 10.0.0.0/8 look like real ones.
+    """
+    if len(address) == 4:
+        return address[0] == 198 and address[1] & 0xFE == 18
+    return address[:12] in (b"\x20\1\x0d\xb8" + bytes(8), b"\xfe\x80" + bytes(10))
+
+
+class Scrubber:
+    """Replaces addresses, payloads and names; equal values have the same replacement.
+
+    Raises ValueError when there are more than LIMIT addresses, payloads or names.
     """
 
     def __init__(self) -> None:
         self._numbers: dict[str, dict[bytes, int]] = {}
+        self._names, self._processes = Pseudonyms(LIMIT), Pseudonyms(LIMIT, first="p")
 
     def _number(self, kind: str, value: bytes) -> int:
         """The number of a value among the values of its kind, from 1 on."""
@@ -113,6 +125,18 @@ class Scrubber:
         if size < 6:
             return (number & (1 << 8 * size) - 1).to_bytes(size)
         return b"\x02" + number.to_bytes(size - 1)
+
+    def name(self, name: bytes) -> bytes:
+        """The pseudonym of a name in a ruleset, of the same length; see formats.scrub_names."""
+        return self._names.name(name)
+
+    def process(self, comm: bytes) -> bytes:
+        """The pseudonym of a process, of the same length.
+
+        Processes are numbered apart, because messages and records of a commit come in another
+        order: the names of a ruleset have the same pseudonyms in both.
+        """
+        return self._processes.name(comm)
 
     def payload(self, data: bytes) -> bytes:
         """Other bytes of the same length."""

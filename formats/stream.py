@@ -17,7 +17,16 @@ from typing import Any, NamedTuple, Protocol
 from pylog.errors import DecodeError
 from pylog.formats.items import Damage, Item, Message, NewSection, RawBatch
 from pylog.formats.numbers import NextSeq
-from pylog.record import PacketRecord, Record, Row, RulesetRecord, TraceRecord, row_of
+from pylog.record import (
+    CounterRecord,
+    FlowRecord,
+    PacketRecord,
+    Record,
+    Row,
+    RulesetRecord,
+    TraceRecord,
+    row_of,
+)
 
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
@@ -27,12 +36,12 @@ IN_STEP = 8
 input counts as cut off: what looked like its head may have been other bytes."""
 
 TRIES, RETRY = 3, 256
-"""In damage the first TRIES candidates are tried in all layouts, then at most one in RETRY bytes:
+"""In damage the first TRIES candidates of another layout are tried, then one in RETRY bytes, because
 each try is slow."""
 
 
-GROUPED = (RulesetRecord, TraceRecord)
-"""Kinds of record of streams that are `grouped`."""
+GROUPED = (RulesetRecord, TraceRecord, FlowRecord, CounterRecord)
+"""Kinds of record that streams which are `grouped` have."""
 
 
 class Needle(NamedTuple):
@@ -109,8 +118,11 @@ class Stream(ABC):
     """Whether `raw_batch` can give anything."""
     hosts: Mapping[int, str] = {}
     """For a capture: the machine that logged the packets of an interface, by Interface.number."""
+    namespaces: Mapping[int, str | int] = {}
+    """For a capture: the network namespace of an interface's packets, by Interface.number."""
     grouped = False
-    """Whether records are complete only when those after them have come, see nft_commits."""
+    """Whether records depend on others: on those after them, as in a commit (nft_commits), or on
+    those before, as where a listing shows what has ended (nfct_living)."""
     one_message_linktypes: frozenset[int] = frozenset()
     """Link types whose packets are one message each, which `captured` takes unchanged."""
 
@@ -149,7 +161,10 @@ class Stream(ABC):
         """Whether a record may lack a field whose value makes no sense, see `flawed`."""
         self.others: Callable[[], Sequence[tuple[Needle, Resume]]] = tuple
         """The layouts whose messages may follow in damage (registry.resuming), by default none."""
-        self._failed = self._retry = 0  # candidates in damage that failed; where to try again
+        self._failed: dict[Resume, int] = {}
+        """How many candidates in damage failed, of each other layout that had any."""
+        self._retry: dict[Resume, int] = {}
+        """The offset from which on a layout is tried again."""
         self.following: list[Stream] = []
         """The streams of another layout that must read the rest: `split` has stopped before it. The
         first is used, the others read the same bytes alike."""
@@ -254,7 +269,9 @@ class Stream(ABC):
 
     def given(self, record: Record) -> Record | Row:
         """The record, or its row if `records` gives rows and the record is complete."""
-        return row_of(record) if self.rows and type(record) not in GROUPED else record
+        if self.rows and not (self.grouped and type(record) in GROUPED):
+            return row_of(record)
+        return record
 
     def plain(self, data: bytes, pos: int, items: list[Item]) -> int:
         """Take the messages from `pos` on that are complete and regular; gives where they end.
@@ -373,9 +390,8 @@ class Stream(ABC):
         while True:
             for i, needle in enumerate(needles):
                 if nexts[i] < pos:
-                    nexts[i] = needle.find(
-                        data, max(pos, first if i == 0 else self._retry - self.base)
-                    )
+                    retry = self._retry.get(others[i - 1][1], 0) - self.base if i else first
+                    nexts[i] = needle.find(data, max(pos, retry))
             at = min(nexts)
             if final and at >= size:
                 return size
@@ -384,15 +400,18 @@ class Stream(ABC):
             answer = self.begins(data, at, final) if at == nexts[0] else False
             if answer is False and at in nexts[1:]:
                 tried = zip(nexts[1:], others, strict=True)
-                resumes = {resume for place, (_, resume) in tried if place == at}
+                resumes = dict.fromkeys(resume for place, (_, resume) in tried if place == at)
                 answers = [resume(data, at, final, self) for resume in resumes]
                 if None in answers:
                     return at
                 self.following = next(filter(None, answers), [])
-                self._failed += 1
-                if self._failed >= TRIES:
-                    self._retry = self.base + at + RETRY
-                    nexts[1:] = [-1 if n < size else n for n in nexts[1:]]  # search from there on
+                for resume in resumes:
+                    self._failed[resume] = self._failed.get(resume, 0) + 1
+                    if self._failed[resume] >= TRIES:
+                        self._retry[resume] = self.base + at + RETRY
+                for i, (_, resume) in enumerate(others, 1):  # search from there on
+                    if nexts[i] < self._retry.get(resume, 0) - self.base:
+                        nexts[i] = -1
             if answer or self.following:
                 self._close_damage(at, items)
             if self.following:
@@ -406,5 +425,5 @@ class Stream(ABC):
         self.damage.size = self.base + pos - self.damage.offset
         if self.damage.size:
             items.append(self.damage)
-        self.damage, self._failed, self._retry = None, 0, 0
+        self.damage, self._failed, self._retry = None, {}, {}
         self.in_step = -len(items)

@@ -50,8 +50,7 @@ from pylog.record import (
 
 if TYPE_CHECKING:
     from pylog.formats.nft_commits import Who
-    from pylog.formats.nft_scope import Scope
-    from pylog.grouped import Grouping
+    from pylog.grouped import Grouping, Wanted
 
 LOT = 512
 """How many records are decoded at a time, at most."""
@@ -88,7 +87,7 @@ class Decoder:
         losses: Losses | None = None,
         interface_name: Callable[[int], str | int] = int,
         process: Who | None = None,
-        scope: Scope | None = None,
+        scope: Wanted | None = None,
         origin: str | None = None,
         host: str | None = None,
     ) -> None:
@@ -101,7 +100,7 @@ class Decoder:
         placed   give each record its offset in the input
         interface_name   the name of the interface of a number, or the number
         process   who the process is that has a number and a name, asked when its commit is decoded
-        scope     which records of changes and traces of a ruleset are wanted; None: all
+        scope     which records of a ruleset's changes and traces or of flows are wanted; None: all
         origin   the origin of all records; None: they get neither that nor a host
         host     their host, where a capture names no other
         """
@@ -113,6 +112,7 @@ class Decoder:
         self._name, self._layout = name, layout
         self._raw, self._live, self._placed = raw, live, placed
         self._interface_name, self._process, self._scope = interface_name, process, scope
+        self._namespace: str | int | None = None
         self._grouping: Grouping | None = None
         """Of a log whose records are grouped."""
         self._origin, self._host = origin, host
@@ -264,22 +264,35 @@ class Decoder:
 
     # Bytes in
 
-    def feed(self, data: bytes, final: bool = False, observed_ns: int | None = None) -> None:
+    def feed(
+        self,
+        data: bytes,
+        final: bool = False,
+        observed_ns: int | None = None,
+        namespace: str | int | None = None,
+    ) -> None:
         """Take the bytes that come next, after `next` gave None.
 
         final         no message goes on after these bytes
         observed_ns   when they were received, if the source is live
+        namespace     their network namespace, if the source has several
         """
         if self.ready or self.stream.following:
             raise RuntimeError("take all records before feeding more bytes")
-        self.stream.observed_ns = observed_ns
+        self.stream.observed_ns, self._namespace = observed_ns, namespace
         self.losses.received()
         self._final = final
         self._split(data)
 
-    def overrun(self, reason: str, logs: Iterable[str]) -> None:
-        """The system reported a loss, after what was fed last or in it; see Losses.overrun."""
-        self.losses.overrun(reason, logs)
+    def overrun(self, reason: str, logs: Iterable[str], lost: int | None = None) -> None:
+        """The system reported a loss, after what was fed last or in it; see Losses.overrun.
+
+        lost   how many records, if the system counts them
+        """
+        if lost is not None:
+            self.losses.announce(Dropped(0, lost, reason))
+        else:
+            self.losses.overrun(reason, logs)
         if self._grouping is not None:
             self._grouping.damaged()
 
@@ -401,8 +414,14 @@ class Decoder:
 
     def _group(self, grouping: Grouping, record: Record) -> None:
         """Give a record that was decoded to the grouping."""
-        is_loss = isinstance(record, LossRecord | LossRow)
-        grouping.add(record, None if is_loss else self._last(), self._data)
+        if isinstance(record, LossRecord | LossRow):
+            grouping.add(record, None, self._data)
+        else:
+            message = self._last()
+            namespace = self._namespace
+            if message.origin is not None:
+                namespace = self.stream.namespaces.get(message.origin.interface)
+            grouping.add(record, message, self._data, namespace)
         if self._passes_messages:
             grouping.give_only(record)
 
@@ -445,11 +464,23 @@ class Decoder:
             if grouping.ready:
                 records += self._ungrouped(grouping, limit - len(records))
             elif self._given < len(self._decoded):
-                self._given += 1
-                self._group(grouping, self._decoded[self._given - 1])
+                self._group_lot(grouping, limit - len(records))
             else:
                 break
         return records
+
+    def _group_lot(self, grouping: Grouping, limit: int) -> None:
+        """Give the grouping records that are decoded already, at most `limit`."""
+        if self._passes_messages or self.stream.namespaces:
+            self._given += 1
+            self._group(grouping, self._decoded[self._given - 1])
+            return
+        start, first = self._given, self._next
+        lot = self._decoded[start : start + limit]
+        self._given += len(lot)
+        data, namespace, add = self._data, self._namespace, grouping.add
+        for record, message in zip(lot, self._items[first : first + len(lot)], strict=True):
+            add(record, cast(Message, message), data, namespace)
 
     def raw_batch(self, limit: int) -> RawBatch | None:
         """The messages that come next, at most `limit`, as far as no record of them is needed; None
@@ -602,10 +633,13 @@ class Decoder:
         return self._finished(loss, item.interface)
 
     def _finished(self, loss: LossRecord, interface: int | None = None) -> LossRecord:
-        """The loss as it is given: with its origin, and as a row if rows are given.
+        """The loss, or another record that no message has, as it is given: with its origin, and as
+        a row if rows are given.
 
         interface   of a capture, if it is certain that the loss is of that one
         """
+        if loss.source == "nfct" and isinstance(loss, LossRecord) and loss.size is None:
+            force_setattr(loss, "log", "nfct")  # which has no other
         if self._origin is not None:
             self.give_origin(loss, interface)
         finished: Any = row_of(loss) if self._gives_rows else loss

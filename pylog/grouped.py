@@ -4,6 +4,9 @@ A message of nftables gets its generation and its author from the commit that it
 ends later (formats.nft_commits). So the records of such a log wait here; all others pass. Each
 interface of a capture has its own commits: it may be another machine's. A loss of generations is
 counted when the commit after it is complete, and stands before the first record of that commit.
+
+Messages of conntrack do not wait. But listings among them show which flows have ended without an
+event, by what came before (formats.nfct_living).
 """
 
 from __future__ import annotations
@@ -16,14 +19,28 @@ from typing import Any
 from msgspec.structs import force_setattr
 
 from pylog.formats import Message
+from pylog.formats.nfct_living import MOST_FLOWS, Living
+from pylog.formats.nfct_scope import FlowScope
 from pylog.formats.nft_commits import Commits, Who
 from pylog.formats.nft_dumps import Head
 from pylog.formats.nft_scope import Scope
 from pylog.losses import Losses
-from pylog.record import Loss, LossRecord, Record, RulesetRecord, TraceRecord
+from pylog.notes import notes
+from pylog.record import (
+    CounterRecord,
+    FlowRecord,
+    Loss,
+    LossRecord,
+    Record,
+    RulesetRecord,
+    TraceRecord,
+)
 
-Finish = Callable[[LossRecord, int | None], Record]
-"""(a loss, the interface that has it) -> the loss as it is given."""
+Finish = Callable[[Any, int | None], Record]
+"""(a record made here, the interface that has it) -> the record as it is given."""
+
+Wanted = Scope | FlowScope
+"""Which records are wanted of a source."""
 
 InterfaceName = Callable[[int], str | int]
 """As Decoder has it: the name of the interface of a number, or the number."""
@@ -32,7 +49,8 @@ _head = {order: CStruct(f"{order}IHHII").unpack_from for order in "<>"}
 
 
 class Grouping:
-    """The records of one log, of which those of the ruleset are grouped by commit.
+    """The records of one log, of which those of the ruleset are grouped by commit, and those of
+    flows compared with listings.
 
     ready      records to give, in order
     withheld   how many records were taken and not given
@@ -45,12 +63,17 @@ class Grouping:
         who: Who | None,
         finish: Finish,
         interface_name: InterfaceName = int,
-        scope: Scope | None = None,
+        scope: Wanted | None = None,
     ) -> None:
         self.ready: deque[Record] = deque()
         self.withheld = 0
         self._losses, self._live, self._who, self._finish = losses, live, who, finish
-        self._interface_name, self._scope = interface_name, scope
+        self._interface_name = interface_name
+        self._scope = scope if isinstance(scope, Scope) else None
+        self._flow_scope = scope if isinstance(scope, FlowScope) else None
+        self._living: dict[tuple[int | None, str | int | None], Living] = {}
+        """By the interface of a capture, and the network namespace."""
+        self._has_noted = False
         self._commits: dict[int | None, Commits] = {}
         """By the interface of a capture."""
 
@@ -63,10 +86,21 @@ class Grouping:
             commits.stale = False
         return stale
 
-    def add(self, record: Record, message: Message | None, data: bytes) -> None:
-        """Take a record, and the message in `data` that it was made of."""
+    def add(
+        self,
+        record: Record,
+        message: Message | None,
+        data: bytes,
+        namespace: str | int | None = None,
+    ) -> None:
+        """Take a record, and the message in `data` that it was made of.
+
+        namespace   the network namespace of the message, if several are read
+        """
         kind = type(record)
-        if kind is RulesetRecord and message is not None:
+        if kind in (FlowRecord, CounterRecord) and record.source == "nfct" and message is not None:
+            self._add_flow(record, message, data, namespace)  # type: ignore[arg-type]
+        elif kind is RulesetRecord and message is not None:
             self.withheld += 1
             noted = None if message.origin is None else message.origin.process
             if noted is not None:
@@ -83,7 +117,61 @@ class Grouping:
         else:
             if isinstance(record, Loss) and self._may_be_of_commit(record):
                 self.damaged()
+            if isinstance(record, Loss) and record.log in (None, "nfct"):
+                self._lose_events()
             self.ready.append(record)
+
+    def _add_flow(
+        self,
+        record: FlowRecord | CounterRecord,
+        message: Message,
+        data: bytes,
+        namespace: str | int | None,
+    ) -> None:
+        """Take a record of conntrack; give it, unless it is a repeat or not wanted."""
+        where = None if message.origin is None else message.origin.interface, namespace
+        living = self._living.get(where)
+        if namespace is not None:
+            force_setattr(record, "netns", namespace)
+        if isinstance(record, CounterRecord):
+            if living is None:
+                living = self._living[where] = Living()
+            ended = living.mark(record, data, message.start)
+            if ended is None:
+                self.ready.append(record)
+                return
+            self.withheld += 1
+            for flow in ended:
+                if namespace is not None:
+                    force_setattr(flow, "netns", namespace)
+                if self._flow_scope is None or self._flow_scope(flow):
+                    self.withheld -= 1
+                    self.ready.append(self._finish(flow, where[0]))
+            return
+        scope = self._flow_scope
+        if scope is not None and not scope.has_flow(record):
+            self.withheld += 1
+        elif living is None or not living.is_on:
+            self._give_flow(record)
+        elif living.take(record, data, message):
+            self._give_flow(record)
+            if living.unkept and not self._has_noted:
+                self._has_noted = True
+                notes.warning("more than %d flows: of the others a loss cannot show that they"
+                              " ended", MOST_FLOWS)  # fmt: skip
+        else:
+            self.withheld += 1
+
+    def _give_flow(self, record: FlowRecord) -> None:
+        if self._flow_scope is None or self._flow_scope(record):
+            self.ready.append(record)
+        else:
+            self.withheld += 1
+
+    def _lose_events(self) -> None:
+        """Events of flows were lost."""
+        for living in self._living.values():
+            living.lose()
 
     def damaged(self) -> None:
         """A message of the next commit may be missing."""
@@ -120,10 +208,12 @@ class Grouping:
         for commits in self._commits.values():
             commits.end()
         self._commits.clear()
+        self._living.clear()
 
     def discard(self) -> None:
         """Forget what is held and ready."""
         self.ready.clear()
+        self._lose_events()
         for commits in self._commits.values():
             commits.discard()
 

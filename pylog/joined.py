@@ -19,6 +19,9 @@ from pylog.records import deadline_of
 HELD_S = 0.1
 """How long a packet waits for its trace, which the kernel sends right after it, or for its flow."""
 
+FIRST_S = 5.0
+"""How long the first reader is read alone at most; it may have new records without end."""
+
 
 class Joins(Protocol):
     """What Join and FlowJoin have in common."""
@@ -104,8 +107,11 @@ class Joined(Records):
 
     def _begin(self) -> None:
         first, self._first = self._first, None
+        if first is None:
+            return
+        end_by = time.monotonic() + FIRST_S
         with contextlib.suppress(TimeoutError):
-            while first is not None and (lot := first.read_batch(timeout=0)):
+            while time.monotonic() < end_by and (lot := first.read_batch(timeout=0)):
                 self._put(self._join.feed(lot))
 
     def _put(self, records: list[Record]) -> None:

@@ -67,7 +67,9 @@ class OpenLog:
             raw=raw,
             live=backend.live,
             placed=placed,
-            losses=Losses(backend.logs, backend.numbered) if losses is None else losses,
+            losses=Losses(backend.logs, backend.numbered or backend.counts_losses)
+            if losses is None
+            else losses,
             interface_name=backend.interface_name,
             process=backend.process if backend.live else None,
             scope=backend.scope,

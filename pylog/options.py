@@ -7,6 +7,7 @@ check of their values, the options of the command line and their help all come f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pylog.nearest import advice
@@ -58,17 +59,28 @@ class Option(NamedTuple):
         words: tuple[str, ...] = self.kind if isinstance(self.kind, tuple) else self.kind()
         return words
 
-    def explained(self) -> str:
-        """What it does, its range and its default, for --help."""
+    def explained(self, defaults: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """What it does, its range and its default, for --help.
+
+        defaults   by name of source or output, if they differ
+        """
         text = self.help
         if self.sets:
             return f"{text}: {', '.join(f'{name} {value}' for name, value in self.sets.items())}"
         if self.high is not None:
             text += f", {self.low} to {self.high}"
-        default = self.default
+        if len(set(defaults.values())) < 2:
+            return f"{text} (default: {self._shown(self.default)})"
+        names: dict[Any, list[str]] = {}
+        for name, default in defaults.items():
+            names.setdefault(default, []).append(name)
+        each = [f"{self._shown(default)} for {' and '.join(of)}" for default, of in names.items()]
+        return f"{text} (default: {', '.join(each)})"
+
+    def _shown(self, default: Any) -> Any:
         if default is None or self.kind is bool:
-            default = {True: "yes", False: "no", None: self.absent}[default]
-        return f"{text} (default: {default})"
+            return {True: "yes", False: "no", None: self.absent}[default]
+        return default
 
 
 def resolve(name: str, options: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:

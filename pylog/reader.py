@@ -231,7 +231,8 @@ class Reader(OpenLog, Records):
             backend.refresh()
         more = self.input.take(deadline)
         received_ns = time.time_ns() if backend.live else None
-        decoder.feed(more, not more or backend.message_aligned, received_ns)
+        final = not more or backend.message_aligned
+        decoder.feed(more, final, received_ns, backend.namespace)
         if not backend.in_one_place:
             self._report_overrun()
         return True
@@ -242,8 +243,8 @@ class Reader(OpenLog, Records):
         if backend.overrun is not None:
             # numbers of these logs will show what was lost; without a log, it is reported at once
             logs = backend.logs if backend.accountable else ()
-            self.decoder.overrun(backend.overrun, logs)
-            backend.overrun = None
+            self.decoder.overrun(backend.overrun, logs, backend.lost)
+            backend.overrun = backend.lost = None
 
     def _proceed(self) -> bool:
         """After the end of a file, go on with the one that has its name now; False: with none."""

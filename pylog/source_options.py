@@ -22,6 +22,27 @@ class SourceOptions(TypedDict, total=False):
     """At the end of a file wait for more, as tail -F does."""
     netns: str | int | None
     """The network namespace: a name of ip-netns, a path or a process id."""
+    all_netns: bool
+    """The flows of all network namespaces that have a number in this one."""
+    rcvbuf: int
+    """Bytes of the socket's receive buffer."""
+    rcvbuf_max: int
+    """Bytes up to which the receive buffer grows when it overruns."""
+    events: str
+    """Which events of conntrack: "new,update,destroy", also expect and quota."""
+    families: str | None
+    """Only changes and traces of these families: "inet,ip"; with nfct flows: "ipv4"."""
+    zones: str | None
+    """Only flows in these conntrack zones: "7,8"."""
+    marks: str | None
+    """Only flows with one of these marks: "0x10/0xff,5"."""
+    snapshot: bool
+    """Begin with a listing of the ruleset or the flows, and list again to notice what no event
+    announces."""
+    poll_s: float
+    """Seconds after which the flows are listed again for their counters; 0: only after losses."""
+    reliable: bool
+    """Let the kernel send the end of a flow again until it was received."""
     copy_mode: Literal["none", "meta", "packet"]
     """What to copy of each packet: none and meta leave out the payload."""
     copy_range: int
@@ -40,22 +61,14 @@ class SourceOptions(TypedDict, total=False):
     """Seconds after which the kernel sends them in any case."""
     nlbufsiz: int
     """Bytes of the kernel's buffer to gather in."""
-    rcvbuf: int
-    """Bytes of the socket's receive buffer."""
-    rcvbuf_max: int
-    """Bytes up to which the receive buffer grows when it overruns."""
     seq: bool
     """Number the records of each group, to count losses."""
     seq_global: bool
     """Number the records of all groups."""
-    snapshot: bool
-    """Begin with a listing of the ruleset, and list it again to notice what no event announces."""
     relist_s: float
     """Seconds after which the ruleset is listed again; 0: only after losses."""
     since_gen: int | None
     """Leave out changes of the ruleset up to that generation."""
-    families: str | None
-    """Only changes and traces of these families: "inet,ip"."""
     tables: str | None
     """Only those of these tables."""
     chains: str | None

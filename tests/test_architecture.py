@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
-#     filter  <-  damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader,
-#     table  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-
-#     outputs, cli
+#     filter  <-  damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log
+#     <-  reader, table  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-
+#     ipmon  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -64,10 +64,16 @@ ALLOWED: dict[str, set[str]] = {
                      "pylog.detect", "pylog.input", "pylog.open_log", "pylog.origins",
                      "pylog.records"},
     "pylog.join": {*_BASE, "pylog.formats"},
-    "pylog.flow_join": {*_BASE, "pylog.formats"},
+    "pylog.flows": {*_BASE, "pylog.flows"},
+    "pylog.flows.join": {*_BASE, "pylog.formats"},
+    "pylog.flows.reader": {*_BASE, "pylog.decoder", "pylog.flows", "pylog.reader",
+                           "pylog.records"},
     "pylog.joined": {*_BASE, "pylog.reader", "pylog.records"},
     "pylog.ruleset": {*_BASE, "pylog.formats"},
     "pylog.trails": {*_BASE, "pylog.formats"},
+    "pylog.who": {*_BASE, "pylog.formats", "pylog.who"},
+    "pylog.who.stored": {*_BASE, "pylog", "pylog.backends", "pylog.reader", "pylog.table",
+                         "pylog.who"},
     "pylog.lints": {*_BASE, "pylog.formats"},
     "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader", "pylog.records"},
     "pylog.replay": {*_BASE, "pylog.backends", "pylog.open_log", "pylog.reader",
@@ -85,9 +91,9 @@ ALLOWED: dict[str, set[str]] = {
                        "pylog.losses", "pylog.origins", "pylog.outputs", "pylog.pipeline",
                        "pylog.reader", "pylog.records", "pylog.secrets", "pylog.transports",
                        "pylog.transports.packing", "pylog.units"},
-    "pylog.table": {*_BASE, "pylog.actions", "pylog.filter", "pylog.formats", "pylog.backends", "pylog.decoder",
-                    "pylog.detect", "pylog.losses", "pylog.open_log", "pylog.origins",
-                    "pylog.table"},
+    "pylog.table": {*_BASE, "pylog.actions", "pylog.filter", "pylog.formats", "pylog.backends",
+                    "pylog.decoder", "pylog.detect", "pylog.losses", "pylog.open_log",
+                    "pylog.origins", "pylog.table", "pylog.who"},
     "pylog.dataset": {*_BASE, "pylog.backends", "pylog.batch", "pylog.outputs", "pylog.table"},
     "pylog.dask": {*_BASE, "pylog.actions", "pylog.backends", "pylog.open_log", "pylog.table",
                    "pylog.dataset"},
@@ -105,8 +111,9 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.cli": {*_BASE, "pylog", "pylog.actions", "pylog.zones", "pylog.origins",
                   "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.input",
                   "pylog.open_log", "pylog.reader", "pylog.records", "pylog.filter",
-                  "pylog.merge", "pylog.flow_join", "pylog.join", "pylog.joined", "pylog.lints",
-                  "pylog.ruleset", "pylog.trails",
+                  "pylog.merge", "pylog.flows", "pylog.flows.join", "pylog.flows.reader",
+                  "pylog.join", "pylog.joined", "pylog.lints", "pylog.ruleset", "pylog.trails",
+                  "pylog.who", "pylog.who.stored",
                   "pylog.ipmon", "pylog.outputs", "pylog.pipeline", "pylog.scrub", "pylog.secrets",
                   "pylog.table", "pylog.units",
                   "pylog.dask", "pylog.transports", "pylog.transports.packing", "pylog.batch",

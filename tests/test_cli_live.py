@@ -186,12 +186,12 @@ def test_a_duration_ends_a_capture_in_a_flood(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["read", "nflog"], "a live source is written nflog:GROUP, nftables: or ipl:DEVICE"),
-        (["read", "foo:5"], "a live source is written nflog:GROUP, nftables: or ipl:DEVICE"),
+        (["read", "nflog"], "a live source is written nflog:GROUP, nftables:, nfct: or ipl:DEVICE"),
+        (["read", "foo:5"], "a live source is written nflog:GROUP, nftables:, nfct: or ipl:DEVICE"),
         (["read", "ipl:/dev/null"], "it is no log device of IPFilter"),
         (["read", "ipl:"], "there is no /dev/ipl: Linux has no IPFilter"),
         (["info", "ipl:/dev/null"], "is live and has no end"),
-        (["doctor", "foo"], "'foo' is none of capture, ipl, nflog"),
+        (["doctor", "foo"], "'foo' is none of capture, nfct, ipl, nflog"),
         (["read", str(FILTER), "--qthresh", "5"], "--qthresh is for nflog:GROUP, not for a file"),
         (["replay", str(FILTER), "--speed", "0"], "'0' is no speed"),
         (["flush", "nflog:70000"], "'70000' is no group"),

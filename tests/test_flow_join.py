@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 import samples
 from effort import sample
 
 import pylog
-from pylog import flow_join
-from pylog.flow_join import HELD_NS, KEPT_NS, FlowJoin
+from pylog.flows import join as flow_join
+from pylog.flows.join import HELD_NS, KEPT_NS, FlowJoin
 from pylog.joined import Joined
 from pylog.outputs.text import line
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
@@ -77,7 +78,7 @@ def test_a_packet_of_either_direction_and_side_has_its_flow(
 def test_a_flow_without_translation_has_no_other_side() -> None:
     (record,) = joined(flow(0, "new", state="SYN_SENT"), packet(1))
     assert (record.flow_id, record.nat_saddr, record.flow_state) == (1, None, "SYN_SENT")
-    assert line(record).endswith(" flow 1 SYN_SENT original 0.001 s")
+    assert line(record).endswith(" flow 1 SYN_SENT original 0.001000 s")
 
 
 def test_the_first_packet_waits_for_the_event_of_its_flow() -> None:
@@ -89,16 +90,28 @@ def test_the_first_packet_waits_for_the_event_of_its_flow() -> None:
 
 
 def test_the_state_is_the_one_at_the_time_of_the_packet() -> None:
-    records = [
+    records: list[Record] = [
         flow(0, "new", state="SYN_SENT"), flow(10, "update", state="ESTABLISHED"),
         flow(30, "update", state="FIN_WAIT"), packet(5), packet(20), packet(40),
     ]  # fmt: skip
     assert [r.flow_state for r in joined(*records)] == ["SYN_SENT", "ESTABLISHED", "FIN_WAIT"]
 
 
+def test_a_state_that_was_received_soon_after_is_not_certain() -> None:
+    def received(at_ms: int, event: str, state: str) -> FlowRecord:
+        made = flow(at_ms, event, state=state)
+        return msgspec.structs.replace(made, timestamp_ns=None, observed_ns=made.timestamp_ns)
+
+    records: list[Record] = [
+        received(0, "new", "SYN_SENT"), received(1500, "update", "ESTABLISHED"), packet(200),
+        packet(1450), packet(1600),
+    ]  # fmt: skip
+    assert [r.flow_state for r in joined(*records)] == ["SYN_SENT", None, "ESTABLISHED"]
+
+
 def test_protocols_without_states_have_a_word_for_what_was_seen() -> None:
     udp = {"protocol": 17}
-    records = [
+    records: list[Record] = [
         flow(0, "new", **udp), flow(10, "update", status=["SEEN_REPLY"], **udp),
         flow(20, "update", status=["SEEN_REPLY", "ASSURED"], **udp),
         packet(5, **udp), packet(15, **udp), packet(25, **udp),
@@ -107,7 +120,7 @@ def test_protocols_without_states_have_a_word_for_what_was_seen() -> None:
 
 
 def test_a_port_that_is_used_again_leads_to_the_flow_of_that_time() -> None:
-    records = [
+    records: list[Record] = [
         flow(0, "new"), flow(100, "destroy"), flow(500, "new", id=2), packet(50), packet(300),
         packet(600),
     ]  # fmt: skip
@@ -197,12 +210,26 @@ def test_an_entry_before_its_translation_has_that_of_the_event() -> None:
     assert (record.flow_match, record.nat_saddr, record.nat_dport) == ("kernel", OUTSIDE, 8443)
 
 
-@pytest.mark.parametrize("entry", [None, [], {}, {"CTA_ID": 4}, {"CTA_ID": 4, "CTA_PROTOINFO": {}},
-                                   {"CTA_ID": 4, "CTA_TUPLE_ORIG": {"CTA_TUPLE_IP": {}}},
-                                   {"CTA_ID": 4, "CTA_PROTOINFO": {"unknown": [[1, "00"]]}}])  # fmt: skip
+@pytest.mark.parametrize("entry", [
+    None, [], {}, {"CTA_ID": 4}, {"CTA_ID": 4, "CTA_PROTOINFO": {}},
+    {"CTA_ID": 4, "CTA_TUPLE_ORIG": {"CTA_TUPLE_IP": {}}},
+    {"CTA_ID": 4, "CTA_PROTOINFO": {"unknown": [[1, "00"]]}},
+])  # fmt: skip
 def test_an_entry_of_few_attributes_is_no_error(entry: Any) -> None:
     (record,) = joined(packet(0, extra={"NFULA_CT": entry}))
     assert record.flow_match or record.flow_unknown
+
+
+def test_a_first_reader_that_always_has_records_is_not_read_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Busy:
+        def read_batch(self, timeout: float | None = None) -> list[Record]:
+            return [flow(0, "update")]
+
+    monkeypatch.setattr("pylog.joined.FIRST_S", 0.01)
+    busy: Any = Busy()
+    assert Joined(busy, FlowJoin(), first=busy).read(timeout=1) is not None
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +245,27 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(join._ended) == 1 and len(join._by_ends) == 2 * (len(join._flows) + 1)
 
 
+def test_among_very_many_flows_with_the_same_ends_none_is_searched() -> None:
+    join = FlowJoin()
+    join.feed(flow(i, "new", id=i) for i in range(1000))
+    (record,) = joined(packet(1001), join=join)
+    assert record.flow_unknown == "1000 flows have or had these addresses and ports"
+    join.feed(flow(1002, "destroy", id=i) for i in range(1, 1000))
+    join.feed([flow(2 * KEPT_NS // MS, "new", id=1), flow(3 * KEPT_NS // MS, "destroy", id=1)])
+    (record,) = joined(packet(3 * KEPT_NS // MS + 10), join=join)
+    assert record.flow_id == 0
+
+
+def test_packets_wait_again_after_a_clock_that_was_wrong_for_a_while() -> None:
+    join = FlowJoin()
+    join.feed([flow(10**9, "new", id=2, sport=1)])
+    (record,) = joined(packet(0), flow(1, "new"), join=join)
+    assert record.flow_id == 1
+    join.feed([packet(10**9)])
+    join.feed([flow(2, "update")])
+    assert not join.waiting
+
+
 @pytest.mark.parametrize("seed", sample(range(40)))
 def test_a_match_is_the_only_flow_that_had_these_ends(seed: int) -> None:
     """Against a search through all flows, for random flows, packets and delays of events."""
@@ -225,7 +273,7 @@ def test_a_match_is_the_only_flow_that_had_these_ends(seed: int) -> None:
     flows: list[tuple[int, int, int, dict[str, Any]]] = []
     events: list[tuple[int, Record]] = []
     for number in range(60):
-        ends = {"sport": chance.randrange(4), "dport": chance.randrange(2)}
+        ends: dict[str, Any] = {"sport": chance.randrange(4), "dport": chance.randrange(2)}
         if chance.random() < 0.5:
             ends |= {"nat_saddr": OUTSIDE, "nat_sport": chance.randrange(4), "nat_daddr": SERVER,
                      "nat_dport": ends["dport"]}  # fmt: skip

@@ -131,7 +131,7 @@ def test_the_examples_of_the_help_work(
     shutil.copy(NFLOG, "nflog.pcap")
     words = shlex.split(example)[1:]
     live = "nflog:5" in example or "nftables:" in example
-    if words[0] in ("doctor", "ruleset", "trace") or live or "-a" in words:
+    if words[0] in ("doctor", "ruleset", "trace", "who") or live or "-a" in words:
         command_parser(words[0]).parse_args(words[1:])  # live, or of a recording that is not here
         return
     if "parquet" in example:
@@ -162,7 +162,8 @@ def test_the_examples_of_the_help_work(
     (["ipmon", "--actoin", "x"], "did you mean --action?", "pylog ipmon [options] [OUTPUT]"),
     (["--json", "info"], "no option --json", "pylog COMMAND [options] ..."),
     (["flush"], "required: SOURCE", "pylog flush [options] SOURCE ..."),
-    (["help", "read", "b"], "unexpected argument b", "pylog help [COMMAND | layouts | columns | filter]"),
+    (["help", "read", "b"], "unexpected argument b",
+     "pylog help [COMMAND | layouts | columns | filter]"),
 ])  # fmt: skip
 def test_an_error_comes_first_and_the_usage_is_that_of_its_command(
     words: list[str], near: str | None, usage: str
@@ -635,7 +636,7 @@ def test_what_has_no_header_is_appended_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("line", "said"), [
     ("read --follow nflog:5", "--follow is for a file, not for nflog:GROUP"),
-    ("read --netns x FILE", "--netns is for nflog:GROUP and nftables:, not for a file"),
+    ("read --netns x FILE", "--netns is for nfct:, nflog:GROUP and nftables:, not for a file"),
     ("capture -w - --pf-bind ipv4 FILE", "--pf-bind is for nflog:GROUP, not for a file"),
     ("read --qthresh 0 nflog:5", "--qthresh is 0, but must be a whole number from 1 to 4294967295"),
     ("read --timeout 99999 nflog:5", "--timeout is 99999.0, but must be a number from 0 to 3600"),

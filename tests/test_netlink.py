@@ -21,7 +21,6 @@ from pylog.formats.netlink import (
     ARPHRD_NETLINK,
     LINK_HEADER,
     NETLINK_NETFILTER,
-    NFNL_SUBSYS_CTNETLINK,
     OCTETS,
     Table,
     align,
@@ -34,7 +33,9 @@ from pylog.formats.registry import Registry
 from pylog.record import PacketRecord, Record, Row
 
 ATTRIBUTES: Table = {1: ("TOY_NUMBER", OCTETS), 2: ("TOY_REST", OCTETS)}
-TOY_MSG_NEW, TOY_MSG_GET = NFNL_SUBSYS_CTNETLINK << 8, NFNL_SUBSYS_CTNETLINK << 8 | 1
+TOY_SUBSYSTEM = 6
+"""That of ipset, which no format reads."""
+TOY_MSG_NEW, TOY_MSG_GET = TOY_SUBSYSTEM << 8, TOY_SUBSYSTEM << 8 | 1
 OTHER = 3 << 8
 """A message of NFQUEUE, which no format reads."""
 
@@ -68,7 +69,7 @@ def toy() -> ModuleType:
     made = ModuleType("toy")
     layouts = Layouts("toy", ToyStream)
     made.__dict__.update(
-        NAME="toy", LINKTYPES=(), LOOKED_FOR="", SUBSYSTEM=NFNL_SUBSYS_CTNETLINK, STREAM=ToyStream,
+        NAME="toy", LINKTYPES=(), LOOKED_FOR="", SUBSYSTEM=TOY_SUBSYSTEM, STREAM=ToyStream,
         stream=layouts.stream, layout_names=layouts.layout_names, probe=layouts.probe,
         cut=layouts.cut, resumes=layouts.resumes, resume=layouts.resume,
         captured_layout=lambda packet, linktype, offset: "toy-le",
@@ -258,7 +259,13 @@ def test_a_format_that_lacks_something_is_refused(name: str) -> None:
 
 def test_the_formats_that_there_are_claim_nothing_twice() -> None:
     found = Registry(registry.collect())
-    assert {n: m.NAME for n, m in found.by_subsystem.items()} == {4: "nfulnl", 10: "nftables"}
+    assert {n: m.NAME for n, m in found.by_subsystem.items()} == {
+        1: "nfct",
+        2: "nfct",
+        4: "nfulnl",
+        7: "nfct",
+        10: "nftables",
+    }
     assert {found.by_linktype[t].NAME for t in (253, 113, 276)} == {"netlink"}
     assert registry.linktypes(nfulnl) == (239, 253, 113, 276)
 

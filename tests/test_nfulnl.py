@@ -217,17 +217,17 @@ def test_a_nested_length_that_lies_is_told() -> None:
 
 
 def test_a_number_above_2_to_the_53_is_text() -> None:
-    from pylog.formats import nfct
+    from pylog.formats import nfct_attributes
 
-    schema = attributes(nfct.CTA, "<")
+    schema = attributes(nfct_attributes.CTA, "<")
     data = schema.build([{"nla_type": 9, "value": [{"nla_type": 1, "value": 2**60}]}])
-    entry = to_dict(nfct.CTA, data, 0, len(data), "<", 0)
+    entry = to_dict(nfct_attributes.CTA, data, 0, len(data), "<", 0)
     assert entry == {"CTA_COUNTERS_ORIG": {"CTA_COUNTERS_PACKETS": str(2**60)}}
 
 
 def test_padding_in_a_conntrack_entry_is_no_attribute() -> None:
     """Before each value of 64 bits, where a machine cannot read them unaligned."""
-    from pylog.formats import nfct
+    from pylog.formats import nfct_attributes
 
     def attribute(number: int, value: bytes = b"") -> bytes:
         head = (4 + len(value)).to_bytes(2, "little") + number.to_bytes(2, "little")
@@ -239,7 +239,7 @@ def test_padding_in_a_conntrack_entry_is_no_attribute() -> None:
     dccp = attribute(0x8002, attribute(4) + attribute(3, bytes(8)))
     data = attribute(0x8009, counters) + attribute(0x8014, times) + attribute(0x8004, dccp)
     data += attribute(3) + attribute(27, eight) + attribute(3, b"\0\0\0\x08")
-    assert nfct.entry(data, 0, len(data), "<", 0) == {
+    assert nfct_attributes.entry(data, 0, len(data), "<", 0) == {
         "CTA_COUNTERS_ORIG": {"CTA_COUNTERS_PACKETS": 7, "CTA_COUNTERS_BYTES": 0},
         "CTA_TIMESTAMP": {"CTA_TIMESTAMP_START": "1700000000000000000"},
         "CTA_PROTOINFO": {"CTA_PROTOINFO_DCCP": {"CTA_PROTOINFO_DCCP_HANDSHAKE_SEQ": 0}},
@@ -249,7 +249,7 @@ def test_padding_in_a_conntrack_entry_is_no_attribute() -> None:
 
 
 def test_the_numbers_of_conntrack_attributes_are_the_kernels() -> None:
-    from pylog.formats import nfct
+    from pylog.formats import nfct_attributes
 
     header = Path("/usr/include/linux/netfilter/nfnetlink_conntrack.h")
     if not header.exists():
@@ -270,7 +270,7 @@ def test_the_numbers_of_conntrack_attributes_are_the_kernels() -> None:
             checked += check(kind) if isinstance(kind, dict) else 0
         return checked
 
-    assert check(nfct.CTA) > 60
+    assert check(nfct_attributes.CTA) > 60
 
 
 # hw_protocol 0: what is logged is said by the family, the link header or the packet

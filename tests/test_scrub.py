@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 import pylog
 from pylog import DecodeError, FlowRecord, LossRecord, PacketRecord, Record
 from pylog.cli import main
-from pylog.formats import Message, ipl, ipl_layouts, netlink, nfct, nfulnl, scrub
+from pylog.formats import Message, ipl, ipl_layouts, netlink, nfct_attributes, nfulnl, scrub
 from pylog.formats.plan import Plan
 from pylog.formats.scrub import Scrubber
 from pylog.scrub import Scrubbing
 
-DUMPS = [*samples.dumps("ipl/*"), *samples.dumps("nflog/*")]
+DUMPS = [*samples.dumps("ipl/*"), *samples.dumps("nflog/*"), *samples.dumps("nfct/*")]
 each_dump = pytest.mark.parametrize("dump", effort.sample(DUMPS, least=20), ids=samples.name)
 FIELDS_OF_HOSTS = {"saddr", "daddr", "nat_saddr", "nat_daddr", "hwaddr", "hwheader", "extra",
                    "payload", "raw"}  # fmt: skip
@@ -855,7 +855,8 @@ def test_every_address_of_a_conntrack_entry_is_known_to_be_one() -> None:
             elif kind in (netlink.IPV4_ADDRESS, netlink.IPV6_ADDRESS):
                 yield f"{path}/{name}"
 
-    assert len(list(addresses(nfct.CTA))) == 3 * 4  # original, reply, master; two of each family
+    tuples = 3  # original, reply, master; two addresses of each family
+    assert len(list(addresses(nfct_attributes.CTA))) == tuples * 4
 
 
 # Anything at all

@@ -15,7 +15,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from pylog import outputs
-from pylog.backends import nflog, nftables
+from pylog.backends import conntrack, nflog, nftables
 from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
 from pylog.options import Option
@@ -179,6 +179,11 @@ def syslog_options() -> str:
     return _options(outputs.description("syslog").options)
 
 
+def nfct_options() -> str:
+    """The options of the live source nfct."""
+    return _options(conntrack.OPTIONS)
+
+
 def _options(options: Iterable[Option]) -> str:
     """The options of a source, as the command line and Python have them."""
     rows = [("option", "in Python", "meaning")]
@@ -214,6 +219,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "nflog-options": nflog_options,
     "nftables-options": nftables_options,
     "syslog-options": syslog_options,
+    "nfct-options": nfct_options,
     "outputs": outputs_by_name,
     "configuration-pylog": configuration_pylog,
     "configuration-sources": configuration_sources,

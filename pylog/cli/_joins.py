@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pylog import backends
 from pylog.cli._sources import RECORDS, AnyLog, group_of
-from pylog.flow_join import FlowJoin
+from pylog.flows.join import FlowJoin
 from pylog.join import Join
 from pylog.joined import Joined
 from pylog.outputs._named import every, named

@@ -67,8 +67,8 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     add_action_argument(records)
     records.add_argument(
         "--scrub", action="store_true",
-        help="replace addresses, MACs and payloads, and blank kernel pointers, so that a log can be"
-        " published",
+        help="replace addresses, MACs, payloads and the names and comments in rulesets, and blank"
+        " kernel pointers, so that a log can be published; prefixes and interfaces stay",
     )  # fmt: skip
     group_of(parser, DECODING).add_argument(
         "--from-layout", metavar="NAME",

@@ -23,8 +23,8 @@ from pylog.nearest import advice
 from pylog.record import escape
 
 DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
-of Linux NFLOG (live groups, netlink dumps, pcap and pcapng captures), from any machine on any
-machine."""
+of Linux NFLOG, nftables and conntrack (live, netlink dumps, pcap and pcapng captures), from any
+machine on any machine."""
 
 USAGE = "pylog COMMAND [options] ..."
 

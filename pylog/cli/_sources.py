@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from types import FrameType
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import Any, Protocol
 
 import pylog
@@ -97,15 +97,16 @@ def add_option_groups(
     text      the text below a group's title, by its names
     prefix    of the options' names in the arguments
     """
-    shared: dict[str, tuple[Option, list[str]]] = {}
+    shared: dict[str, tuple[Option, dict[str, Any]]] = {}
     for name, option in options:
-        shared.setdefault(option.name, (option, []))[1].append(name)
+        shared.setdefault(option.name, (option, {}))[1][name] = option.default
     groups: dict[str, Any] = {}
-    for option, names in shared.values():
+    for option, defaults in shared.values():
+        names = list(defaults)
         title = option.topic or f"options for {', '.join(map(called, names))}"
         if title not in groups:
             groups[title] = group_of(parser, title, None if option.topic else text(names))
-        add_option(groups[title], option, prefix + option.name)
+        add_option(groups[title], option, prefix + option.name, defaults)
     return groups
 
 
@@ -117,10 +118,19 @@ def group_of(parser: argparse.ArgumentParser, title: str, text: str | None = Non
     return parser.add_argument_group(title, text)
 
 
-def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> None:
-    """Add an option of a backend or output; `dest` is its name in the arguments."""
+def add_option(
+    group: argparse._ActionsContainer,
+    option: Option,
+    dest: str,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Add an option of a backend or output.
+
+    dest       its name in the arguments
+    defaults   by name of source or output
+    """
     flag = option.typed
-    settings: dict[str, Any] = {"dest": dest, "help": option.explained()}
+    settings: dict[str, Any] = {"dest": dest, "help": option.explained(defaults)}
     if option.kind is bool:
         if option.default:
             settings["action"] = argparse.BooleanOptionalAction
@@ -229,9 +239,12 @@ def check_options(arguments: argparse.Namespace, sources: Sequence[str]) -> None
             there = [_KINDS.get(owner, f"{owner}:") for owner in owners]
             meant = [source for source in sources if source in owners]
             hint = f"; the live source is written {meant[0]}:" if meant else ""
-            raise ValueError(
-                f"{typed} is for {' and '.join(there)}, not for {' or '.join(here)}{hint}"
-            )
+            raise ValueError(f"{typed} is for {_and(there)}, not for {' or '.join(here)}{hint}")
+
+
+def _and(words: Sequence[str]) -> str:
+    """The words as a list in a sentence."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 _KINDS = {"capture": "a file", "nflog": "nflog:GROUP", "ipl": "ipl:DEVICE"}

@@ -1,9 +1,10 @@
 """Write the messages of live sources, exactly as received, to pcapng files.
 
 NFLOG messages are packets of link type NFLOG (239), which Wireshark and tcpdump open; those of
-nftables are of link type NETLINK (253), and IPFilter's records of IPFILTER (116). A capture of
-nftables begins with a listing of the ruleset. Names of interfaces, losses and layouts are kept with
-them, so that pylog read and pylog replay give the same records as reading live.
+nftables and conntrack are of link type NETLINK (253), and IPFilter's records of IPFILTER (116). A
+capture of nftables begins with a listing of the ruleset, one of nfct with one of all flows. Names
+of interfaces, losses and layouts are kept with them, so that pylog read and pylog replay give the
+same records as reading live.
 
 With --rotate-size or --rotate-time, or if FILE exists, it gets a number: fw.pcapng becomes
 fw-00001.pcapng, fw-00002.pcapng and so on, after existing files. No existing file is overwritten.
@@ -66,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog capture`."""
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE",
-        help="nflog:GROUP[,GROUP...], nftables:[+trace][+nflog:GROUP] or ipl:[DEVICE,...], or a log"
-        " in a file; several are merged",
+        help="nflog:GROUP[,GROUP...], nftables:[+trace][+nflog:GROUP], nfct: or ipl:[DEVICE,...],"
+        " or a log in a file; several are merged",
     )  # fmt: skip
     parser.add_argument(
         "-w", "--write", metavar="FILE", required=True, help="the pcapng file; - is standard output"

@@ -23,6 +23,7 @@ import pylog
 from pylog import outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
+from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import (
     add_action_argument,
@@ -33,7 +34,6 @@ from pylog.cli._outputs import (
 )
 from pylog.cli._sources import (
     RECORDS,
-    AnyLog,
     Stopping,
     add_origin_arguments,
     add_source_arguments,
@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group_of(parser, SHOWN)  # which the help shows before the groups below
     add_action_argument(group_of(parser, RECORDS))
     add_where_arguments(parser)
+    add_flows_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_output_options(parser, dict.fromkeys(outputs.endings().values()), _ending)
@@ -114,6 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
         outputs.check_ending(arguments.out)
         raise ValueError(f"{arguments.out} must end in {', '.join(_endings())}, after a name")
     name = form.name
+    prepare_flows(arguments, name)
+    if arguments.flows and (arguments.jobs is not None or arguments.dask is not None):
+        raise ValueError("--flows is not for --jobs and --dask: a flow may be in several parts")
     options = output_options(arguments, name, _ending)
     check_not_live(arguments.source)
     expand(arguments)
@@ -148,11 +152,12 @@ def _write(
             folder = os.path.dirname(path) or "."
             done = _parts.to_output(arguments, name, options, output, stream, folder)
             return done.report(arguments.verbose)
+        flows = flows_of(arguments, merged=False)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
-                records: AnyLog = reader
-                if where is not None and isinstance(reader, Records):
-                    records = reader.where(where, actions=actions)
+                records = as_flows(reader, flows, source is arguments.source[-1])
+                if where is not None and isinstance(records, Records):
+                    records = records.where(where, actions=actions)
                 left_out = copy(records, output, actions=actions, where=where)
                 if isinstance(records, Records):
                     left_out = records.left_out
@@ -168,7 +173,7 @@ def _write(
 
 def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
     """A reader of a file, in bulk if the output is faster with columns."""
-    if outputs.description(name).columns:
+    if outputs.description(name).columns and not arguments.flows:
         return opened_in_bulk(arguments, source)
     raw = outputs.description(name).raw
     reader = pylog.open(

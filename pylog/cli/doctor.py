@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     """Check, in the network namespace of the thread."""
-    elsewhere = ("ipl",) if sys.platform == "linux" else ("nflog", "nftables")
+    elsewhere = ("ipl",) if sys.platform == "linux" else ("nflog", "nftables", "nfct")
     names = [name for name in backends.modules() if name not in elsewhere]
     here = sorted(names, key="capture".__eq__)  # files last
     status = 0

@@ -1,10 +1,10 @@
 """Read logs and write their records in one of many forms: text, JSON lines, CSV, Parquet, pcapng...
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
-messages of NFLOG and nftables, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or RAW; each
-also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a
-glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
-nflog:GROUP[,GROUP...] and nftables:[+trace][+nflog:GROUP] on Linux, ipl:[DEVICE,...] on BSD,
+messages of NFLOG, nftables and conntrack, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or
+RAW; each also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it,
+sorted; a glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
+nflog:GROUP[,GROUP...], nftables:[+trace][+nflog:GROUP] and nfct: on Linux, ipl:[DEVICE,...] on BSD,
 Solaris and illumos. Files are read one after the other. With --merge, and with any live source,
 records of all sources come in the order of time.
 """
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import Copy
+from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
@@ -46,8 +47,10 @@ examples:
   pylog read --columns timestamp,saddr,dport --tz Europe/Oslo nflog.pcap
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
+  pylog read --flows fw.dump                     a record for each flow, not for its events
   pylog read --where 'action == block and dport in {22, 8000..8100}' fw.dump
   pylog read nflog:5                             live, until Ctrl-C (as root)
+  pylog read --flows -w flows.jsonl nfct:        the flows of conntrack, live
 """
 
 
@@ -56,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="+", metavar="SOURCE",
         help="a file, directory, glob or URL, - (standard input), nflog:GROUP[,GROUP...],"
-        " nftables:[+trace][+nflog:GROUP] or ipl:[DEVICE,...]",
+        " nftables:[+trace][+nflog:GROUP], nfct: or ipl:[DEVICE,...]",
     )  # fmt: skip
     add_input_arguments(parser)
     add_output_arguments(parser)
@@ -65,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_where_arguments(parser)
     add_join_arguments(parser)
+    add_flows_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_live_arguments(parser)
@@ -72,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog read`."""
+    prepare_flows(arguments, outputs.form(arguments.write, arguments.to).name)
     options = read_options(arguments)  # bad ones are reported before anything is read
     expand(arguments)
     sources: list[str] = arguments.source
@@ -79,12 +84,15 @@ def run(arguments: argparse.Namespace) -> int:
     prepare(arguments, options)
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
+    flows = flows_of(arguments, together)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
-        for group in [sources] if together else [[source] for source in sources]:
+        groups = [sources] if together else [[source] for source in sources]
+        for group in groups:
             if copy.left == 0 or stopping.status:
                 break
             with _opened(arguments, group, together) as records:
-                copy.all(with_joins(arguments, records))
+                joined = with_joins(arguments, records)
+                copy.all(as_flows(joined, flows, group is groups[-1]))
         if arguments.verbose:
             say(copy.summary())
     return copy.exit_status
@@ -99,7 +107,7 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     single = arguments.count is None and not together and not given_options(arguments)
     if (
         single
-        and not (arguments.rules or arguments.with_flows)
+        and not (arguments.rules or arguments.with_flows or arguments.flows)
         and outputs.description(arguments.to).columns
         and not changes(arguments)
     ):

@@ -11,6 +11,7 @@ import argparse
 
 import pylog
 from pylog.cli._copy import Copy
+from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser)
     add_where_arguments(parser)
     add_join_arguments(parser)
+    add_flows_arguments(parser)
     add_source_arguments(parser)
 
 
@@ -75,12 +77,14 @@ def _max_gap(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog replay`."""
+    prepare_flows(arguments, outputs.form(arguments.write, arguments.to).name)
     options = read_options(arguments)
     check_not_live(arguments.source)
     expand(arguments)
     prepare(arguments, options)
     if arguments.loop and len(arguments.source) > 1:
         raise ValueError("--loop is for one file")
+    flows = flows_of(arguments, merged=False)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
         for source in arguments.source:
             if copy.left == 0 or stopping.status:
@@ -96,5 +100,6 @@ def run(arguments: argparse.Namespace) -> int:
             ) as records:
                 if arguments.raw:
                     records.pass_messages()
-                copy.all(with_joins(arguments, records))
+                joined = with_joins(arguments, records)
+                copy.all(as_flows(joined, flows, source is arguments.source[-1]))
     return copy.exit_status

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pylog.outputs._text_words import PROTOCOLS, colour_of
+from pylog.outputs._text_words import PROTOCOLS, colour_of, end_text
 from pylog.record import escape, rfc3339
 from pylog.trails import Step, Trail
 from pylog.zones import Clock
@@ -76,18 +76,10 @@ def _packet(trail: Trail) -> Iterator[str]:
     if trail.protocol is not None:
         yield PROTOCOLS.get(trail.protocol, f"proto {trail.protocol}")
     if trail.saddr is not None or trail.daddr is not None:
-        yield f"{_end(trail.saddr, trail.sport)} -> {_end(trail.daddr, trail.dport)}"
+        yield f"{end_text(trail.saddr, trail.sport)} -> {end_text(trail.daddr, trail.dport)}"
     if trail.tcp_flags:
         yield trail.tcp_flags
     if trail.icmp_type is not None:
         yield f"type {trail.icmp_type} code {trail.icmp_code}"
     if trail.length is not None:
         yield f"len {trail.length}"
-
-
-def _end(address: str | None, port: int | None) -> str:
-    if address is None:
-        return "?"
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,6 +1,9 @@
-"""Words of text lines, whether a line has columns or not: protocols, colours and fragments."""
+"""Words of text lines, whether a line has columns or not: protocols, ends, colours, fragments."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.record import Fragment
@@ -26,3 +29,30 @@ def fragment_text(fragment: Fragment) -> str:
 def diff_coloured(mark: str, text: str) -> str:
     """A line in the colour of its sign in a diff: + - or ~, and @ for a heading."""
     return f"{_DIFF_COLOURS[mark]}{text}{_PLAIN}"
+
+
+def protocol_words(record: Any) -> Iterator[str]:
+    """The name of the protocol, or its number."""
+    if record.protocol is not None:
+        yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
+    elif record.family == "arp":
+        yield "arp"
+    elif isinstance(record.family, int):
+        yield f"ethertype {record.family:#06x}"
+
+
+def end_text(address: str | None, port: int | str | None) -> str:
+    """An address and a port, which is text where it has the name of its service."""
+    if address is None:
+        return "?"
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def address_words(
+    saddr: str | None, sport: int | str | None, daddr: str | None, dport: int | str | None
+) -> Iterator[str]:
+    """Source and destination, if there is either."""
+    if saddr is not None or daddr is not None:
+        yield f"{end_text(saddr, sport)} -> {end_text(daddr, dport)}"

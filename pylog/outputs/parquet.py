@@ -36,11 +36,11 @@ APPENDS = False
 ROW_GROUP = 1 << 16
 """How many rows a row group has at least; the last may have fewer."""
 
-RISING = ("offset", "timestamp", "observed", "seq")
+RISING = ("offset", "timestamp", "observed", "seq", "start", "stop", "last")
 """Columns whose values mostly rise a little from row to row."""
 
-MANIFOLD = (*RISING, "sport", "fragment", "vlan", "length", "payload", "packets", "bytes", "ip_id",
-            "tcp_seq", "tcp_ack")  # fmt: skip
+MANIFOLD = (*RISING, "sport", "nat_sport", "nat_dport", "fragment", "vlan", "length", "payload",
+            "packets", "bytes", "id", "duration_us", "ip_id", "tcp_seq", "tcp_ack")  # fmt: skip
 """Columns whose values rarely repeat, so that a dictionary would be of no use."""
 
 DICTIONARY = 1 << 18
@@ -51,7 +51,8 @@ columns 185 KB long, not 623 KB. Where each is new, it is in vain: with this lim
 the size and the time of the columns, with pyarrow's limit of 1 MiB 19 % and 80 %.
 """
 
-SOUGHT = ("rule", "protocol", "saddr", "daddr", "sport", "dport")
+SOUGHT = ("rule", "protocol", "saddr", "daddr", "sport", "dport", "event", "nat_saddr", "nat_daddr",
+          "nat_sport", "nat_dport")  # fmt: skip
 """Columns that queries filter by, besides times: readers skip row groups by their statistics."""
 
 

@@ -98,8 +98,9 @@ class Output(outputs.Output):
         self._machine = machine
         self._interfaces: list[_Interface] = []
         self._names = NamesKept()
-        self._logs: dict[tuple[str, str, bool], list[_Interface]] = {}
-        """The interfaces of each log; the one that was used last is at the end."""
+        self._logs: dict[tuple[str, str, bool, str | int | None], list[_Interface]] = {}
+        """The interfaces of each log in a network namespace; the one that was used last is at the
+        end."""
         self._written: Bounded[int, tuple[PacketRecord, _Interface]] = Bounded()
         """By its id, a record of RawBatch.templates of which the file has all names already."""
         self._left_out: Counter[str] = Counter()
@@ -264,7 +265,8 @@ class Output(outputs.Output):
         Raises ValueError for a layout that does not exist.
         """
         log = record.log or ""
-        interfaces = self._logs.setdefault((record.layout, log, observed), [])
+        netns = getattr(record, "netns", None)
+        interfaces = self._logs.setdefault((record.layout, log, observed, netns), [])
         if interfaces and (record.seq is None or interfaces[-1].following in (None, record.seq)):
             return interfaces[-1]
         for interface in interfaces:
@@ -282,7 +284,9 @@ class Output(outputs.Output):
                 linktypes(module)[0],
                 name=f"{record.source}:{log}",
                 description=module.described(record.layout, log),
-                comment=b"" if observed else Note(unobserved=True).comment(),
+                comment=b""
+                if observed and netns is None
+                else Note(unobserved=not observed, netns=netns).comment(),
                 order=self._order,
             )
             interface = _Interface(len(self._interfaces))

@@ -26,9 +26,17 @@ from pylog.memo import Memo
 from pylog.options import SHOWN, Option
 from pylog.outputs._lines import Lines
 from pylog.outputs._named import COLUMN_OPTIONS, REQUESTED, excluded, leaving_out, named
+from pylog.outputs._text_flow import counter_words, flow_words
 from pylog.outputs._text_ruleset import Commits, change_words, step_words
-from pylog.outputs._text_words import PROTOCOLS, colour_of, fragment_text
+from pylog.outputs._text_words import (
+    PROTOCOLS,
+    address_words,
+    colour_of,
+    fragment_text,
+    protocol_words,
+)
 from pylog.record import (
+    CounterRecord,
     FlowRecord,
     FlowRow,
     Fragment,
@@ -200,8 +208,8 @@ def _coloured(text: str, record: Record | Row, start: int, size: int) -> str:
 
 def _layers(record: Any) -> Iterator[str]:
     """What the packet's headers say."""
-    yield from _protocol(record)
-    yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
+    yield from protocol_words(record)
+    yield from address_words(record.saddr, record.sport, record.daddr, record.dport)
     if record.tcp_flags:
         yield record.tcp_flags
     if record.icmp_type is not None:
@@ -252,19 +260,19 @@ def _joined_words(record: JoinedRecord) -> Iterator[str]:
     if record.rule_handle is not None or record.rule_unknown is not None:
         yield f"by {rule_words(record)}"
     if record.flow_match is not None or record.flow_unknown is not None:
-        yield f"flow {flow_words(record)}"
+        yield f"flow {_flow_of_packet(record)}"
 
 
-def flow_words(record: JoinedRecord) -> str:
+def _flow_of_packet(record: JoinedRecord) -> str:
     """The flow of a packet, as text; "?" with the reason if that is not sure."""
     if record.flow_unknown is not None:
         ids = [f"flow {flow.get('id')}" for flow in record.flow_candidates or ()]
         return f"? ({': '.join([record.flow_unknown, *filter(None, [', '.join(ids)])])})"
-    age = None if record.flow_age is None else f"{record.flow_age:.6g} s"
+    age = None if record.flow_age is None else f"{record.flow_age:.6f} s"
     words = [record.flow_id, record.flow_state, record.flow_direction, age]
     text = " ".join([str(word) for word in words if word is not None])
     ends = (record.nat_saddr, record.nat_sport, record.nat_daddr, record.nat_dport)
-    return " as ".join([text, *_addresses(*ends)])
+    return " as ".join([text, *address_words(*ends)])
 
 
 def rule_words(record: JoinedRecord) -> str:
@@ -312,57 +320,13 @@ def _device(device: str | int | None, port: str | int | None) -> str:
     return text if port is None else f"{text}[{f'#{port}' if isinstance(port, int) else port}]"
 
 
-def _protocol(record: Any) -> Iterator[str]:
-    if record.protocol is not None:
-        yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
-    elif record.family == "arp":
-        yield "arp"
-    elif isinstance(record.family, int):
-        yield f"ethertype {record.family:#06x}"
-
-
-def _end(address: str | None, port: int | str | None) -> str:
-    """An address and a port, which is text where it has the name of its service."""
-    if address is None:
-        return "?"
-    if port is None:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _addresses(
-    saddr: str | None, sport: int | str | None, daddr: str | None, dport: int | str | None
-) -> Iterator[str]:
-    if saddr is not None or daddr is not None:
-        yield f"{_end(saddr, sport)} -> {_end(daddr, dport)}"
-
-
 def _inner(inner: dict[str, Any]) -> Iterator[str]:
     """The packet that an ICMP error quotes."""
     protocol = inner.get("protocol")
     if protocol is not None:
         yield PROTOCOLS.get(protocol, f"proto {protocol}")
     get = inner.get
-    yield from _addresses(get("saddr"), get("sport"), get("daddr"), get("dport"))
-
-
-def _flow(record: Any) -> Iterator[str]:
-    kind = str(record.flow_type)
-    kind = kind if kind in ("state", "nat") else f"nat {kind}"
-    yield f"{kind} {record.event}"
-    yield from _protocol(record)
-    yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
-    if record.icmp_type is not None:
-        yield f"type {record.icmp_type}"
-    if record.nat_saddr is not None:
-        yield f"as {_end(record.nat_saddr, record.nat_sport)}"
-        if record.nat_daddr is not None:
-            yield f"-> {_end(record.nat_daddr, record.nat_dport)}"
-    for name, counters in (("packets", record.packets), ("bytes", record.bytes)):
-        if counters and any(counters.values()):
-            yield f"{name} {'/'.join(map(str, counters.values()))}"
-    if record.rule is not None:
-        yield f"@{record.group}:{record.rule}" if record.group else f"@{record.rule}"
+    yield from address_words(get("saddr"), get("sport"), get("daddr"), get("dport"))
 
 
 def _loss(record: AnyLoss) -> Iterator[str]:
@@ -385,7 +349,7 @@ def _trace(record: Any) -> Iterator[str]:
         yield f"{into}>{out}" if into and out else into or out
     if record.protocol is not None:
         yield PROTOCOLS.get(record.protocol, f"proto {record.protocol}")
-    yield from _addresses(record.saddr, record.sport, record.daddr, record.dport)
+    yield from address_words(record.saddr, record.sport, record.daddr, record.dport)
 
 
 def _fields(record: Record | Row) -> Iterator[str]:
@@ -410,8 +374,10 @@ _IN_NO_LINE = ("layout", "offset", "timestamp_ns", "observed_ns", "origin")
 
 
 _WORDS: dict[type, Callable[[Any], Iterator[str]]] = {
-    FlowRecord: _flow,
-    FlowRow: _flow,
+    FlowRecord: flow_words,
+    FlowRow: flow_words,
+    CounterRecord: counter_words,
+    row_type(CounterRecord): counter_words,
     LossRecord: _loss,
     LossRow: _loss,
     RulesetRecord: change_words,

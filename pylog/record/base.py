@@ -19,8 +19,8 @@ Octets = bytes
 Source = Annotated[
     str,
     Field(
-        "ipl or nflog; ip for packets of captures without link headers; capture for damage of a"
-        " capture file itself",
+        "ipl, nflog, nftables or nfct (conntrack); ip for packets of captures without link"
+        " headers; capture for damage of a capture file itself",
         "word",
     ),
 ]
@@ -30,7 +30,10 @@ OFFSET = Field(
     " in a replay",
     "i64",
 )
-TIMESTAMP = Field("the kernel's time; NFLOG has none for some hooks", "time")
+TIMESTAMP = Field(
+    "the kernel's time; NFLOG has none for some hooks, conntrack none without its timestamps",
+    "time",
+)
 OBSERVED = Field(
     "when the message was received, live or as a capture file says; absent in raw dumps", "time"
 )

@@ -41,6 +41,15 @@ class CounterRecord(BaseRecord, frozen=True, gc=False, tag="counter"):
         list[str | int] | None,
         Field("QUOTA_PKTS or QUOTA_BYTES, and OVERQUOTA (NFACCT_F_*)", "json", since=4),
     ] = None
+    netns: Annotated[
+        str | int | None,
+        Field(
+            "the network namespace that has the counter, where several are read: its name, or its"
+            " number",
+            "name",
+            since=4,
+        ),
+    ] = None
 
     @property
     def log(self) -> str:

@@ -1,7 +1,7 @@
 """A packet with the rule that logged it, and with the flow that it belongs to.
 
 The rule is not in the kernel's message: pylog.join derives it from records of the ruleset and of
-traces. The flow is there only if the group asks for it: else pylog.flow_join derives it from
+traces. The flow is there only if the group asks for it: else pylog.flows.join derives it from
 records of conntrack. The fields have a type of their own, a subclass of PacketRecord, so that
 packets of which nobody asks for them cost nothing.
 """
@@ -52,7 +52,7 @@ class JoinedRecord(PacketRecord, frozen=True, gc=False, tag="packet"):
         str | int | None,
         Field(
             "the flow's state when the packet was logged: that of TCP or SCTP; of other protocols"
-            " UNREPLIED, REPLIED or ASSURED",
+            " UNREPLIED, REPLIED or ASSURED; absent where times do not show which",
             "name",
         ),
     ] = None
@@ -63,8 +63,8 @@ class JoinedRecord(PacketRecord, frozen=True, gc=False, tag="packet"):
     ] = None  # fmt: skip
     flow_direction: Annotated[
         str | None,
-        Field("original for a packet in the direction of the flow's first one, reply for others",
-              "word"),
+        Field("original for a packet in the direction of the flow's first one, reply for others;"
+              " of an ICMP error that of the packet that it quotes", "word"),
     ] = None  # fmt: skip
     nat_saddr: Annotated[
         str | None,

@@ -322,8 +322,9 @@ class Flow(
         str | None,
         Field(
             "why the flow ended: expired (no packet came), removed (on request), killed (by the"
-            " kernel before its time), lost (it ended in a loss); with `--flows` also active,"
-            " evicted and open for one that goes on",
+            " kernel before its time), lost (it ended in a loss), unseen (no event said so, it"
+            " is in no listing any more); with `--flows` also of one that goes on: active, evicted"
+            " and open",
             "word",
             since=4,
         ),

@@ -30,6 +30,7 @@ from pylog.backends.unpack import compression
 from pylog.detect import Detection, detect, stream_for
 from pylog.errors import DecodeError
 from pylog.formats import HEAD, Damage, Message, Stream
+from pylog.formats.nfct_requests import is_marked
 from pylog.formats.stream import IN_STEP
 from pylog.losses import Losses
 from pylog.open_log import OnError
@@ -189,8 +190,10 @@ def _cut(split: Split, n: int) -> list[Split]:
             detection = detect(head, len(head) < HEAD, split.layout)  # as a Reader does
         except DecodeError as error:
             raise error.copy_for_raising(split.path) from None
-        if detection.container not in ("raw", "netlink") or detection.stream().grouped:
-            return [split]  # a commit may be of any size
+        if detection.container not in ("raw", "netlink"):
+            return [split]
+        if detection.stream().grouped or is_marked(head):
+            return [split]  # a commit may be of any size, and a listing shows what it lacks
         length = split.stop
         layouts = tuple(make().name for make in (detection.stream, *detection.alternatives))
         near = [_boundary(file, length * i // n, length, detection.stream()) for i in range(1, n)]

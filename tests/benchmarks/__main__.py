@@ -26,6 +26,7 @@ TOPICS = {
     "loss": "live.overload",
     "bounds": "bounds.table",
     "commits": "commits.table",
+    "flows": "flows.table",
 }
 """Which function makes the table of each topic."""
 

@@ -11,12 +11,13 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import builders
 import nftables
 from builders import pcap_header, pcap_packet
 
-from pylog.formats import ipl_layouts, netlink, nft_attributes, nfulnl_attributes
+from pylog.formats import ipl_layouts, netlink, nfct_attributes, nft_attributes, nfulnl_attributes
 from pylog.formats.ipl_encode import Encoder
 from pylog.formats.packet import swapped
 from pylog.formats.pcap_blocks import (
@@ -93,6 +94,21 @@ def _nft(order: str) -> Log:
     return Log(name, begun, rule, least, (kind, struct.pack(order + "IH", 20, 0xA06)))
 
 
+def _nfct(order: str) -> Log:
+    def way(ports: tuple[int, int], ends: tuple[bytes, bytes]) -> Any:
+        ip = [{"nla_type": n, "value": end} for n, end in enumerate(ends, 1)]
+        proto = [{"nla_type": n, "value": v} for n, v in enumerate((17, *ports), 1)]
+        return [{"nla_type": 1, "value": ip}, {"nla_type": 2, "value": proto}]
+
+    ends = b"\x0a\0\0\1", b"\xc0\0\2\1"
+    attributes = [(1, way((5, 53), ends)), (2, way((53, 5), ends[::-1])), (12, 7), (3, 8), (7, 30)]
+    event = netlink.build(nfct_attributes.CTA, order, 0x100, 0, attributes, family=2, flags=0x600)
+    least = netlink.build({}, order, 0x102, 0, [], family=2)
+    kind = struct.pack(order + "H", nfct_attributes.CT_NEW)
+    name = "ctnetlink-le" if order == "<" else "ctnetlink-be"
+    return Log(name, event * 8, event, least, (kind, struct.pack(order + "IH", 20, 0x102)))
+
+
 def _ipl(name: str) -> Log:
     record = ipl_record(name)
     layout = ipl_layouts.named(name)
@@ -156,6 +172,8 @@ MAKERS: Mapping[str, Callable[[], Log]] = {
     "netlink be": partial(_netlink, ">"),
     "nft le": partial(_nft, "<"),
     "nft be": partial(_nft, ">"),
+    "nfct le": partial(_nfct, "<"),
+    "nfct be": partial(_nfct, ">"),
     **{name: partial(_ipl, name) for name in IPL},
     **{
         f"pcap {linktype} {'le' if order == '<' else 'be'}{' ns' if ns else ''}": partial(

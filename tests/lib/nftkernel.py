@@ -11,8 +11,8 @@ from typing import Any
 
 from pylog.backends.base import HOST_ORDER, Backend
 from pylog.formats import nft_attributes as nft
-from pylog.formats.netlink import Table, build
-from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_APPEND, NLM_F_CREATE, NLM_F_MULTI
+from pylog.formats.netlink import NLM_F_CREATE, NLM_F_MULTI, Table, build
+from pylog.formats.nft_attributes import LISTING_SEQ, NLM_F_APPEND
 
 
 def message(

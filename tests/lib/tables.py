@@ -30,7 +30,7 @@ def rows(records: Iterable[Record], kind: str, columns: Iterable[str]) -> list[d
 
 def value(record: Any, name: str) -> Any:
     """What a column holds of a record, as `Table.to_pylist` gives it with times as integers."""
-    if name in ("timestamp", "observed"):
+    if f"{name}_ns" in record.__struct_fields__:
         time_ns = getattr(record, f"{name}_ns")
         return time_ns if time_ns is None or time_ns < 1 << 63 else None
     if name.endswith("_bytes"):
@@ -40,14 +40,16 @@ def value(record: Any, name: str) -> Any:
     if name == "extra":
         decoded = json.loads(pylog.to_json(record))
         late = [
-            n for n in ("timestamp", "observed") if (getattr(record, f"{n}_ns") or 0) >= 1 << 63
+            n.removesuffix("_ns")
+            for n in record.__struct_fields__
+            if n.endswith("_ns") and (getattr(record, n) or 0) >= 1 << 63
         ]
         if found is not None or late:
             found = (decoded.get("extra") or {}) | {n: decoded[n] for n in late}
             return json.dumps(found, separators=(",", ":"), ensure_ascii=False)
     if found is None:
         return None
-    if name in ("devices", "expressions", "elements"):
+    if isinstance(found, list):  # devices, expressions, elements, status, flags
         listed = json.loads(pylog.to_json(record))[name]
         return json.dumps(listed, separators=(",", ":"), ensure_ascii=False)
     if name == "fragment":

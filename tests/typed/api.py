@@ -34,7 +34,7 @@ def by_kind(record: pylog.Record) -> str:
         return f"{record.id} {record.chain} {record.verdict}"
     if record.kind == "counter":
         assert_type(record, pylog.CounterRecord)
-        return f"{record.name} {record.packets}"
+        return f"{record.name} {record.packets} {record.quota}"
     assert_type(record, pylog.LossRecord)
     return f"{record.count} {record.describe()}"
 

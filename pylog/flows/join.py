@@ -26,13 +26,19 @@ MAXIMUM_WAITING = 10_000
 """So many records at most wait with a packet."""
 MAXIMUM_FLOWS = 262_144
 """So many flows at most are remembered; then the oldest are forgotten, about 1 KB each."""
+MAXIMUM_ALIKE = 256
+"""Of so many flows with the same ends at most it is looked which one was in force."""
 MAXIMUM_STATES = 16
 """So many states of a flow are remembered, the last ones."""
 SLACK_NS = 1_000_000
 """How far the kernel's times of a packet and of its flow's event are apart at most: the packet has
 the time when it came in."""
-OBSERVED_SLACK_NS = 100_000_000
-"""The same, where one of the times is that of receiving the message."""
+OBSERVED_SLACK_NS = 1_000_000_000
+"""The same, where an event has only the time when it was received, which a busy reader delays."""
+STEP_NS = 60_000_000_000
+"""A record that is so much older than the newest one shows that the clock was set back."""
+FLUSH_NS = 1_100_000_000
+"""How long the kernel holds a packet of NFLOG, with a tenth more: flushtimeout is 1 s (HZ)."""
 
 _ICMP = (1, 58)
 
@@ -72,6 +78,13 @@ class _Sides(NamedTuple):
         yield between.reverse(), "reply", sent.reverse()
 
 
+class _Times(NamedTuple):
+    """When a packet was logged, at the earliest and at the latest."""
+
+    earliest_ns: int
+    latest_ns: int
+
+
 class _Flow:
     """A flow that is or was in force."""
 
@@ -96,21 +109,27 @@ class _Flow:
         if state is not None and (not self.states or self.states[-1][1] != state):
             self.states.append((_time(record), state))
 
-    def covers(self, time_ns: int | None, slack_ns: int) -> bool:
-        """Whether it was in force at that time; without a time, whether it is now."""
-        if time_ns is None:
+    def covers(self, times: _Times | None) -> bool:
+        """Whether it can have been in force then; without a time, whether it is now."""
+        if times is None:
             return self.ended_ns is None
-        if self.start_ns is not None and time_ns < self.start_ns - slack_ns:
+        slack_ns = SLACK_NS if self.kernel_time else OBSERVED_SLACK_NS
+        if self.start_ns is not None and times.latest_ns < self.start_ns - slack_ns:
             return False
-        return self.ended_ns is None or time_ns <= self.ended_ns + slack_ns
+        return self.ended_ns is None or times.earliest_ns <= self.ended_ns + slack_ns
 
-    def state_at(self, time_ns: int | None) -> str | int | None:
-        """The last state that was announced by then; if there is none, the first."""
+    def state_at(self, times: _Times | None) -> str | int | None:
+        """The last state that was announced by then; if there is none, the first. None: it is not
+        certain, because times of receipt do not show what came first.
+        """
+        delay_ns = 0 if self.kernel_time else OBSERVED_SLACK_NS
         last = None
         for announced_ns, state in self.states:
-            late = None not in (time_ns, announced_ns) and announced_ns > time_ns  # type: ignore[operator]
-            if last is not None and late:
-                break
+            if last is not None and times is not None and announced_ns is not None:
+                if times.latest_ns < announced_ns - delay_ns:
+                    break
+                if times.earliest_ns < announced_ns:
+                    return None
             last = state
         return last
 
@@ -125,7 +144,7 @@ class FlowJoin:
         self._held: deque[Record] = deque()
         self._flows: dict[Any, _Flow] = {}
         """Flows in force, by their key, the oldest first."""
-        self._by_ends: dict[Ends, list[_Flow]] = {}
+        self._by_ends: dict[Ends, dict[_Flow, None]] = {}
         self._ended: deque[_Flow] = deque()
         self._clock_ns: int | None = None
         self._seen = False
@@ -142,8 +161,8 @@ class FlowJoin:
         given: list[Record] = []
         for record in records:
             time_ns = _time(record)
-            if time_ns is not None:
-                self._clock_ns = max(time_ns, self._clock_ns or 0)
+            if time_ns is not None and not 0 <= (self._clock_ns or 0) - time_ns < STEP_NS:
+                self._clock_ns = time_ns
             if isinstance(record, FlowRecord) and record.source == "nfct":
                 self._follow(record)
             elif isinstance(record, LossRecord) and record.log in ("nfct", None):
@@ -162,8 +181,12 @@ class FlowJoin:
     def _due(self) -> Iterator[Record]:
         """What has waited long enough, in order."""
         while self._held:
-            time_ns = _time(self._held[0])
-            late = None not in (time_ns, self._clock_ns) and self._clock_ns > time_ns + HELD_NS  # type: ignore[operator]
+            time_ns, clock_ns = _time(self._held[0]), self._clock_ns
+            late = (
+                time_ns is not None
+                and clock_ns is not None
+                and not -STEP_NS < clock_ns - time_ns <= HELD_NS
+            )
             if _joins(self._held[0]) and not late and len(self._held) <= MAXIMUM_WAITING:
                 return
             yield self._give(self._held.popleft())
@@ -195,7 +218,7 @@ class FlowJoin:
             return None
         flow = self._flows[key] = _Flow(record, sides)
         for ends in {form[0] for form in sides.all()}:
-            self._by_ends.setdefault(ends, []).append(flow)
+            self._by_ends.setdefault(ends, {})[flow] = None
         if len(self._flows) > MAXIMUM_FLOWS:
             self._doubt = f"only {MAXIMUM_FLOWS} flows are remembered"
             self._forget(self._flows.pop(next(iter(self._flows))))
@@ -214,7 +237,7 @@ class FlowJoin:
     def _forget(self, flow: _Flow) -> None:
         for ends in {form[0] for form in flow.sides.all()}:
             flows = self._by_ends[ends]
-            flows.remove(flow)
+            del flows[flow]
             if not flows:
                 del self._by_ends[ends]
 
@@ -231,14 +254,14 @@ class FlowJoin:
 
     def _by_entry(self, packet: PacketRecord, entry: dict[str, Any], info: str) -> dict[str, Any]:
         """The fields, by the entry that the kernel gave with the packet."""
-        time_ns = _time(packet)
+        times = _times(packet)
         ends, reply = _ends_of(entry.get("CTA_TUPLE_ORIG")), _ends_of(entry.get("CTA_TUPLE_REPLY"))
         sides = None if ends is None else _Sides(ends, ends if reply is None else reply.reverse())
-        alike = () if ends is None else self._by_ends.get(ends, ())
-        slack_ns = _slack(packet)
+        alike = {} if ends is None else self._by_ends.get(ends, {})
+        if len(alike) > MAXIMUM_ALIKE:
+            alike = {}
         number = entry["CTA_ID"]
-        same = [flow for flow in alike
-                if flow.source.id == number and flow.covers(time_ns, slack_ns)]  # fmt: skip
+        same = [flow for flow in alike if flow.source.id == number and flow.covers(times)]
         flow = same[-1] if len(same) == 1 else None
         start = entry.get("CTA_TIMESTAMP", {}).get("CTA_TIMESTAMP_START")
         start_ns = int(start) if start is not None else flow.start_ns if flow else None
@@ -254,7 +277,7 @@ class FlowJoin:
         )
         return {
             **fields, "flow_id": number, "flow_state": state, "flow_direction": direction,
-            "flow_age": _age(start_ns, time_ns), "flow_match": "kernel",
+            "flow_age": _age(start_ns, times), "flow_match": "kernel",
         }  # fmt: skip
 
     def _by_ends_of(self, packet: PacketRecord) -> dict[str, Any]:
@@ -262,11 +285,13 @@ class FlowJoin:
         ends = _ends(packet)
         if ends is None:
             return {"flow_unknown": "the packet's addresses and ports were not logged"}
-        time_ns, slack_ns = _time(packet), _slack(packet)
+        times, alike = _times(packet), self._by_ends.get(ends, {})
+        if len(alike) > MAXIMUM_ALIKE:
+            return {"flow_unknown": f"{len(alike)} flows have or had these addresses and ports"}
         fits = [
-            flow for flow in self._by_ends.get(ends, ())
+            flow for flow in alike
             if (packet.host is None or flow.source.host in (None, packet.host))
-            and flow.covers(time_ns, slack_ns if flow.kernel_time else OBSERVED_SLACK_NS)
+            and flow.covers(times)
         ]  # fmt: skip
         if len(fits) > 1:
             listed = [_candidate(flow) for flow in islice(fits, 16)]
@@ -278,10 +303,12 @@ class FlowJoin:
             return {"flow_unknown": f"{missing}; {why}" if why else missing}
         (flow,) = fits
         direction = next(word for form, word, _ in flow.sides.all() if form == ends)
+        if flow.source.protocol in _ICMP:  # its ends are the same both ways if it is to itself
+            direction = "original" if packet.icmp_type == flow.source.icmp_type else "reply"
         return {
             **_other_side(flow.sides, ends, direction), "flow_id": flow.source.id,
-            "flow_state": flow.state_at(time_ns), "flow_direction": direction,
-            "flow_age": _age(flow.start_ns, time_ns), "flow_match": "ends",
+            "flow_state": flow.state_at(times), "flow_direction": direction,
+            "flow_age": _age(flow.start_ns, times), "flow_match": "ends",
         }  # fmt: skip
 
 
@@ -293,14 +320,17 @@ def _time(record: Record) -> int | None:
     return record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
 
 
-def _slack(packet: PacketRecord) -> int:
-    return OBSERVED_SLACK_NS if packet.timestamp_ns is None else SLACK_NS
-
-
-def _age(start_ns: int | None, time_ns: int | None) -> float | None:
-    if start_ns is None or time_ns is None:
+def _times(packet: PacketRecord) -> _Times | None:
+    time_ns = _time(packet)
+    if time_ns is None:
         return None
-    return max(0, time_ns - start_ns) / 1e9
+    return _Times(time_ns - FLUSH_NS if packet.timestamp_ns is None else time_ns, time_ns)
+
+
+def _age(start_ns: int | None, times: _Times | None) -> float | None:
+    if start_ns is None or times is None:
+        return None
+    return max(0, times.latest_ns - start_ns) / 1e9
 
 
 def _key(record: FlowRecord) -> Any:
