@@ -91,6 +91,7 @@ class NetlinkSocket:
     overrun  a text when datagrams were lost because the buffer was full: among those received
              next, or after them; the caller that reports it sets it to None. In one place: right
              after those that `receive` gave last
+    ends     where each of the datagrams ends that `collect` gave last; () if `receive` gave others
     lost     how many datagrams the overrun cost; None: the kernel has not counted them
     nsid     of a socket that listens to all namespaces: the number of the one that sent what
              `receive` gave last; None: the socket's own
@@ -124,6 +125,7 @@ class NetlinkSocket:
         self.name = name
         self.foreign = 0
         self.overrun: str | None = None
+        self.ends: Sequence[int] = ()
         self.lost: int | None = None
         self.nsid: int | None = None
         self._limit = rcvbuf_max
@@ -226,7 +228,7 @@ class NetlinkSocket:
         if not self._backlog:
             return self.collect()
         kept = self._backlog.popleft()
-        self.nsid = kept.nsid
+        self.nsid, self.ends = kept.nsid, ()
         if kept.overrun is not None:
             self.overrun, self.lost = kept.overrun, kept.lost
         return kept.data
@@ -270,6 +272,7 @@ class NetlinkSocket:
     def collect(self) -> bytes | None:
         """As `receive`, but without those kept: up to BUFFER bytes from the kernel."""
         view, filled, emptied = self._view, 0, False
+        self.ends = ends = list[int]()
         while len(view) - filled >= LARGEST:
             size = self._recv(view[filled : filled + LARGEST])
             if size is None:
@@ -278,10 +281,12 @@ class NetlinkSocket:
             if size > LARGEST:
                 notes.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
                 filled += LARGEST
+                ends.append(filled)
                 break  # the next datagram would look like its continuation
             end = filled + size
             filled = (end + 3) & ~3
             view[end:filled] = bytes(filled - end)
+            ends.append(filled)
             if self._doubt is not None and self._in_one_place and self._is_empty():
                 emptied = True
                 break

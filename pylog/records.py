@@ -185,7 +185,7 @@ class Filtered(Records):
         self._passed_over = 0
         self._unfinished = False
         """Whether the last read ended at its deadline while there were records to be filtered."""
-        records.leave_out(_Deciding(wanted, actions))
+        records.leave_out(DecidingFilter(wanted, actions))
 
     def __getattr__(self, name: str) -> Any:
         """What only some readers have, such as `received` and `dropped`."""
@@ -220,7 +220,7 @@ class Filtered(Records):
         stays as it was.
         """
         self.wanted.reload()
-        self._records.leave_out(_Deciding(self.wanted, self._actions))
+        self._records.leave_out(DecidingFilter(self.wanted, self._actions))
 
     def read(self, timeout: float | None = None) -> Record | None:
         if not self._queue:
@@ -295,7 +295,7 @@ class FilteredRows:
         return self._filtered.wanted_lot(self._rows.read_batch, matches, timeout, limit)
 
 
-class _Deciding:
+class DecidingFilter:
     """The filter as streams ask it, see formats.stream.Deciding."""
 
     def __init__(self, wanted: Filter, actions: Actions | None) -> None:

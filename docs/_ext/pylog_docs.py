@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -23,6 +23,7 @@ from pylog.outputs._ipfix_elements import Element
 from pylog.outputs._ipfix_exporter import Settings, parts_by_kind
 from pylog.outputs._ipfix_options import MEANINGS
 from pylog.outputs._ipfix_packets import JOINED as JOINED_PARTS
+from pylog.pipeline.keys import SETTINGS, SOURCES, STACKS, Key
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
 from pylog.record.joined import FLOW, RULE, JoinedRecord
 from pylog.record.registry import KINDS, ON_REQUEST
@@ -145,6 +146,28 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\*_\[\]<>|])", r"\\\1", text)
 
 
+def configuration_pylog() -> str:
+    """The keys of [pylog] in a configuration."""
+    return _keys(SETTINGS)
+
+
+def configuration_sources() -> str:
+    """The keys of [sources.NAME]."""
+    return _keys(SOURCES)
+
+
+def configuration_stacks() -> str:
+    """The keys of [[stacks]]."""
+    return _keys(STACKS)
+
+
+def _keys(keys: Mapping[str, Key]) -> str:
+    rows = [("key", "value", "what it does", "without it")]
+    rows += [(f"`{key.name}`", key.form, _escaped(key.help), _escaped(key.default) or "an error")
+             for key in keys.values()]  # fmt: skip
+    return _markdown(*rows)
+
+
 def nflog_options() -> str:
     """The options of a live NFLOG source, as the command line and Python have them."""
     return _options(nflog.OPTIONS)
@@ -153,6 +176,11 @@ def nflog_options() -> str:
 def nftables_options() -> str:
     """The options of the live source nftables."""
     return _options(nftables.OPTIONS)
+
+
+def syslog_options() -> str:
+    """The options of the output syslog."""
+    return _options(outputs.description("syslog").options)
 
 
 def nfct_options() -> str:
@@ -178,7 +206,10 @@ def outputs_by_name() -> str:
         output = outputs.description(name)
         endings = ", ".join(f"`{ending}`" for ending in output.endings)
         extra = f"`{output.extra}`" if output.extra else ""
-        rows.append((f"`{name}`", endings, extra, "yes" if output.appends else "no"))
+        appends = "yes" if output.appends else "no"
+        if output.place:
+            endings, appends = f"`--target` {output.address}", ""
+        rows.append((f"`{name}`", endings, extra, appends))
     return _markdown(*rows)
 
 
@@ -252,6 +283,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "layouts": layouts,
     "nflog-options": nflog_options,
     "nftables-options": nftables_options,
+    "syslog-options": syslog_options,
     "nfct-options": nfct_options,
     "outputs": outputs_by_name,
     "ipfix-elements": ipfix_elements,
@@ -259,6 +291,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "ipfix-options-records": ipfix_options_records,
     "ipfix-options": ipfix_options,
     "kafka-options": kafka_options,
+    "configuration-pylog": configuration_pylog,
+    "configuration-sources": configuration_sources,
+    "configuration-stacks": configuration_stacks,
 }
 
 

@@ -19,7 +19,6 @@ from pylog import outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
-from pylog.cli._files import OutputFiles
 from pylog.cli._outputs import Change, changes, coloured, given_actions, report_unmatched
 from pylog.cli._places import OutputPlace
 from pylog.cli._progress import progress
@@ -36,6 +35,7 @@ from pylog.cli._sources import (
 from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
 from pylog.errors import BackendError
+from pylog.outputs._files import OutputFiles
 from pylog.reader import Reader, Records, Rows
 from pylog.records import Filtered, FilteredRows
 from pylog.transports.files import REPLACE, check_is_free, is_special, replacing

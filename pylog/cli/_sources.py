@@ -137,7 +137,8 @@ def add_option(
         else:
             settings |= {"action": "store_const", "const": True}
     elif option.kind is dict:
-        settings |= {"action": "append", "type": pair, "metavar": "PATTERN=VALUE"}
+        settings |= {"action": "append", "type": pair,
+                     "metavar": option.metavar or "PATTERN=VALUE"}  # fmt: skip
     elif (words := option.words()) is not None:
         settings["choices"] = words
     else:

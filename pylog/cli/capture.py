@@ -23,7 +23,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._copy import LOOK_S
-from pylog.cli._files import OutputFiles, add_rotation_arguments, seconds
+from pylog.cli._files import add_rotation_arguments, seconds
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import count
 from pylog.cli._sources import (
@@ -41,6 +41,7 @@ from pylog.cli._where import add_where_arguments, given_filter, report_filtered
 from pylog.formats import RawBatch
 from pylog.input import left_s
 from pylog.outputs import pcapng
+from pylog.outputs._files import OutputFiles
 from pylog.reader import Records
 from pylog.record import LossRecord, Record
 from pylog.transports.files import is_special

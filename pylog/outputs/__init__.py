@@ -57,7 +57,7 @@ class Description:
     extra       the extra of the distribution that it needs
     place       whether it writes to a Place, not to a file
     file        with `place`: whether it writes files as well
-    delivery    of records to its place; of files the pipeline decides
+    delivery    of records to its place, if the address does not decide; of files the pipeline does
     address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
     """
 
@@ -331,6 +331,24 @@ def needs_raw(name: str, options: Mapping[str, Any] | None = None) -> bool:
     """
     more = getattr(_module(name), "needs_raw", None)
     return description(name).raw or (more is not None and bool(more(**check(name, options))))
+
+
+def delivery(name: str, address: str) -> Delivery:
+    """What an output promises of records that it sends to an address.
+
+    An output of which that depends on the address has a function `delivery_to(address)`.
+    """
+    more = getattr(_module(name), "delivery_to", None)
+    promised: Delivery = description(name).delivery if more is None else more(address)
+    return promised
+
+
+def is_place(name: str, target: str) -> bool:
+    """Whether a target of an output is a place. If the output writes files as well, its function
+    `is_place(target)` decides.
+    """
+    decides = getattr(_module(name), "is_place", None)
+    return description(name).place and (decides is None or bool(decides(target)))
 
 
 def check_address(name: str, address: str, options: Mapping[str, Any] | None = None) -> None:

@@ -16,7 +16,7 @@ from pylog.batch import Batch
 from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.outputs._named import COLUMN_OPTIONS
+from pylog.outputs._named import COLUMN_OPTIONS, RENAME
 from pylog.record import Record
 from pylog.zones import TZ
 
@@ -34,10 +34,10 @@ class Lines(NamedTuple):
 
 FORMAT = Option(
     "format", str, "json",
-    "the form of each record: json, ecs, cef, kernel, ipmon, text, or a template as"
-    " '{timestamp} {action} {saddr}'", metavar="FORMAT",
+    "the form of each record: json, ecs, cef, kernel, ipmon, text, or a template, as"
+    " {timestamp} {action} {saddr}", metavar="FORMAT",
 )  # fmt: skip
-FORMAT_OPTIONS = (FORMAT, *COLUMN_OPTIONS, TZ)
+FORMAT_OPTIONS = (FORMAT, *COLUMN_OPTIONS, RENAME, TZ)
 """The options of outputs that send lines in any format."""
 
 

@@ -64,6 +64,16 @@ def check_address(address: str, *, message_size: int | None, section: int, **opt
             raise ValueError(f"section is {section}: over UDP give a message_size as well")
 
 
+def is_place(target: str) -> bool:
+    """Whether a target is a collector, not the path of a file."""
+    return "://" in target
+
+
+def delivery_to(address: str) -> outputs.Delivery:
+    """What is promised of each record at an address."""
+    return "at least once" if receiver_of(address).stream else "best effort"
+
+
 _UDP_SIZE, _SIZE = 1400, 16384
 """Over UDP a message must not be cut into fragments (RFC 7011, 10.3.3)."""
 

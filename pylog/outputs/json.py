@@ -5,7 +5,7 @@ For a terminal, characters that are not printable become \\u escapes: the JSON s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,12 +15,14 @@ from pylog.batch import Batch
 from pylog.outputs._lines import Lines
 from pylog.outputs._named import (
     COLUMN_OPTIONS,
+    RENAME,
     REQUESTED,
     excluded,
     fields_without,
     headers_of,
     leaving_out,
     named,
+    renamed,
 )
 from pylog.record import (
     Record,
@@ -37,25 +39,27 @@ from pylog.record import (
 
 NAME = "json"
 ENDINGS = (".jsonl", ".json", ".ndjson")
-OPTIONS = COLUMN_OPTIONS
+OPTIONS = (*COLUMN_OPTIONS, RENAME)
 
 
-def check(*, columns: str | None, exclude: str | None) -> None:
-    """ValueError for columns that do not exist."""
-    named(columns, exclude)
+def check(*, columns: str | None, exclude: str | None, rename: Mapping[str, str] | None) -> None:
+    """ValueError for columns that do not exist, and names that two columns would have."""
+    renamed(named(columns, exclude), rename)
 
 
 class _Objects:
     """Makes what becomes the JSON object of a record.
 
-    names      the columns; None: the row as it is, without `left_out`
+    names      the columns, each with its name in the object; None: the row, without `left_out`
     left_out   the columns that are left out
     """
 
-    def __init__(self, columns: str | None, exclude: str | None) -> None:
+    def __init__(
+        self, columns: str | None, exclude: str | None, rename: Mapping[str, str] | None
+    ) -> None:
         self.left_out = excluded(exclude)
-        all_columns = columns is None and _may_be_none(self.left_out)
-        self.names = None if all_columns else named(columns, exclude)
+        all_columns = columns is None and not rename and _may_be_none(self.left_out)
+        self.names = None if all_columns else renamed(named(columns, exclude), rename)
         self._requests = any(name in REQUESTED for name in self.names or ())
 
     def of(self, record: Record) -> Any:
@@ -72,12 +76,16 @@ class _Objects:
         headers = headers_of(record) if self._requests else None
         if headers is not None:
             values |= msgspec.structs.asdict(headers)
-        return {n: values[n] for n in self.names or () if values.get(n) is not None}
+        names = self.names or {}
+        return {names[n]: values[n] for n in names if values.get(n) is not None}
 
 
-def lines(*, columns: str | None = None, exclude: str | None = None) -> Lines:
+def lines(
+    *, columns: str | None = None, exclude: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> Lines:  # fmt: skip
     """The JSON objects of records as lines that are safe on a terminal."""
-    made, encode = _Objects(columns, exclude).of, msgspec.json.Encoder().encode
+    made, encode = _Objects(columns, exclude, rename).of, msgspec.json.Encoder().encode
     return Lines(lambda record: escape_json(encode(made(record)).decode()))
 
 
@@ -85,11 +93,12 @@ class Output(outputs.Output):
     """Writes records as JSON lines."""
 
     def __init__(
-        self, target: outputs.Target, *, columns: str | None = None, exclude: str | None = None
-    ) -> None:
+        self, target: outputs.Target, *, columns: str | None = None, exclude: str | None = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self._stream = target.stream
         self._terminal = target.is_terminal
-        self._objects = _Objects(columns, exclude)
+        self._objects = _Objects(columns, exclude, rename)
         self.shows_payload = "payload" not in self._objects.left_out
         self._encoder = msgspec.json.Encoder()
         self.takes_rows = self._objects.names is None

@@ -78,6 +78,11 @@ def check_address(address: str, **options: Any) -> None:
         raise ValueError("structured_data needs header rfc5424 for a local socket")
 
 
+def delivery_to(address: str) -> outputs.Delivery:
+    """What is promised of records: datagrams, which local sockets take, are sent once."""
+    return "at least once" if address.startswith(("tcp:", "tls:")) else "best effort"
+
+
 def priorities(facility: str, severity: str, severities: dict[str, str]) -> Memo[Any, int]:
     """The priority by action and kind: that of the action, or of the kind, or `severity`."""
     levels = {word: LEVELS[level] for word, level in (_SEVERITIES | severities).items()}

@@ -50,8 +50,8 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info convert capture replay ipmon doctor flush help pending ruleset sources trace who
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --ca --certificate --chains --color --columns --compression --copy-mode --copy-range --count --daddr --dask --diff --domain --domain-name --dport --duration --events --exclude --facility --families --fl-group --fl-logtag --flow-limit --format --framing --from --from-layout --header --hostname --iif --ipmon-version --jobs --key --kind --label --layout --marks --max-gap --max-size --mechanism --message-size --netns --nlbufsiz --on-error --password --peer --pf-bind --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rotate-size --rotate-time --saddr --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --syslog-to --tables --target --template --template-messages --template-time --timeout --times --to --tz --until --user --where --window --within --write --zones -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_commands read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace who
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --ca --certificate --chains --color --columns --compression --copy-mode --copy-range --count --daddr --dask --diff --domain --domain-name --dport --duration --events --exclude --facility --families --fl-group --fl-logtag --flow-limit --format --framing --from --from-layout --header --hostname --iif --ipmon-version --jobs --key --kind --label --layout --marks --max-gap --max-size --mechanism --message-size --netns --nlbufsiz --on-error --password --peer --pf-bind --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --rotate-size --rotate-time --saddr --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --syslog-to --tables --target --template --template-messages --template-time --timeout --times --to --tz --until --user --where --window --within --write --zones -B -C -I -L -N -O -P -S -f -n -o -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -77,6 +77,7 @@ complete -c pylog -n '_shtab_pylog_using read' -l from-layout -x -d 'the layout 
 complete -c pylog -n '_shtab_pylog_using read' -l kind -xka "packet flow loss ruleset trace counter" -d 'which records (default: packet; of --flows and nfct: flow, of nftables: ruleset; of sqlite: all, a table each)'
 complete -c pylog -n '_shtab_pylog_using read' -l columns -x -d 'which columns, in this order, as timestamp,saddr,dport,ttl; `pylog help columns` lists all (default: all; of text, the line)'
 complete -c pylog -n '_shtab_pylog_using read' -l exclude -x -d 'columns to leave out, as payload,extra (default: none)'
+complete -c pylog -n '_shtab_pylog_using read' -l rename -x -d 'give a column another name, as saddr=src; may be repeated (default: none)'
 complete -c pylog -n '_shtab_pylog_using read' -l csv-safe -d 'put a '"'"' before text that a spreadsheet would take for a formula: text that begins with =, +, -, @, a tab or CR and is not a number (default: no)'
 complete -c pylog -n '_shtab_pylog_using read' -l domain -x -d 'the observation domain of records that name no machine; others have one that the name decides, 1 to 4294967295 (default: 1)'
 complete -c pylog -n '_shtab_pylog_using read' -l domain-name -x -d 'what that domain is called; '"'"''"'"' for no name (default: the name of this machine)'
@@ -92,7 +93,7 @@ complete -c pylog -n '_shtab_pylog_using read' -l body -x -d 'bytes of an NFLOG 
 complete -c pylog -n '_shtab_pylog_using read' -l af-inet6 -x -d 'AF_INET6 of the system that is to read it, 1 to 255 (default: 28, and 24 for layouts without fl_unit; what a record of that layout has)'
 complete -c pylog -n '_shtab_pylog_using read' -l tz -x -d 'time zone of the times, as Europe/Oslo, or local (default: UTC)'
 complete -c pylog -n '_shtab_pylog_using read' -l ipmon-version -x -d 'print as that release of ipmon, as 4.1.20; other outputs take from it the names of 4.1'"'"'s TCP states (default: the one of each record'"'"'s layout)'
-complete -c pylog -n '_shtab_pylog_using read' -l format -x -d 'the form of each record: json, ecs, cef, kernel, ipmon, text, or a template as '"'"'{timestamp} {action} {saddr}'"'"' (default: json)'
+complete -c pylog -n '_shtab_pylog_using read' -l format -x -d 'the form of each record: json, ecs, cef, kernel, ipmon, text, or a template, as {timestamp} {action} {saddr} (default: json)'
 complete -c pylog -n '_shtab_pylog_using read' -l key -xka "flow host none" -d 'what chooses the partition: flow (the Community ID, the same for both directions on all machines), or the machine that logged it (default: flow)'
 complete -c pylog -n '_shtab_pylog_using read' -l compression -xka "none gzip snappy lz4 zstd" -d 'how batches are compressed (default: zstd)'
 complete -c pylog -n '_shtab_pylog_using read' -l user -x -d 'the user, for SASL (default: none)'
@@ -193,6 +194,7 @@ complete -c pylog -n '_shtab_pylog_using convert' -l on-error -xka "resync stric
 complete -c pylog -n '_shtab_pylog_using convert' -l kind -xka "packet flow loss ruleset trace counter" -d 'which records (default: packet; of --flows and nfct: flow, of nftables: ruleset; of sqlite: all, a table each)'
 complete -c pylog -n '_shtab_pylog_using convert' -l columns -x -d 'which columns, in this order, as timestamp,saddr,dport,ttl; `pylog help columns` lists all (default: all; of text, the line)'
 complete -c pylog -n '_shtab_pylog_using convert' -l exclude -x -d 'columns to leave out, as payload,extra (default: none)'
+complete -c pylog -n '_shtab_pylog_using convert' -l rename -x -d 'give a column another name, as saddr=src; may be repeated (default: none)'
 complete -c pylog -n '_shtab_pylog_using convert' -l csv-safe -d 'put a '"'"' before text that a spreadsheet would take for a formula: text that begins with =, +, -, @, a tab or CR and is not a number (default: no)'
 complete -c pylog -n '_shtab_pylog_using convert' -l domain -x -d 'the observation domain of records that name no machine; others have one that the name decides, 1 to 4294967295 (default: 1)'
 complete -c pylog -n '_shtab_pylog_using convert' -l domain-name -x -d 'what that domain is called; '"'"''"'"' for no name (default: the name of this machine)'
@@ -277,6 +279,7 @@ complete -c pylog -n '_shtab_pylog_using replay' -l from-layout -x -d 'the layou
 complete -c pylog -n '_shtab_pylog_using replay' -l kind -xka "packet flow loss ruleset trace counter" -d 'which records (default: packet; of --flows and nfct: flow, of nftables: ruleset; of sqlite: all, a table each)'
 complete -c pylog -n '_shtab_pylog_using replay' -l columns -x -d 'which columns, in this order, as timestamp,saddr,dport,ttl; `pylog help columns` lists all (default: all; of text, the line)'
 complete -c pylog -n '_shtab_pylog_using replay' -l exclude -x -d 'columns to leave out, as payload,extra (default: none)'
+complete -c pylog -n '_shtab_pylog_using replay' -l rename -x -d 'give a column another name, as saddr=src; may be repeated (default: none)'
 complete -c pylog -n '_shtab_pylog_using replay' -l csv-safe -d 'put a '"'"' before text that a spreadsheet would take for a formula: text that begins with =, +, -, @, a tab or CR and is not a number (default: no)'
 complete -c pylog -n '_shtab_pylog_using replay' -l domain -x -d 'the observation domain of records that name no machine; others have one that the name decides, 1 to 4294967295 (default: 1)'
 complete -c pylog -n '_shtab_pylog_using replay' -l domain-name -x -d 'what that domain is called; '"'"''"'"' for no name (default: the name of this machine)'
@@ -292,7 +295,7 @@ complete -c pylog -n '_shtab_pylog_using replay' -l body -x -d 'bytes of an NFLO
 complete -c pylog -n '_shtab_pylog_using replay' -l af-inet6 -x -d 'AF_INET6 of the system that is to read it, 1 to 255 (default: 28, and 24 for layouts without fl_unit; what a record of that layout has)'
 complete -c pylog -n '_shtab_pylog_using replay' -l tz -x -d 'time zone of the times, as Europe/Oslo, or local (default: UTC)'
 complete -c pylog -n '_shtab_pylog_using replay' -l ipmon-version -x -d 'print as that release of ipmon, as 4.1.20; other outputs take from it the names of 4.1'"'"'s TCP states (default: the one of each record'"'"'s layout)'
-complete -c pylog -n '_shtab_pylog_using replay' -l format -x -d 'the form of each record: json, ecs, cef, kernel, ipmon, text, or a template as '"'"'{timestamp} {action} {saddr}'"'"' (default: json)'
+complete -c pylog -n '_shtab_pylog_using replay' -l format -x -d 'the form of each record: json, ecs, cef, kernel, ipmon, text, or a template, as {timestamp} {action} {saddr} (default: json)'
 complete -c pylog -n '_shtab_pylog_using replay' -l key -xka "flow host none" -d 'what chooses the partition: flow (the Community ID, the same for both directions on all machines), or the machine that logged it (default: flow)'
 complete -c pylog -n '_shtab_pylog_using replay' -l compression -xka "none gzip snappy lz4 zstd" -d 'how batches are compressed (default: zstd)'
 complete -c pylog -n '_shtab_pylog_using replay' -l user -x -d 'the user, for SASL (default: none)'
@@ -328,6 +331,15 @@ complete -c pylog -n '_shtab_pylog_using replay' -l flow-limit -x -d 'with --flo
 complete -c pylog -n '_shtab_pylog_using replay' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
 complete -c pylog -n '_shtab_pylog_using replay' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
 complete -c pylog -n '_shtab_pylog_using replay; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a capture or dump, - (standard input), or a directory, glob or URL of them; several follow each other'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a run -d 'run a pipeline: sources, filters and outputs of a configuration file'
+complete -c pylog -n '_shtab_pylog_using run' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using run' -s v -l verbose -d 'say on standard error what runs, and at the end what was delivered'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a check -d 'check the configuration of a pipeline, and draw it'
+complete -c pylog -n '_shtab_pylog_using check' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using check' -s q -l quiet -d 'draw nothing'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a status -d 'show how a running pipeline is going'
+complete -c pylog -n '_shtab_pylog_using status' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using status' -l json -d 'one JSON object'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ipmon -d 'print logs as IPFilter'"'"'s ipmon does, with its options'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s a -d 'read all three logs'
@@ -397,7 +409,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'

@@ -20,7 +20,7 @@ from pylog.record import Record, escape_json, kind_of, to_json
 from pylog.testing import packet
 from pylog.transports import streams
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 HOSTILE = 'drop\r\n<0>1 - evil forged - - -\0\x1b[2J\x7f\u2028 a=b|c\\d "e]'
 
 pytestmark = pytest.mark.skipif(bool(syslogs.missing()), reason=syslogs.missing())
