@@ -166,6 +166,8 @@ class PlaceOutput(outputs.Output):
     def close(self) -> None:
         try:
             self._exporter.flush()
-            self._sender.close()
         finally:
-            self._exporter.report()
+            try:
+                self._sender.close()
+            finally:
+                self._exporter.report()

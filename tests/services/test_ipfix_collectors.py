@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(*command: object) -> Iterator[subprocess.Popen[str]]:
+def running(*command: object, ending: int = signal.SIGTERM) -> Iterator[subprocess.Popen[str]]:
     """A program that is ended by a signal at the end of the context."""
     process = subprocess.Popen(
         [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -48,19 +49,26 @@ def running(*command: object) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.terminate()
-        process.wait(LONGEST_S)
+        process.send_signal(ending)
+        try:
+            process.communicate(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def wait_until(true: Callable[[], Any]) -> None:
+    """Wait until something is true, for some seconds even where many tests run."""
+    deadline = time.monotonic() + 3 * LONGEST_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def wait_until_bound(port: int) -> None:
     """Wait until a program has a UDP port."""
-    deadline = time.monotonic() + LONGEST_S
     entry = f":{port:04X} "
-    while not any(
-        entry in Path(table).read_text() for table in ("/proc/net/udp", "/proc/net/udp6")
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: entry in Path("/proc/net/udp").read_text())
 
 
 def flows() -> list[FlowRecord]:
@@ -113,7 +121,7 @@ def test_nfcapd_stores_the_flows_that_were_sent(nfcapd: Capture) -> None:
                           "--flows", LOG)  # fmt: skip
     assert done.returncode == 0, done.stderr
     sent = flows()
-    time.sleep(0.2)
+    time.sleep(0.5)
     assert nfcapd.counts() == (len(sent), 0)
     for record, stored in zip(sent, nfcapd.flows(), strict=True):
         six = ":" in (record.saddr or "")
@@ -162,7 +170,7 @@ def test_nfcapd_counts_a_gap_where_a_datagram_is_missing(nfcapd: Capture) -> Non
             if datagram is not data[2]:
                 sender.sendto(datagram, ("127.0.0.1", nfcapd.port))
                 time.sleep(0.005)
-    time.sleep(0.2)
+    time.sleep(0.5)
     assert nfcapd.counts() == (40 - (end - begin), 1)
 
 
@@ -170,27 +178,23 @@ def test_nfcapd_counts_a_gap_where_a_datagram_is_missing(nfcapd: Capture) -> Non
     not shutil.which("nfacctd"), reason="needs the program nfacctd (package pmacct)"
 )
 def test_nfacctd_stores_the_flows_that_were_sent(tmp_path: Path) -> None:
-    port, stored = free_port(), tmp_path / "flows.json"
+    port, stored, log = free_port(), tmp_path / "flows.json", tmp_path / "log"
     columns = ("src_host, dst_host, src_port, dst_port, proto, timestamp_start, post_nat_src_host,"
                " post_nat_dst_host, post_nat_src_port, post_nat_dst_port, nat_event")  # fmt: skip
     (tmp_path / "nfacctd.conf").write_text(
         f"nfacctd_ip: 127.0.0.1\nnfacctd_port: {port}\nnfacctd_time_new: true\nplugins: print[x]\n"
         f"aggregate[x]: {columns}\nprint_output[x]: json\nprint_output_file[x]: {stored}\n"
-        "print_refresh_time[x]: 600\n"
+        "print_refresh_time[x]: 1\nprint_output_file_append[x]: true\n"
+        f"logfile: {log}\n"
     )
     sent = [record for record in flows() if record.packets]
-    with running("nfacctd", "-f", tmp_path / "nfacctd.conf") as process:
+    with running("nfacctd", "-f", tmp_path / "nfacctd.conf", ending=signal.SIGINT):
         wait_until_bound(port)
+        wait_until(lambda: log.exists() and "Purging cache - END" in log.read_text())
         output = outputs.open("ipfix", outputs.Place(f"udp://127.0.0.1:{port}"))
         output.write(Batch(sent))
         output.close()
-        time.sleep(0.3)
-        process.send_signal(2)  # so that it writes what it has
-        process.wait(LONGEST_S)
-    deadline = time.monotonic() + LONGEST_S
-    while not stored.exists() or stored.read_text().count("\n") < len(sent):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        wait_until(lambda: stored.exists() and stored.read_text().count("\n") >= len(sent))
     names = ("ip_src", "ip_dst", "port_src", "port_dst", "packets", "bytes", "post_nat_ip_src",
              "post_nat_ip_dst", "post_nat_port_src", "post_nat_port_dst", "nat_event")  # fmt: skip
     rows = Counter(
@@ -267,13 +271,6 @@ def collector() -> Iterator[Collector]:
     made.close()
 
 
-def _until(true: Any) -> None:
-    deadline = time.monotonic() + LONGEST_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def _records(octets: bytes) -> int:
     """How many data records complete messages have, by the last sequence number."""
     return max((m.sequence for m in ipfix.messages(octets) if m.domain), default=0)
@@ -284,8 +281,8 @@ def test_tcp_confirms_what_the_peer_has_acknowledged(collector: Collector) -> No
     assert output.confirmed() is None and output.position() is None
     output.write(Batch([packet(sport=n) for n in range(1000)]))
     output.commit("1000")
-    _until(lambda: output.confirmed() == "1000")
-    _until(lambda: len(collector.received[0]) > 60_000)
+    wait_until(lambda: output.confirmed() == "1000")
+    wait_until(lambda: len(collector.received[0]) > 60_000)
     collector.end_connection()
     with pytest.raises(BackendError, match=r"cannot send to tcp://127\.0\.0\.1"):
         for n in range(100):
@@ -299,7 +296,7 @@ def test_tcp_confirms_what_the_peer_has_acknowledged(collector: Collector) -> No
     again.write(Batch([packet(), packet()]))
     again.commit("1002")
     again.close()
-    _until(lambda: len(collector.received) == 2 and len(collector.received[1]) > 200)
+    wait_until(lambda: len(collector.received) == 2 and len(collector.received[1]) > 200)
     data = [m for m in ipfix.messages(collector.received[1]) if m.domain]
     assert data[0].sequence == 0 and data[0].sets[0][0] == 2  # a new session has its templates
 
@@ -327,7 +324,7 @@ def test_read_writes_to_a_collector(collector: Collector) -> None:
     done = inprocess.text("read", "--to", "ipfix", "--target", collector.address, "-n", "50",
                           samples.FIXTURES / "nflog/seq.bin")  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    _until(lambda: collector.received and _records(collector.received[0]) > 0)
+    wait_until(lambda: collector.received and _records(collector.received[0]) > 0)
 
 
 def test_where_nobody_listens_there_is_an_error() -> None:
