@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
-        for line in _with_options(arguments, error).split("\n"):  # of filters it has several
+        for line in getattr(error, "lines", [_with_options(arguments, error)]):
             say(line)
         detailed = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
         if detailed and isinstance(error, DecodeError) and error.details:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 import pylog
+from pylog import outputs
 from pylog.cli._copy import Copy
 from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
