@@ -18,8 +18,14 @@ class FilterError(ValueError):
         super().__init__(expression, at, reason)
         self.expression, self.column, self.reason = expression, at + 1, reason
 
+    @property
+    def lines(self) -> list[str]:
+        """What is wrong and where, the expression, and a caret under the column."""
+        where = pointed(self.expression, self.column).split("\n")
+        return [f"{self.reason}, at column {self.column}", *where]
+
     def __str__(self) -> str:
-        return f"{self.reason}, at column {self.column}\n{pointed(self.expression, self.column)}"
+        return "\n".join(self.lines)
 
 
 def pointed(expression: str, column: int) -> str:
