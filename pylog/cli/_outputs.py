@@ -177,7 +177,10 @@ def output_options(
             option = next(
                 o for o in outputs.description(others[0]).options if o.name == option_name
             )
-            raise ValueError(f"{option.typed} is an option of {', '.join(map(called, others))}")
+            word = getattr(arguments, f"to.{option_name}", None)
+            meant = f"; did you mean {called(word)}?" if word in outputs.names() else ""
+            of = ", ".join(map(called, others))
+            raise ValueError(f"{option.typed} is an option of {of}{meant}")
     if getattr(arguments, "scrub", False) and name == "pcapng":
         given.setdefault("machine", False)
     outputs.check(name, given)
