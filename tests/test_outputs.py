@@ -136,7 +136,8 @@ def test_each_output_is_described() -> None:
         appends=False, columns=True, extra="arrow",
     )  # fmt: skip
     assert outputs.endings() == {
-        ".arrow": "arrow", ".feather": "arrow", ".csv": "csv", ".ipl": "ipl", ".ipmon": "ipmon",
+        ".arrow": "arrow", ".feather": "arrow", ".cef": "cef", ".csv": "csv", ".ipfix": "ipfix",
+        ".ipl": "ipl", ".ipmon": "ipmon",
         ".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet",
         ".pcapng": "pcapng", ".pcap": "pcapng", ".sqlite": "sqlite", ".sqlite3": "sqlite",
         ".db": "sqlite", ".txt": "text", ".text": "text", ".log": "text",

@@ -19,9 +19,13 @@ from pylog.backends import conntrack, nflog, nftables
 from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
 from pylog.options import Option
+from pylog.outputs._ipfix_elements import Element
+from pylog.outputs._ipfix_exporter import Settings, parts_by_kind
+from pylog.outputs._ipfix_options import MEANINGS
+from pylog.outputs._ipfix_packets import JOINED as JOINED_PARTS
 from pylog.pipeline.keys import SETTINGS, SOURCES, STACKS, Key
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
-from pylog.record.joined import FLOW, RULE
+from pylog.record.joined import FLOW, RULE, JoinedRecord
 from pylog.record.registry import KINDS, ON_REQUEST
 from pylog.table import schema
 
@@ -174,6 +178,11 @@ def nftables_options() -> str:
     return _options(nftables.OPTIONS)
 
 
+def syslog_options() -> str:
+    """The options of the output syslog."""
+    return _options(outputs.description("syslog").options)
+
+
 def nfct_options() -> str:
     """The options of the live source nfct."""
     return _options(conntrack.OPTIONS)
@@ -186,7 +195,7 @@ def _options(options: Iterable[Option]) -> str:
         flag = option.flag or "--" + option.name.replace("_", "-")
         if option.kind is bool and option.default:
             flag += f"`, `--no-{flag[2:]}"
-        rows.append((f"`{flag}`", f"`{option.name}`", option.explained()))
+        rows.append((f"`{flag}`", f"`{option.name}`", _escaped(option.explained())))
     return _markdown(*rows)
 
 
@@ -197,8 +206,72 @@ def outputs_by_name() -> str:
         output = outputs.description(name)
         endings = ", ".join(f"`{ending}`" for ending in output.endings)
         extra = f"`{output.extra}`" if output.extra else ""
-        rows.append((f"`{name}`", endings, extra, "yes" if output.appends else "no"))
+        appends = "yes" if output.appends else "no"
+        if output.place:
+            endings, appends = f"`--target` {output.address}", ""
+        rows.append((f"`{name}`", endings, extra, appends))
     return _markdown(*rows)
+
+
+def ipfix_elements() -> str:
+    """The information elements of packets and flows, by the fields that they are made of."""
+    settings = Settings(headers=True, payload=1)
+    rows = [("of", "field", "information element", "number", "")]
+    for kind, parts in parts_by_kind(settings, lambda name: None).items():
+        if kind is JoinedRecord:
+            parts, name = list(JOINED_PARTS), "joined packet"
+        else:
+            name = kind_name(kind)
+        for part in parts:
+            fields = ", ".join(f"`{json_name(field)}`" for field in part.fields)
+            elements = "<br>".join(f"`{element.name}`" for element in part.elements)
+            numbers = "<br>".join(_number(element) for element in part.elements)
+            rows.append((name, fields, elements, numbers, _escaped(part.note)))
+    return _markdown(*rows)
+
+
+def _number(element: Element) -> str:
+    return f"{element.enterprise}/{element.number}" if element.enterprise else str(element.number)
+
+
+def ipfix_left_out() -> str:
+    """The columns that IPFIX has no element for, by kind of record."""
+    settings = Settings(headers=True, payload=1)
+    rows = [("records", "columns without an element")]
+    for kind, parts in parts_by_kind(settings, lambda name: None).items():
+        if kind is not JoinedRecord:
+            used = {field for part in parts for field in part.fields} | {"host"}
+            names = [
+                f"`{json_name(name)}`"
+                for name, field in fields_of(kind).items()
+                if name not in used and field.column is not None
+            ]
+            rows.append((kind_name(kind), ", ".join(names)))
+    return _markdown(*rows)
+
+
+def ipfix_options_records() -> str:
+    """The options records of IPFIX."""
+    rows = [("what it says", "scope", "elements")]
+    for meaning, (scopes, elements) in MEANINGS.items():
+        names = [f"`{element.name}` ({_number(element)})" for element in elements]
+        rows.append((meaning, ", ".join(names[:scopes]), ", ".join(names[scopes:])))
+    return _markdown(*rows)
+
+
+def kind_name(kind: Any) -> str:
+    """The name of a kind of record."""
+    return next(name for name, record in KINDS.items() if record is kind)
+
+
+def ipfix_options() -> str:
+    """The options of the output ipfix."""
+    return _options(outputs.description("ipfix").options)
+
+
+def kafka_options() -> str:
+    """The options of the output kafka."""
+    return _options(outputs.description("kafka").options)
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -210,8 +283,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "layouts": layouts,
     "nflog-options": nflog_options,
     "nftables-options": nftables_options,
+    "syslog-options": syslog_options,
     "nfct-options": nfct_options,
     "outputs": outputs_by_name,
+    "ipfix-elements": ipfix_elements,
+    "ipfix-left-out": ipfix_left_out,
+    "ipfix-options-records": ipfix_options_records,
+    "ipfix-options": ipfix_options,
+    "kafka-options": kafka_options,
     "configuration-pylog": configuration_pylog,
     "configuration-sources": configuration_sources,
     "configuration-stacks": configuration_stacks,

@@ -35,7 +35,6 @@ from pylog.cli._sources import (
 from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
 from pylog.errors import BackendError
-from pylog.outputs._columns import ColumnsOutput
 from pylog.outputs._files import OutputFiles
 from pylog.reader import Reader, Records, Rows
 from pylog.records import Filtered, FilteredRows
@@ -86,7 +85,7 @@ class Copy(contextlib.ExitStack):
         self._failed = False
         self._cpu_before = time.process_time()
         self.callback(report_unmatched, self._actions)
-        self._files = None if self._description.place else self._of_arguments()
+        self._files = None if arguments.target is not None else self._of_arguments()
         self._filtered: Filtered | None = None
         self._reopens = bool(self._files and self._files.reopens and self._description.appends)
         stopping.reopens = self._reopens or (self._filter is not None and self._filter.files)
@@ -263,7 +262,7 @@ def copy(
                     output.write_rows(lot)
             return 0
         selections: dict[str, Selection] = {}
-        if isinstance(output, ColumnsOutput) and not isinstance(records, Records):
+        if output.wanted is not None and not isinstance(records, Records):
             from pylog.table.select import Selection  # needs the extra, as the output does
 
             selections = {
@@ -290,7 +289,7 @@ def _batches(
 
     selections   of a log in bulk: the wanted columns and rows of each kind
     """
-    if isinstance(output, ColumnsOutput):
+    if output.wanted is not None:
         from pylog.table.bulk import Bulk  # needs the extra, as the output does
 
         if isinstance(records, Bulk):

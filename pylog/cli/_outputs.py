@@ -43,7 +43,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     if places:
         parser.add_argument(
             "--target", metavar="ADDRESS",
-            help="where to write, of outputs that write to no file: "
+            help="where to write, of outputs of places: "
             + "; ".join(f"{name}: {outputs.description(name).address}" for name in places),
         )  # fmt: skip
     else:
@@ -177,7 +177,10 @@ def output_options(
             option = next(
                 o for o in outputs.description(others[0]).options if o.name == option_name
             )
-            raise ValueError(f"{option.typed} is an option of {', '.join(map(called, others))}")
+            word = getattr(arguments, f"to.{option_name}", None)
+            meant = f"; did you mean {called(word)}?" if word in outputs.names() else ""
+            of = ", ".join(map(called, others))
+            raise ValueError(f"{option.typed} is an option of {of}{meant}")
     if getattr(arguments, "scrub", False) and name == "pcapng":
         given.setdefault("machine", False)
     outputs.check(name, given)
@@ -186,14 +189,17 @@ def output_options(
 
 def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """As `output_options`, for a command with the arguments of `add_output_arguments`, of which
-    `to` becomes the name of the output, and `suffix` that of its compression.
+    `to` becomes the name of the output, `suffix` that of its compression, and `raw` whether the
+    output needs the raw bytes of records.
     """
     arguments.to, arguments.suffix = outputs.form(arguments.write, arguments.to)
     description = outputs.description(arguments.to)
     if arguments.target is not None and not description.place:
         raise ValueError(f"{arguments.to} writes files: --target is not for it, but -w FILE")
-    if description.place and arguments.write is not None:
+    if description.place and arguments.write is not None and not description.file:
         raise ValueError(f"{arguments.to} writes to no file: name its place with --target, not -w")
+    if arguments.target is not None and arguments.write is not None:
+        raise ValueError(f"{arguments.to} writes to --target or to -w FILE, not to both")
     named = arguments.write not in (None, "-")
     for option in ("append", "force", "rotate_size", "rotate_time"):
         if getattr(arguments, option) and not (
@@ -204,17 +210,19 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.force and (arguments.append or arguments.rotate_size or arguments.rotate_time):
         other = "--append" if arguments.append else "files with numbers, of which none is replaced"
         raise ValueError(f"--force is not for {other}")
-    if description.needs_path and not named:
+    place = description.place and (arguments.target is not None or not description.file)
+    if description.needs_path and not named and not place:
         raise ValueError(f"{arguments.to} needs a file: name it with -w")
     options = output_options(arguments, arguments.to, "--to {}".format)
-    if description.place:
+    arguments.raw = outputs.needs_raw(arguments.to, options)
+    if place:
         outputs.check_address(arguments.to, arguments.target or "", options)
     return options
 
 
 def needs_raw(arguments: argparse.Namespace) -> bool:
     """Whether the output, or --scrub, needs the raw bytes of records."""
-    return arguments.scrub or outputs.description(arguments.to).raw
+    return bool(arguments.scrub or arguments.raw)
 
 
 def changes(arguments: argparse.Namespace) -> list[Change]:

@@ -113,7 +113,7 @@ def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: boo
     ):
         return opened_in_bulk(arguments, sources[0])
     records = opened(arguments, sources, needs_raw(arguments))
-    if outputs.description(arguments.to).raw:
+    if arguments.raw:
         for reader in records.readers():
             reader.pass_messages()
     return records

@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
                 on_error=arguments.on_error,
                 raw=needs_raw(arguments),
             ) as records:
-                if outputs.description(arguments.to).raw:
+                if arguments.raw:
                     records.pass_messages()
                 joined = with_joins(arguments, records)
                 copy.all(as_flows(joined, flows, source is arguments.source[-1]))

@@ -3,7 +3,8 @@ in this package, or an entry point of another distribution (group `pylog.outputs
 
 An output module has a `NAME` and a class `Output(target, **options)`, a subclass of outputs.Output.
 The target of most outputs is a file (`Target`), whose stream they leave open. With `PLACE` it is a
-receiver or a database (`Place`), which the output connects to itself. Constants with the names of a
+receiver or a database (`Place`), which the output connects to itself. With `FILE` as well it may be
+either, and the class for places is `PlaceOutput`. Constants with the names of a
 `Description`'s fields in capitals (`ENDINGS`, `OPTIONS`, `BINARY`, `RAW`...) replace its defaults.
 If options can be wrong in a way that an Option cannot express, the module has a function
 `check(**options)` that raises ValueError; for the address of a place, `check_address(address,
@@ -55,7 +56,8 @@ class Description:
     columns     whether it is faster with columns than with records
     extra       the extra of the distribution that it needs
     place       whether it writes to a Place, not to a file
-    delivery    of records to its place; of files the pipeline decides
+    file        with `place`: whether it writes files as well
+    delivery    of records to its place, if the address does not decide; of files the pipeline does
     address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
     """
 
@@ -69,6 +71,7 @@ class Description:
     columns: bool = False
     extra: str | None = None
     place: bool = False
+    file: bool = False
     delivery: Delivery = "at least once"
     address: str = ""
 
@@ -148,6 +151,9 @@ class Output(ABC):
     @abstractmethod
     def flush(self) -> None:
         """Write what was kept, as far as the form allows, and flush the stream."""
+
+    def leave_out(self, counts: Mapping[str, int]) -> None:  # noqa: B027
+        """Count records, by kind, of which no columns were made because it is not `wanted`."""
 
     def commit(self, position: str) -> None:
         """Make what was written so far permanent, as all records up to `position`, an opaque text.
@@ -318,6 +324,33 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     return settings
 
 
+def needs_raw(name: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether an output with these options needs records with their raw bytes.
+
+    An output of which that depends on the options has a function `needs_raw(**options)`.
+    """
+    more = getattr(_module(name), "needs_raw", None)
+    return description(name).raw or (more is not None and bool(more(**check(name, options))))
+
+
+def delivery(name: str, address: str) -> Delivery:
+    """What an output promises of records that it sends to an address.
+
+    An output of which that depends on the address has a function `delivery_to(address)`.
+    """
+    more = getattr(_module(name), "delivery_to", None)
+    promised: Delivery = description(name).delivery if more is None else more(address)
+    return promised
+
+
+def is_place(name: str, target: str) -> bool:
+    """Whether a target of an output is a place. If the output writes files as well, its function
+    `is_place(target)` decides.
+    """
+    decides = getattr(_module(name), "is_place", None)
+    return description(name).place and (decides is None or bool(decides(target)))
+
+
 def check_address(name: str, address: str, options: Mapping[str, Any] | None = None) -> None:
     """ValueError for an address that the output of a place cannot have; connects to nothing."""
     if not address:
@@ -353,11 +386,14 @@ def open(name: str, target: Target | Place, options: Mapping[str, Any] | None = 
         if not description(name).place:
             raise ValueError(f"{name} writes files: {target.address} is none")
         check_address(name, target.address, options)
-    elif description(name).place:
+        module = _module(name)
+        made: Output = getattr(module, "PlaceOutput", module.Output)(target, **settings)
+        return made
+    if description(name).place and not description(name).file:
         raise ValueError(f"{name} writes to no file, but to a target: name it")
-    elif target.path is None and description(name).needs_path:
+    if target.path is None and description(name).needs_path:
         raise ValueError(f"{name} needs a file: name one")
-    made: Output = _module(name).Output(target, **settings)
+    made = _module(name).Output(target, **settings)
     return made
 
 

@@ -34,7 +34,7 @@ from pylog.zones import Clock
 
 
 class Columns:
-    """Makes lines of the columns of these names.
+    """Makes lines of the columns of these names; a name may go on with parts: fragment.offset.
 
     needs_payload   whether columns are asked for that are decoded from a packet's payload
     """
@@ -42,12 +42,16 @@ class Columns:
     def __init__(
         self, names: tuple[str, ...], clock: Clock | None, services: bool, colour: bool
     ) -> None:
-        self._names, self._clock, self._services = names, clock, services
-        self._colour = colour
-        self.needs_payload = any(name in REQUESTED for name in names)
+        self._clock, self._services, self._colour = clock, services, colour
+        self._parts = [(name, parts) for name, *parts in (name.split(".") for name in names)]
+        self.needs_payload = any(name in REQUESTED for name, _ in self._parts)
 
     def line(self, record: Record | Row) -> str:
         """The line of a record, or of a row if `needs_payload` is False; without the newline."""
+        return "\t".join(self.cells(record))
+
+    def cells(self, record: Record | Row) -> list[str]:
+        """The text of each column."""
         row: Any = record
         headers = None
         if type(row) not in _rows():
@@ -59,7 +63,7 @@ class Columns:
         kind: Any = type(row)
         fields = _fields(kind)
         cells = []
-        for name in self._names:
+        for name, parts in self._parts:
             value: Any
             if name == "kind":
                 value = kind_of(record)
@@ -70,11 +74,13 @@ class Columns:
                 value = None if field is None else getattr(row, field)
                 if column == "time" and value is not None and self._clock is not None:
                     value = self._clock.text(value)
+            for part in parts:
+                value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
             cell = _text(name, value)
             if self._colour and name == "action":
                 cell = colour_of(str(value), cell)
             cells.append(cell)
-        return "\t".join(cells)
+        return cells
 
 
 @cache

@@ -12,6 +12,8 @@ from pylog.ipmon.printer import Printer
 from pylog.ipmon.release import release_named
 from pylog.notes import notes
 from pylog.options import Option
+from pylog.outputs._lines import Lines
+from pylog.record import Record
 from pylog.zones import TZ, zone_of
 
 NAME = "ipmon"
@@ -31,6 +33,22 @@ def check(*, tz: str, ipmon_version: str | None) -> None:
         release_named(ipmon_version)
 
 
+def lines(*, tz: str = "UTC", ipmon_version: str | None = None) -> Lines:
+    """The lines of records, which must be read with raw=True; all control characters escaped."""
+    printer = _printer(tz, ipmon_version, safe=True)
+
+    def line(record: Record) -> str:
+        entry = printer.entry(record)
+        return "" if entry is None else f"{entry.missed}\n{entry.line}".lstrip("\n")
+
+    return Lines(line, printer.report)
+
+
+def _printer(tz: str, ipmon_version: str | None, safe: bool) -> Printer:
+    release = release_named(ipmon_version) if ipmon_version else None
+    return Printer(release=release, zone=zone_of(tz), safe=safe)
+
+
 class Output(outputs.Output):
     """Writes records as ipmon's lines; they must be read with raw=True."""
 
@@ -38,11 +56,7 @@ class Output(outputs.Output):
         self, target: outputs.Target, *, tz: str = "UTC", ipmon_version: str | None = None
     ) -> None:
         self._stream = target.stream
-        self._printer = Printer(
-            release=release_named(ipmon_version) if ipmon_version else None,
-            zone=zone_of(tz),
-            safe=target.is_terminal,
-        )
+        self._printer = _printer(tz, ipmon_version, target.is_terminal)
 
     def write(self, batch: Batch) -> None:
         for record in batch.records():

@@ -12,6 +12,7 @@ import msgspec
 
 from pylog import outputs
 from pylog.batch import Batch
+from pylog.outputs._lines import Lines
 from pylog.outputs._named import (
     COLUMN_OPTIONS,
     RENAME,
@@ -46,34 +47,26 @@ def check(*, columns: str | None, exclude: str | None, rename: Mapping[str, str]
     renamed(named(columns, exclude), rename)
 
 
-class Output(outputs.Output):
-    """Writes records as JSON lines."""
+class _Objects:
+    """Makes what becomes the JSON object of a record.
+
+    names      the columns, each with its name in the object; None: the row, without `left_out`
+    left_out   the columns that are left out
+    """
 
     def __init__(
-        self, target: outputs.Target, *, columns: str | None = None, exclude: str | None = None,
-        rename: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
-        self._stream = target.stream
-        self._terminal = target.is_terminal
-        self._left_out = excluded(exclude)
-        all_columns = columns is None and not rename and _may_be_none(self._left_out)
-        self._names = None if all_columns else renamed(named(columns, exclude), rename)
-        self.shows_payload = "payload" not in self._left_out
-        self._requests = any(name in REQUESTED for name in self._names or ())
-        self._encoder = msgspec.json.Encoder()
-        self.takes_rows = self._names is None
+        self, columns: str | None, exclude: str | None, rename: Mapping[str, str] | None
+    ) -> None:
+        self.left_out = excluded(exclude)
+        all_columns = columns is None and not rename and _may_be_none(self.left_out)
+        self.names = None if all_columns else renamed(named(columns, exclude), rename)
+        self._requests = any(name in REQUESTED for name in self.names or ())
 
-    def write(self, batch: Batch) -> None:
-        records = batch.records()
-        if self._names is None:
-            self.write_rows([row_of(record) for record in records])
-        else:
-            self._put(self._encoder.encode_lines(map(self._object, records)))
-
-    def write_rows(self, rows: Sequence[Row]) -> None:
-        if self._left_out:
-            rows = [leaving_out(row, self._left_out) for row in rows]
-        self._put(row_lines(rows))
+    def of(self, record: Record) -> Any:
+        if self.names is not None:
+            return self._object(record)
+        row = row_of(record)
+        return leaving_out(row, self.left_out) if self.left_out else row
 
     def _object(self, record: Record) -> dict[str, Any]:
         """The chosen columns, in their order, without those that are None."""
@@ -83,8 +76,40 @@ class Output(outputs.Output):
         headers = headers_of(record) if self._requests else None
         if headers is not None:
             values |= msgspec.structs.asdict(headers)
-        names = self._names or {}
+        names = self.names or {}
         return {names[n]: values[n] for n in names if values.get(n) is not None}
+
+
+def lines(
+    *, columns: str | None = None, exclude: str | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> Lines:  # fmt: skip
+    """The JSON objects of records as lines that are safe on a terminal."""
+    made, encode = _Objects(columns, exclude, rename).of, msgspec.json.Encoder().encode
+    return Lines(lambda record: escape_json(encode(made(record)).decode()))
+
+
+class Output(outputs.Output):
+    """Writes records as JSON lines."""
+
+    def __init__(
+        self, target: outputs.Target, *, columns: str | None = None, exclude: str | None = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._stream = target.stream
+        self._terminal = target.is_terminal
+        self._objects = _Objects(columns, exclude, rename)
+        self.shows_payload = "payload" not in self._objects.left_out
+        self._encoder = msgspec.json.Encoder()
+        self.takes_rows = self._objects.names is None
+
+    def write(self, batch: Batch) -> None:
+        self._put(self._encoder.encode_lines([self._objects.of(r) for r in batch.records()]))
+
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        if left_out := self._objects.left_out:
+            rows = [leaving_out(row, left_out) for row in rows]
+        self._put(row_lines(rows))
 
     def _put(self, lines: bytes) -> None:
         if self._terminal:

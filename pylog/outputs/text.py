@@ -24,7 +24,8 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import SHOWN, Option
-from pylog.outputs._named import COLUMN_OPTIONS, excluded, leaving_out, named
+from pylog.outputs._lines import Lines
+from pylog.outputs._named import COLUMN_OPTIONS, REQUESTED, excluded, leaving_out, named
 from pylog.outputs._text_flow import counter_words, flow_words
 from pylog.outputs._text_ruleset import Commits, change_words, step_words
 from pylog.outputs._text_words import (
@@ -84,23 +85,12 @@ class Output(outputs.Output):
         exclude: str | None = None, services: bool = False,
     ) -> None:  # fmt: skip
         self._stream = target.stream
-        self._colour = target.colour
-        self._clock = clock_of(tz)
-        self._left_out = excluded(exclude)
-        self._services = services
-        self._commits = Commits(target.colour)
-        self._line_of: Callable[[Any], str] = self._line
+        commits = Commits(target.colour)
+        self._line_of = _maker(tz, columns, exclude, services, target.colour, commits)
         if columns is not None:
-            from pylog.outputs._text_columns import Columns
-
             names = named(columns, exclude)
-            made = Columns(names, self._clock, services, self._colour)
-            self._line_of = made.line
-            self.takes_rows = not made.needs_payload
+            self.takes_rows = not any(name in REQUESTED for name in names)
             self.shows_payload = "payload" in names
-        elif self._clock is None and not self._left_out and not services:
-            colour, commits = self._colour, self._commits
-            self._line_of = lambda record: line(record, colour, None, commits)
 
     def write(self, batch: Batch) -> None:
         self._write(batch.records())
@@ -112,20 +102,44 @@ class Output(outputs.Output):
         lines = "\n".join([*map(self._line_of, records), ""])
         self._stream.write(lines.encode("utf-8", "backslashreplace"))
 
-    def _line(self, record: Any) -> str:
-        if self._left_out:
-            record = leaving_out(record, self._left_out)
-        if self._services:
-            from pylog.outputs._services import with_services  # only here: rarely needed
-
-            record = with_services(record)
-        return line(record, self._colour, self._clock, self._commits)
-
     def flush(self) -> None:
         self._stream.flush()
 
     def close(self) -> None:
         self.flush()
+
+
+def _maker(
+    tz: str, columns: str | None, exclude: str | None, services: bool, colour: bool,
+    commits: Commits | None,
+) -> Callable[[Any], str]:  # fmt: skip
+    """The function that makes the line of a record or row, by the options of the output."""
+    clock, left_out = clock_of(tz), excluded(exclude)
+    if columns is not None:
+        from pylog.outputs._text_columns import Columns
+
+        return Columns(named(columns, exclude), clock, services, colour).line
+    if clock is None and not left_out and not services:
+        return lambda record: line(record, colour, None, commits)
+
+    def changed(record: Any) -> str:
+        if left_out:
+            record = leaving_out(record, left_out)
+        if services:
+            from pylog.outputs._services import with_services  # only here: rarely needed
+
+            record = with_services(record)
+        return line(record, colour, clock, commits)
+
+    return changed
+
+
+def lines(
+    *, tz: str = "UTC", columns: str | None = None, exclude: str | None = None,
+    services: bool = False,
+) -> Lines:  # fmt: skip
+    """A line for each record, also for changes of a ruleset, of which the output makes blocks."""
+    return Lines(_maker(tz, columns, exclude, services, False, None))
 
 
 def check(*, tz: str, columns: str | None, exclude: str | None, services: bool) -> None:

@@ -95,7 +95,9 @@ class Stack:
     @property
     def is_place(self) -> bool:
         """Whether its output writes to a place, not to files."""
-        return outputs.description(self.to).place
+        if self.partition is not None or isinstance(self.target, Secret):
+            return self.partition is None and outputs.description(self.to).place
+        return outputs.is_place(self.to, self.target)
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ class _Reading:
             return None
         to, target = entries.get("to"), entries.get("target")
         try:
-            if isinstance(to, str) and to in outputs.names() and outputs.description(to).place:
+            if isinstance(to, str) and to in outputs.names() and _is_place(to, entries):
                 return outputs.Form(to)
             if isinstance(target, str) and entries.get("partition") is None:
                 return outputs.form(target, to if isinstance(to, str) else None)
@@ -295,7 +297,7 @@ class _Reading:
         description = outputs.description(stack.to)
         files = {"partition": stack.partition, "rotate_size": stack.rotate_size,
                  "rotate_time": stack.rotate_time}  # fmt: skip
-        if description.place:
+        if stack.is_place or (description.place and not description.file):
             if isinstance(stack.target, str):
                 self._check_address(where, stack)
             for name in (name for name, value in files.items() if value is not None):
@@ -319,6 +321,16 @@ class _Reading:
             outputs.check_address(stack.to, str(stack.target), options)
         except ValueError as error:
             self._problem(where, f"target: {error}")
+
+
+def _is_place(to: str, entries: Mapping[str, Any]) -> bool:
+    """Whether the entries of a stack name a place."""
+    target = entries.get("target")
+    if entries.get("partition") is not None and outputs.description(to).file:
+        return False
+    return (
+        outputs.is_place(to, target) if isinstance(target, str) else outputs.description(to).place
+    )
 
 
 def _option(output: str, name: str, value: Any) -> Any:

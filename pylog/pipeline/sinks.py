@@ -19,17 +19,26 @@ def revealed(value: Any) -> Any:
     return value.value() if isinstance(value, Secret) else value
 
 
+def needs_raw(stack: Stack) -> bool:
+    """Whether the output of a stack needs records with their raw bytes."""
+    plain = {n: value for n, value in stack.options.items() if not isinstance(value, Secret)}
+    return outputs.needs_raw(stack.to, plain)
+
+
 def delivery(stack: Stack, durable: bool) -> outputs.Delivery:
     """What is promised of each record.
 
     durable   whether there is a journal
     """
-    description = outputs.description(stack.to)
     if not durable:
         return "best effort"
     if stack.partition is not None:
         return "exactly once"
-    return description.delivery if description.place else "at least once"
+    if not stack.is_place:
+        return "at least once"
+    if isinstance(stack.target, Secret):
+        return outputs.description(stack.to).delivery
+    return outputs.delivery(stack.to, str(stack.target))
 
 
 def opened(stack: Stack, refuse: outputs.Refuse, durable: bool) -> outputs.Output:

@@ -177,12 +177,12 @@ def _run(
     live = [name for name, source in sources.items() if source.is_live]
 
     def make_feeds(output: outputs.Output) -> Feeds:
-        description = outputs.description(stack.to)
+        raw = sinks.needs_raw(stack)
         form = {
-            "raw": description.raw,
+            "raw": raw,
             "rows": rows_of(output, stack),
             "payload": output.shows_payload,
-            "messages": description.raw,
+            "messages": raw,
         }
         feed: Feed | None = None
         identity = ""

@@ -37,20 +37,27 @@ def packed(raw: BinaryIO, suffix: str) -> Any:
     return raw
 
 
+def unpacked(path: str) -> Any:
+    """A file, open for reading, unpacked if it has a suffix. OSError, BackendUnavailable without
+    the library; what it reads may end with EOFError.
+    """
+    suffix = without_suffix(path)[1]
+    if suffix == ".gz":
+        import gzip
+
+        return gzip.open(path)
+    if suffix == ".zst":
+        from pylog.backends.unpack import zstd
+
+        return zstd().ZstdFile(path)
+    return open(path, "rb")
+
+
 def first_line(path: str) -> bytes:
     """The first line of a file, unpacked if it has a suffix; b"" if it cannot be read."""
-    suffix = without_suffix(path)[1]
     try:
-        with open(path, "rb") as raw:
-            if suffix == ".gz":
-                import gzip
-
-                return gzip.GzipFile(fileobj=raw).readline(LONGEST_LINE)
-            if suffix == ".zst":
-                from pylog.backends.unpack import zstd
-
-                line: bytes = zstd().ZstdFile(raw).readline(LONGEST_LINE)
-                return line
-            return raw.readline(LONGEST_LINE)
+        with unpacked(path) as file:
+            line: bytes = file.readline(LONGEST_LINE)
+            return line
     except (OSError, EOFError, ValueError):  # what writes to it reports why
         return b""
