@@ -35,7 +35,6 @@ from pylog.cli._sources import (
 )
 from pylog.decoder import LOT
 from pylog.errors import BackendError
-from pylog.outputs._columns import ColumnsOutput
 from pylog.reader import Reader, Records
 from pylog.transports.files import REPLACE, check_is_free, is_special, replacing
 from pylog.transports.rotation import File, Files, Manner
@@ -79,7 +78,7 @@ class Copy(contextlib.ExitStack):
         self._failed = False
         self._cpu_before = time.process_time()
         self.callback(report_unmatched, self._actions)
-        self._files = None if self._description.place else self._of_arguments()
+        self._files = None if arguments.target is not None else self._of_arguments()
         stopping.reopens = bool(self._files and self._files.reopens and self._description.appends)
 
     def _of_arguments(self) -> Files:
@@ -245,7 +244,7 @@ def _batches(
     move: Callable[[], None],
 ) -> Iterator[Batch]:
     """The batches that `copy` writes, where it does not write rows."""
-    if isinstance(output, ColumnsOutput):
+    if output.wanted is not None:
         from pylog.table.bulk import Bulk  # needs the extra, as the output does
         from pylog.table.select import Selection
 

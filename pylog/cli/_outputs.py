@@ -43,7 +43,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     if places:
         parser.add_argument(
             "--target", metavar="ADDRESS",
-            help="where to write, of outputs that write to no file: "
+            help="where to write, of outputs of places: "
             + "; ".join(f"{name}: {outputs.description(name).address}" for name in places),
         )  # fmt: skip
     else:
@@ -192,8 +192,10 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     description = outputs.description(arguments.to)
     if arguments.target is not None and not description.place:
         raise ValueError(f"{arguments.to} writes files: --target is not for it, but -w FILE")
-    if description.place and arguments.write is not None:
+    if description.place and arguments.write is not None and not description.file:
         raise ValueError(f"{arguments.to} writes to no file: name its place with --target, not -w")
+    if arguments.target is not None and arguments.write is not None:
+        raise ValueError(f"{arguments.to} writes to --target or to -w FILE, not to both")
     named = arguments.write not in (None, "-")
     for option in ("append", "force", "rotate_size", "rotate_time"):
         if getattr(arguments, option) and not (
@@ -204,10 +206,11 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.force and (arguments.append or arguments.rotate_size or arguments.rotate_time):
         other = "--append" if arguments.append else "files with numbers, of which none is replaced"
         raise ValueError(f"--force is not for {other}")
-    if description.needs_path and not named:
+    place = description.place and (arguments.target is not None or not description.file)
+    if description.needs_path and not named and not place:
         raise ValueError(f"{arguments.to} needs a file: name it with -w")
     options = output_options(arguments, arguments.to, "--to {}".format)
-    if description.place:
+    if place:
         outputs.check_address(arguments.to, arguments.target or "", options)
     return options
 

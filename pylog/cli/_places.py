@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pylog import outputs
 from pylog.batch import Batch
@@ -68,6 +68,9 @@ class OutputPlace(outputs.Output):
 
     def flush(self) -> None:
         self.ready().flush()
+
+    def leave_out(self, counts: Mapping[str, int]) -> None:
+        self.ready().leave_out(counts)
 
     def confirm(self, records: int) -> None:
         """So many records more were written."""

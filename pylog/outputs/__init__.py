@@ -3,7 +3,8 @@ in this package, or an entry point of another distribution (group `pylog.outputs
 
 An output module has a `NAME` and a class `Output(target, **options)`, a subclass of outputs.Output.
 The target of most outputs is a file (`Target`), whose stream they leave open. With `PLACE` it is a
-receiver or a database (`Place`), which the output connects to itself. Constants with the names of a
+receiver or a database (`Place`), which the output connects to itself. With `FILE` as well it may be
+either, and the class for places is `PlaceOutput`. Constants with the names of a
 `Description`'s fields in capitals (`ENDINGS`, `OPTIONS`, `BINARY`, `RAW`...) replace its defaults.
 If options can be wrong in a way that an Option cannot express, the module has a function
 `check(**options)` that raises ValueError; for the address of a place, `check_address(address,
@@ -55,6 +56,7 @@ class Description:
     columns     whether it is faster with columns than with records
     extra       the extra of the distribution that it needs
     place       whether it writes to a Place, not to a file
+    file        with `place`: whether it writes files as well
     delivery    of records to its place; of files the pipeline decides
     address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
     """
@@ -69,6 +71,7 @@ class Description:
     columns: bool = False
     extra: str | None = None
     place: bool = False
+    file: bool = False
     delivery: Delivery = "at least once"
     address: str = ""
 
@@ -148,6 +151,9 @@ class Output(ABC):
     @abstractmethod
     def flush(self) -> None:
         """Write what was kept, as far as the form allows, and flush the stream."""
+
+    def leave_out(self, counts: Mapping[str, int]) -> None:  # noqa: B027
+        """Count records, by kind, of which no columns were made because it is not `wanted`."""
 
     def commit(self, position: str) -> None:
         """Make what was written so far permanent, as all records up to `position`, an opaque text.
@@ -353,11 +359,14 @@ def open(name: str, target: Target | Place, options: Mapping[str, Any] | None = 
         if not description(name).place:
             raise ValueError(f"{name} writes files: {target.address} is none")
         check_address(name, target.address, options)
-    elif description(name).place:
+        module = _module(name)
+        made: Output = getattr(module, "PlaceOutput", module.Output)(target, **settings)
+        return made
+    if description(name).place and not description(name).file:
         raise ValueError(f"{name} writes to no file, but to a target: name it")
-    elif target.path is None and description(name).needs_path:
+    if target.path is None and description(name).needs_path:
         raise ValueError(f"{name} needs a file: name one")
-    made: Output = _module(name).Output(target, **settings)
+    made = _module(name).Output(target, **settings)
     return made
 
 

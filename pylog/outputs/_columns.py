@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # which needs the extra
 EXTRA = "arrow"
 OPTIONS = (
     Option("kind", lambda: tuple(kinds()), None, "which records",
-           absent="packet; of sqlite: all, a table each"),
+           absent="packet; of databases: all, a table each"),
     *COLUMN_OPTIONS,
 )  # fmt: skip
 ROWS = 8192
