@@ -23,6 +23,7 @@ from pylog.formats import ipl
 Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 TOGETHER = {
     "tests/live/": "live",  # they would disturb each other
+    "tests/sql/": "sql",  # their servers are started once
     "tests/test_toy.py": "toy",  # which is built once
     "tests/test_dask.py": "dask",  # these have one cluster
 }

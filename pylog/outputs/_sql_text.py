@@ -111,15 +111,17 @@ def times(columns: pa.RecordBatch, now_ns: int) -> pa.Array:
     return pc.coalesce(*given, pa.scalar(now_ns, pa.int64()))
 
 
-def plain(value: Any) -> Any:
-    """The value; a map, which pyarrow gives as pairs, as a dict."""
-    pairs = isinstance(value, list) and value and isinstance(value[0], tuple)
-    return dict(value) if pairs else value
+def structures(values: pa.Array) -> list[str | None]:
+    """Structures as JSON; a map, which pyarrow gives as pairs, is an object."""
+    plain = dict if pa.types.is_map(values.type) else _as_it_is
+    return [
+        None if value is None else msgspec.json.encode(json_ready(plain(value))).decode()
+        for value in values.to_pylist()
+    ]
 
 
-def json_of(value: Any) -> str:
-    """A structure as JSON."""
-    return msgspec.json.encode(json_ready(plain(value))).decode()
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _text(values: pa.Array, column: Column, style: Style) -> pa.Array:
@@ -133,8 +135,7 @@ def _text(values: pa.Array, column: Column, style: Style) -> pa.Array:
             return numbers.cast(pa.string())
         return _quoted(_times(numbers, style), style)
     if pa.types.is_nested(kind):
-        structures = values.to_pylist()
-        values = pa.array([None if v is None else json_of(v) for v in structures], pa.string())
+        values = pa.array(structures(values), pa.string())
     elif pa.types.is_dictionary(kind):
         if len(values.dictionary) <= len(values):
             return _escaped(values.dictionary, style).take(values.indices)

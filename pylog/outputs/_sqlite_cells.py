@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pylog.outputs._sql_text import json_of
+from pylog.outputs._sql_text import structures
 from pylog.record import rfc3339
 from pylog.table.schemas import TIME
 
@@ -27,7 +27,7 @@ def cells(column: pa.Array) -> list[Any]:
     if column.type == TIME:
         return _each(column.cast(pa.int64()), rfc3339)
     if pa.types.is_nested(column.type):
-        return _each(column, json_of)
+        return structures(column)
     if pa.types.is_uint64(column.type):
         return _each(column, lambda value: value if value < 1 << 63 else str(value))
     values: list[Any] = column.to_pylist()
