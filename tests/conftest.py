@@ -20,6 +20,8 @@ import pytest
 
 from pylog.formats import ipl
 
+pytest_plugins = ("database_fixtures",)
+
 Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 TOGETHER = {
     "tests/live/": "live",  # they would disturb each other

@@ -153,6 +153,8 @@ def output_options(
 ) -> dict[str, Any]:
     """The options of the output on the command line.
 
+    called   an output's name in the error; "" for one that the command does not have
+
     Raises ValueError for an option of another output, and for one with a bad value.
     """
     owners: dict[str, list[str]] = {}
@@ -177,7 +179,8 @@ def output_options(
             option = next(
                 o for o in outputs.description(others[0]).options if o.name == option_name
             )
-            raise ValueError(f"{option.typed} is an option of {', '.join(map(called, others))}")
+            names = ", ".join(filter(None, map(called, others)))
+            raise ValueError(f"{option.typed} is an option of {names}")
     if getattr(arguments, "scrub", False) and name == "pcapng":
         given.setdefault("machine", False)
     outputs.check(name, given)

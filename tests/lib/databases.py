@@ -184,7 +184,7 @@ class MariaDBServer(Server):
             str(program(self.binary, *self.folders)), "--no-defaults",
             f"--datadir={self.folder}/data", f"--socket={self.socket}",
             f"--pid-file={self.folder}/pid", "--skip-networking", "--skip-grant-tables",
-            "--innodb-flush-log-at-trx-commit=0", "--innodb-log-file-size=8M",
+            "--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=8M",
             "--innodb-buffer-pool-size=16M", "--innodb-fast-shutdown=2",
             "--innodb-data-file-path=ibdata1:4M:autoextend", "--sync-binlog=0",
         ]  # fmt: skip

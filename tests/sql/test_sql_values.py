@@ -112,7 +112,7 @@ def test_every_field_is_there(lab: databases.Lab) -> None:
     records: list[Record] = []
     for dump in fixtures():
         with pylog.open(dump) as reader:
-            records += itertools.islice(reader, effort.number(4000))
+            records += itertools.islice(reader, effort.number(1500))
     options = {} if lab.name == "sqlite" else {"nanoseconds": True}
     check(lab, records, **options)
 
@@ -158,7 +158,10 @@ def test_the_time_of_a_row_is_the_best_there_is(lab: databases.Lab) -> None:
     assert (written - before).total_seconds() < 60
 
 
-@pytest.mark.parametrize("dump", ["nflog/seq.bin", "ipl/v5-1-2-lp64le-nat.all.bin"])
+@pytest.mark.parametrize(
+    "dump",
+    effort.sample(["nflog/seq.bin", "nflog/conntrack.bin", "ipl/v5-1-2-lp64le-nat.all.bin"], 1),
+)
 def test_read_writes_the_same_in_columns_and_in_records(lab: databases.Lab, dump: str) -> None:
     log = samples.FIXTURES / dump
     done = inprocess.text("read", "--to", lab.name, "--target", lab.address, log)
@@ -169,7 +172,7 @@ def test_read_writes_the_same_in_columns_and_in_records(lab: databases.Lab, dump
     with pylog.open(log) as reader:
         assert lab.records(list(reader)) == []
     assert _sorted(lab) == in_columns
-    assert sum(map(len, in_columns.values())) > 40
+    assert sum(map(len, in_columns.values())) > 4
 
 
 def _sorted(lab: databases.Lab) -> dict[str, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The servers of databases, one of each for all tests, started when a test needs it."""
+"""A plugin of pytest: servers of databases, one of each for all tests, started when needed."""
 
 from __future__ import annotations
 
