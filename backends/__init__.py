@@ -9,6 +9,8 @@ owns the system calls and their errors. A backend module has (BackendModule belo
     connect    (address, options) -> list of Backend, one for each log that the address names
     sources    () -> list of Source: what this machine has to read from
     checks     () -> list of Check: whether reading would work here
+    check      optional: (address, options), ValueError for those that connect would refuse
+    scope_of   optional: the options -> Backend.scope, for records that are decoded elsewhere
 
 It is discovered by its file in this package, or by an entry point of another distribution (group
 `pylog.sources`). A source is NAME:ADDRESS. Any other text is a path, which the module `capture`
@@ -90,6 +92,23 @@ def connect(source: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any
     name, address = named(source) or ("capture", source)
     module = _module(name)
     return module.connect(address, resolve(name, module.OPTIONS, options))
+
+
+def options_of(source: object) -> tuple[Option, ...]:
+    """The options of a source; ValueError for a name whose module cannot be used."""
+    return _module((named(source) or ("capture", source))[0]).OPTIONS
+
+
+def check(source: str, options: Mapping[str, Any]) -> None:
+    """ValueError for an address or option that is not valid, as far as the source says without
+    opening it: its module may have a function `check(address, options)`.
+    """
+    name, address = named(source) or ("capture", source)
+    module = _module(name)
+    values = resolve(name, module.OPTIONS, options)
+    more = getattr(module, "check", None)
+    if more is not None:
+        more(address, values)
 
 
 def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -103,6 +103,8 @@ class Backend(ABC):
     accountable   gaps in these numbers show all that such a loss may cost
     scope     which records are wanted; None: all
     tick_s    how often to ask again, where the system does not wake a thread that waits
+    ends      where pieces end of the bytes that `receive` gave last, each of complete messages;
+              (): it is not known
 
     One thread at a time may receive. `close` and `stop` may come from any other thread and from a
     signal handler, and wake it.
@@ -122,6 +124,7 @@ class Backend(ABC):
     accountable = True
     scope: Scope | None = None
     tick_s: float | None = None
+    ends: Sequence[int] = ()
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -176,6 +179,12 @@ class Backend(ABC):
         """The name of the interface of that number; without one, the number."""
         return index
 
+    def interface_names(self) -> tuple[int, Mapping[int, str | int]]:
+        """The names of interfaces by number, and how often they have changed so far: messages
+        received since the last change were made with these names.
+        """
+        return 0, {}
+
     def process(self, pid: int, comm: str) -> Process | None:
         """The process that has that number and name; None if it cannot be identified."""
         return None
@@ -220,6 +229,7 @@ class Backend(ABC):
 
     def _look(self) -> bytes | None:
         if self._held is None:
+            self.ends = ()
             self._held = self._receive()
         return self._held
 

@@ -30,7 +30,8 @@ LIMIT = 4096
 class Links:
     """The interfaces of a network namespace.
 
-    names   number -> name, also of an interface that is gone; the number itself without a name
+    names     number -> name, also of an interface that is gone; the number itself without a name
+    changes   how often names were announced or listed
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Links:
         open_socket, names   in place of the system's calls, see netlink_source.System
         """
         self.names: Memo[int, str | int] = Memo(self._ask, LIMIT)
+        self.changes = 0
         self._namespace, self._given, self._list = namespace, names is not None, names or _names
         self._socket = NetlinkSocket(
             "names of interfaces", namespace, NETLINK_ROUTE, groups=[RTNLGRP_LINK], rcvbuf=BUFFER,
@@ -60,6 +62,7 @@ class Links:
             self._remember(self._namespace.run(self._list))
 
     def _remember(self, names: dict[int, str]) -> None:
+        self.changes += 1
         if len(self.names) + len(names) > LIMIT:
             self.names.clear()
         self.names |= names

@@ -85,6 +85,7 @@ class NetlinkSocket:
     overrun  a text when datagrams were lost because the buffer was full: among those received
              next, or after them; the caller that reports it sets it to None. In one place: right
              after those that `receive` gave last
+    ends     where each of the datagrams ends that `collect` gave last; () if `receive` gave others
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class NetlinkSocket:
         self.name = name
         self.foreign = 0
         self.overrun: str | None = None
+        self.ends: Sequence[int] = ()
         self._limit = rcvbuf_max
         self._seq = self._drops = 0
         self._noted = -NOTE_INTERVAL_S
@@ -201,7 +203,7 @@ class NetlinkSocket:
         if not self._backlog:
             return self.collect()
         data, overrun = self._backlog.popleft()
-        self.overrun = overrun or self.overrun
+        self.overrun, self.ends = overrun or self.overrun, ()
         return data
 
     def _keep(self, data: bytes) -> None:
@@ -235,6 +237,7 @@ class NetlinkSocket:
     def collect(self) -> bytes | None:
         """As `receive`, but without those kept: up to BUFFER bytes from the kernel."""
         view, filled, emptied = self._view, 0, False
+        self.ends = ends = list[int]()
         while len(view) - filled >= LARGEST:
             size = self._recv(view[filled : filled + LARGEST])
             if size is None:
@@ -243,10 +246,12 @@ class NetlinkSocket:
             if size > LARGEST:
                 notes.warning("%s: a datagram of %d bytes was cut to %d", self.name, size, LARGEST)
                 filled += LARGEST
+                ends.append(filled)
                 break  # the next datagram would look like its continuation
             end = filled + size
             filled = (end + 3) & ~3
             view[end:filled] = bytes(filled - end)
+            ends.append(filled)
             if self._doubt is not None and self._in_one_place and self._is_empty():
                 emptied = True
                 break

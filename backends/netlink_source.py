@@ -97,6 +97,7 @@ class NetlinkSource(Backend):
         if self.stopped:
             self._end()
         data = self._socket.receive()
+        self.ends = self._socket.ends
         self._report_overrun()
         return data
 
@@ -120,6 +121,9 @@ class NetlinkSource(Backend):
         self._socket.close()
         self._links.close()
         self._namespace.close()
+
+    def interface_names(self) -> tuple[int, Mapping[int, str | int]]:
+        return self._links.changes, self._links.names
 
     def interface_name(self, index: int) -> str | int:
         """The interface's name in the namespace; if it is gone, its last name."""

@@ -77,6 +77,17 @@ def connect(address: str, options: Mapping[str, Any]) -> list[Backend]:
     return [Nflog(groups_of(address), options)]
 
 
+def check(address: str, options: Mapping[str, Any]) -> None:
+    """ValueError for an address or options that cannot be used."""
+    groups = groups_of(address)
+    checked = _checked(options)
+    if _families(checked["pf_bind"]) and 0 not in groups:
+        raise ValueError(_NOT_ASKED_FOR)
+
+
+_NOT_ASKED_FOR = "pf_bind: kernel-made logs come to group 0, which is not asked for"
+
+
 def groups_of(address: str) -> list[int]:
     """The groups of "5,6", each once; ValueError for anything that is not a group."""
     return nflog_binding.groups_of(address, f"nflog:{address}")
@@ -97,7 +108,7 @@ class Nflog(NetlinkSource):
         self.numbered = bool(self._options["seq"])
         self._families = _families(self._options["pf_bind"])
         if self._families and 0 not in groups:
-            raise ValueError("pf_bind: kernel-made logs come to group 0, which is not asked for")
+            raise ValueError(_NOT_ASKED_FOR)
         self._loggers: dict[int, str] = {}  # the loggers of families before pf_bind
         super().__init__("nflog:" + ",".join(map(str, groups)), self._options, system=system)
         self._binding = nflog_binding.Binding(

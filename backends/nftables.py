@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from pylog.backends import process as processes
 from pylog.backends.base import HOST_ORDER, Backend, Check, Source
-from pylog.backends.netlink_socket import MAXIMUM_BUFFER, NETNS, RCVBUF, RCVBUF_MAX
+from pylog.backends.netlink_socket import MAXIMUM_BUFFER, NETNS, RCVBUF, RCVBUF_MAX, buffer_limit
 from pylog.backends.netlink_source import NetlinkSource
 from pylog.backends.nflog_binding import MAXIMUM_RANGE, Binding, groups_of
 from pylog.backends.nft_listing import Listed, Lister
@@ -131,6 +131,19 @@ def _names(options: Mapping[str, Any], option: str) -> list[str] | None:
     return names
 
 
+def check(address: str, options: Mapping[str, Any]) -> None:
+    """ValueError for an address or options that cannot be used."""
+    parsed(address)
+    buffer_limit(options)
+    scope_of(options)
+
+
+def scope_of(options: Mapping[str, Any]) -> Scope:
+    """Which records the options select; ValueError for an option that cannot be."""
+    families, tables, chains = (_names(options, n) for n in ("families", "tables", "chains"))
+    return Scope(families, tables, chains, options["since_gen"])
+
+
 def unmatched(listed: Listed, options: Mapping[str, Any]) -> Iterator[str]:
     """What the options select and the ruleset does not have, as far as names and numbers show."""
     number = options["since_gen"]
@@ -167,9 +180,7 @@ class Nftables(NetlinkSource):
         if address.groups:
             parts.append("+nflog:" + ",".join(map(str, address.groups)))
         groups = [NFNLGRP_NFTABLES, *([NFNLGRP_NFTRACE] if address.trace else [])]
-        scope = Scope(_names(options, "families"), _names(options, "tables"),
-                      _names(options, "chains"), options["since_gen"])  # fmt: skip
-        self.scope = scope or None
+        self.scope = scope_of(options) or None
         self._selected = options
         # generations show a loss in one place, and what is lost within a commit can be marked
         super().__init__(f"{NAME}:{''.join(parts)}", options, groups=groups, in_one_place=True)

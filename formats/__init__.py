@@ -29,15 +29,18 @@ from pylog.formats.items import (
     Reported,
 )
 from pylog.formats.numbers import NextSeq
-from pylog.formats.stream import LIMIT, Needle, Stream
+from pylog.formats.stream import BESIDE_PACKETS, LEFT_OUT, LIMIT, Deciding, Needle, Stream
 
 __all__ = [
+    "BESIDE_PACKETS",
     "HEAD",
+    "LEFT_OUT",
     "LIMIT",
     "MAXIMUM_COUNT",
     "MAXIMUM_INTERFACES",
     "CapturedFormat",
     "Damage",
+    "Deciding",
     "Dropped",
     "DroppedInAll",
     "Flaw",

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Fields
 from typing import Any, Final, NamedTuple
 
-from pylog.formats import Message, NextSeq, Stream
+from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Deciding, Message, NextSeq, Stream
 from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.packet import IPV4_TCP_SIZE, TCP_FLAGS, ipv4_tcp_fields, put_headers, swapped
@@ -159,6 +159,7 @@ class Mapping:
     read        (data, offset) -> count, seq, seconds, microseconds, `own_numbers`, then runs of
                 bytes, see Plan.keyed
     explained   by the runs of bytes, the record's values that they determine; the others are None
+    decided     the attributes of a record that these runs decide
     """
 
     def __init__(
@@ -195,6 +196,8 @@ class Mapping:
         read, self._values_of = plan.keyed(singly, together)
         self.read: Unpack = read
         self.explained: Memo[tuple[bytes, ...], Values] = Memo(self._explain)
+        names = PacketRecord.__struct_fields__
+        self.decided = BESIDE_PACKETS - {names[row.place] for row in self.own_numbers}
 
     def _explain(self, runs: tuple[bytes, ...]) -> Values:
         given, values = self._values_of(runs), no_values()
@@ -299,6 +302,21 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
     counted, numbered = bool(count_field), bool(mapping.seq_field)
     time = Time(mapping.seconds_field, mapping.micros_field)
     timed = bool(time.seconds)
+    decided = mapping.decided
+    asked: Deciding | None = None
+    is_wanted: Memo[tuple[bytes, ...], bool] | None = None
+    """What the filter that was asked says of runs; None: they decide nothing."""
+
+    def asked_by(deciding: Deciding | None) -> Memo[tuple[bytes, ...], bool] | None:
+        nonlocal asked, is_wanted
+        if deciding is not asked:
+            asked, is_wanted = deciding, None
+            test = None if deciding is None else deciding.decided_by(decided)
+            if test is not None:
+                wanted = test
+                is_wanted = Memo(lambda runs: wanted(PacketRecord(*rules[runs])))
+        return is_wanted
+
     own_numbers = [
         (i, row.place, row.add, row.none) for i, row in enumerate(mapping.own_numbers, _OWN)
     ]
@@ -312,6 +330,7 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
         rows: bool,
     ) -> None:
         add, wants_payload = found.append, stream.wants_payload
+        fits = None if numbers is None else asked_by(stream.deciding)
         base: int | None = None if stream.live else stream.base
         received: Any = stream.observed_ns
         if rows and received is not None:
@@ -356,7 +375,11 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
                 if numbers.get(log) != seq:
                     return
                 numbers[log] = (seq + (count or 1 if counted else 1)) & 0xFFFFFFFF
-            values: Values = rules[given[runs_at:]].copy()
+            runs = given[runs_at:]
+            if fits is not None and not fits[runs]:
+                add(LEFT_OUT)
+                continue
+            values: Values = rules[runs].copy()
             if base is not None:
                 values[AT_OFFSET] = base + start
             if numbered:

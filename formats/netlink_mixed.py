@@ -177,7 +177,7 @@ class MixedStream(NetlinkStream):
         inner = self._streams[subsystem]
         inner.base, inner.live, inner.observed_ns = self.base, self.live, self.observed_ns
         inner.rows, inner.wants_payload, inner.lenient = self.rows, self.wants_payload, self.lenient
-        inner.interface_name = self.interface_name
+        inner.interface_name, inner.deciding = self.interface_name, self.deciding
         return inner
 
 

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from construct import Int32ub, Renamed, Struct
 
-from pylog.formats import Message, NextSeq, RawBatch, Stream
+from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Deciding, Message, NextSeq, RawBatch, Stream
 from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.netlink import align, scan
@@ -86,8 +86,14 @@ SIZES: Final = 4
 LONGEST: Final = 512
 """No longer head is remembered; a kernel writes about 300 bytes at most."""
 
+DECIDED: Final = BESIDE_PACKETS - {"uid", "gid"}
+"""The attributes of a record that its head decides."""
+
 _DEVICES = ("indev", "outdev", "physindev", "physoutdev")
 _AT_DEVICES = (AT_INDEV, AT_OUTDEV, AT_PHYSINDEV, AT_PHYSOUTDEV)
+
+
+Test = Callable[[PacketRecord], bool]
 
 
 class _Tail(NamedTuple):
@@ -115,6 +121,7 @@ class _Head:
     values     of the record, as far as the head determines them, with the interface names of the
                call number `turn`
     template   as in RawBatch; replaced when an interface gets another name
+    is_wanted  what `test` says of the values; None: not asked since an interface got another name
     """
 
     def __init__(
@@ -136,6 +143,12 @@ class _Head:
             self.values[at] = None
         self.template: PacketRecord | None = None
         self.turn = 0
+        self.test: Test | None = None
+        self.is_wanted = True
+
+    def ask(self, test: Test) -> None:
+        """Find out whether records with the values may be wanted."""
+        self.test, self.is_wanted = test, test(PacketRecord(*self.values))
 
     def name(self, turn: int, interface: Callable[[int], str | int]) -> None:
         """Take the names that the interfaces have in this call."""
@@ -143,6 +156,7 @@ class _Head:
         if self.template is None or names != [self.values[at] for at in _AT_DEVICES]:
             for at, name in zip(_AT_DEVICES, names, strict=True):
                 self.values[at] = name
+            self.test = None
             pairs = zip(_DEVICES, self.devices, strict=True)
             numbers = {name: number for name, number in pairs if number is not None}
             indev, outdev, physindev, physoutdev = names
@@ -196,6 +210,9 @@ class FastPath:
         self._heads: Bounded[bytes, _Head] = Bounded()
         self._payload: Memo[int, int] = Memo(self._payload_size)
         self._turn = 0
+        self._deciding: Deciding | None = None
+        self._test: Test | None = None
+        """What the filter lets heads decide."""
         self._tails: dict[tuple[bool, ...], _Tail] = _tails(order)
 
     def _payload_size(self, begins: int) -> int:
@@ -254,6 +271,8 @@ class FastPath:
         base: int | None = None if stream.live else stream.base
         self._turn += 1
         turn: int = self._turn
+        test = None if numbers is None or copied is not None else self._decided(stream.deciding)
+        special: bool = copied is not None or test is not None
         received: Any = stream.observed_ns
         if rows and received is not None:
             received = rfc3339(received)
@@ -320,11 +339,18 @@ class FastPath:
                 numbers[head.group] = (seq + 1) & 0xFFFFFFFF
             if head.turn != turn:
                 head.name(turn, interface)
-            if copied is not None:
-                assert head.template is not None
-                copied.templates.append(head.template)
-                copied.packets.append(data[at:end])
-                continue
+            if special:
+                if copied is not None:
+                    assert head.template is not None
+                    copied.templates.append(head.template)
+                    copied.packets.append(data[at:end])
+                    continue
+                if head.test is not test:
+                    assert test is not None
+                    head.ask(test)
+                if not head.is_wanted:
+                    add(LEFT_OUT)
+                    continue
             values: Values = head.values.copy()
             if base is not None:
                 values[AT_OFFSET] = base + start
@@ -372,6 +398,13 @@ class FastPath:
                 values[AT_LENGTH] = total
             values[AT_CAPLEN] = length
             add(PacketRow(*values) if rows else PacketRecord(*values))
+
+    def _decided(self, deciding: Deciding | None) -> Test | None:
+        """What a filter lets heads decide; None: nothing."""
+        if deciding is not self._deciding:
+            self._deciding = deciding
+            self._test = None if deciding is None else deciding.decided_by(DECIDED)
+        return self._test
 
     def _goes_on(self, data: bytes, pos: int) -> bool:
         """Whether the attribute at `pos` belongs to the head: then a longer head begins alike."""

@@ -445,7 +445,7 @@ class PcapStream(CaptureFraming):
         inner, names = origin.stream, origin.names
         inner.base, inner.live = self.base, self.live
         inner.rows, inner.wants_payload = self.rows, self.wants_payload
-        inner.lenient = self.lenient
+        inner.lenient, inner.deciding = self.lenient, self.deciding
         inner.interface_name = (lambda index: names.get(index, index)) if names else int
         return inner
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pylog.errors import DecodeError
 from pylog.formats.items import Damage, Item, Message, NewSection, RawBatch
 from pylog.formats.numbers import NextSeq
-from pylog.record import Record, Row, RulesetRecord, TraceRecord, row_of
+from pylog.record import PacketRecord, Record, Row, RulesetRecord, TraceRecord, row_of
 
 LIMIT = 1 << 20
 """No message may claim more bytes than this (the largest real ones: 512 KiB of ipl log buffer)."""
@@ -51,6 +51,26 @@ class Needle(NamedTuple):
 Resume = Callable[[bytes, int, bool, "Stream"], "list[Stream] | None"]
 """(data, pos, final, the stream so far) -> the streams that read on from `pos`, see
 `Stream.following`; [] if no other layout begins there; None: more data is needed to tell."""
+
+
+class Deciding(Protocol):
+    """A filter of records, see pylog.filter."""
+
+    def decided_by(self, attributes: frozenset[str]) -> Callable[[PacketRecord], bool] | None:
+        """The part of it that these attributes of a packet decide: where it is false, the packet is
+        not wanted, whatever its other attributes are. None: there is no such part.
+        """
+
+
+BESIDE_PACKETS = frozenset(
+    ("source", "layout", "action", "short", "direction", "hook", "rule", "group", "prefix",
+     "reason", "indev", "outdev", "physindev", "physoutdev", "mark", "uid", "gid", "hwaddr",
+     "hwtype", "hwheader")
+)  # fmt: skip
+"""The attributes of a packet record that a log says beside the packet. The packet itself never
+changes them, as it may `family` and `extra`."""
+LEFT_OUT: Any = None
+"""What `Stream.records` gives in place of a record that is not wanted."""
 
 
 class Stream(ABC):
@@ -101,6 +121,9 @@ class Stream(ABC):
         """Whether `records` gives rows instead of records."""
         self.wants_payload = True
         """Whether rows need a payload; without it a few may have one all the same."""
+        self.deciding: Deciding | None = None
+        """A filter: `records` may give LEFT_OUT for packets that it does not want, if it was given
+        the expected numbers."""
         self.observed_ns: int | None = None
         """When the current data was received; captured messages have it in their `origin`."""
         self.interface_name: Callable[[int], str | int] = int

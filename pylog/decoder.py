@@ -24,6 +24,7 @@ from pylog.detect import UNDECIDED, Detection
 from pylog.errors import DecodeError
 from pylog.formats import (
     Damage,
+    Deciding,
     Dropped,
     DroppedInAll,
     Flaw,
@@ -117,6 +118,9 @@ class Decoder:
         self._origin, self._host = origin, host
         self._gives_rows, self._wants_payload = False, True
         self._passes_messages = False
+        self._deciding: Deciding | None = None
+        self.left_out = 0
+        """How many packets were not decoded, because a filter does not want them."""
         self._items: list[Item] = []
         self._first = 0
         """The first item that `_decoded` begins with; those before it are done."""
@@ -152,6 +156,7 @@ class Decoder:
         """Let the stream give records as this decoder must."""
         stream.live = not self._placed
         stream.rows, stream.wants_payload = self._gives_rows, self._wants_payload
+        stream.deciding = None if stream.grouped else self._deciding
         stream.interface_name = self._interface_name
         stream.others = tuple if self._layout is not None or self._live else resuming
 
@@ -171,6 +176,16 @@ class Decoder:
         not grouped, and answers and listings are records too.
         """
         self._passes_messages = True
+
+    def leave_out(self, deciding: Deciding | None) -> None:
+        """From now on leave out packets that a filter does not want, as far as that is certain
+        before they are decoded. They are received, and counted as `left_out`. Records of groups are
+        not left out, since others depend on them. None: leave out nothing.
+        """
+        self._deciding = deciding
+        if self.detection is not UNDECIDED:
+            for stream in (self.stream, *self.alternatives):
+                stream.deciding = None if stream.grouped else deciding
 
     # What was decoded so far
 
@@ -317,6 +332,8 @@ class Decoder:
             self._leave_out(self.stop, in_step)
         if self._grouping is None and stream.grouped:
             from pylog.grouped import Grouping  # here, because construct takes long to import
+
+            stream.deciding = None
 
             self._grouping = Grouping(
                 self.losses,
@@ -596,13 +613,17 @@ class Decoder:
 
     # Messages to records
 
-    def _decode(self, message: Message) -> Record:
-        """The record of the next message, or first what was lost before it."""
+    def _decode(self, message: Message) -> Record | None:
+        """The record of the next message, or first what was lost before it; None: it was left
+        out.
+        """
         if self._given == len(self._decoded):
             self._release_given()
             loss = self._decode_ahead(message)
             if loss is not None:
                 return loss  # the message stays the next one, unless it is damage itself
+            if not self._decoded:
+                return None
         self._given += 1
         return self._decoded[self._given - 1]
 
@@ -621,16 +642,37 @@ class Decoder:
             self.stream.records(self._data, messages, self._raw, decoded, numbers)
         except DecodeError as met:  # reported when its message is next
             error = met
-        if self._origin is not None:
-            for record, message in zip(decoded, messages, strict=False):
-                self.give_origin(record, interface_of(message))
         # where errors or gaps come often, most of a large lot would be decoded twice
         if error is not None or len(decoded) < len(messages):
             self._lot = max(1 if error is not None else 8, 2 * len(decoded))
         else:
             self._lot = min(LOT, 2 * self._lot)
         self.losses.follow(numbers)
-        return None if decoded else self._decode_single(first, error)
+        if not decoded:
+            return self._decode_single(first, error)
+        if self._deciding is not None:
+            messages = self._without_left_out(messages)
+        if self._origin is not None:
+            for record, message in zip(self._decoded, messages, strict=False):
+                self.give_origin(record, interface_of(message))
+        return None
+
+    def _without_left_out(self, messages: list[Message]) -> list[Message]:
+        """Pass over the messages of the lot that were left out; gives the others.
+
+        Those stay items, right before the first that was not decoded.
+        """
+        decoded = self._decoded
+        kept = [i for i, record in enumerate(decoded) if record is not None]
+        left_out = len(decoded) - len(kept)
+        if left_out:
+            messages = [messages[i] for i in kept]
+            self._decoded = [decoded[i] for i in kept]
+            self._first += left_out
+            self._items[self._first : self._first + len(kept)] = messages
+            self.left_out += left_out
+            self._received += left_out
+        return messages
 
     def _decode_single(self, message: Message, error: DecodeError | None) -> LossRecord | None:
         """Decode a message and compare its number; or give what was lost before it or with it.

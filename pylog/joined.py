@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from pylog.reader import Reader, Records, deadline_of
+from pylog.reader import Reader, Records
 from pylog.record import Record
+from pylog.records import deadline_of
 
 HELD_S = 0.1
 """How long a packet waits for its trace, which the kernel sends right after it, or for its flow."""

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from pylog.backends.base import Backend, readable
 from pylog.errors import BackendError, DecodeError
-from pylog.reader import Reader, Records, deadline_of
+from pylog.reader import Reader, Records
 from pylog.record import LossRecord, Record
+from pylog.records import deadline_of
 
 WINDOW_S = 0.5
 """How many seconds a record waits for older ones of other sources, unless the caller says so."""

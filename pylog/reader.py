@@ -12,131 +12,20 @@ more. It holds what one `receive` gave, at most a few MiB, and nothing else that
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
-from pylog.aio import AsyncRecords
 from pylog.backends.base import Backend
 from pylog.decoder import LOT
 from pylog.detect import UNDECIDED
 from pylog.errors import DecodeError
-from pylog.formats import RawBatch
+from pylog.formats import Deciding, RawBatch
 from pylog.input import left_s
 from pylog.open_log import OnError, OpenLog
 from pylog.origins import NOWHERE, Origin
-from pylog.packets import Packets
 from pylog.record import Record, Row
-
-
-def deadline_of(timeout: float | None) -> float | None:
-    """When to stop waiting, by the monotonic clock; ValueError for a timeout that is NaN."""
-    if timeout is None:
-        return None
-    if timeout != timeout:
-        raise ValueError(f"timeout is {timeout}, but must be a number of seconds")
-    return time.monotonic() + timeout
-
-
-def check_limit(limit: int) -> None:
-    """ValueError for a limit below 1."""
-    if limit < 1:
-        raise ValueError(f"limit is {limit}, but must be 1 or more")
-
-
-class Records(AsyncRecords):
-    """What all readers have in common: they give records in order, and wait for the next."""
-
-    @abstractmethod
-    def read(self, timeout: float | None = None) -> Record | None:
-        """The next record, waiting for it; None at the end, or after `close`.
-
-        timeout   how many seconds to wait at most; then TimeoutError, and nothing is lost
-        """
-
-    def read_batch(self, timeout: float | None = None, limit: int = LOT) -> list[Record]:
-        """The next record, waiting for it as `read` does, and those that are at hand after it.
-
-        limit   how many records to give at most, 1 or more
-        Gives [] at the end, or after `close`. Much faster than a `read` for each record.
-        """
-        check_limit(limit)
-        record = self.read(timeout)
-        if record is None:
-            return []
-        batch = [record]
-        while len(batch) < limit and self.ready:
-            try:
-                record = self.read(timeout=0)
-            except TimeoutError:
-                break
-            if record is None:
-                break
-            batch.append(record)
-        return batch
-
-    def read_raw(
-        self, timeout: float | None = None, limit: int = LOT
-    ) -> Sequence[Record | RawBatch]:
-        """As `read_batch`, to capture a live source with raw=True: messages that can be copied
-        without decoding them come as RawBatch, which is faster.
-        """
-        return self.read_batch(timeout, limit)
-
-    def packets(self) -> Packets:
-        """The packet records only, for `for` and `async for`; other kinds are passed over.
-
-        Losses are counted all the same (`dropped`, `uncounted`, `malformed`), and the first one is
-        logged as a warning of the logger "pylog".
-        """
-        return Packets(self)
-
-    @abstractmethod
-    def readers(self) -> list[Reader]:
-        """The reader of each source."""
-
-    def awaited(self) -> list[Backend]:
-        return [reader.backend for reader in self.readers()]
-
-    @property
-    def ready(self) -> bool:
-        """Whether the next record is here already, so that reading it waits for nothing."""
-        return False
-
-    def due_s(self) -> float | None:
-        """In how many seconds to read again, where no descriptor shows it; None: a descriptor
-        does.
-        """
-        return min((t for r in self.readers() if (t := r.backend.tick_s) is not None), default=None)
-
-    def stop(self) -> None:
-        """Ask for the end: reading gives what the sources still have, then ends.
-
-        An NFLOG group is unbound, so the kernel sends the batch that it was gathering
-        (__instance_destroy in nfnetlink_log.c).
-        """
-        for reader in self.readers():
-            reader.backend.stop()
-
-    def close(self) -> None:
-        """Close the sources; a second call does nothing. A read that waits gives None."""
-        for reader in self.readers():
-            reader.backend.close()
-
-    def __iter__(self) -> Iterator[Record]:
-        return self
-
-    def __next__(self) -> Record:
-        record = self.read()
-        if record is None:
-            raise StopIteration
-        return record
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+from pylog.records import Records as Records
+from pylog.records import check_limit, deadline_of
 
 
 class Reader(OpenLog, Records):
@@ -186,6 +75,14 @@ class Reader(OpenLog, Records):
 
     def readers(self) -> list[Reader]:
         return [self]
+
+    def leave_out(self, deciding: Deciding | None) -> None:
+        if not self.replayed:  # whose pace is that of all records
+            self.decoder.leave_out(deciding)
+
+    @property
+    def left_out(self) -> int:
+        return self.decoder.left_out
 
     def read(self, timeout: float | None = None) -> Record | None:
         """As Records.read. Raises DecodeError for damage when reading strictly, and again at

@@ -15,8 +15,9 @@ from pylog.backends.capture import Capture
 from pylog.errors import DecodeError
 from pylog.notes import notes
 from pylog.open_log import OnError
-from pylog.reader import Reader, Records, deadline_of
+from pylog.reader import Reader, Records
 from pylog.record import LossRecord, Record
+from pylog.records import deadline_of
 
 ROUND_S = 1.0
 """How long a round of a loop takes at least, unless the speed is None."""

@@ -326,3 +326,14 @@ def trail_object(trail: Trail) -> dict[str, Any]:
     if trail.observed_ns is None:
         return shape
     return {"kind": shape.pop("kind"), "observed": rfc3339(trail.observed_ns), **shape}
+
+
+def decided(trail: Trail) -> TraceRecord:
+    """A trail as a record that a filter takes: the packet's fields, its verdict, and the rule,
+    policy and chain of the step that decided.
+    """
+    fields = {name: getattr(trail, name) for name in ("id", "observed_ns", *_PACKET, *_CONNECTION)}
+    if trail.by is not None:
+        names = ("type", "family", "table", "chain", "handle", "target", "policy", "text")
+        fields |= {name: getattr(trail.by, name) for name in names}
+    return TraceRecord("nftables", "", **fields, verdict=trail.verdict)

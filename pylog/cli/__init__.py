@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _put("", flush=True)
         return status
     except (DecodeError, BackendError, ValueError) as error:
-        say(_with_options(arguments, error))
+        for line in _with_options(arguments, error).split("\n"):  # of filters it has several
+            say(line)
         detailed = getattr(arguments, "verbose", False) or getattr(arguments, "explain", False)
         if detailed and isinstance(error, DecodeError) and error.details:
             say(error.details)

@@ -13,13 +13,12 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
 
 from pylog import outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
-from pylog.cli._files import OutputFiles
 from pylog.cli._outputs import Change, changes, coloured, given_actions, report_unmatched
 from pylog.cli._places import OutputPlace
 from pylog.cli._progress import progress
@@ -33,11 +32,18 @@ from pylog.cli._sources import (
     paths_of,
     summary,
 )
+from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
 from pylog.errors import BackendError
+from pylog.filter import Filter, FilterError
+from pylog.outputs._files import OutputFiles
 from pylog.reader import Reader, Records
+from pylog.records import Filtered
 from pylog.transports.files import REPLACE, check_is_free, is_special, replacing
 from pylog.transports.rotation import File, Files, Manner
+
+if TYPE_CHECKING:
+    from pylog.table.select import Selection
 
 LOOK_S = 1.0
 """How often to check, while no records come, whether anybody still reads the output, and whether it
@@ -73,13 +79,16 @@ class Copy(contextlib.ExitStack):
         self._output: OutputFiles | OutputPlace | None = None
         self._changes = changes(arguments)
         self._actions = given_actions(arguments)
+        self._filter = given_filter(arguments)
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
         self._cpu_before = time.process_time()
         self.callback(report_unmatched, self._actions)
         self._files = None if arguments.target is not None else self._of_arguments()
-        stopping.reopens = bool(self._files and self._files.reopens and self._description.appends)
+        self._filtered: Filtered | None = None
+        self._reopens = bool(self._files and self._files.reopens and self._description.appends)
+        stopping.reopens = self._reopens or (self._filter is not None and self._filter.files)
 
     def _of_arguments(self) -> Files:
         """The files of the arguments; BackendError for one that must not be written, ValueError
@@ -134,10 +143,13 @@ class Copy(contextlib.ExitStack):
         assert output is not None
         self._stopping.records = records
         greet(records)
+        source, left_out = records, 0
+        if self._filter is not None and isinstance(records, Records):
+            source = self._filtered = records.where(self._filter, actions=self._actions)
         try:
-            copy(
-                records, output if self._description.appends else output.ready(),
-                changes=self._changes, actions=self._actions, limit=self.left,
+            left_out = copy(
+                source, output if self._description.appends else output.ready(),
+                changes=self._changes, actions=self._actions, where=self._filter, limit=self.left,
                 confirm=self._confirm, idle=self._idle, on_terminal=output.on_terminal,
             )  # fmt: skip
         finally:
@@ -146,6 +158,9 @@ class Copy(contextlib.ExitStack):
                 output.flush()
                 for reader in records.readers():
                     say(summary(reader))
+                if self._filtered is not None:
+                    left_out = self._filtered.left_out
+                report_filtered(self._filter, left_out)
         for reader in records.readers():
             if self.left != 0 and is_unreadable(reader):
                 self._failed = True
@@ -188,7 +203,18 @@ class Copy(contextlib.ExitStack):
         self.written += records
         if self.left is not None:
             self.left -= records
-        self._output.turn(self._stopping.hung_up())
+        self._turn()
+
+    def _turn(self) -> None:
+        """Go on to another file if it is time; after SIGHUP, open and read files again."""
+        assert self._output is not None
+        hung_up = self._stopping.hung_up()
+        if hung_up and self._filtered is not None:
+            try:
+                self._filtered.reload()
+            except FilterError as error:
+                say(f"the filter stays as it was: {error.reason}")
+        self._output.turn(hung_up and self._reopens)
 
     def _idle(self) -> None:
         """While no records come; BrokenPipeError when nobody reads the output any more."""
@@ -197,7 +223,7 @@ class Copy(contextlib.ExitStack):
         file = output.file.raw if isinstance(output, OutputFiles) and output.output else None
         if file is not None and _reader_is_gone(file):
             raise BrokenPipeError
-        output.turn(self._stopping.hung_up())
+        self._turn()
 
 
 def copy(
@@ -206,14 +232,17 @@ def copy(
     *,
     changes: Sequence[Change] = (),
     actions: Actions | None = None,
+    where: Filter | None = None,
     limit: int | None = None,
     confirm: Callable[[int], contextlib.AbstractContextManager[None]] | None = None,
     idle: Callable[[], None] | None = None,
     on_terminal: bool = False,
-) -> None:
-    """Write the records of a source, `limit` at most, each changed by all `changes`.
+) -> int:
+    """Write the records of a source, `limit` at most, each changed by all `changes`. Gives how many
+    records of a log in bulk the filter left out.
 
     actions       what prefixes stand for
+    where         the filter of a log in bulk; other records are filtered already
     confirm       makes the context in which so many records are written
     idle          is called now and then while no records come
     on_terminal   whether the output is a terminal
@@ -228,10 +257,19 @@ def copy(
                     lot = [actions.record(row) for row in lot]
                 with context(len(lot)):
                     output.write_rows(lot)
-            return
-        for batch in _batches(records, output, changes, actions, limit, idle, move):
+            return 0
+        selections: dict[str, Selection] = {}
+        if output.wanted is not None and not isinstance(records, Records):
+            from pylog.table.select import Selection  # needs the extra, as the output does
+
+            selections = {
+                kind: Selection(kind, names, where, actions)
+                for kind, names in output.wanted.items()
+            }
+        for batch in _batches(records, output, changes, actions, selections, limit, idle, move):
             with context(len(batch)):
                 output.write(batch)
+        return sum(selection.left_out for selection in selections.values())
 
 
 def _batches(
@@ -239,21 +277,20 @@ def _batches(
     output: outputs.Output,
     changes: Sequence[Change],
     actions: Actions | None,
+    selections: Mapping[str, Selection],
     limit: int | None,
     idle: Callable[[], None] | None,
     move: Callable[[], None],
 ) -> Iterator[Batch]:
-    """The batches that `copy` writes, where it does not write rows."""
+    """The batches that `copy` writes, where it does not write rows.
+
+    selections   of a log in bulk: the wanted columns and rows of each kind
+    """
     if output.wanted is not None:
         from pylog.table.bulk import Bulk  # needs the extra, as the output does
-        from pylog.table.select import Selection
 
         if isinstance(records, Bulk):
-            wanted = {
-                kind: Selection(kind, names, actions=actions)
-                for kind, names in output.wanted.items()
-            }
-            for kind, columns in records.batches(wanted):
+            for kind, columns in records.batches(selections):
                 yield Batch.of_columns({kind: columns})
                 move()
             output.leave_out(records.counts)

@@ -43,8 +43,9 @@ from pylog.ipmon.printer import LOGS, Printer
 from pylog.ipmon.release import release_named
 from pylog.ipmon.rules import Rule
 from pylog.merge import Merged
-from pylog.reader import Reader, Records, deadline_of
+from pylog.reader import Reader, Records
 from pylog.record import LossRecord, Record
+from pylog.records import deadline_of
 from pylog.transports.files import Appended, Written
 from pylog.transports.syslog import Syslog, facility_number
 from pylog.zones import zone_of

@@ -12,6 +12,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -53,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {escape(message)}\n{self.format_usage()}")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        words = sys.argv[1:] if args is None else list(args)
+        words = _with_times(sys.argv[1:] if args is None else list(args))
         self._check_options(words)
         parsed, rest = self.parse_known_args(words, namespace)
         if rest:
@@ -94,6 +95,17 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             hint = advice(str(value), map(str, action.choices))
             raise argparse.ArgumentError(action, f"no such choice: {value!r}{hint}")
+
+
+def _with_times(words: Sequence[str]) -> list[str]:
+    """The words of a command line, with `--since -2h` as one: it would be an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in ("--since", "--until") and re.match(r"-\d", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

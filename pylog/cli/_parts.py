@@ -26,7 +26,9 @@ from pylog.cli import begin_logging, say
 from pylog.cli._outputs import given_actions, report_unmatched
 from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up
+from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
+from pylog.filter import Filter
 from pylog.outputs._columns import ColumnsOutput, report_left_out, wanted
 from pylog.table.parallel import Pool, Work, planned, read_batches, write_batches
 from pylog.table.select import Selection
@@ -42,7 +44,9 @@ PREFIXES = "prefixes"
 class Done:
     """The splits that are done, and what is to be reported of them at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: Filter | None = None) -> None:
+        """`where` is the filter that left out records."""
+        self._where = where
         self._stops: dict[str, int] = {}
         self._tallies: dict[str, Tally] = {}
 
@@ -68,6 +72,7 @@ class Done:
         for name, tally in self._tallies.items():
             if verbose:
                 say(summed_up(name, tally.container, tally))
+                report_filtered(self._where, tally.left_out)
             if tally.ending is not None:
                 say(f"{name}: {tally.ending}")
             unreadable |= nothing_read(name, tally)
@@ -92,8 +97,9 @@ def to_output(
         return _to_columns(arguments, output, folder)
     output.flush()  # the header, before the records
     actions = given_actions(arguments)
-    work = partial(write_records, name=name, options=options, actions=actions)
-    done = Done()
+    where = given_filter(arguments)
+    work = partial(write_records, name=name, options=options, actions=actions, where=where)
+    done = Done(where)
     for part in _parts(arguments, work, folder, done, actions):
         with open(os.path.join(part, RECORDS), "rb") as records:
             shutil.copyfileobj(records, stream, 1 << 20)
@@ -102,10 +108,11 @@ def to_output(
 
 def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: str) -> Done:
     actions = given_actions(arguments)
+    where = given_filter(arguments)
     selections = {
-        kind: Selection(kind, names, actions=actions) for kind, names in output.wanted.items()
+        kind: Selection(kind, names, where, actions) for kind, names in output.wanted.items()
     }
-    done = Done()
+    done = Done(where)
     work = partial(write_batches, selections=selections)
     for part in _parts(arguments, work, folder, done, actions):
         for kind, columns in read_batches(part, selections):
@@ -155,17 +162,23 @@ def write_records(
     name: str,
     options: Mapping[str, Any],
     actions: Actions | None = None,
+    where: Filter | None = None,
 ) -> End:
     """Write the records of a split into a folder, as a continuation of the output of that name."""
     with SplitReader(split) as reader, open(os.path.join(folder, RECORDS), "wb") as stream:
         output = outputs.open(name, outputs.Target(stream, appending=True), options)
-        records = reader.records()
+        records, left_out = reader.records(), 0
         while lot := list(itertools.islice(records, LOT)):
             if actions is not None:
                 lot = [actions.record(record) for record in lot]
+            if where is not None:
+                read, lot = len(lot), [record for record in lot if where.matches(record)]
+                left_out += read - len(lot)
             output.write(Batch(lot))
         output.close()
-        return reader.ended()
+        end = reader.ended()
+        end.tally.left_out = left_out
+        return end
 
 
 def to_data_set(
@@ -178,7 +191,8 @@ def to_data_set(
     from pylog import dask  # needs the extra
 
     kind, names = wanted(kind, columns, exclude)
-    done = Done()
+    where = given_filter(arguments)
+    done = Done(where)
     total = sum(map(size, files(arguments.source)))
     with dask.connected(arguments.dask) as client, bar(total, arguments.out, False) as move:
 
@@ -189,7 +203,7 @@ def to_data_set(
         dask.write(
             client, arguments.source, arguments.out, kind=kind, columns=names,
             layout=arguments.layout, on_error=arguments.on_error, force=arguments.force, done=add,
-            actions=given_actions(arguments),
+            actions=given_actions(arguments), where=where,
         )  # fmt: skip
     report_left_out(done.counts, (kind,))
     return done

@@ -127,7 +127,8 @@ def add_option(group: argparse._ActionsContainer, option: Option, dest: str) -> 
         else:
             settings |= {"action": "store_const", "const": True}
     elif option.kind is dict:
-        settings |= {"action": "append", "type": pair, "metavar": "PATTERN=VALUE"}
+        settings |= {"action": "append", "type": pair,
+                     "metavar": option.metavar or "PATTERN=VALUE"}  # fmt: skip
     elif (words := option.words()) is not None:
         settings["choices"] = words
     else:

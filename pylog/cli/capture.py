@@ -22,10 +22,11 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._copy import LOOK_S
-from pylog.cli._files import OutputFiles, add_rotation_arguments, seconds
+from pylog.cli._files import add_rotation_arguments, seconds
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import count
 from pylog.cli._sources import (
+    DECODING,
     Stopping,
     add_live_arguments,
     add_source_arguments,
@@ -35,9 +36,11 @@ from pylog.cli._sources import (
     lost_text,
     opened,
 )
+from pylog.cli._where import add_where_arguments, given_filter, report_filtered
 from pylog.formats import RawBatch
 from pylog.input import left_s
 from pylog.outputs import pcapng
+from pylog.outputs._files import OutputFiles
 from pylog.reader import Records
 from pylog.record import LossRecord, Record
 from pylog.transports.files import is_special
@@ -82,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compress the files: with zstd if FILE ends in .zst, else with gzip (.gz)",
     )  # fmt: skip
     add_input_arguments(parser)
+    add_where_arguments(parser, title=DECODING)
     add_source_arguments(parser)
     add_live_arguments(parser)
 
@@ -144,11 +148,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Run `pylog capture`."""
     deadline = None if arguments.duration is None else time.monotonic() + arguments.duration
     expand(arguments)
+    wanted = given_filter(arguments)
     with Stopping() as stopping, opened(arguments, arguments.source, raw=True) as records:
         stopping.records = records
         for reader in records.readers():
             reader.pass_messages()
         greet(records)
+        if wanted is not None:
+            records = records.where(wanted)
         files, output = _opened(arguments)
         stopping.reopens = files.reopens
         try:
@@ -162,6 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
             dropped = [reader.dropped for reader in readers if reader.dropped is not None]
             lost = lost_text(sum(dropped) if dropped else None, sum(r.uncounted for r in readers))
             say(f"{name}: {output.records} records captured, lost records: {lost}; {files.text()}")
+            report_filtered(wanted, records.left_out)
             for reader in readers:
                 is_unreadable(reader)
     return stopping.status

@@ -33,6 +33,7 @@ from pylog.cli._outputs import (
 )
 from pylog.cli._sources import (
     RECORDS,
+    AnyLog,
     Stopping,
     add_origin_arguments,
     add_source_arguments,
@@ -46,9 +47,11 @@ from pylog.cli._sources import (
     summary,
     wants_origin,
 )
+from pylog.cli._where import add_where_arguments, given_filter, report_filtered
 from pylog.errors import BackendError
 from pylog.open_log import OpenLog
 from pylog.options import SHOWN
+from pylog.reader import Records
 from pylog.transports.files import is_special, replacing
 from pylog.transports.packing import packed
 
@@ -88,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group_of(parser, SHOWN)  # which the help shows before the groups below
     add_action_argument(group_of(parser, RECORDS))
+    add_where_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
     add_output_options(parser, dict.fromkeys(outputs.endings().values()), _ending)
@@ -114,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_not_live(arguments.source)
     expand(arguments)
     labels(arguments)
+    given_filter(arguments)  # a bad one is reported before anything is written
     check_is_no_log(arguments.out, paths_of(arguments.source))
     if arguments.dask is not None:
         return _to_data_set(arguments, name, options)
@@ -134,7 +139,7 @@ def _write(
 ) -> bool:
     """Write the records to a file; whether there was a log of which nothing could be read."""
     failed = False
-    actions = given_actions(arguments)
+    actions, where = given_actions(arguments), given_filter(arguments)
     output = outputs.open(name, outputs.Target(stream, path), options)
     try:
         if arguments.jobs is not None:
@@ -145,9 +150,15 @@ def _write(
             return done.report(arguments.verbose)
         for source in arguments.source:
             with _opened(arguments, source, name) as reader:
-                copy(reader, output, actions=actions)
+                records: AnyLog = reader
+                if where is not None and isinstance(reader, Records):
+                    records = reader.where(where, actions=actions)
+                left_out = copy(records, output, actions=actions, where=where)
+                if isinstance(records, Records):
+                    left_out = records.left_out
                 if arguments.verbose:
                     say(summary(reader))
+                    report_filtered(where, left_out)
                 failed |= is_unreadable(reader)
     finally:
         output.close()

@@ -18,7 +18,9 @@ from pylog.cli import answer, answer_json
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._progress import progress
 from pylog.cli._sources import add_source_arguments, lost_text
+from pylog.cli._where import add_where_arguments, given_filter
 from pylog.decoder import Decoder
+from pylog.filter import Filter
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
@@ -70,12 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tz", metavar=TZ.metavar or "NAME", default="UTC",
                         help=f"{TZ.help}; not of --json (default: UTC)")  # fmt: skip
+    add_where_arguments(parser)
     add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog info`."""
     clock = clock_of(arguments.tz)
+    given_filter(arguments)  # a bad one is reported before anything is read
     expand(arguments)
     for i, source in enumerate(arguments.source):
         describer = _quick if arguments.quick else _full
@@ -93,7 +97,7 @@ def _full(arguments: argparse.Namespace, source: str) -> Described:
     if backends.is_live(source):
         raise ValueError(f"{source} is live and has no end; pylog read -v shows its layout")
     with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
-        return describe(reader)
+        return describe(reader, given_filter(arguments))
 
 
 def _quick(arguments: argparse.Namespace, source: str) -> Described:
@@ -107,7 +111,7 @@ def _quick(arguments: argparse.Namespace, source: str) -> Described:
         head = file.read(PART)
         file.seek(size - PART)
         tail = file.read(PART)
-    contents = Contents()
+    contents = Contents(given_filter(arguments))
     with pylog.open(BytesIO(head), layout=arguments.layout) as reader:
         compression = getattr(reader.backend, "compression", None)
         if compression:
@@ -140,7 +144,9 @@ def _quick(arguments: argparse.Namespace, source: str) -> Described:
 class Contents:
     """What is counted of records, of which `add` takes one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Filter | None = None) -> None:
+        """`wanted` leaves out other records."""
+        self._wanted = wanted
         self.kinds: Counter[str] = Counter()
         self.logs: Counter[str] = Counter()
         self.interfaces: Counter[str] = Counter()
@@ -152,6 +158,8 @@ class Contents:
 
     def add(self, record: Record, size: int) -> None:
         """Count a record, whose message has so many bytes."""
+        if self._wanted is not None and not self._wanted.matches(record):
+            return
         self.kinds[kind_of(record)] += 1
         if isinstance(record, LossRecord):
             if record.size is not None or record.count is None:
@@ -194,9 +202,12 @@ class Contents:
             self.add(*held)
 
 
-def describe(reader: Reader) -> Described:
-    """What `pylog info --json --explain` shows of a reader, which is read to its end."""
-    contents = Contents()
+def describe(reader: Reader, wanted: Filter | None = None) -> Described:
+    """What `pylog info --json --explain` shows of a reader, which is read to its end.
+
+    wanted   which records are counted
+    """
+    contents = Contents(wanted)
     with progress([reader.backend], False) as move:
         for number, record in enumerate(reader):
             contents.add(record, reader.size)

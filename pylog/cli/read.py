@@ -31,6 +31,7 @@ from pylog.cli._sources import (
     opened,
     opened_in_bulk,
 )
+from pylog.cli._where import add_where_arguments
 
 HELP = "write the records of logs as text, JSON, CSV, Parquet, pcapng, ipmon's text..."
 USAGE = "[options] SOURCE ..."
@@ -45,6 +46,7 @@ examples:
   pylog read --columns timestamp,saddr,dport --tz Europe/Oslo nflog.pcap
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
+  pylog read --where 'action == block and dport in {22, 8000..8100}' fw.dump
   pylog read nflog:5                             live, until Ctrl-C (as root)
 """
 
@@ -61,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", action="store_true", help="read files in the order of time, not one by one"
     )
+    add_where_arguments(parser)
     add_join_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)

@@ -16,6 +16,7 @@ from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
 from pylog.cli._sources import Stopping, add_source_arguments, check_not_live, input_layout
+from pylog.cli._where import add_where_arguments
 
 USAGE = "[options] FILE ..."
 EPILOG = """examples:
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--loop", action="store_true", help="begin again at the end, for ever")
     add_output_arguments(parser)
+    add_where_arguments(parser)
     add_join_arguments(parser)
     add_source_arguments(parser)
 

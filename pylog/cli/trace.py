@@ -28,10 +28,11 @@ from pylog.cli._sources import (
     is_unreadable,
     opened,
 )
+from pylog.cli._where import add_where_arguments, given_filter
 from pylog.formats.nft_trace_rule import Match, messages
 from pylog.outputs._text_trail import trail_lines
 from pylog.record import Record
-from pylog.trails import Trail, Trails, trail_object
+from pylog.trails import Trail, Trails, decided, trail_object
 from pylog.zones import TZ, clock_of
 
 USAGE = "[options] [SOURCE ...]"
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--tz", metavar=TZ.metavar or "NAME", default="UTC",
                         help=f"{TZ.help}; not of json (default: UTC)")  # fmt: skip
+    add_where_arguments(parser, "packets, by their fields and those of the step that decided,")
     rule = parser.add_argument_group("tracing packets")
     rule.add_argument(
         "--add", action="store_true", help="install a rule that traces packets, while this runs"
@@ -97,12 +99,15 @@ def run(arguments: argparse.Namespace) -> int:
     expand(arguments)
     trails = Trails(in_order=not live)
     left: int | None = arguments.count
+    wanted = given_filter(arguments)
     empty = True
     colour = coloured(arguments, stdout())
 
     def show(ended: list[Trail]) -> None:
         nonlocal left, empty
         empty &= not ended
+        if wanted is not None:
+            ended = [trail for trail in ended if wanted.matches(decided(trail))]
         for trail in ended if left is None else ended[:left]:
             if arguments.to == "json":
                 answer_json(trail_object(trail))

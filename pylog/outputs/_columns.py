@@ -16,7 +16,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.notes import notes
 from pylog.options import Option
-from pylog.outputs._named import COLUMN_OPTIONS, excluded
+from pylog.outputs._named import COLUMN_OPTIONS, RENAME, excluded, renamed
 from pylog.record import Record, kinds
 
 if TYPE_CHECKING:  # which needs the extra
@@ -28,6 +28,8 @@ OPTIONS = (
            absent="packet; of databases: all, a table each"),
     *COLUMN_OPTIONS,
 )  # fmt: skip
+RENAMING = (*OPTIONS, RENAME)
+"""The options of outputs whose columns may have other names."""
 ROWS = 8192
 """How many records are converted into columns at a time."""
 
@@ -58,6 +60,18 @@ def left(names: Sequence[str], kind: str, exclude: str | None) -> Sequence[str]:
 def check(*, kind: str | None, columns: str | None, exclude: str | None) -> None:
     """Raises as `wanted`."""
     wanted(kind, columns, exclude)
+
+
+def check_renaming(*, rename: Mapping[str, str] | None, **others: Any) -> None:
+    """Raises as `wanted`; ValueError also for names that two columns would have."""
+    renamed(wanted(**others)[1], rename)
+
+
+def renamed_schema(schema: pa.Schema, called: Mapping[str, str]) -> pa.Schema:
+    """The schema with other names of its columns."""
+    import pyarrow as pa
+
+    return pa.schema([field.with_name(called[field.name]) for field in schema], schema.metadata)
 
 
 class ColumnsOutput(outputs.Output):

@@ -6,7 +6,7 @@ here from the payload of a packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -44,6 +44,27 @@ EXCLUDE = Option("exclude", str, None, "columns to leave out, as payload,extra",
                  topic=SHOWN)  # fmt: skip
 COLUMN_OPTIONS = (COLUMNS, EXCLUDE)
 """The options that choose columns, of every output that has columns."""
+RENAME = Option("rename", dict, None, "give a column another name, as saddr=src; may be repeated",
+                metavar="COLUMN=NAME", topic=SHOWN)  # fmt: skip
+"""The option that renames columns, of outputs that write their names."""
+
+
+def renamed(names: Iterable[str], rename: Mapping[str, str] | None) -> dict[str, str]:
+    """What each of the columns is called, in their order.
+
+    ValueError for a column that is not among them, and for a name that two would have.
+    """
+    names, rename = list(names), rename or {}
+    for name in rename:
+        if name not in names:
+            _check([name])
+            raise ValueError(f"rename names {name}, which is not written")
+    called = {name: rename.get(name, name) for name in names}
+    if len(set(called.values())) < len(called) or not all(called.values()):
+        doubled = [n for n in called.values() if list(called.values()).count(n) > 1]
+        what = f"{doubled[0]} to two columns" if doubled else "an empty name"
+        raise ValueError(f"rename gives {what}")
+    return called
 
 
 def named(columns: str | None, exclude: str | None = None) -> tuple[str, ...]:

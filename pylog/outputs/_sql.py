@@ -126,7 +126,7 @@ class DatabaseOutput(outputs.Output):
     def commit(self, position: str) -> None:
         self._write_records()
         stream = self._place.stream
-        if stream and position != self._position:
+        if stream and (self._in_transaction or position != self._position):
             self._begin()
             if not self._database.move(self._writer, stream, self._position, position):
                 raise BackendError(

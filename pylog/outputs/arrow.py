@@ -6,15 +6,27 @@ text.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pylog import outputs
-from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, check, sink, wanted
+from pylog.outputs._columns import (
+    EXTRA,
+    RENAMING,
+    ColumnsOutput,
+    check_renaming,
+    renamed_schema,
+    sink,
+    wanted,
+)
+from pylog.outputs._named import renamed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["EXTRA", "OPTIONS", "check"]
+__all__ = ["EXTRA"]
+
+OPTIONS, check = RENAMING, check_renaming
 
 NAME = "arrow"
 ENDINGS = (".arrow", ".feather")
@@ -27,7 +39,7 @@ class Output(ColumnsOutput):
 
     def __init__(
         self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None,
-        exclude: str | None = None,
+        exclude: str | None = None, rename: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         import pyarrow as pa
 
@@ -38,10 +50,13 @@ class Output(ColumnsOutput):
         schema = chosen(kind, names)
         plain = [pa.string() if pa.types.is_dictionary(f.type) else f.type for f in schema]
         self._schema = pa.schema(list(zip(names, plain, strict=True)))
-        self._writer = pa.ipc.new_file(sink(target.stream), self._schema)
+        self._called = list(renamed(names, rename).values())
+        self._writer = pa.ipc.new_file(
+            sink(target.stream), renamed_schema(self._schema, renamed(names, rename))
+        )
 
     def _columns(self, kind: str, columns: pa.RecordBatch) -> None:
-        self._writer.write_batch(columns.cast(self._schema))
+        self._writer.write_batch(columns.cast(self._schema).rename_columns(self._called))
 
     def _end(self) -> None:
         self._writer.close()

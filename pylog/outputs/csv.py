@@ -13,7 +13,7 @@ all records of a rule share, and formats only the others for each record.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -25,7 +25,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.memo import Memo
 from pylog.options import Option
-from pylog.outputs._named import COLUMN_OPTIONS, REQUESTED, headers_of, named
+from pylog.outputs._named import COLUMN_OPTIONS, RENAME, REQUESTED, headers_of, named, renamed
 from pylog.record import (
     ON_REQUEST,
     Column,
@@ -45,6 +45,7 @@ OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"
            " formula: text that begins with =, +, -, @, a tab or CR and is not a number"),
     *COLUMN_OPTIONS,
+    RENAME,
 )  # fmt: skip
 
 _NUMBERS = {"offset", "seq", "sport", "dport", "nat_sport", "nat_dport", "length", "caplen", "size"}
@@ -145,15 +146,20 @@ def _own(field: str, column: Column | None, read: bool) -> str | None:
     return f'{{"" if {field} is None else {value}}}'
 
 
-def check(*, csv_safe: bool, columns: str | None, exclude: str | None) -> None:
-    """ValueError for columns that do not exist."""
-    named(columns, exclude)
+def check(
+    *, csv_safe: bool, columns: str | None, exclude: str | None, rename: Mapping[str, str] | None
+) -> None:
+    """ValueError for columns that do not exist, and names that two columns would have."""
+    renamed(named(columns, exclude), rename)
 
 
-def check_appending(first: bytes, *, columns: str | None, exclude: str | None, **_: Any) -> None:
+def check_appending(
+    first: bytes, *, columns: str | None, exclude: str | None,
+    rename: Mapping[str, str] | None = None, **_: Any,
+) -> None:  # fmt: skip
     """ValueError if the first line of the file is a header with other columns."""
     there = first.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n").split(",")
-    here = list(named(columns, exclude))
+    here = list(renamed(named(columns, exclude), rename).values())
     if there != here and all(map(_NAME.fullmatch, there)):
         raise ValueError(f"its columns are {_brief(there, here)}, not {_brief(here, there)}")
 
@@ -192,7 +198,7 @@ class Output(outputs.Output):
 
     def __init__(
         self, target: outputs.Target, *, csv_safe: bool = False, columns: str | None = None,
-        exclude: str | None = None,
+        exclude: str | None = None, rename: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self._stream = target.stream
         self._safe = csv_safe
@@ -200,7 +206,9 @@ class Output(outputs.Output):
         self._requests = any(name in REQUESTED for name in self._header)
         self.takes_rows = not self._requests
         self.shows_payload = "payload" in self._header
-        self._rows = [] if target.appending else [",".join(self._header) + "\r\n"]
+        called = renamed(self._header, rename).values()
+        cells = ",".join(_text(name, False) for name in called)
+        self._rows = [] if target.appending else [cells + "\r\n"]
 
     def write(self, batch: Batch) -> None:
         records = batch.records()

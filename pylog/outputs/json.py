@@ -5,7 +5,7 @@ For a terminal, characters that are not printable become \\u escapes: the JSON s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,12 +14,14 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.outputs._named import (
     COLUMN_OPTIONS,
+    RENAME,
     REQUESTED,
     excluded,
     fields_without,
     headers_of,
     leaving_out,
     named,
+    renamed,
 )
 from pylog.record import (
     Record,
@@ -36,25 +38,28 @@ from pylog.record import (
 
 NAME = "json"
 ENDINGS = (".jsonl", ".json", ".ndjson")
-OPTIONS = COLUMN_OPTIONS
+OPTIONS = (*COLUMN_OPTIONS, RENAME)
 
 
-def check(*, columns: str | None, exclude: str | None) -> None:
-    """ValueError for columns that do not exist."""
-    named(columns, exclude)
+def check(
+    *, columns: str | None, exclude: str | None, rename: Mapping[str, str] | None
+) -> None:
+    """ValueError for columns that do not exist, and names that two columns would have."""
+    renamed(named(columns, exclude), rename)
 
 
 class Output(outputs.Output):
     """Writes records as JSON lines."""
 
     def __init__(
-        self, target: outputs.Target, *, columns: str | None = None, exclude: str | None = None
-    ) -> None:
+        self, target: outputs.Target, *, columns: str | None = None, exclude: str | None = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self._stream = target.stream
         self._terminal = target.is_terminal
         self._left_out = excluded(exclude)
-        all_columns = columns is None and _may_be_none(self._left_out)
-        self._names = None if all_columns else named(columns, exclude)
+        all_columns = columns is None and not rename and _may_be_none(self._left_out)
+        self._names = None if all_columns else renamed(named(columns, exclude), rename)
         self.shows_payload = "payload" not in self._left_out
         self._requests = any(name in REQUESTED for name in self._names or ())
         self._encoder = msgspec.json.Encoder()
@@ -80,7 +85,8 @@ class Output(outputs.Output):
         headers = headers_of(record) if self._requests else None
         if headers is not None:
             values |= msgspec.structs.asdict(headers)
-        return {n: values[n] for n in self._names or () if values.get(n) is not None}
+        names = self._names or {}
+        return {names[n]: values[n] for n in names if values.get(n) is not None}
 
     def _put(self, lines: bytes) -> None:
         if self._terminal:

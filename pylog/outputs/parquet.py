@@ -6,15 +6,27 @@ until then no reader can open it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pylog import outputs
-from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, check, sink, wanted
+from pylog.outputs._columns import (
+    EXTRA,
+    RENAMING,
+    ColumnsOutput,
+    check_renaming,
+    renamed_schema,
+    sink,
+    wanted,
+)
+from pylog.outputs._named import renamed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["EXTRA", "OPTIONS", "check"]
+__all__ = ["EXTRA"]
+
+OPTIONS, check = RENAMING, check_renaming
 
 NAME = "parquet"
 ENDINGS = (".parquet",)
@@ -48,7 +60,7 @@ class Output(ColumnsOutput):
 
     def __init__(
         self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None,
-        exclude: str | None = None,
+        exclude: str | None = None, rename: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         import pyarrow.parquet as pq
 
@@ -57,12 +69,13 @@ class Output(ColumnsOutput):
         kind, names = wanted(kind, columns, exclude)
         super().__init__(target, {kind: names})
         self._schema = chosen(kind, names)
+        self._called = called = renamed(names, rename)
         self._writer = pq.ParquetWriter(
-            sink(target.stream), self._schema, compression="snappy",
-            use_dictionary=[name for name in names if name not in MANIFOLD],
+            sink(target.stream), renamed_schema(self._schema, called), compression="snappy",
+            use_dictionary=[called[name] for name in names if name not in MANIFOLD],
             dictionary_pagesize_limit=DICTIONARY,
-            column_encoding={n: "DELTA_BINARY_PACKED" for n in RISING if n in names},
-            write_statistics=[n for n in (*RISING, *SOUGHT) if n in names],
+            column_encoding={called[n]: "DELTA_BINARY_PACKED" for n in RISING if n in names},
+            write_statistics=[called[n] for n in (*RISING, *SOUGHT) if n in names],
         )  # fmt: skip
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
@@ -79,6 +92,7 @@ class Output(ColumnsOutput):
         batches, self._batches, self._rows = self._batches, [], 0
         if batches:
             table = pa.Table.from_batches(batches, self._schema)
+            table = table.rename_columns(list(self._called.values()))
             self._writer.write_table(table, table.num_rows)
 
     def _end(self) -> None:

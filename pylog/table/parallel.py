@@ -167,7 +167,9 @@ def write_batches(
             writers[kind] = stack.enter_context(pa.ipc.new_stream(file, selection.result))
         for kind, batch in reader.batches(selections, rows):
             writers[kind].write_batch(batch)
-        return reader.ended()
+        end = reader.ended()
+        end.tally.left_out = sum(selection.left_out for selection in selections.values())
+        return end
 
 
 def read_batches(folder: str, kinds: Iterable[str]) -> Iterator[tuple[str, pa.RecordBatch]]:

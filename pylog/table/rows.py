@@ -45,7 +45,7 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
         if name == "extra" or name in REQUESTED.get(kind, {}):  # made from the payload
             continue
         if packed(kind).get(name) not in names:
-            fields[reading(kind, name)[0]] = _values(kind, name, batch.column(name), families)
+            fields[reading(kind, name)[0]] = values(kind, name, batch.column(name), families)
     if "extra" in names:
         _put_back(kind, fields, _each(batch.column("extra"), _extra))
     make: Callable[..., Record] = kinds()[kind]
@@ -53,14 +53,19 @@ def records(kind: str, batch: pa.RecordBatch) -> list[Record]:
     return [make(**dict(zip(fields, row, strict=True))) for row in rows]
 
 
-def _values(kind: str, name: str, column: pa.Array, families: list[Any] | None) -> list[Any]:
-    """The values of a column as the field has them."""
+def values(kind: str, name: str, column: pa.Array, families: list[Any] | None = None) -> list[Any]:
+    """The values of a column as the field has them.
+
+    families   of the rows, which tell addresses as bytes apart
+    """
     if column.type == TIME:
         return _each(column.cast(pa.int64()))
     if column.type == PACKED_ADDRESS:
         octets = column.to_pylist()
         return list(map(_address, octets, families or [None] * len(octets)))
     declared = columns(kind).get(name)
+    if name == "extra":
+        return _each(column, _extra)
     if declared == "json":
         return _each(column, msgspec.json.decode)
     if declared == "fragment":
@@ -73,8 +78,8 @@ def _values(kind: str, name: str, column: pa.Array, families: list[Any] | None) 
 
 
 def _each(column: pa.Array, convert: Callable[[Any], Any] | None = None) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    return [v if v is None or convert is None else convert(v) for v in values]
+    items: list[Any] = column.to_pylist()
+    return [v if v is None or convert is None else convert(v) for v in items]
 
 
 def unnamed(text: str) -> str | int:
@@ -107,11 +112,11 @@ def _put_back(kind: str, fields: dict[str, list[Any]], extras: list[Any]) -> Non
             continue
         moved = False
         for field, column in bounded(kinds()[kind]):
-            name, values = json_name(field), fields.get(field)
-            if values is not None and values[row] is None and name in extra:
+            name, held = json_name(field), fields.get(field)
+            if held is not None and held[row] is None and name in extra:
                 value = _unheld(extra[name]) if column == "time" else int(extra[name])
                 if value is not None:
-                    values[row] = value
+                    held[row] = value
                     del extra[name]
                     moved = True
         if moved and not extra:

@@ -15,15 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pylog.actions import Actions
+from pylog.filter import Filter
 from pylog.record import Record
 from pylog.table.schemas import batch, chosen, on_request, schema
+from pylog.table.where import Where
 
 
 class Selection:
     """Columns of the records of a kind, of those rows where an expression holds.
 
-    result   the schema of the batches that `of` gives
-    needed   the schema of those that it takes: with the columns that the expression names
+    result     the schema of the batches that `of` gives
+    needed     the schema of those that it takes: with the columns that the expression names
+    left_out   how many rows so far were not wanted
     """
 
     def __init__(
@@ -33,17 +36,24 @@ class Selection:
         where: Any = None,
         actions: Actions | None = None,
     ) -> None:
-        """`where` is a pyarrow.compute.Expression; ValueError for a column that does not exist.
+        """ValueError for a column that does not exist, or an expression that is not valid.
 
+        where     a Filter or its text, or a pyarrow.compute.Expression
         actions   what prefixes stand for in the column `action`
         """
         self.kind = kind
+        self.left_out = 0
         self._actions = None
         self.result = chosen(kind, columns)
-        self._where = where
+        if isinstance(where, str):
+            where = Filter(where)
+        self._filter = Where(where, kind) if isinstance(where, Filter) else None
+        self._where = where if self._filter is None else self._filter.expression
         names = list(self.result.names)
-        if where is not None:
-            names += [name for name in _named_by(where, kind) if name not in names]
+        if self._where is not None:
+            names += [name for name in _named_by(self._where, kind) if name not in names]
+        if self._filter is not None:
+            names += sorted(self._filter.names.difference(names))
         if actions is not None and kind == "packet" and "action" in names:
             self._actions = actions
             names += [name for name in ("source", "prefix") if name not in names]
@@ -53,9 +63,13 @@ class Selection:
         """The selected rows and columns of a batch."""
         if self._actions is not None:
             batch = _with_actions(batch, self._actions)
-        if self._where is not None:
+        rows = batch.num_rows
+        if self._filter is not None:
+            batch = self._filter.of(batch)
+        elif self._where is not None:
             table = pa.Table.from_batches([batch]).filter(self._where).combine_chunks()
             batch = next(iter(table.to_batches()), batch.slice(0, 0))
+        self.left_out += rows - batch.num_rows
         return batch.select(self.result.names) if self.needed != self.result else batch
 
 

@@ -63,6 +63,8 @@ class Tally:
     uncounted: int = 0
     ending: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
+    """Records that a filter did not want."""
 
     def add(self, other: Tally) -> None:
         """Add the counts of the next split of the same file."""
@@ -74,6 +76,7 @@ class Tally:
         self.uncounted += other.uncounted
         self.ending = other.ending
         self.counts += other.counts
+        self.left_out += other.left_out
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""The filter language: which records are wanted, in the names of their JSON.
+
+    from pylog.filter import Filter
+
+    wanted = Filter('action == block and saddr in 10.0.0.0/8 and dport in {22, 8000..8100}')
+    blocked = [record for record in reader if wanted.matches(record)]
+
+A text is parsed and its types are checked once (`parse`, `bind`). For each type of record that
+comes it is compiled to a Python function (`predicate`), and for tables to an Arrow expression
+(`expression`); both hold for the same records. docs/filters.md describes the language.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from pylog.filter import syntax
+from pylog.filter.bind import Binder, Bound, leaves
+from pylog.filter.errors import FilterError
+from pylog.filter.parse import grammar, parse
+from pylog.filter.predicate import Predicate, predicate
+from pylog.record import LossRecord, PacketRecord, Record, json_name, kinds
+
+if TYPE_CHECKING:
+    from pylog.filter.expression import Pushed
+
+__all__ = ["Filter", "FilterError", "grammar"]
+
+
+class Filter:
+    """An expression of the filter language, read and checked.
+
+    A LossRecord always matches, unless the expression mentions `kind`: a filter hides no loss.
+
+    text     of the expression
+    now_ns   the time that `now` and `-2h` in it refer to, in nanoseconds since 1970 UTC
+    """
+
+    def __init__(self, text: str, *, now_ns: int | None = None) -> None:
+        """FilterError, a ValueError, for an expression that is not valid; BackendUnavailable for
+        `matches` without the extra `filter`.
+
+        now_ns   None: the time of this call
+        """
+        self.text = text
+        self.now_ns = time.time_ns() if now_ns is None else now_ns
+        self._node = parse(text)
+        self._binder = Binder(text, self.now_ns)
+        self._binder.check(self._node)
+        self._passes_losses = all(leaf.name != "kind" for leaf in syntax.leaves(self._node))
+        self._predicates = _ByType(lambda kind: predicate(self.bound(kind)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (self.text, self.now_ns)
+
+    def __repr__(self) -> str:
+        return f"Filter({self.text!r})"
+
+    def matches(self, record: Record) -> bool:
+        """Whether the record is wanted."""
+        return self._predicates[type(record)](record)
+
+    def predicate(self, kind: type[Record]) -> Predicate:
+        """`matches` for records of this very type, which is faster."""
+        return self._predicates[kind]
+
+    def bound(self, kind: type[Record]) -> Bound:
+        """What the expression means for a type of record."""
+        if self._passes_losses and issubclass(kind, LossRecord):
+            return True
+        return self._binder.bind(self._node, kind)
+
+    def mentions(self, kind: str) -> frozenset[str]:
+        """The columns of a kind of record that the expression needs, as far as it has any."""
+        found = leaves(self.bound(kinds()[kind]))
+        return frozenset(json_name(name) for leaf in found for name in leaf.target.attributes)
+
+    def pushed(self, kind: str) -> Pushed:
+        """The filter for tables of a kind; BackendUnavailable without the extra `arrow`."""
+        from pylog.filter.expression import Pushed  # needs the extra
+
+        return Pushed(self._conjuncts(kinds()[kind]), kind)
+
+    def expression(self, kind: str = "packet") -> Any:
+        """A pyarrow.compute.Expression that holds for the rows of the same records; None if Arrow
+        cannot say all of it. Its columns are those of `pylog.table.schema` and those on request.
+        """
+        pushed = self.pushed(kind)
+        return pushed.expression if pushed.rest is None else None
+
+    def decided_by(self, attributes: Collection[str]) -> Predicate | None:
+        """The part of the filter that these attributes of a packet decide by themselves: where it
+        is false, `matches` is false whatever the other attributes are. None: there is no such part.
+        """
+        allowed = set(attributes)
+        decided: list[Bound] = []
+        for bound in self._conjuncts(PacketRecord):
+            names = {name for leaf in leaves(bound) for name in leaf.target.attributes}
+            if names <= allowed and bound is not True:
+                decided.append(bound)
+        if not decided:
+            return None
+        tests = [predicate(bound) for bound in decided]
+        return tests[0] if len(tests) == 1 else lambda record: all(t(record) for t in tests)
+
+    def reload(self) -> None:
+        """Read the files of its sets again. FilterError, and the sets stay as they were."""
+        before = [(listed, listed.condition, listed.fits) for listed in self._binder.files]
+        try:
+            for listed in self._binder.files:
+                listed.load()
+        except ValueError:
+            for listed, condition, fits in before:
+                listed.condition, listed.fits = condition, fits
+            raise
+
+    @property
+    def files(self) -> bool:
+        """Whether it has sets from files, which `reload` reads again."""
+        return bool(self._binder.files)
+
+    def _conjuncts(self, kind: type[Record]) -> list[Bound]:
+        """Parts of the expression that must all hold for records of a type."""
+        if self._passes_losses and issubclass(kind, LossRecord):
+            return [True]
+        return [self._binder.bind(part, kind) for part in syntax.conjuncts(self._node)]
+
+
+def _made(text: str, now_ns: int) -> Filter:
+    return Filter(text, now_ns=now_ns)
+
+
+class _ByType(dict[type[Record], Predicate]):
+    """The predicate of each type of record, made when the first such record comes."""
+
+    def __init__(self, make: Callable[[type[Record]], Predicate]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, kind: type[Record]) -> Predicate:
+        made = self[kind] = self._make(kind)
+        return made

@@ -1,0 +1,208 @@
+"""Decodes the pieces of a journal or queue: a decoder for each source, as a live reader has one.
+
+The decoder gets what one receipt gave, with its time and the names of interfaces of that time, so
+the records are those of live reading. A source that was opened anew has another session: its
+numbers begin anew, and what the old decoder held is given first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pylog import backends
+from pylog.actions import Actions
+from pylog.backends.process import process
+from pylog.decoder import LOT, Decoder
+from pylog.detect import Detection
+from pylog.errors import DecodeError
+from pylog.losses import Losses
+from pylog.notes import notes
+from pylog.options import resolve
+from pylog.origins import Origin
+from pylog.pipeline.blocks import SourceInfo, detection_of
+from pylog.pipeline.parsing import Piece
+from pylog.record import LossRecord, Record, row_of
+
+RECENT_NS = 2 * 10**9
+"""A process that made a commit this long ago may still be asked for its name and command line."""
+
+
+class Wanted(NamedTuple):
+    """How a stack wants the records of a source.
+
+    origin    their origin and host
+    actions   what prefixes stand for; None: nothing
+    """
+
+    origin: Origin
+    actions: Actions | None = None
+
+
+class Decoding:
+    """The decoders of the sources of a stack."""
+
+    def __init__(
+        self,
+        wanted: Mapping[str, Wanted],
+        *,
+        raw: bool = False,
+        rows: bool = False,
+        payload: bool = True,
+        messages: bool = False,
+    ) -> None:
+        """
+        wanted     by the name of the source
+        raw        records get the bytes they were made of
+        rows       rows are given in place of records; `payload`: with their payload
+        messages   each message is its record, for captures, see Decoder.pass_messages
+        """
+        self._wanted = wanted
+        self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
+        self._logs: dict[tuple[str, int], _Log] = {}
+
+    def declare(self, info: SourceInfo) -> list[Record]:
+        """Have a decoder for a source; the records that the one of an older session still held."""
+        log = self._logs.get(info.key)
+        if log is not None and log.info.session == info.session:
+            return []
+        ended = [] if log is None else self._end(log)
+        self._logs[info.key] = self._made(info)
+        return ended
+
+    def _made(self, info: SourceInfo) -> _Log:
+        wanted = self._wanted[info.name]
+        names: dict[int, str] = {}
+        observed: list[int | None] = [None]
+
+        def who(pid: int, comm: str) -> Any:
+            at = observed[0]
+            recent = at is not None and abs(time.time_ns() - at) < RECENT_NS
+            return process(pid, comm) if recent else None
+
+        layouts = [detection_of(layout) for layout in info.layouts]
+        first = layouts[0]
+        detection = Detection(
+            first.container, info.layouts, first.stream, first.evidence, [],
+            [other.stream for other in layouts[1:]],
+        )  # fmt: skip
+        decoder = Decoder(
+            detection,
+            name=info.address,
+            layout=info.layouts[0] if len(layouts) == 1 else None,
+            raw=self._raw,
+            live=True,
+            placed=False,
+            losses=Losses(info.logs if info.begun else {}, info.numbered),
+            interface_name=lambda number: names.get(number, number),
+            process=who,
+            scope=_scope(info),
+            origin=wanted.origin.origin,
+            host=wanted.origin.host,
+        )
+        if self._rows:
+            decoder.give_rows(self._payload)
+        if self._messages:
+            decoder.pass_messages()
+        return _Log(info, decoder, names, observed, wanted)
+
+    def session(self, info: SourceInfo) -> int | None:
+        """The session of the source that is being decoded; None: of none."""
+        log = self._logs.get(info.key)
+        return None if log is None else log.info.session
+
+    def groups(self, info: SourceInfo) -> bool:
+        """Whether records of a source depend on all messages before them, not on numbers alone."""
+        log = self._logs.get(info.key)
+        return log is not None and bool(log.decoder.stream.grouped)
+
+    def take(self, piece: Piece) -> list[Record]:
+        """The records of a piece, with the losses in their places."""
+        records = self.declare(piece.info)
+        log = self._logs[piece.info.key]
+        if piece.names is not None:
+            log.names.clear()
+            log.names.update(piece.names)
+        if piece.loss is not None:
+            records += self._lost(log, piece.loss)
+        if piece.data:
+            log.observed[0] = piece.observed_ns
+            decoder = log.decoder
+            decoder.feed(bytes(piece.data), True, piece.observed_ns)
+            try:
+                while (record := decoder.next()) is not None:
+                    records.append(record)
+                    records += decoder.more(LOT)
+            except DecodeError as error:  # strict decoding alone raises it
+                notes.warning("%s: %s", log.info.address, error)
+        return self._with_actions(records, log.wanted.actions)
+
+    def _lost(self, log: _Log, loss: LossRecord) -> list[Record]:
+        """A loss that the receiver reported."""
+        log.decoder.losses.uncounted += loss.count is None
+        if log.decoder.stream.grouped:
+            # a message of the commit that is held may be missing
+            log.decoder.overrun(loss.reason or "", ())
+            return []
+        return [self.finished(loss, log.wanted)]
+
+    def finished(self, loss: LossRecord, wanted: Wanted) -> Record:
+        """A loss as it is given: with its origin, and as a row if rows are given."""
+        if wanted.origin.origin is not None:
+            origin, host = wanted.origin
+            loss = msgspec.structs.replace(loss, origin=origin, host=host)
+        made: Any = row_of(loss) if self._rows else loss
+        return made  # type: ignore[no-any-return]
+
+    def gap(self, size: int, reason: str) -> list[Record]:
+        """The losses that stand for bytes of the journal that could not be read, one a source."""
+        records = []
+        text = f"{size} bytes {reason}" if reason.startswith("removed") else reason
+        for name, wanted in self._wanted.items():
+            log = next((log for key, log in self._logs.items() if key[0] == name), None)
+            source = "capture" if log is None else log.info.source
+            layout = "pcapng" if log is None else log.info.layouts[0]
+            loss = LossRecord(source, layout, observed_ns=time.time_ns(), size=size, reason=text)
+            records.append(self.finished(loss, wanted))
+            if log is not None and log.decoder.stream.grouped:
+                log.decoder.overrun(text, ())
+        return records
+
+    @staticmethod
+    def _with_actions(records: list[Record], actions: Actions | None) -> list[Record]:
+        if actions is None:
+            return records
+        return [actions.record(record) for record in records]
+
+    def end(self) -> list[Record]:
+        """The records that decoders still hold, at the end of all pieces."""
+        return [record for log in self._logs.values() for record in self._end(log)]
+
+    def _end(self, log: _Log) -> list[Record]:
+        records = []
+        while (record := log.decoder.end()) is not None:
+            records.append(record)
+        return self._with_actions(records, log.wanted.actions)
+
+
+class _Log(NamedTuple):
+    """A source that is being decoded."""
+
+    info: SourceInfo
+    decoder: Decoder
+    names: dict[int, str]
+    observed: list[int | None]
+    wanted: Wanted
+
+
+def _scope(info: SourceInfo) -> Any:
+    """Which records of a source are wanted, by its options, as Backend.scope has it."""
+    named = backends.named(info.address)
+    module = None if named is None else backends.modules()[named[0]]
+    scope_of = getattr(module, "scope_of", None)
+    if module is None or scope_of is None:
+        return None
+    return scope_of(resolve(module.NAME, module.OPTIONS, info.options)) or None

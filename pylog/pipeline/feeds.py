@@ -1,0 +1,379 @@
+"""Where the records of a stack come from: the journal, a queue, or files that it reads for itself.
+
+A feed gives lots of records with the place after them, and begins after a place. `Feeds` joins
+those of a stack: its position has the place in the journal, and how many records of each file were
+given. A feed never waits; `Feeds.wait` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pylog import backends
+from pylog.backends.base import readable
+from pylog.decoder import LOT
+from pylog.errors import BackendError, DecodeError
+from pylog.notes import notes
+from pylog.pipeline.config import Source
+from pylog.pipeline.decoding import Decoding, Wanted
+from pylog.pipeline.journal_reader import Gap, JournalReader, Placed
+from pylog.pipeline.parsing import Parser, Piece
+from pylog.pipeline.positions import Position
+from pylog.pipeline.segments import CHUNK, frames
+from pylog.reader import Reader
+from pylog.record import Record
+
+TICK_S = 0.2
+"""How often a file that may grow is looked at."""
+
+
+class Lot(NamedTuple):
+    """Records or rows, when the newest of them was received, and how many bytes they had."""
+
+    records: list[Record]
+    observed_ns: int | None = None
+    size: int = 0
+
+
+def joined(contents: Iterable[Piece | Gap]) -> Iterator[Piece | Gap]:
+    """The pieces with the datagrams of one receipt as one, which is faster to decode."""
+    held: list[Piece] = []
+    for content in contents:
+        first = held[0] if held else None
+        if (
+            first is not None
+            and isinstance(content, Piece)
+            and content.info is first.info
+            and content.observed_ns == first.observed_ns
+            and content.names is None
+            and content.loss is None
+        ):
+            held.append(content)
+            continue
+        if held:
+            yield _as_one(held)
+        held = []
+        if isinstance(content, Piece) and content.data and content.loss is None:
+            held.append(content)
+        else:
+            yield content
+    if held:
+        yield _as_one(held)
+
+
+def _as_one(pieces: list[Piece]) -> Piece:
+    if len(pieces) == 1:
+        return pieces[0]
+    return pieces[0]._replace(data=b"".join([piece.data for piece in pieces]))
+
+
+class Feed(ABC):
+    """A source of lots.
+
+    place   after the records that were given
+    ended   whether nothing more comes
+    failure why it could not be read; None: it could
+    tick_s  how often to ask again; None: a descriptor shows it
+    """
+
+    place = 0
+    ended = False
+    failure: str | None = None
+    tick_s: float | None = None
+
+    @abstractmethod
+    def seek(self, place: int) -> None:
+        """Begin after a place."""
+
+    @abstractmethod
+    def read(self) -> Lot | None:
+        """The records that come next; None: there are none yet. BackendError, DecodeError."""
+
+    def descriptors(self) -> list[int]:
+        """What becomes readable when there may be more."""
+        return []
+
+    @abstractmethod
+    def end(self) -> None:
+        """Give what there is, then end."""
+
+    def close(self) -> None:  # noqa: B027 - a queue has nothing to close
+        """Close what is open."""
+
+
+class JournalFeed(Feed):
+    """Records of the journal.
+
+    until   the place at which it ends; None: it does not end
+    """
+
+    def __init__(self, folder: Path, decoding: Decoding, sources: Sequence[str]) -> None:
+        self._reader = JournalReader(folder, sources)
+        self._decoding = decoding
+        self._pending: list[Placed] = []
+        self.until: int | None = None
+
+    @property
+    def reader(self) -> JournalReader:
+        return self._reader
+
+    def seek(self, place: int) -> None:
+        """Begin after a place. What is before it in its segment is decoded, as far as the rest
+        depends on it: of most sources the last packet, which shows the numbers that come next.
+        """
+        last = self._reader.last()
+        if place > last:
+            notes.warning("the journal ends %d bytes before the position of the stack: it was cut"
+                          " off, and the stack goes on at its end", place - last)  # fmt: skip
+            place = last
+        self._reader.seek(place)
+        self._pending, newest = [], dict[tuple[str, int], Piece]()
+        names: dict[tuple[str, int], dict[int, str]] = {}
+        while self._reader.place < place and (placed := self._reader.read()) is not None:
+            for each in placed:
+                if each.end > place:
+                    self._pending.append(each)
+                elif isinstance(each.content, Piece):
+                    self._warm(each.content, newest, names)
+        for piece in newest.values():
+            if self._decoding.session(piece.info) == piece.info.session:
+                self._decoding.take(piece)
+        self.place = place
+
+    def _warm(
+        self,
+        piece: Piece,
+        newest: dict[tuple[str, int], Piece],
+        names: dict[tuple[str, int], dict[int, str]],
+    ) -> None:
+        key = piece.info.key
+        self._decoding.declare(piece.info)
+        if self._decoding.groups(piece.info):
+            self._decoding.take(piece)
+            return
+        if piece.names is not None:
+            names[key] = piece.names
+        if piece.data:
+            newest[key] = piece._replace(names=names.get(key), loss=None)
+
+    def read(self) -> Lot | None:
+        pending, self._pending = self._pending, []
+        placed = pending or self._reader.read()
+        if placed is None:
+            self.ended = self.until is not None and self._reader.place >= self.until
+            return None
+        records: list[Record] = []
+        observed_ns, size = None, 0
+        for content in joined(content for content, _ in placed):
+            if isinstance(content, Gap):
+                records += self._decoding.gap(content.size, content.reason)
+                size += content.size
+                continue
+            records += self._decoding.take(content)
+            observed_ns, size = content.observed_ns or observed_ns, size + len(content.data)
+        self.place = self._reader.place
+        if self.until is not None and self.place >= self.until:
+            self.ended = True
+        return Lot(records, observed_ns, size)
+
+    def end(self) -> None:
+        self.until = self._reader.last() if self.until is None else self.until
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class QueueFeed(Feed):
+    """Records of the blocks that the receiver sends through a socket.
+
+    It cannot go back: what was read and not written is kept by the stack.
+    """
+
+    def __init__(self, data: socket.socket, decoding: Decoding, sources: Sequence[str]) -> None:
+        self._socket = data
+        self._socket.setblocking(False)
+        self._decoding = decoding
+        self._parser = Parser(sources)
+        self._rest = b""
+        self.until: int | None = None
+
+    def seek(self, place: int) -> None:
+        """Nothing: a queue begins where it is."""
+
+    def read(self) -> Lot | None:
+        try:
+            more = self._socket.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            self._check_end()
+            return None
+        except OSError:  # the receiver is gone
+            more = b""
+        if not more:
+            self.ended = True
+            return None
+        data = self._rest + more
+        records: list[Record] = []
+        observed_ns, used = None, 0
+        pieces = []
+        for frame in frames(data):
+            piece, used = self._parser.piece(data, frame), frame.end
+            if piece is not None:
+                pieces.append(piece)
+        for content in joined(pieces):
+            assert isinstance(content, Piece)
+            records += self._decoding.take(content)
+            observed_ns = content.observed_ns or observed_ns
+        self._rest = data[used:]
+        self.place += used
+        self._check_end()
+        return Lot(records, observed_ns, used)
+
+    def _check_end(self) -> None:
+        if self.until is not None and self.place >= self.until:
+            self.ended = True
+
+    def descriptors(self) -> list[int]:
+        return [] if self.ended else [self._socket.fileno()]
+
+    def end(self) -> None:
+        """Nothing: the receiver says until which place it goes."""
+
+    def close(self) -> None:
+        """Nothing: the socket is that of the process."""
+
+
+class FileFeed(Feed):
+    """Records of a file, which the stack reads for itself; a place counts records."""
+
+    def __init__(
+        self, source: Source, wanted: Wanted, *, raw: bool, rows: bool, payload: bool,
+        messages: bool,
+    ) -> None:  # fmt: skip
+        self._source, self._wanted = source, wanted
+        self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
+        self._reader: Reader | None = None
+        self._read: Callable[[float | None, int], list[Any]]
+
+    def seek(self, place: int) -> None:
+        """Begin after a place. A file that cannot be read has ended."""
+        self.close()
+        self.ended, self.place = False, 0
+        try:
+            self._open()
+        except (BackendError, DecodeError) as error:
+            notes.error("%s: %s", self._source.name, error)
+            self.ended, self.failure = True, str(error)
+            return
+        while self.place < place and (lot := self._lot(place - self.place)):
+            self.place += len(lot)
+
+    def _open(self) -> None:
+        (backend,) = backends.connect(self._source.address, self._source.options)
+        try:
+            self._reader = Reader(backend, layout=self._source.layout, raw=self._raw,
+                                  origin=self._wanted.origin)  # fmt: skip
+        except BaseException:
+            backend.close()
+            raise
+        self.tick_s = None if backend.regular else TICK_S
+        if self._messages:
+            self._reader.pass_messages()
+        self._read = (
+            self._reader.rows(self._payload).read_batch if self._rows else self._reader.read_batch
+        )
+
+    def _lot(self, limit: int) -> list[Any] | None:
+        assert self._reader is not None
+        try:
+            lot = self._read(None if self.tick_s is None else 0.0, min(limit, LOT))
+        except TimeoutError:
+            return None
+        if not lot:
+            self.ended = True
+        return lot
+
+    def read(self) -> Lot | None:
+        if self._reader is None or self.ended:
+            return None
+        lot = self._lot(LOT)
+        if not lot:
+            return None
+        self.place += len(lot)
+        if self._wanted.actions is not None:
+            lot = [self._wanted.actions.record(record) for record in lot]
+        return Lot(lot, getattr(lot[-1], "observed_ns", None), self._reader.size * len(lot))
+
+    def end(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+
+class Feeds:
+    """The feeds of a stack, as one.
+
+    live   of the journal or queue; None: all its sources are files
+    """
+
+    def __init__(self, live: Feed | None, files: Mapping[str, Feed], journal: str = "") -> None:
+        """
+        files     by the name of the source
+        journal   its identity; "" without one
+        """
+        self.live, self._files, self._journal = live, files, journal
+        self._turn = 0
+
+    @property
+    def all(self) -> list[Feed]:
+        return [*([] if self.live is None else [self.live]), *self._files.values()]
+
+    @property
+    def ended(self) -> bool:
+        return all(feed.ended for feed in self.all)
+
+    def position(self) -> Position:
+        """How far all of them came."""
+        place = 0 if self.live is None else self.live.place
+        return Position(self._journal, place, {n: f.place for n, f in self._files.items()})
+
+    def seek(self, position: Position) -> None:
+        """Begin after a position. Raises BackendError, DecodeError, ValueError."""
+        if self.live is not None:
+            self.live.seek(position.place)
+        for name, feed in self._files.items():
+            feed.seek(position.files.get(name, 0))
+
+    def read(self) -> Lot | None:
+        """The records that come next, of one feed after the other; None: there are none yet."""
+        every = self.all
+        for _ in every:
+            self._turn = (self._turn + 1) % len(every)
+            feed = every[self._turn]
+            lot = None if feed.ended else feed.read()
+            if lot is not None:
+                return lot
+        return None
+
+    def wait(self, descriptors: Sequence[int], timeout_s: float) -> None:
+        """Wait until one of the descriptors, or of a feed, is readable, or it is time."""
+        ticks = [feed.tick_s for feed in self.all if not feed.ended and feed.tick_s is not None]
+        own = [descriptor for feed in self.all for descriptor in feed.descriptors()]
+        readable([*descriptors, *own], min([timeout_s, *ticks]))
+
+    def end(self) -> None:
+        """Give what there is, then end."""
+        for feed in self.all:
+            feed.end()
+
+    def close(self) -> None:
+        """Close all of them."""
+        for feed in self.all:
+            with contextlib.suppress(OSError):
+                feed.close()

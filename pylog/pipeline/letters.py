@@ -1,0 +1,72 @@
+"""Dead letters: the records that an output refuses, in a file of JSON lines with the reasons."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from pylog.notes import notes
+from pylog.record import Record, rfc3339, row_of
+
+MOST = 100 * 10**6
+"""At this size the file is left as it is, and further records are only counted."""
+SHOWN = 3
+"""How many refusals are noted one by one."""
+
+
+class DeadLetters:
+    """The file of a stack's dead letters.
+
+    refused   how many records were refused
+    written   how many of them are in the file
+    """
+
+    def __init__(self, path: Path | None, stack: str) -> None:
+        """`path` None: refused records are only counted. The file is made with the first record."""
+        self._path, self._stack = path, stack
+        self._file: BinaryIO | None = None
+        self.refused = self.written = 0
+
+    def refuse(self, record: Record, reason: str) -> None:
+        """Take a record that the output refused; never raises."""
+        self.refused += 1
+        if self.refused <= SHOWN:
+            last = " (others are not noted)" if self.refused == SHOWN else ""
+            notes.warning("stack %s: a record is refused: %s%s", self._stack, reason, last)
+        if self._path is None:
+            return
+        letter = {"refused": rfc3339(time.time_ns()), "stack": self._stack, "reason": reason,
+                  "record": row_of(record)}  # fmt: skip
+        try:
+            file = self._opened(self._path)
+            if file.tell() < MOST:
+                file.write(msgspec.json.encode(letter) + b"\n")
+                file.flush()
+                self.written += 1
+        except OSError as error:
+            notes.warning("cannot write %s: %s", self._path, error.strerror or error)
+            self._path = None
+
+    def _opened(self, path: Path) -> BinaryIO:
+        if self._file is None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._file = open(os.open(path, flags, 0o600), "ab")  # noqa: SIM115 - `close` does
+            self._file.seek(0, os.SEEK_END)
+        return self._file
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()

@@ -1,0 +1,96 @@
+"""The committed position of each stack: how far its output has what the journal holds.
+
+A position is a text: the identity of the journal and a place in it, then how many records of each
+file were read that the stack reads for itself. It is kept in a file of the journal's folder, which
+is replaced as a whole, unless the output stores it with the records.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from pylog.errors import as_backend_error
+
+FOLDER = "positions"
+
+
+class Position(NamedTuple):
+    """How far a stack came.
+
+    journal   the identity of the journal; "" without one
+    place     in the journal, or of the queue
+    files     how many records of each source that is a file
+    """
+
+    journal: str
+    place: int
+    files: Mapping[str, int] = {}
+
+    def __str__(self) -> str:
+        files = "".join(f";{count} {name}" for name, count in sorted(self.files.items()))
+        return f"{self.journal}:{self.place}{files}"
+
+
+def parsed(text: str | None) -> Position | None:
+    """The position that a text is; None for a text that is none."""
+    first, *rest = (text or "").split(";")
+    match = re.fullmatch(r"([0-9a-f]*):(\d{1,19})", first)
+    files = [re.fullmatch(r"(\d{1,19}) (.+)", part, re.S) for part in rest]
+    if match is None or not all(files):
+        return None
+    return Position(match[1], int(match[2]), {m[2]: int(m[1]) for m in files if m is not None})
+
+
+class _Kept(msgspec.Struct):
+    stack: str
+    position: str
+
+
+class PositionFile:
+    """The file that keeps the position of a stack."""
+
+    def __init__(self, folder: Path, stack: str) -> None:
+        """`folder`: of the journal."""
+        self._stack = stack
+        self._path = folder / FOLDER / f"{file_name(stack)}.json"
+        self._written: str | None = None
+
+    def read(self) -> str | None:
+        """The position; None without one, or for a file that is damaged."""
+        try:
+            kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return kept.position if kept.stack == self._stack else None
+
+    def write(self, position: str) -> None:
+        """Keep the position, if it is another one; BackendError."""
+        if position == self._written:
+            return
+        new = self._path.with_suffix(".part")
+        with as_backend_error("write", str(self._path)):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(_Kept(self._stack, position)))
+            os.replace(new, self._path)
+        self._written = position
+
+    def forget(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+def file_name(stack: str) -> str:
+    """A name for files of a stack: its own name as far as files may have it, and a digest."""
+    word = re.sub(r"[^A-Za-z0-9_-]+", "-", stack).strip("-")[:40]
+    return f"{word or 'stack'}-{hashlib.sha256(stack.encode()).hexdigest()[:8]}"

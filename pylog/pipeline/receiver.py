@@ -1,0 +1,331 @@
+"""Receives from the live sources, and passes what came on, as it is: to the journal or the queues.
+
+An intake is one open backend. A source that fails is closed and opened again after a pause; what it
+missed meanwhile is reported as a loss. What the system reports as lost, and no sequence number will
+show, is a loss in its place as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pylog.backends.base import Backend
+from pylog.detect import detect
+from pylog.errors import BackendError, DecodeError
+from pylog.formats import HEAD
+from pylog.formats.pcap_blocks import interface_block
+from pylog.notes import notes
+from pylog.pipeline.blocks import (
+    ORDER,
+    Packer,
+    SourceInfo,
+    linktype_of,
+    loss_block,
+    name_comments,
+    section,
+)
+from pylog.pipeline.config import Source
+from pylog.pipeline.journal import Journal
+from pylog.pipeline.queues import StackQueue
+from pylog.record import rfc3339
+
+PAUSES_S = (1.0, 30.0)
+"""The first and the longest pause before a source that failed is opened again."""
+
+Connect = Callable[[str, Mapping[str, Any]], list[Backend]]
+"""Opens the backends of a source: backends.connect."""
+
+
+class Intake:
+    """An open backend of a source.
+
+    receipts   how often something was received, and `bytes` of it
+    overruns   how often the system reported a loss
+    """
+
+    def __init__(self, source: Source, part: int, backend: Backend) -> None:
+        self.source, self.part, self.backend = source, part, backend
+        self.session = time.time_ns()
+        self.info: SourceInfo | None = None
+        self.number = 0
+        self.packer: Packer | None = None
+        self.names_given = -1
+        """The version of the interface names that was written last in this section."""
+        self.head = b""
+        """What was received before its layout was certain."""
+        self.gap: str | None = None
+        """Why records before the first one are missing; None: none are, or it was written."""
+        self.receipts = self.bytes = self.overruns = 0
+        if backend.layout is not None or source.layout is not None:
+            self.info = self._described([backend.layout or source.layout or ""])
+
+    def _described(self, layouts: Sequence[str]) -> SourceInfo:
+        backend = self.backend
+        return SourceInfo(
+            self.source.name, backend.name, self.session, list(layouts), self.part, True,
+            dict(backend.logs), backend.numbered, backend.accountable,
+            dict(self.source.options),
+        )  # fmt: skip
+
+    def detect(self, data: bytes) -> bytes:
+        """Detect the layout by what was received: what is to be written then; b"": not yet.
+
+        Raises DecodeError when it cannot be detected.
+        """
+        self.head += data
+        try:
+            detection = detect(self.head, True)
+        except DecodeError:
+            if len(self.head) < HEAD:
+                return b""
+            raise
+        self.info = self._described(detection.layouts)
+        data, self.head = self.head, b""
+        return data
+
+
+class Receiver:
+    """The live sources, and what receives from them.
+
+    intakes   that are open
+    cpu_s     of receiving and passing on
+    failed    by the name of the source, why it is not open
+    """
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self.journal: Journal | None = None
+        self.queues: list[StackQueue] = []
+        self.intakes: list[Intake] = []
+        self.failed: dict[str, str] = {}
+        self._retries: dict[str, tuple[Source, float, float, str]] = {}
+        """By the name of a source that failed: when to open it again, the next pause, and since
+        when it is closed."""
+        self._infos: list[SourceInfo] = []
+        self.cpu_s = 0.0
+
+    # Sources
+
+    def open(self, source: Source, gap: str | None = None) -> None:
+        """Open a source. Raises BackendError, ValueError.
+
+        gap   why records before this are missing; None: none are
+        """
+        for part, backend in enumerate(self._connect(source.address, source.options)):
+            intake = Intake(source, part, backend)
+            intake.gap = gap
+            self.intakes.append(intake)
+        self.failed.pop(source.name, None)
+
+    def close(self, names: Iterable[str]) -> None:
+        """Close sources."""
+        for name in list(names):
+            self._retries.pop(name, None)
+            self.failed.pop(name, None)
+            for intake in [i for i in self.intakes if i.source.name == name]:
+                self.intakes.remove(intake)
+                intake.backend.close()
+
+    def begin_section(self) -> None:
+        """Begin a section with the sources that are open now, everywhere."""
+        self._number()
+        if self.journal is not None:
+            self.journal.rotate()
+        for queue in self.queues:
+            queue.begin(self._infos)
+        for intake in self.intakes:
+            self._give_gap(intake)
+            if intake.info is not None:
+                intake.info.begun = False
+
+    def begin_queue(self, queue: StackQueue) -> None:
+        """Begin the section of a queue that is new."""
+        self.queues.append(queue)
+        queue.begin(self._infos)
+        for intake in self.intakes:
+            if intake.info is not None and queue.wants(intake.info):
+                intake.names_given = -1
+
+    def header(self) -> bytes:
+        """What a segment of the journal begins with."""
+        self._number()
+        return section(self._infos)
+
+    def _number(self) -> None:
+        """Number the interfaces anew, and give their names again."""
+        self._infos = []
+        for intake in self.intakes:
+            intake.names_given = -1
+            if intake.info is not None:
+                intake.number = len(self._infos)
+                self._infos.append(intake.info)
+                intake.packer = Packer(intake.number, intake.info)
+
+    def _declare(self, intake: Intake) -> None:
+        """Add the interface of a source whose layout was detected."""
+        assert intake.info is not None
+        intake.number = len(self._infos)
+        self._infos.append(intake.info)
+        intake.packer = Packer(intake.number, intake.info)
+        block = interface_block(
+            linktype_of(intake.info.layouts[0]), name=intake.info.address,
+            description=intake.info.layouts[0], comment=intake.info.comment(), order=ORDER,
+        )  # fmt: skip
+        if self.journal is not None:
+            self.journal.append([block])
+        for queue in self.queues:
+            queue.declare(self._infos, block)
+        self._give_gap(intake)
+        intake.info.begun = False
+
+    # Receiving
+
+    def take(self, intake: Intake) -> bool:
+        """Receive once from a source that has something, and pass it on; whether it goes on."""
+        start = time.thread_time()
+        try:
+            if not intake.backend.wait(0.0):
+                return True
+            data = intake.backend.receive()
+            if not data:
+                self._lose(intake, "it has ended")
+                return False
+            ends = intake.backend.ends
+            if intake.info is None:
+                data, ends = intake.detect(data), ()
+                if not data:
+                    return True
+            self._pass_on(intake, data, ends)
+            self._pass_on_overrun(intake)
+        except (BackendError, DecodeError) as error:
+            self._lose(intake, str(error))
+            return False
+        finally:
+            self.cpu_s += time.thread_time() - start
+        return True
+
+    def _pass_on(self, intake: Intake, data: bytes, ends: Sequence[int]) -> None:
+        observed_ns = time.time_ns()
+        intake.receipts += 1
+        intake.bytes += len(data)
+        journal = self.journal
+        if journal is not None and journal.ready():
+            for other in self.intakes:
+                other.backend.refresh()
+        if intake.packer is None:
+            self._declare(intake)
+        assert intake.packer is not None
+        version, names = intake.backend.interface_names()
+        comments: Sequence[bytes] = ()
+        if version != intake.names_given:
+            comments, intake.names_given = name_comments(names), version
+        parts = intake.packer.packed(data, ends, observed_ns, comments)
+        if journal is not None:
+            lost = journal.append(parts)
+            if lost:
+                intake.names_given = -1
+                intake.gap = f"the disk was full: {lost} bytes were not written to the journal"
+            elif intake.gap is not None:
+                self._give_gap(intake)
+            return
+        block: bytes | None = None
+        assert intake.info is not None
+        for queue in self.queues:
+            if queue.wants(intake.info):
+                block = b"".join(parts) if block is None else block
+                queue.put(intake.number, block)
+
+    def _pass_on_overrun(self, intake: Intake) -> None:
+        backend = intake.backend
+        if backend.overrun is None:
+            return
+        reason, backend.overrun = backend.overrun, None
+        intake.overruns += 1
+        if not (backend.numbered and backend.accountable):
+            self._put_loss(intake, reason)
+
+    def _give_gap(self, intake: Intake) -> None:
+        """Write the loss before the first record of a source, if there is one."""
+        if intake.gap is not None and intake.info is not None:
+            reason, intake.gap = intake.gap, None
+            self._put_loss(intake, reason)
+
+    def put_loss_of(self, queue: StackQueue, reason: str) -> None:
+        """Give one stack a loss of all its sources."""
+        for intake in self.intakes:
+            if intake.info is not None and queue.wants(intake.info):
+                queue.put_loss(loss_block(intake.number, intake.info, reason))
+
+    def _put_loss(self, intake: Intake, reason: str) -> None:
+        assert intake.info is not None
+        block = loss_block(intake.number, intake.info, reason)
+        if self.journal is not None:
+            self.journal.append([block])
+        for queue in self.queues:
+            if queue.wants(intake.info):
+                queue.put_loss(block)
+
+    # Failures
+
+    def _lose(self, intake: Intake, problem: str) -> None:
+        """A source failed: close it, and open it again later."""
+        source = intake.source
+        self.close([source.name])
+        self.fail(source, problem)
+
+    def fail(self, source: Source, problem: str) -> None:
+        """A source could not be opened or read: try again later."""
+        notes.warning("%s: %s; it is opened again", source.name, problem)
+        self.failed[source.name] = problem
+        pause_s = PAUSES_S[0]
+        self._retries[source.name] = (source, time.monotonic() + pause_s, pause_s,
+                                      rfc3339(time.time_ns()))  # fmt: skip
+
+    def due_s(self) -> float | None:
+        """In how many seconds something is to be done without a descriptor; None: nothing is."""
+        now = time.monotonic()
+        due = [at - now for _, at, _, _ in self._retries.values()]
+        due += [i.backend.tick_s for i in self.intakes if i.backend.tick_s is not None]
+        return max(0.0, min(due)) if due else None
+
+    def retry(self) -> bool:
+        """Open sources that failed, if it is time; whether one was opened."""
+        opened = False
+        for name, (source, at, pause_s, since) in list(self._retries.items()):
+            if time.monotonic() < at:
+                continue
+            try:
+                self.open(
+                    source, f"the source was closed from {since} to {rfc3339(time.time_ns())}"
+                )
+            except (BackendError, ValueError) as error:
+                self.failed[name] = str(error)
+                pause_s = min(2 * pause_s, PAUSES_S[1])
+                self._retries[name] = (source, time.monotonic() + pause_s, pause_s, since)
+                continue
+            del self._retries[name]
+            notes.warning("%s: it is open again", name)
+            opened = True
+        if opened:
+            self.begin_section()
+        return opened
+
+    def stop(self, deadline: float) -> None:
+        """Stop all sources and pass on what they still have, until the deadline; then close."""
+        for intake in self.intakes:
+            intake.backend.stop()
+        for intake in list(self.intakes):
+            with contextlib.suppress(BackendError, DecodeError):
+                while time.monotonic() < deadline and (data := intake.backend.receive()):
+                    ends = intake.backend.ends
+                    if intake.info is None:
+                        data, ends = intake.detect(data), ()
+                    if data:
+                        self._pass_on(intake, data, ends)
+                        self._pass_on_overrun(intake)
+        for intake in self.intakes:
+            intake.backend.close()
+        self.intakes = []

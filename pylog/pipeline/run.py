@@ -1,0 +1,455 @@
+"""`pylog run`: one loop that receives and passes on, watches the stacks, and does what it is asked.
+
+The loop waits for sources, for the sockets of stacks, for `pylog status` and for signals. It never
+waits for a stack. SIGTERM and SIGINT end it in order: the sources are stopped, and what was
+received is delivered within the time `drain`. SIGHUP reads the configuration again: sources and
+stacks that have not changed go on, and open their files again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pylog import backends
+from pylog.errors import BackendError
+from pylog.notes import notes
+from pylog.pipeline import config, processes, reporting
+from pylog.pipeline.config import Pipeline, Source, Stack
+from pylog.pipeline.journal import Journal
+from pylog.pipeline.journal_reader import JournalReader
+from pylog.pipeline.parsing import Piece
+from pylog.pipeline.positions import Position, PositionFile
+from pylog.pipeline.processes import Spawn, StackProcess
+from pylog.pipeline.receiver import Connect, Receiver
+from pylog.pipeline.segments import segments
+from pylog.pipeline.start import start_ns
+from pylog.record import rfc3339
+
+TICK_S = 1.0
+"""How often the loop looks at everything."""
+SHARE = 8
+"""How many receipts of a source are taken before others have their turn."""
+
+
+class Events:
+    """What a service manager is told; this one tells nobody."""
+
+    def ready(self) -> None:
+        """All sources and stacks have started."""
+
+    def reloading(self) -> None:
+        """The configuration is being read again; `ready` follows."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+    def beat(self) -> None:
+        """The loop has gone round; called at least every TICK_S."""
+
+
+class Run:
+    """A pipeline that runs.
+
+    pipeline   its configuration
+    receiver   of its live sources
+    stacks     by name
+    started    when, in seconds since 1970
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        reload: Callable[[], Pipeline] | None = None,
+        connect: Connect = backends.connect,
+        spawn: Spawn = processes.spawn,
+        events: Events | None = None,
+    ) -> None:
+        """
+        reload   reads the configuration again; None: from its file
+        """
+        self.pipeline = pipeline
+        self._reload = reload or (lambda: config.load(pipeline.path))
+        self._spawn = spawn
+        self._events = events or Events()
+        self.receiver = Receiver(connect)
+        self.stacks: dict[str, StackProcess] = {}
+        self._leaving: list[StackProcess] = []
+        """Stacks that were changed or removed, and end."""
+        self.started = time.time()
+        self.beat_at = time.monotonic()
+        self._selector = selectors.DefaultSelector()
+        self._registered: dict[int, tuple[int, Any]] = {}
+        self._wanted_stop = self._wanted_reload = False
+        self._signals = 0
+        self._waker: tuple[socket.socket, socket.socket] = socket.socketpair()
+        for end in self._waker:
+            end.setblocking(False)
+        self._status = 0
+        self._reporting: reporting.Reporting | None = None
+
+    # What others may call, from any thread
+
+    def stop(self) -> None:
+        """End in order."""
+        self._wanted_stop = True
+        self._wake()
+
+    def reload(self) -> None:
+        """Read the configuration again."""
+        self._wanted_reload = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._waker[1].send(b"\0")
+
+    # The loop
+
+    def run(self) -> int:
+        """Run until the end: the exit status. Raises BackendError, ValueError when it cannot begin.
+
+        0 if all was delivered, or waits in the journal; 1 if something was not.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close)
+            stack.enter_context(self._handling_signals())
+            self._begin()
+            self._reporting = stack.enter_context(reporting.Reporting(self))
+            self._events.ready()
+            while not self._wanted_stop and not self._is_done():
+                self._round(TICK_S)
+                if self._wanted_reload:
+                    self._wanted_reload = False
+                    self._load_again()
+            self._events.stopping()
+            self._end()
+        return self._status
+
+    def _begin(self) -> None:
+        settings = self.pipeline.settings
+        live = [source for source in _used(self.pipeline) if source.is_live]
+        since: str | None = None
+        known: set[str] = set()
+        if settings.journal is not None and live:
+            journal = self.receiver.journal = Journal(
+                settings.journal,
+                segment_size=settings.segment_size,
+                size=settings.journal_size,
+                age_s=settings.journal_age,
+                header=self.receiver.header,
+            )
+            if journal.last_ns is not None:
+                since = rfc3339(journal.last_ns)
+                known = _sources_of(settings.journal)
+            self._place_new_stacks(self.pipeline.stacks, journal)
+        for source in live:
+            gap = None
+            if since is not None and source.name in known:
+                gap = f"pylog did not run from {since} to {rfc3339(time.time_ns())}"
+            self.receiver.open(source, gap)
+        for made in self.pipeline.stacks:
+            self._start(made)
+        if live:
+            self.receiver.begin_section()
+
+    def _place_new_stacks(self, stacks: Sequence[Stack], journal: Journal) -> None:
+        """Give a position to each stack that has none."""
+        for stack in stacks:
+            file = PositionFile(journal.folder, stack.name)
+            if file.read() is not None:
+                continue
+            place = journal.end
+            reader = JournalReader(journal.folder)
+            if stack.start == "oldest":
+                place = reader.first()
+            elif (time_ns := start_ns(stack.start)) is not None:
+                place = reader.place_of(time_ns)
+            file.write(str(Position(journal.id, place)))
+
+    def _start(self, stack: Stack) -> None:
+        settings = self.pipeline.settings
+        sources = [self.pipeline.sources[name] for name in stack.sources]
+        journal = settings.journal
+        made = StackProcess(stack, sources, journal, settings.queue, self._spawn)
+        self.stacks[stack.name] = made
+        self._launch(made)
+
+    def _launch(self, made: StackProcess) -> None:
+        lost = 0
+        if made.queue is not None:
+            self.receiver.queues.remove(made.queue)
+            lost = made.queue.total - made.counts.confirmed
+        made.start()
+        if made.queue is not None:
+            self.receiver.begin_queue(made.queue)
+            if lost > 0:
+                self.receiver.put_loss_of(
+                    made.queue, f"the process of the stack ended: {lost} bytes were not delivered"
+                )
+
+    def _is_done(self) -> bool:
+        """Whether every stack has ended by itself, because its sources are files."""
+        return all(stack.done for stack in self.stacks.values()) and not self._leaving
+
+    def _round(self, longest_s: float) -> None:
+        """Wait until something is to be done, and do it."""
+        self._register()
+        receiver = self.receiver
+        due = [longest_s, receiver.due_s(), *(s.due_s() for s in self._every())]
+        for key, _ in self._selector.select(min(d for d in due if d is not None)):
+            act = key.data
+            if act is not None:
+                act()
+        if any(intake.backend.tick_s is not None for intake in receiver.intakes):
+            for intake in list(receiver.intakes):
+                receiver.take(intake)
+        receiver.retry()
+        if receiver.journal is not None:
+            end = receiver.journal.end
+            for stack in self._every():
+                if stack.waits_at is not None:
+                    stack.wake(end)
+        for stack in self._every():
+            if stack.watch():
+                self._launch(stack)
+        for stack in [s for s in self._leaving if s.done]:
+            self._drop(stack)
+        now = time.monotonic()
+        self.beat_at = now
+        self._events.beat()
+
+    def _every(self) -> Iterator[StackProcess]:
+        yield from self.stacks.values()
+        yield from self._leaving
+
+    def _register(self) -> None:
+        """Have all descriptors in the selector that something can come from."""
+        wanted: dict[int, tuple[int, Any]] = {
+            self._waker[0].fileno(): (selectors.EVENT_READ, self._drain_waker)
+        }
+        for intake in self.receiver.intakes:
+            for descriptor in intake.backend.wait_descriptors():
+                wanted[descriptor] = (selectors.EVENT_READ, intake)
+        for stack in self._every():
+            if stack.channel is not None:
+                events = selectors.EVENT_READ
+                if stack.channel.unsent:
+                    events |= selectors.EVENT_WRITE
+                wanted[stack.channel.fileno()] = (events, stack.listen)
+            if stack.queue is not None and stack.queue.waiting and not stack.queue.is_broken:
+                wanted[stack.queue.socket.fileno()] = (selectors.EVENT_WRITE, stack.queue.pump)
+        for descriptor, act in self._reporting_acts():
+            wanted[descriptor] = (selectors.EVENT_READ, act)
+        if wanted.keys() == self._registered.keys() and all(
+            wanted[d] == self._registered[d] for d in wanted
+        ):
+            return
+        for descriptor in self._registered.keys() - wanted.keys():
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(descriptor)
+        for descriptor, (events, act) in wanted.items():
+            if self._registered.get(descriptor) == (events, act):
+                continue
+            with contextlib.suppress(KeyError, ValueError, OSError):
+                self._selector.unregister(descriptor)
+            taken = act if callable(act) else self._taking(act)
+            with contextlib.suppress(ValueError, OSError):
+                self._selector.register(descriptor, events, taken)
+        self._registered = wanted
+
+    def _taking(self, intake: Any) -> Callable[[], None]:
+        def take() -> None:
+            if intake in self.receiver.intakes:
+                self.receiver.take(intake)
+
+        return take
+
+    def _reporting_acts(self) -> list[tuple[int, Callable[[], None]]]:
+        return [] if self._reporting is None else list(self._reporting.acts())
+
+    def _drain_waker(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._waker[0].recv(4096):
+                pass
+
+    # Reloading
+
+    def _load_again(self) -> None:
+        self._events.reloading()
+        try:
+            new = self._reload()
+        except (ValueError, BackendError) as error:
+            for problem in getattr(error, "problems", [str(error)]):
+                notes.error("%s", problem)
+            notes.error("the configuration stays as it was")
+            new = self.pipeline
+        try:
+            self._change(new)
+        finally:
+            self._events.ready()
+
+    def _change(self, new: Pipeline) -> None:
+        """Have what the new configuration says; what is the same goes on."""
+        old, receiver = self.pipeline, self.receiver
+        if new.settings != old.settings:
+            notes.warning("changes of [pylog] need a restart of pylog run")
+            new = Pipeline(new.path, old.settings, new.sources, new.stacks)
+        self.pipeline = new
+        before = {source.name: source for source in _used(old) if source.is_live}
+        after = {source.name: source for source in _used(new) if source.is_live}
+        changed = [name for name, source in after.items() if before.get(name) != source]
+        gone = [name for name in before if name not in after or name in changed]
+        kept = {}
+        for stack in new.stacks:
+            running = self.stacks.get(stack.name)
+            own = [new.sources[name] for name in stack.sources]
+            probe = StackProcess(stack, own, new.settings.journal, 0, self._spawn)
+            if running is not None and running.task == probe.task and not running.done:
+                kept[stack.name] = running
+        for name in [name for name in self.stacks if name not in kept]:
+            self._leave(self.stacks.pop(name))
+        if gone or changed:
+            receiver.close(gone)
+            now = rfc3339(time.time_ns())
+            for name in changed:
+                gap = f"the source was opened again at {now}" if name in before else None
+                try:
+                    receiver.open(after[name], gap)
+                except (BackendError, ValueError) as error:
+                    receiver.fail(after[name], str(error))
+        if receiver.journal is not None:
+            self._place_new_stacks(new.stacks, receiver.journal)
+        elif new.settings.journal is not None and after:
+            notes.warning("the journal begins with a restart of pylog run")
+        for stack in new.stacks:
+            if stack.name in kept:
+                kept[stack.name].reopen()
+            else:
+                self._start(stack)
+        self.stacks = {stack.name: self.stacks.get(stack.name) or kept[stack.name]
+                       for stack in new.stacks}  # fmt: skip
+        if gone or changed:
+            receiver.begin_section()
+
+    def _leave(self, stack: StackProcess) -> None:
+        """Let a stack that was changed or removed deliver what it has, and end."""
+        if stack.done:
+            self._drop(stack)
+            return
+        self._leaving.append(stack)
+        if stack.queue is not None:
+            self.receiver.queues.remove(stack.queue)
+        stack.end(self._end_place())
+
+    def _drop(self, stack: StackProcess) -> None:
+        if stack in self._leaving:
+            self._leaving.remove(stack)
+        if stack.queue in self.receiver.queues:
+            self.receiver.queues.remove(stack.queue)
+        stack.close()
+
+    def _end_place(self) -> int | None:
+        return None if self.receiver.journal is None else self.receiver.journal.end
+
+    # The end
+
+    def _end(self) -> None:
+        """Stop the sources, and deliver what was received, within the time `drain`."""
+        deadline = time.monotonic() + self.pipeline.settings.drain
+        self.receiver.stop(time.monotonic() + self.pipeline.settings.drain / 2)
+        place = self._end_place()
+        for stack in self._every():
+            if not stack.ended and not stack.done:
+                stack.end(place)
+        self._signals = 0
+        while not all(stack.done for stack in self._every()):
+            if time.monotonic() >= deadline or self._signals:
+                break
+            self._round(0.2)
+        for stack in self._every():
+            self._conclude(stack)
+
+    def _conclude(self, stack: StackProcess) -> None:
+        """Report what a stack has not delivered."""
+        if not stack.done:
+            stack.kill()
+            if self.receiver.journal is not None and stack.is_live:
+                left = self.receiver.journal.end - stack.counts.confirmed
+                notes.warning("stack %s: %d bytes are not delivered yet, and stay in the journal",
+                              stack.stack.name, left)  # fmt: skip
+            else:
+                notes.warning("stack %s: what it had not delivered in time is lost",
+                              stack.stack.name)  # fmt: skip
+                self._status = 1
+        elif stack.counts.state == "failed" or stack.status:
+            self._status = 1
+
+    def _close(self) -> None:
+        for stack in self._every():
+            stack.kill()
+            stack.close()
+        for intake in self.receiver.intakes:
+            intake.backend.close()
+        if self.receiver.journal is not None:
+            self.receiver.journal.close()
+        self._selector.close()
+        for end in self._waker:
+            end.close()
+
+    # Signals
+
+    @contextlib.contextmanager
+    def _handling_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {}
+
+        def handle(number: int, frame: object) -> None:
+            self._signals += 1
+            if number == getattr(signal, "SIGHUP", None):
+                self._signals -= 1
+                self._wanted_reload = True
+            else:
+                self._wanted_stop = True
+
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+        waker = signal.set_wakeup_fd(self._waker[1].fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(waker)
+            for number, old in before.items():
+                signal.signal(number, old)
+
+
+def _used(pipeline: Pipeline) -> list[Source]:
+    """The sources that a stack reads; others are not opened."""
+    names = {name for stack in pipeline.stacks for name in stack.sources}
+    return [source for name, source in pipeline.sources.items() if name in names]
+
+
+def _sources_of(folder: Path) -> set[str]:
+    """The names of the sources in the last segment of a journal."""
+    there = segments(folder)
+    if not there:
+        return set()
+    reader = JournalReader(folder)
+    reader.place = there[-1].start
+    try:
+        placed = reader.read() or []
+    finally:
+        reader.close()
+    return {each.content.info.name for each in placed if isinstance(each.content, Piece)}

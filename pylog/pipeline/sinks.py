@@ -1,0 +1,75 @@
+"""Makes the output of a stack: of a place, of files that follow each other, or of a data set."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, BinaryIO
+
+from pylog import outputs
+from pylog.outputs._files import OutputFiles
+from pylog.pipeline.config import PARTITIONED_S, PARTITIONED_SIZE, Stack
+from pylog.pipeline.parts import Parts
+from pylog.pipeline.positions import file_name
+from pylog.secrets import Secret
+from pylog.transports.rotation import File, Files
+
+
+def revealed(value: Any) -> Any:
+    """The value; of a Secret what it is. BackendError if it is not there."""
+    return value.value() if isinstance(value, Secret) else value
+
+
+def delivery(stack: Stack, durable: bool) -> outputs.Delivery:
+    """What is promised of each record.
+
+    durable   whether there is a journal
+    """
+    description = outputs.description(stack.to)
+    if not durable:
+        return "best effort"
+    if stack.partition is not None:
+        return "exactly once"
+    return description.delivery if description.place else "at least once"
+
+
+def opened(stack: Stack, refuse: outputs.Refuse, durable: bool) -> outputs.Output:
+    """The output of a stack, opened. Raises BackendError, ValueError.
+
+    refuse    takes records that the peer refuses
+    durable   whether what is written and not confirmed can be read again
+    """
+    options = {name: revealed(value) for name, value in stack.options.items()}
+    target = str(revealed(stack.target))
+    if stack.is_place:
+        return outputs.open(stack.to, outputs.Place(target, stack.name, refuse), options)
+
+    if stack.partition is not None:
+
+        def part(stream: BinaryIO, path: str) -> outputs.Output:
+            return outputs.open(stack.to, outputs.Target(stream, path), options)
+
+        return Parts(
+            target, part,
+            partition=stack.partition,
+            ending=next(iter(outputs.description(stack.to).endings), ""),
+            suffix=stack.suffix,
+            stream=file_name(stack.name),
+            size=stack.rotate_size or PARTITIONED_SIZE,
+            age_s=stack.rotate_time or PARTITIONED_S,
+            durable=durable,
+        )  # fmt: skip
+
+    def made(file: File) -> outputs.Output:
+        named = None if target == "-" else file.path
+        return outputs.open(
+            stack.to, outputs.Target(file.stream, named, False, file.appending), options
+        )
+
+    standard = sys.stdout.buffer if target == "-" else None
+    files = Files(
+        target, "append", suffix=stack.suffix, size=stack.rotate_size, age_s=stack.rotate_time,
+        standard=standard, keep_pipe=True,
+    )  # fmt: skip
+    if standard is None:
+        outputs.check_appending(stack.to, files.before(), options)
+    return OutputFiles(files, made)

@@ -1,0 +1,396 @@
+"""The work of one stack: read lots, apply the stages, write, commit, and try again after failures.
+
+With a journal a failure costs nothing: the output is opened again, and reading begins anew after
+what it has confirmed. Without one, lots that are not confirmed are kept in memory and written
+again; if they become too many, reading stops, and the receiver counts what it has no room for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from pylog import outputs
+from pylog.backends.base import readable
+from pylog.batch import Batch
+from pylog.errors import BackendError, DecodeError
+from pylog.notes import notes
+from pylog.outputs._files import OutputFiles
+from pylog.pipeline.channel import Channel, Counts
+from pylog.pipeline.config import Stack
+from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
+from pylog.pipeline.letters import DeadLetters
+from pylog.pipeline.parts import Parts
+from pylog.pipeline.positions import Position, parsed
+from pylog.pipeline.stages import Stages
+from pylog.record import LossRecord, LossRow, Record
+
+COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
+"""What was written is committed after that time, or so many records."""
+IDLE_COMMIT_S = 0.2
+"""The same when no more records are at hand."""
+REPORT_S = 0.5
+"""How often counts are reported."""
+PAUSES_S = (0.2, 30.0)
+"""The first and the longest pause after a failure; each is twice the one before."""
+CONFIRM_S = 0.1
+"""How often to ask whether the peer has confirmed more, while nothing else happens."""
+LAST_S = 5.0
+"""How long to wait at the end for the peer to confirm."""
+KEPT = 100_000
+"""How many records without confirmation are kept, where they cannot be read again."""
+
+
+class StackRun:
+    """A stack that runs.
+
+    counts   what it has done so far
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        channel: Channel,
+        *,
+        open_output: Callable[[outputs.Refuse], outputs.Output],
+        make_feeds: Callable[[outputs.Output], Feeds],
+        begin: Callable[[outputs.Output, Feeds], Position],
+        save: Callable[[str], None] | None,
+        letters: DeadLetters,
+        cpu_s: Callable[[], float] = time.process_time,
+    ) -> None:
+        """
+        open_output   opens the output
+        make_feeds    makes the feeds for it, with new decoders
+        begin         where an output that was just opened is to go on
+        save          keeps a position that the output does not store; None: it is stored there
+        """
+        self.counts = Counts()
+        self._stack, self._channel = stack, channel
+        self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
+        self._save, self._letters, self._cpu_s = save, letters, cpu_s
+        self._stages = Stages(stack.stages)
+        self._feeds: Feeds | None = None
+        self._output: outputs.Output | None = None
+        self._kept: deque[tuple[str, list[Sequence[Record]]]] = deque()
+        """Commits that are not confirmed, with their lots, where feeds cannot go back."""
+        self._kept_records = 0
+        self._fresh: list[Sequence[Record]] = []
+        """Lots after the last commit, where feeds cannot go back."""
+        self._uncommitted = 0
+        self._moved = self._unflushed = False
+        """Whether anything was read after the last commit; written after the last flush."""
+        self._last: str | None = None
+        """The position of the last commit."""
+        self._committed_at = 0.0
+        self._reported_at = 0.0
+        self._is_news = True
+        """Whether counts have changed after they were reported."""
+        self._pause_s = PAUSES_S[0]
+        self._waiting_at: int | None = None
+        self._ending: tuple[int | None] | None = None
+        self._stopped = self._reopens = self._is_unsaved = False
+
+    # The loop
+
+    def run(self) -> bool:
+        """Work until the end; whether all was delivered."""
+        while not self._stopped:
+            try:
+                self._work()
+                return self._ended()
+            except (BackendError, DecodeError, OSError) as error:
+                self._fail(str(error))
+            except (ValueError, MemoryError) as error:
+                self._close_output()
+                self.counts.state, self.counts.problem = "failed", str(error)
+                self._report(True)
+                notes.error("stack %s: %s", self._stack.name, error)
+                return False
+        self._close_output()
+        self._report(True)
+        return False
+
+    def _ended(self) -> bool:
+        """All feeds have ended, or the receiver is gone; whether all was delivered."""
+        feeds = self._feeds
+        problems = [] if feeds is None else [f.failure for f in feeds.all if f.failure is not None]
+        self.counts.state = "failed" if problems else "ended"
+        self.counts.problem = "; ".join(problems)
+        self._report(True)
+        return not self._stopped and not problems
+
+    def _work(self) -> None:
+        """Open the output and write to it until all feeds have ended."""
+        output = self._output = self._open_output(self._letters.refuse)
+        feeds = self._feeds
+        if feeds is None or not isinstance(feeds.live, QueueFeed):
+            if feeds is not None:
+                feeds.close()
+            feeds = self._feeds = self._make_feeds(output)
+            feeds.seek(self._begin(output, feeds))
+            self.counts.place = self.counts.confirmed = feeds.position().place
+            self._uncommitted, self._moved, self._last = 0, False, output.confirmed()
+            if self._ending is not None:
+                self._end_feeds(feeds)
+        else:
+            self._write_again(output)
+        self.counts.state, self.counts.problem = "running", ""
+        self._committed_at = time.monotonic()
+        while not self._stopped:
+            self._listen()
+            if self._reopens:
+                self._reopen(output)
+            lot = None if self._is_full() else feeds.read()
+            if lot is not None:
+                self._take(output, lot)
+            elif feeds.ended:
+                self._finish(output, feeds)
+                return
+            self._commit_if_due(output, feeds, idle=lot is None)
+            self._report()
+            if lot is None:
+                self._wait(output, feeds)
+        self._commit(output, feeds)
+        self._confirm(output, feeds)
+
+    def _is_full(self) -> bool:
+        return self._kept_records >= KEPT
+
+    def _take(self, output: outputs.Output, lot: Lot) -> None:
+        counts = self.counts
+        counts.records += len(lot.records)
+        counts.bytes += lot.size
+        records: Sequence[Record] = lot.records
+        if _LOSSES & set(map(type, records)):
+            for loss in records:
+                if isinstance(loss, LossRecord | LossRow):
+                    counts.losses += 1
+                    counts.lost += int(loss.count or 0)
+        if self._stack.stages.any:
+            records = self._stages.apply(records)
+        if records:
+            if self._keeps:
+                self._fresh.append(records)
+                self._kept_records += len(records)
+            self._write(output, records)
+            counts.written += len(records)
+        if lot.observed_ns is not None:
+            counts.observed_ns = lot.observed_ns
+        self._moved = self._is_news = True
+
+    @property
+    def _keeps(self) -> bool:
+        feeds = self._feeds
+        return feeds is not None and isinstance(feeds.live, QueueFeed)
+
+    def _write(self, output: outputs.Output, records: Sequence[Record]) -> None:
+        if rows_of(output, self._stack):
+            rows: Any = records
+            output.write_rows(rows)
+        else:
+            output.write(Batch(records))
+        self._uncommitted += len(records)
+        self._unflushed = True
+
+    def _write_again(self, output: outputs.Output) -> None:
+        """Write what the output has not confirmed, after it was opened again."""
+        stored = output.position()
+        if stored is not None:
+            self._forget_kept(stored)
+        for position, lots in self._kept:
+            for records in lots:
+                self._write(output, records)
+            output.commit(position)
+        for records in self._fresh:
+            self._write(output, records)
+
+    # Commits
+
+    def _commit_if_due(self, output: outputs.Output, feeds: Feeds, *, idle: bool) -> None:
+        since = time.monotonic() - self._committed_at
+        if self._uncommitted >= COMMIT_RECORDS or (
+            self._moved and since >= (IDLE_COMMIT_S if idle else COMMIT_S)
+        ):
+            self._commit(output, feeds)
+        elif idle and self._unflushed:
+            output.flush()
+            self._unflushed = False
+        if isinstance(output, OutputFiles):
+            output.turn()
+        self._confirm(output, feeds)
+
+    def _commit(self, output: outputs.Output, feeds: Feeds) -> None:
+        self._committed_at = time.monotonic()
+        if not self._moved:
+            return
+        position = str(feeds.position())
+        output.commit(position)
+        self._last = position
+        if self._keeps:
+            self._kept.append((position, self._fresh))
+            self._fresh = []
+        self._uncommitted, self._moved, self._unflushed = 0, False, False
+        self.counts.place = feeds.position().place
+
+    def _confirm(self, output: outputs.Output, feeds: Feeds) -> None:
+        """See what the output has confirmed, and keep that position."""
+        confirmed = output.confirmed()
+        if confirmed is None:
+            return
+        if self._keeps:
+            self._forget_kept(confirmed)
+        self._keep_position(confirmed)
+        place = _place_of(confirmed)
+        if place > self.counts.confirmed:
+            self.counts.confirmed = place
+            self._is_news = True
+            self._pause_s = PAUSES_S[0]
+
+    def _keep_position(self, position: str) -> None:
+        """Keep a position; a disk that is full must not stop the output."""
+        if self._save is None:
+            return
+        try:
+            self._save(position)
+            self._is_unsaved = False
+        except BackendError as error:
+            if not self._is_unsaved:
+                notes.warning("stack %s: %s; records may be written twice after a restart",
+                              self._stack.name, error)  # fmt: skip
+            self._is_unsaved = True
+
+    def _forget_kept(self, position: str) -> None:
+        if any(position == committed for committed, _ in self._kept):
+            while self._kept:
+                committed, lots = self._kept.popleft()
+                self._kept_records -= sum(map(len, lots))
+                if committed == position:
+                    return
+
+    def _finish(self, output: outputs.Output, feeds: Feeds) -> None:
+        """All feeds have ended: commit, wait for confirmation, close."""
+        self._commit(output, feeds)
+        deadline = time.monotonic() + LAST_S
+        if isinstance(output, Parts):
+            output.complete()
+        while output.confirmed() != self._last and time.monotonic() < deadline:
+            time.sleep(CONFIRM_S / 2)
+        self._confirm(output, feeds)
+        self._output = None
+        output.close()
+        self._confirm(output, feeds)
+        feeds.close()
+        self._letters.close()
+
+    # Failures
+
+    def _fail(self, problem: str) -> None:
+        """Close the output, and pause before it is opened again."""
+        self._close_output()
+        self.counts.state = "retrying"
+        if problem != self.counts.problem:
+            notes.warning("stack %s: %s; trying again", self._stack.name, problem)
+        self.counts.problem = problem
+        self.counts.reconnects += 1
+        until = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
+        self._report(True)
+        while not self._stopped and (left := until - time.monotonic()) > 0:
+            self._listen(min(left, REPORT_S))
+            self._report()
+
+    def _close_output(self) -> None:
+        output, self._output = self._output, None
+        if output is not None:
+            with contextlib.suppress(Exception):
+                output.close()
+
+    # What the receiver says
+
+    def _listen(self, wait_s: float = 0.0) -> None:
+        """Take the messages of the receiver."""
+        channel = self._channel
+        if wait_s:
+            _readable(channel, wait_s)
+        if channel.unsent:
+            channel.flush()
+        for kind, body in channel.receive():
+            if kind == "end":
+                self._ending = (msgspec.json.decode(body, type=int | None),)
+                if self._feeds is not None:
+                    self._end_feeds(self._feeds)
+            elif kind == "reopen":
+                self._reopens = True
+            elif kind == "wake":
+                self._waiting_at = None
+        self._stopped = self._stopped or channel.ended
+
+    def _end_feeds(self, feeds: Feeds) -> None:
+        assert self._ending is not None
+        (until,) = self._ending
+        if isinstance(feeds.live, JournalFeed | QueueFeed) and until is not None:
+            feeds.live.until = until
+        feeds.end()
+
+    def _reopen(self, output: outputs.Output) -> None:
+        """Open files again by their names, and read again what the filter names."""
+        self._reopens = False
+        if isinstance(output, OutputFiles):
+            output.turn(hung_up=True)
+        self._letters.reopen()
+        try:
+            self._stages.reload()
+        except (ValueError, OSError, BackendError) as error:
+            notes.warning("stack %s: %s; the filter stays as it is", self._stack.name, error)
+
+    def _wait(self, output: outputs.Output, feeds: Feeds) -> None:
+        """Wait for more, or until something is due."""
+        timeout_s = REPORT_S if self._is_news else 10 * REPORT_S
+        if self._moved:
+            timeout_s = min(timeout_s, IDLE_COMMIT_S)
+        elif output.confirmed() != self._last:
+            timeout_s = REPORT_S if isinstance(output, Parts) else CONFIRM_S
+        if isinstance(output, OutputFiles) and (left := output.left_s()) is not None:
+            timeout_s = min(timeout_s, left)
+        live = feeds.live
+        if isinstance(live, JournalFeed) and self._waiting_at != live.place:
+            self._waiting_at = live.place
+            self._channel.send("waiting", live.place)
+        if self._is_full():
+            _readable(self._channel, CONFIRM_S)
+        else:
+            feeds.wait([self._channel.fileno()], timeout_s)
+
+    def _report(self, now: bool = False) -> None:
+        if not now and time.monotonic() - self._reported_at < REPORT_S:
+            return
+        self._reported_at, self._is_news = time.monotonic(), False
+        counts = self.counts
+        counts.left_out = dict(self._stages.left_out)
+        counts.refused, counts.dead = self._letters.refused, self._letters.written
+        counts.cpu_s = self._cpu_s()
+        if not self._channel.unsent:
+            self._channel.send("counts", counts)
+
+
+_LOSSES: set[type] = {LossRecord, LossRow}
+
+
+def rows_of(output: outputs.Output, stack: Stack) -> bool:
+    """Whether the output gets rows: it takes them, and no stage needs records."""
+    return output.takes_rows and not stack.stages.any and stack.partition is None
+
+
+def _place_of(position: str) -> int:
+    made = parsed(position)
+    return 0 if made is None else made.place
+
+
+def _readable(channel: Channel, timeout_s: float) -> None:
+    readable([channel.fileno()], timeout_s)
