@@ -163,13 +163,27 @@ def _options(options: Iterable[Option]) -> str:
 
 
 def outputs_by_name() -> str:
-    """What each output is called, and the ending and extra that it has."""
-    rows = [("`--to`", "endings of FILE", "extra", "can be appended to")]
+    """What each output is called, and the ending, target and extra that it has."""
+    rows = [("`--to`", "endings of FILE", "`--target`", "extra", "can be appended to")]
     for name in outputs.names():
         output = outputs.description(name)
         endings = ", ".join(f"`{ending}`" for ending in output.endings)
         extra = f"`{output.extra}`" if output.extra else ""
-        rows.append((f"`{name}`", endings, extra, "yes" if output.appends else "no"))
+        grows = "yes" if output.appends and not output.place else "no"
+        rows.append((f"`{name}`", endings, _escaped(output.address), extra, grows))
+    return _markdown(*rows)
+
+
+def sql_options() -> str:
+    """The options of databases, each with the outputs that have it."""
+    names = ("postgresql", "mysql", "sqlite")
+    described = {name: outputs.description(name) for name in names}
+    options = {o.name: o for d in described.values() for o in d.options}
+    rows = [("option", "in a configuration", "of", "meaning")]
+    for name, option in options.items():
+        owners = [n for n, d in described.items() if option in d.options]
+        of = "all" if len(owners) == len(names) else ", ".join(owners)
+        rows.append((f"`{option.typed}`", f"`{name}`", of, _escaped(option.explained())))
     return _markdown(*rows)
 
 
@@ -183,6 +197,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "nflog-options": nflog_options,
     "nftables-options": nftables_options,
     "outputs": outputs_by_name,
+    "sql-options": sql_options,
 }
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # which needs the extra
 
 PRUNE_S = 600.0
 """How often old records are looked for."""
+PRUNED = 20_000
+"""How many old records of a table are deleted after a commit."""
 
 
 class Refused(Exception):
@@ -73,8 +75,10 @@ class Database(ABC):
         """Replace the old position by the new one, in the transaction; False: it is another."""
 
     @abstractmethod
-    def prune(self, tables: Sequence[Table], days: int) -> None:
-        """Delete records that are older, a limited number of them, outside of a transaction."""
+    def prune(self, tables: Sequence[Table], days: int) -> bool:
+        """Delete records that are older, PRUNED of each table at most, outside of a transaction;
+        whether there may be more.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -157,8 +161,9 @@ class DatabaseOutput(outputs.Output):
 
     def _prune(self) -> None:
         """Delete old records, if it is time to."""
-        if self._keep_days is not None and time.monotonic() >= self._pruned + PRUNE_S:
-            self._database.prune(list(self._tables.values()), self._keep_days)
+        if self._keep_days is None or time.monotonic() < self._pruned + PRUNE_S:
+            return
+        if not self._database.prune(list(self._tables.values()), self._keep_days):
             self._pruned = time.monotonic()
 
     def _write_records(self) -> None:

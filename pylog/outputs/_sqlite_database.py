@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from pylog.errors import BackendError
 from pylog.outputs import _sql_tables
-from pylog.outputs._sql import Database, Refused
+from pylog.outputs._sql import PRUNED, Database, Refused
 from pylog.outputs._sql_tables import Names, Table, check_version, missing
 from pylog.outputs._sql_text import times
 from pylog.outputs._sqlite_cells import affinity, cells
@@ -27,8 +27,6 @@ from pylog.table.schemas import chosen
 
 WAIT_S = 5.0
 """How long to wait for another process that writes."""
-PRUNED = 20_000
-"""How many old records are deleted at a time."""
 
 
 class SQLite(Database):
@@ -140,15 +138,18 @@ class SQLite(Database):
             )
         return changed.rowcount == 1
 
-    def prune(self, tables: Sequence[Table], days: int) -> None:
+    def prune(self, tables: Sequence[Table], days: int) -> bool:
         before = rfc3339(time.time_ns() - days * 86_400_000_000_000)
         with self._errors("write"):
-            for table in tables:
+            deleted = [
                 self._database.execute(
                     f'DELETE FROM "{table.name}" WHERE rowid IN (SELECT rowid FROM "{table.name}"'
                     f' WHERE "{_sql_tables.TIME}" < ? LIMIT {PRUNED})',
                     (before,),
-                )
+                ).rowcount
+                for table in tables
+            ]
+        return PRUNED in deleted
 
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pylog import outputs
 from pylog.errors import BackendError
 from pylog.outputs import _sql_tables
-from pylog.outputs._sql import Database, DatabaseOutput, Refused
+from pylog.outputs._sql import PRUNED, Database, DatabaseOutput, Refused
 from pylog.outputs._sql_tables import Column, Names, Table, check_version, missing
 
 if TYPE_CHECKING:  # which needs the extra
@@ -46,8 +46,6 @@ INDEXED = 64
 """How many characters of a text an index holds."""
 STATEMENT_BYTES = 1 << 20
 """How long a statement with several rows is at most."""
-PRUNED = 20_000
-"""How many old records are deleted at a time."""
 ENGINE = "InnoDB"
 
 
@@ -204,12 +202,15 @@ class MySQL(Database):
         )
         return changed == 1
 
-    def prune(self, tables: Sequence[Table], days: int) -> None:
-        for table in tables:
+    def prune(self, tables: Sequence[Table], days: int) -> bool:
+        deleted = [
             self._client.execute(
                 f"DELETE FROM `{table.name}` WHERE `{_sql_tables.TIME}` <"
                 f" UTC_TIMESTAMP(6) - INTERVAL {days} DAY LIMIT {PRUNED}"
             )
+            for table in tables
+        ]
+        return PRUNED in deleted
 
     def close(self) -> None:
         self._client.close()

@@ -20,7 +20,7 @@ from pylog import outputs
 from pylog.errors import BackendError
 from pylog.options import Option
 from pylog.outputs import _sql_tables
-from pylog.outputs._sql import Database, DatabaseOutput, Refused
+from pylog.outputs._sql import PRUNED, Database, DatabaseOutput, Refused
 from pylog.outputs._sql_tables import Column, Names, Table, check_name, check_version, missing
 
 if TYPE_CHECKING:  # which needs the extra
@@ -48,9 +48,6 @@ TYPES = {
     "counters": "jsonb", "json": "jsonb", "packed": "bytea",
 }  # fmt: skip
 """The type in PostgreSQL of each type of column."""
-
-PRUNED = 20_000
-"""How many old records are deleted at a time."""
 
 
 def check(
@@ -237,18 +234,21 @@ class PostgreSQL(Database):
         )
         return changed == 1
 
-    def prune(self, tables: Sequence[Table], days: int) -> None:
+    def prune(self, tables: Sequence[Table], days: int) -> bool:
+        more = False
         for table in tables:
             name = table.name
             if name in self._days:
                 self._days[name].drop(time.time() - days * 86400)
                 name = f"{name}_default"
-            self._client.execute(
+            deleted = self._client.execute(
                 f"DELETE FROM {self._table(name)} WHERE ctid = ANY (ARRAY(SELECT ctid FROM"
                 f" {self._table(name)} WHERE \"{_sql_tables.TIME}\" < now() - %s * interval '1 day'"
                 f" LIMIT {PRUNED}))",
                 [days],
             )
+            more = more or deleted == PRUNED
+        return more
 
     def close(self) -> None:
         self._client.close()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import json
+import os
+import re
+import shutil
+import subprocess
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +25,7 @@ import pylog
 from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.outputs import _sql_tables
+from pylog.pipeline.config import parsed
 from pylog.record import Record, json_ready, kinds, rfc3339, to_json
 from pylog.table.rows import unnamed
 from pylog.testing import packet
@@ -220,3 +225,30 @@ def test_records_become_batches_of_columns_and_back() -> None:
     tables = _sql_tables.tables(kind="packet", columns="dport")
     columns = Batch(records).columns("packet", tables["packet"].read)
     assert columns.schema.names == ["dport", "source", "layout", "timestamp", "observed"]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "postgresql.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="needs psql")
+def test_the_queries_of_the_page_print_what_it_shows(postgresql: databases.PostgreSQLLab) -> None:
+    (command,) = re.findall(r"^pylog (read --to postgresql .*)", PAGE, re.M)
+    words = command.replace("postgresql:///fw", "TARGET").replace("fixtures", str(samples.FIXTURES))
+    done = inprocess.text(*(postgresql.address if w == "TARGET" else w for w in words.split()))
+    assert (done.returncode, done.stderr) == (0, "")
+    queries = re.findall(r"^```sql\n(.*?)^```\n(?:\n^```text\n(.*?)^```)?", PAGE, re.M | re.S)
+    assert len(queries) == 6
+    run = subprocess.run(
+        ["psql", "-X", "-q", "-P", "footer=off", "-v", "ON_ERROR_STOP=1", postgresql.address],
+        input="".join(query for query, _ in queries).replace("writer", f"w{os.getpid()}"),
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PGTZ": "UTC"},
+    )  # fmt: skip
+    assert run.stderr == ""
+    printed = [line.rstrip() for line in run.stdout.splitlines() if line]
+    assert printed == [line for _, shown in queries for line in shown.splitlines()]
+
+
+def test_the_configuration_of_the_page_is_right() -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.M | re.S)
+    pipeline = parsed(text)
+    assert pipeline.stacks[0].options["partitions"] == "day"
