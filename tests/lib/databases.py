@@ -50,12 +50,18 @@ class Server(ABC):
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = ""
+        self.port = 0
+        """On 127.0.0.1, with TLS by a certificate that has signed itself: cert.pem."""
+
+    @property
+    def certificate(self) -> str:
+        return f"{self.folder}/cert.pem"
 
     def missing(self) -> str:
         """Why it cannot be started here; "" if it can."""
-        if program(self.binary, *self.folders) is None:
-            return f"needs {self.binary}"
-        return ""
+        needed = {self.binary: program(self.binary, *self.folders), "openssl": program("openssl")}
+        absent = [name for name, path in needed.items() if path is None]
+        return f"needs {', '.join(absent)}" if absent else ""
 
     def start(self) -> None:
         """Start it, or start it again, and wait until it answers."""
@@ -64,6 +70,14 @@ class Server(ABC):
             if os.geteuid() == 0:
                 owner = pwd.getpwnam(self._user())
                 os.chown(self.folder, owner.pw_uid, owner.pw_gid)
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+            self.run(
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem",
+            )  # fmt: skip
             self.prepare()
         with open(Path(self.folder, "log"), "ab") as log:
             self._process = self._popen(self.command(), stdout=log, stderr=log)
@@ -149,7 +163,9 @@ class PostgreSQLServer(Server):
 
     def command(self) -> list[str]:
         settings = {
-            "unix_socket_directories": self.folder, "listen_addresses": "", "fsync": "off",
+            "unix_socket_directories": self.folder, "listen_addresses": "127.0.0.1", "fsync": "off",
+            "port": str(self.port), "ssl": "on", "ssl_cert_file": self.certificate,
+            "ssl_key_file": f"{self.folder}/key.pem",
             "full_page_writes": "off", "shared_buffers": "16MB", "autovacuum": "off",
             "max_connections": "20", "log_min_messages": "fatal",
         }  # fmt: skip
@@ -158,7 +174,8 @@ class PostgreSQLServer(Server):
         return [binary, "-D", f"{self.folder}/data", *given]
 
     def address(self, database: str = "postgres", **more: str) -> str:
-        parameters = {"host": self.folder, "user": "pylog", "dbname": database, **more}
+        where = {"host": self.folder, "port": str(self.port)}
+        parameters = {**where, "user": "pylog", "dbname": database, **more}
         return " ".join(f"{name}={value}" for name, value in parameters.items())
 
     def answers(self) -> bool:
@@ -183,7 +200,9 @@ class MariaDBServer(Server):
         return [
             str(program(self.binary, *self.folders)), "--no-defaults",
             f"--datadir={self.folder}/data", f"--socket={self.socket}",
-            f"--pid-file={self.folder}/pid", "--skip-networking", "--skip-grant-tables",
+            f"--pid-file={self.folder}/pid", "--skip-grant-tables", "--bind-address=127.0.0.1",
+            f"--port={self.port}", f"--ssl-cert={self.certificate}",
+            f"--ssl-key={self.folder}/key.pem",
             "--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=8M",
             "--innodb-buffer-pool-size=16M", "--innodb-fast-shutdown=2",
             "--innodb-data-file-path=ibdata1:4M:autoextend", "--sync-binlog=0",

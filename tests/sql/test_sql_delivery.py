@@ -352,6 +352,32 @@ def test_the_server_is_verified_if_it_is_another_machine(monkeypatch: pytest.Mon
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["postgresql", "mysql"])
+def test_a_server_that_cannot_be_verified_is_an_error(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = request.getfixturevalue(name)
+    client = f"pylog.outputs._{name}_client"
+    server = lab.server
+    if name == "postgresql":
+        address = server.address(lab.database, host="localhost")
+        verified = f"{address} sslrootcert={server.certificate}"
+        query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    else:
+        address = f"mysql://root@localhost:{server.port}/{lab.database}"
+        verified = f"{address}?ssl-ca={server.certificate}"
+        query = "SHOW STATUS LIKE 'Ssl_version'"
+    outputs.open(name, outputs.Place(address)).close()  # of this machine
+    monkeypatch.setattr(f"{client}.LOCAL", ())
+    with pytest.raises(BackendError, match=r"(?i)certificate verify failed"):
+        outputs.open(name, outputs.Place(address))
+    database = outputs.open(name, outputs.Place(verified))._database  # type: ignore[attr-defined]
+    assert database._client.rows(query)[0][-1] not in (False, "")
+    other = verified.replace("localhost", "127.0.0.1")
+    with pytest.raises(BackendError, match=r"does not match|127\.0\.0\.1"):
+        outputs.open(name, outputs.Place(other))
+
+
 @pytest.mark.parametrize(("name", "options", "problem"), [
     ("postgresql", {"columns": "dport"}, "is for one kind of record"),
     ("postgresql", {"table_prefix": 'a"b'}, "must be small letters, digits and _"),
