@@ -137,7 +137,7 @@ def add_output_options(
 
     def extra(names: list[str]) -> str | None:
         extras = {outputs.description(name).extra for name in names}
-        return None if None in extras else f"needs the extra {', '.join(map(str, extras))}"
+        return None if None in extras else f"needs the extra {', '.join(sorted(map(str, extras)))}"
 
     options = (
         (name, option)

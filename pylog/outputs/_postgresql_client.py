@@ -101,8 +101,7 @@ class Client:
 
     def begin(self) -> None:
         """Begin a transaction, in which no statement takes longer than SERVER_S."""
-        self._run("BEGIN")
-        self._run(f"SET LOCAL statement_timeout = '{SERVER_S}s'")
+        self._run(f"BEGIN; SET LOCAL statement_timeout = '{SERVER_S}s'")
 
     def commit(self) -> None:
         self._run("COMMIT")

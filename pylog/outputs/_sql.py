@@ -28,6 +28,8 @@ from pylog.record import Record, kind_of
 if TYPE_CHECKING:  # which needs the extra
     import pyarrow as pa
 
+KEPT_BYTES = 1 << 24
+"""How many bytes of packets may wait until they are written."""
 PRUNE_S = 600.0
 """How often old records are looked for."""
 PRUNED = 20_000
@@ -102,6 +104,8 @@ class DatabaseOutput(outputs.Output):
         self._writer, self._keep_days = writer_of(writer), keep_days
         self.wanted = read_of(tables)
         self._records: list[Record] = []
+        self._size = 0
+        """The bytes of the packets of these records."""
         self._refused: list[tuple[Record, str]] = []
         self._left_out: Counter[str] = Counter()
         self._in_transaction = False
@@ -120,8 +124,10 @@ class DatabaseOutput(outputs.Output):
                     columns = batch.columns(kind, table.read)
                     self._write_columns(table, columns, None)
         else:
-            self._records += batch.records()
-            if len(self._records) >= ROWS:
+            records = batch.records()
+            self._records += records
+            self._size += sum(map(_size, records))
+            if len(self._records) >= ROWS or self._size >= KEPT_BYTES:
                 self._write_records()
 
     def flush(self) -> None:
@@ -168,7 +174,7 @@ class DatabaseOutput(outputs.Output):
 
     def _write_records(self) -> None:
         """Write the records that wait."""
-        records, self._records = self._records, []
+        records, self._records, self._size = self._records, [], 0
         by_kind: dict[str, list[Record]] = {}
         for record in records:
             by_kind.setdefault(kind_of(record), []).append(record)
@@ -212,6 +218,11 @@ class DatabaseOutput(outputs.Output):
                 else:
                     self._refused.append((records[at + row], reason))
             at += len(rows)
+
+
+def _size(record: Record) -> int:
+    payload: bytes | None = getattr(record, "payload", None)
+    return 0 if payload is None else len(payload)
 
 
 def refusals(database: Database, table: Table, rows: Any) -> Iterator[tuple[int, str]]:

@@ -46,7 +46,7 @@ NANOSECONDS = Option(
     " database are in microseconds",
 )  # fmt: skip
 TABLE_PREFIX = Option(
-    "table_prefix", str, "", "what the names of all tables begin with", metavar="TEXT"
+    "table_prefix", str, None, "what the names of all tables begin with", metavar="TEXT"
 )
 WRITER = Option(
     "writer", str, None, "the name under which the database holds how far this machine came; two"
@@ -109,8 +109,8 @@ class Names:
     position: str
 
     @classmethod
-    def of(cls, prefix: str = "") -> Names:
-        return cls(f"{prefix}pylog_version", f"{prefix}pylog_position")
+    def of(cls, prefix: str | None = None) -> Names:
+        return cls(f"{prefix or ''}pylog_version", f"{prefix or ''}pylog_position")
 
 
 def tables(
@@ -120,7 +120,7 @@ def tables(
     exclude: str | None = None,
     indexes: str | None = None,
     nanoseconds: bool = False,
-    table_prefix: str = "",
+    table_prefix: str | None = None,
 ) -> dict[str, Table]:
     """The tables by kind of record, of these options; ValueError for one that is wrong.
 
@@ -128,16 +128,15 @@ def tables(
     """
     if columns and kind is None:
         raise ValueError("--columns is for one kind of record: name it with --kind")
-    check_name("table_prefix", table_prefix)
+    prefix = table_prefix or ""
+    check_name("table_prefix", prefix)
     indexed = [] if indexes is None else indexes.split(",")
     made = {}
     for each in kinds() if kind is None else (kind,):
         names = wanted(each, columns, exclude)[1]
         there = tuple(_columns(each, names, nanoseconds))
         own = {column.name for column in there}
-        made[each] = Table(
-            each, f"{table_prefix}{each}", there, tuple(n for n in indexed if n in own)
-        )
+        made[each] = Table(each, f"{prefix}{each}", there, tuple(n for n in indexed if n in own))
     for name in indexed:
         if not any(name in table.indexes for table in made.values()):
             raise ValueError(f"indexes is {indexes!r}, but no table has a column {name!r}")

@@ -74,7 +74,7 @@ class Output(DatabaseOutput):
     def __init__(
         self, place: outputs.Place, *, password: str | None = None, writer: str | None = None,
         keep_days: int | None = None, schema: str = "pylog", partitions: str | None = None,
-        table_prefix: str = "", **chosen: Any,
+        table_prefix: str | None = None, **chosen: Any,
     ) -> None:  # fmt: skip
         tables = _sql_tables.tables(table_prefix=table_prefix, **chosen)
         names = Names.of(table_prefix)

@@ -27,6 +27,7 @@ from pylog.outputs import _sql
 from pylog.record import Record
 from pylog.testing import packet
 
+LABS = ["postgresql", "mysql", "sqlite"]
 ALL = effort.number(4000, 600)
 """How many records the writer of a test has."""
 
@@ -73,6 +74,7 @@ def writer(lab: databases.Lab) -> Any:
     return process
 
 
+@pytest.mark.parametrize("lab", effort.sample(LABS, 1), indirect=True)
 def test_a_writer_may_be_killed(lab: databases.Lab) -> None:
     lab.open("a stack").close()
     pauses = effort.chance(lab.name)
@@ -88,7 +90,7 @@ def test_a_writer_may_be_killed(lab: databases.Lab) -> None:
     check_all(lab)
 
 
-@pytest.mark.parametrize("name", ["postgresql", "mysql"])
+@pytest.mark.parametrize("name", effort.sample(LABS[:2], 1))
 def test_a_server_may_be_killed(name: str, request: pytest.FixtureRequest) -> None:
     lab = request.getfixturevalue(name)
     lab.open("a stack").close()
@@ -184,6 +186,20 @@ def test_all_records_may_be_refused(lab: databases.Lab, statements: list[int]) -
     refused = lab.records([packet(seq=n, dport=9001) for n in range(100)])
     assert [record.seq for record, _ in refused] == list(range(100))
     assert lab.count("packet") == 0 and len(statements) < 120
+
+
+def test_a_full_disk_is_an_error_that_may_pass(tmp_path: Path) -> None:
+    lab = databases.SQLiteLab(tmp_path / "fw.sqlite")
+    output = lab.open("a stack")
+    database = output._database._database  # type: ignore[attr-defined]
+    ((pages,),) = database.execute("PRAGMA page_count").fetchall()
+    database.execute(f"PRAGMA max_page_count = {pages + 2}")
+    output.write(Batch(records(0, 500)))
+    with pytest.raises(BackendError, match=r"cannot write .*fw.sqlite: database or disk is full"):
+        output.commit("500")
+    output.close()
+    again = lab.open("a stack")
+    assert (again.position(), lab.count("packet")) == (None, 0)
 
 
 def test_a_record_that_no_column_can_hold_is_refused(lab: databases.Lab) -> None:

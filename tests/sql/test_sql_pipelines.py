@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import databases
+import effort
 import pipelines
 import pytest
 from pipelines import until
@@ -43,6 +44,7 @@ kind = "packet"
 """
 
 
+@pytest.mark.parametrize("lab", effort.sample(["postgresql", "mysql", "sqlite"], 1), indirect=True)
 def test_a_pipeline_writes_each_record_once(
     lab: databases.Lab, kernel: Nflog, tmp_path: Path
 ) -> None:

@@ -163,6 +163,7 @@ def test_the_time_of_a_row_is_the_best_there_is(lab: databases.Lab) -> None:
     assert (written - before).total_seconds() < 60
 
 
+@pytest.mark.parametrize("lab", effort.sample(["postgresql", "mysql", "sqlite"], 1), indirect=True)
 @pytest.mark.parametrize(
     "dump",
     effort.sample(["nflog/seq.bin", "nflog/conntrack.bin", "ipl/v5-1-2-lp64le-nat.all.bin"], 1),
