@@ -31,12 +31,13 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as Fields
 from typing import Any, Final, NamedTuple
 
-from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Deciding, Message, NextSeq, Stream
+from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Message, NextSeq, Stream
 from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.packet import IPV4_TCP_SIZE, TCP_FLAGS, ipv4_tcp_fields, put_headers, swapped
 from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
 from pylog.formats.plan import Plan, Unpack
+from pylog.formats.stream import Test
 from pylog.memo import Memo
 from pylog.record import (
     MAX_SECONDS,
@@ -303,19 +304,16 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
     time = Time(mapping.seconds_field, mapping.micros_field)
     timed = bool(time.seconds)
     decided = mapping.decided
-    asked: Deciding | None = None
-    is_wanted: Memo[tuple[bytes, ...], bool] | None = None
-    """What the filter that was asked says of runs; None: they decide nothing."""
+    asked: Test | None = None
+    answers: Memo[tuple[bytes, ...], bool] | None = None
+    """What the test that was asked says of runs."""
 
-    def asked_by(deciding: Deciding | None) -> Memo[tuple[bytes, ...], bool] | None:
-        nonlocal asked, is_wanted
-        if deciding is not asked:
-            asked, is_wanted = deciding, None
-            test = None if deciding is None else deciding.decided_by(decided)
-            if test is not None:
-                wanted = test
-                is_wanted = Memo(lambda runs: wanted(PacketRecord(*rules[runs])))
-        return is_wanted
+    def answers_of(test: Test | None) -> Memo[tuple[bytes, ...], bool] | None:
+        nonlocal asked, answers
+        if test is not asked:
+            asked = test
+            answers = None if test is None else Memo(lambda runs: test(PacketRecord(*rules[runs])))
+        return answers
 
     own_numbers = [
         (i, row.place, row.add, row.none) for i, row in enumerate(mapping.own_numbers, _OWN)
@@ -330,7 +328,9 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
         rows: bool,
     ) -> None:
         add, wants_payload = found.append, stream.wants_payload
-        fits = None if numbers is None else asked_by(stream.deciding)
+        test, fits = (None, None) if numbers is None else stream.tests(decided)
+        wanted_runs = answers_of(test)
+        make: Any = PacketRow if rows else PacketRecord
         base: int | None = None if stream.live else stream.base
         received: Any = stream.observed_ns
         if rows and received is not None:
@@ -376,7 +376,7 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
                     return
                 numbers[log] = (seq + (count or 1 if counted else 1)) & 0xFFFFFFFF
             runs = given[runs_at:]
-            if fits is not None and not fits[runs]:
+            if wanted_runs is not None and not wanted_runs[runs]:
                 add(LEFT_OUT)
                 continue
             values: Values = rules[runs].copy()
@@ -433,9 +433,9 @@ def packets(stream: Stream, mapping: Mapping) -> DecodeMany:
                     if length >= size:  # as packet.believed
                         values[AT_LENGTH] = length
                     values[AT_CAPLEN] = size
-                    add(PacketRow(*values) if rows else PacketRecord(*values))
+                    add(make(*values) if fits is None or fits(values) else LEFT_OUT)
                     continue
             put_headers(values, packet, 0, size, ethertype)
-            add(PacketRow(*values) if rows else PacketRecord(*values))
+            add(make(*values) if fits is None or fits(values) else LEFT_OUT)
 
     return decode

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from construct import Int32ub, Renamed, Struct
 
-from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Deciding, Message, NextSeq, RawBatch, Stream
+from pylog.formats import BESIDE_PACKETS, LEFT_OUT, Message, NextSeq, RawBatch, Stream
 from pylog.formats.addresses import addresses
 from pylog.formats.ip_numbers import ICMP_ERRORS
 from pylog.formats.netlink import align, scan
@@ -32,6 +32,7 @@ from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS
 from pylog.formats.packet import IPV4_TCP_NAMES, IPV4_TCP_SIZE, TCP_FLAGS, put_headers
 from pylog.formats.packet_schemas import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, FAMILIES, IPV4_TCP
 from pylog.formats.plan import Plan
+from pylog.formats.stream import Test
 from pylog.memo import Bounded, Memo
 from pylog.record import MAX_SECONDS, PacketRecord, PacketRow, Record, Row, rfc3339, rfc3339_us
 from pylog.record.places import (
@@ -70,6 +71,8 @@ HEAD = frozenset((NFULA_PACKET_HDR, 10, *IFINDEX, 2, 8, 15, 17, 16))
 TAIL = (3, 11, 14, 12)
 """The attributes of a tail before the payload: NFULA_TIMESTAMP, UID, GID and SEQ, in the kernel's
 order."""
+OWNER = (11, 14)
+"""Those of the owner."""
 ETHERTYPES = {2: ETH_P_IP, 10: ETH_P_IPV6, 3: ETH_P_ARP}
 """The EtherType of a packet whose hw_protocol is 0 or missing, by nfgen_family.
 
@@ -93,9 +96,6 @@ _DEVICES = ("indev", "outdev", "physindev", "physoutdev")
 _AT_DEVICES = (AT_INDEV, AT_OUTDEV, AT_PHYSINDEV, AT_PHYSOUTDEV)
 
 
-Test = Callable[[PacketRecord], bool]
-
-
 class _Tail(NamedTuple):
     """One kind of tail.
 
@@ -103,11 +103,13 @@ class _Tail(NamedTuple):
              order; b"" for an attribute that is missing
     unpack   (data, offset) -> length and type, and the value, of each attribute, b"" if missing;
              then length and type of the payload, and the IPV4_TCP_NAMES of its packet
+    brief    as `unpack`, without what only a record needs: the owner's numbers and the packet
     payload  where the payload's value begins
     """
 
     begins: tuple[int | bytes, ...]
     unpack: Callable[[bytes, int], tuple[Any, ...]]
+    brief: Callable[[bytes, int], tuple[Any, ...]]
     payload: int
 
 
@@ -174,6 +176,8 @@ def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
     values = {n: _fields(f"{n}", ATTRIBUTES[n][1]) for n in TAIL}
     names = [name for n in TAIL for name in (f"{n} begins", *(v.name for v in values[n]))]
     names += ["payload begins", *IPV4_TCP_NAMES]
+    owner = {value.name for n in OWNER for value in values[n]}
+    brief_names = [name for name in names if name not in {*owner, *IPV4_TCP_NAMES}]
     found: dict[tuple[bool, ...], _Tail] = {}
     for kind in product((False, True), repeat=len(TAIL)):
         parts, begins, size = list[Any](), list[int | bytes](), 4
@@ -185,7 +189,8 @@ def _tails(order: str) -> dict[tuple[bool, ...], _Tail]:
                 size += length
         schema = Struct(*parts, Renamed(Int32ub, "payload begins"), *IPV4_TCP.subcons)
         unpack, _ = Plan(schema).keyed(names, ())
-        found[kind] = _Tail(tuple(begins), unpack, size)
+        brief, _ = Plan(schema).keyed(brief_names, ())
+        found[kind] = _Tail(tuple(begins), unpack, brief, size)
     return found
 
 
@@ -210,9 +215,6 @@ class FastPath:
         self._heads: Bounded[bytes, _Head] = Bounded()
         self._payload: Memo[int, int] = Memo(self._payload_size)
         self._turn = 0
-        self._deciding: Deciding | None = None
-        self._test: Test | None = None
-        """What the filter lets heads decide."""
         self._tails: dict[tuple[bool, ...], _Tail] = _tails(order)
 
     def _payload_size(self, begins: int) -> int:
@@ -267,11 +269,14 @@ class FastPath:
         headerless = self._headerless
         payload_size, interface = self._payload, stream.interface_name
         add, rows, wants_payload = found.append, stream.rows, stream.wants_payload
+        make: Any = PacketRow if rows else PacketRecord
+        packet: int
         last: _Head | None = None
         base: int | None = None if stream.live else stream.base
         self._turn += 1
         turn: int = self._turn
-        test = None if numbers is None or copied is not None else self._decided(stream.deciding)
+        asks = numbers is not None and copied is None
+        test, fits = stream.tests(DECIDED) if asks else (None, None)
         special: bool = copied is not None or test is not None
         received: Any = stream.observed_ns
         if rows and received is not None:
@@ -295,6 +300,33 @@ class FastPath:
                         break
                 last = head
             length: int = 0
+            # a head that is not wanted: whether the message is regular and has its number is all
+            # that counts of the tail
+            if (
+                test is not None
+                and head is not None
+                and not head.is_wanted
+                and head.turn == turn
+                and head.test is test
+                and end - pos >= head.tail.payload
+            ):
+                tail = head.tail
+                timed, sec, usec, owned, grouped, numbered, seq, begins = tail.brief(data, pos)
+                length = payload_size[begins]
+                packet = pos + tail.payload
+                if (
+                    length
+                    and numbers is not None
+                    and numbered
+                    and numbers.get(head.group) == seq
+                    and tail.begins == (timed, owned, grouped, numbered)
+                    and packet + length <= end <= packet + ((length + 3) & ~3)
+                    and not (timed and (sec > MAX_SECONDS or usec >= 1_000_000))
+                ):
+                    numbers[head.group] = (seq + 1) & 0xFFFFFFFF
+                    add(LEFT_OUT)
+                    continue
+                length = 0
             if head is not None:
                 tail = head.tail
                 try:
@@ -313,7 +345,7 @@ class FastPath:
                         tail = head.tail = other
                 except StructError:  # the data ends before the tail does
                     length = 0
-            packet: int = pos + tail.payload if length else 0
+            packet = pos + tail.payload if length else 0
             if (
                 head is None
                 or not length
@@ -390,21 +422,14 @@ class FastPath:
                 values[AT_ICMP_TYPE], values[AT_ICMP_CODE] = sport >> 8, sport & 0xFF
             else:
                 put_headers(values, data, packet, packet + length, head.ethertype)
-                add(PacketRow(*values) if rows else PacketRecord(*values))
+                add(make(*values) if fits is None or fits(values) else LEFT_OUT)
                 continue
             values[AT_PROTOCOL] = protocol
             values[AT_SADDR], values[AT_DADDR] = addresses[src], addresses[dst]
             if total >= length:  # as packet.believed
                 values[AT_LENGTH] = total
             values[AT_CAPLEN] = length
-            add(PacketRow(*values) if rows else PacketRecord(*values))
-
-    def _decided(self, deciding: Deciding | None) -> Test | None:
-        """What a filter lets heads decide; None: nothing."""
-        if deciding is not self._deciding:
-            self._deciding = deciding
-            self._test = None if deciding is None else deciding.decided_by(DECIDED)
-        return self._test
+            add(make(*values) if fits is None or fits(values) else LEFT_OUT)
 
     def _goes_on(self, data: bytes, pos: int) -> bool:
         """Whether the attribute at `pos` belongs to the head: then a longer head begins alike."""

@@ -56,10 +56,13 @@ Resume = Callable[[bytes, int, bool, "Stream"], "list[Stream] | None"]
 class Deciding(Protocol):
     """A filter of records, see pylog.filter."""
 
-    def decided_by(self, attributes: frozenset[str]) -> Callable[[PacketRecord], bool] | None:
+    def decided_by(self, attributes: frozenset[str]) -> Test | None:
         """The part of it that these attributes of a packet decide: where it is false, the packet is
         not wanted, whatever its other attributes are. None: there is no such part.
         """
+
+    def decided_by_values(self, attributes: frozenset[str]) -> ValuesTest | None:
+        """As `decided_by`, of the values of a packet record or row in the places of its fields."""
 
 
 BESIDE_PACKETS = frozenset(
@@ -69,6 +72,18 @@ BESIDE_PACKETS = frozenset(
 )  # fmt: skip
 """The attributes of a packet record that a log says beside the packet. The packet itself never
 changes them, as it may `family` and `extra`."""
+Test = Callable[[PacketRecord], bool]
+"""Of a packet record of which only some attributes are decided."""
+ValuesTest = Callable[[Sequence[Any]], bool]
+"""Of the values of a packet record or row, in the places of its fields."""
+Tests = tuple[Test | None, ValuesTest | None]
+"""Where one is false, the packet is not wanted; None tests nothing."""
+
+_LATER = {"origin", "host", "raw"}
+OF_RECORDS = frozenset(PacketRecord.__struct_fields__) - _LATER
+"""The attributes that a packet record has when it is decoded."""
+OF_ROWS = OF_RECORDS - {"timestamp_ns", "observed_ns", "payload"}
+"""Those that its row has in the same form."""
 LEFT_OUT: Any = None
 """What `Stream.records` gives in place of a record that is not wanted."""
 
@@ -124,6 +139,8 @@ class Stream(ABC):
         self.deciding: Deciding | None = None
         """A filter: `records` may give LEFT_OUT for packets that it does not want, if it was given
         the expected numbers."""
+        self._asked: tuple[Deciding | None, bool, Tests] | None = None
+        """The filter that was asked for `tests`, for rows or not, and its answer."""
         self.observed_ns: int | None = None
         """When the current data was received; captured messages have it in their `origin`."""
         self.interface_name: Callable[[int], str | int] = int
@@ -211,6 +228,20 @@ class Stream(ABC):
             if numbers is not None and not numbers.pass_on(record):
                 return
             found.append(self.given(record))
+
+    def tests(self, decided: frozenset[str]) -> Tests:
+        """What the filter can say of packets before their records are made.
+
+        decided   the attributes that what many messages have in common decides
+        """
+        if self._asked is None or self._asked[:2] != (self.deciding, self.rows):
+            tests: Tests = None, None
+            if self.deciding is not None:
+                values = OF_ROWS if self.rows else OF_RECORDS
+                tests = (self.deciding.decided_by(decided),
+                         self.deciding.decided_by_values(values))  # fmt: skip
+            self._asked = self.deciding, self.rows, tests
+        return self._asked[2]
 
     def raw_batch(
         self, data: bytes, messages: Iterable[Message], numbers: NextSeq

@@ -46,7 +46,8 @@ def iter_batches(
     kind      packet, flow or loss: which records
     columns   names of columns: of the schema of the kind, or made on request, as saddr_bytes;
               None: all of the schema
-    where     a pyarrow.compute.Expression over any columns; rows for which it is true are given
+    where     a filter (see pylog.filter) or its text, or a pyarrow.compute.Expression over any
+              columns; rows for which it is true are given
     rows      about how many rows a batch has; the last of a log may have fewer
     origin    whether each row has its path and the machine that logged it; None: if there are
               several paths, or labels

@@ -81,6 +81,10 @@ class Reader(OpenLog, Records):
             self.decoder.leave_out(deciding)
 
     @property
+    def gives_rows(self) -> bool:
+        return not self.replayed
+
+    @property
     def left_out(self) -> int:
         return self.decoder.left_out
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Who may import what, bottom to top. A name stands for itself and all below it.
 #     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
-#     damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader,
+#     filter  <-  damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log  <-  reader,
 #     table  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-  ipmon  <-
 #     outputs, cli
 _BASE = {
@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.notes": {"pylog.record"},
     "pylog.formats": {*_BASE, "pylog.formats"},
     "pylog.backends": {*_BASE, "pylog.formats", "pylog.backends"},
+    "pylog.filter": {*_BASE, "pylog.filter", "pylog.formats"},
     "pylog.detect": {*_BASE, "pylog.formats"},
     "pylog.losses": {*_BASE, "pylog.formats"},
     "pylog.ahead": {*_BASE, "pylog.formats"},
@@ -56,17 +57,21 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.open_log": {*_BASE, "pylog.backends", "pylog.decoder", "pylog.detect", "pylog.input",
                        "pylog.losses", "pylog.origins"},
     "pylog.packets": {*_BASE, "pylog.reader"},  # for type checkers only
+    "pylog.records": {*_BASE, "pylog.actions", "pylog.aio", "pylog.backends", "pylog.decoder",
+                      "pylog.filter", "pylog.formats", "pylog.packets",
+                      "pylog.reader"},  # the last for type checkers only
     "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.aio", "pylog.decoder",
                      "pylog.detect", "pylog.input", "pylog.open_log", "pylog.origins",
-                     "pylog.packets"},
+                     "pylog.records"},
     "pylog.join": {*_BASE, "pylog.formats"},
     "pylog.flow_join": {*_BASE, "pylog.formats"},
-    "pylog.joined": {*_BASE, "pylog.reader"},
+    "pylog.joined": {*_BASE, "pylog.reader", "pylog.records"},
     "pylog.ruleset": {*_BASE, "pylog.formats"},
     "pylog.trails": {*_BASE, "pylog.formats"},
     "pylog.lints": {*_BASE, "pylog.formats"},
-    "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader"},
-    "pylog.replay": {*_BASE, "pylog.backends", "pylog.open_log", "pylog.reader"},
+    "pylog.merge": {*_BASE, "pylog.backends", "pylog.reader", "pylog.records"},
+    "pylog.replay": {*_BASE, "pylog.backends", "pylog.open_log", "pylog.reader",
+                     "pylog.records"},
     "pylog.scrub": {*_BASE, "pylog.formats", "pylog.detect"},
     "pylog": {*_BASE, "pylog.formats", "pylog.backends", "pylog.open_log", "pylog.reader",
               "pylog.merge", "pylog.origins", "pylog.replay", "pylog.arrow",
@@ -78,9 +83,9 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.pipeline": {*_BASE, "pylog", "pylog.actions", "pylog.backends", "pylog.batch",
                        "pylog.decoder", "pylog.detect", "pylog.filter", "pylog.formats",
                        "pylog.losses", "pylog.origins", "pylog.outputs", "pylog.pipeline",
-                       "pylog.reader", "pylog.secrets", "pylog.transports",
+                       "pylog.reader", "pylog.records", "pylog.secrets", "pylog.transports",
                        "pylog.transports.packing", "pylog.units"},
-    "pylog.table": {*_BASE, "pylog.actions", "pylog.formats", "pylog.backends", "pylog.decoder",
+    "pylog.table": {*_BASE, "pylog.actions", "pylog.filter", "pylog.formats", "pylog.backends", "pylog.decoder",
                     "pylog.detect", "pylog.losses", "pylog.open_log", "pylog.origins",
                     "pylog.table"},
     "pylog.dataset": {*_BASE, "pylog.backends", "pylog.batch", "pylog.outputs", "pylog.table"},
@@ -99,7 +104,7 @@ ALLOWED: dict[str, set[str]] = {
                       "pylog.reader", "pylog.replay", "pylog.source_options", "pylog.testing"},
     "pylog.cli": {*_BASE, "pylog", "pylog.actions", "pylog.zones", "pylog.origins",
                   "pylog.formats", "pylog.backends", "pylog.decoder", "pylog.input",
-                  "pylog.open_log", "pylog.reader",
+                  "pylog.open_log", "pylog.reader", "pylog.records", "pylog.filter",
                   "pylog.merge", "pylog.flow_join", "pylog.join", "pylog.joined", "pylog.lints",
                   "pylog.ruleset", "pylog.trails",
                   "pylog.ipmon", "pylog.outputs", "pylog.pipeline", "pylog.scrub", "pylog.secrets",
@@ -202,7 +207,7 @@ def test_every_module_can_be_imported_from_where_it_is_installed(name: str) -> N
 
 @pytest.mark.parametrize(("run", "heavy"), [
     ("import pylog",
-     {"construct", "pyroute2", "asyncio", "importlib.metadata", "numpy", "pyarrow"}),
+     {"construct", "pyroute2", "asyncio", "lark", "re2", "importlib.metadata", "numpy", "pyarrow"}),
     ("import pylog.cli; pylog.cli.main(['--help'])",
      {"pylog.ipmon", "pylog.outputs.ipl", "pyroute2"}),
     ("import pylog.cli; pylog.cli.main(['flush', '--followw'])",

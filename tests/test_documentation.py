@@ -34,7 +34,7 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 PROGRAM = f"{shlex.quote(sys.executable)} -m pylog "
-COMMANDS = r"\bpylog (?=read|info|replay|ipmon|convert|capture|pending|flush|--)"
+COMMANDS = r"\bpylog (?=read|info|replay|check|ipmon|convert|capture|pending|flush|--)"
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
@@ -64,7 +64,7 @@ LIVE = sorted({page for page, block in blocks("console") if block.startswith("# 
 def test_a_command_prints_what_the_page_shows(
     command: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("README.md", "fixtures"):
+    for name in ("README.md", "docs", "fixtures"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     first, bar, others = command.partition(" | ")

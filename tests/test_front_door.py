@@ -162,7 +162,7 @@ def test_the_examples_of_the_help_work(
     (["ipmon", "--actoin", "x"], "did you mean --action?", "pylog ipmon [options] [OUTPUT]"),
     (["--json", "info"], "no option --json", "pylog COMMAND [options] ..."),
     (["flush"], "required: SOURCE", "pylog flush [options] SOURCE ..."),
-    (["help", "read", "b"], "unexpected argument b", "pylog help [COMMAND | layouts | columns]"),
+    (["help", "read", "b"], "unexpected argument b", "pylog help [COMMAND | layouts | columns | filter]"),
 ])  # fmt: skip
 def test_an_error_comes_first_and_the_usage_is_that_of_its_command(
     words: list[str], near: str | None, usage: str

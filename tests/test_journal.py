@@ -53,7 +53,7 @@ def opened(folder: Path, size: int | None = None, segment: int = 1500, **limits:
 
 
 def fill(journal: Journal, lot: Sequence[bytes], each: int = 3) -> list[int]:
-    """Append messages, some at a time; the places after each receipt."""
+    """Append messages, a few at a time; the places after each receipt."""
     packer, places = Packer(0, INFO), []
     for at in range(0, len(lot), each):
         new = journal.ready()
@@ -96,13 +96,13 @@ def test_a_journal_gives_what_it_got_from_any_place(tmp_path: Path, lot: list[by
         assert numbers(decoded(tmp_path, place)) == list(range(3 * number + 3, 60))
     journal.close()
     # pylog reads the segments as files
-    found: list[int] = []
+    read: list[int] = []
     for segment in segments(tmp_path):
         with pylog.open(segment.path) as reader:
             records = list(reader)
             assert reader.layout == "nfulnl-le" and not reader.malformed and not reader.dropped
-            found += numbers(records)
-    assert found == list(range(60))
+            read += numbers(records)
+    assert read == list(range(60))
 
 
 def test_a_gap_in_the_numbers_is_seen_across_segments_and_positions(
@@ -159,10 +159,13 @@ def test_a_journal_cut_at_any_byte_goes_on_behind_its_last_complete_block(
         assert again.end <= size and again.end >= min(complete, size)
         fill(again, lot[6:8])
         again.close()
-        whole = sum(place <= size for place in places) * 2
+        complete_ones = sum(place <= size for place in places) * 2
         got = [p for p in numbers(decoded(tmp_path)) if isinstance(p, int)]
         # a datagram of a receipt may be complete without the others
-        assert got[-2:] == [6, 7] and got[:-2] in (list(range(whole)), list(range(whole + 1)))
+        assert got[-2:] == [6, 7] and got[:-2] in (
+            list(range(complete_ones)),
+            list(range(complete_ones + 1)),
+        )
         for segment in segments(tmp_path):
             if segment.path != path:
                 segment.path.unlink()
@@ -228,8 +231,9 @@ def test_a_full_disk_costs_the_oldest_segments_then_what_is_received(
         return os_write(file, bytes(data)[:left])
 
     os_write = os.write
-    monkeypatch.setattr(journal_module.os, "write", write)
-    monkeypatch.setattr(journal_module.os, "writev", lambda f, parts: write(f, b"".join(parts)))
+    monkeypatch.setattr("pylog.pipeline.journal.os.write", write)
+    monkeypatch.setattr("pylog.pipeline.journal.os.writev",
+                        lambda file, parts: write(file, b"".join(parts)))  # fmt: skip
     fill(journal, lot[30:])
     assert journal.removed > 0 and not journal.unwritten and not journal.is_full
     limit = 0

@@ -158,8 +158,8 @@ def test_stages_change_and_leave_out_records_and_never_losses() -> None:
                              drop=["payload", "extra.nfgen_family"], every=2))  # fmt: skip
     passed = stages.apply([loss, *records])
     assert passed[0] is loss and stages.left_out == {"where": 2, "every": 3}
-    found = [(r.sport, r.action, r.payload, r.extra) for r in passed[1:]]  # type: ignore[union-attr]
-    assert found == [(n, "block", None, {"site": "oslo"}) for n in (3, 5, 7)]
+    read = [(r.sport, r.action, r.payload, r.extra) for r in passed[1:]]  # type: ignore[union-attr]
+    assert read == [(n, "block", None, {"site": "oslo"}) for n in (3, 5, 7)]
     rated = Stages(Settings(rate=1.0)).apply([loss, *records])
     assert [getattr(r, "sport", None) for r in rated] == [None, 1, 5]
     same = [packet(timestamp_ns=second * n // 2, seq=n) for n in range(6)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -19,6 +19,7 @@ from pylog.backends import nflog, nftables
 from pylog.cli._parser import build_parser, command_names
 from pylog.formats.ipl_layouts import VERSIONS
 from pylog.options import Option
+from pylog.pipeline.keys import SETTINGS, SOURCES, STACKS, Key
 from pylog.record.fields import JSON_FORMS, Field, fields_of, json_name
 from pylog.record.joined import FLOW, RULE
 from pylog.record.registry import KINDS, ON_REQUEST
@@ -141,6 +142,28 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\*_\[\]<>|])", r"\\\1", text)
 
 
+def configuration_pylog() -> str:
+    """The keys of [pylog] in a configuration."""
+    return _keys(SETTINGS)
+
+
+def configuration_sources() -> str:
+    """The keys of [sources.NAME]."""
+    return _keys(SOURCES)
+
+
+def configuration_stacks() -> str:
+    """The keys of [[stacks]]."""
+    return _keys(STACKS)
+
+
+def _keys(keys: Mapping[str, Key]) -> str:
+    rows = [("key", "value", "what it does", "without it")]
+    rows += [(f"`{key.name}`", key.form, _escaped(key.help), _escaped(key.default) or "an error")
+             for key in keys.values()]  # fmt: skip
+    return _markdown(*rows)
+
+
 def nflog_options() -> str:
     """The options of a live NFLOG source, as the command line and Python have them."""
     return _options(nflog.OPTIONS)
@@ -198,6 +221,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "nftables-options": nftables_options,
     "outputs": outputs_by_name,
     "sql-options": sql_options,
+    "configuration-pylog": configuration_pylog,
+    "configuration-sources": configuration_sources,
+    "configuration-stacks": configuration_stacks,
 }
 
 

@@ -35,14 +35,14 @@ from pylog.cli._sources import (
 from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
 from pylog.errors import BackendError
-from pylog.filter import Filter, FilterError
 from pylog.outputs._files import OutputFiles
-from pylog.reader import Reader, Records
-from pylog.records import Filtered
+from pylog.reader import Reader, Records, Rows
+from pylog.records import Filtered, FilteredRows
 from pylog.transports.files import REPLACE, check_is_free, is_special, replacing
 from pylog.transports.rotation import File, Files, Manner
 
 if TYPE_CHECKING:
+    from pylog.filter import Filter
     from pylog.table.select import Selection
 
 LOOK_S = 1.0
@@ -212,8 +212,8 @@ class Copy(contextlib.ExitStack):
         if hung_up and self._filtered is not None:
             try:
                 self._filtered.reload()
-            except FilterError as error:
-                say(f"the filter stays as it was: {error.reason}")
+            except ValueError as error:
+                say(f"the filter stays as it was: {str(error).partition(chr(10))[0]}")
         self._output.turn(hung_up and self._reopens)
 
     def _idle(self) -> None:
@@ -250,8 +250,11 @@ def copy(
     context = contextlib.nullcontext if confirm is None else confirm
     backends = [reader.backend for reader in records.readers()]
     with progress(backends, on_terminal) as move:
-        if type(records) is Reader and output.takes_rows and not changes:
-            rows = records.rows(output.shows_payload)
+        rows: Rows | FilteredRows | None = None
+        if isinstance(records, Reader | Filtered) and output.takes_rows and not changes:
+            rows = records.rows(output.shows_payload) if records.gives_rows else None
+        if rows is not None:
+            assert isinstance(records, Records)
             for lot in _lots(records, rows.read_batch, limit, idle, move):
                 if actions is not None:
                     lot = [actions.record(row) for row in lot]

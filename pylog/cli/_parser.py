@@ -37,7 +37,18 @@ EPILOG = """examples:
 `pylog help COMMAND` explains a command; `pylog help layouts` and `pylog help columns` list those.
 """
 
-FIRST = ("read", "info", "convert", "capture", "replay", "ipmon", "doctor")
+FIRST = (
+    "read",
+    "info",
+    "convert",
+    "capture",
+    "replay",
+    "run",
+    "check",
+    "status",
+    "ipmon",
+    "doctor",
+)
 """The commands that the help shows first."""
 
 OTHER_WORDS = {

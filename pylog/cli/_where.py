@@ -7,12 +7,38 @@ the kernel, or where a record has none, the time of receipt.
 from __future__ import annotations
 
 import argparse
+import time
+from typing import TYPE_CHECKING
 
 from pylog.cli import say
 from pylog.cli._sources import RECORDS, group_of
-from pylog.filter import Filter
-from pylog.filter.values import time_ns
 from pylog.record import rfc3339
+
+if TYPE_CHECKING:
+    from pylog.filter import Filter
+
+FILTER = """\
+A filter is one or more tests of the fields of a record:
+
+  action == block and saddr in 10.0.0.0/8 and dport in {22, 23, 8000..8100}
+  prefix matches "^drop" and not indev == lo
+  tcp_flags has S and not (tcp_flags has A) or timestamp > -2h
+
+Names: the fields that `pylog help columns` lists; a part of one, as fragment.offset or
+extra.NFULA_CT_INFO; kind; and for either end addr, port, dev and mac. A name alone asks whether the
+record has the field. A comparison with an absent field is false.
+
+Operators: == != < <= > >= in "not in" contains startswith matches has; and or not && || ! ( ).
+matches takes a regular expression of RE2 and needs the extra filter; has asks for TCP flags and for
+members of lists.
+
+Values: numbers, words, "quoted text", addresses, prefixes, names of protocols and services, ranges
+a..b, sets {a, b}, sets of the lines of a file @FILE, times as 2026-11-28T19:00Z, 2026-11-28, now or
+-2h, durations as 90s.
+
+The grammar:
+"""
+"""What `pylog help filter` says, before the grammar."""
 
 
 def add_where_arguments(
@@ -39,7 +65,7 @@ def add_where_arguments(
 
 def _time(text: str) -> str:
     """A time as the filter language has it, as RFC 3339."""
-    import time
+    from pylog.filter.values import time_ns  # only where it is needed: it takes a while
 
     try:
         return rfc3339(time_ns(text, time.time_ns()))
@@ -49,13 +75,17 @@ def _time(text: str) -> str:
 
 def given_filter(arguments: argparse.Namespace) -> Filter | None:
     """The filter of the arguments; None without them. FilterError."""
+    if arguments.where is None and arguments.since is None and arguments.until is None:
+        return None
+    from pylog.filter import Filter  # only where it is needed: it takes a while
+
     tests = [
         f"(timestamp {operator} {limit} or not timestamp and observed {operator} {limit})"
         for operator, limit in ((">=", arguments.since), ("<=", arguments.until))
         if limit is not None
     ]
     if arguments.where is None:
-        return Filter(" and ".join(tests)) if tests else None
+        return Filter(" and ".join(tests))
     wanted = Filter(arguments.where)  # which points at errors in what was typed
     return Filter(" and ".join((f"({arguments.where})", *tests))) if tests else wanted
 

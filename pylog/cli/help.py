@@ -1,4 +1,4 @@
-"""Show the help of pylog, of a command, or a list: of the layouts, or of the columns.
+"""Show the help of pylog, of a command, of filters, or a list: of the layouts, or of the columns.
 
 `pylog help read` is `pylog read --help`.
 """
@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator
 from pylog.cli import answer
 from pylog.cli._parser import build_parser, command_names, command_parser, unknown_command
 
-USAGE = "[COMMAND | layouts | columns]"
+USAGE = "[COMMAND | layouts | columns | filter]"
 HELP = "show the help of a command"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pylog help`."""
     parser.add_argument(
-        "topic", nargs="?", metavar="COMMAND", help="a command, or what to list: layouts, columns"
+        "topic",
+        nargs="?",
+        metavar="COMMAND",
+        help="a command, what to list: layouts, columns; or filter, for --where",
     )
 
 
@@ -110,4 +113,16 @@ def _row(name: str, text: str, width: int) -> list[str]:
     return [f"{name:{width}}{first}", *(" " * width + line for line in more)]
 
 
-LISTS: dict[str, Callable[[], Iterator[str]]] = {"layouts": _layouts, "columns": _columns}
+def _filter() -> Iterator[str]:
+    """The filter language."""
+    from pylog.cli._where import FILTER
+    from pylog.filter import grammar
+
+    yield from FILTER.splitlines()
+    yield ""
+    yield from (f"  {line}".rstrip() for line in grammar().splitlines())
+
+
+LISTS: dict[str, Callable[[], Iterator[str]]] = {
+    "layouts": _layouts, "columns": _columns, "filter": _filter,
+}  # fmt: skip

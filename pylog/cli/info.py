@@ -10,7 +10,7 @@ import argparse
 import os
 from collections import Counter
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pylog
 from pylog import backends
@@ -20,11 +20,13 @@ from pylog.cli._progress import progress
 from pylog.cli._sources import add_source_arguments, lost_text
 from pylog.cli._where import add_where_arguments, given_filter
 from pylog.decoder import Decoder
-from pylog.filter import Filter
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
 from pylog.record import LossRecord, PacketRecord, Record, kind_of, rfc3339
 from pylog.zones import TZ, Clock, clock_of
+
+if TYPE_CHECKING:
+    from pylog.filter import Filter
 
 USAGE = "[options] SOURCE ..."
 EPILOG = """examples:

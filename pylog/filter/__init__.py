@@ -5,7 +5,7 @@
     wanted = Filter('action == block and saddr in 10.0.0.0/8 and dport in {22, 8000..8100}')
     blocked = [record for record in reader if wanted.matches(record)]
 
-A text is parsed and its types are checked once (`parse`, `bind`). For each type of record that
+A text is parsed and its types are checked once (`parsing`, `bind`). For each type of record that
 comes it is compiled to a Python function (`predicate`), and for tables to an Arrow expression
 (`expression`); both hold for the same records. docs/filters.md describes the language.
 """
@@ -13,20 +13,29 @@ comes it is compiled to a Python function (`predicate`), and for tables to an Ar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pylog.filter import syntax
-from pylog.filter.bind import Binder, Bound, leaves
+from pylog.filter.bind import Binder, Bound, BoundAll, leaves
 from pylog.filter.errors import FilterError
-from pylog.filter.parse import grammar, parse
-from pylog.filter.predicate import Predicate, predicate
-from pylog.record import LossRecord, PacketRecord, Record, json_name, kinds
+from pylog.filter.names import types
+from pylog.filter.parsing import grammar, parse
+from pylog.filter.predicate import Predicate, predicate, test_of_values
+from pylog.record import PacketRecord, Record, Row, fields_of, json_name, kind_of, kinds
 
 if TYPE_CHECKING:
     from pylog.filter.expression import Pushed
 
 __all__ = ["Filter", "FilterError", "grammar"]
+
+LOSS = "loss"
+_SAME_IN_ROWS = frozenset(
+    ("word", "name", "address", "bool", "u8", "u16", "u32", "fragment", "vlan")
+)
+"""Types of columns whose values rows have in the same form as records."""
+_SMALL = frozenset(("rule", "length", "offset"))
+"""Fields with numbers that JSON never has to hold as text."""
 
 
 class Filter:
@@ -62,13 +71,9 @@ class Filter:
         """Whether the record is wanted."""
         return self._predicates[type(record)](record)
 
-    def predicate(self, kind: type[Record]) -> Predicate:
-        """`matches` for records of this very type, which is faster."""
-        return self._predicates[kind]
-
     def bound(self, kind: type[Record]) -> Bound:
         """What the expression means for a type of record."""
-        if self._passes_losses and issubclass(kind, LossRecord):
+        if self._passes_losses and kind_of(kind) == LOSS:
             return True
         return self._binder.bind(self._node, kind)
 
@@ -94,16 +99,46 @@ class Filter:
         """The part of the filter that these attributes of a packet decide by themselves: where it
         is false, `matches` is false whatever the other attributes are. None: there is no such part.
         """
-        allowed = set(attributes)
-        decided: list[Bound] = []
+        decided = self._decided(attributes)
+        return None if decided is None else predicate(decided)
+
+    def decided_by_values(
+        self, attributes: Collection[str]
+    ) -> Callable[[Sequence[Any]], bool] | None:
+        """As `decided_by`, of the values of a packet record in the places of its fields."""
+        decided = self._decided(attributes, only_fields=True)
+        return None if decided is None else test_of_values(decided, PacketRecord)
+
+    def _decided(self, attributes: Collection[str], only_fields: bool = False) -> Bound | None:
+        allowed, decided = set(attributes), list[Bound]()
         for bound in self._conjuncts(PacketRecord):
-            names = {name for leaf in leaves(bound) for name in leaf.target.attributes}
+            targets = [leaf.target for leaf in leaves(bound)]
+            names = {name for target in targets for name in target.attributes}
+            if only_fields and any(r.how != "field" for target in targets for r in target.reads):
+                continue
             if names <= allowed and bound is not True:
                 decided.append(bound)
-        if not decided:
-            return None
-        tests = [predicate(bound) for bound in decided]
-        return tests[0] if len(tests) == 1 else lambda record: all(t(record) for t in tests)
+        return BoundAll(tuple(decided)) if decided else None
+
+    @property
+    def fits_rows(self) -> bool:
+        """Whether `matches_row` can be asked: whether rows have all that the filter reads in the
+        form in which records have it.
+        """
+        if not self._passes_losses:
+            return False
+        for kind in types():
+            columns = {field: kind_field.column for field, kind_field in fields_of(kind).items()}
+            for leaf in leaves(self.bound(kind)):
+                for name in leaf.target.attributes:
+                    if name not in _SMALL and columns[name] not in _SAME_IN_ROWS:
+                        return False
+        return True
+
+    def matches_row(self, row: Row) -> bool:
+        """As `matches` of the record of a row; only if it `fits_rows`."""
+        like_a_record: Any = row
+        return self.matches(like_a_record)
 
     def reload(self) -> None:
         """Read the files of its sets again. FilterError, and the sets stay as they were."""
@@ -123,7 +158,7 @@ class Filter:
 
     def _conjuncts(self, kind: type[Record]) -> list[Bound]:
         """Parts of the expression that must all hold for records of a type."""
-        if self._passes_losses and issubclass(kind, LossRecord):
+        if self._passes_losses and kind_of(kind) == LOSS:
             return [True]
         return [self._binder.bind(part, kind) for part in syntax.conjuncts(self._node)]
 

@@ -7,12 +7,13 @@ files, texts of a name that may also be a number. Needs the extra `arrow`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 from operator import and_, or_
 from typing import Any
 
 from pylog.errors import missing_extra
-from pylog.filter.bind import Bound, BoundAll, BoundAny, BoundNot
+from pylog.filter.bind import Bound, BoundAll, BoundAny, BoundNot, Leaf, leaves
 from pylog.filter.conditions import (
     Among,
     Condition,
@@ -49,15 +50,18 @@ class Pushed:
     """A filter for tables of a kind.
 
     expression   a pyarrow.compute.Expression; the rows of wanted records are among its rows
+    names        the columns that it names
     rest         what such a row must also fulfil; None: nothing
     """
 
     def __init__(self, conjuncts: list[Bound], kind: str) -> None:
         said: list[Any] = []
+        self.names: set[str] = set()
         unsaid: list[Bound] = []
         for bound in conjuncts:
             try:
                 said.append(_expression(bound))
+                self.names.update(name for leaf in leaves(bound) for name in _names(leaf))
             except Unsaid:
                 unsaid.append(bound)
         self.kind = kind
@@ -65,6 +69,14 @@ class Pushed:
         self.rest: Bound | None = None
         if unsaid:
             self.rest = unsaid[0] if len(unsaid) == 1 else BoundAll(tuple(unsaid))
+
+
+def _names(leaf: Leaf) -> Iterator[str]:
+    """The columns that the expression of a leaf names."""
+    for read in leaf.target.reads:
+        yield json_name(read.attribute)
+        if isinstance(leaf.condition, Covered):
+            yield f"{read.attribute}_bytes"
 
 
 def _expression(bound: Bound) -> Any:

@@ -6,7 +6,7 @@ more than reading it. Only names of declared fields and of constants stand in th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pylog.filter.bind import Bound, BoundAll, BoundAny, BoundNot, Leaf
@@ -22,64 +22,83 @@ ETHERNET = 1
 
 
 def predicate(bound: Bound) -> Predicate:
-    """The function of a tree, for records of its type."""
-    if isinstance(bound, bool):
-        return _always if bound else _never
-    constants = Constants()
-    code = _code(bound, constants)
-    made: Predicate = eval(f"lambda r: {code}", FUNCTIONS | constants)
+    """The function of a tree, for records of its type, or for rows whose values are the same."""
+    made: Predicate = _made(bound, "r.{}".format)
     return made
 
 
-def _always(record: Record) -> bool:
-    return True
+def test_of_values(bound: Bound, kind: type[Record]) -> Callable[[Sequence[Any]], bool]:
+    """As `predicate`, of the values of such a record in the places of its fields. All reads of the
+    tree must be of fields.
+    """
+    places = {name: place for place, name in enumerate(kind.__struct_fields__)}
+    made: Callable[[Sequence[Any]], bool] = _made(bound, lambda name: f"r[{places[name]}]")
+    return made
 
 
-def _never(record: Record) -> bool:
-    return False
+def _made(bound: Bound, access: Callable[[str], str]) -> Any:
+    writer = _Writer(access)
+    code = writer.code(bound)
+    return eval(f"lambda r: {code}", FUNCTIONS | writer.constants)
 
 
-def _code(bound: Bound, constants: Constants) -> str:
-    if isinstance(bound, BoundNot):
-        return f"(not {_code(bound.part, constants)})"
-    if isinstance(bound, BoundAll | BoundAny):
-        word = " and " if isinstance(bound, BoundAll) else " or "
-        return f"({word.join(_code(part, constants) for part in bound.parts)})"
-    assert isinstance(bound, Leaf)
-    if bound.condition is None:
-        return f"({' or '.join(_present(read, constants) for read in bound.target.reads)})"
-    if not bound.negated:
-        return _any(bound, constants)
-    if len(bound.target.reads) == 1 and bound.target.reads[0].how == "field":
-        value = f"(v := r.{bound.target.reads[0].attribute})"
-        if isinstance(bound.condition, Equal):
-            return f"({value} is not None and v != {constants.name(bound.condition.value)})"
-        return f"({value} is not None and not ({bound.condition.code('v', constants.name)}))"
-    there = " or ".join(_present(read, constants) for read in bound.target.reads)
-    return f"(({there}) and not {_any(bound, constants)})"
+class _Writer:
+    """Writes the code of trees.
 
+    access      the code that reads an attribute
+    constants   of the code so far
+    """
 
-def _present(read: Read, constants: Constants) -> str:
-    """Whether there is a value."""
-    if read.how == "field":
-        return f"r.{read.attribute} is not None"
-    return f"{constants.name(values_of(read))}(r) != ()"
+    def __init__(self, access: Callable[[str], str]) -> None:
+        self._access = access
+        self.constants = Constants()
 
+    def code(self, bound: Bound) -> str:
+        """The code of a tree, in parentheses if it has operators."""
+        if isinstance(bound, bool):
+            return str(bound)
+        if isinstance(bound, BoundNot):
+            return f"(not {self.code(bound.part)})"
+        if isinstance(bound, BoundAll | BoundAny):
+            word = " and " if isinstance(bound, BoundAll) else " or "
+            return f"({word.join(map(self.code, bound.parts))})"
+        if bound.condition is None:
+            return self._any_present(bound)
+        if not bound.negated:
+            return self._any_fits(bound, bound.condition)
+        if len(bound.target.reads) == 1 and bound.target.reads[0].how == "field":
+            value = f"(v := {self._access(bound.target.reads[0].attribute)})"
+            if isinstance(bound.condition, Equal):
+                other = self.constants.name(bound.condition.value)
+                return f"({value} is not None and v != {other})"
+            test = bound.condition.code("v", self.constants.name)
+            return f"({value} is not None and not ({test}))"
+        return f"({self._any_present(bound)} and not {self._any_fits(bound, bound.condition)})"
 
-def _any(leaf: Leaf, constants: Constants) -> str:
-    """Whether one of the values fits."""
-    condition: Condition | None = leaf.condition
-    assert condition is not None
-    tests = []
-    for read in leaf.target.reads:
-        test = condition.code("v", constants.name)
+    def _any_present(self, leaf: Leaf) -> str:
+        """Whether there is a value."""
+        return f"({' or '.join(map(self._present, leaf.target.reads))})"
+
+    def _present(self, read: Read) -> str:
         if read.how == "field":
-            present = "" if isinstance(condition, Equal) else "v is not None and "
-            tests.append(f"{present}({test})".replace("v", f"(v := r.{read.attribute})", 1))
-        else:
-            values = constants.name(values_of(read))
-            tests.append(f"any([{test} for v in {values}(r)])")
-    return f"({' or '.join(tests)})"
+            return f"{self._access(read.attribute)} is not None"
+        return f"{self.constants.name(values_of(read))}(r) != ()"
+
+    def _any_fits(self, leaf: Leaf, condition: Condition) -> str:
+        """Whether one of the values fits."""
+        tests = []
+        for read in leaf.target.reads:
+            test = condition.code("v", self.constants.name)
+            if read.how != "field":
+                values = self.constants.name(values_of(read))
+                tests.append(f"any([{test} for v in {values}(r)])")
+                continue
+            value = f"(v := {self._access(read.attribute)})"
+            if isinstance(condition, Equal):
+                tests.append(f"{value} == {self.constants.name(condition.value)}")
+            else:
+                tests.append(f"{value} is not None and ({test})")
+        return f"({' or '.join(tests)})"
 
 
 def values_of(read: Read) -> Values:

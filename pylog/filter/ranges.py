@@ -66,17 +66,20 @@ def network(text: str) -> Network:
     width = WIDTHS[family]
     if not slash:
         return Network(family, number, number)
-    host = (1 << width - _length(length, family)) - 1
+    try:
+        host = (1 << width - _length(length, family)) - 1
+    except ValueError:
+        raise ValueError(text) from None
     return Network(family, number & ~host, number | host)
 
 
 def _length(text: str, family: int) -> int:
-    """The length of a prefix, which may be written as a mask of IPv4."""
+    """The length of a prefix, which may be written as a mask of IPv4; ValueError."""
     if text.isascii() and text.isdecimal() and int(text) <= WIDTHS[family]:
         return int(text)
     try:
         mask = int.from_bytes(socket.inet_pton(socket.AF_INET, text))
-    except (OSError, ValueError):
+    except OSError:
         raise ValueError(text) from None
     zeros = (mask ^ 0xFFFFFFFF) + 1
     if family == 6 or zeros & (zeros - 1):

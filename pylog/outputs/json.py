@@ -41,9 +41,7 @@ ENDINGS = (".jsonl", ".json", ".ndjson")
 OPTIONS = (*COLUMN_OPTIONS, RENAME)
 
 
-def check(
-    *, columns: str | None, exclude: str | None, rename: Mapping[str, str] | None
-) -> None:
+def check(*, columns: str | None, exclude: str | None, rename: Mapping[str, str] | None) -> None:
     """ValueError for columns that do not exist, and names that two columns would have."""
     renamed(named(columns, exclude), rename)
 

@@ -179,7 +179,7 @@ class Packer:
         """The parts of the packets that hold the data, to be written one after the other: three for
         each packet.
 
-        ends      where datagrams end in the data; () if that is not known
+        ends      where datagrams end in the data; () if nobody can tell
         comments  of the first packet, which then is a single part and two empty ones
         """
         link, number, pack = self._link, self._number, _pack
@@ -207,7 +207,7 @@ class Packer:
         return parts
 
     def _cuts(self, data: bytes, ends: Sequence[int]) -> Iterable[int]:
-        """Where to cut the data: at the ends of datagrams, or if they are not known, between
+        """Where to cut the data: at the ends of datagrams, or if those are unclear, between
         messages where it is too long for one packet.
         """
         if ends and ends[-1] == len(data):

@@ -166,7 +166,7 @@ class _Reading:
     ) -> dict[str, Any]:
         """The converted values of the keys that are given.
 
-        options   may stand beside the keys; None: it is not known which there are
+        options   may stand beside the keys; None: which there are is unclear
         """
         if not isinstance(given, Mapping):
             self._problem(where, "must be a table")
@@ -255,7 +255,7 @@ class _Reading:
                 yield stack
 
     def _form(self, where: str, entries: Any) -> outputs.Form | None:
-        """The output of a stack; None, and perhaps a problem, if it cannot be said."""
+        """The output of a stack; None, and perhaps a problem, if that is unclear."""
         if not isinstance(entries, Mapping):
             return None
         to, target = entries.get("to"), entries.get("target")

@@ -15,20 +15,20 @@ import msgspec
 
 from pylog import backends
 from pylog.actions import Actions
-from pylog.backends.process import process
+from pylog.backends.process import Process
 from pylog.decoder import LOT, Decoder
 from pylog.detect import Detection
 from pylog.errors import DecodeError
+from pylog.filter import Filter
 from pylog.losses import Losses
+from pylog.memo import Bounded
 from pylog.notes import notes
 from pylog.options import resolve
 from pylog.origins import Origin
 from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.parsing import Piece
 from pylog.record import LossRecord, Record, row_of
-
-RECENT_NS = 2 * 10**9
-"""A process that made a commit this long ago may still be asked for its name and command line."""
+from pylog.records import DecidingFilter
 
 
 class Wanted(NamedTuple):
@@ -53,16 +53,19 @@ class Decoding:
         rows: bool = False,
         payload: bool = True,
         messages: bool = False,
+        where: Filter | None = None,
     ) -> None:
         """
         wanted     by the name of the source
         raw        records get the bytes they were made of
         rows       rows are given in place of records; `payload`: with their payload
         messages   each message is its record, for captures, see Decoder.pass_messages
+        where      packets that it does not want may be left out before they are decoded
         """
-        self._wanted = wanted
+        self._wanted, self._where = wanted, where
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._logs: dict[tuple[str, int], _Log] = {}
+        self._left_out = 0
 
     def declare(self, info: SourceInfo) -> list[Record]:
         """Have a decoder for a source; the records that the one of an older session still held."""
@@ -76,12 +79,10 @@ class Decoding:
     def _made(self, info: SourceInfo) -> _Log:
         wanted = self._wanted[info.name]
         names: dict[int, str] = {}
-        observed: list[int | None] = [None]
+        authors: Bounded[tuple[int, str], Process] = Bounded(256)
 
-        def who(pid: int, comm: str) -> Any:
-            at = observed[0]
-            recent = at is not None and abs(time.time_ns() - at) < RECENT_NS
-            return process(pid, comm) if recent else None
+        def who(pid: int, comm: str) -> Process | None:
+            return authors.get((pid, comm))
 
         layouts = [detection_of(layout) for layout in info.layouts]
         first = layouts[0]
@@ -107,7 +108,15 @@ class Decoding:
             decoder.give_rows(self._payload)
         if self._messages:
             decoder.pass_messages()
-        return _Log(info, decoder, names, observed, wanted)
+        if self._where is not None:
+            decoder.leave_out(DecidingFilter(self._where, wanted.actions))
+        return _Log(info, decoder, names, authors, wanted)
+
+    def newly_left_out(self) -> int:
+        """How many packets were left out, before they were decoded, since the last call."""
+        now = sum(log.decoder.left_out for log in self._logs.values())
+        newly, self._left_out = max(0, now - self._left_out), now
+        return newly
 
     def session(self, info: SourceInfo) -> int | None:
         """The session of the source that is being decoded; None: of none."""
@@ -129,7 +138,8 @@ class Decoding:
         if piece.loss is not None:
             records += self._lost(log, piece.loss)
         if piece.data:
-            log.observed[0] = piece.observed_ns
+            for author in piece.authors:
+                log.authors.keep((author.pid, author.comm), author.process)
             decoder = log.decoder
             decoder.feed(bytes(piece.data), True, piece.observed_ns)
             try:
@@ -194,7 +204,7 @@ class _Log(NamedTuple):
     info: SourceInfo
     decoder: Decoder
     names: dict[int, str]
-    observed: list[int | None]
+    authors: Bounded[tuple[int, str], Process]
     wanted: Wanted
 
 

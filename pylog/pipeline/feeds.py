@@ -33,11 +33,14 @@ TICK_S = 0.2
 
 
 class Lot(NamedTuple):
-    """Records or rows, when the newest of them was received, and how many bytes they had."""
+    """Records or rows, when the newest of them was received, how many bytes they had, and how many
+    more were left out because the filter does not want them.
+    """
 
     records: list[Record]
     observed_ns: int | None = None
     size: int = 0
+    left_out: int = 0
 
 
 def joined(contents: Iterable[Piece | Gap]) -> Iterator[Piece | Gap]:
@@ -52,6 +55,7 @@ def joined(contents: Iterable[Piece | Gap]) -> Iterator[Piece | Gap]:
             and content.observed_ns == first.observed_ns
             and content.names is None
             and content.loss is None
+            and not content.authors
         ):
             held.append(content)
             continue
@@ -179,7 +183,7 @@ class JournalFeed(Feed):
         self.place = self._reader.place
         if self.until is not None and self.place >= self.until:
             self.ended = True
-        return Lot(records, observed_ns, size)
+        return Lot(records, observed_ns, size, self._decoding.newly_left_out())
 
     def end(self) -> None:
         self.until = self._reader.last() if self.until is None else self.until
@@ -231,7 +235,7 @@ class QueueFeed(Feed):
         self._rest = data[used:]
         self.place += used
         self._check_end()
-        return Lot(records, observed_ns, used)
+        return Lot(records, observed_ns, used, self._decoding.newly_left_out())
 
     def _check_end(self) -> None:
         if self.until is not None and self.place >= self.until:

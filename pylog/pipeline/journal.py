@@ -206,12 +206,12 @@ class Journal:
                 self._remove(there[0], there[1].start)
                 self._note_full(f"{reason}: its oldest segments are removed")
                 continue
-            whole = _complete(parts, written)
-            self._cut(written - whole)
-            self.unwritten += len(data) - whole
+            complete = _complete(parts, written)
+            self._cut(written - complete)
+            self.unwritten += len(data) - complete
             self.is_full = True
             self._note_full(f"{reason}: what is received is lost, {self.unwritten} bytes so far")
-            return len(data) - whole
+            return len(data) - complete
         self.is_full = False
         return 0
 
@@ -237,14 +237,14 @@ class Journal:
 
 def _complete(parts: Sequence[bytes | memoryview], written: int) -> int:
     """How many of the written bytes are complete packets, of three parts or of one."""
-    end = whole = 0
+    end = complete = 0
     step = 3 if len(parts) % 3 == 0 else 1
     for i in range(0, len(parts), step):
         end += sum(map(len, parts[i : i + step]))
         if end > written:
             break
-        whole = end
-    return whole
+        complete = end
+    return complete
 
 
 def _locked(folder: Path) -> int | None:

@@ -1,4 +1,8 @@
-"""Metrics of a pipeline for Prometheus, at /metrics, and whether it is healthy, at /health."""
+"""Metrics of a pipeline for Prometheus, at /metrics, and whether it is healthy, at /health.
+
+They are served by a thread of their own with prometheus-client, from the numbers that `pylog
+status` shows; the loop that receives does not wait for it.
+"""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from pylog.formats.interface_names import MAXIMUM_INTERFACES
 from pylog.formats.netlink import LINKTYPE_NETLINK
 from pylog.formats.pcap_blocks import EPB, IDB, ISB, OPT_COMMENT, SHB, note, plans
 from pylog.formats.pcap_interfaces import options, read_interface
+from pylog.pipeline.authors import Author, author_of
 from pylog.pipeline.blocks import MOST_SOURCES, ORDER, SourceInfo, info_of
 from pylog.pipeline.segments import Frame
 from pylog.record import MAX_SECONDS, LossRecord
@@ -34,6 +35,7 @@ class Piece(NamedTuple):
     observed_ns   when they were received
     loss          what was lost here instead
     names         names of network interfaces that apply from here on, with all others
+    authors       of commits in the data
     """
 
     info: SourceInfo
@@ -41,6 +43,7 @@ class Piece(NamedTuple):
     observed_ns: int | None = None
     loss: LossRecord | None = None
     names: dict[int, str] | None = None
+    authors: tuple[Author, ...] = ()
 
 
 class Parser:
@@ -94,20 +97,24 @@ class Parser:
         if info is None or stop > frame.end - 4:
             return None
         names: dict[int, str] | None = None
+        authors: tuple[Author, ...] = ()
         rest = stop + (-kept & 3)
         if rest < frame.end - 4:
             for comment in _comments(data, rest, frame.end):
                 own = note(comment)
-                if own is not None and own.interfaces and own.impossible() is None:
+                if own is None:
+                    author = author_of(comment)
+                    authors += () if author is None else (author,)
+                elif own.interfaces and own.impossible() is None:
                     names = names or {}
                     if len(names) < MAXIMUM_INTERFACES:
                         names |= {n: name for n, name in own.interfaces.items() if name}
-        observed_ns = high << 32 | low
+        observed_ns: int | None = high << 32 | low
         if linktype == LINKTYPE_NETLINK:
             at += _LINK_HEADER
-        if observed_ns >= (MAX_SECONDS + 1) * 10**9:
-            return Piece(info, data[at:stop], None, None, names)
-        return Piece(info, data[at:stop], observed_ns, None, names)
+        if (high << 32 | low) >= (MAX_SECONDS + 1) * 10**9:
+            observed_ns = None
+        return Piece(info, data[at:stop], observed_ns, None, names, authors)
 
     def _lost(self, data: bytes, frame: Frame) -> Piece | None:
         if frame.end - frame.start < _statistics.size + 4:

@@ -2,12 +2,13 @@
 
 A position is a text: the identity of the journal and a place in it, then how many records of each
 file were read that the stack reads for itself. It is kept in a file of the journal's folder, which
-is replaced as a whole, unless the output stores it with the records.
+is replaced in one step, unless the output stores it with the records.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -75,14 +76,34 @@ class PositionFile:
         """Keep the position, if it is another one; BackendError."""
         if position == self._written:
             return
-        new = self._path.with_suffix(".part")
+        data = msgspec.json.encode(_Kept(self._stack, position))
         with as_backend_error("write", str(self._path)):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(_Kept(self._stack, position)))
-            os.replace(new, self._path)
+            try:
+                self._replace(data)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                self._overwrite(data)
         self._written = position
+
+    def _replace(self, data: bytes) -> None:
+        new = self._path.with_suffix(".part")
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+            os.replace(new, self._path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+
+    def _overwrite(self, data: bytes) -> None:
+        """Write into the file as it is, in a single call: a full disk has room for nothing else."""
+        with open(self._path, "r+b", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.write(data.ljust(size))
 
     def forget(self) -> None:
         """Remove the file."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pylog.pipeline.blocks import SourceInfo, loss_block, section
 
 HEADROOM = 1 << 16
-"""Bytes of the limit that are for losses and interfaces."""
+"""Bytes of the limit that are for losses and interfaces. A smaller limit holds one block."""
 
 
 class StackQueue:
@@ -55,7 +55,10 @@ class StackQueue:
 
     def put(self, number: int, block: bytes) -> None:
         """Add packets of an interface, or count them as dropped."""
-        if self.waiting + len(block) > self._limit - HEADROOM:
+        most = max(0, self._limit - HEADROOM - len(block))
+        if self.waiting > most:
+            self.pump()
+        if self.waiting > most:
             self._lost[number] = self._lost.get(number, 0) + len(block)
             self.dropped += len(block)
             return

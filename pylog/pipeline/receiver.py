@@ -18,6 +18,7 @@ from pylog.errors import BackendError, DecodeError
 from pylog.formats import HEAD
 from pylog.formats.pcap_blocks import interface_block
 from pylog.notes import notes
+from pylog.pipeline import authors
 from pylog.pipeline.blocks import (
     ORDER,
     Packer,
@@ -43,6 +44,7 @@ class Intake:
     """An open backend of a source.
 
     receipts   how often something was received, and `bytes` of it
+    knows_processes   whether it can be asked who made a commit
     overruns   how often the system reported a loss
     """
 
@@ -59,6 +61,7 @@ class Intake:
         self.gap: str | None = None
         """Why records before the first one are missing; None: none are, or it was written."""
         self.receipts = self.bytes = self.overruns = 0
+        self.knows_processes = type(backend).process is not Backend.process
         if backend.layout is not None or source.layout is not None:
             self.info = self._described([backend.layout or source.layout or ""])
 
@@ -222,6 +225,8 @@ class Receiver:
         comments: Sequence[bytes] = ()
         if version != intake.names_given:
             comments, intake.names_given = name_comments(names), version
+        if intake.knows_processes:
+            comments = [*comments, *authors.comments(authors.authors(data, intake.backend.process))]
         parts = intake.packer.packed(data, ends, observed_ns, comments)
         if journal is not None:
             lost = journal.append(parts)

@@ -1,8 +1,7 @@
-"""What a running pipeline reports: the socket that `pylog status` asks, metrics, and health.
+"""What a running pipeline reports, and the socket that `pylog status` asks.
 
 The socket is for its owner alone (mode 0600). Whoever connects gets one JSON object, and the
-connection ends. Metrics are served by a thread of their own with prometheus-client, from the same
-numbers; the loop that receives does not wait for it.
+connection ends.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def socket_path(settings: Settings) -> str:
 
 
 def snapshot(run: Run) -> dict[str, Any]:
-    """All that is known of a pipeline, for JSON: sources, stacks and the journal."""
+    """The state of a pipeline, for JSON: sources, stacks and the journal."""
     receiver, now = run.receiver, time.time()
     journal = receiver.journal
     shape: dict[str, Any] = {
@@ -97,8 +96,9 @@ def _stack(run: Run, process: StackProcess, now: float) -> dict[str, Any]:
             behind = max(0, journal.end - max(counts.place, counts.confirmed))
         elif process.queue is not None:
             behind = process.queue.waiting
-        if behind and counts.observed_ns is not None:
-            lag_s = max(0.0, now - counts.observed_ns / 1e9)
+        if behind:
+            newest = run.started if counts.observed_ns is None else counts.observed_ns / 1e9
+            lag_s = max(0.0, now - newest)
     target = str(stack.target) if isinstance(stack.target, Secret) else stack.target
     shape = msgspec.to_builtins(counts)
     for name in ("place", "confirmed", "file"):
@@ -132,20 +132,14 @@ def is_healthy(run: Run) -> bool:
 
 
 class Reporting:
-    """The context in which the socket and the metrics of a pipeline are there."""
+    """The context in which the socket of a pipeline is there."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._path = socket_path(run.pipeline.settings)
         self._listener: socket.socket | None = None
-        self._stop_metrics: Callable[[], None] | None = None
 
     def __enter__(self) -> Reporting:
-        metrics = self._run.pipeline.settings.metrics
-        if metrics is not None:
-            from pylog.pipeline.metrics import serve
-
-            self._stop_metrics = serve(self._run, *metrics)
         self._listener = _listening(self._path)
         return self
 
@@ -154,8 +148,6 @@ class Reporting:
             self._listener.close()
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-        if self._stop_metrics is not None:
-            self._stop_metrics()
 
     def acts(self) -> Iterator[tuple[int, Callable[[], None]]]:
         """The descriptor of the socket, and what to do when it is readable."""

@@ -9,14 +9,10 @@ stacks that have not changed go on, and open their files again.
 from __future__ import annotations
 
 import contextlib
-import selectors
-import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pylog import backends
 from pylog.errors import BackendError
@@ -28,19 +24,19 @@ from pylog.pipeline.journal_reader import JournalReader
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.positions import Position, PositionFile
 from pylog.pipeline.processes import Spawn, StackProcess
-from pylog.pipeline.receiver import Connect, Receiver
+from pylog.pipeline.receiver import Connect, Intake, Receiver
 from pylog.pipeline.segments import segments
+from pylog.pipeline.signals import handling
 from pylog.pipeline.start import start_ns
+from pylog.pipeline.waiting import READ, WRITE, Act, Waiting
 from pylog.record import rfc3339
 
 TICK_S = 1.0
 """How often the loop looks at everything."""
-SHARE = 8
-"""How many receipts of a source are taken before others have their turn."""
 
 
 class Events:
-    """What a service manager is told; this one tells nobody."""
+    """Reports to a service manager; this one reports to nobody."""
 
     def ready(self) -> None:
         """All sources and stacks have started."""
@@ -86,31 +82,25 @@ class Run:
         """Stacks that were changed or removed, and end."""
         self.started = time.time()
         self.beat_at = time.monotonic()
-        self._selector = selectors.DefaultSelector()
-        self._registered: dict[int, tuple[int, Any]] = {}
+        self._waiting = Waiting()
         self._wanted_stop = self._wanted_reload = False
-        self._signals = 0
-        self._waker: tuple[socket.socket, socket.socket] = socket.socketpair()
-        for end in self._waker:
-            end.setblocking(False)
+        self._stops = 0
+        """How often `stop` was called: at the second time the end does not wait."""
         self._status = 0
         self._reporting: reporting.Reporting | None = None
 
     # What others may call, from any thread
 
     def stop(self) -> None:
-        """End in order."""
+        """End in order; called again, end at once."""
         self._wanted_stop = True
-        self._wake()
+        self._stops += 1
+        self._waiting.wake()
 
     def reload(self) -> None:
         """Read the configuration again."""
         self._wanted_reload = True
-        self._wake()
-
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._waker[1].send(b"\0")
+        self._waiting.wake()
 
     # The loop
 
@@ -121,9 +111,13 @@ class Run:
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._close)
-            stack.enter_context(self._handling_signals())
+            stack.enter_context(handling(self.stop, self.reload, self._waiting.waker))
             self._begin()
             self._reporting = stack.enter_context(reporting.Reporting(self))
+            if self.pipeline.settings.metrics is not None:
+                from pylog.pipeline.metrics import serve  # needs the extra
+
+                stack.callback(serve(self, *self.pipeline.settings.metrics))
             self._events.ready()
             while not self._wanted_stop and not self._is_done():
                 self._round(TICK_S)
@@ -138,7 +132,7 @@ class Run:
         settings = self.pipeline.settings
         live = [source for source in _used(self.pipeline) if source.is_live]
         since: str | None = None
-        known: set[str] = set()
+        before: set[str] = set()
         if settings.journal is not None and live:
             journal = self.receiver.journal = Journal(
                 settings.journal,
@@ -149,11 +143,11 @@ class Run:
             )
             if journal.last_ns is not None:
                 since = rfc3339(journal.last_ns)
-                known = _sources_of(settings.journal)
+                before = _sources_of(settings.journal)
             self._place_new_stacks(self.pipeline.stacks, journal)
         for source in live:
             gap = None
-            if since is not None and source.name in known:
+            if since is not None and source.name in before:
                 gap = f"pylog did not run from {since} to {rfc3339(time.time_ns())}"
             self.receiver.open(source, gap)
         for made in self.pipeline.stacks:
@@ -202,13 +196,9 @@ class Run:
 
     def _round(self, longest_s: float) -> None:
         """Wait until something is to be done, and do it."""
-        self._register()
         receiver = self.receiver
         due = [longest_s, receiver.due_s(), *(s.due_s() for s in self._every())]
-        for key, _ in self._selector.select(min(d for d in due if d is not None)):
-            act = key.data
-            if act is not None:
-                act()
+        self._waiting.wait(self._acts(), min(d for d in due if d is not None))
         if any(intake.backend.tick_s is not None for intake in receiver.intakes):
             for intake in list(receiver.intakes):
                 receiver.take(intake)
@@ -231,55 +221,27 @@ class Run:
         yield from self.stacks.values()
         yield from self._leaving
 
-    def _register(self) -> None:
-        """Have all descriptors in the selector that something can come from."""
-        wanted: dict[int, tuple[int, Any]] = {
-            self._waker[0].fileno(): (selectors.EVENT_READ, self._drain_waker)
-        }
+    def _acts(self) -> dict[int, Act]:
+        """What to do when which descriptor is ready."""
+        wanted: dict[int, Act] = {}
         for intake in self.receiver.intakes:
             for descriptor in intake.backend.wait_descriptors():
-                wanted[descriptor] = (selectors.EVENT_READ, intake)
+                wanted[descriptor] = Act(READ, intake, partial(self._take, intake))
         for stack in self._every():
             if stack.channel is not None:
-                events = selectors.EVENT_READ
-                if stack.channel.unsent:
-                    events |= selectors.EVENT_WRITE
-                wanted[stack.channel.fileno()] = (events, stack.listen)
-            if stack.queue is not None and stack.queue.waiting and not stack.queue.is_broken:
-                wanted[stack.queue.socket.fileno()] = (selectors.EVENT_WRITE, stack.queue.pump)
-        for descriptor, act in self._reporting_acts():
-            wanted[descriptor] = (selectors.EVENT_READ, act)
-        if wanted.keys() == self._registered.keys() and all(
-            wanted[d] == self._registered[d] for d in wanted
-        ):
-            return
-        for descriptor in self._registered.keys() - wanted.keys():
-            with contextlib.suppress(KeyError, ValueError, OSError):
-                self._selector.unregister(descriptor)
-        for descriptor, (events, act) in wanted.items():
-            if self._registered.get(descriptor) == (events, act):
-                continue
-            with contextlib.suppress(KeyError, ValueError, OSError):
-                self._selector.unregister(descriptor)
-            taken = act if callable(act) else self._taking(act)
-            with contextlib.suppress(ValueError, OSError):
-                self._selector.register(descriptor, events, taken)
-        self._registered = wanted
+                events = READ | WRITE if stack.channel.unsent else READ
+                wanted[stack.channel.fileno()] = Act(events, stack.channel, stack.listen)
+            queue = stack.queue
+            if queue is not None and queue.waiting and not queue.is_broken:
+                wanted[queue.socket.fileno()] = Act(WRITE, queue, queue.pump)
+        if self._reporting is not None:
+            for descriptor, act in self._reporting.acts():
+                wanted[descriptor] = Act(READ, self._reporting, act)
+        return wanted
 
-    def _taking(self, intake: Any) -> Callable[[], None]:
-        def take() -> None:
-            if intake in self.receiver.intakes:
-                self.receiver.take(intake)
-
-        return take
-
-    def _reporting_acts(self) -> list[tuple[int, Callable[[], None]]]:
-        return [] if self._reporting is None else list(self._reporting.acts())
-
-    def _drain_waker(self) -> None:
-        with contextlib.suppress(OSError):
-            while self._waker[0].recv(4096):
-                pass
+    def _take(self, intake: Intake) -> None:
+        if intake in self.receiver.intakes:
+            self.receiver.take(intake)
 
     # Reloading
 
@@ -370,9 +332,8 @@ class Run:
         for stack in self._every():
             if not stack.ended and not stack.done:
                 stack.end(place)
-        self._signals = 0
         while not all(stack.done for stack in self._every()):
-            if time.monotonic() >= deadline or self._signals:
+            if time.monotonic() >= deadline or self._stops > 1:
                 break
             self._round(0.2)
         for stack in self._every():
@@ -401,38 +362,7 @@ class Run:
             intake.backend.close()
         if self.receiver.journal is not None:
             self.receiver.journal.close()
-        self._selector.close()
-        for end in self._waker:
-            end.close()
-
-    # Signals
-
-    @contextlib.contextmanager
-    def _handling_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {}
-
-        def handle(number: int, frame: object) -> None:
-            self._signals += 1
-            if number == getattr(signal, "SIGHUP", None):
-                self._signals -= 1
-                self._wanted_reload = True
-            else:
-                self._wanted_stop = True
-
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, handle)
-        waker = signal.set_wakeup_fd(self._waker[1].fileno(), warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(waker)
-            for number, old in before.items():
-                signal.signal(number, old)
+        self._waiting.close()
 
 
 def _used(pipeline: Pipeline) -> list[Source]:

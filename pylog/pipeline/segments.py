@@ -1,4 +1,4 @@
-"""The files of a journal: segments, each named by the place of its first byte in the whole journal.
+"""The files of a journal: segments, each named by the place of its first byte in the journal.
 
 A place counts all bytes that the journal ever had, so it stays valid when the oldest segments are
 removed, and the difference of two places is what lies between them. A segment is a complete pcapng
@@ -48,8 +48,8 @@ def segments(folder: Path) -> list[Segment]:
     """The segments of a journal in their order; BackendError."""
     with as_backend_error("read", str(folder)):
         names = os.listdir(folder / FOLDER)
-    found = [(m, name) for name in names if (m := _NAME.fullmatch(name))]
-    return sorted(Segment(int(m[1]), folder / FOLDER / name) for m, name in found)
+    matches = [(m, name) for name in names if (m := _NAME.fullmatch(name))]
+    return sorted(Segment(int(m[1]), folder / FOLDER / name) for m, name in matches)
 
 
 def segment_at(folder: Path, start: int) -> Segment:

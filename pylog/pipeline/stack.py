@@ -42,6 +42,8 @@ CONFIRM_S = 0.1
 """How often to ask whether the peer has confirmed more, while nothing else happens."""
 LAST_S = 5.0
 """How long to wait at the end for the peer to confirm."""
+NOTE_S = 60.0
+"""The same failure is noted no more often than this."""
 KEPT = 100_000
 """How many records without confirmation are kept, where they cannot be read again."""
 
@@ -87,6 +89,8 @@ class StackRun:
         """Whether anything was read after the last commit; written after the last flush."""
         self._last: str | None = None
         """The position of the last commit."""
+        self._noted, self._noted_at = "", -NOTE_S
+        """The failure that was noted last, and when."""
         self._committed_at = 0.0
         self._reported_at = 0.0
         self._is_news = True
@@ -164,7 +168,8 @@ class StackRun:
 
     def _take(self, output: outputs.Output, lot: Lot) -> None:
         counts = self.counts
-        counts.records += len(lot.records)
+        counts.records += len(lot.records) + lot.left_out
+        self._stages.left_out["where"] += lot.left_out
         counts.bytes += lot.size
         records: Sequence[Record] = lot.records
         if _LOSSES & set(map(type, records)):
@@ -294,8 +299,10 @@ class StackRun:
         """Close the output, and pause before it is opened again."""
         self._close_output()
         self.counts.state = "retrying"
-        if problem != self.counts.problem:
+        now = time.monotonic()
+        if problem != self._noted or now - self._noted_at >= NOTE_S:
             notes.warning("stack %s: %s; trying again", self._stack.name, problem)
+            self._noted, self._noted_at = problem, now
         self.counts.problem = problem
         self.counts.reconnects += 1
         until = time.monotonic() + self._pause_s

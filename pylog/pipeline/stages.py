@@ -52,6 +52,13 @@ class Settings(NamedTuple):
     def any(self) -> bool:
         return self != Settings()
 
+    def early(self) -> Filter | None:
+        """The filter, if it may be asked before packets are decoded; one that names files may
+        change.
+        """
+        made = None if self.where is None else Filter(self.where)
+        return None if made is None or made.files else made
+
 
 class Stages:
     """The stages of a stack.
@@ -237,17 +244,17 @@ def _kinds_with(stage: str, name: str) -> dict[type[Record], str]:
     """The kinds but losses that have a column, and its field's name in them; ValueError."""
     if name in FIXED:
         raise ValueError(f"{stage}: {name} says what a record is, and cannot be changed")
-    found: dict[type[Record], str] = {}
+    fields: dict[type[Record], str] = {}
     for kind in kinds().values():
         if kind is LossRecord:
             continue
         for field in fields_of(kind):
             if json_name(field) == name:
-                found[kind] = field
-    if not found:
+                fields[kind] = field
+    if not fields:
         hint = advice(name, [*all_columns(), EXTRA + "NAME"], COLUMNS)
         raise ValueError(f"{stage}: no column {name}{hint}")
-    return found
+    return fields
 
 
 def _type_text(annotated: Any) -> str:

@@ -186,11 +186,12 @@ def _run(
         }
         feed: Feed | None = None
         identity = ""
+        decoding = Decoding(wanted, **form, where=stack.stages.early())
         if live and folder is not None:
-            feed = JournalFeed(folder, Decoding(wanted, **form), live)
+            feed = JournalFeed(folder, decoding, live)
             identity = feed.reader.id
         elif live and data is not None:
-            feed = QueueFeed(data, Decoding(wanted, **form), live)
+            feed = QueueFeed(data, decoding, live)
         files: dict[str, Feed] = {
             name: FileFeed(source, wanted[name], **form)
             for name, source in sources.items()

@@ -48,12 +48,12 @@ class Selection:
         if isinstance(where, str):
             where = Filter(where)
         self._filter = Where(where, kind) if isinstance(where, Filter) else None
-        self._where = where if self._filter is None else self._filter.expression
+        self._where = where
         names = list(self.result.names)
-        if self._where is not None:
-            names += [name for name in _named_by(self._where, kind) if name not in names]
         if self._filter is not None:
             names += sorted(self._filter.names.difference(names))
+        elif where is not None:
+            names += [name for name in _named_by(where, kind) if name not in names]
         if actions is not None and kind == "packet" and "action" in names:
             self._actions = actions
             names += [name for name in ("source", "prefix") if name not in names]

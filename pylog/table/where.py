@@ -26,26 +26,29 @@ from pylog.table.schemas import bounded
 class Where:
     """A filter for the batches of a kind.
 
-    expression   of Arrow, which is evaluated first
-    names        the columns that are needed besides those of the expression
+    names   the columns that are needed
     """
 
     def __init__(self, wanted: Filter, kind: str) -> None:
         pushed = wanted.pushed(kind)
         self._kind, self._filter, self._rest = kind, wanted, pushed.rest
-        self.expression = pushed.expression
+        self._expression = pushed.expression
         mentioned = wanted.mentions(kind)
         unheld = {json_name(name) for name, _ in bounded(kinds()[kind])}
         self._unheld = unheld if "extra" in mentioned else unheld & mentioned
-        self.names: set[str] = set()
+        self.names = set(pushed.names)
+        self._of_records: list[str] = []
+        """The columns of which records are made."""
         if self._rest is not None or self._unheld:
-            self.names = {"source", "layout", "extra"} | mentioned | self._unheld
+            names = {"source", "layout", "extra"} | mentioned | self._unheld
+            self._of_records = sorted(names)
+            self.names |= names
 
     def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The wanted rows of a batch."""
         if self._has_unheld(batch):
             return batch.filter(self._by_records(batch, self._filter.bound(kinds()[self._kind])))
-        table = pa.Table.from_batches([batch]).filter(self.expression).combine_chunks()
+        table = pa.Table.from_batches([batch]).filter(self._expression).combine_chunks()
         batch = next(iter(table.to_batches()), batch.slice(0, 0))
         if self._rest is None or not batch.num_rows:
             return batch
@@ -92,5 +95,5 @@ class Where:
     def _by_records(self, batch: pa.RecordBatch, bound: Bound) -> pa.Array:
         """As `_mask`, of the records that are made of the columns."""
         test = predicate(bound)
-        records = rows.records(self._kind, batch.select(sorted(self.names)))
+        records = rows.records(self._kind, batch.select(self._of_records))
         return pa.array([test(record) for record in records], pa.bool_())

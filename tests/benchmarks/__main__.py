@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 TOPICS = {
     "start": "startup.table",
     "decode": "decode.table",
+    "filters": "filters.table",
     "peers": "peers.table",
     "bulk": "bulk.table",
     "live": "live.table",

@@ -50,7 +50,7 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info convert capture replay ipmon doctor check flush help pending ruleset run sources status trace
+set -g _shtab_pylog_commands read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace
 set -g _shtab_pylog_opts_with_value --action --af-inet6 --at --body --chains --color --columns --copy-mode --copy-range --count --daddr --dask --diff --dport --duration --exclude --families --fl-group --fl-logtag --from-layout --iif --indexes --ipmon-version --jobs --keep-days --kind --label --layout --max-gap --netns --nlbufsiz --on-error --partitions --password --pf-bind --proto --qthresh --rcvbuf --rcvbuf-max --relist --rename --rotate-size --rotate-time --saddr --schema --since --since-gen --speed --syslog-to --table-prefix --tables --target --timeout --to --tz --until --where --window --write --writer -B -C -I -L -N -O -P -S -f -n -o -w
 
 complete -c pylog -e
@@ -259,6 +259,15 @@ complete -c pylog -n '_shtab_pylog_using replay' -l with-flows -d 'add to each p
 complete -c pylog -n '_shtab_pylog_using replay' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
 complete -c pylog -n '_shtab_pylog_using replay' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
 complete -c pylog -n '_shtab_pylog_using replay; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a capture or dump, - (standard input), or a directory, glob or URL of them; several follow each other'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a run -d 'run a pipeline: sources, filters and outputs of a configuration file'
+complete -c pylog -n '_shtab_pylog_using run' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using run' -s v -l verbose -d 'say on standard error what runs, and at the end what was delivered'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a check -d 'check the configuration of a pipeline, and draw it'
+complete -c pylog -n '_shtab_pylog_using check' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using check' -s q -l quiet -d 'draw nothing'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a status -d 'show how a running pipeline is going'
+complete -c pylog -n '_shtab_pylog_using status' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using status' -l json -d 'one JSON object'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ipmon -d 'print logs as IPFilter'"'"'s ipmon does, with its options'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s a -d 'read all three logs'
@@ -292,9 +301,6 @@ complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a 
 complete -c pylog -n '_shtab_pylog_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using doctor' -l json -d 'one JSON object a result'
 complete -c pylog -n '_shtab_pylog_using doctor' -l netns -x -d 'check in this network namespace of Linux: a name of ip-netns, a path or a process id'
-complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a check -d 'check the configuration of a pipeline, and draw it'
-complete -c pylog -n '_shtab_pylog_using check' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using check' -s q -l quiet -d 'draw nothing'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a flush -d 'discard the records that a log device holds'
 complete -c pylog -n '_shtab_pylog_using flush' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using flush' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
@@ -325,7 +331,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay ipmon doctor check flush help pending ruleset run sources status trace layouts columns" -d 'a command, or what to list: layouts, columns'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
@@ -374,15 +380,9 @@ complete -c pylog -n '_shtab_pylog_using ruleset' -l rcvbuf-max -x -d 'bytes up 
 complete -c pylog -n '_shtab_pylog_using ruleset' -l relist -x -d 'seconds after which the ruleset is listed again; 0: only after losses, 0 to 86400 (default: 30.0)'
 complete -c pylog -n '_shtab_pylog_using ruleset' -l window -x -d 'how long a record may be held back when several sources are merged, for an older one of another source (default: 0.5)'
 complete -c pylog -n '_shtab_pylog_using ruleset; and test $_shtab_pylog_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a recording, - or nftables:'
-complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a run -d 'run a pipeline: sources, filters and outputs of a configuration file'
-complete -c pylog -n '_shtab_pylog_using run' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using run' -s v -l verbose -d 'say on standard error what runs, and at the end what was delivered'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a sources -d 'list the sources of this machine'
 complete -c pylog -n '_shtab_pylog_using sources' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using sources' -l json -d 'one JSON object a source'
-complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a status -d 'show how a running pipeline is going'
-complete -c pylog -n '_shtab_pylog_using status' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using status' -l json -d 'one JSON object'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a trace -d 'show what packets went through in the ruleset of nftables, and what decided'
 complete -c pylog -n '_shtab_pylog_using trace' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using trace' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from pylog.filter import syntax
@@ -52,6 +51,8 @@ def parse(text: str) -> syntax.Node:
 
 def grammar() -> str:
     """The grammar, as lark reads it."""
+    from importlib.resources import files  # here, because it takes a while
+
     return files("pylog.filter").joinpath("grammar.lark").read_text("utf-8")
 
 
