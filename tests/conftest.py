@@ -20,9 +20,12 @@ import pytest
 
 from pylog.formats import ipl
 
+pytest_plugins = ("database_fixtures",)
+
 Report = TypeVar("Report", pytest.CollectReport, pytest.TestReport)
 TOGETHER = {
     "tests/live/": "live",  # they would disturb each other
+    "tests/services/sql/": "sql",  # their servers are started once
     "tests/test_toy.py": "toy",  # which is built once
     "tests/test_dask.py": "dask",  # these have one cluster
 }

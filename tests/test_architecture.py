@@ -123,7 +123,12 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",
            "pylog.formats": ROOT / "formats"}  # fmt: skip
-NEEDS_EXTRA = {"pylog.dask": "dask", "pylog.spark": "pyspark"}
+NEEDS_EXTRA = {
+    "pylog.dask": "dask",
+    "pylog.spark": "pyspark",
+    "pylog.outputs._postgresql_client": "psycopg",
+    "pylog.outputs._mysql_client": "pymysql",
+}
 """Modules that cannot be imported without a package."""
 NOT_IN_FORMATS = {"os", "socket", "time", "sys", "datetime", "io", "pathlib", "subprocess"}
 

@@ -200,16 +200,27 @@ def _options(options: Iterable[Option]) -> str:
 
 
 def outputs_by_name() -> str:
-    """What each output is called, and the ending and extra that it has."""
-    rows = [("`--to`", "endings of FILE", "extra", "can be appended to")]
+    """What each output is called, and the ending, target and extra that it has."""
+    rows = [("`--to`", "endings of FILE", "`--target`", "extra", "can be appended to")]
     for name in outputs.names():
         output = outputs.description(name)
         endings = ", ".join(f"`{ending}`" for ending in output.endings)
         extra = f"`{output.extra}`" if output.extra else ""
-        appends = "yes" if output.appends else "no"
-        if output.place:
-            endings, appends = f"`--target` {output.address}", ""
-        rows.append((f"`{name}`", endings, extra, appends))
+        grows = "yes" if output.appends and not output.place else "no"
+        rows.append((f"`{name}`", endings, _escaped(output.address), extra, grows))
+    return _markdown(*rows)
+
+
+def sql_options() -> str:
+    """The options of databases, each with the outputs that have it."""
+    names = ("postgresql", "mysql", "sqlite")
+    described = {name: outputs.description(name) for name in names}
+    options = {o.name: o for d in described.values() for o in d.options}
+    rows = [("option", "in a configuration", "of", "meaning")]
+    for name, option in options.items():
+        owners = [n for n, d in described.items() if option in d.options]
+        of = "all" if len(owners) == len(names) else ", ".join(owners)
+        rows.append((f"`{option.typed}`", f"`{name}`", of, _escaped(option.explained())))
     return _markdown(*rows)
 
 
@@ -291,6 +302,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "ipfix-options-records": ipfix_options_records,
     "ipfix-options": ipfix_options,
     "kafka-options": kafka_options,
+    "sql-options": sql_options,
     "configuration-pylog": configuration_pylog,
     "configuration-sources": configuration_sources,
     "configuration-stacks": configuration_stacks,

@@ -137,7 +137,7 @@ def add_output_options(
 
     def extra(names: list[str]) -> str | None:
         extras = {outputs.description(name).extra for name in names}
-        return None if None in extras else f"needs the extra {', '.join(map(str, extras))}"
+        return None if None in extras else f"needs the extra {', '.join(sorted(map(str, extras)))}"
 
     options = (
         (name, option)
@@ -152,6 +152,8 @@ def output_options(
     arguments: argparse.Namespace, name: str, called: Callable[[str], str]
 ) -> dict[str, Any]:
     """The options of the output on the command line.
+
+    called   an output's name in the error; "" for one that the command does not have
 
     Raises ValueError for an option of another output, and for one with a bad value.
     """
@@ -179,7 +181,7 @@ def output_options(
             )
             word = getattr(arguments, f"to.{option_name}", None)
             meant = f"; did you mean {called(word)}?" if word in outputs.names() else ""
-            of = ", ".join(map(called, others))
+            of = ", ".join(filter(None, map(called, others)))
             raise ValueError(f"{option.typed} is an option of {of}{meant}")
     if getattr(arguments, "scrub", False) and name == "pcapng":
         given.setdefault("machine", False)

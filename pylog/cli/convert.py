@@ -104,8 +104,8 @@ def _endings() -> list[str]:
 
 
 def _ending(name: str) -> str:
-    """The usual ending of an output, for people."""
-    return outputs.description(name).endings[0]
+    """The usual ending of an output, for people; "" if it writes no files."""
+    return next(iter(outputs.description(name).endings), "")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # which needs the extra
 EXTRA = "arrow"
 OPTIONS = (
     Option("kind", lambda: tuple(kinds()), None, "which records",
-           absent="packet; of --flows and nfct: flow, of nftables: ruleset; of sqlite: all, a table"
-           " each"),
+           absent="packet; of --flows and nfct: flow, of nftables: ruleset; of databases: all, a"
+           " table each"),
     *COLUMN_OPTIONS,
 )  # fmt: skip
 RENAMING = (*OPTIONS, RENAME)

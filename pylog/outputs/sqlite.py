@@ -1,50 +1,59 @@
-"""Writes an SQLite database with a table for each kind of record.
+"""Writes an SQLite database with a table for each kind of record, at once or as one that grows.
 
 Times are RFC 3339 text in UTC, addresses are text, packets are blobs, lists and structures are
-JSON. All records are a single transaction without a journal, which is fast: the database is usable
-when it is closed.
+JSON. As a file, all records are a single transaction without a journal, which is fast: the database
+is usable when it is closed. As a place (--target), it grows by transactions, see _sqlite_database.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pylog import outputs
-from pylog.outputs._columns import EXTRA, OPTIONS, ColumnsOutput, wanted
-from pylog.record import json_ready, kinds, rfc3339
+from pylog.outputs import _sql_tables
+from pylog.outputs._columns import EXTRA, ColumnsOutput, wanted
+from pylog.outputs._columns import OPTIONS as COLUMNS_OPTIONS
+from pylog.outputs._sql import DatabaseOutput
+from pylog.record import kinds
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["EXTRA", "OPTIONS"]
+__all__ = ["EXTRA"]
 
 NAME = "sqlite"
 ENDINGS = (".sqlite", ".sqlite3", ".db")
-BINARY = COLUMNS = NEEDS_PATH = True
+BINARY = COLUMNS = NEEDS_PATH = PLACE = FILE = True
 APPENDS = False
+DELIVERY = "exactly once"
+ADDRESS = "the path of a database that grows"
+OPTIONS = (*COLUMNS_OPTIONS, _sql_tables.INDEXES, _sql_tables.KEEP_DAYS, _sql_tables.WRITER)
 
 
-def check(*, kind: str | None, columns: str | None, exclude: str | None) -> None:
+def check(
+    *, kind: str | None, columns: str | None, exclude: str | None, indexes: str | None,
+    keep_days: int | None, writer: str | None,
+) -> None:  # fmt: skip
     """ValueError for columns without a kind, or that do not exist."""
-    if columns and kind is None:
-        raise ValueError("--columns is for one kind of record: name it with --kind")
-    wanted(kind, columns, exclude)
+    _sql_tables.tables(kind=kind, columns=columns, exclude=exclude, indexes=indexes)
 
 
 class Output(ColumnsOutput):
-    """Writes records into tables."""
+    """Writes records into tables of a new file."""
 
     def __init__(
         self, target: outputs.Target, *, kind: str | None = None, columns: str | None = None,
-        exclude: str | None = None,
+        exclude: str | None = None, **growing: object,
     ) -> None:  # fmt: skip
+        from pylog.outputs._sqlite_cells import affinity
         from pylog.table.schemas import chosen
 
+        for name, value in growing.items():
+            if value is not None:
+                raise ValueError(f"{name} is for a database that grows, not for a file")
         held = list(kinds()) if kind is None else [kind]
         tables = {k: wanted(k, columns, exclude)[1] for k in held}
         super().__init__(target, tables)
@@ -55,13 +64,15 @@ class Output(ColumnsOutput):
             self._database.execute("PRAGMA synchronous = OFF")
             self._database.execute("BEGIN")
             for name, names in tables.items():
-                fields = ", ".join(f'"{f.name}" {_affinity(f.type)}' for f in chosen(name, names))
+                fields = ", ".join(f'"{f.name}" {affinity(f.type)}' for f in chosen(name, names))
                 self._database.execute(f'CREATE TABLE "{name}" ({fields})')
 
     def _columns(self, kind: str, columns: pa.RecordBatch) -> None:
-        cells = [_cells(columns.column(i)) for i in range(columns.num_columns)]
-        places = ", ".join("?" * len(cells))
-        rows = zip(*cells, strict=True)
+        from pylog.outputs._sqlite_cells import cells
+
+        values = [cells(columns.column(i)) for i in range(columns.num_columns)]
+        places = ", ".join("?" * len(values))
+        rows = zip(*values, strict=True)
         with _system_errors():
             self._database.executemany(f'INSERT INTO "{kind}" VALUES ({places})', rows)
 
@@ -74,6 +85,26 @@ class Output(ColumnsOutput):
             self._database.close()
 
 
+class PlaceOutput(DatabaseOutput):
+    """Writes records into the tables of a database that grows, exactly once."""
+
+    def __init__(
+        self, place: outputs.Place, *, kind: str | None = None, columns: str | None = None,
+        exclude: str | None = None, indexes: str | None = None, keep_days: int | None = None,
+        writer: str | None = None,
+    ) -> None:  # fmt: skip
+        from pylog.outputs._sqlite_database import SQLite
+
+        tables = _sql_tables.tables(kind=kind, columns=columns, exclude=exclude, indexes=indexes)
+        database = SQLite(place.address)
+        try:
+            database.prepare(list(tables.values()))
+            super().__init__(place, database, tables, writer=writer, keep_days=keep_days)
+        except BaseException:
+            database.close()
+            raise
+
+
 @contextlib.contextmanager
 def _system_errors() -> Iterator[None]:
     """Turns SQLite's errors (a full disk...) into OSError, as other files raise it."""
@@ -81,41 +112,3 @@ def _system_errors() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise OSError(str(error)) from error
-
-
-def _affinity(kind: pa.DataType) -> str:
-    """The type of an SQLite column."""
-    import pyarrow as pa
-
-    if pa.types.is_uint64(kind):  # INTEGER would make an inexact REAL of a text above 2^63
-        return ""
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return "INTEGER"
-    is_bytes = pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)
-    return "BLOB" if is_bytes else "TEXT"
-
-
-def _cells(column: pa.Array) -> list[Any]:
-    """The values of a column as SQLite takes them."""
-    import pyarrow as pa
-
-    from pylog.table.schemas import TIME
-
-    if column.type == TIME:
-        return _each(column.cast(pa.int64()), rfc3339)
-    if pa.types.is_nested(column.type):
-        return _each(column, lambda value: msgspec.json.encode(json_ready(_plain(value))).decode())
-    if pa.types.is_uint64(column.type):
-        return _each(column, lambda value: value if value < 1 << 63 else str(value))
-    values: list[Any] = column.to_pylist()
-    return values
-
-
-def _each(column: pa.Array, convert: Callable[[Any], Any]) -> list[Any]:
-    return [None if value is None else convert(value) for value in column.to_pylist()]
-
-
-def _plain(value: Any) -> Any:
-    """The value; a map, which pyarrow gives as pairs, as a dict."""
-    pairs = isinstance(value, list) and value and isinstance(value[0], tuple)
-    return dict(value) if pairs else value
