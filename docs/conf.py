@@ -32,7 +32,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"pylog\.(backends|formats|losses|options|origins)\..*"),  # not public
     (
         "py:.*",
-        r"pylog\.(reader\.(Rows|Records)|actions\.R|record\.kinds\.\w+Row|table\.splits\.(Decoded|End|Future))",
+        r"pylog\.(filter\.bind\..*|reader\.Rows|records\.(Records|FilteredRows|R)|actions\.R"
+        r"|record\.kinds\.\w+Row|table\.splits\.(Decoded|End|Future))",
     ),
 ]
 autodoc_member_order = "bysource"

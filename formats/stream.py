@@ -36,8 +36,8 @@ IN_STEP = 8
 input counts as cut off: what looked like its head may have been other bytes."""
 
 TRIES, RETRY = 3, 256
-"""In damage the first TRIES candidates of another layout are tried, then one in RETRY bytes: each
-try is slow."""
+"""In damage the first TRIES candidates of another layout are tried, then at most one in RETRY
+bytes, because each try is slow."""
 
 
 GROUPED = (RulesetRecord, TraceRecord, FlowRecord, CounterRecord)

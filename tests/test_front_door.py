@@ -130,7 +130,7 @@ def test_the_examples_of_the_help_work(
     shutil.copy(FILTER, "fw.dump")
     shutil.copy(NFLOG, "nflog.pcap")
     words = shlex.split(example)[1:]
-    live = "nflog:5" in example or "nftables:" in example
+    live = any(source in example for source in ("nflog:5", "nftables:", "nfct:"))
     if words[0] in ("doctor", "ruleset", "trace", "who") or live or "-a" in words:
         command_parser(words[0]).parse_args(words[1:])  # live, or of a recording that is not here
         return
