@@ -81,7 +81,7 @@ def test_the_form_is_that_of_the_ending_or_of_to(
     ("fw.json.zst", "json.gz", "--to says json.gz, but fw.json.zst does not end in .gz"),
     ("fw.parquet.gz", None, "fw.parquet.gz: parquet is not written with .gz"),
     (None, "arrow.zst", "arrow.zst: arrow is not written with .zst"),
-    (None, "xml", "no output 'xml'; there are arrow, csv, "),
+    (None, "xml", "no output 'xml'; there are arrow, cef, csv, "),
 ])  # fmt: skip
 def test_a_contradiction_names_both(path: str | None, to: str | None, problem: str) -> None:
     with pytest.raises(ValueError, match=f"^{problem}"):
