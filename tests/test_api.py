@@ -20,17 +20,10 @@ from pylog.options import Option, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {
-<<<<<<< HEAD
-    "BackendError", "BackendUnavailable", "CounterRecord", "DecodeError", "FlowRecord",
-    "Fragment", "LossRecord", "Merged", "PacketRecord", "Reader", "Record", "Replay",
-    "RulesetRecord", "SourceOptions", "TraceRecord", "Vlan", "__version__",
-    "iter_batches", "json_lines", "merge", "open", "read_table", "replay", "rfc3339", "to_json",
-=======
     "BackendError", "BackendUnavailable", "CounterRecord", "DecodeError", "FlowRecord", "Fragment",
     "LossRecord", "Merged", "PacketRecord", "Reader", "Record", "Replay", "RulesetRecord",
     "SourceOptions", "TraceRecord", "Vlan", "__version__", "iter_batches", "json_lines", "merge",
     "open", "read_table", "replay", "rfc3339", "to_json",
->>>>>>> int16
 }  # fmt: skip
 """The API as it is documented: a name more or less is a change for users."""
 
