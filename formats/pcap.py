@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Damage, Guess, Message, cut_off
+from pylog.formats import HEAD, Damage, Guess, Item, Message, cut_off
 from pylog.formats.pcap_blocks import (
     SHB,
     linktype_text,
@@ -85,6 +85,10 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         for guess in guesses:
             layout, layouts = guess.layouts[0], guess.layouts
             evidence, rivals = list(guess.evidence), list(guess.rivals)
+    if layout is None:
+        layout, evidence = _examined(trial, head, items)
+        if layout is not None:
+            layouts = [layout]
     messages = sum(isinstance(item, Message) for item in items)
     if not messages and not final and len(head) < HEAD and (unnamed or not trial.linktypes):
         return []  # no packet has come yet that shows its layout
@@ -103,3 +107,20 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             rivals=rivals,
         )
     ]
+
+
+def _examined(trial: PcapStream, head: bytes, items: list[Item]) -> tuple[str | None, list[str]]:
+    """The layout that the first packets show together, with evidence; None: each shows its own."""
+    for linktype in trial.linktypes:
+        examined = getattr(registered().by_linktype.get(linktype), "examined", None)
+        if examined is None:
+            continue
+        packets = [
+            head[item.start : item.end]
+            for item in items
+            if isinstance(item, Message) and item.origin.linktype == linktype
+        ]
+        answer: tuple[str, list[str]] | None = examined(packets, linktype, trial.order)
+        if packets and answer is not None:
+            return answer
+    return None, []

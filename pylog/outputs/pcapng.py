@@ -278,8 +278,9 @@ class Output(outputs.Output):
                 self._add(self._section())
                 return self._interface(record, observed)
             module = registered().by_source[record.source]
+            linktype_of = getattr(module, "linktype", None)
             block = interface_block(
-                linktypes(module)[0],
+                linktypes(module)[0] if linktype_of is None else linktype_of(record.layout),
                 name=f"{record.source}:{log}",
                 description=module.described(record.layout, log),
                 comment=b"" if observed else Note(unobserved=True).comment(),

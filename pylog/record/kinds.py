@@ -36,6 +36,9 @@ from pylog.record.ruleset import RulesetRecord, TraceRecord
 MAX_SECONDS = 253402300799
 """9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
 
+UNNUMBERED = frozenset(("pflog", "filterlog", "tcpdump"))
+"""Sources whose records have a group of rules, and no number of their own."""
+
 Time = TypeVar("Time", int, str)
 """Nanoseconds since 1970 UTC in a record, RFC 3339 text in a row."""
 Payload = TypeVar("Payload", bytes, str)
@@ -204,8 +207,12 @@ class Packet(
 
     @property
     def log(self) -> str:
-        """The log within the source that numbers the record: ipf, or an NFLOG group."""
-        return "ipf" if self.source == "ipl" else self.group or ""
+        """The log within the source that numbers the record: ipf, or an NFLOG group; "" for a
+        source that numbers nothing.
+        """
+        if self.source in ("ipl", "ipmon"):
+            return "ipf"
+        return "" if self.source in UNNUMBERED else self.group or ""
 
 
 class Flow(
