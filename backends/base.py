@@ -103,6 +103,9 @@ class Backend(ABC):
     accountable   gaps in these numbers show all that such a loss may cost
     scope     which records are wanted; None: all
     tick_s    how often to ask again, where the system does not wake a thread that waits
+    log_tz    of a text log: the name of the zone of its times; None: unknown
+    year      of a text log: that of its first line without one; None: unknown
+    modified_s   when the file was last written, in seconds since 1970; None: it is no file
 
     One thread at a time may receive. `close` and `stop` may come from any other thread and from a
     signal handler, and wake it.
@@ -122,6 +125,9 @@ class Backend(ABC):
     accountable = True
     scope: Scope | None = None
     tick_s: float | None = None
+    log_tz: str | None = None
+    year: int | None = None
+    modified_s: float | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -417,7 +417,10 @@ def _terminals() -> list[int]:
 
 def summary(reader: OpenLog) -> str:
     """What was read, damaged and lost of a source, as one line."""
-    return summed_up(reader.backend.title, reader.detection.container, reader)
+    text = summed_up(reader.backend.title, reader.detection.container, reader)
+    if reader.detection.container == "text":
+        text += f", lines of other programs: {reader.other}"
+    return text
 
 
 def summed_up(name: str, container: str, counted: Counted) -> str:

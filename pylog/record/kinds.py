@@ -93,6 +93,15 @@ _Daddr = Annotated[
     str | None, Field("destination address; of a flow before translation", "address")
 ]
 _Sport = Annotated[int | None, Field("source port; of a flow before translation", "u16")]
+_Local = Annotated[
+    str | None,
+    Field(
+        "of a text log: the time as it is written there, if it lacks the year or the zone, or"
+        " counts from the start of the machine",
+        "word",
+        since=5,
+    ),
+]
 _Dport = Annotated[int | None, Field("destination port; of a flow before translation", "u16")]
 
 
@@ -204,6 +213,7 @@ class Packet(
     raw: Annotated[Octets | None, RAW] = None
     origin: Origin = None
     host: Host = None
+    timestamp_local: _Local = None
 
     @property
     def log(self) -> str:
@@ -350,6 +360,7 @@ class Flow(
     raw: Annotated[Octets | None, RAW] = None
     origin: Origin = None
     host: Host = None
+    timestamp_local: _Local = None
 
     @property
     def log(self) -> str:
