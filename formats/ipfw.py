@@ -1,9 +1,9 @@
 """ipfw: packets that FreeBSD's ipfw gave to BPF, in captures of its interface ipfw0.
 
-They are Ethernet frames. Of a packet that ipfw saw on layer 3 there is no link header, so ip_fw_bpf.c
-writes a made-up one: the texts DDDDDD and SSSSSS in place of addresses. A capture of Ethernet is
-taken for ipfw's only if it has such frames, since any other device has Ethernet, too. No frame says
-its rule, action, interface or direction.
+They are Ethernet frames. Of a packet that ipfw saw on layer 3 there is no link header, so ipfw
+makes one up: the texts DDDDDD and SSSSSS in place of addresses. A capture of Ethernet is taken for
+ipfw's only if it has such frames, since any other device has Ethernet, too. No frame says its rule,
+action, interface or direction.
 
 Source: ipfw_bpf_tap in FreeBSD's ip_fw_bpf.c.
 """

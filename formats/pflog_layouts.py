@@ -40,7 +40,7 @@ _PAD = "_pad" / Bytes(3)
 _USERS = tuple(name / Bytes(4) for name in ("uid", "pid", "rule_uid", "rule_pid"))
 """In the order of the machine that logged, all other fields in network order."""
 
-HEADERS: dict[int, Struct[Any, Any]] = {
+HEADERS: dict[int, Any] = {
     OLD: Struct(
         "af" / Int32ub, "ifname" / Bytes(IFNAMSIZ), "rulenr" / Int16sb, "reason" / Int16ub,
         "action" / Int16ub, "dir" / Int16ub,

@@ -20,8 +20,11 @@ from typing import Any
 
 import msgspec
 
-from pylog.formats import Guess, Message, NextSeq, Stream
 from pylog.formats import (
+    Guess,
+    Message,
+    NextSeq,
+    Stream,
     textlog_filterlog,
     textlog_ipfw,
     textlog_ipmon,
@@ -95,16 +98,15 @@ class TextStream(Stream):
         items: list[Item] = []
         text = data.decode("latin-1")
         size, pos, held = len(text), 0, -1
-        match = PATTERN.match
+        match, fast, records, base = PATTERN.match, self._fast_values, self._records, self.base
         while pos < size:
-            fits = match(text, pos)
-            if fits is not None and not self._passing:
-                values = self._fast_values(fits)
+            fits = None if self._passing else match(text, pos)
+            if fits is not None:
+                values = fast(fits)
                 if values is not None:
-                    end = fits.end()
-                    held = pos
-                    self._accept(PacketRecord(*values), pos, end, items)
-                    pos = end
+                    records[base + pos] = self._last = PacketRecord(*values)
+                    held, pos = pos, fits.end()
+                    items.append(Message(held, pos))
                     continue
             end = text.find("\n", pos) + 1
             if not end:
@@ -206,7 +208,7 @@ class TextStream(Stream):
             if answer is not None:
                 return self._packet(answer[0], answer[1], envelope, start)
         if "IN=" in message and "OUT=" in message and program in ("", "kernel", "ulogd"):
-            bare = program != "kernel" and envelope.form != "bare"
+            bare = program == "ulogd" or (envelope.form == "rfc3164" and not program)
             values = textlog_kernel.read(message, envelope.escaped, ended, bare)
             if values is not None:
                 form = "kernel" if values[AT_SOURCE] == textlog_kernel.KERNEL else "logemu"
@@ -217,7 +219,7 @@ class TextStream(Stream):
         """The record of a line of ipmon, or the loss that it reports."""
         loss = textlog_ipmon.missed(message)
         if loss is not None:
-            return Dropped(self.base + start, loss.count, loss.reason)
+            return Dropped(self.base + start, loss.records, loss.reason)
         timed = textlog_ipmon.when(message, envelope.when)
         if timed is None:
             return None

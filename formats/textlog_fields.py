@@ -26,8 +26,14 @@ def no_values() -> Values:
     return _EMPTY.copy()
 
 
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
+
+
 def _canonical(text: str) -> str | None:
     """The address in the form that records have; None for text that is none."""
+    if _IPV4.fullmatch(text):
+        return text
     try:
         return addresses[octets[text]]
     except ValueError:

@@ -108,7 +108,8 @@ def read(message: str, program: str) -> tuple[Values, str] | None:
     rule, sub = number(cells[0]), number(cells[1])
     if (cells[0] and rule is None) or (cells[1] and sub is None):
         return None
-    values, extra = no_values(), {}
+    values = no_values()
+    extra: dict[str, Any] = {}
     values[AT_SOURCE] = SOURCE
     values[AT_RULE], values[AT_ACTION], values[AT_REASON] = rule, action, reason
     if cells[2]:

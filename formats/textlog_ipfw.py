@@ -58,9 +58,10 @@ def read(message: str) -> Values | None:
     if match is None:
         return None
     rule, action, what, source, destination, way, device, ident, size, offset, more = match.groups()
-    values, extra = no_values(), {}
+    values = no_values()
+    extra: dict[str, Any] = {}
     values[AT_SOURCE] = SOURCE
-    word, _, argument = action.partition(" ")
+    word = action.partition(" ")[0]
     values[AT_ACTION] = ACTIONS.get(word, word.lower())
     if word not in ("Accept", "Deny"):
         extra["action"] = utf8(action)

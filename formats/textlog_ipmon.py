@@ -91,7 +91,7 @@ MARKS = ("low-ttl", "OOW", "bad", "NAT", "bad-NAT", "bad-src", "multicast", "bro
 class Missed(NamedTuple):
     """A line about records that ipmon missed."""
 
-    count: int
+    records: int
     reason: str
 
 
@@ -145,7 +145,8 @@ def read(message: str) -> Values | FlowRecord | None:
 def _packet(match: re.Match[str]) -> Values | None:
     (count, device, group, rule, letters, source, destination, name, _, length,
      rest) = match.groups()  # fmt: skip
-    values, extra = no_values(), {}
+    values = no_values()
+    extra: dict[str, Any] = {}
     values[AT_SOURCE] = SOURCE
     values[AT_COUNT] = number(count or "1")
     action = letters.removeprefix("S")

@@ -66,7 +66,8 @@ MOST = 1016
 """The longest line of the kernel, without its envelope (S_SIZE in nf_log_syslog.c)."""
 
 _HEAD = re.compile(
-    r"(.*)IN=(\S{0,64}) OUT=(\S{0,64})(?: (?=PHYS(?:IN|OUT)=|MAC(?:SRC)?=|TUNNEL=|SRC=|ARP |UID=|MARK=)"
+    r"(.*)IN=(\S{0,64}) OUT=(\S{0,64})"
+    r"(?: (?=PHYS(?:IN|OUT)=|MAC(?:SRC)?=|TUNNEL=|SRC=|ARP |UID=|MARK=)"
     r"|(?: (?:MA?C?|MACS?R?C?|S?R?C?|A?R?P?|PHY\w*))? ?$)",
     re.S,
 )
@@ -81,7 +82,7 @@ _PROTOCOLS = {
 }  # fmt: skip
 _NAMES = {TCP: "tcp", UDP: "udp", UDPLITE: "udp", ICMP: "icmp", ICMPV6: "icmpv6", AH: "ah",
           ESP: "esp"}  # fmt: skip
-_FLAGS = {"ACK": 16, "RST": 4, "SYN": 2, "FIN": 1, "URG": 32, "PSH": 8, "ECE": 64, "CWR": 128}
+FLAGS = {"ACK": 16, "RST": 4, "SYN": 2, "FIN": 1, "URG": 32, "PSH": 8, "ECE": 64, "CWR": 128}
 _UNFINISHED = frozenset((
     "IN", "OUT", "PHYSIN", "PHYSOUT", "MAC", "SRC", "DST", "LEN", "TOS", "PREC", "TTL", "TC",
     "HOPLIMIT", "SPT", "DPT", "ACK", "WINDOW", "RES", "TYPE", "UID", "HTYPE", "PTYPE", "MACSRC",
@@ -100,7 +101,8 @@ def read(message: str, escaped: bool, ended: bool, plain: bool) -> Values | None
     head = _HEAD.match(message)
     if head is None:
         return None
-    values, extra = no_values(), {}
+    values = no_values()
+    extra: dict[str, Any] = {}
     values[AT_SOURCE] = KERNEL
     rest = message[head.end() :]
     link = _LINK.match(rest)
@@ -121,6 +123,8 @@ def read(message: str, escaped: bool, ended: bool, plain: bool) -> Values | None
     if values[AT_FAMILY] is None and values[AT_HWHEADER] and len(values[AT_HWHEADER]) == 28:
         ethertype = int(values[AT_HWHEADER][24:], 16)
         values[AT_FAMILY] = FAMILIES.get(ethertype, ethertype)
+    if values[AT_SOURCE] == LOGEMU:
+        values[AT_MARK] = values[AT_MARK] or None  # it writes 0 for none
     values[AT_EXTRA] = extra or None
     return values
 
@@ -203,11 +207,11 @@ class _Words:
                     if key.startswith("INCOMPLETE"):  # LOGEMU puts no blank behind it
                         values[AT_CUT] = _NAMES.get(protocol or 0, "layer 4")
                         key = key.removeprefix("INCOMPLETE")
-                    if key == "WINDOW":
+                    if key in ("WINDOW", "RES"):
                         flags = flags or 0
                     self._value(key, value, protocol)
-            elif word in _FLAGS and flags is not None:
-                flags |= _FLAGS[word]
+            elif word in FLAGS and flags is not None:
+                flags |= FLAGS[word]
             elif word == "]" and quoted:
                 break
             elif word == "DF":
@@ -265,7 +269,9 @@ class _Words:
             _add(extra, "icmp_seq", number(value, 0xFFFF))
         elif key in _EXTRA:
             name, base = _EXTRA[key]
-            _add(extra, name, number(value) if base == 10 else hexadecimal(value))
+            given = number(value) if base == 10 else hexadecimal(value)
+            if given or key not in ("RES", "URGP"):
+                _add(extra, name, given)
         elif key == "GATEWAY":
             _add(extra, "gateway", canonical[value])
         elif key == "TUNNEL":
@@ -342,7 +348,8 @@ class _Words:
 
     def _read_quoted(self) -> None:
         """Take the packet in brackets that an ICMP error quotes."""
-        inner, extra = no_values(), {}
+        inner = no_values()
+        extra: dict[str, Any] = {}
         reader = _Words(self._words, inner, extra)
         reader._at = self._at
         reader.read(quoted=True)

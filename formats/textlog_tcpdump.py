@@ -58,7 +58,8 @@ _TIME = re.compile(
 _LINE = re.compile(
     r"rule (\d{0,10}|def)(?:\.(.+)\.(\d{1,10}|def))?/(?:(\d{1,3}|unkn)?\((.*?)\)?)"
     r"((?: \[[^\]]*\])*)(:?)"
-    r" ([a-z0-9-]+(?: \(\w+\))?|unkn\(\d+\)) (in/out|in|out|fwd|unkn\(\d+\)) on (\S+): (?:\[([^\]]*)\] )?(.*)$"
+    r" ([a-z0-9-]+(?: \(\w+\))?|unkn\(\d+\)) (in/out|in|out|fwd|unkn\(\d+\)) on (\S+): "
+    r"(?:\[([^\]]*)\] )?(.*)$"
 )
 _DETAILS = re.compile(r"\((?:tos|class|flowlabel|hlim)[^()]*(?:\([^()]*\)[^()]*)*\) ?")
 _DETAIL = {
@@ -112,7 +113,8 @@ def read(message: str) -> tuple[Values, str] | None:
      packet) = match.groups()  # fmt: skip
     if not colon and reason_number:
         return None
-    values, extra = no_values(), {}
+    values = no_values()
+    extra: dict[str, Any] = {}
     values[AT_SOURCE] = SOURCE
     if rule not in ("", "def") and int(rule) < NOBODY:
         values[AT_RULE] = int(rule)

@@ -1,4 +1,4 @@
-"""What is known of the times in a text log, from outside of it: the zone, the year, its last moment.
+"""The times of a text log, as far as the log does not say: the zone, the year, its last moment.
 
 A line of a text log may lack the zone and the year (formats.textlog_times). The user may state
 both. A year that nobody states is the newest in which no line lies after the file was last written.

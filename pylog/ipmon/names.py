@@ -10,7 +10,8 @@ from __future__ import annotations
 import socket
 
 from pylog.formats.addresses import addresses
-from pylog.formats.ipmon_words import ICMP, ICMP6, PROTOCOLS, Words
+from pylog.formats.ipmon_words import ICMP, ICMP6, Words
+from pylog.formats.ipmon_words import PROTOCOLS as PROTOCOLS
 from pylog.memo import Memo
 
 

@@ -138,6 +138,11 @@ class Output(outputs.Output):
             return
         raw = record.raw
         module = registered().by_source.get(record.source)
+        if module is None and isinstance(record, PacketRecord) and record.payload is None:
+            raise ValueError(
+                f"{record.source} has lines of text and no packets, so a capture of them cannot be"
+                " written: --to json, csv or kernel keeps what they say"
+            )
         if module is None:
             self._left_out[f"{kind_of(record)} records of {record.source}"] += 1
             return

@@ -137,7 +137,10 @@ def line(
     commits   makes blocks of the changes of a ruleset, which are then several lines
     """
     given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
-    time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
+    if given is None:  # a text log may have no more than what is written there
+        time = getattr(record, "timestamp_local", None) or "-"
+    else:
+        time = given if isinstance(given, str) else rfc3339(given)
     if clock is not None and given is not None:
         time = clock.text(time)
     if record.origin is not None:
@@ -153,7 +156,7 @@ def line(
         ) = _packet_of(values)  # fmt: skip
         # most packets are written here, the others by _layers
         plain = family == "ipv4" and saddr and fragment is None and cut is None and length
-        if plain and protocol == 6 and flags is not None:
+        if plain and protocol == 6 and flags is not None and sport is not None:
             text = (f"{time} {first}{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags}"
                     f" len {length}{rule}")  # fmt: skip
         elif plain and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
