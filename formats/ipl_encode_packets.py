@@ -74,8 +74,6 @@ class PacketEncoder:
     def put(self, fields: Fields, record: PacketRecord) -> bytes:
         """Put struct ipflog into the fields; gives the bytes after it. Impossible if refused."""
         v6 = record.family == "ipv6"
-        if record.payload is None:
-            raise Impossible("packets without logged bytes")
         if not record.payload or record.payload[0] >> 4 != {"ipv4": 4, "ipv6": 6}.get(
             str(record.family)
         ):

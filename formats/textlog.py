@@ -59,7 +59,7 @@ LONGEST = 1 << 16
 """A longer line is no firewall's; it is passed over as it comes."""
 MOST_READ = 8192
 """A longer message is no firewall's; entries of journalctl's JSON are longer than their message."""
-HINT = re.compile(rb"IN=|ipfw: |rule |STATE:|NAT:| @\S{1,20}:-?\d+ |,(?:in|out),[46],")
+HINT = re.compile(rb"IN=|\"MESSAGE\"|ipfw: |rule |STATE:|NAT:| @\S{1,20}:-?\d+ |,(?:in|out),[46],")
 """A line of every program has one of these."""
 
 

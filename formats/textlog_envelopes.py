@@ -59,7 +59,7 @@ _UNIX = re.compile(r"(\d{9,11})\.(\d{6}) ")
 _5424 = re.compile(
     r"1 (\S+) (\S+) (\S+) (\S+) (\S+) (-|(?:\[(?:[^\]\"\\]|\"(?:[^\"\\]|\\.)*\")*\])+)(?: |$)"
 )
-_KNOWN = re.compile(rf"(?:(\S+) )?({'|'.join(PROGRAMS)})(?:\[\d+\])?: ")
+_KNOWN = re.compile(rf"(?:(\S*[^\s:]) )?({'|'.join(PROGRAMS)})(?:\[\d+\])?: ")
 _OTHER = re.compile(r"(\S+) ")
 _REPEATED = re.compile(r"message repeated (\d{1,9}) times: \[ ?")
 LAST_REPEATED = re.compile(r"last message repeated (\d{1,9}) times?\s*$")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from pylog.formats.ip_numbers import ICMP, ICMPV6
+from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
 from pylog.formats.ipmon_words import ICMP as ICMP_WORDS
 from pylog.formats.ipmon_words import ICMP6 as ICMP6_WORDS
 from pylog.formats.packet import TCP_FLAGS
@@ -266,17 +266,24 @@ def _end(text: str | None) -> tuple[str | None, int | None]:
     return canonical[host], port(service)
 
 
+EVENTS = {"CLOSE": "expire"}
+"""The event of a state, where its word is not that of the kernel."""
+
+
 def _state(match: re.Match[str]) -> FlowRecord:
     word, kind, source, destination, name, icmp_type, rest = match.groups()
     (saddr, sport), (daddr, dport) = _end(source), _end(destination)
     packets, octets = _counters(rest)
-    extra = {}
+    extra: dict[str, Any] = {}
     words = rest.split()
     if words[:1] == ["tag"] and len(words) > 1:
         extra["isl_tag"] = number(words[1])
+    if word == "CLOSE":  # which ipmon says of an established connection that expired
+        extra["word"] = word
+    event: str | int = int(kind) if kind else EVENTS.get(word, word.lower())
     return FlowRecord(
         SOURCE, "",
-        event=word.lower() if word else int(kind),
+        event=event,
         flow_type="state",
         family=None if saddr is None else family_of(saddr),
         protocol=protocol_number(name) if name else None,
@@ -293,7 +300,7 @@ def _nat(match: re.Match[str]) -> FlowRecord:
     (rule, word, kind, number_of, first, second, third, fourth, peer, peer_protocol, name,
      rest) = match.groups()  # fmt: skip
     event: str | int = word.lower() if word else int(number_of)
-    flow_type = kind.lower() if kind else "nat"
+    flow_type = "map" if kind == "NAT" else kind.lower() if kind else "nat"
     if isinstance(event, str) and kind is None and event not in _NAT_EVENTS:
         event, flow_type = "new", event  # before 5.0 a new one has the word of its type
     (saddr, sport), (nat_saddr, nat_sport) = _end(first), _end(third)
@@ -304,9 +311,13 @@ def _nat(match: re.Match[str]) -> FlowRecord:
         packets, octets = _counters(f" Pkts{rest}")
         name = None
     protocol = protocol_number(peer_protocol or name or "")
+    if protocol not in (TCP, UDP):  # others have no ports, which are written as 0
+        sport, dport, nat_sport, nat_dport = (
+            p or None for p in (sport, dport, nat_sport, nat_dport)
+        )
     return FlowRecord(
         SOURCE, "",
-        event=event, flow_type=flow_type, rule=int(rule),
+        event=event, flow_type=flow_type, rule=int(rule) or None,
         family=None if saddr is None else family_of(saddr), protocol=protocol,
         saddr=saddr, daddr=daddr, sport=sport, dport=dport,
         nat_saddr=nat_saddr, nat_daddr=nat_daddr, nat_sport=nat_sport, nat_dport=nat_dport,

@@ -28,6 +28,8 @@ SLACK = DAY
 """A line may lie so many seconds after the latest moment: its zone may be ahead of UTC."""
 STEP = 6
 """A step back of so many months begins a new year; a smaller one is a line out of order."""
+LATE = 1, 12
+"""December after January is a line of the old year that came late."""
 
 
 def days_from_civil(year: int, month: int, day: int) -> int:
@@ -156,8 +158,8 @@ class Calendar:
             self._year = self._first_year(when)
         elif self._month - when.month >= STEP:
             self._year += 1
-        elif when.month - self._month >= STEP:
-            return self._year - 1  # a late line of the old year
+        elif (self._month, when.month) == LATE:
+            return self._year - 1
         self._month = when.month
         return self._year
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pylog.backends.base import Backend
-from pylog.formats.textlog_times import MONTHS, STEP, LogTimes
+from pylog.formats.textlog_times import LATE, MONTHS, STEP, LogTimes
 from pylog.memo import Memo
 from pylog.zones import zone_of
 
@@ -72,7 +72,7 @@ class Months:
             month = MONTHS[match[1].decode()]
             if self._month - month >= STEP:
                 self.steps += 1
-            elif month - self._month >= STEP and self._month:
+            elif (self._month, month) == LATE:
                 continue
             self._month = month
         line = data.rfind(b"\n") + 1

@@ -29,7 +29,8 @@ RAW = BINARY = True
 APPENDS = False
 LAYOUT = "pflog-100-le"
 OPTIONS = (
-    Option("layout", str, LAYOUT, "the layout to write, as pflog-69-le for FreeBSD", flag="--layout"),
+    Option("layout", str, LAYOUT, "the layout to write, as pflog-69-le of FreeBSD",
+           flag="--layout"),
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ class Output(outputs.Output):
         self._stream = target.stream
         self._encoder = Encoder(named(layout))
         chosen = named(layout)
-        order = chosen.order or ">"
+        order = chosen.order or "<"
         self._nanoseconds = chosen.system == "darwin"
         self._packet = Struct(f"{order}4I").pack
         self._last_ns = 0
