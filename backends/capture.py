@@ -76,7 +76,8 @@ def sources() -> list[Source]:
     with contextlib.suppress(BackendUnavailable):
         zstd()
         packed.append("zstd")
-    return [Source("FILE or -", f"dumps and captures, plain or with {', '.join(packed)}")]
+    kinds = "dumps, captures (pcap, pcapng) and text logs"
+    return [Source("FILE or -", f"{kinds}, plain or with {', '.join(packed)}")]
 
 
 def checks() -> list[Check]:

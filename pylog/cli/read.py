@@ -1,8 +1,9 @@
 """Read logs and write their records in one of many forms: text, JSON lines, CSV, Parquet, pcapng...
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
-messages of NFLOG and nftables, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or RAW; each
-also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a
+messages of NFLOG and nftables, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER, PFLOG or
+RAW, and text logs of the kernel's LOG, ipmon, ipfw, filterlog, LOGEMU and tcpdump; each also
+compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a
 glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
 nflog:GROUP[,GROUP...] and nftables:[+trace][+nflog:GROUP] on Linux, ipl:[DEVICE,...] on BSD,
 Solaris and illumos. Files are read one after the other. With --merge, and with any live source,
@@ -45,6 +46,7 @@ examples:
   pylog read --columns timestamp,saddr,dport --tz Europe/Oslo nflog.pcap
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
+  pylog read --log-tz local /var/log/kern.log    the kernel's LOG lines
   pylog read nflog:5                             live, until Ctrl-C (as root)
 """
 

@@ -148,7 +148,7 @@ def line(
     # isinstance would ask ABCMeta, which takes longer than the rest of the line's beginning
     if type(record) is PacketRow or type(record) is PacketRecord:
         values = astuple(record)
-        shared = _nflog if record.source == "nflog" else _others
+        shared = _OF_SOURCE.get(record.source, _others)
         first, way, rule = shared[_shared_of(values)]
         (
             family, protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
@@ -232,8 +232,14 @@ def _shared(source: str, values: tuple[Any, ...]) -> tuple[str, str, str]:
     return escape(first), way, rule
 
 
-_nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, "nflog"))
-_others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, ""))
+_Shared = Memo[tuple[Any, ...], tuple[str, str, str]]
+_ipfilter: _Shared = Memo(partial(_shared, "ipl"))
+_others: _Shared = Memo(partial(_shared, ""))
+_OF_SOURCE: dict[str, _Shared] = {
+    "nflog": Memo(partial(_shared, "nflog")),
+    "ipl": _ipfilter,
+    "ipmon": _ipfilter,
+}
 
 
 def _joined_words(record: JoinedRecord) -> Iterator[str]:
@@ -281,8 +287,13 @@ def _way(record: AnyPacket) -> Iterator[str]:
 def _rule(record: AnyPacket) -> Iterator[str]:
     """Group and rule, reason, mark, owner, prefix and count."""
     group, rule = record.group, record.rule
-    if rule is not None or (group and record.source != "nflog"):
-        yield f"@{group or '-1'}:{rule if rule is not None else '-1'}"
+    if record.source == "ipl":
+        if rule is not None or group:
+            yield f"@{group or '-1'}:{rule if rule is not None else '-1'}"
+    elif group and record.source != "nflog":
+        yield f"@{group}:{'' if rule is None else rule}"
+    elif rule is not None:
+        yield f"@{rule}"
     if record.reason is not None:
         yield f"reason {record.reason}"
     if record.mark is not None:

@@ -71,12 +71,19 @@ class Vlan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 # Fields of several kinds
 
 _Rule = Annotated[
-    int | None, Field("the rule's number as ipmon shows it (the stored one + 1)", "i64")
+    int | None,
+    Field(
+        "the rule's number: of IPFilter as ipmon shows it (the stored one + 1), of pf as pfctl does"
+        " (from 0), of ipfw its own",
+        "i64",
+    ),
 ]
 _Group = Annotated[
     str | None,
     Field(
-        "IPFilter: the rule's group as ipmon shows it; NFLOG: the group's number, as text", "word"
+        "IPFilter: the rule's group as ipmon shows it; NFLOG: the group's number, as text; pf: the"
+        " anchor",
+        "word",
     ),
 ]
 _Indev = Annotated[
@@ -126,8 +133,8 @@ class Packet(
     action: Annotated[
         str | int | None,
         Field(
-            "pass, block, nomatch, log, or the number of another command; of NFLOG only with"
-            " `--action`",
+            "pass, block, nomatch, log, or the number of another command; of pf also match, nat,"
+            " rdr and others; of NFLOG and the kernel's LOG only with `--action`",
             "name",
         ),
     ] = None
@@ -144,9 +151,9 @@ class Packet(
     ] = None
     rule: _Rule = None
     group: _Group = None
-    prefix: Annotated[str | None, Field("the prefix of the NFLOG rule", "word")] = None
+    prefix: Annotated[str | None, Field("the prefix of the NFLOG or LOG rule", "word")] = None
     reason: Annotated[
-        str | int | None, Field("why IPFilter blocked, a word or the number", "name")
+        str | int | None, Field("why IPFilter blocked, or pf's reason: a word or the number", "name")
     ] = None
     indev: _Indev = None
     outdev: _Outdev = None
