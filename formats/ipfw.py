@@ -40,6 +40,7 @@ LINKTYPE_ETHERNET = 1
 LINKTYPES: tuple[int, ...] = (LINKTYPE_ETHERNET,)
 LAYOUT = "ipfw-ethernet"
 LOOKED_FOR = ""
+PARTLY = True
 MADE_UP = b"DDDDDDSSSSSS"
 """The destination and source of a frame that had no link header."""
 

@@ -129,6 +129,7 @@ def test_the_examples_of_the_help_work(
     monkeypatch.chdir(tmp_path)
     shutil.copy(FILTER, "fw.dump")
     shutil.copy(NFLOG, "nflog.pcap")
+    shutil.copy(samples.FIXTURES / "text/syslog.log", "syslog.log")
     words = shlex.split(example)[1:]
     live = "nflog:5" in example or "nftables:" in example
     if words[0] in ("doctor", "ruleset", "trace") or live or "-a" in words:
@@ -141,7 +142,7 @@ def test_the_examples_of_the_help_work(
     done = inprocess.run(*words)
     notes = [line for line in done.stderr.splitlines() if b"--action: no packet" not in line]
     assert (done.returncode, notes) == (0, [])
-    assert done.stdout or len(os.listdir()) == 3
+    assert done.stdout or len(os.listdir()) == 4
 
 
 # Mistyped words

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DUMPS = ("nflog/batch.bin", "nflog/seq.bin", "ipl/v5-1-2-lp64le-filter.ipf.bin",
          "ipl/v4-1-35-lp64le-nat.nat.bin", "ipl/damaged.bin", "ip/raw.pcap")  # fmt: skip
 FIELD = """    protocol: _Protocol = None
-    ttl: Annotated[int | None, Field("how many hops are left", "u8", since=4)] = None
+    ttl: Annotated[int | None, Field("how many hops are left", "u8", since=6)] = None
 """
 WRITE = """
 import sys

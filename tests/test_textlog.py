@@ -1,9 +1,11 @@
-"""Text logs: every program's lines in every envelope, times, repeated lines, and what is not one."""
+"""Text logs: every program's lines in every envelope, times, repeated lines, and other lines."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,8 +135,10 @@ ENVELOPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("program", "form"),
-                         [(p, form) for p, forms in ENVELOPES.items() for form in forms])  # fmt: skip
+FORMS = [(program, form) for program, forms in ENVELOPES.items() for form in forms]
+
+
+@pytest.mark.parametrize(("program", "form"), FORMS)
 def test_every_program_is_read_in_every_envelope(program: str, form: str) -> None:
     line = ENVELOPES[program][form].format(PROGRAMS[program])
     record = one(line)
@@ -150,7 +154,8 @@ def test_every_program_is_read_in_every_envelope(program: str, form: str) -> Non
 def test_the_journal_has_the_kernels_own_time() -> None:
     entry = {"MESSAGE": [*b"\xc3\xbc: ", *LOG.encode()], "SYSLOG_IDENTIFIER": "kernel",
              "_HOSTNAME": "fw", "__REALTIME_TIMESTAMP": "1795899714004104",
-             "__MONOTONIC_TIMESTAMP": "6815252605", "_SOURCE_MONOTONIC_TIMESTAMP": "6808948843"}  # fmt: skip
+             "__MONOTONIC_TIMESTAMP": "6815252605",
+             "_SOURCE_MONOTONIC_TIMESTAMP": "6808948843"}  # fmt: skip
     record = one(json.dumps(entry))
     assert record.prefix == "ü: " and record.host == "fw"
     assert record.timestamp_ns == (1795899714004104 - 6815252605 + 6808948843) * 1000
@@ -174,9 +179,8 @@ def test_a_line_that_is_cut_is_read_as_far_as_it_is_sure() -> None:
 
 
 def test_what_a_line_says_beyond_the_fields_is_there_on_request() -> None:
-    (line,) = inprocess.run(
-        "read", "-", "--to", "csv", "--columns", "ttl,ip_id,tcp_window,tos", stdin=LOG.encode() + b"\n"
-    ).stdout.splitlines()[1:]  # fmt: skip
+    words = ("read", "-", "--to", "csv", "--columns", "ttl,ip_id,tcp_window,tos")
+    (line,) = inprocess.run(*words, stdin=LOG.encode() + b"\n").stdout.splitlines()[1:]
     assert line == b"64,7,64240,0"
 
 
@@ -189,7 +193,7 @@ def test_the_pattern_and_the_grammar_read_lines_alike(monkeypatch: pytest.Monkey
     )
     assert len(PATTERN.findall(data.decode("latin-1"))) > 10
     fast = read(data, log_tz="UTC")
-    monkeypatch.setattr(textlog, "PATTERN", textlog.re.compile("(?!)"))
+    monkeypatch.setattr(textlog, "PATTERN", re.compile("(?!)"))
     assert read(data, log_tz="UTC") == fast
 
 
@@ -211,8 +215,6 @@ def test_a_log_of_several_years_counts_back_from_its_end(tmp_path: Path) -> None
     path = tmp_path / "log"
     months = ("Mar", "Nov", "Feb", "Dec", "Jan")
     path.write_text("".join(f"{month} 05 12:00:00 fw kernel: {LOG}\n" for month in months))
-    import os
-
     written = datetime(2026, 1, 20, tzinfo=UTC).timestamp()
     os.utime(path, (written, written))
     with pylog.open(path, log_tz="Europe/Oslo") as reader:

@@ -46,7 +46,7 @@ examples:
   pylog read --columns timestamp,saddr,dport --tz Europe/Oslo nflog.pcap
   pylog read --action 'drop*=block' --action '*=pass' nflog.pcap
   pylog read --color always fw.dump | less -R
-  pylog read --log-tz local /var/log/kern.log    the kernel's LOG lines
+  pylog read --log-tz local syslog.log           lines of the kernel's LOG and others
   pylog read nflog:5                             live, until Ctrl-C (as root)
 """
 

@@ -153,7 +153,8 @@ class Packet(
     group: _Group = None
     prefix: Annotated[str | None, Field("the prefix of the NFLOG or LOG rule", "word")] = None
     reason: Annotated[
-        str | int | None, Field("why IPFilter blocked, or pf's reason: a word or the number", "name")
+        str | int | None,
+        Field("why IPFilter blocked, or pf's reason: a word or the number", "name"),
     ] = None
     indev: _Indev = None
     outdev: _Outdev = None
