@@ -364,6 +364,23 @@ def test_nflog_becomes_lines_of_log() -> None:
             assert getattr(after, field) == getattr(before, field), field
 
 
+def test_ipfilters_log_of_lines_has_headers_made_of_their_fields() -> None:
+    path = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.txt"
+    found = [r for r in read(path.read_bytes(), log_tz="UTC") if isinstance(r, PacketRecord)]
+    made = io.BytesIO()
+    output = outputs.open("ipl", outputs.Target(made), {})
+    output.write(Batch(list(found)))
+    output.close()
+    back = [r for r in read(made.getvalue()) if isinstance(r, PacketRecord)]
+    names = ("timestamp_ns", "count", "action", "direction", "rule", "group", "indev", "outdev",
+             "saddr", "daddr", "sport", "dport", "protocol", "tcp_flags", "icmp_type", "icmp_code",
+             "length")  # fmt: skip
+    assert len(back) == len(found)
+    for before, after in zip(found, back, strict=True):
+        for name in names:
+            assert getattr(after, name) == getattr(before, name), (name, before.offset)
+
+
 def test_a_capture_of_lines_is_refused_with_the_reason(tmp_path: Path) -> None:
     for form, says in (("pcapng", b"lines of text and no packets"),
                        ("pflog", b"packets without logged bytes (1)")):  # fmt: skip
