@@ -36,7 +36,7 @@ from pylog.formats.ipl_fields import Fields, Impossible
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import swapped
 from pylog.formats.packet_made import headers
-from pylog.formats.textlog import SOURCES as TEXT
+from pylog.formats.textlog import is_of_text
 from pylog.record import PacketRecord
 
 ACTIONS = {"pass": ["FR_PASS"], "block": ["FR_BLOCK"], "nomatch": ["FR_NOMATCH"], "log": []}
@@ -86,7 +86,7 @@ class PacketEncoder:
         """Put struct ipflog into the fields; gives the bytes after it. Impossible if refused."""
         v6 = record.family == "ipv6"
         payload = record.payload
-        if payload is None and record.source in TEXT:
+        if payload is None and is_of_text(record):
             payload = headers(record)
         if not payload or payload[0] >> 4 != {"ipv4": 4, "ipv6": 6}.get(str(record.family)):
             raise Impossible("no IP packet")
@@ -150,7 +150,7 @@ class PacketEncoder:
         named = self._layout.version.major >= 4  # before, groups are numbers
         groups = {"prefix": word if word and named else record.group, "group": record.group}
         tags = {"mark": record.mark, "uid": record.uid, "gid": record.gid}
-        written: list[str] = (record.extra or {}).get("marks", []) if record.source in TEXT else []
+        written: list[str] = (record.extra or {}).get("marks", []) if is_of_text(record) else []
         flags += [_KEEPS[word] for word in written if word in _KEEPS]
         noticed = [_NOTICED[word] for word in written if word in _NOTICED]
         return {

@@ -77,7 +77,7 @@ def _length(record: PacketRecord, size: int) -> int:
 
 
 def _upper(record: PacketRecord, known: PacketHeaders) -> bytes:
-    """The header of layer 4; none for other protocols, or if the record lacks what it begins with."""
+    """The header of layer 4; none for other protocols, and without the ports or the type."""
     ends = {"sport": record.sport, "dport": record.dport}
     if record.protocol in (TCP, UDP, UDPLITE):
         if None in ends.values():
@@ -92,5 +92,19 @@ def _upper(record: PacketRecord, known: PacketHeaders) -> bytes:
         return _udp.pack({**ends, "length": known.udp_length or 8, "checksum": 0})
     if record.protocol in (ICMP, ICMPV6) and record.icmp_type is not None:
         kind = {"type": record.icmp_type, "code": record.icmp_code or 0}
-        return _icmp.pack({**kind, "checksum": 0, "rest": 0})
+        return _icmp.pack({**kind, "checksum": 0, "rest": 0}) + _quoted(record)
     return b""
+
+
+def _quoted(record: PacketRecord) -> bytes:
+    """The headers of the packet that an ICMP error quotes, as far as routers quote them."""
+    inner: dict[str, Any] = (record.extra or {}).get("inner") or {}
+    fields = {name: value for name, value in inner.items() if name in _FIELDS}
+    quoted = headers(PacketRecord(record.source, record.layout, **fields)) if fields else None
+    if quoted is None:
+        return b""
+    return quoted[: (_ipv4.size if quoted[0] >> 4 == 4 else _ipv6.size) + 8]
+
+
+_FIELDS = frozenset(("family", "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags",
+                     "icmp_type", "icmp_code", "fragment", "length"))  # fmt: skip

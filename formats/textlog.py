@@ -31,6 +31,7 @@ from pylog.formats import (
     textlog_kernel,
     textlog_tcpdump,
 )
+from pylog.formats.ipfw import LAYOUT as IPFW_CAPTURE
 from pylog.formats.items import Dropped, Item
 from pylog.formats.textlog_envelopes import LAST_REPEATED, Envelope, opened
 from pylog.formats.textlog_fast import PATTERN, Fast
@@ -326,6 +327,11 @@ class TextStream(Stream):
             return
         records, base = self._records, self.base
         found += [records[base + message.start] for message in messages]
+
+
+def is_of_text(record: Record) -> bool:
+    """Whether a record is of a text log: ipfw is also the source of captures."""
+    return record.source in SOURCES and record.layout != IPFW_CAPTURE
 
 
 def _counted(record: Record, count: int, **changes: Any) -> Record:

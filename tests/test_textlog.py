@@ -416,3 +416,11 @@ def test_envelopes_take_any_text() -> None:
         for at in effort.sample(range(len(line))):
             envelope = opened(line[:at])
             textlog_kernel.read(envelope.message, envelope.escaped, False, True)
+
+
+def test_lines_of_ipfw_are_not_taken_for_its_captures(tmp_path: Path) -> None:
+    line = PROGRAMS["ipfw"].encode() + b"\n"
+    done = inprocess.run("read", "--to", "pcapng", "-", stdin=line)
+    assert done.returncode == 2 and b"lines of text and no packets" in done.stderr
+    done = inprocess.run("read", "--scrub", "-", stdin=line)
+    assert done.returncode == 2 and b"cannot be scrubbed" in done.stderr

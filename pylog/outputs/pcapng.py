@@ -43,6 +43,7 @@ from pylog.formats.pcap_blocks import (
     ticks,
 )
 from pylog.formats.registry import linktypes, registered
+from pylog.formats.textlog import is_of_text
 from pylog.memo import Bounded
 from pylog.notes import notes
 from pylog.options import Option
@@ -138,7 +139,7 @@ class Output(outputs.Output):
             return
         raw = record.raw
         module = registered().by_source.get(record.source)
-        if module is None and isinstance(record, PacketRecord) and record.payload is None:
+        if is_of_text(record):
             raise ValueError(
                 f"{record.source} has lines of text and no packets, so a capture of them cannot be"
                 " written: --to json, csv or kernel keeps what they say"
