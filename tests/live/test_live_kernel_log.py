@@ -103,8 +103,8 @@ def test_lines_of_log_are_the_records_of_nflog(namespace: netlab.Namespace, prog
     finally:
         os.close(descriptor)
     with pylog.open(io.BytesIO(text)) as reader:
-        found = [r for r in reader if isinstance(r, PacketRecord) and r.prefix is not None]
-    logged = [record for record in found if record.prefix[:4] == "PYL "]
+        found = [record for record in reader if isinstance(record, PacketRecord)]
+    logged = [record for record in found if (record.prefix or "").startswith("PYL ")]
     assert len(nflog) == len(logged) > 10
     for wanted, record in zip(nflog, logged, strict=True):
         assert record.layout == "kernel-kmsg"
