@@ -40,12 +40,14 @@ def connect(
 ) -> list[Backend]:
     """The file, pipe or file object as a backend.
 
-    Raises BackendError when it cannot be opened, ValueError when it cannot be followed, and for a
-    time zone that does not exist.
+    Raises BackendError when it cannot be opened, ValueError when it cannot be followed, for a time
+    zone that does not exist, and for a year without a zone.
     """
     log_tz = options.get("log_tz")
     if log_tz is not None:
         zone_of(log_tz)
+    elif options.get("year") is not None:
+        raise ValueError("year is for times of a text log whose zone is stated: give log_tz, too")
     backend = _opened(address, options)
     backend.log_tz, backend.year = log_tz, options.get("year")
     return [backend]

@@ -32,12 +32,14 @@ class Foreign(NamedTuple):
 
     certain   it begins with a magic: records inside it do not make it a log
     verb      the subject and verb before the name in a sentence
+    open      lines of a firewall may still follow
     """
 
     name: str
     advice: str
     certain: bool = False
     verb: str = "this is"
+    open: bool = False
 
 
 _UNPACK = "unpack it first: {} | pylog read -"
@@ -138,7 +140,7 @@ DOCUMENT_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
 )  # fmt: skip
 """How a text begins, what it is, and what to do."""
 
-_TEXT = Foreign("text", "no line of it is of a firewall that pylog reads")
+_TEXT = Foreign("text", "no line of it is of a firewall that pylog reads", open=True)
 _CSV = Foreign("a CSV file", "pylog writes CSV and does not read it")
 _CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
 
@@ -214,7 +216,7 @@ def _kind_of(text: str) -> Foreign:
     votes = Counter(rule for rule in rules if rule is not None)
     if votes and (rules[0] is not None or votes.total() * 4 >= len(lines)):
         chosen = min(votes, key=lambda rule: (-votes[rule], rule))
-        return Foreign(*LINE_RULES[chosen][1:])
+        return Foreign(*LINE_RULES[chosen][1:], open=True)
     for pattern, name, advice in DOCUMENT_RULES:
         if pattern.match(text.lstrip()):
             return Foreign(name, advice)

@@ -364,6 +364,7 @@ def probe(head: bytes, final: bool) -> list[Guess]:
     if HINT.search(head) is None:
         return []
     trial = TextStream()
+    trial.prompt = True
     items = trial.split(head, final)
     lines = [item for item in items if isinstance(item, Message)]
     if not lines:
