@@ -110,6 +110,9 @@ class Backend(ABC):
     tick_s    how often to ask again, where the system does not wake a thread that waits
     ends      where pieces end of the bytes that `receive` gave last, each of complete messages;
               (): it is not known
+    log_tz    of a text log: the name of the zone of its times; None: unknown
+    year      of a text log: that of its first line without one; None: unknown
+    modified_s   when the file was last written, in seconds since 1970; None: it is no file
 
     One thread at a time may receive. `close` and `stop` may come from any other thread and from a
     signal handler, and wake it.
@@ -133,6 +136,9 @@ class Backend(ABC):
     scope: Scope | FlowScope | None = None
     tick_s: float | None = None
     ends: Sequence[int] = ()
+    log_tz: str | None = None
+    year: int | None = None
+    modified_s: float | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

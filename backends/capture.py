@@ -21,12 +21,17 @@ from pylog.backends.files import is_url, open_url
 from pylog.backends.unpack import CHUNK, LONGEST_MAGIC, Unpacker, compression, zstd
 from pylog.errors import BackendError, BackendUnavailable, DecodeError
 from pylog.options import Option
+from pylog.zones import zone_of
 
 NAME = "capture"
 HELP = "a file, a pipe, an fsspec URL or - for standard input; the prefix capture: is optional"
 OPTIONS: tuple[Option, ...] = (
     Option("follow", bool, False,
            "at the end of a file wait for more, as tail -F does: after a rotation in the new file"),
+    Option("log_tz", str, None, "of text logs: the time zone of times that do not state it, as"
+           " Europe/Oslo, or local", absent="unknown, and such times are no `timestamp`"),
+    Option("year", int, None, "of text logs with --log-tz: the year of the first line without one",
+           1970, 9999, absent="the newest in which no line lies after the file was written"),
 )  # fmt: skip
 
 
@@ -35,14 +40,27 @@ def connect(
 ) -> list[Backend]:
     """The file, pipe or file object as a backend.
 
-    Raises BackendError when it cannot be opened, ValueError when it cannot be followed.
+    Raises BackendError when it cannot be opened, ValueError when it cannot be followed, for a time
+    zone that does not exist, and for a year without a zone.
     """
+    log_tz = options.get("log_tz")
+    if log_tz is not None:
+        zone_of(log_tz)
+    elif options.get("year") is not None:
+        raise ValueError("year is for times of a text log whose zone is stated: give log_tz, too")
+    backend = _opened(address, options)
+    backend.log_tz, backend.year = log_tz, options.get("year")
+    return [backend]
+
+
+def _opened(address: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any]) -> Backend:
+    """The backend, followed if the options say so."""
     if options.get("follow") and isinstance(address, str | os.PathLike):
         if is_url(os.fspath(address)):
             raise ValueError(f"{address} is a URL: it cannot be followed")
         if _grows(address):
-            return [Growing(address)]
-    return [Capture(address)]
+            return Growing(address)
+    return Capture(address)
 
 
 def _grows(path: str | os.PathLike[str]) -> bool:
@@ -60,7 +78,8 @@ def sources() -> list[Source]:
     with contextlib.suppress(BackendUnavailable):
         zstd()
         packed.append("zstd")
-    return [Source("FILE or -", f"dumps and captures, plain or with {', '.join(packed)}")]
+    kinds = "dumps, captures (pcap, pcapng) and text logs"
+    return [Source("FILE or -", f"{kinds}, plain or with {', '.join(packed)}")]
 
 
 def checks() -> list[Check]:
@@ -139,7 +158,10 @@ class Capture(Backend):
             status = os.fstat(self._raw.fileno())
         except (AttributeError, OSError):
             return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        self.modified_s = status.st_mtime
+        return status.st_size
 
     def _is_regular(self) -> bool:
         return self.size is not None or not self._has_descriptor()

@@ -97,6 +97,12 @@ class CapturedFormat(Format, Protocol):
     Optional:
 
     captured_stream     as `stream`, for the packets of a capture, where it differs
+    examined            (first packets, link type, byte order of the file) -> the layout's name and
+                        evidence, where only many packets together show the layout; None if they
+                        are not of the format
+    PARTLY              whether of its link types only those captures are its own that `examined`
+                        shows; packets of others are passed over
+    linktype            (layout's name) -> the link type to write, if it is not the first
     """
 
     def captured_layout(self, packet: bytes, linktype: int, offset: int) -> str: ...

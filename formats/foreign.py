@@ -32,12 +32,14 @@ class Foreign(NamedTuple):
 
     certain   it begins with a magic: records inside it do not make it a log
     verb      the subject and verb before the name in a sentence
+    open      lines of a firewall may still follow
     """
 
     name: str
     advice: str
     certain: bool = False
     verb: str = "this is"
+    open: bool = False
 
 
 _UNPACK = "unpack it first: {} | pylog read -"
@@ -45,6 +47,8 @@ _TABLE = "pylog does not read tables back: open it with the program that it was 
 _FLOWS = f"{_TABLE}; only pylog who reads it, if it has flows"
 _EDITCAP = "convert it first: editcap -F pcapng FILE OUT.pcapng"
 _NAME = "name the file that holds the log"
+_NO_LINE = "no line of it is complete enough to be read"
+_UTF_8 = "convert it first: iconv -f UTF-16 -t UTF-8 FILE | pylog read -"
 
 MAGICS: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a zip archive", _UNPACK.format("unzip -p FILE")),
@@ -83,7 +87,7 @@ MAGICS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\xd8\xff", "an image (JPEG)", _NAME),
     (b"GIF8", "an image (GIF)", _NAME),
     (b"LPKSHHRH", "a systemd journal",
-     "it holds text; pylog reads the binary log of a firewall, such as a live nflog:GROUP"),
+     "write its entries first: journalctl -k -o json --file FILE | pylog read -"),
     (b"ElfFile\x00", "an event log of Windows", _NAME),
     (b"snoop\x00\x00\x00", "a capture of snoop", _EDITCAP),
     (b"btsnoop\x00", "a Bluetooth capture", _NAME),
@@ -100,8 +104,7 @@ LINE_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     for pattern, name, advice in (
         (r"\d\d/\d\d/\d{4} \d\d:\d\d:\d\d\.\d{6} |missed \d+ (?:ipf|NAT|state) log entries"
          r"|.*\bipmon(?:\[\d+\])?: ",
-         "text that ipmon printed", "pylog reads the binary log: what ipmon -B FILE keeps,"
-         " or the device (ipl:)"),
+         "text that ipmon printed", _NO_LINE),
         (r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z|-) (?:pass|block|nomatch|log|-|nat|state|flow"
          r"|LOST|CUT OFF) ",
          "text that pylog printed", "name the log that it was made from"),
@@ -110,17 +113,18 @@ LINE_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (r"kind,source,layout,",
          "a CSV file that pylog wrote", "name the log that it was made from"),
         (r".*IN=\S* OUT=\S* *(?:MAC|SRC|ARP|PHYS|TUNNEL)|.*\bIN=\S* OUT=\S* .*\b(?:SRC|MAC|MARK)=",
-         "text that the kernel's LOG printed", "pylog reads NFLOG: log to a group (nft: log group"
-         " 5; iptables: -j NFLOG --nflog-group 5) and read nflog:5"),
+         "text that the kernel's LOG printed", _NO_LINE),
         (_CLOCK + r" (?:rule \S*/|IP6? |ARP[, ]|[0-9a-f:]{17} |\S+ (?:In|Out|B|M|P) )",
-         "text that tcpdump printed", "write a capture instead: tcpdump -w FILE"),
+         "text that tcpdump printed", "pylog reads that of pflog (tcpdump -e -i pflog0); of others"
+         " write a capture instead: tcpdump -w FILE"),
         (r" *\d+ +\d+\.\d+ +\S+ (?:→|->) \S+ ",
          "text that tshark printed", "write a capture instead: tshark -w FILE"),
         (r"(?:0x)?[0-9a-f]{4,8}:?\s+(?:[0-9a-f]{2} ?){2}",
          "a hex dump", "turn it into bytes again (for xxd: xxd -r FILE | pylog read -)"),
         (r"(?:<\d+>)?1 " + _DATE + r" \S+ \S+ \S+ \S+ |(?:<\d+>)?" + _DATE + r" \S+.*?: "
          r"|(?:<\d+>|\w+ *:\w+ *: )?\[ *\d+\.\d+\] |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d ",
-         "a text log (syslog)", "pylog reads the binary log of a firewall"),
+         "a text log (syslog)", "no line at its beginning is of a firewall; if later ones are, name"
+         " its layout: --layout text"),
     )
 )  # fmt: skip
 """How a line begins, what such a text is, and what to do."""
@@ -137,7 +141,7 @@ DOCUMENT_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
 )  # fmt: skip
 """How a text begins, what it is, and what to do."""
 
-_TEXT = Foreign("text", "pylog reads the binary log of a firewall")
+_TEXT = Foreign("text", "no line of it is of a firewall that pylog reads", open=True)
 _CSV = Foreign("a CSV file", "pylog writes CSV and does not read it")
 _CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
 
@@ -163,7 +167,9 @@ def recognized(head: bytes, final: bool) -> Foreign | None:
     if text is None:
         return None
     kind = _kind_of(text)
-    return kind._replace(name=kind.name + encoding)
+    if encoding:
+        return kind._replace(name=kind.name + encoding, advice=_UTF_8)
+    return kind
 
 
 def _is_tar(block: bytes) -> bool:
@@ -211,7 +217,7 @@ def _kind_of(text: str) -> Foreign:
     votes = Counter(rule for rule in rules if rule is not None)
     if votes and (rules[0] is not None or votes.total() * 4 >= len(lines)):
         chosen = min(votes, key=lambda rule: (-votes[rule], rule))
-        return Foreign(*LINE_RULES[chosen][1:])
+        return Foreign(*LINE_RULES[chosen][1:], open=True)
     for pattern, name, advice in DOCUMENT_RULES:
         if pattern.match(text.lstrip()):
             return Foreign(name, advice)

@@ -9,7 +9,8 @@ IPFilter would have logged of it:
     fl_group, fl_logtag    its prefix, with _ for blanks, or its NFLOG group, always where groups
                            are numbers; its mark, uid or gid
     fl_rule                none, which is shown as -1
-    fl_hlen, body          the headers as ip_log.c counts them, and as much of the rest as is asked
+    fl_hlen, body          the headers as ip_log.c counts them, and as much of the rest as is asked;
+                           of a text log the headers are made from the fields
 
 Source: ip_log.c of IPFilter 3.4 to 5.1.
 """
@@ -34,12 +35,22 @@ from pylog.formats.ip_numbers import (
 from pylog.formats.ipl_fields import Fields, Impossible
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import swapped
+from pylog.formats.packet_made import headers
+from pylog.formats.textlog import is_of_text
 from pylog.record import PacketRecord
 
-ACTIONS = {"pass": ["FR_PASS"], "block": ["FR_BLOCK"], "log": []}
-"""The actions of a packet of Linux, and their flags beside FR_LOG."""
+ACTIONS = {"pass": ["FR_PASS"], "block": ["FR_BLOCK"], "nomatch": ["FR_NOMATCH"], "log": []}
+"""The actions of a packet of another source, and their flags beside FR_LOG."""
 
 _AF_INET = 2
+
+_KEEPS = {"K-S": "FR_KEEPSTATE", "K-F": "FR_KEEPFRAG"}
+_NOTICED = {
+    "low-ttl": "FI_LOWTTL", "OOW": "FI_OOW", "bad": "FI_BAD", "NAT": "FI_NATED",
+    "bad-NAT": "FI_BADNAT", "bad-src": "FI_BADSRC", "multicast": "FI_MULTICAST",
+    "broadcast": "FI_BROADCAST", "mbcast": "FI_MBCAST",
+}  # fmt: skip
+"""Flags by the words of ipmon's text (formats.textlog_ipmon)."""
 
 _DIRECTIONS = {"in": 0, "forward": 0, "out": 1}
 _WAYS = {0: "FR_INQUE", 1: "FR_OUTQUE"}
@@ -74,16 +85,17 @@ class PacketEncoder:
     def put(self, fields: Fields, record: PacketRecord) -> bytes:
         """Put struct ipflog into the fields; gives the bytes after it. Impossible if refused."""
         v6 = record.family == "ipv6"
-        if not record.payload or record.payload[0] >> 4 != {"ipv4": 4, "ipv6": 6}.get(
-            str(record.family)
-        ):
+        payload = record.payload
+        if payload is None and is_of_text(record):
+            payload = headers(record)
+        if not payload or payload[0] >> 4 != {"ipv4": 4, "ipv6": 6}.get(str(record.family)):
             raise Impossible("no IP packet")
         if v6 and self._layout.version.ipflog in ("2.x", "3.1", "3.2", "3.3"):
             raise Impossible(f"IPv6 packets, which {self._layout.version.name} does not log")
-        headers, packet = self._kept(fields, record, record.payload)
-        body = len(packet) - headers
+        size, packet = self._kept(fields, record, payload)
+        body = len(packet) - size
         extra = record.extra or {} if record.source == "ipl" else self._translated(record, body)
-        fields.put("fl_hlen", headers)
+        fields.put("fl_hlen", size)
         fields.put("fl_plen", body if not body >> 8 * fields.size_of("fl_plen") else body & 0xFF)
         fields.put_rule("fl_rule", record.rule)
         fields.put_group("fl_group", extra.get("group", record.group))
@@ -138,9 +150,12 @@ class PacketEncoder:
         named = self._layout.version.major >= 4  # before, groups are numbers
         groups = {"prefix": word if word and named else record.group, "group": record.group}
         tags = {"mark": record.mark, "uid": record.uid, "gid": record.gid}
+        written: list[str] = (record.extra or {}).get("marks", []) if is_of_text(record) else []
+        flags += [_KEEPS[word] for word in written if word in _KEEPS]
+        noticed = [_NOTICED[word] for word in written if word in _NOTICED]
         return {
             "fl_flags": [*flags, "FR_LOGBODY"] if body else flags,
-            "fl_lflags": [name for name, is_so in marks.items() if is_so],
+            "fl_lflags": [*(name for name, is_so in marks.items() if is_so), *noticed],
             "group": groups.get(self._group, "0"),
             "fl_logtag": tags.get(self._tag) or 0,
         }

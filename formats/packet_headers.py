@@ -16,7 +16,7 @@ from pylog.formats import ip_numbers
 from pylog.formats.packet import ipv6_chain
 from pylog.formats.packet_schemas import IPV4, IPV6, TCP, UDP
 from pylog.formats.plan import Plan
-from pylog.record import PacketHeaders
+from pylog.record import PacketHeaders, PacketRecord
 
 _ipv4, _ipv6, _tcp, _udp = Plan(IPV4), Plan(IPV6), Plan(TCP), Plan(UDP)
 _NONE = PacketHeaders()
@@ -29,6 +29,19 @@ def requested(payload: bytes | None, family: str | int | None) -> PacketHeaders:
     if payload and family == "ipv6":
         return _of_ipv6(payload, len(payload))
     return _NONE
+
+
+def of_record(record: PacketRecord) -> PacketHeaders:
+    """The fields on request of a packet: by its payload, or what the line of a text log says of
+    them, which is in `extra` under their names.
+    """
+    if record.payload or not record.extra:
+        return requested(record.payload, record.family)
+    extra = record.extra
+    return PacketHeaders(**{name: extra[name] for name in _FIELDS if name in extra})
+
+
+_FIELDS = PacketHeaders.__struct_fields__
 
 
 def echo_id(payload: bytes | None, family: str | int | None) -> int | None:

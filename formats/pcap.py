@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from pylog.errors import DecodeError
-from pylog.formats import HEAD, Damage, Guess, Message, cut_off
+from pylog.formats import HEAD, Damage, Guess, Item, Message, cut_off
 from pylog.formats.pcap_blocks import (
     SHB,
     linktype_text,
@@ -64,10 +64,9 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             if isinstance(item, Damage):
                 raise item.error.copy_for_raising()
         return []  # only the beginning of its header
-    readable = [t for t in trial.linktypes if t in registered().by_linktype]
     present = trial.linktypes or {i.linktype: 0 for i in trial.interfaces}
     all_foreign = trial.foreign and trial.foreign == trial.linktypes.total()
-    if present and (all_foreign or not (readable or present.keys() & registered().by_linktype)):
+    if present and (all_foreign or not any(_is_read(t, trial, head, items) for t in present)):
         expected = linktypes_text(registered().by_linktype)
         refused = " and ".join(refused_text(t) for t in sorted(present))
         raise DecodeError("link type", f"this is a capture of link type {refused}", expected, 0,
@@ -85,6 +84,10 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         for guess in guesses:
             layout, layouts = guess.layouts[0], guess.layouts
             evidence, rivals = list(guess.evidence), list(guess.rivals)
+    if layout is None:
+        layout, evidence = _examined(trial, head, items)
+        if layout is not None:
+            layouts = [layout]
     messages = sum(isinstance(item, Message) for item in items)
     if not messages and not final and len(head) < HEAD and (unnamed or not trial.linktypes):
         return []  # no packet has come yet that shows its layout
@@ -103,3 +106,38 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             rivals=rivals,
         )
     ]
+
+
+Shown = tuple[str, list[str]]
+"""A layout, and the evidence for it."""
+
+
+def _is_read(linktype: int, trial: PcapStream, head: bytes, items: list[Item]) -> bool:
+    """Whether a format reads the packets of a link type."""
+    module = registered().by_linktype.get(linktype)
+    if module is None or not hasattr(module, "examined"):
+        return module is not None
+    return _shown(linktype, trial, head, items) is not None
+
+
+def _examined(trial: PcapStream, head: bytes, items: list[Item]) -> tuple[str | None, list[str]]:
+    """The layout that the first packets show together, with evidence; None: each shows its own."""
+    for linktype in trial.linktypes:
+        answer = _shown(linktype, trial, head, items)
+        if answer is not None:
+            return answer
+    return None, []
+
+
+def _shown(linktype: int, trial: PcapStream, head: bytes, items: list[Item]) -> Shown | None:
+    """What the packets of a link type show together; None: nothing, or not its format."""
+    examined = getattr(registered().by_linktype.get(linktype), "examined", None)
+    if examined is None:
+        return None
+    packets = [
+        head[item.start : item.end]
+        for item in items
+        if isinstance(item, Message) and item.origin.linktype == linktype
+    ]
+    answer: Shown | None = examined(packets, linktype, trial.order)
+    return answer

@@ -29,7 +29,8 @@ from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import MAX_SECONDS, LossRecord
 
 LINKTYPE_NAMES = {
-    0: "NULL", 1: "ETHERNET", 12: "RAW", 14: "RAW", 101: "RAW", 105: "IEEE802_11", 108: "LOOP",
+    0: "NULL", 1: "ETHERNET", 12: "RAW", 14: "RAW", 17: "OLD_PFLOG", 101: "RAW",
+    105: "IEEE802_11", 108: "LOOP",
     113: "LINUX_SLL", 116: "IPFILTER", 117: "PFLOG", 127: "IEEE802_11_RADIOTAP",
     220: "USB_LINUX_MMAPPED",
     228: "IPV4", 229: "IPV6", 239: "NFLOG", 253: "NETLINK", 276: "LINUX_SLL2",
@@ -37,6 +38,11 @@ LINKTYPE_NAMES = {
 
 COOKED = (113, 276)
 """Linux cooked captures: pylog reads those of nlmon, which hold netlink messages."""
+PARTLY = {
+    **dict.fromkeys(COOKED, ("LINUX_SLL of nlmon", "LINUX_SLL without netlink messages")),
+    1: ("ETHERNET of ipfw0", "ETHERNET, not of ipfw0"),
+}
+"""Link types of which pylog reads some captures: what it reads, and what it does not."""
 
 MAGIC_USEC, MAGIC_NSEC, MAGIC_MODIFIED = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 PCAP_MAGICS = {
@@ -326,7 +332,7 @@ def linktypes_text(linktypes: Iterable[int]) -> str:
     """The link types that pylog reads, by name, as "link types 12, 14, 101 (RAW), 239 (NFLOG)"."""
     numbers: dict[str, list[str]] = {}
     for linktype in sorted(linktypes):
-        name = "LINUX_SLL of nlmon" if linktype in COOKED else LINKTYPE_NAMES[linktype]
+        name = PARTLY[linktype][0] if linktype in PARTLY else LINKTYPE_NAMES[linktype]
         numbers.setdefault(name, []).append(str(linktype))
     return "link types " + ", ".join(
         f"{(' and ' if len(own) == 2 else ', ').join(own)} ({name})"
@@ -336,8 +342,8 @@ def linktypes_text(linktypes: Iterable[int]) -> str:
 
 def refused_text(linktype: int) -> str:
     """As `linktype_text`, for a capture in which pylog can read nothing."""
-    if linktype in COOKED:
-        return f"{linktype} (LINUX_SLL without netlink messages)"
+    if linktype in PARTLY:
+        return f"{linktype} ({PARTLY[linktype][1]})"
     return linktype_text(linktype)
 
 

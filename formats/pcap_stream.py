@@ -287,7 +287,7 @@ class PcapStream(CaptureFraming):
             offset, ifdrop, osdrop = interface.dropped
             interface.dropped = None
             module = registered().by_linktype.get(interface.linktype)
-            if ifdrop + osdrop and module is not None:
+            if ifdrop + osdrop and module is not None and self._is_read(interface):
                 stream = interface.stream or self.inner.of_linktype(interface.linktype)
                 items.append(
                     DroppedInAll(
@@ -348,7 +348,7 @@ class PcapStream(CaptureFraming):
                         items.append(Dropped(self.base + start, None, own.lost, interface.number))
         except DecodeError as wrong:  # the packet itself is intact
             error = wrong
-        if lost and interface.linktype in registered().by_linktype:
+        if lost and self._is_read(interface):
             # pylog writes notes for itself and the count for other programs: the count includes
             # what the notes report
             interface.claimed += lost
@@ -379,6 +379,9 @@ class PcapStream(CaptureFraming):
             self.other += 1
             return
         if start == end:
+            if not self._is_read(interface):
+                self.other += 1
+                return
             reason = f"nothing was captured of a packet of {length} bytes"
             items.append(Dropped(self.base + start, None, reason, interface.number))
             return
@@ -416,8 +419,15 @@ class PcapStream(CaptureFraming):
         items: list[Item],
     ) -> None:  # fmt: skip
         """Report a value that the next message lacks, if the packet is of a format."""
-        if interface.linktype in registered().by_linktype:
+        if self._is_read(interface):
             items.append(Flaw(self.base + pos, self.error(pos, field, found, expected)))
+
+    def _is_read(self, interface: Interface) -> bool:
+        """Whether a format reads the packets of the interface."""
+        module = registered().by_linktype.get(interface.linktype)
+        if module is None or not getattr(module, "PARTLY", False):
+            return module is not None
+        return self.inner.named(module, interface) is not None
 
     # Messages
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from pylog.errors import DecodeError
 from pylog.formats.items import Damage, Item, Message, NewSection, RawBatch
 from pylog.formats.numbers import NextSeq
+from pylog.formats.textlog_times import LogTimes
 from pylog.record import (
     CounterRecord,
     FlowRecord,
@@ -159,6 +160,10 @@ class Stream(ABC):
         """The name of the interface with a number, or the number itself."""
         self.lenient = False
         """Whether a record may lack a field whose value makes no sense, see `flawed`."""
+        self.times = LogTimes()
+        """Of a text log: what it does not say of its times."""
+        self.prompt = False
+        """Whether bytes come as they are logged, so that a message must not wait for the next."""
         self.others: Callable[[], Sequence[tuple[Needle, Resume]]] = tuple
         """The layouts whose messages may follow in damage (registry.resuming), by default none."""
         self._failed: dict[Resume, int] = {}

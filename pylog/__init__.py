@@ -79,8 +79,8 @@ def open(
     Live sources are "nflog:GROUP[,GROUP...]", "nftables:[+trace][+nflog:GROUP]" and "nfct:"
     (Linux), and "ipl:DEVICE" (BSD, Solaris, illumos; "ipl:" is the system's default device);
     "./nflog:5" is a file of that name. A file may hold raw IPFilter records, netlink messages of
-    NFLOG, nftables and conntrack, pcap or pcapng, each also compressed with gzip, xz, bzip2 or
-    zstd; its format is detected from its first bytes.
+    NFLOG, nftables and conntrack, pcap or pcapng, or lines of a text log, each also compressed
+    with gzip, xz, bzip2 or zstd; its format is detected from its first bytes.
 
     layout     "ipl-5.1.2-lp64le" and the like, in place of detection
     on_error   "resync": damage becomes a LossRecord and reading goes on; "strict": DecodeError

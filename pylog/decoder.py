@@ -38,6 +38,7 @@ from pylog.formats import (
 )
 from pylog.formats.registry import resuming
 from pylog.formats.stream import GROUPED
+from pylog.formats.textlog_times import LogTimes
 from pylog.losses import Losses
 from pylog.notes import notes
 from pylog.record import (
@@ -90,6 +91,8 @@ class Decoder:
         scope: Wanted | None = None,
         origin: str | None = None,
         host: str | None = None,
+        times: LogTimes | None = None,
+        prompt: bool = False,
     ) -> None:
         """
         name     what notes and errors call the input
@@ -102,7 +105,9 @@ class Decoder:
         process   who the process is that has a number and a name, asked when its commit is decoded
         scope     which records of a ruleset's changes and traces or of flows are wanted; None: all
         origin   the origin of all records; None: they get neither that nor a host
-        host     their host, where a capture names no other
+        host     their host, where a capture or a line names no other
+        times    of a text log: what it does not say of its times
+        prompt   the bytes come as they are logged
         """
         self.losses = Losses({}) if losses is None else losses
         self.damages = Damages(name, strict=strict, raw=raw, live=live, placed=placed)
@@ -116,6 +121,7 @@ class Decoder:
         self._grouping: Grouping | None = None
         """Of a log whose records are grouped."""
         self._origin, self._host = origin, host
+        self._times, self._prompt = times, prompt
         self._gives_rows, self._wants_payload = False, True
         self._passes_messages = False
         self._deciding: Deciding | None = None
@@ -158,6 +164,9 @@ class Decoder:
         stream.rows, stream.wants_payload = self._gives_rows, self._wants_payload
         stream.deciding = None if stream.grouped else self._deciding
         stream.interface_name = self._interface_name
+        stream.prompt = self._prompt
+        if self._times is not None:
+            stream.times = self._times
         stream.others = tuple if self._layout is not None or self._live else resuming
 
     def give_rows(self, payload: bool = True) -> None:
@@ -557,6 +566,8 @@ class Decoder:
         interface   of a capture, which may name its host
         """
         force_setattr(record, "origin", self._origin)
+        if record.host is not None:  # the line of a text log names it
+            return
         host = self._host if interface is None else self.stream.hosts.get(interface, self._host)
         force_setattr(record, "host", host)
 

@@ -92,7 +92,8 @@ def detect(head: bytes, final: bool, layout: str | None = None) -> Detection:
 
 def is_no_log(head: bytes) -> bool:
     """Whether the first bytes show that the input is no log, whatever comes after them."""
-    return foreign.recognized(head, False) is not None
+    other = foreign.recognized(head, False)
+    return other is not None and not other.open
 
 
 def no_log(head: bytes, final: bool) -> DecodeError:

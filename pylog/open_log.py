@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from typing import Literal, Self, get_args
 
 from pylog.backends.base import Backend
+from pylog.backends.capture import Capture
 from pylog.decoder import Decoder
 from pylog.detect import UNDECIDED, Detection, stream_for
+from pylog.formats.textlog_times import LogTimes
 from pylog.input import Input
+from pylog.log_times import Months, times_of
 from pylog.losses import Losses
 from pylog.origins import NOWHERE, Origin
 
@@ -59,6 +62,7 @@ class OpenLog:
                 raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
             layout, detection = backend.layout, stream_for(backend.layout)
         self.backend = backend
+        times = times_of(backend)
         self.decoder = Decoder(
             UNDECIDED if detection is None else detection,
             name=backend.name,
@@ -75,11 +79,28 @@ class OpenLog:
             scope=backend.scope,
             origin=origin.origin,
             host=origin.host,
+            times=times,
+            prompt=not backend.regular,
         )
         self.input = Input(backend, self.decoder, layout)
         self.decoder.peek = self.input.peek
         if detection is None and not backend.deferred:
             self.input.detect(None)
+            if self.detection.container == "text" and times.zone is not None:
+                self._count_years(times)
+
+    def _count_years(self, times: LogTimes) -> None:
+        """Count how often the year changes in a file, which is read for that once before."""
+        if times.year is not None or self.backend.size is None:
+            return
+        months = Months()
+        months.feed(self.input.head)
+        while more := self.backend.receive():
+            months.feed(more)
+        times.steps = months.steps
+        if isinstance(self.backend, Capture):
+            self.backend.rewind()
+            self.input.head = b""
 
     @property
     def detection(self) -> Detection:

@@ -22,6 +22,7 @@ from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.registry import registered
 from pylog.formats.scrub import Scrubber
 from pylog.formats.scrub_names import name_bytes
+from pylog.formats.textlog import is_of_text
 from pylog.record import (
     FlowRecord,
     LossRecord,
@@ -57,6 +58,10 @@ class Scrubbing:
         """The record that the scrubbed message decodes to; a loss without its damaged bytes."""
         if isinstance(record, LossRecord):
             return msgspec.structs.replace(record, raw=None)
+        if is_of_text(record):
+            raise ValueError(
+                "lines of a text log cannot be scrubbed: their prefixes and names may hold anything"
+            )
         module = registered().by_source.get(record.source)
         if module is None:
             raise ValueError(f"{kind_of(record)} records of {record.source} cannot be scrubbed")

@@ -20,6 +20,10 @@ class SourceOptions(TypedDict, total=False):
 
     follow: bool
     """At the end of a file wait for more, as tail -F does."""
+    log_tz: str | None
+    """Of text logs: the time zone of times that do not state it, as Europe/Oslo, or local."""
+    year: int | None
+    """Of text logs with log_tz: the year of the first line without one."""
     netns: str | int | None
     """The network namespace: a name of ip-netns, a path or a process id."""
     all_netns: bool

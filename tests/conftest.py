@@ -55,8 +55,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def group_of(nodeid: str) -> str:
-    """The group of a test; its id if it has none, and may run in any process."""
-    return next((name for start, name in TOGETHER.items() if nodeid.startswith(start)), nodeid)
+    """The group of a test: of services its file, else its id if it may run in any process."""
+    alone = nodeid.partition("::")[0] if nodeid.startswith("tests/services/") else nodeid
+    return next((name for start, name in TOGETHER.items() if nodeid.startswith(start)), alone)
 
 
 @pytest.hookimpl(optionalhook=True)

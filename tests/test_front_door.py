@@ -131,6 +131,7 @@ def test_the_examples_of_the_help_work(
     shutil.copy(FILTER, "fw.dump")
     shutil.copy(NFLOG, "nflog.pcap")
     shutil.copy(CONFIGURATION, "fw.toml")
+    shutil.copy(samples.FIXTURES / "text/syslog.log", "syslog.log")
     words = shlex.split(example)[1:]
     live = any(source in example for source in ("nflog:5", "nftables:", "nfct:"))
     if words[0] in ("doctor", "ruleset", "run", "status", "trace", "who") or live or "-a" in words:
@@ -143,7 +144,7 @@ def test_the_examples_of_the_help_work(
     done = inprocess.run(*words)
     notes = [line for line in done.stderr.splitlines() if b"--action: no packet" not in line]
     assert (done.returncode, notes) == (0, [])
-    assert done.stdout or len(os.listdir()) == 4 or words[:2] == ["check", "-q"]
+    assert done.stdout or len(os.listdir()) == 5 or words[:2] == ["check", "-q"]
 
 
 # Mistyped words

@@ -138,7 +138,8 @@ def test_each_output_is_described() -> None:
     assert outputs.endings() == {
         ".arrow": "arrow", ".feather": "arrow", ".cef": "cef", ".csv": "csv", ".ipfix": "ipfix",
         ".ipl": "ipl", ".ipmon": "ipmon",
-        ".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet",
+        ".jsonl": "json", ".json": "json", ".ndjson": "json", ".kernel": "kernel",
+        ".parquet": "parquet", ".pflog": "pflog",
         ".pcapng": "pcapng", ".pcap": "pcapng", ".sqlite": "sqlite", ".sqlite3": "sqlite",
         ".db": "sqlite", ".txt": "text", ".text": "text", ".log": "text",
     }  # fmt: skip

@@ -169,8 +169,9 @@ def test_other_link_types_are_named_in_the_error(linktype: int) -> None:
     assert str(linktype) in text and "239 (NFLOG)" in text and "116 (IPFILTER)" in text
     assert linktype == 9999 or pcap_blocks.LINKTYPE_NAMES[linktype] in text
     assert text.endswith(
-        "; pylog reads link types 12, 14, 101 (RAW), 113 and 276 (LINUX_SLL of nlmon),"
-        " 116 (IPFILTER), 228 (IPV4), 229 (IPV6), 239 (NFLOG), 253 (NETLINK)"
+        "; pylog reads link types 1 (ETHERNET of ipfw0), 12, 14, 101 (RAW), 17 (OLD_PFLOG),"
+        " 113 and 276 (LINUX_SLL of nlmon), 116 (IPFILTER), 117 (PFLOG), 228 (IPV4), 229 (IPV6),"
+        " 239 (NFLOG), 253 (NETLINK)"
     )
 
 

@@ -22,9 +22,9 @@ from pylog import memo
 from pylog.nearest import advice
 from pylog.record import escape
 
-DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B) and
-of Linux NFLOG, nftables and conntrack (live, netlink dumps, pcap and pcapng captures), from any
-machine on any machine."""
+DESCRIPTION = """Read firewall packet logs: binary records of BSD IPFilter (/dev/ipl, ipmon -B), of
+Linux NFLOG, nftables and conntrack (live, netlink dumps, pcap and pcapng captures) and of pf
+(pflog), and text logs of them and of others, from any machine on any machine."""
 
 USAGE = "pylog COMMAND [options] ..."
 

@@ -210,11 +210,19 @@ def pair(text: str) -> tuple[str, str]:
 def input_layout(arguments: argparse.Namespace) -> str | None:
     """The layout of the input, if the arguments name it."""
     from_layout: str | None = getattr(arguments, "from_layout", None)
-    if getattr(arguments, "to", None) == "ipl":  # whose --layout is that of the output
+    to = getattr(arguments, "to", None)
+    if to is not None and writes_layout(to):  # --layout is that of the output
         return from_layout
     if from_layout is not None and arguments.layout is not None:
         raise ValueError("--layout and --from-layout name the same: give one")
     return from_layout or arguments.layout
+
+
+def writes_layout(output: str) -> bool:
+    """Whether --layout is an option of the output."""
+    from pylog import outputs  # here: not every command writes records
+
+    return any(option.flag == "--layout" for option in outputs.description(output).options)
 
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -431,7 +439,10 @@ def _terminals() -> list[int]:
 
 def summary(reader: OpenLog) -> str:
     """What was read, damaged and lost of a source, as one line."""
-    return summed_up(reader.backend.title, reader.detection.container, reader)
+    text = summed_up(reader.backend.title, reader.detection.container, reader)
+    if reader.detection.container == "text":
+        text += f", lines of other programs: {reader.other}"
+    return text
 
 
 def summed_up(name: str, container: str, counted: Counted) -> str:

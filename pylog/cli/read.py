@@ -1,9 +1,10 @@
 """Read logs and write their records in one of many forms: text, JSON lines, CSV, Parquet, pcapng...
 
 A SOURCE is a file or - for standard input: IPFilter records (ipmon -B, dd of /dev/ipl), netlink
-messages of NFLOG, nftables and conntrack, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER or
-RAW; each also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it,
-sorted; a glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
+messages of NFLOG, nftables and conntrack, pcap or pcapng with link type NFLOG, NETLINK, IPFILTER,
+PFLOG or RAW, and text logs of the kernel's LOG, ipmon, ipfw, filterlog, LOGEMU and tcpdump; each
+also compressed with gzip, xz, bzip2 or zstd. A directory stands for all files below it, sorted; a
+glob in quotes and an fsspec URL (s3://...) are understood, too. Or a SOURCE is live:
 nflog:GROUP[,GROUP...], nftables:[+trace][+nflog:GROUP] and nfct: on Linux, ipl:[DEVICE,...] on BSD,
 Solaris and illumos. Files are read one after the other. With --merge, and with any live source,
 records of all sources come in the order of time.
@@ -49,6 +50,7 @@ examples:
   pylog read --color always fw.dump | less -R
   pylog read --flows fw.dump                     a record for each flow, not for its events
   pylog read --where 'action == block and dport in {22, 8000..8100}' fw.dump
+  pylog read --log-tz local syslog.log           lines of the kernel's LOG and others
   pylog read nflog:5                             live, until Ctrl-C (as root)
   pylog read --flows -w flows.jsonl nfct:        the flows of conntrack, live
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from pylog.formats.packet_headers import requested
+from pylog.formats.packet_headers import of_record
 from pylog.options import SHOWN, Option
 from pylog.record import (
     ON_REQUEST,
@@ -122,5 +122,5 @@ def leaving_out(record: Any, names: tuple[str, ...]) -> Any:
 def headers_of(record: Record) -> PacketHeaders | None:
     """The fields on request of a packet; None for other records."""
     if isinstance(record, PacketRecord):
-        return requested(record.payload, record.family)
+        return of_record(record)
     return None

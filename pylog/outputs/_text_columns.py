@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import json
 
-from pylog.formats.packet_headers import requested
+from pylog.formats.packet_headers import of_record
 from pylog.outputs._named import REQUESTED
 from pylog.outputs._services import with_services
 from pylog.outputs._text_words import PROTOCOLS, colour_of, fragment_text
@@ -56,7 +56,7 @@ class Columns:
         headers = None
         if type(row) not in _rows():
             if self.needs_payload and isinstance(row, PacketRecord):
-                headers = requested(row.payload, row.family)
+                headers = of_record(row)
             row = row_of(row)
         if self._services:
             row = with_services(row)

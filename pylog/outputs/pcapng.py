@@ -43,6 +43,7 @@ from pylog.formats.pcap_blocks import (
     ticks,
 )
 from pylog.formats.registry import linktypes, registered
+from pylog.formats.textlog import is_of_text
 from pylog.memo import Bounded
 from pylog.notes import notes
 from pylog.options import Option
@@ -139,6 +140,11 @@ class Output(outputs.Output):
             return
         raw = record.raw
         module = registered().by_source.get(record.source)
+        if is_of_text(record):
+            raise ValueError(
+                f"{record.source} has lines of text and no packets, so a capture of them cannot be"
+                " written: --to json, csv or kernel keeps what they say"
+            )
         if module is None:
             self._left_out[f"{kind_of(record)} records of {record.source}"] += 1
             return
@@ -280,8 +286,9 @@ class Output(outputs.Output):
                 self._add(self._section())
                 return self._interface(record, observed)
             module = registered().by_source[record.source]
+            linktype_of = getattr(module, "linktype", None)
             block = interface_block(
-                linktypes(module)[0],
+                linktypes(module)[0] if linktype_of is None else linktype_of(record.layout),
                 name=f"{record.source}:{log}",
                 description=module.described(record.layout, log),
                 comment=b""

@@ -159,7 +159,10 @@ def line(
     commits   makes blocks of the changes of a ruleset, which are then several lines
     """
     given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
-    time = "-" if given is None else given if isinstance(given, str) else rfc3339(given)
+    if given is None:  # a text log may have no more than what is written there
+        time = getattr(record, "timestamp_local", None) or "-"
+    else:
+        time = given if isinstance(given, str) else rfc3339(given)
     if clock is not None and given is not None:
         time = clock.text(time)
     if record.origin is not None:
@@ -167,7 +170,7 @@ def line(
     # isinstance would ask ABCMeta, which takes longer than the rest of the line's beginning
     if type(record) is PacketRow or type(record) is PacketRecord:
         values = astuple(record)
-        shared = _nflog if record.source == "nflog" else _others
+        shared = _OF_SOURCE.get(record.source, _others)
         first, way, rule = shared[_shared_of(values)]
         (
             family, protocol, saddr, daddr, sport, dport, flags, icmp_type, icmp_code, fragment,
@@ -175,7 +178,7 @@ def line(
         ) = _packet_of(values)  # fmt: skip
         # most packets are written here, the others by _layers
         plain = family == "ipv4" and saddr and fragment is None and cut is None and length
-        if plain and protocol == 6 and flags is not None:
+        if plain and protocol == 6 and flags is not None and sport is not None:
             text = (f"{time} {first}{way} tcp {saddr}:{sport} -> {daddr}:{dport} {flags}"
                     f" len {length}{rule}")  # fmt: skip
         elif plain and protocol == 1 and icmp_code is not None and not (extra and "inner" in extra):
@@ -251,8 +254,14 @@ def _shared(source: str, values: tuple[Any, ...]) -> tuple[str, str, str]:
     return escape(first), way, rule
 
 
-_nflog: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, "nflog"))
-_others: Memo[tuple[Any, ...], tuple[str, str, str]] = Memo(partial(_shared, ""))
+_Shared = Memo[tuple[Any, ...], tuple[str, str, str]]
+_ipfilter: _Shared = Memo(partial(_shared, "ipl"))
+_others: _Shared = Memo(partial(_shared, ""))
+_OF_SOURCE: dict[str, _Shared] = {
+    "nflog": Memo(partial(_shared, "nflog")),
+    "ipl": _ipfilter,
+    "ipmon": _ipfilter,
+}
 
 
 def _joined_words(record: JoinedRecord) -> Iterator[str]:
@@ -300,8 +309,13 @@ def _way(record: AnyPacket) -> Iterator[str]:
 def _rule(record: AnyPacket) -> Iterator[str]:
     """Group and rule, reason, mark, owner, prefix and count."""
     group, rule = record.group, record.rule
-    if rule is not None or (group and record.source != "nflog"):
-        yield f"@{group or '-1'}:{rule if rule is not None else '-1'}"
+    if record.source == "ipl":
+        if rule is not None or group:
+            yield f"@{group or '-1'}:{rule if rule is not None else '-1'}"
+    elif group and record.source != "nflog":
+        yield f"@{group}:{'' if rule is None else rule}"
+    elif rule is not None:
+        yield f"@{rule}"
     if record.reason is not None:
         yield f"reason {record.reason}"
     if record.mark is not None:

@@ -19,8 +19,9 @@ Octets = bytes
 Source = Annotated[
     str,
     Field(
-        "ipl, nflog, nftables or nfct (conntrack); ip for packets of captures without link"
-        " headers; capture for damage of a capture file itself",
+        "ipl, nflog, nftables, nfct (conntrack) or pflog; ip for packets of captures without link"
+        " headers, ipfw for those of ipfw0; of a text log the program: kernel-log, logemu, ipmon,"
+        " ipfw, filterlog, tcpdump; capture for damage of a capture file itself",
         "word",
     ),
 ]
@@ -61,8 +62,9 @@ Origin = Annotated[
 Host = Annotated[
     str | None,
     Field(
-        "with `origin`: the machine that logged it, by the capture that pylog wrote there; of a"
-        " live source this machine; otherwise the label of the source",
+        "the machine that logged it, as the line of a text log names it; with `origin` also by the"
+        " capture that pylog wrote there, of a live source this machine, otherwise the label of the"
+        " source",
         "word",
         since=2,
     ),

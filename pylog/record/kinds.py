@@ -36,6 +36,9 @@ from pylog.record.ruleset import RulesetRecord, TraceRecord
 MAX_SECONDS = 253402300799
 """9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
 
+UNNUMBERED = frozenset(("pflog", "filterlog", "tcpdump"))
+"""Sources whose records have a group of rules, and no number of their own."""
+
 Time = TypeVar("Time", int, str)
 """Nanoseconds since 1970 UTC in a record, RFC 3339 text in a row."""
 Payload = TypeVar("Payload", bytes, str)
@@ -68,12 +71,19 @@ class Vlan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 # Fields of several kinds
 
 _Rule = Annotated[
-    int | None, Field("the rule's number as ipmon shows it (the stored one + 1)", "i64")
+    int | None,
+    Field(
+        "the rule's number: of IPFilter as ipmon shows it (the stored one + 1), of pf as pfctl does"
+        " (from 0), of ipfw its own",
+        "i64",
+    ),
 ]
 _Group = Annotated[
     str | None,
     Field(
-        "IPFilter: the rule's group as ipmon shows it; NFLOG: the group's number, as text", "word"
+        "IPFilter: the rule's group as ipmon shows it; NFLOG: the group's number, as text; pf: the"
+        " anchor",
+        "word",
     ),
 ]
 _Indev = Annotated[
@@ -90,6 +100,15 @@ _Daddr = Annotated[
     str | None, Field("destination address; of a flow before translation", "address")
 ]
 _Sport = Annotated[int | None, Field("source port; of a flow before translation", "u16")]
+_Local = Annotated[
+    str | None,
+    Field(
+        "of a text log: the time as it is written there, if it lacks the year or the zone, or"
+        " counts from the start of the machine",
+        "word",
+        since=5,
+    ),
+]
 _Dport = Annotated[int | None, Field("destination port; of a flow before translation", "u16")]
 
 
@@ -114,8 +133,8 @@ class Packet(
     action: Annotated[
         str | int | None,
         Field(
-            "pass, block, nomatch, log, or the number of another command; of NFLOG only with"
-            " `--action`",
+            "pass, block, nomatch, log, or the number of another command; of pf also match, nat,"
+            " rdr and others; of NFLOG and the kernel's LOG only with `--action`",
             "name",
         ),
     ] = None
@@ -132,9 +151,10 @@ class Packet(
     ] = None
     rule: _Rule = None
     group: _Group = None
-    prefix: Annotated[str | None, Field("the prefix of the NFLOG rule", "word")] = None
+    prefix: Annotated[str | None, Field("the prefix of the NFLOG or LOG rule", "word")] = None
     reason: Annotated[
-        str | int | None, Field("why IPFilter blocked, a word or the number", "name")
+        str | int | None,
+        Field("why IPFilter blocked, or pf's reason: a word or the number", "name"),
     ] = None
     indev: _Indev = None
     outdev: _Outdev = None
@@ -201,11 +221,16 @@ class Packet(
     raw: Annotated[Octets | None, RAW] = None
     origin: Origin = None
     host: Host = None
+    timestamp_local: _Local = None
 
     @property
     def log(self) -> str:
-        """The log within the source that numbers the record: ipf, or an NFLOG group."""
-        return "ipf" if self.source == "ipl" else self.group or ""
+        """The log within the source that numbers the record: ipf, or an NFLOG group; "" for a
+        source that numbers nothing.
+        """
+        if self.source in ("ipl", "ipmon"):
+            return "ipf"
+        return "" if self.source in UNNUMBERED else self.group or ""
 
 
 class Flow(
@@ -344,6 +369,7 @@ class Flow(
     raw: Annotated[Octets | None, RAW] = None
     origin: Origin = None
     host: Host = None
+    timestamp_local: _Local = None
 
     @property
     def log(self) -> str:

@@ -22,7 +22,7 @@ import msgspec
 import pyarrow as pa
 
 from pylog.formats.addresses import octets
-from pylog.formats.packet_headers import requested
+from pylog.formats.packet_headers import of_record
 from pylog.record import (
     ON_REQUEST,
     Column,
@@ -160,7 +160,7 @@ def batch(kind: str, records: Sequence[Record], wanted: pa.Schema) -> pa.RecordB
     headers: list[PacketHeaders] = []
     if not of_headers.keys().isdisjoint(wanted.names):
         packets = [record for record in records if isinstance(record, PacketRecord)]
-        headers = [requested(packet.payload, packet.family) for packet in packets]
+        headers = [of_record(packet) for packet in packets]
     arrays = []
     for column in wanted:
         field, convert = reading(kind, column.name)

@@ -228,7 +228,7 @@ def test_records_become_batches_of_columns_and_back() -> None:
     assert columns.schema.names == ["dport", "source", "layout", "timestamp", "observed"]
 
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "postgresql.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "postgresql.md").read_text()
 
 
 @pytest.mark.skipif(shutil.which("psql") is None, reason="needs psql")
