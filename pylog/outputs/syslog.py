@@ -101,6 +101,7 @@ class Output(SentLines):
     def __init__(self, place: outputs.Place, **options: Any) -> None:
         address = checked(place.address, PORTS, options)
         super().__init__(place, address, options)
+        self._line = self._lines.content or self._line
         local = address.scheme == "unix"
         header = options["header"] or ("local" if local else "rfc5424")
         self._priorities = priorities(
