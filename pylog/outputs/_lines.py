@@ -76,6 +76,11 @@ def reads_raw(format: str) -> bool:
     return outputs.description(_named(str(format))).raw
 
 
+def shows_joins(format: str) -> bool:
+    """Whether a format shows the rule and the flow of a packet; ValueError as `lines_of`."""
+    return outputs.description(_named(str(format))).joins
+
+
 def _named(format: str) -> str:
     """The output that has a format."""
     if "{" in format:
