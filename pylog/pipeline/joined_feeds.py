@@ -60,8 +60,9 @@ class JoinedFeeds(Feeds):
 
     def seek(self, position: Position) -> None:
         super().seek(position)
-        for join in self._joins:
-            join.end()  # what waits was given before that position
+        records = self._all_of_joins()  # which were given before that position
+        if self._flows is not None:
+            self._flows.feed(records)
         self._position = super().position()
 
     def _warm(self, records: Sequence[Record]) -> None:
