@@ -8,6 +8,7 @@ import json
 import pickle
 import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ ASKED = [
 ]
 
 
-def in_columns(plan: Plan, kind: str, records: list[Record], size: int = 7) -> ColumnGroups:
+def in_columns(plan: Plan, kind: str, records: Sequence[Record], size: int = 7) -> ColumnGroups:
     """Groups of records that are put into columns, a few at a time, by two that are merged."""
     wanted = chosen(kind, plan.columns(kind))
     made = [ColumnGroups(plan, kind), ColumnGroups(plan, kind)]
