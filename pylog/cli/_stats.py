@@ -51,6 +51,7 @@ class Shown:
                 check_is_free(self.path, "--force replaces it")
 
 
+NO_LOSSES = "losses: none"
 SEVERAL = ("blocked", "talkers", "nat", "changes")
 """The reports with more than one table."""
 
@@ -76,7 +77,8 @@ def write(
     else:
         _, of_section, groups, _ = sections[0]
         for note in (*forms.beneath(of_section, groups), *notes):
-            say(note)
+            if note != NO_LOSSES:
+                say(note)
         if shown.form == "parquet":
             _write_parquet(shown, of_section, groups)
             return
@@ -110,7 +112,7 @@ def missing(sections: Sequence[Section], summary: Summary, counting: Counting) -
         which = names[0] if len(names) == 1 else f"{len(names)} of the logs"
         lines.append(f"losses: {which} cannot tell whether records were lost")
     else:
-        lines.append("losses: none")
+        lines.append(NO_LOSSES)
     return lines
 
 

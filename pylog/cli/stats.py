@@ -47,9 +47,9 @@ EPILOG = """examples:
   pylog stats --by saddr fw.dump                    who is seen most
   pylog stats --report scanners fw.dump             who tried many ports or hosts
   pylog stats --by saddr/24,action --top 10 fw.dump
-  pylog stats --by dport --distinct saddr --where 'action == block' logs/
-  pylog stats --every 1h --sum length --tz Europe/Oslo fw.parquet
-  pylog stats --by saddr --new-since 2026-11-28 --to csv fw.dump
+  pylog stats --by dport --distinct saddr --where 'action == block' fw.dump
+  pylog stats --every 1h --sum length --tz Europe/Oslo fw.dump
+  pylog stats --by saddr --new-since 2023-11-14 --to json fw.dump
   pylog stats --by prefix --for 1m nflog:5          a minute of a live group (as root)
 """
 TOP = 25
