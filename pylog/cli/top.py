@@ -169,9 +169,8 @@ def _once(
         try:
             while reading.is_alive() and (until is None or time.monotonic() < until):
                 reading.join(0.1)
-        except SystemExit:
-            reading.end()
-            raise
+        except SystemExit:  # a signal: the picture of what came so far
+            pass
         reading.end()
         status = stopping.status
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100

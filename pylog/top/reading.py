@@ -8,14 +8,20 @@ A file, or a replay, is only read later.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from pylog.actions import Actions
 from pylog.decoder import LOT
 from pylog.reader import Records
+from pylog.record import Record
 from pylog.top.counts import Counts
 
 LOOK_S = 0.25
+ENOUGH, GATHER_S = 500, 0.05
+"""So many records are counted at once, or what came in so many seconds. A batch of a live source
+may be a single record, and counting one costs as much as counting fifty.
+"""
 
 
 class Reading(threading.Thread):
@@ -45,16 +51,26 @@ class Reading(threading.Thread):
             self._counts.ended = "end of the log"
 
     def _read(self, records: Records) -> None:
+        pending: list[Record] = []
+        due = 0.0
         while not self._stopped.is_set():
+            wait_s = max(due - time.monotonic(), 0.0) if pending else LOOK_S
             try:
-                batch = records.read_batch(LOOK_S, LOT)
+                batch = records.read_batch(wait_s, LOT)
             except TimeoutError:
-                continue
-            if not batch:
+                batch = None
+            if batch:
+                if not pending:
+                    due = time.monotonic() + GATHER_S
+                pending += batch
+            ended = batch is not None and not batch
+            if pending and (ended or len(pending) >= ENOUGH or time.monotonic() >= due):
+                if self._actions is not None:
+                    pending = [self._actions.record(record) for record in pending]
+                self._counts.feed(pending)
+                pending = []
+            if ended:
                 return
-            if self._actions is not None:
-                batch = [self._actions.record(record) for record in batch]
-            self._counts.feed(batch)
 
     def end(self, timeout_s: float = 2.0) -> None:
         """End the reading, and wait for it at most so long."""
