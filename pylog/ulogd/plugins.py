@@ -43,6 +43,9 @@ class Plugin(NamedTuple):
     refused: str = ""
 
 
+_LATER = "it is not written yet; keep ulogd2 for this stack"
+
+
 def _kinds(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -274,7 +277,7 @@ _ROWS = (
             _text("proto", "tcp", "tcp or udp"),
             _number("mtu", 512, "bytes of a message at most"),
             _text("send_template", "once", "once, always or never"),
-        ), work="ipfix:Ipfix",
+        ), refused=_LATER,
     ),
     Plugin(
         "SQLITE3", SINK, _kinds("packet flow"), _kinds(""), (ANY,), options=(
@@ -286,7 +289,7 @@ _ROWS = (
             *_DATABASE, _text("db", "", "the database", True), _text("host", "", "its host", True),
             _text("user", "", "the user", True), _text("pass", "", "the password", True),
             _number("port", 0, "the port; 0: 3306"),
-        ), work="mysql:Mysql",
+        ), refused=_LATER,
     ),
     Plugin(
         "PGSQL", SINK, _kinds("raw packet flow sum"), _kinds(""), (ANY,), options=(
@@ -296,7 +299,7 @@ _ROWS = (
             _number("port", 0, "the port; 0: 5432"),
             _text("schema", "public", "the schema of the table"),
             _text("connstring", "", "in place of db, host, user, pass and port"),
-        ), work="pgsql:Pgsql",
+        ), refused=_LATER,
     ),
     Plugin(
         "DBI", SINK, _kinds("raw packet flow sum"), _kinds(""), (ANY,),
