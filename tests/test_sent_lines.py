@@ -383,6 +383,13 @@ def test_the_header_of_rfc_5424_has_the_time_and_host_of_the_record() -> None:
     ]
 
 
+def test_a_line_of_the_kernel_has_its_time_and_host_in_the_header_alone() -> None:
+    given: list[Record] = [packet(timestamp_ns=10**18, prefix="drop ", host="fw1")]
+    (got,) = sent_as_datagrams(given, [], format="kernel", app_name="kernel", facility="kern")
+    assert got.startswith(f"<6>1 2001-09-09T01:46:40.000000Z fw1 kernel {os.getpid()} packet - drop"
+                          " IN=eth0 OUT= SRC=192.0.2.1 ")  # fmt: skip
+
+
 def test_rfc_3164_over_udp_has_datagrams_of_1024_bytes_at_most() -> None:
     refused: list[str] = []
     head = f"<134>{_local_time(1700000061)} fw1 pylog[{os.getpid()}]: "
