@@ -47,6 +47,7 @@ FIRST = (
     "check",
     "status",
     "ipmon",
+    "ulogd",
     "doctor",
 )
 """The commands that the help shows first."""

@@ -155,12 +155,13 @@ class Builder:
         """A stack that is configured and bound, not started; StackError."""
         log = self.surroundings.log
         planned = self.plan(text)
+        for instance, section in planned:
+            if section.found or instance.plugin.options:
+                self.complaints += [(instance.id, c) for c in section.complaints]
         works: list[Worker | None] = []
         for instance, section in reversed(planned):
             plugin = instance.plugin
-            self.complaints += [(instance.id, c) for c in section.complaints
-                                if section.found or plugin.options]  # fmt: skip
-            if section.error and plugin.strict and (plugin.options and plugin.name != "BASE"):
+            if section.error and plugin.strict and plugin.options:
                 raise StackError(
                     f"error during configure of plugin {plugin.name}: section {instance.id}:"
                     f" {section.error}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pylog.errors import as_backend_error
+from pylog.errors import BackendError
 from pylog.transports.files import Appended
 
 BLOCK = 4096
@@ -23,14 +23,20 @@ class File:
     """
 
     def __init__(self, path: str, sync: bool) -> None:
-        """BackendError when it cannot be opened."""
-        self._file = Appended(path)
+        """BackendError when it cannot be opened.
+
+        /dev/stdout is standard output itself, which cannot be opened by its name if it is a socket,
+        as that of a service is.
+        """
+        self._file = _Standard() if path == "/dev/stdout" else Appended(path)
         self._sync = sync
         self._buffer = b""
 
     @property
     def is_empty(self) -> bool:
-        return not self._buffer and os.path.getsize(self._file.path) == 0
+        return not self._buffer and (
+            isinstance(self._file, _Standard) or os.path.getsize(self._file.path) == 0
+        )
 
     def write(self, data: bytes) -> None:
         """Append a record; BackendError."""
@@ -61,24 +67,20 @@ class File:
             self._file.close()
 
 
-class Standard:
-    """Standard output, written as a File is."""
-
-    def __init__(self, sync: bool) -> None:
-        self._sync = sync
+class _Standard:
+    """Standard output, written as an Appended is."""
 
     def write(self, data: bytes) -> None:
-        """Write a record; BackendError."""
-        with as_backend_error("write", "standard output"):
+        try:
             sys.stdout.buffer.write(data)
-        if self._sync:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is buffered; BackendError."""
-        with as_backend_error("write", "standard output"):
             sys.stdout.buffer.flush()
+        except BrokenPipeError:  # nobody reads it any more, which ends the command in order
+            raise
+        except OSError as error:
+            raise BackendError(f"cannot write standard output: {error.strerror}") from error
+
+    def reopen(self) -> None:
+        """It has no name to be opened by."""
 
     def close(self) -> None:
-        """Write what is buffered; BackendError."""
-        self.flush()
+        """It is left open."""

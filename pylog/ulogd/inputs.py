@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pylog.record import CounterRecord, FlowRecord, PacketRecord, Record
 from pylog.ulogd.views import Counter, Flow, packet_of
-from pylog.ulogd.worker import View, Worker
+from pylog.ulogd.worker import Instance, Surroundings, View, Worker
 
 
 class Input(Worker):
@@ -81,7 +81,8 @@ class Nfct(Input):
 class Nfacct(Input):
     """The source NFACCT: counters."""
 
-    def start(self) -> None:
+    def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
+        super().__init__(instance, surroundings)
         if not self.options["pollinterval"]:
             raise ValueError("pollinterval must be given, in seconds")
 

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 
 from pylog.errors import BackendError
-from pylog.ulogd.files import File, Standard
+from pylog.ulogd.files import File
 from pylog.ulogd.views import PORTS, Counter, Flow, Packet, Tuple
 from pylog.ulogd.worker import Sink, Values, View
 
@@ -38,7 +38,7 @@ def _safe(text: bytes) -> bytes:
 class Xml(Sink):
     """The output XML."""
 
-    _file: File | Standard
+    _file: File
 
     def start(self) -> None:
         flow, packet, counter = self.instance.inputs
@@ -48,16 +48,15 @@ class Xml(Sink):
         self._open()
 
     def _open(self) -> None:
-        sync = bool(self.options["sync"])
-        file: File | Standard
-        if self.options["stdout"]:
-            file = Standard(sync)
-        else:
+        path = "/dev/stdout"
+        if not self.options["stdout"]:
             t = time.localtime(self.surroundings.clock_us() // 1_000_000)
             name = time.strftime(f"ulogd-{INFIXES[self._kind]}-%d%m%Y-%H%M%S.xml", t)
-            file = File(os.path.join(self.options["directory"], name), sync)
-        file.write(b'<?xml version="1.0" encoding="utf-8"?>\n<%s>\n' % ROOTS[self._kind].encode())
-        self._file = file
+            path = os.path.join(self.options["directory"], name)
+        self._file = File(path, bool(self.options["sync"]))
+        self._file.write(
+            b'<?xml version="1.0" encoding="utf-8"?>\n<%s>\n' % ROOTS[self._kind].encode()
+        )
 
     def _end(self) -> None:
         self._file.write(b"</%s>\n" % ROOTS[self._kind].encode())

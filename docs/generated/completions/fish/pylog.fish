@@ -50,8 +50,8 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace who
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --ca --certificate --chains --color --columns --compression --copy-mode --copy-range --count --daddr --dask --diff --domain --domain-name --dport --duration --events --exclude --facility --families --fl-group --fl-logtag --flow-limit --format --framing --from --from-layout --header --hostname --iif --indexes --ipmon-version --jobs --keep-days --key --kind --label --layout --log-tz --marks --max-gap --max-size --mechanism --message-size --netns --nlbufsiz --on-error --partitions --password --peer --pf-bind --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --tz --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_commands read info convert capture replay run check status ipmon ulogd doctor flush help pending ruleset sources trace who
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --ca --certificate --chains --color --columns --compat --compression --configfile --copy-mode --copy-range --count --daddr --dask --diff --domain --domain-name --dport --duration --events --exclude --facility --families --fl-group --fl-logtag --flow-limit --format --framing --from --from-layout --header --hostname --iif --indexes --info --interfaces --ipmon-version --jobs --keep-days --key --kind --label --layout --log-tz --loglevel --marks --max-gap --max-size --mechanism --message-size --netns --nlbufsiz --on-error --partitions --password --peer --pf-bind --pidfile --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --replay --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --tz --uid --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -c -f -i -l -n -o -p -u -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -390,6 +390,21 @@ complete -c pylog -n '_shtab_pylog_using ipmon' -l syslog-to -x -d 'for -s and t
 complete -c pylog -n '_shtab_pylog_using ipmon' -l tz -x -d 'time zone of the times, as Europe/Oslo or UTC (default: that of TZ)'
 complete -c pylog -n '_shtab_pylog_using ipmon' -l action -x -d 'what a prefix of NFLOG stands for, as '"'"'drop*=block'"'"'; may be repeated, and the first pattern that matches counts. Actions: pass, block, log'
 complete -c pylog -n '_shtab_pylog_using ipmon; and test $_shtab_pylog_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'append the text to that file'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ulogd -d 'do what ulogd2 does with its configuration'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s c -l configfile -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: /etc/ulogd.conf)'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s d -l daemon -d 'run in the background'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s i -l info -x -d 'show the options and keys of a plugin'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s l -l loglevel -x -d 'least level of own messages, 1 debug to 8 fatal, in place of loglevel='
+complete -c pylog -n '_shtab_pylog_using ulogd' -s p -l pidfile -xka "(__fish_complete_path (commandline -ct))" -d 'write the process id there'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s u -l uid -x -d 'change to that user when all is open'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s v -l verbose -d 'own messages to standard error, too'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s V -l version -d 'show the version'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l check -d 'explain the configuration: stacks, options, what is wrong'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l replay -x -d 'read that log in place of the live sources'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l hostname -x -d 'in place of this machine'"'"'s'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l interfaces -xka "(__fish_complete_path (commandline -ct))" -d 'names of interfaces: lines of a number, a tab and a name'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l compat -xka "safe exact" -d 'exact: ulogd'"'"'s bytes also where a text can forge a record or a key is left out; default: safe'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a doctor -d 'check whether live logs can be read here'
 complete -c pylog -n '_shtab_pylog_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using doctor' -l json -d 'one JSON object a result'
@@ -432,7 +447,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon ulogd doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
