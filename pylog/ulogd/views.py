@@ -232,7 +232,10 @@ class Flow:
         for counters, name in ((record.packets, "packets"), (record.bytes, "bytes")):
             for end, word in ((self.orig, "orig"), (self.reply, "reply")):
                 setattr(end, name, (counters or {}).get(word, 0))
-        self.icmp_type, self.icmp_code = record.icmp_type, record.icmp_code
+        self.icmp_type: int | None = None
+        self.icmp_code: int | None = None
+        if protocol == 1:
+            self.icmp_type, self.icmp_code = record.icmp_type, record.icmp_code
         self.mark, self.id = record.mark or 0, record.id
         event = record.event if isinstance(record.event, str) else ""
         self.event = EVENTS.get(event, 4 if event in ("expire", "flush", "remove", "end") else 2)
