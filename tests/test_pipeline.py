@@ -326,18 +326,3 @@ def test_metrics_and_health(tmp_path: Path, kernel: Nflog) -> None:
         with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
             assert json.loads(answer.read()) == {"healthy": True}
         assert end() == 0
-
-
-def test_the_example_of_a_home_router_runs(tmp_path: Path, kernel: Nflog) -> None:
-    text = (LOG.parents[2] / "docs" / "examples" / "home-router.toml").read_text()
-    text = text.replace("/var/lib/pylog", f"{tmp_path}/j").replace("/var/log", str(tmp_path))
-    with pipelines.running(text, kernel) as (_, end):
-        until(lambda: kernel.groups())
-        for port in (22, 22, 80, 22):
-            kernel.log(packet(dport=port, prefix="drop in "))
-        until(lambda: len(lines(tmp_path / "fw-attempts.log")) == 1)
-        assert end() == 0
-    (part,) = (tmp_path / "fw").rglob("date=2023-11-14/*.jsonl.gz")
-    rows = [json.loads(row) for row in gzip.decompress(part.read_bytes()).splitlines()]
-    assert [row["dport"] for row in rows] == [22, 22, 80, 22]
-    assert b" block in eth0 tcp " in lines(tmp_path / "fw-attempts.log")[0]
