@@ -50,8 +50,8 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info stats who convert run check status capture replay ruleset trace doctor sources pending flush ipmon help
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compression --copy-mode --copy-range --count --daddr --dask --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --fl-group --fl-logtag --flow-limit --for --format --framing --from --from-layout --geo --header --hostname --iif --indexes --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-tz --marks --max-gap --max-size --mechanism --message-size --netns --new-since --nlbufsiz --on-error --order --partitions --password --peer --pf-bind --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --top --tz --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_commands read info stats who convert run check status capture replay ruleset trace doctor sources pending flush ipmon ulogd help
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compat --compression --configfile --copy-mode --copy-range --count --daddr --dask --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --fl-group --fl-logtag --flow-limit --for --format --framing --from --from-layout --geo --header --hostname --iif --indexes --info --interfaces --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-tz --loglevel --marks --max-gap --max-size --mechanism --message-size --netns --new-since --nlbufsiz --on-error --order --partitions --password --peer --pf-bind --pidfile --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --replay --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --top --tz --uid --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -c -f -i -l -n -o -p -u -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -600,7 +600,22 @@ complete -c pylog -n '_shtab_pylog_using ipmon' -l tz -x -d 'time zone of the ti
 complete -c pylog -n '_shtab_pylog_using ipmon' -l where -x -d 'only records for which this holds; `pylog help filter` explains it'
 complete -c pylog -n '_shtab_pylog_using ipmon' -l action -x -d 'what a prefix of NFLOG stands for, as '"'"'drop*=block'"'"'; may be repeated, and the first pattern that matches counts. Actions: pass, block, log'
 complete -c pylog -n '_shtab_pylog_using ipmon; and test $_shtab_pylog_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'append the text to that file'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ulogd -d 'do what ulogd2 does with its configuration'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s c -l configfile -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: /etc/ulogd.conf)'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s d -l daemon -d 'run in the background'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s i -l info -x -d 'show the options and keys of a plugin'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s l -l loglevel -x -d 'least level of own messages, 1 debug to 8 fatal, in place of loglevel='
+complete -c pylog -n '_shtab_pylog_using ulogd' -s p -l pidfile -xka "(__fish_complete_path (commandline -ct))" -d 'write the process id there'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s u -l uid -x -d 'change to that user when all is open'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s v -l verbose -d 'own messages to standard error, too'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s V -l version -d 'show the version'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l check -d 'explain the configuration: stacks, options, what is wrong'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l replay -x -d 'read that log in place of the live sources'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l hostname -x -d 'in place of this machine'"'"'s'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l interfaces -xka "(__fish_complete_path (commandline -ct))" -d 'names of interfaces: lines of a number, a tab and a name'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l compat -xka "safe exact" -d 'exact: ulogd'"'"'s bytes also where a text can forge a record or a key is left out; default: safe'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info stats who convert run check status capture replay ruleset trace doctor sources pending flush ipmon help layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info stats who convert run check status capture replay ruleset trace doctor sources pending flush ipmon ulogd help layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 
