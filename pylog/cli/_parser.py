@@ -46,6 +46,7 @@ FIRST = (
     "run",
     "check",
     "status",
+    "service",
     "ipmon",
     "doctor",
 )

@@ -52,7 +52,7 @@ class Counts(msgspec.Struct, omit_defaults=True):
     reconnects how often the output, or its connection, was opened again
     place      in the journal or queue, up to which was read; `confirmed`: delivered for certain
     observed_ns   when the newest record was received that was written
-    cpu_s      of the stack
+    cpu_s      of the stack, and `start_cpu_s`: of it, before it read anything
     sources    the same counts by source, where a stack has several
     """
 
@@ -72,6 +72,7 @@ class Counts(msgspec.Struct, omit_defaults=True):
     confirmed: int = 0
     observed_ns: int | None = None
     cpu_s: float = 0.0
+    start_cpu_s: float = 0.0
     sources: dict[str, SourceCounts] = {}
 
     def after(self, past: Counts) -> Counts:
@@ -90,7 +91,7 @@ class Counts(msgspec.Struct, omit_defaults=True):
 
 
 COUNTERS = ("records", "written", "bytes", "losses", "lost", "refused", "dead", "failures",
-            "reconnects", "cpu_s")  # fmt: skip
+            "reconnects", "cpu_s", "start_cpu_s")  # fmt: skip
 """The counts that only grow."""
 
 

@@ -32,6 +32,7 @@ class _Server(ThreadingHTTPServer):
     """Threads for requests, at most MOST."""
 
     daemon_threads = True
+    request_queue_size = 2 * MOST
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
         self._lock = threading.Lock()

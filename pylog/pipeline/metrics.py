@@ -114,10 +114,8 @@ def families(shape: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _with_gauges(stack: Mapping[str, Any]) -> dict[str, Any]:
-    records = stack["records"]
-    per_record = stack["cpu_s"] / records if records else 0
-    running = stack["state"] == "running"
-    return {**stack, "cpu_per_record": per_record, "running": running}
+    per_record = stack["cpu_us_per_record"] / 1e6
+    return {**stack, "cpu_per_record": per_record, "running": stack["state"] == "running"}
 
 
 class Collector:

@@ -78,7 +78,10 @@ class Notifications(Events):
 
     def stopping(self, longest_s: float) -> None:
         longest_us = int((longest_s + SPARE_S) * 1e6)
-        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={longest_us}")
+        message = f"STOPPING=1\nEXTEND_TIMEOUT_USEC={longest_us}"
+        if self.period_s is not None:  # the loop no longer goes round as often as before
+            message += f"\nWATCHDOG_USEC={max(longest_us, int(3 * self.period_s * 1e6))}"
+        self._send(message)
 
     def beat(self, run: Run) -> None:
         now = time.monotonic()

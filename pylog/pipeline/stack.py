@@ -80,6 +80,7 @@ class StackRun:
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
         self._save, self._letters, self._cpu_s = save, letters, cpu_s
         self._stages = Stages(stack.stages)
+        self.counts.start_cpu_s = cpu_s()
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
         self._kept: deque[tuple[str, list[Sequence[Record]]]] = deque()
@@ -214,10 +215,12 @@ class StackRun:
         stored = output.position()
         if stored is not None:
             self._forget_kept(stored)
+        self._last = output.confirmed()
         for position, lots in self._kept:
             for records in lots:
                 self._write(output, records)
             output.commit(position)
+            self._last = position
         for records in self._fresh:
             self._write(output, records)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HEALTHY_S = 10.0
 """A loop that has not gone round for so long is not healthy."""
-_INTERNAL = ("place", "confirmed", "observed_ns", "problem")
+_INTERNAL = ("place", "confirmed", "observed_ns", "problem", "start_cpu_s")
 """Counts that are shown in another form."""
 
 
@@ -87,6 +87,7 @@ def _stack(run: Run, process: StackProcess, now: float) -> dict[str, Any]:
             newest = run.started if counts.observed_ns is None else counts.observed_ns / 1e9
             lag_s = max(0.0, now - newest)
     target = str(stack.target) if isinstance(stack.target, Secret) else stack.target
+    reading_s = max(0.0, counts.cpu_s - counts.start_cpu_s)
     shape = {
         name: value for name in counts.__struct_fields__
         if name not in _INTERNAL and (value := getattr(counts, name)) is not None
@@ -101,7 +102,7 @@ def _stack(run: Run, process: StackProcess, now: float) -> dict[str, Any]:
     }  # fmt: skip
     made |= shape | {
         "cpu_s": round(counts.cpu_s, 6),
-        "cpu_us_per_record": round(counts.cpu_s / counts.records * 1e6, 2) if counts.records else 0,
+        "cpu_us_per_record": round(reading_s / counts.records * 1e6, 2) if counts.records else 0,
         "lag_s": round(lag_s, 3),
         "lag_bytes": behind,
         "restarts": process.restarts,
@@ -147,6 +148,5 @@ def line(run: Run) -> str:
     wrong = [*problems(run), *warnings(run)]
     counts = [stack.totals for stack in list(run.stacks.values())]
     written, lost = sum(c.written for c in counts), sum(c.lost for c in counts)
-    text = f"{len(run.pipeline.sources)} sources, {len(counts)} stacks: {written} records written"
-    text += f", {lost} lost" if lost else ""
-    return "; ".join([*wrong, text])
+    text = f"sources: {len(run.pipeline.sources)}, stacks: {len(counts)}, written: {written}"
+    return "; ".join([*wrong, f"{text}, lost: {lost}"])

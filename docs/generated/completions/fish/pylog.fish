@@ -50,8 +50,8 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace who
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --ca --certificate --chains --color --columns --compression --copy-mode --copy-range --count --daddr --dask --diff --domain --domain-name --dport --duration --events --exclude --facility --families --fl-group --fl-logtag --flow-limit --format --framing --from --from-layout --header --hostname --iif --indexes --ipmon-version --jobs --keep-days --key --kind --label --layout --log-tz --marks --max-gap --max-size --mechanism --message-size --netns --nlbufsiz --on-error --partitions --password --peer --pf-bind --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --tz --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_commands read info convert capture replay run check status service ipmon doctor flush help pending ruleset sources trace who
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --ca --certificate --chains --color --columns --compression --copy-mode --copy-range --count --daddr --dask --diff --domain --domain-name --dport --duration --events --exclude --facility --families --fl-group --fl-logtag --flow-limit --format --framing --from --from-layout --header --hostname --iif --indexes --ipmon-version --jobs --keep-days --key --kind --label --layout --log-tz --marks --max-gap --max-size --mechanism --message-size --name --netns --nlbufsiz --on-error --partitions --password --peer --pf-bind --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --tz --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -f -n -o -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -360,7 +360,11 @@ complete -c pylog -n '_shtab_pylog_using check' -s h -l help -d 'show this help 
 complete -c pylog -n '_shtab_pylog_using check' -s q -l quiet -d 'draw nothing'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a status -d 'show how a running pipeline is going'
 complete -c pylog -n '_shtab_pylog_using status' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using status' -l json -d 'one JSON object'
+complete -c pylog -n '_shtab_pylog_using status' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp unix" -d 'text is a table, json one object with every count (default: text)'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a service -d 'print a unit of systemd that runs a pipeline as a service'
+complete -c pylog -n '_shtab_pylog_using service' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using service' -l name -x -d 'the name of the service, and of its folders in /var/lib, /var/log and /run (default: pylog)'
+complete -c pylog -n '_shtab_pylog_using service' -l user -x -d 'the user that runs it, who exists (default: one that systemd makes while it runs)'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ipmon -d 'print logs as IPFilter'"'"'s ipmon does, with its options'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s a -d 'read all three logs'
@@ -432,7 +436,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status service ipmon doctor flush help pending ruleset sources trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
