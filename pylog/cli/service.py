@@ -22,10 +22,10 @@ from pylog.errors import BackendError
 HELP = "print a unit of systemd that runs a pipeline as a service"
 USAGE = "[options] [CONFIG]"
 EPILOG = """examples:
-  pylog service > /etc/systemd/system/pylog.service
-  systemctl daemon-reload; systemctl enable --now pylog
-  systemctl reload pylog                   after a change of /etc/pylog.toml
-  pylog service --name edge --user logger /etc/edge.toml > /etc/systemd/system/edge.service
+  pylog service fw.toml | sudo tee /etc/systemd/system/pylog.service
+  pylog service --name edge --user logger fw.toml
+then: systemctl daemon-reload, systemctl enable --now pylog, and systemctl reload pylog after a
+change of the configuration
 """
 CONFIG = "/etc/pylog.toml"
 
