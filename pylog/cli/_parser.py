@@ -48,6 +48,7 @@ FIRST = (
     "status",
     "service",
     "ipmon",
+    "ulogd",
     "doctor",
 )
 """The commands that the help shows first."""
