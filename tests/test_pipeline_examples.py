@@ -57,12 +57,12 @@ def test_the_home_router(tmp_path: Path, kernel: Nflog) -> None:
         until(lambda: kernel.groups())
         for port in (22, 22, 80, 22):
             kernel.log(packet(dport=port, prefix="drop in "))
-        until(lambda: len(lines(tmp_path / "fw-attempts.log")) == 1)
+        until(lambda: len(lines(tmp_path / "pylog/attempts.log")) == 1)
         assert end() == 0
-    (part,) = (tmp_path / "fw").rglob("date=2023-11-14/*.jsonl.gz")
+    (part,) = (tmp_path / "pylog/dropped").rglob("date=2023-11-14/*.jsonl.gz")
     rows = [json.loads(row) for row in gzip.decompress(part.read_bytes()).splitlines()]
     assert [row["dport"] for row in rows] == [22, 22, 80, 22]
-    assert b" block in eth0 tcp " in lines(tmp_path / "fw-attempts.log")[0]
+    assert b" block in eth0 tcp " in lines(tmp_path / "pylog/attempts.log")[0]
 
 
 @pytest.mark.skipif(syslogs.program("openssl") is None, reason="needs openssl")
