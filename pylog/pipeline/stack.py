@@ -60,7 +60,7 @@ class StackRun:
         channel: Channel,
         *,
         open_output: Callable[[outputs.Refuse], outputs.Output],
-        make_feeds: Callable[[outputs.Output], Feeds],
+        make_feeds: Callable[[outputs.Output, Stages], Feeds],
         begin: Callable[[outputs.Output, Feeds], Position],
         save: Callable[[str], None] | None,
         letters: DeadLetters,
@@ -77,6 +77,7 @@ class StackRun:
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
         self._save, self._letters, self._cpu_s = save, letters, cpu_s
         self._stages = Stages(stack.stages)
+        self._takes_rows = False
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
         self._kept: deque[tuple[str, list[Sequence[Record]]]] = deque()
@@ -132,11 +133,12 @@ class StackRun:
     def _work(self) -> None:
         """Open the output and write to it until all feeds have ended."""
         output = self._output = self._open_output(self._letters.refuse)
+        self._takes_rows = takes_rows(output, self._stages)
         feeds = self._feeds
         if feeds is None or not isinstance(feeds.live, QueueFeed):
             if feeds is not None:
                 feeds.close()
-            feeds = self._feeds = self._make_feeds(output)
+            feeds = self._feeds = self._make_feeds(output, self._stages)
             feeds.seek(self._begin(output, feeds))
             self.counts.place = self.counts.confirmed = feeds.position().place
             self._uncommitted, self._moved, self._last = 0, False, output.confirmed()
@@ -179,8 +181,7 @@ class StackRun:
                 if isinstance(loss, LossRecord | LossRow):
                     counts.losses += 1
                     counts.lost += int(loss.count or 0)
-        if self._stack.stages.any:
-            records = self._stages.apply(records)
+        records = self._stages.apply(records)
         if records:
             if self._keeps:
                 self._fresh.append(records)
@@ -197,7 +198,7 @@ class StackRun:
         return feeds is not None and isinstance(feeds.live, QueueFeed)
 
     def _write(self, output: outputs.Output, records: Sequence[Record]) -> None:
-        if rows_of(output, self._stack):
+        if self._takes_rows:
             rows: Any = records
             output.write_rows(rows)
         else:
@@ -391,9 +392,9 @@ class StackRun:
 _LOSSES: set[type] = {LossRecord, LossRow}
 
 
-def rows_of(output: outputs.Output, stack: Stack) -> bool:
+def takes_rows(output: outputs.Output, stages: Stages) -> bool:
     """Whether the output gets rows: it takes them, and no stage needs records."""
-    return output.takes_rows and not stack.stages.any and stack.partition is None
+    return output.takes_rows and stages.fit_rows
 
 
 def _place_of(position: str) -> int:

@@ -18,7 +18,19 @@ import msgspec
 
 from pylog.filter import Filter
 from pylog.nearest import COLUMNS, advice
-from pylog.record import LossRecord, Record, all_columns, fields_of, json_name, kind_of, kinds
+from pylog.record import (
+    LossRecord,
+    LossRow,
+    Record,
+    all_columns,
+    fields_of,
+    in_row,
+    json_name,
+    json_ready,
+    kind_of,
+    kinds,
+    row_type,
+)
 
 Change = Callable[[Record], Record]
 
@@ -48,10 +60,6 @@ class Settings(NamedTuple):
     rate: float | None = None
     dedup: float | None = None
 
-    @property
-    def any(self) -> bool:
-        return self != Settings()
-
     def early(self) -> Filter | None:
         """The filter, if it may be asked before packets are decoded; one that names files may
         change.
@@ -64,6 +72,8 @@ class Stages:
     """The stages of a stack.
 
     left_out   how many records each of them left out
+    fit_rows   whether they take rows in place of records: whether rows have all that they read in
+               the form in which records have it
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,9 +84,11 @@ class Stages:
         self._every, self._seen = settings.every, 0
         self._rate = None if settings.rate is None else _Rate(settings.rate)
         self._dedup = None if settings.dedup is None else _Dedup(settings.dedup)
+        self.fit_rows = settings.rate is None and settings.dedup is None
+        self.fit_rows &= self._filter is None or self._filter.fits_rows
 
     def apply(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records that pass, changed."""
+        """The records that pass, changed; of rows, if they `fit_rows`, the rows."""
         if self._filter is not None:
             matches, before = self._filter.matches, len(records)
             records = [record for record in records if matches(record)]
@@ -99,7 +111,7 @@ class Stages:
     def _passing(
         self, name: str, records: Sequence[Record], passes: Callable[[Record], bool]
     ) -> Sequence[Record]:
-        passed = [r for r in records if isinstance(r, LossRecord) or passes(r)]
+        passed = [r for r in records if isinstance(r, LossRecord | LossRow) or passes(r)]
         self.left_out[name] += len(records) - len(passed)
         return passed
 
@@ -175,33 +187,36 @@ def _setting_extra(part: str, value: Any) -> Change:
     if not part or not isinstance(value, str | int | float | bool):
         raise ValueError(f"set: {EXTRA}{part} is {value!r}, but must be a text or a number")
 
+    in_rows, records = json_ready(value), frozenset(kinds().values())
+
     def change(record: Record) -> Record:
         fields: Any = record
         if not hasattr(fields, "extra"):
             return record
-        extra = {**(fields.extra or {}), part: value}
-        return msgspec.structs.replace(fields, extra=extra)  # type: ignore[no-any-return]
+        shown = value if type(record) in records else in_rows
+        return msgspec.structs.replace(  # type: ignore[no-any-return]
+            fields, extra={**(fields.extra or {}), part: shown}
+        )
 
     return change
 
 
 def _setting_field(name: str, value: Any) -> Change:
     """Sets a field of the kinds that have it; losses stay as they are."""
-    kinds_with = _kinds_with("set", name)
-    values = {}
-    for kind, field in kinds_with.items():
+    values: dict[type[Any], dict[str, Any]] = {}
+    for kind, field in _kinds_with("set", name).items():
         annotated = get_type_hints(kind, include_extras=False)[field]
         try:
-            values[kind] = msgspec.convert(value, annotated)
+            converted = msgspec.convert(value, annotated)
         except (msgspec.ValidationError, TypeError):
             allowed = _type_text(annotated)
             raise ValueError(f"set: {name} is {value!r}, but must be {allowed}") from None
+        values[kind] = {field: converted}
+        values[row_type(kind)] = {field: in_row(fields_of(kind)[field].column, converted)}
 
     def change(record: Record) -> Record:
-        kind = type(record)
-        if kind not in values:
-            return record
-        changed: Any = msgspec.structs.replace(record, **{kinds_with[kind]: values[kind]})
+        new = values.get(type(record))
+        changed: Any = record if new is None else msgspec.structs.replace(record, **new)
         return changed  # type: ignore[no-any-return]
 
     return change
@@ -210,13 +225,14 @@ def _setting_field(name: str, value: Any) -> Change:
 def _dropping(names: Sequence[str]) -> Iterable[Change]:
     parts = [name[len(EXTRA) :] for name in names if name.startswith(EXTRA)]
     fields = [name for name in names if not name.startswith(EXTRA)]
-    by_kind: dict[type[Record], dict[str, None]] = {}
+    by_kind: dict[type[Any], dict[str, None]] = {}
     for name in fields:
         for kind, field in _kinds_with("drop", name).items():
             required = {f.name for f in msgspec.structs.fields(kind) if f.required}
             if field in required:
                 raise ValueError(f"drop: every {kind_of(kind)} record has {name}")
-            by_kind.setdefault(kind, {})[field] = None
+            for each in (kind, row_type(kind)):
+                by_kind.setdefault(each, {})[field] = None
     if by_kind:
 
         def change(record: Record) -> Record:

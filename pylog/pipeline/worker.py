@@ -30,8 +30,9 @@ from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.feeds import Feed, Feeds, FileFeed, JournalFeed, QueueFeed
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, parsed
-from pylog.pipeline.stack import StackRun, rows_of
+from pylog.pipeline.stack import StackRun, takes_rows
 from pylog.pipeline.stages import Settings as StageSettings
+from pylog.pipeline.stages import Stages
 from pylog.secrets import Secret
 
 PATIENCE_S = 30.0
@@ -176,11 +177,11 @@ def _run(
     wanted = wanted_of(sources)
     live = [name for name, source in sources.items() if source.is_live]
 
-    def make_feeds(output: outputs.Output) -> Feeds:
+    def make_feeds(output: outputs.Output, stages: Stages) -> Feeds:
         raw = sinks.needs_raw(stack)
         form = {
             "raw": raw,
-            "rows": rows_of(output, stack),
+            "rows": takes_rows(output, stages),
             "payload": output.shows_payload,
             "messages": raw,
         }

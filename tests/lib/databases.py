@@ -151,9 +151,21 @@ class Server(ABC):
 
 
 class PostgreSQLServer(Server):
+    """PostgreSQL.
+
+    settings   of the server, which write little to the disk
+    """
+
     user = "postgres"
     binary = "initdb"
     folders = ("/usr/lib/postgresql/*/bin",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = {
+            "fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB",
+            "autovacuum": "off", "max_connections": "20", "log_min_messages": "fatal",
+        }  # fmt: skip
 
     def prepare(self) -> None:
         self.run(
@@ -163,11 +175,9 @@ class PostgreSQLServer(Server):
 
     def command(self) -> list[str]:
         settings = {
-            "unix_socket_directories": self.folder, "listen_addresses": "127.0.0.1", "fsync": "off",
+            "unix_socket_directories": self.folder, "listen_addresses": "127.0.0.1",
             "port": str(self.port), "ssl": "on", "ssl_cert_file": self.certificate,
-            "ssl_key_file": f"{self.folder}/key.pem",
-            "full_page_writes": "off", "shared_buffers": "16MB", "autovacuum": "off",
-            "max_connections": "20", "log_min_messages": "fatal",
+            "ssl_key_file": f"{self.folder}/key.pem", **self.settings,
         }  # fmt: skip
         given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         binary = str(program("postgres", *self.folders))
