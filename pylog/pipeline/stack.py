@@ -22,6 +22,7 @@ from pylog.errors import BackendError, DecodeError
 from pylog.notes import notes
 from pylog.outputs._files import OutputFiles
 from pylog.pipeline.channel import Channel, Counts
+from pylog.pipeline.columns import Columns
 from pylog.pipeline.config import Stack
 from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
 from pylog.pipeline.letters import DeadLetters
@@ -34,6 +35,8 @@ COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
 """What was written is committed after that time, or so many records."""
 IDLE_COMMIT_S = 0.2
 """The same when no more records are at hand."""
+GATHER_S, GATHER_BYTES = 0.2, 1 << 20
+"""Where packets become columns, what comes is gathered so long, or until there is so much."""
 REPORT_S = 0.5
 """How often counts are reported."""
 PAUSES_S = (0.2, 30.0)
@@ -78,12 +81,14 @@ class StackRun:
         self._save, self._letters, self._cpu_s = save, letters, cpu_s
         self._stages = Stages(stack.stages)
         self._takes_rows = False
+        self._gathers, self._read_at = False, 0.0
+        """Whether what comes is gathered, and when to read again."""
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
-        self._kept: deque[tuple[str, list[Sequence[Record]]]] = deque()
+        self._kept: deque[tuple[str, list[Batch | Sequence[Record]]]] = deque()
         """Commits that are not confirmed, with their lots, where feeds cannot go back."""
         self._kept_records = 0
-        self._fresh: list[Sequence[Record]] = []
+        self._fresh: list[Batch | Sequence[Record]] = []
         """Lots after the last commit, where feeds cannot go back."""
         self._uncommitted = 0
         self._moved = self._unflushed = False
@@ -146,15 +151,18 @@ class StackRun:
                 self._end_feeds(feeds)
         else:
             self._write_again(output)
+        self._gathers = feeds.all == [feeds.live] and bool(columns_of(output, self._stages))
         self.counts.state, self.counts.problem = "running", ""
         self._committed_at = time.monotonic()
         while not self._stopped:
             self._listen()
             if self._reopens:
                 self._reopen(output)
-            lot = None if self._is_full() else feeds.read()
+            lot = None if self._is_full() or self._gather_s() > 0 else feeds.read()
             if lot is not None:
                 self._take(output, lot)
+                if self._gathers and lot.size < GATHER_BYTES and self._ending is None:
+                    self._read_at = time.monotonic() + GATHER_S
             elif feeds.ended:
                 self._finish(output, feeds)
                 return
@@ -165,12 +173,17 @@ class StackRun:
         self._commit(output, feeds)
         self._confirm(output, feeds)
 
+    def _gather_s(self) -> float:
+        """How long to gather what comes before it is read."""
+        return 0.0 if self._ending is not None else self._read_at - time.monotonic()
+
     def _is_full(self) -> bool:
         return self._kept_records >= KEPT
 
     def _take(self, output: outputs.Output, lot: Lot) -> None:
         counts = self.counts
         counts.records += len(lot.records) + lot.left_out
+        counts.records += sum(columns.num_rows for columns in lot.columns)
         self._stages.left_out["where"] += lot.left_out
         counts.bytes += lot.size
         for name in lot.stale:
@@ -181,13 +194,17 @@ class StackRun:
                 if isinstance(loss, LossRecord | LossRow):
                     counts.losses += 1
                     counts.lost += int(loss.count or 0)
-        records = self._stages.apply(records)
-        if records:
+        lots: list[Batch | Sequence[Record]] = [
+            Batch.of_columns({"packet": columns}) for columns in lot.columns
+        ]
+        if records := self._stages.apply(records):
+            lots.append(records)
+        for each in lots:
             if self._keeps:
-                self._fresh.append(records)
-                self._kept_records += len(records)
-            self._write(output, records)
-            counts.written += len(records)
+                self._fresh.append(each)
+                self._kept_records += len(each)
+            self._write(output, each)
+            counts.written += len(each)
         if lot.observed_ns is not None:
             counts.observed_ns = lot.observed_ns
         self._moved = self._is_news = True
@@ -197,8 +214,10 @@ class StackRun:
         feeds = self._feeds
         return feeds is not None and isinstance(feeds.live, QueueFeed)
 
-    def _write(self, output: outputs.Output, records: Sequence[Record]) -> None:
-        if self._takes_rows:
+    def _write(self, output: outputs.Output, records: Batch | Sequence[Record]) -> None:
+        if isinstance(records, Batch):
+            output.write(records)
+        elif self._takes_rows:
             rows: Any = records
             output.write_rows(rows)
         else:
@@ -361,6 +380,9 @@ class StackRun:
 
     def _wait(self, output: outputs.Output, feeds: Feeds) -> None:
         """Wait for more, or until something is due."""
+        if (gather_s := self._gather_s()) > 0:
+            _readable(self._channel, gather_s)
+            return
         timeout_s = REPORT_S if self._is_news else 10 * REPORT_S
         if self._moved:
             timeout_s = min(timeout_s, IDLE_COMMIT_S)
@@ -395,6 +417,15 @@ _LOSSES: set[type] = {LossRecord, LossRow}
 def takes_rows(output: outputs.Output, stages: Stages) -> bool:
     """Whether the output gets rows: it takes them, and no stage needs records."""
     return output.takes_rows and stages.fit_rows
+
+
+def columns_of(output: outputs.Output, stages: Stages) -> Columns | None:
+    """What the output gets as columns; None: nothing, because it takes none, or stages need
+    records.
+    """
+    if output.wanted is None or "packet" not in output.wanted or not stages.fit_columns:
+        return None
+    return Columns(output.wanted, stages.where)
 
 
 def _place_of(position: str) -> int:

@@ -74,23 +74,27 @@ class Stages:
     left_out   how many records each of them left out
     fit_rows   whether they take rows in place of records: whether rows have all that they read in
                the form in which records have it
+    fit_columns   whether there is no stage but `where`, whose filter names no files
+    where      the filter
     """
 
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError for an expression, a name or a value that is not valid."""
         self.left_out: Counter[str] = Counter()
-        self._filter = None if settings.where is None else Filter(settings.where)
+        self.where = None if settings.where is None else Filter(settings.where)
         self._changes = [*_setting(settings.set), *_dropping(settings.drop)]
         self._every, self._seen = settings.every, 0
         self._rate = None if settings.rate is None else _Rate(settings.rate)
         self._dedup = None if settings.dedup is None else _Dedup(settings.dedup)
         self.fit_rows = settings.rate is None and settings.dedup is None
-        self.fit_rows &= self._filter is None or self._filter.fits_rows
+        self.fit_rows &= self.where is None or self.where.fits_rows
+        self.fit_columns = settings == Settings(settings.where, settings.set, settings.drop)
+        self.fit_columns &= not self._changes and (self.where is None or not self.where.files)
 
     def apply(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records that pass, changed; of rows, if they `fit_rows`, the rows."""
-        if self._filter is not None:
-            matches, before = self._filter.matches, len(records)
+        if self.where is not None:
+            matches, before = self.where.matches, len(records)
             records = [record for record in records if matches(record)]
             self.left_out["where"] += before - len(records)
         for change in self._changes:
@@ -105,8 +109,8 @@ class Stages:
 
     def reload(self) -> None:
         """Read again the files that the expression names."""
-        if self._filter is not None:
-            self._filter.reload()
+        if self.where is not None:
+            self.where.reload()
 
     def _passing(
         self, name: str, records: Sequence[Record], passes: Callable[[Record], bool]

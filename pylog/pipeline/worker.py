@@ -30,7 +30,7 @@ from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.feeds import Feed, Feeds, FileFeed, JournalFeed, QueueFeed
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, parsed
-from pylog.pipeline.stack import StackRun, takes_rows
+from pylog.pipeline.stack import StackRun, columns_of, takes_rows
 from pylog.pipeline.stages import Settings as StageSettings
 from pylog.pipeline.stages import Stages
 from pylog.secrets import Secret
@@ -187,7 +187,8 @@ def _run(
         }
         feed: Feed | None = None
         identity = ""
-        decoding = Decoding(wanted, **form, where=stack.stages.early())
+        decoding = Decoding(wanted, **form, where=stack.stages.early(),
+                            columns=columns_of(output, stages))  # fmt: skip
         if live and folder is not None:
             feed = JournalFeed(folder, decoding, live)
             identity = feed.reader.id
