@@ -20,9 +20,10 @@ from pylog.origins import NOWHERE, Origin
 from pylog.pipeline import decoding
 from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.columns import Columns, runs
+from pylog.pipeline.config import Stack
 from pylog.pipeline.decoding import Decoding, Wanted
+from pylog.pipeline.forms import columns_of
 from pylog.pipeline.parsing import Piece
-from pylog.pipeline.stack import columns_of
 from pylog.pipeline.stages import Settings, Stages
 from pylog.record import LossRecord, Record, kind_of
 from pylog.table.schemas import schema
@@ -151,4 +152,5 @@ class Taking:
 )
 def test_stacks_with_other_stages_than_where_get_records(settings: Settings, fit: bool) -> None:
     output: Any = Taking()
-    assert (columns_of(output, Stages(settings)) is not None) == fit
+    stack = Stack("a", ["fw"], "json", "f", stages=settings)
+    assert (columns_of(output, stack, Stages(settings)) is not None) == fit

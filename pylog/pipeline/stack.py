@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,9 +21,10 @@ from pylog.errors import BackendError, DecodeError
 from pylog.notes import notes
 from pylog.outputs._files import OutputFiles
 from pylog.pipeline.channel import Channel, Counts
-from pylog.pipeline.columns import Columns
 from pylog.pipeline.config import Stack
 from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
+from pylog.pipeline.forms import columns_of, takes_rows
+from pylog.pipeline.kept import Kept, Written
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
@@ -47,8 +47,6 @@ LAST_S = 5.0
 """How long to wait at the end for the peer to confirm."""
 NOTE_S = 60.0
 """The same failure is noted no more often than this."""
-KEPT = 100_000
-"""How many records without confirmation are kept, where they cannot be read again."""
 
 
 class StackRun:
@@ -85,11 +83,7 @@ class StackRun:
         """Whether what comes is gathered, and when to read again."""
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
-        self._kept: deque[tuple[str, list[Batch | Sequence[Record]]]] = deque()
-        """Commits that are not confirmed, with their lots, where feeds cannot go back."""
-        self._kept_records = 0
-        self._fresh: list[Batch | Sequence[Record]] = []
-        """Lots after the last commit, where feeds cannot go back."""
+        self._kept = Kept()
         self._uncommitted = 0
         self._moved = self._unflushed = False
         """Whether anything was read after the last commit; written after the last flush."""
@@ -138,9 +132,9 @@ class StackRun:
     def _work(self) -> None:
         """Open the output and write to it until all feeds have ended."""
         output = self._output = self._open_output(self._letters.refuse)
-        self._takes_rows = takes_rows(output, self._stages)
+        self._takes_rows = takes_rows(output, self._stack, self._stages)
         feeds = self._feeds
-        if feeds is None or not isinstance(feeds.live, QueueFeed):
+        if feeds is None or feeds.goes_back:
             if feeds is not None:
                 feeds.close()
             feeds = self._feeds = self._make_feeds(output, self._stages)
@@ -151,7 +145,9 @@ class StackRun:
                 self._end_feeds(feeds)
         else:
             self._write_again(output)
-        self._gathers = feeds.all == [feeds.live] and bool(columns_of(output, self._stages))
+        self._gathers = feeds.all == [feeds.live] and bool(
+            columns_of(output, self._stack, self._stages)
+        )
         self.counts.state, self.counts.problem = "running", ""
         self._committed_at = time.monotonic()
         while not self._stopped:
@@ -170,7 +166,7 @@ class StackRun:
             self._report()
             if lot is None:
                 self._wait(output, feeds)
-        self._commit(output, feeds)
+        self._commit(output, feeds, last=True)
         self._confirm(output, feeds)
 
     def _gather_s(self) -> float:
@@ -178,7 +174,7 @@ class StackRun:
         return 0.0 if self._ending is not None else self._read_at - time.monotonic()
 
     def _is_full(self) -> bool:
-        return self._kept_records >= KEPT
+        return self._kept.is_full
 
     def _take(self, output: outputs.Output, lot: Lot) -> None:
         counts = self.counts
@@ -194,15 +190,12 @@ class StackRun:
                 if isinstance(loss, LossRecord | LossRow):
                     counts.losses += 1
                     counts.lost += int(loss.count or 0)
-        lots: list[Batch | Sequence[Record]] = [
-            Batch.of_columns({"packet": columns}) for columns in lot.columns
-        ]
+        lots: list[Written] = [Batch.of_columns({"packet": columns}) for columns in lot.columns]
         if records := self._stages.apply(records):
             lots.append(records)
         for each in lots:
             if self._keeps:
-                self._fresh.append(each)
-                self._kept_records += len(each)
+                self._kept.add(each)
             self._write(output, each)
             counts.written += len(each)
         if lot.observed_ns is not None:
@@ -212,9 +205,9 @@ class StackRun:
     @property
     def _keeps(self) -> bool:
         feeds = self._feeds
-        return feeds is not None and isinstance(feeds.live, QueueFeed)
+        return feeds is not None and not feeds.goes_back
 
-    def _write(self, output: outputs.Output, records: Batch | Sequence[Record]) -> None:
+    def _write(self, output: outputs.Output, records: Written) -> None:
         if isinstance(records, Batch):
             output.write(records)
         elif self._takes_rows:
@@ -229,13 +222,8 @@ class StackRun:
         """Write what the output has not confirmed, after it was opened again."""
         stored = output.position()
         if stored is not None:
-            self._forget_kept(stored)
-        for position, lots in self._kept:
-            for records in lots:
-                self._write(output, records)
-            output.commit(position)
-        for records in self._fresh:
-            self._write(output, records)
+            self._kept.forget(stored)
+        self._kept.again(lambda lot: self._write(output, lot), output.commit)
 
     # Commits
 
@@ -252,16 +240,15 @@ class StackRun:
             output.turn()
         self._confirm(output, feeds)
 
-    def _commit(self, output: outputs.Output, feeds: Feeds) -> None:
+    def _commit(self, output: outputs.Output, feeds: Feeds, *, last: bool = False) -> None:
         self._committed_at = time.monotonic()
-        if not self._moved:
-            return
         position = str(feeds.position())
+        if not self._moved or (position == self._last and not last):
+            return  # with joins, records may come before the position moves
         output.commit(position)
         self._last = position
         if self._keeps:
-            self._kept.append((position, self._fresh))
-            self._fresh = []
+            self._kept.commit(position)
         self._uncommitted, self._moved, self._unflushed = 0, False, False
         self.counts.place = feeds.position().place
 
@@ -271,7 +258,7 @@ class StackRun:
         if confirmed is None:
             return
         if self._keeps:
-            self._forget_kept(confirmed)
+            self._kept.forget(confirmed)
         self._keep_position(confirmed)
         place = _place_of(confirmed)
         if place > self.counts.confirmed:
@@ -292,17 +279,9 @@ class StackRun:
                               self._stack.name, error)  # fmt: skip
             self._is_unsaved = True
 
-    def _forget_kept(self, position: str) -> None:
-        if any(position == committed for committed, _ in self._kept):
-            while self._kept:
-                committed, lots = self._kept.popleft()
-                self._kept_records -= sum(map(len, lots))
-                if committed == position:
-                    return
-
     def _finish(self, output: outputs.Output, feeds: Feeds) -> None:
         """All feeds have ended: commit, wait for confirmation, close."""
-        self._commit(output, feeds)
+        self._commit(output, feeds, last=True)
         deadline = time.monotonic() + LAST_S
         if isinstance(output, Parts):
             output.complete()
@@ -412,20 +391,6 @@ class StackRun:
 
 
 _LOSSES: set[type] = {LossRecord, LossRow}
-
-
-def takes_rows(output: outputs.Output, stages: Stages) -> bool:
-    """Whether the output gets rows: it takes them, and no stage needs records."""
-    return output.takes_rows and stages.fit_rows
-
-
-def columns_of(output: outputs.Output, stages: Stages) -> Columns | None:
-    """What the output gets as columns; None: nothing, because it takes none, or stages need
-    records.
-    """
-    if output.wanted is None or "packet" not in output.wanted or not stages.fit_columns:
-        return None
-    return Columns(output.wanted, stages.where)
 
 
 def _place_of(position: str) -> int:

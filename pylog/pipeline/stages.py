@@ -31,6 +31,7 @@ from pylog.record import (
     kinds,
     row_type,
 )
+from pylog.record.joined import JoinedRecord
 
 Change = Callable[[Record], Record]
 
@@ -41,8 +42,9 @@ EXTRA = "extra."
 FIXED = frozenset(("kind", "source", "layout"))
 """Columns that no stage changes."""
 OF_ONE = frozenset(
-    ("offset", "timestamp_ns", "observed_ns", "seq", "count", "raw", "payload", "extra", "fragment")
-)
+    ("offset", "timestamp_ns", "observed_ns", "seq", "count", "raw", "payload", "extra", "fragment",
+     "flow_age")
+)  # fmt: skip
 """Fields in which a repeated record may differ."""
 
 
@@ -265,7 +267,7 @@ def _kinds_with(stage: str, name: str) -> dict[type[Record], str]:
     if name in FIXED:
         raise ValueError(f"{stage}: {name} says what a record is, and cannot be changed")
     fields: dict[type[Record], str] = {}
-    for kind in kinds().values():
+    for kind in (*kinds().values(), JoinedRecord):
         if kind is LossRecord:
             continue
         for field in fields_of(kind):

@@ -266,7 +266,8 @@ def pairs() -> Iterator[list[Pair]]:
                 pylog("pylog run", a_database(server, "pylog.packet"),
                       'to = "postgresql"\ntarget = "{address}"'),
                 ulogd("ulogd2 PGSQL", a_database(server, "ulog2", flat_schema()), "mac:HWHDR",
-                      "PGSQL", 'db="-"\nuser="-"\nconnstring="{address}"\ntable="ulog2"\nprocedure="INSERT"'),
+                      "PGSQL", 'db="-"\nuser="-"\nconnstring="{address}"\ntable="ulog2"\n'
+                      'procedure="INSERT"'),
                 200 if fsync else 1_500, target=10,
             ))  # fmt: skip
         yield made
