@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -245,17 +245,17 @@ class Lab(ABC):
     address: str
 
     def open(
-        self, stream: str = "", refuse: Callable[[Record, str], None] | None = None, **options: Any
+        self, stream: str = "", refuse: outputs.Refuse | None = None, **options: Any
     ) -> outputs.Output:
         """The output."""
         more = {} if refuse is None else {"refuse": refuse}
         return outputs.open(self.name, outputs.Place(self.address, stream, **more), options)
 
-    def records(self, records: Sequence[Record], **options: Any) -> list[tuple[Record, str]]:
+    def records(self, records: Sequence[Record], **options: Any) -> list[tuple[Any, str]]:
         """Write records, and commit; gives those that were refused."""
         from pylog.batch import Batch
 
-        refused: list[tuple[Record, str]] = []
+        refused: list[tuple[Any, str]] = []
         output = self.open(refuse=lambda *given: refused.append(given), **options)
         output.write(Batch(records))
         output.commit("1")
