@@ -8,6 +8,7 @@ numbers begin anew, and what the old decoder held is given first.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,7 @@ from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.columns import ENOUGH, LONGEST, ColumnReader, Columns, joined, taken
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.segments import CHUNK
+from pylog.pipeline.tally import Tally
 from pylog.record import LossRecord, Record, row_of
 from pylog.records import DecidingFilter
 
@@ -66,6 +68,7 @@ class Decoding:
         messages: bool = False,
         where: Filter | None = None,
         columns: Columns | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """
         wanted     by the name of the source
@@ -74,12 +77,14 @@ class Decoding:
         messages   each message is its record, for captures, see Decoder.pass_messages
         where      packets that it does not want may be left out before they are decoded
         columns    packets are given as columns where that is faster; None: as records
+        tally      counts by source
         """
         self._wanted, self._where, self._columns = wanted, where, columns
         self.most = CHUNK if columns is None else LONGEST
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._logs: dict[tuple[str, int], _Log] = {}
-        self._left_out = 0
+        self._left_out = Counter[str]()
+        self._tally = tally or Tally([])
         self._stale: set[str] = set()
 
     def declare(self, info: SourceInfo) -> list[Record]:
@@ -134,12 +139,17 @@ class Decoding:
         """Since the last call: how many packets were left out before they were decoded, and the
         sources that should list again what there is.
         """
-        now = sum(log.decoder.left_out for log in self._logs.values())
-        now += sum(log.reader.left_out for log in self._logs.values() if log.reader is not None)
-        newly, self._left_out = max(0, now - self._left_out), now
+        now = Counter[str]()
+        for (name, _), log in self._logs.items():
+            now[name] += log.decoder.left_out
+            now[name] += 0 if log.reader is None else log.reader.left_out
+        newly = now - self._left_out
+        self._left_out = now
+        for name, number in newly.items():
+            self._tally.leave_out(name, number)
         stale = frozenset(self._stale)
         self._stale.clear()
-        return newly, stale
+        return newly.total(), stale
 
     def session(self, info: SourceInfo) -> int | None:
         """The session of the source that is being decoded; None: of none."""
@@ -155,19 +165,24 @@ class Decoding:
         """The records of a run, see columns.runs, and columns of packets, with the losses in their
         places.
         """
-        records = self.declare(run[0].info)
-        log = self._logs[run[0].info.key]
+        info, size = run[0].info, sum(len(piece.data) for piece in run)
+        records = self.declare(info)
+        log = self._logs[info.key]
+        batches: list[pa.RecordBatch] = []
         if (
             log.reader is None
             or run[0].loss is not None
-            or sum(len(piece.data) for piece in run) < ENOUGH
+            or size < ENOUGH
             or any(piece.observed_ns is None for piece in run if piece.data)
         ):
-            return records + [record for piece in joined(run) for record in self.take(piece)], []
-        if run[0].names is not None:
-            log.rename(run[0].names)
-        more, batches = log.reader.read([piece for piece in run if piece.data])
-        return records + self._with_actions(more, log.wanted.actions), batches
+            records += [record for piece in joined(run) for record in self.take(piece)]
+        else:
+            if run[0].names is not None:
+                log.rename(run[0].names)
+            more, batches = log.reader.read([piece for piece in run if piece.data])
+            records += self._with_actions(more, log.wanted.actions)
+        self._tally.add(info.name, records, size, sum(batch.num_rows for batch in batches))
+        return records, batches
 
     def take(self, piece: Piece) -> list[Record]:
         """The records of a piece, with the losses in their places."""
@@ -217,6 +232,7 @@ class Decoding:
             layout = "pcapng" if log is None else log.info.layouts[0]
             loss = LossRecord(source, layout, observed_ns=time.time_ns(), size=size, reason=text)
             records.append(self.finished(loss, wanted))
+            self._tally.add(name, records[-1:], 0)
             if log is not None and log.decoder.stream.grouped:
                 log.decoder.overrun(text, ())
         return records

@@ -26,6 +26,7 @@ from pylog.pipeline.journal_reader import Gap, JournalReader, Placed
 from pylog.pipeline.parsing import Parser, Piece
 from pylog.pipeline.positions import Position
 from pylog.pipeline.segments import CHUNK, frames
+from pylog.pipeline.tally import Tally
 from pylog.reader import Reader
 from pylog.record import Record
 
@@ -248,8 +249,9 @@ class FileFeed(Feed):
 
     def __init__(
         self, source: Source, wanted: Wanted, *, raw: bool, rows: bool, payload: bool,
-        messages: bool,
+        messages: bool, tally: Tally | None = None,
     ) -> None:  # fmt: skip
+        self._tally = tally or Tally([])
         self._source, self._wanted = source, wanted
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._reader: Reader | None = None
@@ -304,7 +306,9 @@ class FileFeed(Feed):
         self.place += len(lot)
         if self._wanted.actions is not None:
             lot = [self._wanted.actions.record(record) for record in lot]
-        return Lot(lot, getattr(lot[-1], "observed_ns", None), self._reader.size * len(lot))
+        size = self._reader.size * len(lot)
+        self._tally.add(self._source.name, lot, size)
+        return Lot(lot, getattr(lot[-1], "observed_ns", None), size)
 
     def end(self) -> None:
         self.ended = True

@@ -29,7 +29,8 @@ from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
 from pylog.pipeline.stages import Stages
-from pylog.record import LossRecord, LossRow, Record
+from pylog.pipeline.tally import Tally, losses
+from pylog.record import Record
 
 COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
 """What was written is committed after that time, or so many records."""
@@ -65,15 +66,17 @@ class StackRun:
         begin: Callable[[outputs.Output, Feeds], Position],
         save: Callable[[str], None] | None,
         letters: DeadLetters,
+        tally: Tally,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
         """
         open_output   opens the output
         make_feeds    makes the feeds for it, with new decoders
         begin         where an output that was just opened is to go on
+        tally         counts by source
         save          keeps a position that the output does not store; None: it is stored there
         """
-        self.counts = Counts()
+        self.counts = Counts(sources=tally.counts)
         self._stack, self._channel = stack, channel
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
         self._save, self._letters, self._cpu_s = save, letters, cpu_s
@@ -81,6 +84,7 @@ class StackRun:
         self._takes_rows = False
         self._gathers, self._read_at = False, 0.0
         """Whether what comes is gathered, and when to read again."""
+        self.counts.start_cpu_s = cpu_s()
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
         self._kept = Kept()
@@ -99,6 +103,8 @@ class StackRun:
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
         self._stopped = self._reopens = self._is_unsaved = False
+        self._opened = self._reconnected = 0
+        """How often an output was opened; how often those that are closed connected again."""
 
     # The loop
 
@@ -133,6 +139,7 @@ class StackRun:
         """Open the output and write to it until all feeds have ended."""
         output = self._output = self._open_output(self._letters.refuse)
         self._takes_rows = takes_rows(output, self._stack, self._stages)
+        self._opened += 1
         feeds = self._feeds
         if feeds is None or feeds.goes_back:
             if feeds is not None:
@@ -185,11 +192,9 @@ class StackRun:
         for name in lot.stale:
             self._channel.send("refresh", name)
         records: Sequence[Record] = lot.records
-        if _LOSSES & set(map(type, records)):
-            for loss in records:
-                if isinstance(loss, LossRecord | LossRow):
-                    counts.losses += 1
-                    counts.lost += int(loss.count or 0)
+        number, lost = losses(records)
+        counts.losses += number
+        counts.lost += lost
         lots: list[Written] = [Batch.of_columns({"packet": columns}) for columns in lot.columns]
         if records := self._stages.apply(records):
             lots.append(records)
@@ -223,7 +228,13 @@ class StackRun:
         stored = output.position()
         if stored is not None:
             self._kept.forget(stored)
-        self._kept.again(lambda lot: self._write(output, lot), output.commit)
+        self._last = output.confirmed()
+
+        def commit(position: str) -> None:
+            output.commit(position)
+            self._last = position
+
+        self._kept.again(lambda lot: self._write(output, lot), commit)
 
     # Commits
 
@@ -290,6 +301,7 @@ class StackRun:
         self._confirm(output, feeds)
         self._output = None
         output.close()
+        self._reconnected += output.reconnects
         self._confirm(output, feeds)
         feeds.close()
         self._letters.close()
@@ -305,7 +317,7 @@ class StackRun:
             notes.warning("stack %s: %s; trying again", self._stack.name, problem)
             self._noted, self._noted_at = problem, now
         self.counts.problem = problem
-        self.counts.reconnects += 1
+        self.counts.failures += 1
         until = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
         self._report(True)
@@ -316,6 +328,7 @@ class StackRun:
     def _close_output(self) -> None:
         output, self._output = self._output, None
         if output is not None:
+            self._reconnected += output.reconnects
             with contextlib.suppress(Exception):
                 output.close()
 
@@ -386,11 +399,10 @@ class StackRun:
         counts.left_out = dict(self._stages.left_out)
         counts.refused, counts.dead = self._letters.refused, self._letters.written
         counts.cpu_s = self._cpu_s()
+        own = 0 if self._output is None else self._output.reconnects
+        counts.reconnects = max(0, self._opened - 1) + self._reconnected + own
         if not self._channel.unsent:
             self._channel.send("counts", counts)
-
-
-_LOSSES: set[type] = {LossRecord, LossRow}
 
 
 def _place_of(position: str) -> int:

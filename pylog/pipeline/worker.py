@@ -36,6 +36,7 @@ from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, 
 from pylog.pipeline.stack import StackRun
 from pylog.pipeline.stages import Settings as StageSettings
 from pylog.pipeline.stages import Stages
+from pylog.pipeline.tally import Tally
 from pylog.secrets import Secret
 
 PATIENCE_S = 30.0
@@ -180,6 +181,7 @@ def _run(
     letters = DeadLetters(None if path is None else Path(path), stack.name)
     wanted = wanted_of(sources)
     live = [name for name, source in sources.items() if source.is_live]
+    tally = Tally(list(sources))
 
     def make_feeds(output: outputs.Output, stages: Stages) -> Feeds:
         raw = sinks.needs_raw(stack)
@@ -192,7 +194,7 @@ def _run(
         feed: Feed | None = None
         identity = ""
         early = None if stack.joins.any else stack.stages.early()
-        decoding = Decoding(wanted, **form, where=early,
+        decoding = Decoding(wanted, **form, where=early, tally=tally,
                             columns=columns_of(output, stack, stages))  # fmt: skip
         if live and folder is not None:
             feed = JournalFeed(folder, decoding, live)
@@ -200,7 +202,7 @@ def _run(
         elif live and data is not None:
             feed = QueueFeed(data, decoding, live)
         files: dict[str, Feed] = {
-            name: FileFeed(source, wanted[name], **form)
+            name: FileFeed(source, wanted[name], **form, tally=tally)
             for name, source in sources.items()
             if not source.is_live
         }
@@ -230,5 +232,6 @@ def _run(
         begin=begin,
         save=None if kept is None or stores else kept.write,
         letters=letters,
+        tally=tally,
         cpu_s=cpu_s,
     )
