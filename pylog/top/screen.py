@@ -110,6 +110,23 @@ def coloured(line: str) -> Text:
     return text
 
 
+class Table(DataTable[Text]):
+    """The table of a view. A key that is typed fast must not pass one before it, as those of
+    bindings with priority do: so its keys are its own."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,shift+tab", "app.view(-1)", "view", show=False),
+        Binding("right,tab", "app.view(1)", "next view", key_display="→"),
+        Binding("enter", "select_cursor", "look"),
+    ]
+
+
+class Line(Input):
+    """The line of the filter, in which Tab completes a word."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "cursor_right", show=False)]
+
+
 class Top(App[str]):
     """The application; `run()` gives the reason for which it ended, if that is an error."""
 
@@ -133,10 +150,7 @@ class Top(App[str]):
         Binding("p,space", "pause", "pause"),
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("s", "sort", "sort"),
-        Binding("left,shift+tab", "view(-1)", "view", show=False, priority=True),
-        Binding("right,tab", "view(1)", "next view", key_display="→", priority=True),
         Binding("c", "clear", "clear"),
-        Binding("enter", "look", "look", priority=True),
         Binding("escape", "leave", "back", show=False),
         *(Binding(str(i + 1), f"choose({i})", "", show=False) for i in range(8)),
     ]
@@ -163,9 +177,9 @@ class Top(App[str]):
         names = [f"{i + 1} {view.name}" for i, view in enumerate(self._counts.views)]
         names.append(f"{len(names) + 1} losses")
         yield Tabs(*(Tab(name, id=f"view{i}") for i, name in enumerate(names)))
-        yield DataTable(cursor_type="row", zebra_stripes=True)
+        yield Table(cursor_type="row", zebra_stripes=True)
         yield Static(id="note", markup=False)
-        yield Input(self._wanted, id="filter", suggester=Names(),
+        yield Line(self._wanted, id="filter", suggester=Names(),
                     placeholder=EXAMPLE, select_on_focus=False)  # fmt: skip
         yield Footer()
 
@@ -315,13 +329,7 @@ class Top(App[str]):
         self.draw()
 
     def action_view(self, step: int) -> None:
-        """Take the next view; in the filter line, move the cursor, or complete the word."""
-        if isinstance(self.screen, Look):
-            return
-        line = self._main.query_one("#filter", Input)
-        if line.display:
-            (line.action_cursor_right if step > 0 else line.action_cursor_left)()
-            return
+        """Take the next view."""
         self.action_choose((self.view + step) % (len(self._counts.views) + 1))
 
     def action_choose(self, number: int) -> None:
@@ -361,18 +369,15 @@ class Top(App[str]):
             else:
                 self._note("Enter: count what it wants, from now on   Esc: back")
 
-    def action_look(self) -> None:
-        """Look into the entry of the cursor; in the filter line, take the filter."""
-        if isinstance(self.screen, Look):
-            self.screen.dismiss(None)
-            return
-        line = self._main.query_one("#filter", Input)
-        if line.display:
-            self._take_filter(line.value.strip())
-            return
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take the filter."""
+        self._take_filter(event.value.strip())
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Look into the entry of the cursor."""
         if self.is_losses or self._picture is None:
             return
-        row = self._main.query_one(DataTable).cursor_row
+        row = event.cursor_row
         if row >= len(self._picture.entries):
             return
         view, keys = self._counts.views[self.view], self._picture.entries[row].group.keys

@@ -82,7 +82,8 @@ def test_the_screen_and_its_end(terminal: Terminal) -> None:
     terminal.type("Escape")  # followed at once by 1 it would be Alt-1
     terminal.wait("order: count")
     terminal.type("1", "Enter")
-    assert " block in " in terminal.wait("sources: 198.51.100.23")
+    terminal.wait("sources: 198.51.100.23")
+    terminal.wait(" block in ")
     terminal.type("Escape")
     terminal.wait("8 losses")
     terminal.type("q")
