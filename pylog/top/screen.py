@@ -232,8 +232,8 @@ class Top(App[str]):
 
     def draw(self) -> None:
         """Draw what is counted now; when it is paused, what was counted then."""
-        if not self._is_ready or isinstance(self.screen, Look):
-            return
+        if not self._is_ready or isinstance(self.screen, Look) or not self._main.query("#filter"):
+            return  # it begins, something is above it, or it ends
         number = 0 if self.is_losses else self.view
         if self._picture is None or not self.paused:
             self._picture = self._counts.picture(number, self.order)
