@@ -24,6 +24,8 @@ MOST_POINTS = 800
 """Buckets of a chart."""
 MOST_CELLS = 400
 """Buckets of a fireplot."""
+MOST_EXACT = 20_000
+"""Buckets in which records are looked for."""
 MOST_TREND = 48
 MOST_LABELS = 8
 """Lines of a chart; what is rarer is drawn together."""
@@ -75,9 +77,9 @@ def figures(
     before   the sums of the period before; None if the log has nothing of it
     logs     what was read
     """
-    start, end, strays = drawn(asked.periods, number, now)
+    start, end, strays = drawn(asked.periods, number, now, asked.made)
     axis = axis_of(start, end, MOST_POINTS, _timelines(now))
-    marked = _spans(now, axis)
+    marked = _spans(now, start, end)
     lines, labels = _lines(now, axis)
     first, last = now.first, now.last
     made: dict[str, Any] = {
@@ -131,16 +133,18 @@ def figures(
     return made
 
 
-def drawn(periods: Periods, number: int | None, now: Sums) -> tuple[int, int, int]:
+def drawn(
+    periods: Periods, number: int | None, now: Sums, made: int
+) -> tuple[int, int, int]:
     """The span of the pictures in seconds, and how many packets lie outside of it.
 
-    It is that of the period up to the last record, or of all records but for a few strays.
+    It is that of the period, or as much of it as is over; or of all records but for a few strays.
     """
     if now.first is None or now.last is None:
         return 0, 1, 0
     if periods.kind != "all" and number is not None:
         begin, end = periods.bounds(number)
-        return begin, min(end, now.last + 1), 0
+        return begin, end if made >= end else min(end, now.last + 1), 0
     starts = sorted(now.lines.buckets)
     if not starts:
         return now.first, now.last + 1, 0
@@ -167,15 +171,11 @@ def _timelines(now: Sums) -> list[Timeline]:
     return [now.lines, now.flows.lines, now.losses.lines]
 
 
-def _spans(now: Sums, axis: Axis) -> list[Span]:
-    """The spans in which records are missing, from the first to the last bucket with a record."""
+def _spans(now: Sums, start: int, end: int) -> list[Span]:
+    """The spans in which records are missing, as exactly as the sums say it."""
+    axis = axis_of(start, end, MOST_EXACT, _timelines(now))
     records = now.lines.array(*axis).sum(axis=1) + now.flows.lines.array(*axis)[:, :4].sum(axis=1)
-    losses = now.losses.lines.array(*axis)
-    present = np.flatnonzero(records + losses.sum(axis=1))
-    if not len(present):
-        return []
-    low, high = int(present[0]), int(present[-1]) + 1
-    return spans(records[low:high], losses[low:high], axis.start + low * axis.width, axis.width)
+    return spans(records, now.losses.lines.array(*axis), axis.start, axis.width)
 
 
 def _lines(now: Sums, axis: Axis) -> tuple[list[list[int]], list[str]]:
@@ -251,9 +251,9 @@ def _flows(asked: Asked, now: Sums, start: int, end: int) -> dict[str, Any] | No
         "events": events,
         "timeline": {**axis._asdict(), "labels": list(flow_sums.COLUMNS),
                      "numbers": table.T.tolist()},
-        "hosts": entries(flows.hosts, {}, address, trend, asked.top),
-        "inner": entries(flows.inner, {}, address, trend, asked.top),
-        "outer": entries(flows.outer, {}, address, trend, asked.top),
+        "hosts": entries(flows.hosts, address, trend, asked.top),
+        "inner": entries(flows.inner, address, trend, asked.top),
+        "outer": entries(flows.outer, address, trend, asked.top),
     }  # fmt: skip
 
 
@@ -285,11 +285,10 @@ def _before(periods: Periods, number: int, before: Sums | None) -> dict[str, Any
     made: dict[str, Any] = {"name": periods.name(number), "packets": None}
     if before is not None:
         begin, end = periods.bounds(number)
-        axis = axis_of(begin, end, MOST_POINTS, _timelines(before))
         made |= {
             "packets": before.packets,
             "blocked": before.blocked if before.verdicts else None,
-            "covered": _covered(before, _spans(before, axis)),
+            "covered": _covered(before, _spans(before, begin, end)),
             "lost": before.losses.records,
             "uncounted": before.losses.uncounted,
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta, tzinfo
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pylog.memo import Memo
 from pylog.nearest import advice
@@ -57,6 +57,7 @@ class Periods:
 
         ValueError for any other text.
         """
+        self._text = text
         self.zone = zone
         self.wanted: int | None = None
         self.kind: Kind = "all"
@@ -66,6 +67,9 @@ class Periods:
             self.kind, day = _named(text)
             self.wanted = self._number(datetime(day.year, day.month, day.day))
         self._moments: Memo[int, Moment | None] = Memo(self._moment)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Periods, (self._text, self.zone)
 
     def moment(self, quarter: int) -> Moment | None:
         """The quarter of an hour of that number since 1970; None for a time without a date."""

@@ -35,6 +35,7 @@ class Ranking:
         self._width = 60
         self._parts: list[pa.Table] = []
         self._rows = 0
+        self._totals: dict[Any, tuple[int, int]] | None = None
 
     def add(self, keys: pa.Array, seconds: Numbers, first: Numbers, second: Numbers) -> None:
         """Add rows; those with a null key are left out.
@@ -61,11 +62,15 @@ class Ranking:
         """The sums of each key, those with the highest first sum first."""
         if not self._parts:
             return {}
-        table = pa.concat_tables(self._parts).group_by(["key"], use_threads=False)
-        table = table.aggregate([("first", "sum"), ("second", "sum")])
-        columns = [table[name].to_pylist() for name in ("key", "first_sum", "second_sum")]
-        rows = sorted(zip(*columns, strict=True), key=lambda row: (-row[1], -row[2], str(row[0])))
-        return {key: (first, second) for key, first, second in rows}
+        if self._totals is None:
+            table = pa.concat_tables(self._parts).group_by(["key"], use_threads=False)
+            table = table.aggregate([("first", "sum"), ("second", "sum")])
+            table = table.sort_by(
+                [("first_sum", "descending"), ("second_sum", "descending"), ("key", "ascending")]
+            )
+            columns = [table[name].to_pylist() for name in ("key", "first_sum", "second_sum")]
+            self._totals = {key: (one, two) for key, one, two in zip(*columns, strict=True)}
+        return self._totals
 
     def trends(self, keys: Sequence[Any], start: int, width: int, count: int) -> list[list[int]]:
         """The first sums of keys over time: `count` buckets of `width` seconds from `start` on."""
@@ -102,6 +107,7 @@ class Ranking:
         self._parts, self._rows = [table], table.num_rows
 
     def _keep(self, part: pa.Table) -> None:
+        self._totals = None
         self._parts.append(part)
         self._rows += part.num_rows
         if self._rows > self._most:

@@ -27,6 +27,8 @@ UNNAMED = "no verdict"
 OTHERS = "others"
 MOST_LABELS = 64
 PER_OCTAVE = 6
+MOST_CELLS = 1024
+"""Buckets of the fireplot: more than are drawn, so that they are narrow enough."""
 NO_PORT = 1 << 16
 """In place of the port, for protocols without ports."""
 
@@ -78,7 +80,7 @@ class Sums:
         self.labels: Counter[str] = Counter()
         self.verdicts = False
         self.lines = Timeline(1)
-        self.fire = Timeline(2 * RANGES)
+        self.fire = Timeline(2 * RANGES, MOST_CELLS)
         self.days: Counter[tuple[int, str]] = Counter()
         self.hours = np.zeros((2, 168), np.int64)
         self.sources, self.targets = Ranking(), Ranking()

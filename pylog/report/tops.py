@@ -77,15 +77,14 @@ def top(
     return made
 
 
-def entries(
-    ranking: Ranking, before: Mapping[Any, tuple[int, int]], name: Name, trend: Axis, most: int
-) -> list[dict[str, Any]]:
+def entries(ranking: Ranking, name: Name, trend: Axis, most: int) -> list[dict[str, Any]]:
     """The first entries of a ranking of flows: how many began, and the bytes of those that ended.
     """
     totals = ranking.totals()
-    made = _entries(ranking, totals, list(totals)[:most], before, name, trend)
+    made = _entries(ranking, totals, list(totals)[:most], {}, name, trend)
     for entry in made:
         entry["flows"], entry["bytes"] = entry.pop("packets"), entry.pop("blocked")
+        del entry["before"]
     return made
 
 
@@ -124,7 +123,7 @@ def _entries(
             **name(key),
             "packets": totals[key][0],
             "blocked": totals[key][1],
-            "before": before[key][0] if key in before else 0,
+            "before": dict(zip(("packets", "blocked"), before.get(key, (0, 0)), strict=True)),
             "trend": points,
         }
         for key, points in zip(keys, trends, strict=True)
