@@ -6,7 +6,7 @@ first bucket, the width of its buckets in seconds, and lists with a number for e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from pylog.report.tops import Names, entries, fresh, top
 
 MOST_POINTS = 800
 """Buckets of a chart."""
+LEAST_POINTS = 60
 MOST_CELLS = 400
 """Buckets of a fireplot."""
 MOST_EXACT = 20_000
@@ -41,11 +42,11 @@ class Axis(NamedTuple):
 
     start: int
     width: int
-    count: int
+    buckets: int
 
     @property
     def end(self) -> int:
-        return self.start + self.width * self.count
+        return self.start + self.width * self.buckets
 
 
 class Asked(NamedTuple):
@@ -53,6 +54,8 @@ class Asked(NamedTuple):
 
     names   gives addresses their countries and networks
     made    when it was made, in seconds since 1970
+    logs    the names of the logs
+    sure    whether a loss in any of the logs would be seen
     """
 
     title: str
@@ -62,6 +65,8 @@ class Asked(NamedTuple):
     names: Names
     top: int
     made: int
+    logs: Sequence[str]
+    sure: bool
 
 
 def figures(
@@ -69,16 +74,14 @@ def figures(
     number: int | None,
     now: Sums,
     before: Sums | None,
-    logs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The numbers of a report.
 
     number   of the period; None if no record has a time
     before   the sums of the period before; None if the log has nothing of it
-    logs     what was read
     """
     start, end, strays = drawn(asked.periods, number, now, asked.made)
-    axis = axis_of(start, end, MOST_POINTS, _timelines(now))
+    axis = axis_of(start, end, _fine(now.packets / 2, MOST_POINTS), _timelines(now))
     marked = _spans(now, start, end)
     lines, labels = _lines(now, axis)
     first, last = now.first, now.last
@@ -90,7 +93,7 @@ def figures(
         "period": _period(asked.periods, number, start, end),
         "before": None,
         "where": asked.where,
-        "logs": list(logs),
+        "logs": list(asked.logs),
         "records": dict(now.records),
         "first": first,
         "last": last,
@@ -112,7 +115,7 @@ def figures(
         "flows": _flows(asked, now, start, end),
         "changes": [_commit(commit) for commit in now.changes.commits],
         "more_changes": now.changes.more,
-        "losses": _losses(now),
+        "losses": {**_losses(now), "sure": asked.sure},
         "spans": [span._asdict() for span in marked],
     }
     if asked.periods.kind != "all" and number is not None:
@@ -129,13 +132,12 @@ def figures(
             name: fresh(own, dict(_rankings_of(before))[name], of_name, asked.top)
             for name, own, of_name in _rankings(asked, now)
         }
+    made["countries"] = asked.names.countries(now.sources.totals(), asked.top)
     made["inexact"] = {name: error for name, error in shares.items() if error}
     return made
 
 
-def drawn(
-    periods: Periods, number: int | None, now: Sums, made: int
-) -> tuple[int, int, int]:
+def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[int, int, int]:
     """The span of the pictures in seconds, and how many packets lie outside of it.
 
     It is that of the period, or as much of it as is over; or of all records but for a few strays.
@@ -167,6 +169,11 @@ def axis_of(start: int, end: int, most: int, timelines: Sequence[Timeline]) -> A
     return Axis(begin, width, max(1, -(-(end - begin) // width)))
 
 
+def _fine(records: float, most: int) -> int:
+    """How many buckets a picture of so many records has at most."""
+    return max(LEAST_POINTS, min(most, int(records)))
+
+
 def _timelines(now: Sums) -> list[Timeline]:
     return [now.lines, now.flows.lines, now.losses.lines]
 
@@ -184,7 +191,7 @@ def _lines(now: Sums, axis: Axis) -> tuple[list[list[int]], list[str]]:
     names = [label for label, _ in now.labels.most_common() if label != OTHERS]
     shown, columns = names[:MOST_LABELS], now.columns
     lines = [table[:, columns.index(label)] for label in shown]
-    rest: Numbers = table.sum(axis=1) - sum(lines, start=np.zeros(axis.count, np.int64))
+    rest: Numbers = table.sum(axis=1) - sum(lines, start=np.zeros(axis.buckets, np.int64))
     if len(names) > len(shown) or OTHERS in columns:
         shown, lines = [*shown, OTHERS], [*lines, rest]
     return [line.tolist() for line in lines], shown
@@ -217,8 +224,8 @@ def _busiest(now: Sums) -> dict[str, int] | None:
 
 def _fireplot(now: Sums, start: int, end: int) -> dict[str, Any]:
     """Packets by time and range of ports: cells [bucket, range, packets, of those blocked]."""
-    axis = axis_of(start, end, MOST_CELLS, [now.fire])
-    table = now.fire.array(*axis).reshape(axis.count, RANGES, 2)
+    axis = axis_of(start, end, _fine(now.packets / 4, MOST_CELLS), [now.fire])
+    table = now.fire.array(*axis).reshape(axis.buckets, RANGES, 2)
     total = table.sum(axis=2)
     places = np.argwhere(total)
     cells = np.column_stack((places, total[total > 0], table[:, :, 1][total > 0]))
@@ -238,7 +245,7 @@ def _flows(asked: Asked, now: Sums, start: int, end: int) -> dict[str, Any] | No
     if not now.flows.events:
         return None
     flows = now.flows
-    axis = axis_of(start, end, MOST_POINTS, [flows.lines])
+    axis = axis_of(start, end, _fine(sum(flows.events.values()) / 2, MOST_POINTS), [flows.lines])
     table = flows.lines.array(*axis)
     trend = _trend_axis(asked.periods, start, end, now)
     address = asked.names.address

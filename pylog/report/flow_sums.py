@@ -47,8 +47,8 @@ class FlowSums:
     def add(self, batch: pa.RecordBatch, seconds: Numbers, local: Numbers) -> None:
         """Add a batch of flows; times as in sums.Rows."""
         events, names = combined(coded(batch.column("source")), coded(batch.column("event")))
-        for name, count in zip(names, np.bincount(events).tolist(), strict=True):
-            self.events[name[0] or "", name[1] or "unnamed"] += count
+        for pair, count in zip(names, np.bincount(events).tolist(), strict=True):
+            self.events[pair[0] or "", pair[1] or "unnamed"] += count
         begun, ended = (
             np.array([name[1] in words for name in names])[events] for words in (BEGUN, ENDED)
         )

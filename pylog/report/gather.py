@@ -1,7 +1,7 @@
 """From record batches to the sums of a period and of the one before it, in one pass.
 
-Only two periods are held at a time: the last one that was seen (or the one that was asked for) and
-the one before. Gathered is an Aggregate, see pylog.stats: processes may each sum up a part, and
+Only a few periods are held at a time: the last ones that were seen, or the one that was asked for
+and the one before it. Gathered is an Aggregate, see pylog.stats: processes may each sum up a part, and
 what goes between them does not grow with the log.
 """
 
@@ -26,6 +26,8 @@ COLUMNS = {
     "loss": ["timestamp", "observed", "count", "size", "log", "reason"],
 }  # fmt: skip
 """The columns that a report needs, by kind of record; of changes of a ruleset it needs all."""
+LEAST_PART = 0.1
+"""So much of a period must be in the log, that a report is about it."""
 
 
 class Gathered:
@@ -93,9 +95,14 @@ class Gathered:
     def result(self) -> tuple[int | None, Sums, Sums | None]:
         """The number of the period, its sums, and those of the period before it, if there are any.
 
-        The number is None if no record has a time in it.
+        The number is None if no record has a time in it. A last period that has just begun is left
+        to the next report: at least a tenth of it must be in the log, or nothing before it.
         """
-        number = self._periods.wanted if self._periods.wanted is not None else self._last()
+        number = self._periods.wanted
+        if number is None:
+            number = self._last()
+            if number is not None and number - 1 in self.sums and self._has_just_begun(number):
+                number -= 1
         sums = Sums()
         if number in self.sums:
             sums.merge(self.sums[number])
@@ -110,13 +117,20 @@ class Gathered:
         last = self._last() if self._periods.wanted is None else self._periods.wanted
         if last is None:
             return True
-        return period >= last - 1 if self._periods.wanted is None else last - 1 <= period <= last
+        if self._periods.wanted is None:
+            return period >= last - 2  # the last one may have just begun
+        return last - 1 <= period <= last
 
     def _forget(self) -> None:
         """Forget the periods that are not needed any more."""
         last = self._last()
-        for period in [p for p in self.sums if last is not None and p < last - 1]:
+        for period in [p for p in self.sums if last is not None and p < last - 2]:
             self.passed += self.sums.pop(period).records.total()
+
+    def _has_just_begun(self, number: int) -> bool:
+        start, end = self._periods.bounds(number)
+        last = self.sums[number].last
+        return last is not None and last - start < (end - start) * LEAST_PART
 
     def __getstate__(self) -> dict[str, Any]:
         for sums in (self.undated, *self.sums.values()):

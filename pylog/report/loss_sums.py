@@ -21,12 +21,12 @@ class Loss(NamedTuple):
     """A loss.
 
     second   when it was seen, since 1970; None if it has no time
-    count    of lost records; None if that is unknown
+    records  lost records; None if that is unknown
     size     of bytes that could not be read, if that is what was lost
     """
 
     second: int | None
-    count: int | None
+    records: int | None
     size: int | None
     log: str | None
     reason: str | None

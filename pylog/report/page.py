@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -40,12 +40,8 @@ DIMENSIONS = (
 )
 
 
-def page(f: Mapping[str, Any], countries: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The HTML of a report.
-
-    f           as figures() gives it
-    countries   of sources, with the sums of each
-    """
+def page(f: Mapping[str, Any]) -> str:
+    """The HTML of a report, of which `f` are the figures()."""
     licence = asset("uPlot.LICENSE").replace("*/", "* /")
     script = f"/*!\n{licence}\n*/\n{asset('uPlot.iife.min.js')}\n{asset('report.js')}"
     style = asset("uPlot.min.css") + asset("report.css")
@@ -78,10 +74,8 @@ def page(f: Mapping[str, Any], countries: Sequence[Mapping[str, Any]] = ()) -> s
         "weeks": weeks(f, times),
         "missing_hours": bool(f["spans"]),
         "dimensions": DIMENSIONS,
-        "countries": countries,
         "changes": _changes(f, times),
         "missing": [{**span, "text": pictures.span_text(span)} for span in f["spans"]],
-        "unnumbered": any(log.get("lost") == "cannot be known" for log in f["logs"]),
         "before_word": "Before",
         "count_all": lambda entry: entry["packets"],
         "count_blocked": lambda entry: entry["blocked"],
@@ -159,7 +153,7 @@ def _contents(f: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _fire_choice(f: Mapping[str, Any]) -> list[tuple[str, str]]:
     if f["blocked"] is None:
-        return [("all", "all")]
+        return []
     return [("all", "all"), ("blocked", "blocked"), ("passed", "passed or only logged")]
 
 

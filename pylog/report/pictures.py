@@ -31,12 +31,15 @@ def data(f: Mapping[str, Any], times: texts.Times) -> Json:
     line = f["timeline"]
     if f["packets"] and f["first"] is not None and line["labels"]:
         made["timeline"] = {
-            "start": line["start"], "width": line["width"], "count": line["count"],
+            "start": line["start"], "width": line["width"], "count": line["buckets"],
             "labels": coloured(line["labels"]), "packets": line["packets"],
         }  # fmt: skip
     fire = f["fireplot"]
     if fire["cells"]:
-        made["fireplot"] = {n: fire[n] for n in ("start", "width", "count", "edges", "cells")}
+        made["fireplot"] = {
+            "start": fire["start"], "width": fire["width"], "count": fire["buckets"],
+            "edges": fire["edges"], "cells": fire["cells"],
+        }  # fmt: skip
     if f["flows"]:
         made["flows"] = _flows(f["flows"]["timeline"])
     return made
@@ -88,7 +91,7 @@ class Trends:
 
     def __init__(self, f: Mapping[str, Any], times: texts.Times) -> None:
         axis = f["trend"]
-        self._start, self._width, self._count = axis["start"], axis["width"], axis["count"]
+        self._start, self._width, self._count = axis["start"], axis["width"], axis["buckets"]
         self._times = times
         self._gaps = self._drawn_gaps(f["spans"])
 
@@ -137,7 +140,7 @@ def _change_text(change: Mapping[str, Any]) -> str:
 
 def _flows(line: Mapping[str, Any]) -> Json:
     """The lines of flows: what began, and bytes, each without what there is none of."""
-    axis = {name: line[name] for name in ("start", "width", "count")}
+    axis = {"start": line["start"], "width": line["width"], "count": line["buckets"]}
     begun = [(name, numbers) for name, numbers in zip(line["labels"], line["numbers"], strict=True)
              if name.endswith("begun") and any(numbers)]  # fmt: skip
     names = [name.removesuffix(" begun") for name, _ in begun]

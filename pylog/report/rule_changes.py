@@ -68,13 +68,13 @@ class RuleChanges:
             row: Any = record
             time_ns = row.timestamp_ns if row.timestamp_ns is not None else row.observed_ns
             second = None if time_ns is None else time_ns // 10**9
-            last = self.commits[-1] if self.commits else None
             key = (row.generation, row.portid, row.via, second)
-            if last is None or last.key != key:
+            if not self.commits or self.commits[-1].key != key:
                 if len(self.commits) >= MOST_COMMITS:
                     self.more += row.op != "new_gen"
                     continue
-                    self.commits.append(last)
+                self.commits.append(Commit(row, second))
+            last = self.commits[-1]
             last.incomplete |= bool(row.incomplete)
             if row.op == "new_gen":
                 continue

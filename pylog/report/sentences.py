@@ -62,9 +62,9 @@ def _totals(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
         return
     if f["blocked"] is None:
         labels = [name for name in f["labels"] if name != "no verdict"]
-        prefixes = f", most of them with the prefix {labels[0]}" if len(labels) > 1 else ""
-        yield sentence(f"The firewall logged {{}}{prefixes and ', most of them with the prefix {}'}.",
-                       plural(f["packets"], "packet"), *labels[:1] if prefixes else ())  # fmt: skip
+        most = "; the most frequent prefix is {}" if len(labels) > 1 else ""
+        yield sentence(f"The firewall logged {{}}{most}.", plural(f["packets"], "packet"),
+                       *(labels[:1] if most else ()))  # fmt: skip
         return
     passed = f["packets"] - f["blocked"]
     yield sentence(
@@ -176,10 +176,11 @@ def _flows(f: Mapping[str, Any]) -> Iterator[Sentence]:
         carried = ""
     if translations:
         hosts = f["flows"]["inner"]
-        most = ", most of them of {}" if hosts else ""
-        yield sentence("{} began" + carried + most + ".",
-                       plural(translations, "translation of an address"),
-                       *([_named(hosts[0])] if hosts else []))  # fmt: skip
+        most = [_named(hosts[0]), number(hosts[0]["flows"])] if hosts else []
+        yield sentence(
+            "{} began" + carried + (", the most of {} ({})" if hosts else "") + ".",
+            plural(translations, "address translation"), *most,
+        )  # fmt: skip
 
 
 def _changes(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
@@ -187,10 +188,10 @@ def _changes(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
     if not changes:
         return
     last = changes[-1]
-    who = f" by {last['process']}" if last["process"] else ""
+    who = [last["process"]] if last["process"] else []
     often = "once" if len(changes) == 1 else f"{number(len(changes))} times"
-    yield sentence(f"The rules changed {{}}, {'' if len(changes) == 1 else 'last '}on {{}}{{}}.",
-                   often, times.minute(last["second"]), who)  # fmt: skip
+    yield sentence(f"The rules changed {{}}, {'' if len(changes) == 1 else 'last '}on {{}}{' by {}' * len(who)}.",
+                   often, times.minute(last["second"]), *who)  # fmt: skip
 
 
 def _missing(f: Mapping[str, Any]) -> Iterator[Sentence]:
@@ -205,7 +206,7 @@ def _missing(f: Mapping[str, Any]) -> Iterator[Sentence]:
     silent = [each["end"] - each["start"] for each in f["spans"] if each["kind"] == "silent"]
     if silent:
         yield sentence(
-            f"For {{}} there is no record at all, the longest time for {{}}: the firewall logged"
+            "For {} there is no record at all, the longest time for {}: the firewall logged"
             " nothing, or logging stood still.", span(sum(silent)), span(max(silent)), warns=True,
         )  # fmt: skip
     outside = sum(each["end"] - each["start"] for each in f["spans"] if each["kind"] == "outside")

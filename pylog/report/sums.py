@@ -35,7 +35,7 @@ NO_PORT = 1 << 16
 
 def _edges() -> list[int]:
     """The lower ends of the ranges of ports in a fireplot, and the end of the last one."""
-    ends = {int(round(2 ** (step / PER_OCTAVE))) for step in range(16 * PER_OCTAVE + 1)}
+    ends = {round(2 ** (step / PER_OCTAVE)) for step in range(16 * PER_OCTAVE + 1)}
     return sorted(ends)
 
 
@@ -198,9 +198,7 @@ class Sums:
             day, column = divmod(cell, len(names_of))
             self.days[int(days[day]), names_of[column]] += int(cells[cell])
 
-    def _add_ports(
-        self, rows: Rows, timed: Numbers, weights: Numbers, blocked: Numbers
-    ) -> None:
+    def _add_ports(self, rows: Rows, timed: Numbers, weights: Numbers, blocked: Numbers) -> None:
         """Add to the fireplot and the ranking of services."""
         ports = numbers(rows.batch.column("dport"), NO_PORT)
         drawn = timed & (ports != NO_PORT)

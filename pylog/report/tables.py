@@ -1,4 +1,4 @@
-"""The tables of a report that say in numbers what its pictures show, and the figures at its head."""
+"""The tables of a report, which say in numbers what its pictures show, and those at its head."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def by_time(f: Mapping[str, Any], times: texts.Times) -> dict[str, Any]:
     """Packets by day, by hour of a log of two days at most, or by month of a long one."""
     axis, labels = f["timeline"], f["timeline"]["labels"]
     rows: list[tuple[int, int, str, list[int]]] = []
-    if axis["width"] * axis["count"] <= 2 * DAY:
+    if axis["width"] * axis["buckets"] <= 2 * DAY:
         title, width = "Hour", max(HOUR, axis["width"])
-        if axis["width"] * axis["count"] < 2 * HOUR:
+        if axis["width"] * axis["buckets"] < 2 * HOUR:
             title, width = "Time", max(60, axis["width"])
         rows = [
             (start, start + width, times.minute(start) or "", counts)
@@ -82,7 +82,7 @@ def by_time(f: Mapping[str, Any], times: texts.Times) -> dict[str, Any]:
 
 def _buckets(axis: Mapping[str, Any], width: int) -> Iterator[tuple[int, list[int]]]:
     made: dict[int, list[int]] = {}
-    for number in range(axis["count"]):
+    for number in range(axis["buckets"]):
         start = (axis["start"] + number * axis["width"]) // width * width
         own = made.setdefault(start, [0] * len(axis["labels"]))
         for place, line in enumerate(axis["packets"]):
@@ -153,9 +153,7 @@ def _week(table: Sequence[Sequence[int]], missing: set[tuple[int, int]]) -> list
     ]  # fmt: skip
 
 
-def _missing_hours(
-    spans: Sequence[Mapping[str, Any]], times: texts.Times
-) -> set[tuple[int, int]]:
+def _missing_hours(spans: Sequence[Mapping[str, Any]], times: texts.Times) -> set[tuple[int, int]]:
     """The hours of the week in which records are missing, as (weekday, hour)."""
     made = set()
     for each in spans:

@@ -2,7 +2,7 @@
 
 The span of a log is not known before its end. So a timeline begins with buckets of a second, and
 takes wider ones whenever there are too many; each width divides the next. Only buckets that have
-something are held: a record with a wrong clock costs a bucket, and not the resolution of all others.
+something are held: a record with a wrong clock costs a bucket, not the resolution of all others.
 """
 
 from __future__ import annotations

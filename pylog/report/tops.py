@@ -21,11 +21,6 @@ class Names:
     def __init__(self, geo: Geo | None = None) -> None:
         self._geo = geo
 
-    @property
-    def known(self) -> bool:
-        """Whether there is a file."""
-        return self._geo is not None
-
     def address(self, address: str) -> dict[str, Any]:
         """The address, and its country and network where the file has them."""
         entry: dict[str, Any] = {"name": address}
@@ -36,16 +31,20 @@ class Names:
                     entry[part] = value
         return entry
 
-    def countries(self, totals: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-        """The sums of addresses by country; those without one are under ""."""
-        made: dict[str, tuple[int, int]] = {}
+    def countries(self, totals: Mapping[str, tuple[int, int]], most: int) -> list[dict[str, Any]]:
+        """The countries of the most packets, by the sums of addresses; null is no country."""
+        made: dict[str | None, list[int]] = {}
         if self._geo is None:
-            return made
-        for address, (first, second) in totals.items():
-            country = self._geo.part("country", address) or ""
-            held = made.get(country, (0, 0))
-            made[country] = held[0] + first, held[1] + second
-        return dict(sorted(made.items(), key=lambda item: (-item[1][0], item[0])))
+            return []
+        for address, (packets, blocked) in totals.items():
+            held = made.setdefault(self._geo.part("country", address), [0, 0])
+            held[0] += packets
+            held[1] += blocked
+        rows = sorted(made.items(), key=lambda row: (-row[1][0], row[0] or ""))
+        return [
+            {"name": name, "packets": packets, "blocked": blocked}
+            for name, (packets, blocked) in rows[:most]
+        ]
 
 
 def top(
@@ -78,8 +77,7 @@ def top(
 
 
 def entries(ranking: Ranking, name: Name, trend: Axis, most: int) -> list[dict[str, Any]]:
-    """The first entries of a ranking of flows: how many began, and the bytes of those that ended.
-    """
+    """The first entries of a ranking of flows: flows that began, and bytes of those that ended."""
     totals = ranking.totals()
     made = _entries(ranking, totals, list(totals)[:most], {}, name, trend)
     for entry in made:
@@ -103,9 +101,9 @@ def fresh(now: Ranking, before: Ranking, name: Name, most: int) -> dict[str, Any
             {**name(key), "packets": totals[key][0], "blocked": totals[key][1]}
             for key in new[:most]
         ],
-        "gone": [
-            {**name(key), "packets": old[key][0]} for key in old if key not in totals
-        ][: most // 2],
+        "gone": [{**name(key), "packets": old[key][0]} for key in old if key not in totals][
+            : most // 2
+        ],
     }
 
 
@@ -117,7 +115,7 @@ def _entries(
     name: Name,
     trend: Axis,
 ) -> list[dict[str, Any]]:
-    trends = ranking.trends(keys, trend.start, trend.width, trend.count)
+    trends = ranking.trends(keys, trend.start, trend.width, trend.buckets)
     return [
         {
             **name(key),

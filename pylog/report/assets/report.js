@@ -127,6 +127,7 @@ function chart(id, axis, height, options, read) {
     hooks: {draw: [...(options.draw || []), marks], setCursor: [show],
             setScale: [(u, key) => { if (key === "x") follow(u); }]},
   }, options.data, place);
+  plot.screenHeight = height;
   plot.axis = axis;
   plot.limits = [axis.start, end];
   figure.plot = place.plot = plot;
@@ -281,7 +282,7 @@ function fireplot() {
       if (count > most) most = count;
     }
   };
-  const shade = count => Math.min(steps - 1, Math.floor(Math.log(count) / Math.log(most + 1) * steps));
+  const shade = count => most > 1 ? Math.round(Math.log(count) / Math.log(most) * (steps - 1)) : steps - 1;
   const draw = plot => {
     const context = plot.ctx, {left, top, width, height} = plot.bbox;
     const colours = Array.from({length: steps}, (_, i) => colour("f" + i));
@@ -296,7 +297,7 @@ function fireplot() {
     for (const [key, count] of table) {
       const i = Math.floor(key / 1000), j = key % 1000;
       context.fillStyle = colours[shade(count)];
-      context.fillRect(x[i], y[j + 1], Math.max(1, x[i + 1] - x[i]), Math.max(1, y[j] - y[j + 1]));
+      context.fillRect(x[i], y[j + 1], Math.max(2, x[i + 1] - x[i]), Math.max(2, y[j] - y[j + 1]));
       plot.drawn += count;
     }
     context.restore();
@@ -347,13 +348,13 @@ const again = () => plots.forEach(plot => plot.redraw(false, true));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
 addEventListener("beforeprint", () => {
   root.classList.add("printing");
-  for (const plot of plots) plot.setSize({width: 690, height: plot.height});
+  for (const plot of plots) plot.setSize({width: 690, height: Math.round(plot.screenHeight * 0.75)});
   again();
 });
 addEventListener("afterprint", () => {
   root.classList.remove("printing");
   for (const plot of plots)
-    plot.setSize({width: plot.root.parentNode.clientWidth, height: plot.height});
+    plot.setSize({width: plot.root.parentNode.clientWidth, height: plot.screenHeight});
   again();
 });
 root.dataset.drawn = String(plots.length);
