@@ -205,9 +205,11 @@ def _missing(f: Mapping[str, Any]) -> Iterator[Sentence]:
         )  # fmt: skip
     silent = [each["end"] - each["start"] for each in f["spans"] if each["kind"] == "silent"]
     if silent:
+        longest = [span(max(silent))] if len(silent) > 1 else []
         yield sentence(
-            "For {} there is no record at all, the longest time for {}: the firewall logged"
-            " nothing, or logging stood still.", span(sum(silent)), span(max(silent)), warns=True,
+            f"For {{}} there is no record at all{', the longest time for {}' * len(longest)}: the"
+            " firewall logged nothing, or logging stood still.", span(sum(silent)), *longest,
+            warns=True,
         )  # fmt: skip
     outside = sum(each["end"] - each["start"] for each in f["spans"] if each["kind"] == "outside")
     if outside:
