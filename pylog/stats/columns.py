@@ -8,15 +8,17 @@ Sums are floating-point numbers, exact up to 2**53: 9 PB.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pylog.stats import shown
 from pylog.stats.keys import KIND, Form, Key
-from pylog.stats.question import ENDED, FLOW_COLUMNS, MOST_KEYS, MOST_PAIRS, Plan, summed
-from pylog.stats.result import Answer, Group
+from pylog.stats.question import ENDED, FLOW_COLUMNS, MOST_KEYS, MOST_PAIRS, Plan, Question, summed
+from pylog.stats.result import Answer, Group, in_order
 from pylog.table import rows
 from pylog.table.schemas import TIME
 
@@ -53,9 +55,7 @@ class ColumnGroups:
         if not size:
             return
         time = _times(batch)
-        weight = np.ones(size, np.int64)
-        if "count" in batch.schema.names:
-            weight = pc.fill_null(batch.column("count").cast(pa.int64()), 1).to_numpy()
+        weight = _filled(batch, "count", 1)
         keys = [_values(key, self.kind, batch, time) for key in self.plan.keys]
         columns = dict(zip(self._keys, keys, strict=True))
         numbers: dict[str, Any] = {"guard": weight, "count": weight,
@@ -129,11 +129,26 @@ class ColumnGroups:
         lost = max(len(places) - most, int(sizes[kept]) if kept < len(sizes) else 0)
         return places.slice(0, most), lost
 
-    def answer(self) -> Answer:
-        """The groups so far."""
+    def examples(self, key: tuple[Any, ...], place: int, limit: int) -> list[tuple[Any, ...]]:
+        """As RecordGroups.examples."""
+        pairs = self._distinct[place].group()
+        for name, value in zip(self._keys, key, strict=True):
+            column = pc.field(name)
+            pairs = pairs.filter(column.is_null() if value is None else column == value)
+        values = pairs.drop_columns(self._keys).to_pydict().values()
+        return sorted(zip(*values, strict=True), key=in_order)[:limit]
+
+    def answer(self, limit: int | None = None, order: str | None = None) -> Answer:
+        """The groups so far; with a limit at least those that Answer.top gives for it."""
         if not self.records:
             return Answer(self.plan.question, self.kind, [], 0, 0, tuple(map(round, self.sums)))
         table = self._groups.group()
+        in_all = table.num_rows
+        ranked = _ranked_by(order, self.plan.question)
+        if limit is not None and ranked is not None and limit < in_all:
+            ranks = table.column(ranked).to_numpy()
+            least = np.partition(ranks, in_all - limit)[in_all - limit]
+            table = table.take(pa.array(np.flatnonzero(ranks >= least)))
         keys = [table.column(name).to_pylist() for name in self._keys]
         numbers = {n: table.column(n).to_pylist() for n in ("guard", "count", "records", "first",
                                                             "last", *self._sums)}  # fmt: skip
@@ -152,7 +167,7 @@ class ColumnGroups:
             )  # fmt: skip
         return Answer(
             self.plan.question, self.kind, groups, self.count, self.records,
-            tuple(map(round, self.sums)), self.floor, self.distinct_floor,
+            tuple(map(round, self.sums)), self.floor, self.distinct_floor, in_all,
         )  # fmt: skip
 
     def _distinct_counts(self, gathered: _Gathered) -> dict[tuple[Any, ...], int]:
@@ -163,6 +178,17 @@ class ColumnGroups:
         keys = [sizes.column(name).to_pylist() for name in self._keys]
         return dict(zip(zip(*keys, strict=True), sizes.column("count_all").to_pylist(),
                         strict=True))  # fmt: skip
+
+
+def _ranked_by(order: str | None, question: Question) -> str | None:
+    """The column by which groups are ordered; None: by none alone."""
+    if question.every is not None:
+        return None
+    if order is None and question.sums:
+        return "sum0"
+    if order in question.sums:
+        return f"sum{question.sums.index(order)}"
+    return "count" if order in (None, "count") else None
 
 
 class _Gathered:
@@ -250,6 +276,19 @@ def _values(key: Key, kind: str, batch: pa.RecordBatch, times: pa.Array) -> pa.A
     return column.cast(form)
 
 
+def _filled(batch: pa.RecordBatch, name: str, value: int) -> Any:
+    """The numbers of a column, and a value where it is null; exact up to 2**53.
+
+    pyarrow's fill_null would import pandas, where that is installed: 0.3 s.
+    """
+    if name not in batch.schema.names or batch.column(name).null_count == batch.num_rows:
+        return np.full(batch.num_rows, value, np.int64)
+    numbers = batch.column(name).to_numpy(zero_copy_only=False)
+    if numbers.dtype.kind == "f":
+        numbers = np.where(np.isnan(numbers), value, numbers)
+    return numbers.astype(np.int64)
+
+
 def _summed(name: str, kind: str, batch: pa.RecordBatch, weight: Any) -> Any:
     """What each row adds to a sum."""
     if kind == "packet":
@@ -257,8 +296,7 @@ def _summed(name: str, kind: str, batch: pa.RecordBatch, weight: Any) -> Any:
             return weight.astype(np.float64)
         if "length" not in batch.schema.names:
             return np.zeros(batch.num_rows)
-        length = pc.fill_null(batch.column("length").cast(pa.int64()), 0).to_numpy()
-        return np.maximum(length, 0).astype(np.float64) * weight
+        return np.maximum(_filled(batch, "length", 0), 0).astype(np.float64) * weight
     zeros = np.zeros(batch.num_rows)
     if kind != "flow" or name == "length" or not {"event", name} <= set(batch.schema.names):
         return zeros
@@ -270,3 +308,17 @@ def _summed(name: str, kind: str, batch: pa.RecordBatch, weight: Any) -> Any:
         records = rows.records(kind, batch.select(names).take(pa.array(places)))
         zeros[places] = [read(record) for record in records]
     return zeros
+
+
+def as_table(answer: Answer, groups: Sequence[Group]) -> pa.Table:
+    """Groups as a table for programs, see shown.rows; times are timestamps."""
+    forms: dict[str, Any] = {
+        key.name: TYPES[key.form] for key in Plan(answer.question).keys
+    }  # fmt: skip
+    rows_of = shown.rows(answer, groups)
+    names = list(shown.rows(answer, [*groups[:1], *answer.groups[:1]])[0]) if rows_of else [*forms]
+    columns = {}
+    for name in names:
+        form = TIME if name in shown.TIMES else forms.get(name, pa.int64())
+        columns[name] = pa.array([row[name] for row in rows_of], form)
+    return pa.table(columns)

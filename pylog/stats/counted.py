@@ -12,7 +12,7 @@ from typing import Any
 
 from pylog.record import Record, kind_of
 from pylog.stats.question import MOST_LIVE_KEYS, MOST_PAIRS, Plan, getters, summed
-from pylog.stats.result import Answer, Group
+from pylog.stats.result import Answer, Group, in_order
 
 Keys = tuple[Any, ...]
 GUARD, COUNT, RECORDS, FIRST, LAST, SUMS = range(6)
@@ -153,8 +153,15 @@ class RecordGroups:
                 lost += 1
             self.distinct_floor += lost
 
-    def answer(self) -> Answer:
-        """The groups so far."""
+    def examples(self, key: Keys, place: int, limit: int) -> list[Keys]:
+        """The least of the distinct values of a group, so many at most.
+
+        place   of the list of distinct values in Question.distinct
+        """
+        return sorted(self._distinct[place].get(key, ()), key=in_order)[:limit]
+
+    def answer(self, limit: int | None = None, order: str | None = None) -> Answer:
+        """The groups so far; all of them, whatever the limit."""
         groups = [
             Group(
                 key, n[COUNT], max(n[COUNT], n[GUARD] + self.floor), n[RECORDS], n[FIRST], n[LAST],
@@ -164,5 +171,5 @@ class RecordGroups:
         ]  # fmt: skip
         return Answer(
             self.plan.question, self.kind, groups, self.count, self.records, tuple(self.sums),
-            self.floor, self.distinct_floor,
+            self.floor, self.distinct_floor, len(groups),
         )  # fmt: skip

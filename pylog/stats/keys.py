@@ -97,7 +97,7 @@ def key(name: str, zone: tzinfo | None, geo: Geo | None = None) -> Key:
     column = _column(name, name)
     form = FORMS.get(_columns()[column])
     if form is None:
-        raise ValueError(f"records cannot be grouped by {name}, which has several values")
+        raise ValueError(f"records cannot be grouped by {name}: it is no single value")
     return Key(name, column, form)
 
 

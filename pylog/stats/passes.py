@@ -20,9 +20,11 @@ from pylog.backends.files import is_url, opened
 from pylog.errors import BackendError
 from pylog.filter import Filter
 from pylog.stats.summary import Aggregate
+from pylog.table import rows
 from pylog.table.bulk import Bulk
 from pylog.table.parallel import Pool
 from pylog.table.parts import ARROW, OpenTable
+from pylog.table.schemas import PACKED_ADDRESS, packed, sixteen
 from pylog.table.select import Selection
 from pylog.table.splits import End, Split, SplitReader
 
@@ -121,8 +123,9 @@ def count_table(aggregate: Aggregate, path: str, wanted: Selections) -> int:
         selection = wanted.get(kind)
         if selection is None:
             return 0
-        there = [name for name in selection.needed.names if name in names]
-        missing = set(selection.needed.names) - set(there)
+        made_of = {name: _source(kind, name, names) for name in selection.needed.names}
+        there = list(dict.fromkeys(name for name in made_of.values() if name is not None))
+        missing = {name for name, source in made_of.items() if source is None}
         of_filter = missing - set(selection.result.names)
         if of_filter:
             raise BackendError(f"{path} has no column {', '.join(sorted(of_filter))} to filter by")
@@ -134,25 +137,52 @@ def count_table(aggregate: Aggregate, path: str, wanted: Selections) -> int:
             table = part.read(there)
             total += part.rows
             for batch in table.to_batches(max_chunksize=1 << 16):
-                aggregate.add(kind, selection.of(_completed(batch, selection.needed, path)))
+                aggregate.add(
+                    kind, selection.of(_completed(batch, selection.needed, made_of, path))
+                )
     return total
 
 
-def _completed(batch: pa.RecordBatch, wanted: pa.Schema, path: str) -> pa.RecordBatch:
+def _source(kind: str, name: str, names: list[str]) -> str | None:
+    """The column of a table of which a column is made: an address as text, or else as bytes, or the
+    other way round; None: there is none."""
+    texts = packed(kind)
+    other = texts.get(name) or next((n for n, text in texts.items() if text == name), None)
+    return next((each for each in (name, other) if each in names), None)
+
+
+def _completed(
+    batch: pa.RecordBatch, wanted: pa.Schema, made_of: Mapping[str, str | None], path: str
+) -> pa.RecordBatch:
     """The batch with the types that pylog's columns have; columns that it lacks are null."""
     arrays = []
     for field in wanted:
-        if field.name not in batch.schema.names:
+        source = made_of[field.name]
+        if source is None:
             arrays.append(pa.nulls(batch.num_rows, field.type))
             continue
-        column = batch.column(field.name)
+        column = batch.column(source)
         try:
+            if source != field.name:
+                arrays.append(_converted(column, field.type))
+                continue
             if pa.types.is_dictionary(field.type) and not pa.types.is_dictionary(column.type):
                 column = column.cast(pa.string()).dictionary_encode()
             arrays.append(column.cast(field.type))
-        except (pa.ArrowException, NotImplementedError) as error:
+        except (pa.ArrowException, NotImplementedError, ValueError) as error:
             raise BackendError(
                 f"{path}: the column {field.name} is {column.type}, but must be {field.type}:"
                 f" {error}"
             ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
+
+
+def _converted(column: pa.Array, form: pa.DataType) -> pa.Array:
+    """Addresses as bytes of those as text, or the other way round."""
+    if form == PACKED_ADDRESS:
+        words = column.cast(pa.string()).dictionary_encode()
+        made = [None if text is None else sixteen(text) for text in words.dictionary.to_pylist()]
+    else:
+        words = column.cast(PACKED_ADDRESS).dictionary_encode()
+        made = rows.values("packet", "saddr_bytes", words.dictionary)
+    return pa.array(made, form).take(words.indices)

@@ -53,6 +53,7 @@ class Answer(msgspec.Struct):
     sums            of all records
     floor           no group that is missing has a greater count; 0: none is missing
     distinct_floor  so many distinct values of a group may be missing; 0: none
+    in_all          how many groups there are, of which `groups` may be the greatest
     """
 
     question: Question
@@ -63,6 +64,7 @@ class Answer(msgspec.Struct):
     sums: tuple[int, ...]
     floor: int = 0
     distinct_floor: int = 0
+    in_all: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -88,20 +90,24 @@ class Answer(msgspec.Struct):
         groups = sorted(self.groups, key=_in_order(order, self.values(), self.question))
         if every:
             groups.sort(key=lambda group: (group.keys[0] is None, group.keys[0] or 0))
-        if limit is None:
-            return groups
+        if limit is None or not every:
+            return groups[:limit]
         shown: Counter[Any] = Counter()
         chosen = []
         for group in groups:
-            bucket = group.keys[0] if every else None
-            shown[bucket] += 1
-            if shown[bucket] <= limit:
+            shown[group.keys[0]] += 1
+            if shown[group.keys[0]] <= limit:
                 chosen.append(group)
         return chosen
 
-    def new_since(self, time_ns: int) -> None:
-        """Keep the groups only whose first record is not older than a time."""
-        self.groups = [g for g in self.groups if g.first_ns is not None and g.first_ns >= time_ns]
+    def keep(self, wanted: Callable[[Group], bool]) -> None:
+        """Keep the groups that are wanted only."""
+        self.groups = list(filter(wanted, self.groups))
+        self.in_all = len(self.groups)
+        self.count = sum(group.count for group in self.groups)
+        self.records = sum(group.records for group in self.groups)
+        sums = [group.sums for group in self.groups]
+        self.sums = tuple(map(sum, zip(*sums, strict=True))) or (0,) * len(self.sums)
 
 
 ORDERS = ("first", "last", "key")
@@ -125,10 +131,13 @@ def _in_order(
 
 
 def _key(group: Group) -> tuple[Any, ...]:
-    """The keys in a form that can be compared: numbers before texts, None last."""
+    return in_order(group.keys)
+
+
+def in_order(keys: Sequence[Any]) -> tuple[Any, ...]:
+    """Keys in a form that can be compared: numbers before texts, None last."""
     return tuple(
-        (2, "") if key is None else (0, key) if isinstance(key, int) else (1, key)
-        for key in group.keys
+        (2, "") if key is None else (0, key) if isinstance(key, int) else (1, key) for key in keys
     )
 
 

@@ -129,15 +129,35 @@ class Summary:
         """The kinds of which a question has records, packets first."""
         return [kind for kind in kinds() if kind in self._groups[number]]
 
-    def answer(self, number: int = 0, kind: str | None = None) -> Answer:
+    def answer(
+        self,
+        number: int = 0,
+        kind: str | None = None,
+        limit: int | None = None,
+        order: str | None = None,
+    ) -> Answer:
         """The answer to a question.
 
-        kind   of the records; None: the first of `kinds_of`
+        kind    of the records; None: the first of `kinds_of`
+        limit   of the groups at least those that `Answer.top` gives for this limit and order; None:
+                all
         """
         if kind is None:
             kind = next(iter(self.kinds_of(number)), next(iter(sorted(self._only)), "packet"))
         groups = self._groups[number].get(kind)
-        return (RecordGroups(self.plans[number], kind) if groups is None else groups).answer()
+        if groups is None:
+            groups = RecordGroups(self.plans[number], kind)
+        return groups.answer(limit, order)
+
+    def examples(
+        self, number: int, kind: str, keys: tuple[Any, ...], place: int, limit: int
+    ) -> list[tuple[Any, ...]]:
+        """The least of the distinct values of a group, so many at most.
+
+        place   of the list of distinct values in Question.distinct
+        """
+        groups = self._groups[number].get(kind)
+        return [] if groups is None else groups.examples(keys, place, limit)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"plans": [plan.question for plan in self.plans]}
