@@ -7,8 +7,9 @@ loads nothing from elsewhere, runs only its own script, and can be read without 
 
 With --period the report is about the last month (or day, week...) that the logs have, and compares
 it with the one before. A month that has just begun, so that less than a tenth of it is in the logs,
-is left to the next report. Without --period, it is about all of the logs. A log of NFLOG says what became of
-a packet only with --action.
+is left to the next report. Without --period, it is about all of the logs.
+
+A log of NFLOG says what became of a packet only with --action.
 
 The names of countries and networks come from files in the format mmdb, given with --geo.
 """
@@ -51,7 +52,7 @@ USAGE = "[options] LOG ... -o FILE"
 HELP = "make a report of logs: one page of HTML for people"
 EPILOG = """examples:
   pylog report fw.dump -o report.html
-  pylog report /var/log/fw/ -o november.html --period 2026-11 --title "Office" --geo country.mmdb
+  pylog report fw.dump -o november.html --period 2023-11 --title "Head office"
   pylog report nflog.pcap --action 'drop*=block' --tz Europe/Oslo --to json
 """
 TITLE = "Firewall report"

@@ -154,10 +154,14 @@ def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[i
     running = np.cumsum(sums)
     few = running[-1] * STRAY / 2
     low = int(np.searchsorted(running, few, side="right"))
-    high = int(np.searchsorted(running, running[-1] - few, side="left"))
-    begin, end = starts[low], starts[min(high, len(starts) - 1)] + now.lines.width
-    if (now.last + 1 - now.first) <= 4 * (end - begin):
-        return now.first, now.last + 1, 0
+    high = min(int(np.searchsorted(running, running[-1] - few, side="left")), len(starts) - 1)
+    core = starts[high] + now.lines.width - starts[low]
+    while low > 0 and starts[low] - starts[low - 1] <= core:
+        low -= 1  # no longer without a record than all others together
+    while high < len(starts) - 1 and starts[high + 1] - starts[high] <= core:
+        high += 1
+    begin = starts[low] if low else now.first
+    end = starts[high] + now.lines.width if high < len(starts) - 1 else now.last + 1
     return begin, end, int(sums[:low].sum() + sums[high + 1 :].sum())
 
 

@@ -1,8 +1,8 @@
 """From record batches to the sums of a period and of the one before it, in one pass.
 
 Only a few periods are held at a time: the last ones that were seen, or the one that was asked for
-and the one before it. Gathered is an Aggregate, see pylog.stats: processes may each sum up a part, and
-what goes between them does not grow with the log.
+and the one before it. Gathered is an Aggregate, see pylog.stats: processes may each sum up a part,
+and what goes between them does not grow with the log.
 """
 
 from __future__ import annotations

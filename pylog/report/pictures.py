@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
+from pylog.errors import missing_extra
 from pylog.record import escape as shown
 from pylog.report import texts
 from pylog.report.sums import OTHERS
+
+try:
+    from markupsafe import Markup
+except ImportError as error:
+    raise missing_extra("a report", "report") from error
 
 COLOURS = {"block": "block", "pass": "pass", OTHERS: "others"}
 MOST_COLOURS = 8

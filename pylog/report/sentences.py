@@ -190,8 +190,9 @@ def _changes(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
     last = changes[-1]
     who = [last["process"]] if last["process"] else []
     often = "once" if len(changes) == 1 else f"{number(len(changes))} times"
-    yield sentence(f"The rules changed {{}}, {'' if len(changes) == 1 else 'last '}on {{}}{' by {}' * len(who)}.",
-                   often, times.minute(last["second"]), *who)  # fmt: skip
+    on = "on" if len(changes) == 1 else "last on"
+    yield sentence(f"The rules changed {{}}, {on} {{}}{' by {}' * len(who)}.", often,
+                   times.minute(last["second"]), *who)  # fmt: skip
 
 
 def _missing(f: Mapping[str, Any]) -> Iterator[Sentence]:
