@@ -29,7 +29,7 @@ def traffic(count: int, seed: int = 1) -> list[PacketRecord]:
     times = sorted(OCTOBER + int(61 * DAY * chance.random()) for _ in range(count))
     made = []
     for time in times:
-        if 20 * DAY < time - OCTOBER < 22 * DAY or 50 * DAY < time - OCTOBER < 50.5 * DAY:
+        if 20 * DAY < time - OCTOBER < 22 * DAY or 50 * DAY < time - OCTOBER < 51.5 * DAY:
             continue  # nothing is logged
         protocol = chance.choice((6, 6, 6, 17, 1))
         november = time > OCTOBER + 31 * DAY
