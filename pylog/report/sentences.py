@@ -135,9 +135,10 @@ def _blocked(f: Mapping[str, Any]) -> Iterator[Sentence]:
             plural(sources[0]["blocked"], "packet"), percent(sources[0]["blocked"], f["blocked"]),
         )  # fmt: skip
     if ports:
+        noun = "destination port" if "/" in ports[0]["name"] else "protocol"
         yield sentence(
-            "Most blocked packets went to {} ({}).", ports[0]["name"],
-            percent(ports[0]["blocked"], f["blocked"]),
+            f"The most blocked {noun} is {{}}: {{}}, {{}}.", ports[0]["name"],
+            plural(ports[0]["blocked"], "packet"), percent(ports[0]["blocked"], f["blocked"]),
         )  # fmt: skip
 
 

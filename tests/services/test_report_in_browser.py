@@ -104,7 +104,7 @@ def test_the_pictures_have_the_numbers(browser: Any, path: Path) -> None:
 
 
 def test_what_is_drawn_stands_where_it_belongs(browser: Any, path: Path) -> None:
-    """The pixels in the lowest part of the highest bar have its colour, and those above have not."""
+    """The pixels in the lowest part of the highest bar have its colour, those above have not."""
     made = figures()
     axis = made["timeline"]
     totals = [sum(counts) for counts in zip(*axis["packets"], strict=True)]
