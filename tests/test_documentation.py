@@ -34,7 +34,7 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 PROGRAM = f"{shlex.quote(sys.executable)} -m pylog "
-COMMANDS = r"\bpylog (?=read|info|replay|check|ipmon|convert|capture|pending|flush|who|stats|--)"
+COMMANDS = r"\bpylog (?=read|info|replay|check|ipmon|convert|capture|pending|flush|who|stats|report|--)"
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
