@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
 #     filter  <-  damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log
 #     <-  reader, table  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-
-#     ipmon  <-  outputs, cli
+#     ipmon, ulogd  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -102,12 +102,14 @@ ALLOWED: dict[str, set[str]] = {
                     "pylog.decoder", "pylog.detect", "pylog.losses", "pylog.open_log",
                     "pylog.origins", "pylog.table", "pylog.who"},
     "pylog.dataset": {*_BASE, "pylog.backends", "pylog.batch", "pylog.outputs", "pylog.table"},
-    "pylog.dask": {*_BASE, "pylog.actions", "pylog.backends", "pylog.open_log", "pylog.table",
-                   "pylog.dataset"},
-    "pylog.spark": {*_BASE, "pylog.open_log", "pylog.table"},
+    "pylog.dask": {*_BASE, "pylog.actions", "pylog.backends", "pylog.filter", "pylog.open_log",
+                   "pylog.table", "pylog.dataset"},
+    "pylog.spark": {*_BASE, "pylog.filter", "pylog.open_log", "pylog.table"},
     "pylog.transports": {*_BASE, "pylog.transports", "pylog.transports.packing"},
     "pylog.transports.packing": {*_BASE, "pylog.backends"},
-    "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon", "pylog.transports"},
+    "pylog.ipmon": {*_BASE, "pylog.filter", "pylog.formats", "pylog.ipmon", "pylog.transports"},
+    "pylog.ulogd": {*_BASE, "pylog.formats", "pylog.transports", "pylog.ulogd"},
+    "pylog.ulogd.live": {*_BASE, "pylog", "pylog.backends", "pylog.formats", "pylog.ulogd"},
     "pylog.batch": {*_BASE, "pylog.table"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.flows", "pylog.trails", "pylog.zones",
                       "pylog.formats", "pylog.batch", "pylog.ipmon", "pylog.secrets",
@@ -122,7 +124,8 @@ ALLOWED: dict[str, set[str]] = {
                   "pylog.join", "pylog.joined", "pylog.lints", "pylog.ruleset", "pylog.trails",
                   "pylog.who", "pylog.who.stored",
                   "pylog.ipmon", "pylog.outputs", "pylog.pipeline", "pylog.scrub", "pylog.secrets",
-                  "pylog.report", "pylog.stats", "pylog.table", "pylog.units",
+                  "pylog.ulogd", "pylog.ulogd.live", "pylog.report", "pylog.stats", "pylog.table",
+                  "pylog.units",
                   "pylog.dask", "pylog.transports", "pylog.transports.packing", "pylog.batch",
                   "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
