@@ -199,7 +199,7 @@ def test_bash_completes_commands_options_words_and_files(tmp_path: Path) -> None
     (tmp_path / "fw.pcapng").touch()
     script = shlex.quote(str(ROOT / "docs/generated/completions/bash/pylog"))
     for line, completed in {
-        "re": "read replay report", "read --on": "--on-error", "read --to pa": "parquet",
+        "re": "read report replay", "read --on": "--on-error", "read --to pa": "parquet",
         "help la": "layouts", "info f": "fw.pcapng",
     }.items():  # fmt: skip
         code = f"""source {script}
