@@ -8,7 +8,6 @@ is replaced in one step, unless the output stores it with the records.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from pylog.errors import as_backend_error
+from pylog.pipeline.journal import FULL
 
 FOLDER = "positions"
 
@@ -81,7 +81,7 @@ class PositionFile:
             try:
                 self._replace(data)
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if error.errno not in FULL:
                     raise
                 self._overwrite(data)
         self._written = position

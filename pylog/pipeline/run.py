@@ -213,9 +213,11 @@ class Run:
                 receiver.refresh(stack.stale.pop())
             if stack.watch():
                 self._launch(stack)
-        for stack in [s for s in self._leaving if s.done]:
-            self._drop(stack)
         now = time.monotonic()
+        for stack in [s for s in self._leaving if s.done or now >= s.leaves_by]:
+            if not stack.done:
+                self._conclude(stack)
+            self._drop(stack)
         self.beat_at = now
         self._events.beat()
 
@@ -251,6 +253,8 @@ class Run:
         self._events.reloading()
         try:
             new = self._reload()
+            if self.receiver.journal is not None:
+                self._place_new_stacks(new.stacks, self.receiver.journal)
         except (ValueError, BackendError) as error:
             for problem in getattr(error, "problems", [str(error)]):
                 notes.error("%s", problem)
@@ -290,9 +294,7 @@ class Run:
                     receiver.open(after[name], gap)
                 except (BackendError, ValueError) as error:
                     receiver.fail(after[name], str(error))
-        if receiver.journal is not None:
-            self._place_new_stacks(new.stacks, receiver.journal)
-        elif new.settings.journal is not None and after:
+        if receiver.journal is None and new.settings.journal is not None and after:
             notes.warning("the journal begins with a restart of pylog run")
         for stack in new.stacks:
             if stack.name in kept:
@@ -302,16 +304,19 @@ class Run:
         self.stacks = {stack.name: self.stacks.get(stack.name) or kept[stack.name]
                        for stack in new.stacks}  # fmt: skip
         if gone or changed:
-            receiver.begin_section()
+            receiver.renew_section()
 
     def _leave(self, stack: StackProcess) -> None:
-        """Let a stack that was changed or removed deliver what it has, and end."""
+        """Let a stack that was changed or removed deliver what it has, and end, within the time
+        `drain`: its output may be dead, and that may be why it was changed.
+        """
         if stack.done:
             self._drop(stack)
             return
         self._leaving.append(stack)
         if stack.queue is not None:
             self.receiver.queues.remove(stack.queue)
+        stack.leaves_by = time.monotonic() + self.pipeline.settings.drain
         stack.end(self._end_place())
 
     def _drop(self, stack: StackProcess) -> None:
