@@ -147,8 +147,8 @@ class Journal:
         return self._file is not None
 
     def abandon(self) -> None:
-        """Write no more to the segment that is open: what describes the packets that would follow is
-        not in it. The next call of `ready` begins another one.
+        """Write no more to the segment that is open: what describes the packets that follow is not
+        in it. The next call of `ready` begins another one.
         """
         self._close_file()
 

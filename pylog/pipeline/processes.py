@@ -26,7 +26,7 @@ STEADY_S = 60.0
 """A process that ran so long may start again without a long pause."""
 CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from pylog.cli._worker import main;"
-    " sys.exit(main(sys.argv[2:]))"
+    " sys.exit(main(sys.argv[3:]))"
 )
 
 
@@ -43,12 +43,12 @@ Spawn = Callable[[str, socket.socket, socket.socket | None], Handle]
 
 
 def spawn(name: str, control: socket.socket, data: socket.socket | None) -> Handle:
-    """Start a process; its name in ps is that of the stack."""
+    """Start a process, whose arguments in ps have the name of the stack."""
     own = [end for end in (control, data) if end is not None]
     root = str(Path(pylog.__file__).resolve().parents[1])
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", CODE, root, *(str(end.fileno()) for end in own)],
+            [sys.executable, "-P", "-c", CODE, root, name, *(str(end.fileno()) for end in own)],
             pass_fds=[end.fileno() for end in own], stdin=subprocess.DEVNULL,
         )  # fmt: skip
     finally:

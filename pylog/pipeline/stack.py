@@ -24,6 +24,7 @@ from pylog.outputs._files import OutputFiles
 from pylog.pipeline.channel import Channel, Counts
 from pylog.pipeline.config import Stack
 from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
+from pylog.pipeline.keeping import Keeping, Save
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
@@ -62,7 +63,7 @@ class StackRun:
         open_output: Callable[[outputs.Refuse], outputs.Output],
         make_feeds: Callable[[outputs.Output], Feeds],
         begin: Callable[[outputs.Output, Feeds], Position],
-        save: Callable[[str], None] | None,
+        save: Save | None,
         letters: DeadLetters,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
@@ -70,12 +71,13 @@ class StackRun:
         open_output   opens the output
         make_feeds    makes the feeds for it, with new decoders
         begin         where an output that was just opened is to go on
-        save          keeps a position that the output does not store; None: it is stored there
+        save          as of Keeping
         """
         self.counts = Counts()
         self._stack, self._channel = stack, channel
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
-        self._save, self._letters, self._cpu_s = save, letters, cpu_s
+        self._letters, self._cpu_s = letters, cpu_s
+        self._keeping = Keeping(stack.name, save)
         self._stages = Stages(stack.stages)
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
@@ -98,7 +100,7 @@ class StackRun:
         self._pause_s = PAUSES_S[0]
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
-        self._stopped = self._reopens = self._is_unsaved = False
+        self._stopped = self._reopens = False
 
     # The loop
 
@@ -137,7 +139,9 @@ class StackRun:
             if feeds is not None:
                 feeds.close()
             feeds = self._feeds = self._make_feeds(output)
-            feeds.seek(self._begin(output, feeds))
+            begin = self._begin(output, feeds)
+            feeds.seek(begin)
+            self._keeping.begin(str(begin))
             self.counts.place = self.counts.confirmed = feeds.position().place
             self._uncommitted, self._moved, self._last = 0, False, output.confirmed()
             if self._ending is not None:
@@ -162,6 +166,8 @@ class StackRun:
                 self._wait(output, feeds)
         self._commit(output, feeds)
         self._confirm(output, feeds)
+        if isinstance(output, OutputFiles):
+            output.close()
 
     def _is_full(self) -> bool:
         return self._kept_records >= KEPT
@@ -197,6 +203,7 @@ class StackRun:
         return feeds is not None and isinstance(feeds.live, QueueFeed)
 
     def _write(self, output: outputs.Output, records: Sequence[Record]) -> None:
+        self._keeping.before_writing(output)
         if rows_of(output, self._stack):
             rows: Any = records
             output.write_rows(rows)
@@ -238,6 +245,7 @@ class StackRun:
             return
         position = str(feeds.position())
         output.commit(position)
+        self._keeping.committed(output)
         self._last = position
         if self._keeps:
             self._kept.append((position, self._fresh))
@@ -252,25 +260,12 @@ class StackRun:
             return
         if self._keeps:
             self._forget_kept(confirmed)
-        self._keep_position(confirmed)
+        self._keeping.confirmed(confirmed)
         place = _place_of(confirmed)
         if place > self.counts.confirmed:
             self.counts.confirmed = place
             self._is_news = True
             self._pause_s = PAUSES_S[0]
-
-    def _keep_position(self, position: str) -> None:
-        """Keep a position; a disk that is full must not stop the output."""
-        if self._save is None:
-            return
-        try:
-            self._save(position)
-            self._is_unsaved = False
-        except BackendError as error:
-            if not self._is_unsaved:
-                notes.warning("stack %s: %s; records may be written twice after a restart",
-                              self._stack.name, error)  # fmt: skip
-            self._is_unsaved = True
 
     def _forget_kept(self, position: str) -> None:
         if any(position == committed for committed, _ in self._kept):
@@ -291,6 +286,7 @@ class StackRun:
         self._confirm(output, feeds)
         self._output = None
         output.close()
+        self._keeping.complete()
         self._confirm(output, feeds)
         feeds.close()
         self._letters.close()

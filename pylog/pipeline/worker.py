@@ -33,6 +33,7 @@ from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, 
 from pylog.pipeline.stack import StackRun, rows_of
 from pylog.pipeline.stages import Settings as StageSettings
 from pylog.secrets import Secret
+from pylog.transports.ends import mend
 
 PATIENCE_S = 30.0
 """How long to wait for the receiver's first message."""
@@ -176,6 +177,13 @@ def _run(
     wanted = wanted_of(sources)
     live = [name for name, source in sources.items() if source.is_live]
 
+    def open_output(refuse: outputs.Refuse) -> outputs.Output:
+        before = None if kept is None or stack.is_place else kept.read()
+        if before is not None and before.end is not None and (size := mend(before.end)):
+            notes.info("%s: its last %d bytes were not committed: they are written again",
+                       before.end.path, size)  # fmt: skip
+        return sinks.opened(stack, refuse, folder is not None)
+
     def make_feeds(output: outputs.Output) -> Feeds:
         raw = sinks.needs_raw(stack)
         form = {
@@ -201,7 +209,10 @@ def _run(
 
     def begin(output: outputs.Output, feeds: Feeds) -> Position:
         own = feeds.position().journal
-        candidates = [output.position() if stores else None, kept.read() if kept else None]
+        own_file = None if kept is None else kept.read()
+        candidates = [
+            output.position() if stores else None, None if own_file is None else own_file.position
+        ]  # fmt: skip
         for text in candidates:
             position = parsed(text)
             if position is not None and position.journal == own:
@@ -216,7 +227,7 @@ def _run(
     return StackRun(
         stack,
         channel,
-        open_output=lambda refuse: sinks.opened(stack, refuse, folder is not None),
+        open_output=open_output,
         make_feeds=make_feeds,
         begin=begin,
         save=None if kept is None or stores else kept.write,

@@ -1,0 +1,186 @@
+"""A pipeline under load in a network namespace of its own, which is killed and started again.
+
+The namespace has a rule that logs and drops UDP packets to a port, and counts them; another one
+keeps what is sent to chosen TCP ports from arriving, so that a receiver can end a connection
+without losing what its system has acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import netlab
+from netlab import until
+
+from pylog.errors import BackendError
+from pylog.pipeline.reporting import asked
+
+HERE, PORT = "127.0.0.1", 9
+RULES = """table inet t {
+  set blocked { type inet_service; }
+  chain c { type filter hook input priority 0;
+    tcp dport @blocked drop
+    udp dport 9 counter log prefix "drop " group 5 drop
+  }
+}
+"""
+START_S, CATCH_UP_S = 90.0, 240.0
+"""How long pylog may take to begin, and to deliver what it is behind."""
+
+
+class Flood:
+    """UDP packets that are sent at a rate that changes."""
+
+    def __init__(self, alone: netlab.Namespace, chance: random.Random, rates: tuple[int, int]):
+        self._alone, self._chance, self._rates = alone, chance, rates
+        self._process: subprocess.Popen[bytes] | None = None
+        self._until = 0.0
+
+    def go_on(self) -> None:
+        """Call this every few seconds at least."""
+        if self._process is not None and time.monotonic() < self._until:
+            return
+        self.stop()
+        rate = self._chance.randint(*self._rates)
+        self._process = self._alone.sender(HERE, PORT, count=0, rate=rate)
+        self._until = time.monotonic() + min(self._chance.uniform(5, 60), netlab.LONGEST_S / 2)
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(30)
+
+    @property
+    def sent(self) -> int:
+        """How many packets the rule has seen."""
+        return self._alone.counted()[0]
+
+
+class Running:
+    """`pylog run`, with its journal in a folder.
+
+    kills   how often it, or a process of a stack, was killed; `starts`: how often it has begun
+    """
+
+    def __init__(
+        self, alone: netlab.Namespace, folder: Path, *, journal: Path | None = None,
+        settings: str = "", source: str = "qthresh = 20",
+    ) -> None:  # fmt: skip
+        self._alone, self.folder = alone, folder
+        self.journal = folder / "j" if journal is None else journal
+        self._socket = folder / "sock"
+        self.config = folder / "fw.toml"
+        self._head = f"""
+[pylog]
+journal = "{self.journal}"
+socket = "{self._socket}"
+drain = "60s"
+{settings}
+[sources.fw]
+from = "nflog:5"
+{source}
+"""
+        self.messages = folder / "messages"
+        self.kills = self.starts = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, *stacks: str, source: str = "") -> None:
+        """Write the configuration, in one step."""
+        new = self.config.with_suffix(".new")
+        text = self._head + source + "".join(f'\n[[stacks]]\nfrom = ["fw"]\n{s}\n' for s in stacks)
+        new.write_text(text)
+        os.replace(new, self.config)
+
+    def start(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        with open(self.messages, "ab") as messages:
+            self.process = self._alone.start(
+                sys.executable, "-P", "-m", "pylog", "run", str(self.config), stderr=messages
+            )
+        until(self._begun, "pylog run has begun", START_S)
+        self.starts += 1
+
+    def _begun(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.said()
+        return self._socket.exists()
+
+    def said(self) -> str:
+        """What it has written to standard error."""
+        return self.messages.read_text(errors="replace")
+
+    def workers(self, *stacks: str) -> list[int]:
+        """The processes of its stacks: of all, or of those with these names."""
+        assert self.process is not None
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        made = []
+        with contextlib.suppress(OSError):
+            for pid in map(int, path.read_text().split()):
+                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if not stacks or {*stacks} & {*map(bytes.decode, arguments)}:
+                    made.append(pid)
+        return made
+
+    def kill_worker(self, chance: random.Random) -> None:
+        """Kill the process of one stack, if one is running."""
+        workers = self.workers()
+        if workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(workers), signal.SIGKILL)
+            self.kills += 1
+
+    def kill(self) -> None:
+        """Kill the process that receives."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+        self.kills += 1
+
+    def reload(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def status(self) -> dict[str, Any]:
+        return asked(str(self._socket))
+
+    def stack(self, name: str) -> dict[str, Any]:
+        """What the status says of a stack; {} if there is none of that name."""
+        return next((s for s in self.status()["stacks"] if s["name"] == name), {})
+
+    def catch_up(self) -> None:
+        """Wait until all stacks run and have delivered what there is."""
+
+        def is_done() -> bool:
+            with contextlib.suppress(BackendError):
+                stacks = self.status()["stacks"]
+                return all(s["state"] == "running" and not s["lag_bytes"] for s in stacks)
+            return False
+
+        try:
+            until(is_done, "all stacks have caught up", CATCH_UP_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.status()['stacks']}\n{self.said()}") from None
+
+    def stop(self) -> None:
+        """End it in order."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(120) == 0, self.said()
+
+
+def wait_for(condition: Callable[[], Any], what: str, running: Running, longest_s: float) -> Any:
+    """As `until`; a failure shows what pylog said."""
+    try:
+        return until(condition, what, longest_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{running.status()}\n{running.said()}") from None
