@@ -62,6 +62,6 @@ def test_kills_of_databases(
     postgresql: databases.PostgreSQLLab,
     mysql: databases.MySQLLab,
 ) -> None:
-    there = [targets.database(postgresql), targets.database(mysql), targets.parts(tmp_path)]
-    kills.of_databases("kills of databases", alone, tmp_path, there,
-                       [postgresql.server, mysql.server], count(50), effort.chance("databases"))  # fmt: skip
+    there = [targets.database(postgresql), targets.database(mysql), targets.file(tmp_path)]
+    servers, chance = [postgresql.server, mysql.server], effort.chance("databases")
+    kills.of_databases("kills of databases", alone, tmp_path, there, servers, count(50), chance)

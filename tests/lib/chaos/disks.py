@@ -12,11 +12,11 @@ from pathlib import Path
 
 import databases
 import netlab
+from netlab import until
+
 from chaos import targets
 from chaos.pipeline import Flood, Running, wait_for
 from chaos.seen import Figures, Seen, show, truth
-from netlab import until
-
 from pylog.pipeline.journal_reader import REMOVED
 
 FULL = "the disk was full: "
@@ -59,12 +59,13 @@ def of_the_journal(
     running = Running(alone, folder, journal=disk.path / "j", settings='segment_size = "200k"')
     there = [targets.file(folder, "quick"), targets.file(folder, "slow")]
     running.configure(*(target.stack for target in there))
-    flood = Flood(alone, chance, (1000, 2000))
+    flood = Flood(alone, chance, (500, 1000))
     running.start()
+    flood.begin()
     for _ in range(rounds):
+        running.catch_up()  # so that the slow one has decoded something
         slow = _process(running, "slow")
         os.kill(slow, signal.SIGSTOP)
-        flood.go_on()
         before = running.status()["journal"]
         end = before["end"] + 500_000  # more than a segment that the slow one has not read
         wait_for(lambda n=end: running.status()["journal"]["end"] > n, "packets", running, 60)  # type: ignore[misc]
@@ -123,17 +124,17 @@ def of_outputs(
     disk = SmallDisk(alone, folder / "disk", 32 << 20)
     there = [
         targets.file(disk.path), targets.packed(disk.path), targets.parts(disk.path),
-        targets.parts(disk.path, "packed", ".gz"), targets.parquet(disk.path),
+        targets.parquet(disk.path),
         targets.database(databases.SQLiteLab(disk.path / "fw.sqlite")),
         targets.file(folder, "other"),
     ]  # fmt: skip
     running = Running(alone, folder)
     running.configure(*(target.stack for target in there))
-    flood = Flood(alone, chance, (200, 500))
+    flood = Flood(alone, chance, (100, 300))
     running.start()
     running.catch_up()
+    flood.begin()
     for _ in range(rounds):
-        flood.go_on()
         time.sleep(0.5 + chance.random())
         disk.fill()
         wait_for(lambda: _fail(running, disk) >= len(there) - 1, "all fail", running, 60)

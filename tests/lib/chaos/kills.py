@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import databases
 import netlab
+
 from chaos.pipeline import Flood, Running
-from chaos.seen import Seen, show, truth
+from chaos.seen import NOT_RUNNING, show, truth
 from chaos.targets import Target, check_all
 
-RATES = (100, 1500)
-NOT_RUNNING = "pylog did not run from"
+RATES = (50, 1000)
+LONGEST_PAUSE_S = 4.0
 
 
 def of_pylog(
@@ -28,31 +27,33 @@ def of_pylog(
     chance: random.Random,
 ) -> None:
     """Kill pylog, or the process of a stack, so many times under load."""
-    running, flood = Running(alone, folder, settings='segment_size = "1M"'), Flood(
-        alone, chance, RATES
-    )  # fmt: skip
+    running = Running(alone, folder, settings='segment_size = "1M"')
+    flood = Flood(alone, chance, RATES)
     running.configure(*(target.stack for target in targets))
-    alone_killed = 0
+    of_pylog = early = 0
     running.start()
+    flood.begin()
     while running.kills < kills:
-        flood.go_on()
-        time.sleep(chance.random() * 3)
+        time.sleep(chance.random() * LONGEST_PAUSE_S)
         choice = chance.random()
-        if choice < 0.6:  # of a stack alone, or shortly before all ends
+        if choice < 0.65:  # of a stack alone, or shortly before all ends
             running.kill_worker(chance)
-            alone_killed += 1
-        if choice > 0.4 and running.kills < kills:
+        if choice > 0.5 and running.kills < kills:
             running.kill()
+            of_pylog += 1
+            if choice > 0.9 and running.kills < kills:  # while it begins
+                running.start(wait=False)
+                time.sleep(chance.random() * 2)
+                running.kill()
+                early += 1
             running.start()
-    flood.go_on()
     _settle(running, flood)
     true = truth(folder, running.journal)
     gaps = [reason for reason, _ in true.losses.elements() if reason.startswith(NOT_RUNNING)]
-    assert len(gaps) == running.starts - 1, gaps
-    check_numbers(true)
+    assert of_pylog <= len(gaps) <= of_pylog + early, gaps
     rows = check_all(targets, true)
-    show(title, flood.sent, true, rows, kills=running.kills, of_pylog=running.starts - 1,
-         of_stacks=alone_killed)  # fmt: skip
+    show(title, flood.sent, true, rows, kills=running.kills, of_pylog=of_pylog,
+         of_pylog_while_it_began=early, of_stacks=running.kills - of_pylog - early)  # fmt: skip
     assert not list(folder.rglob("*.part"))
 
 
@@ -62,15 +63,6 @@ def _settle(running: Running, flood: Flood) -> None:
     flood.stop()
     running.catch_up()
     running.stop()
-
-
-def check_numbers(true: Seen) -> None:
-    """Packets of a session have all numbers up to the last, but for those that losses count."""
-    sizes = re.compile(r"sequence number (\d+), but expected (\d+)")
-    for (reason, count), times in true.losses.items():
-        match = sizes.search(reason)
-        if match is not None:
-            assert count == int(match[1]) - int(match[2]), (reason, count, times)
 
 
 def of_databases(
@@ -86,15 +78,14 @@ def of_databases(
     running, flood = Running(alone, folder), Flood(alone, chance, RATES)
     running.configure(*(target.stack for target in targets))
     running.start()
+    flood.begin()
     killed = dict.fromkeys((server.binary for server in servers), 0)
     while min(killed.values()) < kills:
-        flood.go_on()
         time.sleep(chance.random() * 1.5)
         server = min(servers, key=lambda server: killed[server.binary])
         server.kill()
         killed[server.binary] += 1
-        with contextlib.suppress(AssertionError):
-            time.sleep(chance.random() * 0.5)
+        time.sleep(chance.random() * 0.5)
         server.start()
     _settle(running, flood)
     true = truth(folder, running.journal)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import netlab
 import syslogs
+
 from chaos import targets
 from chaos.pipeline import Flood, Running
 from chaos.receivers import CALM, Receiver
 from chaos.seen import show, truth
 
 MANNERS = ("read", "stall", "reset", "end", "garbage")
-LAG_S = 10.0
+LAG_S = 20.0
 """How far an output may lag that has nothing to do with bad receivers, on a busy machine."""
 
 
@@ -36,12 +37,13 @@ def all_bad(
         receivers = {"tcp": tcp, "syslog": syslog, "tls": tls, "syslog-tls": secure}
         there = [targets.lines(tcp), targets.syslog(syslog), targets.lines(tls, "tls", ca),
                  targets.syslog(secure, "syslog-tls", ca), targets.file(folder)]  # fmt: skip
-        running, flood = Running(alone, folder), Flood(alone, chance, (300, 1500))
+        running, flood = Running(alone, folder), Flood(alone, chance, (100, 800))
         running.configure(*(target.stack for target in there))
         running.start()
+        running.catch_up()
+        flood.begin()
         until, lag_s = time.monotonic() + seconds, 0.0
         while time.monotonic() < until:
-            flood.go_on()
             time.sleep(0.5)
             lag_s = max(lag_s, running.stack("file")["lag_s"])
         for receiver in receivers.values():

@@ -11,8 +11,10 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,27 +40,30 @@ START_S, CATCH_UP_S = 90.0, 240.0
 
 
 class Flood:
-    """UDP packets that are sent at a rate that changes."""
+    """UDP packets that a thread sends at a rate that changes, from `begin` to `stop`."""
 
     def __init__(self, alone: netlab.Namespace, chance: random.Random, rates: tuple[int, int]):
         self._alone, self._chance, self._rates = alone, chance, rates
-        self._process: subprocess.Popen[bytes] | None = None
-        self._until = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._socket = alone.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect((HERE, PORT))
 
-    def go_on(self) -> None:
-        """Call this every few seconds at least."""
-        if self._process is not None and time.monotonic() < self._until:
-            return
-        self.stop()
-        rate = self._chance.randint(*self._rates)
-        self._process = self._alone.sender(HERE, PORT, count=0, rate=rate)
-        self._until = time.monotonic() + min(self._chance.uniform(5, 60), netlab.LONGEST_S / 2)
+    def begin(self) -> None:
+        self._thread.start()
+
+    def _send(self) -> None:
+        while not self._done.is_set():
+            rate, until = self._chance.randint(*self._rates), time.monotonic() + 2
+            begun, count = time.monotonic(), 0
+            while time.monotonic() < until and not self._done.wait(0.01):
+                while count < (time.monotonic() - begun) * rate:
+                    self._socket.send(b"pylog")
+                    count += 1
 
     def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait(30)
+        self._done.set()
+        self._thread.join(10)
 
     @property
     def sent(self) -> int:
@@ -69,7 +74,7 @@ class Flood:
 class Running:
     """`pylog run`, with its journal in a folder.
 
-    kills   how often it, or a process of a stack, was killed; `starts`: how often it has begun
+    kills   how often it, or a process of a stack, was killed
     """
 
     def __init__(
@@ -91,7 +96,7 @@ from = "nflog:5"
 {source}
 """
         self.messages = folder / "messages"
-        self.kills = self.starts = 0
+        self.kills = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self, *stacks: str, source: str = "") -> None:
@@ -101,14 +106,15 @@ from = "nflog:5"
         new.write_text(text)
         os.replace(new, self.config)
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
+        """Start it, and wait until it has begun."""
         self._socket.unlink(missing_ok=True)
         with open(self.messages, "ab") as messages:
             self.process = self._alone.start(
                 sys.executable, "-P", "-m", "pylog", "run", str(self.config), stderr=messages
             )
-        until(self._begun, "pylog run has begun", START_S)
-        self.starts += 1
+        if wait:
+            until(self._begun, "pylog run has begun", START_S)
 
     def _begun(self) -> bool:
         assert self.process is not None

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import netlab
+
 from chaos.seen import Seen
 
 BLOCKED = "element inet t blocked {{ {} }}"
@@ -28,7 +29,7 @@ CALM = ("read",)
 class Receiver:
     """A server.
 
-    manners   what may happen to a connection: one of them is chosen for each
+    manners   what happens to connections, one after the other
               read     all is read
               stall    nothing is read for a while
               reset    it is reset after so many bytes
@@ -55,6 +56,7 @@ class Receiver:
         self.ended: dict[str, int] = {}
         self._lock = threading.Lock()
         self._done = False
+        self._number = chance.randrange(100)
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -67,8 +69,9 @@ class Receiver:
                 thread.start()
 
     def _serve(self, connected: socket.socket) -> None:
-        manner = self._chance.choice(self.manners)
         with self._lock:
+            self._number += 1
+            manner = self.manners[self._number % len(self.manners)]
             self.ended[manner] = self.ended.get(manner, 0) + 1
         connected.settimeout(0.1)
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import databases
 import netlab
+
 from chaos import targets
 from chaos.pipeline import Flood, Running, wait_for
 from chaos.seen import show, truth
@@ -23,16 +24,16 @@ def many(
     changing = targets.parts(folder, "changing")
     database = targets.database(databases.SQLiteLab(folder / "fw.sqlite"))
     guest = targets.parts(folder, "guest")
-    running, flood = Running(alone, folder), Flood(alone, chance, (500, 2000))
+    running, flood = Running(alone, folder), Flood(alone, chance, (100, 800))
     stacks = [target.stack for target in steady]
     every = [*stacks, changing.stack, database.stack, guest.stack]
     running.configure(*every)
     running.start()
     running.catch_up()
+    flood.begin()
     untouched = set(running.workers("steady", "parts"))
     wrong = 0
     for number in range(reloads):
-        flood.go_on()
         now = [*stacks, f"{changing.stack}\n{MARK.format(number)}"]
         now += [database.stack] if chance.random() < 0.7 else []
         now += [guest.stack] if chance.random() < 0.5 else []

@@ -15,6 +15,8 @@ import inprocess
 import msgspec
 
 Key = tuple[str, int]
+NOT_RUNNING = "pylog did not run from "
+"""The beginning of the reason of such losses."""
 
 
 class Row(msgspec.Struct):
@@ -84,8 +86,10 @@ class Figures(NamedTuple):
     losses: int
 
     def __str__(self) -> str:
-        return (f"{self.output:12} {self.promise:14} delivered {self.delivered:8,}  missing "
-                f"{self.missing}  duplicates {self.duplicates:6,}  losses {self.losses}")  # fmt: skip
+        return (
+            f"{self.output:12} {self.promise:14} delivered {self.delivered:8,}  missing"
+            f" {self.missing}  duplicates {self.duplicates:6,}  losses {self.losses}"
+        )
 
 
 def truth(folder: Path, journal: Path) -> Seen:
@@ -93,10 +97,28 @@ def truth(folder: Path, journal: Path) -> Seen:
     path = folder / "truth.jsonl"
     done = inprocess.text("read", "--to", "json", "--force", "-w", path, journal / "journal")
     assert done.returncode == 0, done.stderr
+    with open(path, "rb") as lines:
+        check_numbers(map(_decode, lines))
     seen = Seen().files([path])
     path.unlink()
     assert not seen.broken and not seen.doubled
     return seen
+
+
+def check_numbers(rows: Iterable[Row]) -> None:
+    """Check that the kernel's numbers go on by one, but for what losses count, and begin anew only
+    where a loss says why.
+    """
+    expected, lost, is_anew = 0, 0, False
+    for row in rows:
+        if row.kind == "loss":
+            lost += row.count or 0
+            is_anew |= (row.reason or "").startswith((NOT_RUNNING, "the source was "))
+            continue
+        assert row.seq == expected + lost or (is_anew and row.seq == lost), (
+            f"{row.seq} at {row.observed}, but {expected} was expected, and losses count {lost}"
+        )
+        expected, lost, is_anew = row.seq + 1, 0, False
 
 
 def compared(output: str, promise: str, own: Seen, true: Seen) -> Figures:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import databases
+
 from chaos.receivers import Brokers, Receiver
 from chaos.seen import Figures, Seen, compared
-
 from pylog.record import rfc3339
 
 ONCE, LEAST = "exactly once", "at least once"
@@ -57,10 +57,9 @@ def packed(folder: Path, name: str = "gz") -> Target:
     return Target(name, stack(name, path, 'rotate_size = "300k"'), LEAST, read)
 
 
-def parts(folder: Path, name: str = "parts", suffix: str = "") -> Target:
+def parts(folder: Path, name: str = "parts") -> Target:
     """A data set of JSON lines."""
-    made = stack(name, folder / name, 'to = "json"', 'partition = "hour"', 'rotate_time = "0.7s"',
-                 *([f'compression = "{suffix}"'] if suffix else []))  # fmt: skip
+    made = stack(name, folder / name, 'to = "json"', 'partition = "hour"', "rotate_time = 0.7")
     return Target(name, made, ONCE,
                   lambda: Seen().files((folder / name).rglob("[!.]*.jsonl")))  # fmt: skip
 
@@ -137,5 +136,3 @@ def check_all(targets: Sequence[Target], true: Seen) -> list[Figures]:
 
 def _there(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path.exists()]
-
-
