@@ -71,13 +71,22 @@ class _Part:
                 self.stream.close()
             self.raw.flush()
             os.fsync(self.raw.fileno())
-        finally:
-            self.raw.close()
+        except BaseException:
+            self.drop()
+            raise
+        self.raw.close()
 
     def drop(self) -> None:
-        """Close it without completing it."""
-        with contextlib.suppress(Exception):
-            self.raw.close()
+        """Close it without completing it. What its output still writes, as pyarrow's do even when
+        they are forgotten, goes nowhere.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, self.raw.fileno())
+            os.close(null)
+        for close in (self.output.close, self.raw.close):
+            with contextlib.suppress(Exception):
+                close()
 
 
 class Parts(outputs.Output):

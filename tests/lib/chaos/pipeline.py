@@ -23,6 +23,7 @@ from typing import Any
 import netlab
 from netlab import until
 
+from chaos import forked
 from pylog.errors import BackendError
 from pylog.pipeline.reporting import asked
 
@@ -58,7 +59,8 @@ class Flood:
             begun, count = time.monotonic(), 0
             while time.monotonic() < until and not self._done.wait(0.01):
                 while count < (time.monotonic() - begun) * rate:
-                    self._socket.send(b"pylog")
+                    with contextlib.suppress(OSError):  # the namespace has ended
+                        self._socket.send(b"pylog")
                     count += 1
 
     def stop(self) -> None:
@@ -69,6 +71,36 @@ class Flood:
     def sent(self) -> int:
         """How many packets the rule has seen."""
         return self._alone.counted()[0]
+
+
+class Forks:
+    """The program that begins pipelines, see chaos.forked: one at a time."""
+
+    def __init__(self, alone: netlab.Namespace, folder: Path) -> None:
+        with open(folder / "messages", "ab") as messages:
+            self._process = alone.start(
+                sys.executable, "-P", forked.__file__, stderr=messages,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        assert self._answer() == "ready", (folder / "messages").read_text()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().decode().strip()
+
+    def _ask(self, command: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(command.encode() + b"\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def run(self, config: Path) -> int:
+        """Begin a pipeline: its process."""
+        return int(self._ask(f"run {config}"))
+
+    def wait(self) -> int:
+        """Wait until it has ended: its exit status."""
+        return int(self._ask("wait"))
 
 
 class Running:
@@ -97,7 +129,8 @@ from = "nflog:5"
 """
         self.messages = folder / "messages"
         self.kills = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.pid = 0
+        self._forks = Forks(alone, folder)
 
     def configure(self, *stacks: str, source: str = "") -> None:
         """Write the configuration, in one step."""
@@ -109,16 +142,12 @@ from = "nflog:5"
     def start(self, wait: bool = True) -> None:
         """Start it, and wait until it has begun."""
         self._socket.unlink(missing_ok=True)
-        with open(self.messages, "ab") as messages:
-            self.process = self._alone.start(
-                sys.executable, "-P", "-m", "pylog", "run", str(self.config), stderr=messages
-            )
+        self.pid = self._forks.run(self.config)
         if wait:
             until(self._begun, "pylog run has begun", START_S)
 
     def _begun(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, self.said()
+        assert Path(f"/proc/{self.pid}/cmdline").read_bytes(), self.said()  # a zombie has none
         return self._socket.exists()
 
     def said(self) -> str:
@@ -127,13 +156,11 @@ from = "nflog:5"
 
     def workers(self, *stacks: str) -> list[int]:
         """The processes of its stacks: of all, or of those with these names."""
-        assert self.process is not None
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        made = []
+        made, children = [], Path(f"/proc/{self.pid}/task/{self.pid}/children")
         with contextlib.suppress(OSError):
-            for pid in map(int, path.read_text().split()):
-                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if not stacks or {*stacks} & {*map(bytes.decode, arguments)}:
+            for pid in map(int, children.read_text().split()):
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                if not stacks or name in stacks:
                     made.append(pid)
         return made
 
@@ -147,14 +174,12 @@ from = "nflog:5"
 
     def kill(self) -> None:
         """Kill the process that receives."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(30)
+        os.kill(self.pid, signal.SIGKILL)
+        assert self._forks.wait() == -signal.SIGKILL, self.said()
         self.kills += 1
 
     def reload(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGHUP)
+        os.kill(self.pid, signal.SIGHUP)
 
     def status(self) -> dict[str, Any]:
         return asked(str(self._socket))
@@ -179,9 +204,8 @@ from = "nflog:5"
 
     def stop(self) -> None:
         """End it in order."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(120) == 0, self.said()
+        os.kill(self.pid, signal.SIGTERM)
+        assert self._forks.wait() == 0, self.said()
 
 
 def wait_for(condition: Callable[[], Any], what: str, running: Running, longest_s: float) -> Any:
