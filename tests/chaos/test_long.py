@@ -13,7 +13,7 @@ import databases
 import effort
 import netlab
 import pytest
-from chaos import kills, targets
+from chaos import disks, kills, peers, reloads, targets
 from chaos.pipeline import RULES
 from chaos.receivers import Brokers, Receiver
 
@@ -65,3 +65,21 @@ def test_kills_of_databases(
     there = [targets.database(postgresql), targets.database(mysql), targets.file(tmp_path)]
     servers, chance = [postgresql.server, mysql.server], effort.chance("databases")
     kills.of_databases("kills of databases", alone, tmp_path, there, servers, count(50), chance)
+
+
+def test_full_disks_of_the_journal(alone: netlab.Namespace, tmp_path: Path) -> None:
+    disks.of_the_journal("full journal", alone, tmp_path, count(15), effort.chance("journal"))
+
+
+def test_full_disks_of_outputs(alone: netlab.Namespace, tmp_path: Path) -> None:
+    disks.of_outputs("full outputs", alone, tmp_path, count(10), effort.chance("outputs"))
+
+
+def test_bad_receivers(alone: netlab.Namespace, tmp_path: Path) -> None:
+    manners = (*peers.MANNERS, "deaf")
+    chance = effort.chance("peers")
+    peers.all_bad("bad receivers", alone, tmp_path, 180 * SHARE, chance, manners=manners)
+
+
+def test_reloads_in_a_flood(alone: netlab.Namespace, tmp_path: Path) -> None:
+    reloads.many("reloads", alone, tmp_path, count(150), effort.chance("reloads"))

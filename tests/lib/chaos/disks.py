@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -25,7 +26,8 @@ FULL = "the disk was full: "
 class SmallDisk:
     """A file system of so many bytes, in the mount namespace of a process that only keeps it.
 
-    path   by which everybody reaches it
+    path    by which everybody reaches it
+    inner   the path in that namespace, and `enter` what begins a command that is run there
     """
 
     def __init__(self, alone: netlab.Namespace, folder: Path, size: int) -> None:
@@ -34,6 +36,8 @@ class SmallDisk:
         self._holder = alone.start("sh", "-c", command, stdout=subprocess.PIPE)
         assert self._holder.stdout is not None and self._holder.stdout.readline() == b"ready\n"
         self.path = Path(f"/proc/{self._holder.pid}/root{folder}")
+        self.inner = folder
+        self.enter = ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt")
         self._filler = self.path / "filler"
 
     def fill(self) -> None:
@@ -122,13 +126,10 @@ def of_outputs(
 ) -> None:
     """Fill the disk of outputs; another output, and the journal, are on another disk."""
     disk = SmallDisk(alone, folder / "disk", 32 << 20)
-    there = [
-        targets.file(disk.path), targets.packed(disk.path), targets.parts(disk.path),
-        targets.parquet(disk.path),
-        targets.database(databases.SQLiteLab(disk.path / "fw.sqlite")),
-        targets.file(folder, "other"),
-    ]  # fmt: skip
-    running = Running(alone, folder)
+    inner, outer = _outputs(disk.inner, disk.inner), _outputs(disk.path, folder)
+    there = [each._replace(read=same.read) for each, same in zip(inner, outer, strict=True)]
+    there.append(targets.file(folder, "other"))
+    running = Running(alone, folder, before=disk.enter)
     running.configure(*(target.stack for target in there))
     flood = Flood(alone, chance, (100, 300))
     running.start()
@@ -146,9 +147,16 @@ def of_outputs(
     running.catch_up()
     running.stop()
     assert "No space left on device" in running.said()
+    shutil.copy(disk.path / "fw.sqlite", folder)  # SQLite itself would follow /proc/PID/root
     true: Seen = truth(folder, running.journal)
     rows = targets.check_all(there, true)
     show(title, flood.sent, true, rows, full=rounds)
+
+
+def _outputs(folder: Path, of_sqlite: Path) -> list[targets.Target]:
+    return [targets.file(folder), targets.packed(folder), targets.parts(folder),
+            targets.packed_parts(folder), targets.parquet(folder),
+            targets.database(databases.SQLiteLab(of_sqlite / "fw.sqlite"))]  # fmt: skip
 
 
 def _fail(running: Running, disk: SmallDisk) -> int:

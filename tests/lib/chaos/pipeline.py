@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,10 @@ class Flood:
 class Forks:
     """The program that begins pipelines, see chaos.forked: one at a time."""
 
-    def __init__(self, alone: netlab.Namespace, folder: Path) -> None:
+    def __init__(self, alone: netlab.Namespace, folder: Path, before: Sequence[str]) -> None:
         with open(folder / "messages", "ab") as messages:
             self._process = alone.start(
-                sys.executable, "-P", forked.__file__, stderr=messages,
+                *before, sys.executable, "-P", forked.__file__, stderr=messages,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             )  # fmt: skip
         assert self._answer() == "ready", (folder / "messages").read_text()
@@ -111,8 +111,9 @@ class Running:
 
     def __init__(
         self, alone: netlab.Namespace, folder: Path, *, journal: Path | None = None,
-        settings: str = "", source: str = "qthresh = 20",
+        settings: str = "", source: str = "qthresh = 20", before: Sequence[str] = (),
     ) -> None:  # fmt: skip
+        """`before` begins the command that runs it."""
         self._alone, self.folder = alone, folder
         self.journal = folder / "j" if journal is None else journal
         self._socket = folder / "sock"
@@ -130,7 +131,7 @@ from = "nflog:5"
         self.messages = folder / "messages"
         self.kills = 0
         self.pid = 0
-        self._forks = Forks(alone, folder)
+        self._forks = Forks(alone, folder, before)
 
     def configure(self, *stacks: str, source: str = "") -> None:
         """Write the configuration, in one step."""

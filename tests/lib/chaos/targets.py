@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import databases
 from chaos.receivers import Brokers, Receiver
 from chaos.seen import Figures, Seen, compared
 from pylog.record import rfc3339
+from pylog.transports.packing import unpacked
 
 ONCE, LEAST = "exactly once", "at least once"
 
@@ -50,7 +50,7 @@ def packed(folder: Path, name: str = "gz") -> Target:
     def read() -> Seen:
         seen = Seen()
         for each in sorted(folder.glob(f"{name}-*.jsonl.gz")):
-            with gzip.open(each) as lines:
+            with unpacked(str(each)) as lines:
                 seen.lines(lines)
         return seen
 
@@ -62,6 +62,20 @@ def parts(folder: Path, name: str = "parts") -> Target:
     made = stack(name, folder / name, 'to = "json"', 'partition = "hour"', "rotate_time = 0.7")
     return Target(name, made, ONCE,
                   lambda: Seen().files((folder / name).rglob("[!.]*.jsonl")))  # fmt: skip
+
+
+def packed_parts(folder: Path, name: str = "packed") -> Target:
+    """A data set of compressed JSON lines."""
+    made = stack(name, folder / name, 'to = "json.zst"', 'partition = "hour"', "rotate_time = 0.7")
+
+    def read() -> Seen:
+        seen = Seen()
+        for path in (folder / name).rglob("[!.]*.jsonl.zst"):
+            with unpacked(str(path)) as lines:
+                seen.lines(lines)
+        return seen
+
+    return Target(name, made, ONCE, read)
 
 
 def parquet(folder: Path, name: str = "parquet") -> Target:
