@@ -88,7 +88,7 @@ def test_a_full_disk_is_one_loss_with_all_that_it_cost(
         for number in range(5, 25):  # most of them after a segment could not be begun
             before = run.receiver.intakes[0].receipts
             log(kernel, range(number, number + 1))
-            until(lambda n=before: run.receiver.intakes[0].receipts > n)
+            until(lambda n=before: run.receiver.intakes[0].receipts > n)  # type: ignore[misc]
         assert journal.is_full
         is_full = False
         unwritten = journal.unwritten
