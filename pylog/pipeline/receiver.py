@@ -33,6 +33,8 @@ from pylog.pipeline.journal import Journal
 from pylog.pipeline.queues import StackQueue
 from pylog.record import rfc3339
 
+MOST_RECEIPTS = 64
+"""A source that has much is received from so often before the next one has its turn."""
 PAUSES_S = (1.0, 30.0)
 """The first and the longest pause before a source that failed is opened again."""
 FULL = "the disk was full: {} bytes were not written to the journal"
@@ -238,7 +240,18 @@ class Receiver:
     # Receiving
 
     def take(self, intake: Intake) -> bool:
-        """Receive once from a source that has something, and pass it on; whether it goes on."""
+        """Receive from a source that has something, and pass it on; whether it goes on.
+
+        That is once, and as often again as the source has more than its descriptors show.
+        """
+        for _ in range(MOST_RECEIPTS):
+            if not self._take_once(intake):
+                return False
+            if not intake.backend.queued:
+                break
+        return True
+
+    def _take_once(self, intake: Intake) -> bool:
         start = time.thread_time()
         try:
             if not intake.backend.wait(0.0):
@@ -362,6 +375,7 @@ class Receiver:
         now = time.monotonic()
         due = [at - now for _, at, _, _ in self._retries.values()]
         due += [i.backend.tick_s for i in self.intakes if i.backend.tick_s is not None]
+        due += [0.0 for intake in self.intakes if intake.backend.queued]
         return max(0.0, min(due)) if due else None
 
     def refresh(self, name: str) -> None:

@@ -154,6 +154,7 @@ class Run:
             self._start(made)
         if live:
             self.receiver.begin_section()
+            self._take_undescribed()  # a ruleset and flows come before packets
 
     def _place_new_stacks(self, stacks: Sequence[Stack], journal: Journal) -> None:
         """Give a position to each stack that has none."""
@@ -199,9 +200,7 @@ class Run:
         receiver = self.receiver
         due = [longest_s, receiver.due_s(), *(s.due_s() for s in self._every())]
         self._waiting.wait(self._acts(), min(d for d in due if d is not None))
-        if any(intake.backend.tick_s is not None for intake in receiver.intakes):
-            for intake in list(receiver.intakes):
-                receiver.take(intake)
+        self._take_undescribed()
         receiver.retry()
         if receiver.journal is not None:
             end = receiver.journal.end
@@ -242,6 +241,12 @@ class Run:
             for descriptor, act in self._reporting.acts():
                 wanted[descriptor] = Act(READ, self._reporting, act)
         return wanted
+
+    def _take_undescribed(self) -> None:
+        """Receive from sources that may have something which no descriptor shows."""
+        for intake in list(self.receiver.intakes):
+            if intake.backend.tick_s is not None or intake.backend.queued:
+                self._take(intake)
 
     def _take(self, intake: Intake) -> None:
         if intake in self.receiver.intakes:

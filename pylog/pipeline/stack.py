@@ -135,7 +135,7 @@ class StackRun:
         """Open the output and write to it until all feeds have ended."""
         output = self._output = self._open_output(self._letters.refuse)
         feeds = self._feeds
-        if feeds is None or not isinstance(feeds.live, QueueFeed):
+        if feeds is None or feeds.goes_back:
             if feeds is not None:
                 feeds.close()
             feeds = self._feeds = self._make_feeds(output)
@@ -164,7 +164,7 @@ class StackRun:
             self._report()
             if lot is None:
                 self._wait(output, feeds)
-        self._commit(output, feeds)
+        self._commit(output, feeds, last=True)
         self._confirm(output, feeds)
         if isinstance(output, OutputFiles):
             output.close()
@@ -200,7 +200,7 @@ class StackRun:
     @property
     def _keeps(self) -> bool:
         feeds = self._feeds
-        return feeds is not None and isinstance(feeds.live, QueueFeed)
+        return feeds is not None and not feeds.goes_back
 
     def _write(self, output: outputs.Output, records: Sequence[Record]) -> None:
         self._keeping.before_writing(output)
@@ -239,11 +239,11 @@ class StackRun:
             output.turn()
         self._confirm(output, feeds)
 
-    def _commit(self, output: outputs.Output, feeds: Feeds) -> None:
+    def _commit(self, output: outputs.Output, feeds: Feeds, *, last: bool = False) -> None:
         self._committed_at = time.monotonic()
-        if not self._moved:
-            return
         position = str(feeds.position())
+        if not self._moved or (position == self._last and not last):
+            return  # with joins, records may come before the position moves
         output.commit(position)
         self._keeping.committed(output)
         self._last = position
@@ -277,7 +277,7 @@ class StackRun:
 
     def _finish(self, output: outputs.Output, feeds: Feeds) -> None:
         """All feeds have ended: commit, wait for confirmation, close."""
-        self._commit(output, feeds)
+        self._commit(output, feeds, last=True)
         deadline = time.monotonic() + LAST_S
         if isinstance(output, Parts):
             output.complete()
@@ -389,7 +389,8 @@ _LOSSES: set[type] = {LossRecord, LossRow}
 
 def rows_of(output: outputs.Output, stack: Stack) -> bool:
     """Whether the output gets rows: it takes them, and no stage needs records."""
-    return output.takes_rows and not stack.stages.any and stack.partition is None
+    plain = not (stack.stages.any or stack.joins.any)
+    return output.takes_rows and plain and stack.partition is None
 
 
 def _place_of(position: str) -> int:
