@@ -112,6 +112,7 @@ def test_a_dead_output_that_is_replaced_does_not_hold_up_the_new_one(
     current = [parsed(text.format("a"))]
     with pipelines.running(text.format("a"), kernel, reload=lambda: current[0]) as (run, end):
         log(kernel, range(5))
+        until(lambda: "memory" in run.stacks)
         until(lambda: run.stacks["memory"].counts.state == "retrying")
         current[0] = parsed(text.format("b"))
         run.reload()

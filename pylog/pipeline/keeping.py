@@ -7,34 +7,42 @@ what was kept before stays, which is older and fits together as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from pylog import outputs
 from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.outputs._files import OutputFiles
-from pylog.transports.ends import End
+from pylog.pipeline.positions import PositionFile
+from pylog.transports.ends import End, mend
 from pylog.transports.rotation import File
-
-Save = Callable[[str, End | None], None]
-"""Keeps a position and the end of a file; BackendError."""
 
 
 class Keeping:
     """What is kept of a stack."""
 
-    def __init__(self, stack: str, save: Save | None) -> None:
-        """`save` None: the output stores its position, or nothing is kept."""
-        self._stack, self._save = stack, save
+    def __init__(self, stack: str, kept: PositionFile | None) -> None:
+        """`kept` None: there is no journal, or the output stores its position."""
+        self._stack, self._kept = stack, kept
         self._position: str | None = None
         self._end: End | None = None
+        """Where the file of the output ends after its last commit."""
         self._file: File | None = None
         """The file that this is the end of."""
+        before = None if kept is None else kept.read()
+        self._certain = None if before is None else before.end
+        """The end at the last position that was confirmed."""
         self._is_unsaved = False
+
+    def mend(self) -> None:
+        """Before the output is opened: take back what its file has beyond what is confirmed, as it
+        is written again. BackendError.
+        """
+        if self._certain is not None and (size := mend(self._certain)):
+            notes.info("%s: its last %d bytes were not committed, and are written again",
+                       self._certain.path, size)  # fmt: skip
 
     def begin(self, position: str) -> None:
         """The output was opened, and goes on after this position."""
-        self._position, self._file = position, None
+        self._position = position
 
     def before_writing(self, output: outputs.Output) -> None:
         """Keep where a file ends that was just opened, before anything is written to it."""
@@ -43,8 +51,7 @@ class Keeping:
         output.ready()
         if output.file is not self._file:
             self._file, self._end = output.file, output.end()
-            if self._position is not None:
-                self.confirmed(self._position)
+            self.confirmed(self._position)
 
     def committed(self, output: outputs.Output) -> None:
         """The output has committed, which confirms what is in a file."""
@@ -55,13 +62,13 @@ class Keeping:
         """The file is complete: nothing is to be cut off."""
         self._end = None
 
-    def confirmed(self, position: str) -> None:
-        """Keep a position."""
-        self._position = position
-        if self._save is None:
+    def confirmed(self, position: str | None) -> None:
+        """Keep a position; None: there is none yet."""
+        self._position, self._certain = position, self._end
+        if self._kept is None or position is None:
             return
         try:
-            self._save(position, self._end)
+            self._kept.write(position, self._end)
             self._is_unsaved = False
         except BackendError as error:
             if not self._is_unsaved:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from pylog.backends.base import Backend
-from pylog.detect import detect
 from pylog.errors import BackendError, DecodeError
-from pylog.formats import HEAD
 from pylog.notes import notes
 from pylog.pipeline import authors
 from pylog.pipeline.blocks import (
@@ -29,6 +27,7 @@ from pylog.pipeline.blocks import (
     section,
 )
 from pylog.pipeline.config import Source
+from pylog.pipeline.intake import Intake, Interface
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.queues import StackQueue
 from pylog.record import rfc3339
@@ -39,87 +38,10 @@ PAUSES_S = (1.0, 30.0)
 """The first and the longest pause before a source that failed is opened again."""
 FULL = "the disk was full: {} bytes were not written to the journal"
 """The loss of what the journal had no room for."""
-MOST_GAPS = 64
-"""How many different losses wait until they can be written, at most; others become one."""
+
 
 Connect = Callable[[str, Mapping[str, Any]], list[Backend]]
 """Opens the backends of a source: backends.connect."""
-
-
-class Interface(NamedTuple):
-    """An interface of the section.
-
-    number   of it
-    """
-
-    number: int
-    info: SourceInfo
-    packer: Packer
-
-
-class Intake:
-    """An open backend of a source.
-
-    receipts   how often something was received, and `bytes` of it
-    knows_processes   whether it can be asked who made a commit
-    overruns   how often the system reported a loss
-    """
-
-    def __init__(self, source: Source, part: int, backend: Backend) -> None:
-        self.source, self.part, self.backend = source, part, backend
-        self.session = time.time_ns()
-        self.info: SourceInfo | None = None
-        self.interfaces: dict[str | int | None, Interface] = {}
-        """By the network namespace; None: the source's own."""
-        self.names_given = -1
-        """The version of the interface names that was written last in this section."""
-        self.head = b""
-        """What was received before its layout was certain."""
-        self.gaps: dict[str, int | None] = {}
-        """Why records are missing before the next one, each with how many those are; None:
-        unclear. What was written is not among them."""
-        self.unwritten = 0
-        """The same for bytes that the full disk of the journal has cost."""
-        self.receipts = self.bytes = self.overruns = 0
-        self.knows_processes = type(backend).process is not Backend.process
-        if backend.layout is not None or source.layout is not None:
-            self.info = self._described([backend.layout or source.layout or ""])
-
-    def _described(self, layouts: Sequence[str]) -> SourceInfo:
-        backend = self.backend
-        return SourceInfo(
-            self.source.name, backend.name, self.session, list(layouts), self.part, True,
-            dict(backend.logs), backend.numbered or backend.counts_losses, backend.accountable,
-            options=dict(self.source.options),
-        )  # fmt: skip
-
-    def miss(self, reason: str, count: int | None = None) -> None:
-        """Records are missing before the next one."""
-        if len(self.gaps) >= MOST_GAPS:
-            reason = "other losses"
-        before = self.gaps.get(reason, 0)
-        self.gaps[reason] = None if count is None or before is None else before + count
-
-    @property
-    def number(self) -> int:
-        """The number of its first interface."""
-        return next(iter(self.interfaces.values())).number
-
-    def detect(self, data: bytes) -> bytes:
-        """Detect the layout by what was received: what is to be written then; b"": not yet.
-
-        Raises DecodeError when it cannot be detected.
-        """
-        self.head += data
-        try:
-            detection = detect(self.head, True)
-        except DecodeError:
-            if len(self.head) < HEAD:
-                return b""
-            raise
-        self.info = self._described(detection.layouts)
-        data, self.head = self.head, b""
-        return data
 
 
 class Receiver:

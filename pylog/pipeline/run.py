@@ -19,12 +19,13 @@ from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.pipeline import config, processes, reporting
 from pylog.pipeline.config import Pipeline, Source, Stack
+from pylog.pipeline.intake import Intake
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.journal_reader import JournalReader
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.positions import Position, PositionFile
 from pylog.pipeline.processes import Spawn, StackProcess
-from pylog.pipeline.receiver import Connect, Intake, Receiver
+from pylog.pipeline.receiver import Connect, Receiver
 from pylog.pipeline.segments import segments
 from pylog.pipeline.signals import handling
 from pylog.pipeline.start import start_ns

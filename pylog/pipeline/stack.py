@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,11 +23,12 @@ from pylog.outputs._files import OutputFiles
 from pylog.pipeline.channel import Channel, Counts
 from pylog.pipeline.config import Stack
 from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
-from pylog.pipeline.keeping import Keeping, Save
+from pylog.pipeline.keeping import Keeping
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
 from pylog.pipeline.stages import Stages
+from pylog.pipeline.unconfirmed import Unconfirmed
 from pylog.record import LossRecord, LossRow, Record
 
 COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
@@ -45,8 +45,6 @@ LAST_S = 5.0
 """How long to wait at the end for the peer to confirm."""
 NOTE_S = 60.0
 """The same failure is noted no more often than this."""
-KEPT = 100_000
-"""How many records without confirmation are kept, where they cannot be read again."""
 
 
 class StackRun:
@@ -63,7 +61,7 @@ class StackRun:
         open_output: Callable[[outputs.Refuse], outputs.Output],
         make_feeds: Callable[[outputs.Output], Feeds],
         begin: Callable[[outputs.Output, Feeds], Position],
-        save: Save | None,
+        keeping: Keeping,
         letters: DeadLetters,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
@@ -71,21 +69,18 @@ class StackRun:
         open_output   opens the output
         make_feeds    makes the feeds for it, with new decoders
         begin         where an output that was just opened is to go on
-        save          as of Keeping
+        keeping       keeps positions that the output does not store
         """
         self.counts = Counts()
         self._stack, self._channel = stack, channel
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
         self._letters, self._cpu_s = letters, cpu_s
-        self._keeping = Keeping(stack.name, save)
+        self._keeping = keeping
         self._stages = Stages(stack.stages)
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
-        self._kept: deque[tuple[str, list[Sequence[Record]]]] = deque()
-        """Commits that are not confirmed, with their lots, where feeds cannot go back."""
-        self._kept_records = 0
-        self._fresh: list[Sequence[Record]] = []
-        """Lots after the last commit, where feeds cannot go back."""
+        self._unconfirmed = Unconfirmed()
+        """Where feeds cannot go back."""
         self._uncommitted = 0
         self._moved = self._unflushed = False
         """Whether anything was read after the last commit; written after the last flush."""
@@ -133,6 +128,7 @@ class StackRun:
 
     def _work(self) -> None:
         """Open the output and write to it until all feeds have ended."""
+        self._keeping.mend()
         output = self._output = self._open_output(self._letters.refuse)
         feeds = self._feeds
         if feeds is None or feeds.goes_back:
@@ -170,7 +166,7 @@ class StackRun:
             output.close()
 
     def _is_full(self) -> bool:
-        return self._kept_records >= KEPT
+        return self._unconfirmed.is_full
 
     def _take(self, output: outputs.Output, lot: Lot) -> None:
         counts = self.counts
@@ -189,8 +185,7 @@ class StackRun:
             records = self._stages.apply(records)
         if records:
             if self._keeps:
-                self._fresh.append(records)
-                self._kept_records += len(records)
+                self._unconfirmed.add(records)
             self._write(output, records)
             counts.written += len(records)
         if lot.observed_ns is not None:
@@ -216,13 +211,12 @@ class StackRun:
         """Write what the output has not confirmed, after it was opened again."""
         stored = output.position()
         if stored is not None:
-            self._forget_kept(stored)
-        for position, lots in self._kept:
+            self._unconfirmed.forget(stored)
+        for position, lots in self._unconfirmed:
             for records in lots:
                 self._write(output, records)
-            output.commit(position)
-        for records in self._fresh:
-            self._write(output, records)
+            if position is not None:
+                output.commit(position)
 
     # Commits
 
@@ -248,8 +242,7 @@ class StackRun:
         self._keeping.committed(output)
         self._last = position
         if self._keeps:
-            self._kept.append((position, self._fresh))
-            self._fresh = []
+            self._unconfirmed.commit(position)
         self._uncommitted, self._moved, self._unflushed = 0, False, False
         self.counts.place = feeds.position().place
 
@@ -259,21 +252,13 @@ class StackRun:
         if confirmed is None:
             return
         if self._keeps:
-            self._forget_kept(confirmed)
+            self._unconfirmed.forget(confirmed)
         self._keeping.confirmed(confirmed)
         place = _place_of(confirmed)
         if place > self.counts.confirmed:
             self.counts.confirmed = place
             self._is_news = True
             self._pause_s = PAUSES_S[0]
-
-    def _forget_kept(self, position: str) -> None:
-        if any(position == committed for committed, _ in self._kept):
-            while self._kept:
-                committed, lots = self._kept.popleft()
-                self._kept_records -= sum(map(len, lots))
-                if committed == position:
-                    return
 
     def _finish(self, output: outputs.Output, feeds: Feeds) -> None:
         """All feeds have ended: commit, wait for confirmation, close."""

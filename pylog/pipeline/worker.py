@@ -30,12 +30,12 @@ from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.feeds import Feed, Feeds, FileFeed, JournalFeed, QueueFeed
 from pylog.pipeline.joined_feeds import JoinedFeeds
 from pylog.pipeline.joins import Settings as JoinSettings
+from pylog.pipeline.keeping import Keeping
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, parsed
 from pylog.pipeline.stack import StackRun, rows_of
 from pylog.pipeline.stages import Settings as StageSettings
 from pylog.secrets import Secret
-from pylog.transports.ends import mend
 
 PATIENCE_S = 30.0
 """How long to wait for the receiver's first message."""
@@ -180,13 +180,6 @@ def _run(
     wanted = wanted_of(sources)
     live = [name for name, source in sources.items() if source.is_live]
 
-    def open_output(refuse: outputs.Refuse) -> outputs.Output:
-        before = None if kept is None or stack.is_place else kept.read()
-        if before is not None and before.end is not None and (size := mend(before.end)):
-            notes.info("%s: its last %d bytes were not committed: they are written again",
-                       before.end.path, size)  # fmt: skip
-        return sinks.opened(stack, refuse, folder is not None)
-
     def make_feeds(output: outputs.Output) -> Feeds:
         raw = sinks.needs_raw(stack)
         form = {
@@ -233,10 +226,10 @@ def _run(
     return StackRun(
         stack,
         channel,
-        open_output=open_output,
+        open_output=lambda refuse: sinks.opened(stack, refuse, folder is not None),
         make_feeds=make_feeds,
         begin=begin,
-        save=None if kept is None or stores else kept.write,
+        keeping=Keeping(stack.name, None if stores else kept),
         letters=letters,
         cpu_s=cpu_s,
     )
