@@ -15,7 +15,7 @@ from chaos.pipeline import Flood, Running
 from chaos.receivers import CALM, Receiver
 from chaos.seen import show, truth
 
-MANNERS = ("read", "stall", "reset", "end", "garbage")
+MANNERS = ("read", "stall", "reset", "garbage")
 LAG_S = 20.0
 """How far an output may lag that has nothing to do with bad receivers, on a busy machine."""
 

@@ -189,13 +189,16 @@ from = "nflog:5"
         """What the status says of a stack; {} if there is none of that name."""
         return next((s for s in self.status()["stacks"] if s["name"] == name), {})
 
-    def catch_up(self) -> None:
-        """Wait until all stacks run and have delivered what there is."""
+    def catch_up(self, lag_s: float = 0.0) -> None:
+        """Wait until all stacks run and have delivered what there is, but for what was received
+        in the last seconds.
+        """
 
         def is_done() -> bool:
             with contextlib.suppress(BackendError):
                 stacks = self.status()["stacks"]
-                return all(s["state"] == "running" and not s["lag_bytes"] for s in stacks)
+                return all(s["state"] == "running" and
+                           (not s["lag_bytes"] or s["lag_s"] < lag_s) for s in stacks)  # fmt: skip
             return False
 
         try:

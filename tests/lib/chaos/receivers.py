@@ -32,8 +32,8 @@ class Receiver:
     manners   what happens to connections, one after the other
               read     all is read
               stall    nothing is read for a while
-              reset    it is reset after so many bytes
-              end      it is ended in order after so many bytes
+              reset    it is reset after so many bytes; the others are ended in order after so many,
+                       unless the manners are CALM
               garbage  it gets bytes that mean nothing
               deaf     nothing is read for longer than pylog waits
               silent   no handshake follows (TLS)
@@ -91,15 +91,16 @@ class Receiver:
     def _read(self, connected: socket.socket, manner: str) -> None:
         framing = _Framing(self._octets)
         pause = {"stall": self._chance.uniform(0.5, 4), "deaf": 13.0}
-        least = {"reset": 1 << self._chance.randrange(18), "end": 1 << self._chance.randrange(18)}
+        most = self._chance.randrange(1 << self._chance.randrange(8, 19))
         self._sleep(pause.get(manner, 0))
         size = 0
         while not self._done:
             if manner == "garbage" and size:
                 with contextlib.suppress(OSError):
                     self._garbage(connected)
-                manner = "read" if self._tls is None else "end"
-            if size >= least.get(manner, 1 << 60):
+                most = size if self._tls is not None else most
+                manner = "read"
+            if size > most and self.manners != CALM:
                 self._end(connected, framing, manner == "reset")
                 return
             try:
