@@ -127,13 +127,13 @@ def of_outputs(
     title: str, alone: netlab.Namespace, folder: Path, rounds: int, chance: random.Random
 ) -> None:
     """Fill the disk of outputs; another output, and the journal, are on another disk."""
-    disk = SmallDisk(alone, folder / "disk", 32 << 20)
+    disk = SmallDisk(alone, folder / "disk", 256 << 20)
     inner, outer = _outputs(disk.inner, disk.inner), _outputs(disk.path, folder)
     there = [each._replace(read=same.read) for each, same in zip(inner, outer, strict=True)]
     there.append(targets.file(folder, "other"))
     running = Running(alone, folder, before=disk.enter)
     running.configure(*(target.stack for target in there))
-    flood = Flood(alone, chance, (100, 300))
+    flood = Flood(alone, chance, (50, 250))
     running.start()
     running.catch_up()
     flood.begin()

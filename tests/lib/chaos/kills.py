@@ -10,7 +10,7 @@ from pathlib import Path
 import databases
 import netlab
 
-from chaos.pipeline import Flood, Running
+from chaos.pipeline import PACKETS, Flood, Running
 from chaos.seen import NOT_RUNNING, show, truth
 from chaos.targets import Target, check_all
 
@@ -25,9 +25,13 @@ def of_pylog(
     targets: Sequence[Target],
     kills: int,
     chance: random.Random,
+    *,
+    sources: str = PACKETS,
+    segment_size: str = "1M",
 ) -> None:
     """Kill pylog, or the process of a stack, so many times under load."""
-    running = Running(alone, folder, settings='segment_size = "1M"')
+    settings = f'segment_size = "{segment_size}"'
+    running = Running(alone, folder, settings=settings, sources=sources)
     flood = Flood(alone, chance, RATES)
     running.configure(*(target.stack for target in targets))
     of_pylog = early = 0
@@ -50,7 +54,8 @@ def of_pylog(
     _settle(running, flood)
     true = truth(folder, running.journal)
     gaps = [reason for reason, _ in true.losses.elements() if reason.startswith(NOT_RUNNING)]
-    assert of_pylog <= len(gaps) <= of_pylog + early, gaps
+    count = sources.count("[sources.")
+    assert count * of_pylog <= len(gaps) <= count * (of_pylog + early), gaps
     rows = check_all(targets, true)
     show(title, flood.sent, true, rows, kills=running.kills, of_pylog=of_pylog,
          of_pylog_while_it_began=early, of_stacks=running.kills - of_pylog - early)  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -35,6 +36,11 @@ RULES = """table inet t {
     udp dport 9 counter log prefix "drop " group 5 drop
   }
 }
+"""
+PACKETS = """
+[sources.fw]
+from = "nflog:5"
+qthresh = 20
 """
 START_S, CATCH_UP_S = 90.0, 240.0
 """How long pylog may take to begin, and to deliver what it is behind."""
@@ -111,7 +117,7 @@ class Running:
 
     def __init__(
         self, alone: netlab.Namespace, folder: Path, *, journal: Path | None = None,
-        settings: str = "", source: str = "qthresh = 20", before: Sequence[str] = (),
+        settings: str = "", sources: str = PACKETS, before: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`before` begins the command that runs it."""
         self._alone, self.folder = alone, folder
@@ -124,19 +130,18 @@ journal = "{self.journal}"
 socket = "{self._socket}"
 drain = "60s"
 {settings}
-[sources.fw]
-from = "nflog:5"
-{source}
+{sources}
 """
+        self._names = re.findall(r"^\[sources\.(\w+)\]", sources, re.M)
         self.messages = folder / "messages"
         self.kills = 0
         self.pid = 0
         self._forks = Forks(alone, folder, before)
 
-    def configure(self, *stacks: str, source: str = "") -> None:
+    def configure(self, *stacks: str) -> None:
         """Write the configuration, in one step."""
         new = self.config.with_suffix(".new")
-        text = self._head + source + "".join(f'\n[[stacks]]\nfrom = ["fw"]\n{s}\n' for s in stacks)
+        text = self._head + "".join(f"\n[[stacks]]\nfrom = {self._names}\n{s}\n" for s in stacks)
         new.write_text(text)
         os.replace(new, self.config)
 
