@@ -86,9 +86,9 @@ def test_a_full_disk_is_one_loss_with_all_that_it_cost(
         until(lambda: len(lines(path)) == 5)
         is_full = True
         for number in range(5, 25):  # most of them after a segment could not be begun
-            before = run.receiver.intakes[0].receipts
+            before = run.receiver.intakes[0].totals.receipts
             log(kernel, range(number, number + 1))
-            until(lambda n=before: run.receiver.intakes[0].receipts > n)  # type: ignore[misc]
+            until(lambda n=before: run.receiver.intakes[0].totals.receipts > n)  # type: ignore[misc]
         assert journal.is_full
         is_full = False
         unwritten = journal.unwritten

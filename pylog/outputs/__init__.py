@@ -178,6 +178,11 @@ class Output(ABC):
         """
         return self._committed
 
+    @property
+    def reconnects(self) -> int:
+        """How many connections it has made after the first, by itself."""
+        return 0
+
     @abstractmethod
     def close(self) -> None:
         """Write the rest. The stream of a file stays open; the connection to a place is closed."""

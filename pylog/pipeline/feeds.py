@@ -25,6 +25,7 @@ from pylog.pipeline.journal_reader import Gap, JournalReader, Placed
 from pylog.pipeline.parsing import Parser, Piece
 from pylog.pipeline.positions import Position
 from pylog.pipeline.segments import CHUNK, frames
+from pylog.pipeline.tally import Tally
 from pylog.reader import Reader
 from pylog.record import Record
 
@@ -181,10 +182,12 @@ class JournalFeed(Feed):
         records: list[Record] = []
         observed_ns, size = None, 0
         for content in joined(content for content, _ in placed):
-            records += self._decoded(content)
+            made = self._decoded(content)
+            records += made
             if isinstance(content, Gap):
                 size += content.size
                 continue
+            self._decoding.count(content, made)
             observed_ns, size = content.observed_ns or observed_ns, size + len(content.data)
         self.place = self._reader.place
         if self.until is not None and self.place >= self.until:
@@ -241,7 +244,9 @@ class QueueFeed(Feed):
                 pieces.append(piece)
         for content in joined(pieces):
             assert isinstance(content, Piece)
-            records += self._decoding.take(content)
+            made = self._decoding.take(content)
+            self._decoding.count(content, made)
+            records += made
             observed_ns = content.observed_ns or observed_ns
         self._rest = data[used:]
         self.place += used
@@ -267,8 +272,9 @@ class FileFeed(Feed):
 
     def __init__(
         self, source: Source, wanted: Wanted, *, raw: bool, rows: bool, payload: bool,
-        messages: bool,
+        messages: bool, tally: Tally | None = None,
     ) -> None:  # fmt: skip
+        self._tally = tally or Tally([])
         self._source, self._wanted = source, wanted
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._reader: Reader | None = None
@@ -323,7 +329,9 @@ class FileFeed(Feed):
         self.place += len(lot)
         if self._wanted.actions is not None:
             lot = [self._wanted.actions.record(record) for record in lot]
-        return Lot(lot, getattr(lot[-1], "observed_ns", None), self._reader.size * len(lot))
+        size = self._reader.size * len(lot)
+        self._tally.add(self._source.name, lot, size)
+        return Lot(lot, getattr(lot[-1], "observed_ns", None), size)
 
     def end(self) -> None:
         self.ended = True

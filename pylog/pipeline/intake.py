@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from pylog.backends.base import Backend
 from pylog.detect import detect
 from pylog.errors import DecodeError
@@ -32,12 +34,32 @@ class Interface(NamedTuple):
     packer: Packer
 
 
+class Totals(msgspec.Struct):
+    """What was received of a source.
+
+    openings   how often it was opened
+    receipts   how often something was received, and `bytes` of it
+    overruns   how often the system reported a loss
+    cpu_s      of receiving it and passing it on
+    """
+
+    openings: int = 0
+    receipts: int = 0
+    bytes: int = 0
+    overruns: int = 0
+    cpu_s: float = 0.0
+
+    def add(self, other: Totals) -> None:
+        """Count another one here, too."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
 class Intake:
     """An open backend of a source.
 
-    receipts   how often something was received, and `bytes` of it
+    totals     what was received since it is open
     knows_processes   whether it can be asked who made a commit
-    overruns   how often the system reported a loss
     """
 
     def __init__(self, source: Source, part: int, backend: Backend) -> None:
@@ -55,7 +77,7 @@ class Intake:
         unclear. What was written is not among them."""
         self.unwritten = 0
         """The same for bytes that the full disk of the journal has cost."""
-        self.receipts = self.bytes = self.overruns = 0
+        self.totals = Totals(openings=1 if part == 0 else 0)
         self.knows_processes = type(backend).process is not Backend.process
         if backend.layout is not None or source.layout is not None:
             self.info = self._described([backend.layout or source.layout or ""])

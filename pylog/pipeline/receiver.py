@@ -27,7 +27,7 @@ from pylog.pipeline.blocks import (
     section,
 )
 from pylog.pipeline.config import Source
-from pylog.pipeline.intake import Intake, Interface
+from pylog.pipeline.intake import Intake, Interface, Totals
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.queues import StackQueue
 from pylog.record import rfc3339
@@ -48,7 +48,6 @@ class Receiver:
     """The live sources, and what receives from them.
 
     intakes   that are open
-    cpu_s     of receiving and passing on
     failed    by the name of the source, why it is not open
     """
 
@@ -62,7 +61,8 @@ class Receiver:
         """By the name of a source that failed: when to open it again, the next pause, and since
         when it is closed."""
         self._infos: list[SourceInfo] = []
-        self.cpu_s = 0.0
+        self._past: dict[str, Totals] = {}
+        """What was received by intakes that are closed, by the name of the source."""
 
     # Sources
 
@@ -85,7 +85,17 @@ class Receiver:
             self.failed.pop(name, None)
             for intake in [i for i in self.intakes if i.source.name == name]:
                 self.intakes.remove(intake)
+                self._past.setdefault(name, Totals()).add(intake.totals)
                 intake.backend.close()
+
+    def totals(self, name: str) -> Totals:
+        """What was received of a source since the pipeline began."""
+        made = Totals()
+        for each in [self._past.get(name), *(i.totals for i in list(self.intakes)
+                                             if i.source.name == name)]:  # fmt: skip
+            if each is not None:
+                made.add(each)
+        return made
 
     def begin_section(self) -> None:
         """Begin a section with the sources that are open now, everywhere. BackendError."""
@@ -193,13 +203,13 @@ class Receiver:
             self._lose(intake.source, str(error))
             return False
         finally:
-            self.cpu_s += time.thread_time() - start
+            intake.totals.cpu_s += time.thread_time() - start
         return True
 
     def _pass_on(self, intake: Intake, data: bytes, ends: Sequence[int]) -> None:
         observed_ns = time.time_ns()
-        intake.receipts += 1
-        intake.bytes += len(data)
+        intake.totals.receipts += 1
+        intake.totals.bytes += len(data)
         journal = self.journal
         if journal is not None and journal.ready():
             self._have_begun()
@@ -234,7 +244,7 @@ class Receiver:
             return
         reason, count = backend.overrun, backend.lost
         backend.overrun = backend.lost = None
-        intake.overruns += 1
+        intake.totals.overruns += 1
         shown = backend.numbered and backend.accountable
         if not shown and not self._put_loss(intake, reason, count):
             intake.miss(reason, count)
@@ -341,6 +351,4 @@ class Receiver:
                     if data:
                         self._pass_on(intake, data, ends)
                         self._pass_on_overrun(intake)
-        for intake in self.intakes:
-            intake.backend.close()
-        self.intakes = []
+        self.close({intake.source.name for intake in self.intakes})

@@ -22,6 +22,7 @@ from pylog.pipeline.config import Pipeline, Source, Stack
 from pylog.pipeline.intake import Intake
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.journal_reader import JournalReader
+from pylog.pipeline.notify import Events
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.positions import Position, PositionFile
 from pylog.pipeline.processes import Spawn, StackProcess
@@ -36,22 +37,6 @@ TICK_S = 1.0
 """How often the loop looks at everything."""
 
 
-class Events:
-    """Reports to a service manager; this one reports to nobody."""
-
-    def ready(self) -> None:
-        """All sources and stacks have started."""
-
-    def reloading(self) -> None:
-        """The configuration is being read again; `ready` follows."""
-
-    def stopping(self) -> None:
-        """The end has begun."""
-
-    def beat(self) -> None:
-        """The loop has gone round; called at least every TICK_S."""
-
-
 class Run:
     """A pipeline that runs.
 
@@ -59,6 +44,8 @@ class Run:
     receiver   of its live sources
     stacks     by name
     started    when, in seconds since 1970
+    metrics    HOST:PORT where they are served; None: nowhere
+    beat_at    when the loop went round last, by the monotonic clock
     """
 
     def __init__(
@@ -82,6 +69,7 @@ class Run:
         self._leaving: list[StackProcess] = []
         """Stacks that were changed or removed, and end."""
         self.started = time.time()
+        self.metrics: str | None = None
         self.beat_at = time.monotonic()
         self._waiting = Waiting()
         self._wanted_stop = self._wanted_reload = False
@@ -116,16 +104,17 @@ class Run:
             self._begin()
             self._reporting = stack.enter_context(reporting.Reporting(self))
             if self.pipeline.settings.metrics is not None:
-                from pylog.pipeline.metrics import serve  # needs the extra
+                from pylog.pipeline.http import serve  # needs the extra
 
-                stack.callback(serve(self, *self.pipeline.settings.metrics))
+                self.metrics, end = serve(self, *self.pipeline.settings.metrics)
+                stack.callback(end)
             self._events.ready()
             while not self._wanted_stop and not self._is_done():
-                self._round(TICK_S)
+                self._round(min(TICK_S, self._events.period_s or TICK_S))
                 if self._wanted_reload:
                     self._wanted_reload = False
                     self._load_again()
-            self._events.stopping()
+            self._events.stopping(self.pipeline.settings.drain)
             self._end()
         return self._status
 
@@ -219,7 +208,7 @@ class Run:
                 self._conclude(stack)
             self._drop(stack)
         self.beat_at = now
-        self._events.beat()
+        self._events.beat(self)
 
     def _every(self) -> Iterator[StackProcess]:
         yield from self.stacks.values()

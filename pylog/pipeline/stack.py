@@ -28,8 +28,9 @@ from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
 from pylog.pipeline.stages import Stages
+from pylog.pipeline.tally import Tally, losses
 from pylog.pipeline.unconfirmed import Unconfirmed
-from pylog.record import LossRecord, LossRow, Record
+from pylog.record import Record
 
 COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
 """What was written is committed after that time, or so many records."""
@@ -63,6 +64,7 @@ class StackRun:
         begin: Callable[[outputs.Output, Feeds], Position],
         keeping: Keeping,
         letters: DeadLetters,
+        tally: Tally,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
         """
@@ -70,13 +72,15 @@ class StackRun:
         make_feeds    makes the feeds for it, with new decoders
         begin         where an output that was just opened is to go on
         keeping       keeps positions that the output does not store
+        tally         counts by source
         """
-        self.counts = Counts()
+        self.counts = Counts(sources=tally.counts)
         self._stack, self._channel = stack, channel
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
         self._letters, self._cpu_s = letters, cpu_s
         self._keeping = keeping
         self._stages = Stages(stack.stages)
+        self.counts.start_cpu_s = cpu_s()
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
         self._unconfirmed = Unconfirmed()
@@ -96,6 +100,8 @@ class StackRun:
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
         self._stopped = self._reopens = False
+        self._opened = self._reconnected = 0
+        """How often an output was opened; how often those that are closed connected again."""
 
     # The loop
 
@@ -130,6 +136,7 @@ class StackRun:
         """Open the output and write to it until all feeds have ended."""
         self._keeping.mend()
         output = self._output = self._open_output(self._letters.refuse)
+        self._opened += 1
         feeds = self._feeds
         if feeds is None or feeds.goes_back:
             if feeds is not None:
@@ -176,11 +183,9 @@ class StackRun:
         for name in lot.stale:
             self._channel.send("refresh", name)
         records: Sequence[Record] = lot.records
-        if _LOSSES & set(map(type, records)):
-            for loss in records:
-                if isinstance(loss, LossRecord | LossRow):
-                    counts.losses += 1
-                    counts.lost += int(loss.count or 0)
+        number, lost = losses(records)
+        counts.losses += number
+        counts.lost += lost
         if self._stack.stages.any:
             records = self._stages.apply(records)
         if records:
@@ -212,11 +217,13 @@ class StackRun:
         stored = output.position()
         if stored is not None:
             self._unconfirmed.forget(stored)
+        self._last = output.confirmed()
         for position, lots in self._unconfirmed:
             for records in lots:
                 self._write(output, records)
             if position is not None:
                 output.commit(position)
+                self._last = position
 
     # Commits
 
@@ -272,6 +279,7 @@ class StackRun:
         self._output = None
         output.close()
         self._keeping.complete()
+        self._reconnected += output.reconnects
         self._confirm(output, feeds)
         feeds.close()
         self._letters.close()
@@ -287,7 +295,7 @@ class StackRun:
             notes.warning("stack %s: %s; trying again", self._stack.name, problem)
             self._noted, self._noted_at = problem, now
         self.counts.problem = problem
-        self.counts.reconnects += 1
+        self.counts.failures += 1
         until = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
         self._report(True)
@@ -298,6 +306,7 @@ class StackRun:
     def _close_output(self) -> None:
         output, self._output = self._output, None
         if output is not None:
+            self._reconnected += output.reconnects
             with contextlib.suppress(Exception):
                 output.close()
 
@@ -365,11 +374,10 @@ class StackRun:
         counts.left_out = dict(self._stages.left_out)
         counts.refused, counts.dead = self._letters.refused, self._letters.written
         counts.cpu_s = self._cpu_s()
+        own = 0 if self._output is None else self._output.reconnects
+        counts.reconnects = max(0, self._opened - 1) + self._reconnected + own
         if not self._channel.unsent:
             self._channel.send("counts", counts)
-
-
-_LOSSES: set[type] = {LossRecord, LossRow}
 
 
 def rows_of(output: outputs.Output, stack: Stack) -> bool:

@@ -35,6 +35,7 @@ from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, parsed
 from pylog.pipeline.stack import StackRun, rows_of
 from pylog.pipeline.stages import Settings as StageSettings
+from pylog.pipeline.tally import Tally
 from pylog.secrets import Secret
 
 PATIENCE_S = 30.0
@@ -179,6 +180,7 @@ def _run(
     letters = DeadLetters(None if path is None else Path(path), stack.name)
     wanted = wanted_of(sources)
     live = [name for name, source in sources.items() if source.is_live]
+    tally = Tally(list(sources))
 
     def make_feeds(output: outputs.Output) -> Feeds:
         raw = sinks.needs_raw(stack)
@@ -191,14 +193,14 @@ def _run(
         feed: Feed | None = None
         identity = ""
         early = None if stack.joins.any else stack.stages.early()
-        decoding = Decoding(wanted, **form, where=early)
+        decoding = Decoding(wanted, **form, where=early, tally=tally)
         if live and folder is not None:
             feed = JournalFeed(folder, decoding, live)
             identity = feed.reader.id
         elif live and data is not None:
             feed = QueueFeed(data, decoding, live)
         files: dict[str, Feed] = {
-            name: FileFeed(source, wanted[name], **form)
+            name: FileFeed(source, wanted[name], **form, tally=tally)
             for name, source in sources.items()
             if not source.is_live
         }
@@ -231,5 +233,6 @@ def _run(
         begin=begin,
         keeping=Keeping(stack.name, None if stores else kept),
         letters=letters,
+        tally=tally,
         cpu_s=cpu_s,
     )

@@ -3,8 +3,9 @@ processor time for that, and so for each process of a pipeline after each of hun
 
 It reads commands from standard input: `run CONFIG` begins a pipeline, and prints its process;
 `wait` prints the status with which that ended. What begins the processes of stacks is a fork as
-well; else everything is as `pylog run` has it. A process of a stack keeps no descriptor of the
-pipeline, as if it had been started.
+well. A process of a stack keeps no descriptor of the pipeline, as if it had been started. Nothing
+gives up the privileges of root, which the disks and databases of the tests need; else all is as
+`pylog run` has it.
 """
 
 from __future__ import annotations

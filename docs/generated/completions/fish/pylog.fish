@@ -50,8 +50,8 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info convert capture replay run check status ipmon doctor flush help pending ruleset sources stats trace who
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compression --copy-mode --copy-range --count --daddr --dask --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --fl-group --fl-logtag --flow-limit --for --format --framing --from --from-layout --geo --header --hostname --iif --indexes --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-tz --marks --max-gap --max-size --mechanism --message-size --netns --new-since --nlbufsiz --on-error --order --partitions --password --peer --pf-bind --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --top --tz --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -f -n -o -w
+set -g _shtab_pylog_commands read info convert capture replay run check status service ipmon ulogd doctor flush help pending ruleset sources stats trace who
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compat --compression --configfile --copy-mode --copy-range --count --daddr --dask --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --fl-group --fl-logtag --flow-limit --for --format --framing --from --from-layout --geo --header --hostname --iif --indexes --info --interfaces --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-tz --loglevel --marks --max-gap --max-size --mechanism --message-size --name --netns --new-since --nlbufsiz --on-error --order --partitions --password --peer --pf-bind --pidfile --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --replay --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --top --tz --uid --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -c -f -i -l -n -o -p -u -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -360,7 +360,11 @@ complete -c pylog -n '_shtab_pylog_using check' -s h -l help -d 'show this help 
 complete -c pylog -n '_shtab_pylog_using check' -s q -l quiet -d 'draw nothing'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a status -d 'show how a running pipeline is going'
 complete -c pylog -n '_shtab_pylog_using status' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using status' -l json -d 'one JSON object'
+complete -c pylog -n '_shtab_pylog_using status' -l to -xka "text json" -d 'text is a table, json one object with every count (default: text)'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a service -d 'print a unit of systemd that runs a pipeline as a service'
+complete -c pylog -n '_shtab_pylog_using service' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using service' -l name -x -d 'the name of the service, and of its folders in /var/lib, /var/log and /run (default: pylog)'
+complete -c pylog -n '_shtab_pylog_using service' -l user -x -d 'the user that runs it, who exists (default: one that systemd makes while it runs)'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ipmon -d 'print logs as IPFilter'"'"'s ipmon does, with its options'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s a -d 'read all three logs'
@@ -390,6 +394,21 @@ complete -c pylog -n '_shtab_pylog_using ipmon' -l syslog-to -x -d 'for -s and t
 complete -c pylog -n '_shtab_pylog_using ipmon' -l tz -x -d 'time zone of the times, as Europe/Oslo or UTC (default: that of TZ)'
 complete -c pylog -n '_shtab_pylog_using ipmon' -l action -x -d 'what a prefix of NFLOG stands for, as '"'"'drop*=block'"'"'; may be repeated, and the first pattern that matches counts. Actions: pass, block, log'
 complete -c pylog -n '_shtab_pylog_using ipmon; and test $_shtab_pylog_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'append the text to that file'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a ulogd -d 'do what ulogd2 does with its configuration'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s c -l configfile -xka "(__fish_complete_path (commandline -ct))" -d 'the configuration (default: /etc/ulogd.conf)'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s d -l daemon -d 'run in the background'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s i -l info -x -d 'show the options and keys of a plugin'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s l -l loglevel -x -d 'least level of own messages, 1 debug to 8 fatal, in place of loglevel='
+complete -c pylog -n '_shtab_pylog_using ulogd' -s p -l pidfile -xka "(__fish_complete_path (commandline -ct))" -d 'write the process id there'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s u -l uid -x -d 'change to that user when all is open'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s v -l verbose -d 'own messages to standard error, too'
+complete -c pylog -n '_shtab_pylog_using ulogd' -s V -l version -d 'show the version'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l check -d 'explain the configuration: stacks, options, what is wrong'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l replay -x -d 'read that log in place of the live sources'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l hostname -x -d 'in place of this machine'"'"'s'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l interfaces -xka "(__fish_complete_path (commandline -ct))" -d 'names of interfaces: lines of a number, a tab and a name'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l compat -xka "safe exact" -d 'exact: ulogd'"'"'s bytes also where a text can forge a record or a key is left out; default: safe'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a doctor -d 'check whether live logs can be read here'
 complete -c pylog -n '_shtab_pylog_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using doctor' -l json -d 'one JSON object a result'
@@ -432,7 +451,7 @@ complete -c pylog -n '_shtab_pylog_using flush' -l window -x -d 'how long a reco
 complete -c pylog -n '_shtab_pylog_using flush; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ipl:[DEVICE,...], nflog:GROUP, nftables:, a file, or -'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status ipmon doctor flush help pending ruleset sources stats trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info convert capture replay run check status service ipmon ulogd doctor flush help pending ruleset sources stats trace who layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a pending -d 'print how many bytes can be read without waiting'
 complete -c pylog -n '_shtab_pylog_using pending' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using pending' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
@@ -473,7 +492,7 @@ complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a 
 complete -c pylog -n '_shtab_pylog_using ruleset' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using ruleset' -l at -x -d 'the ruleset after this generation, or at this time (default: at the end)'
 complete -c pylog -n '_shtab_pylog_using ruleset' -l diff -x -d 'what changed between two moments; without A from the beginning, without B to the end'
-complete -c pylog -n '_shtab_pylog_using ruleset' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp unix" -d 'json: the ruleset, or the changes, as records, one a line (default: text)'
+complete -c pylog -n '_shtab_pylog_using ruleset' -l to -xka "text json" -d 'json: the ruleset, or the changes, as records, one a line (default: text)'
 complete -c pylog -n '_shtab_pylog_using ruleset' -l color -xka "auto always never" -d 'colours of changes; auto: on a terminal, unless NO_COLOR is set (default: auto)'
 complete -c pylog -n '_shtab_pylog_using ruleset' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
 complete -c pylog -n '_shtab_pylog_using ruleset' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
@@ -559,7 +578,7 @@ complete -c pylog -n '_shtab_pylog_using stats; and test $_shtab_pylog_npos -ge 
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a trace -d 'show what packets went through in the ruleset of nftables, and what decided'
 complete -c pylog -n '_shtab_pylog_using trace' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using trace' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
-complete -c pylog -n '_shtab_pylog_using trace' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp unix" -d 'json: an object a packet, in a line (default: text)'
+complete -c pylog -n '_shtab_pylog_using trace' -l to -xka "text json" -d 'json: an object a packet, in a line (default: text)'
 complete -c pylog -n '_shtab_pylog_using trace' -s n -l count -x -d 'stop after that many packets'
 complete -c pylog -n '_shtab_pylog_using trace' -l color -xka "auto always never" -d 'colours of verdicts; auto: on a terminal, unless NO_COLOR is set (default: auto)'
 complete -c pylog -n '_shtab_pylog_using trace' -l tz -x -d 'time zone of the times, as Europe/Oslo, or local; not of json (default: UTC)'
@@ -596,7 +615,7 @@ complete -c pylog -n '_shtab_pylog_using who' -l from -xka "(__fish_complete_pat
 complete -c pylog -n '_shtab_pylog_using who' -l protocol -x -d 'only flows of this protocol: tcp, udp, icmp, 47...'
 complete -c pylog -n '_shtab_pylog_using who' -l peer -x -d 'only flows whose other end is this one'
 complete -c pylog -n '_shtab_pylog_using who' -l within -x -d 'how far the clocks may differ: so much before and after TIME counts, too (default: 0)'
-complete -c pylog -n '_shtab_pylog_using who' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp unix" -d 'json: an object an answer, in a line (default: text)'
+complete -c pylog -n '_shtab_pylog_using who' -l to -xka "text json" -d 'json: an object an answer, in a line (default: text)'
 complete -c pylog -n '_shtab_pylog_using who' -l tz -x -d 'time zone of times without an offset, and of the times shown, but not of json; as Europe/Oslo, or local (default: UTC)'
 complete -c pylog -n '_shtab_pylog_using who' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
 complete -c pylog -n '_shtab_pylog_using who' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
