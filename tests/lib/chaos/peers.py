@@ -16,7 +16,7 @@ from chaos.receivers import CALM, Receiver
 from chaos.seen import show, truth
 
 MANNERS = ("read", "stall", "reset", "garbage")
-LAG_S = 20.0
+LAG_S = 30.0
 """How far an output may lag that has nothing to do with bad receivers, on a busy machine."""
 
 
