@@ -11,6 +11,7 @@ gives up the privileges of root, which the disks and databases of the tests need
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import signal
@@ -28,6 +29,8 @@ from pylog.pipeline.run import Run
 USED = ("confluent_kafka", "lark", "numpy", "psycopg", "pyarrow.parquet", "pylog.backends.nflog",
         "pylog.pipeline.journal_reader", "pylog.pipeline.parts", "pylog.table.rows",
         "pylog.table.schemas", "pyroute2", "pymysql", "sqlite3", "ssl")  # fmt: skip
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Child:
@@ -83,6 +86,8 @@ def forked(call: Callable[[], int]) -> int:
 
 
 def run(path: str) -> int:
+    """As `pylog run`, until its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     begin_logging()
     return Run(config.load(path), spawn=spawn).run()
 
