@@ -6,12 +6,12 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import msgspec
 
 from pylog.notes import notes
-from pylog.record import Record, rfc3339, row_of
+from pylog.record import Record, Row, kinds, rfc3339, row_of, row_type
 
 MOST = 100 * 10**6
 """At this size the file is left as it is, and further records are only counted."""
@@ -32,7 +32,7 @@ class DeadLetters:
         self._file: BinaryIO | None = None
         self.refused = self.written = 0
 
-    def refuse(self, record: Record, reason: str) -> None:
+    def refuse(self, record: Record | Row, reason: str) -> None:
         """Take a record that the output refused; never raises."""
         self.refused += 1
         if self.refused <= SHOWN:
@@ -41,7 +41,7 @@ class DeadLetters:
         if self._path is None:
             return
         letter = {"refused": rfc3339(time.time_ns()), "stack": self._stack, "reason": reason,
-                  "record": row_of(record)}  # fmt: skip
+                  "record": shown(record)}  # fmt: skip
         try:
             file = self._opened(self._path)
             if file.tell() < MOST:
@@ -70,3 +70,9 @@ class DeadLetters:
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def shown(record: Record | Row) -> Row:
+    """A record as JSON shows it; a row is that already."""
+    is_row = any(type(record) is row_type(kind) for kind in kinds().values())
+    return cast(Row, record) if is_row else row_of(cast(Record, record))
