@@ -100,7 +100,7 @@ STACK = '[[stacks]]\nname = "a"\nfrom = ["fw"]\ntarget = "a.jsonl"\n'
     ("[sources.fw]\n" + STACK, "[sources.fw]: from is missing"),
     ("[sources.fw]\nform = 'nflog:5'\n" + STACK, "[sources.fw]: no key form; did you mean from?"),
     ("[sources]\nfw = 'nflog:5'\n" + STACK, "is 'nflog:5', but must be a table, with from = "),
-    (SOURCE.replace("nflog", "nflogg") + STACK, "[sources.fw]: from: no source nflogg; did you mean"),
+    (SOURCE.replace("nflog", "nflogg") + STACK, "[sources.fw]: from: no source nflogg; did"),
     ("sources = 5\n" + STACK, "[sources]: must be a table of tables"),
     ("stacks = 5\n" + SOURCE, "[[stacks]]: must be tables with two brackets"),
     (SOURCE + STACK + STACK, "stack 'a': another stack has the same name"),
