@@ -47,6 +47,7 @@ class Description:
     name        its name
     endings     of its files, the usual one first: (".jsonl", ".json"); without the dot they are
                 names of the output, too
+    like        another output, whose endings its files may have, too
     options     its options
     binary      whether it is unfit for a terminal
     raw         whether it needs records with their raw bytes
@@ -64,6 +65,7 @@ class Description:
 
     name: str
     endings: tuple[str, ...] = ()
+    like: str | None = None
     options: tuple[Option, ...] = ()
     binary: bool = False
     raw: bool = False
@@ -276,7 +278,7 @@ def form(path: str | None, to: str | None = None) -> Form:
     name = word if word in _modules() else endings().get(f".{word.lower()}", word)
     chosen = description(name)
     if by_ending is not None and by_ending.name != name:
-        if chosen.binary or by_ending.name != TEXT:
+        if by_ending.name != chosen.like and (chosen.binary or by_ending.name != TEXT):
             raise ValueError(
                 f"--to says {to}, but the ending of {path} says {by_ending.name}: leave out --to,"
                 " or name another file"

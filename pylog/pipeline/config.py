@@ -291,7 +291,7 @@ class _Reading:
                 folder = "" if entries.get("partition") is None else " into the folder"
                 self._problem(where, f"to is missing: what is to be written{folder}, as json")
         except ValueError as error:
-            self._problem(where, str(error))
+            self._problem(where, str(error).replace("--to", "to"))
         return None
 
     def _stages(self, where: str, values: dict[str, Any]) -> StageSettings:
