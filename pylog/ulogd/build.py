@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pylog.errors import BackendError
+from pylog.record import LossRecord
 from pylog.ulogd.conffile import Complaint, Conffile, Section
 from pylog.ulogd.log import ERROR, DaemonLog
 from pylog.ulogd.plugins import ANY, PLUGINS, SINK, SOURCE, Plugin
@@ -81,6 +82,11 @@ class Stack:
                 if key.name in known:
                     values[own.first + place] = known[key.name].view(view)  # type: ignore[misc]
         return values
+
+    def miss(self, record: LossRecord, log: DaemonLog) -> None:
+        """Count what the source lost; it is reported as it happens."""
+        self.missed += record.count or 1
+        log.write(ERROR, f"stack of line {self.line}: {record.describe()}")
 
     def lose(self, reason: str, log: DaemonLog) -> None:
         """Count a record that an output could not write; a new reason is reported."""
