@@ -47,7 +47,6 @@ class Description:
     name        its name
     endings     of its files, the usual one first: (".jsonl", ".json"); without the dot they are
                 names of the output, too
-    like        another output, whose endings its files may have, too
     options     its options
     binary      whether it is unfit for a terminal
     raw         whether it needs records with their raw bytes
@@ -61,11 +60,11 @@ class Description:
     file        with `place`: whether it writes files as well
     delivery    of records to its place, if the address does not decide; of files the pipeline does
     address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
+    like        another output, whose endings its files may have, too
     """
 
     name: str
     endings: tuple[str, ...] = ()
-    like: str | None = None
     options: tuple[Option, ...] = ()
     binary: bool = False
     raw: bool = False
@@ -78,6 +77,7 @@ class Description:
     file: bool = False
     delivery: Delivery = "at least once"
     address: str = ""
+    like: str | None = None
 
 
 @dataclass(frozen=True)
