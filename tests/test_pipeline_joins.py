@@ -145,6 +145,12 @@ def test_who_begins_again_at_a_position_gives_the_same_records(
         assert given == expected
 
 
+def test_packets_that_the_kernel_gives_their_flow_need_no_other_source() -> None:
+    text = "[sources.fw]\nfrom = 'nflog:5'\nconntrack = true\n[[stacks]]\nname = 'a'\nfrom = 'fw'\n"
+    (stack,) = parsed(f"{text}with_flows = true\ntarget = 'a.jsonl'\n").stacks
+    assert stack.joins == Settings(with_flows=True)
+
+
 def test_a_file_of_one_kind_has_the_kind_that_there_is() -> None:
     text = "[sources.ct]\nfrom = 'nfct:'\n[sources.fw]\nfrom = 'nflog:5'\n"
     for name, stack in (("a", "from = 'ct'"), ("b", "from = ['ct', 'fw']"),

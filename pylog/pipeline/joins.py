@@ -96,6 +96,8 @@ def check(settings: Settings, sources: Sequence[Read], to: str, options: Any) ->
     live = [own for source in sources if (own := source_name(source.address)) is not None]
     for word in words:
         what, needed, suggested = _NEEDED[word]
+        if word == "with_flows" and any(source.options.get("conntrack") for source in sources):
+            continue  # each packet has its flow
         if len(live) == len(sources) and not set(live) & set(needed):
             yield (
                 f'{word}: no source of the stack has {what}: add one with from = "{suggested}",'
