@@ -1,4 +1,4 @@
-"""`pylog run` on the running kernel while its wall clock is set a year ahead and back (faketime)."""
+"""`pylog run` on the running kernel, while faketime sets its wall clock a year ahead and back."""
 
 from __future__ import annotations
 
