@@ -98,6 +98,8 @@ ALLOWED: dict[str, set[str]] = {
                        "pylog.units"},
     "pylog.stats": {*_BASE, "pylog.actions", "pylog.backends", "pylog.filter", "pylog.flows",
                     "pylog.formats", "pylog.stats", "pylog.table", "pylog.zones"},
+    "pylog.report": {*_BASE, "pylog", "pylog.formats", "pylog.report", "pylog.stats",
+                     "pylog.table"},
     "pylog.table": {*_BASE, "pylog.actions", "pylog.filter", "pylog.formats", "pylog.backends",
                     "pylog.decoder", "pylog.detect", "pylog.losses", "pylog.open_log",
                     "pylog.origins", "pylog.table", "pylog.who"},
@@ -124,7 +126,8 @@ ALLOWED: dict[str, set[str]] = {
                   "pylog.join", "pylog.joined", "pylog.lints", "pylog.ruleset", "pylog.trails",
                   "pylog.who", "pylog.who.stored",
                   "pylog.ipmon", "pylog.outputs", "pylog.pipeline", "pylog.scrub", "pylog.secrets",
-                  "pylog.ulogd", "pylog.ulogd.live", "pylog.stats", "pylog.table", "pylog.units",
+                  "pylog.ulogd", "pylog.ulogd.live", "pylog.report", "pylog.stats", "pylog.table",
+                  "pylog.units",
                   "pylog.dask", "pylog.transports", "pylog.transports.packing", "pylog.batch",
                   "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},
@@ -136,6 +139,8 @@ NEEDS_EXTRA = {
     "pylog.spark": "pyspark",
     "pylog.outputs._postgresql_client": "psycopg",
     "pylog.outputs._mysql_client": "pymysql",
+    "pylog.report.page": "jinja2",
+    "pylog.report.pictures": "markupsafe",
 }
 """Modules that cannot be imported without a package."""
 NOT_IN_FORMATS = {"os", "socket", "time", "sys", "datetime", "io", "pathlib", "subprocess"}
