@@ -277,7 +277,7 @@ _ROWS = (
             _text("proto", "tcp", "tcp or udp"),
             _number("mtu", 512, "bytes of a message at most"),
             _text("send_template", "once", "once, always or never"),
-        ), refused=_LATER,
+        ), work="ipfix:Ipfix",
     ),
     Plugin(
         "SQLITE3", SINK, _kinds("packet flow"), _kinds(""), (ANY,), options=(
