@@ -264,7 +264,7 @@ def form(path: str | None, to: str | None = None) -> Form:
 
     Raises ValueError for a name that does not exist, for one that contradicts the ending, and for
     an ending as `check_ending`. That of a text file (.log, .txt) contradicts no output whose form
-    is text.
+    is text; a module may name in ALSO the outputs whose endings do not contradict it.
     """
     by_ending = None if path in (None, "-") else form_of(str(path))
     if path is not None and by_ending is None:
@@ -276,7 +276,8 @@ def form(path: str | None, to: str | None = None) -> Form:
     name = word if word in _modules() else endings().get(f".{word.lower()}", word)
     chosen = description(name)
     if by_ending is not None and by_ending.name != name:
-        if chosen.binary or by_ending.name != TEXT:
+        fits = by_ending.name in getattr(_module(name), "ALSO", (TEXT,))
+        if chosen.binary or not fits:
             raise ValueError(
                 f"--to says {to}, but the ending of {path} says {by_ending.name}: leave out --to,"
                 " or name another file"
