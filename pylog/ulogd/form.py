@@ -132,8 +132,11 @@ class Form:
         if pair is None:
             self.left_out += 1
             return b""
-        time_ns = record.observed_ns or record.timestamp_ns or time.time_ns()
-        self._surroundings.replay_us = time_ns // 1000
+        time_ns = record.observed_ns or record.timestamp_ns
+        if time_ns is not None:
+            self._surroundings.replay_us = time_ns // 1000
+        elif self._surroundings.replay_us is None:  # no record has said a time yet
+            self._surroundings.replay_us = time.time_ns() // 1000
         source, stack = pair
         view = source.view(record)
         if view is None:
