@@ -60,6 +60,7 @@ class Description:
     file        with `place`: whether it writes files as well
     delivery    of records to its place, if the address does not decide; of files the pipeline does
     address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
+    like        another output, whose endings its files may have, too
     """
 
     name: str
@@ -76,6 +77,7 @@ class Description:
     file: bool = False
     delivery: Delivery = "at least once"
     address: str = ""
+    like: str | None = None
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,7 @@ def form(path: str | None, to: str | None = None) -> Form:
 
     Raises ValueError for a name that does not exist, for one that contradicts the ending, and for
     an ending as `check_ending`. That of a text file (.log, .txt) contradicts no output whose form
-    is text; a module may name in ALSO the outputs whose endings do not contradict it.
+    is text.
     """
     by_ending = None if path in (None, "-") else form_of(str(path))
     if path is not None and by_ending is None:
@@ -276,8 +278,7 @@ def form(path: str | None, to: str | None = None) -> Form:
     name = word if word in _modules() else endings().get(f".{word.lower()}", word)
     chosen = description(name)
     if by_ending is not None and by_ending.name != name:
-        fits = by_ending.name in getattr(_module(name), "ALSO", (TEXT,))
-        if chosen.binary or not fits:
+        if by_ending.name != chosen.like and (chosen.binary or by_ending.name != TEXT):
             raise ValueError(
                 f"--to says {to}, but the ending of {path} says {by_ending.name}: leave out --to,"
                 " or name another file"

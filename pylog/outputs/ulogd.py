@@ -17,7 +17,7 @@ from pylog.ulogd.form import FORMS, Form, filters_of
 
 NAME = "ulogd"
 RAW = True
-ALSO = ("text", "json")
+LIKE = "json"
 OPTIONS = (
     Option("form", tuple(FORMS), "logemu", "the form of ulogd"),
     Option("filters", str, None, "ulogd's filters for packets, in their order, as"

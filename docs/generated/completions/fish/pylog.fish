@@ -50,8 +50,8 @@ function _shtab_pylog_using
   test "$_shtab_pylog_cmdpath" = "$argv"
 end
 
-set -g _shtab_pylog_commands read info stats who convert run check status service capture replay ruleset trace doctor sources pending flush ipmon ulogd help
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compat --compression --configfile --copy-mode --copy-range --count --daddr --dask --device --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --filters --fl-group --fl-logtag --flow-limit --for --form --format --framing --from --from-layout --geo --header --hostname --iif --indexes --info --interfaces --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-hostname --log-tz --loglevel --marks --max-gap --max-size --mechanism --message-size --name --netns --new-since --nlbufsiz --on-error --order --partitions --password --peer --pf-bind --pidfile --poll --private-key --private-key-password --proto --protocol --qthresh --raw-label --rcvbuf --rcvbuf-max --relist --rename --replay --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --stamp --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --to --top --tz --uid --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -c -f -i -l -n -o -p -u -w
+set -g _shtab_pylog_commands read info stats report who convert run check status service capture replay ruleset trace doctor sources pending flush ipmon ulogd help
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compat --compression --configfile --copy-mode --copy-range --count --daddr --dask --device --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --filters --fl-group --fl-logtag --flow-limit --for --form --format --framing --from --from-layout --geo --header --hostname --iif --indexes --info --interfaces --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-hostname --log-tz --loglevel --marks --max-gap --max-size --mechanism --message-size --name --netns --new-since --nlbufsiz --on-error --order --output --partitions --password --peer --period --pf-bind --pidfile --poll --private-key --private-key-password --proto --protocol --qthresh --raw-label --rcvbuf --rcvbuf-max --relist --rename --replay --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --stamp --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --title --to --top --tz --uid --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -c -f -i -l -n -o -p -u -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -254,6 +254,25 @@ complete -c pylog -n '_shtab_pylog_using stats' -l seq-global -d 'number the rec
 complete -c pylog -n '_shtab_pylog_using stats' -l relist -x -d 'seconds after which the ruleset is listed again; 0: only after losses, 0 to 86400 (default: 30.0)'
 complete -c pylog -n '_shtab_pylog_using stats' -l window -x -d 'how long a record may be held back when several sources are merged, for an older one of another source (default: 0.5)'
 complete -c pylog -n '_shtab_pylog_using stats; and test $_shtab_pylog_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a log as `pylog read` reads it, live or not, or a file or directory of Parquet'
+complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a report -d 'make a report of logs: one page of HTML for people'
+complete -c pylog -n '_shtab_pylog_using report' -s h -l help -d 'show this help message and exit'
+complete -c pylog -n '_shtab_pylog_using report' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
+complete -c pylog -n '_shtab_pylog_using report' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'the file to write (default: standard output)'
+complete -c pylog -n '_shtab_pylog_using report' -l force -d 'replace the file if it exists'
+complete -c pylog -n '_shtab_pylog_using report' -l to -xka "html json" -d 'html, or the same numbers as a JSON object (default: html)'
+complete -c pylog -n '_shtab_pylog_using report' -s v -l verbose -d 'report on standard error what was detected, read, damaged and lost'
+complete -c pylog -n '_shtab_pylog_using report' -l jobs -x -d 'how many processes read (default: this one)'
+complete -c pylog -n '_shtab_pylog_using report' -l title -x -d 'of the report (default: Firewall report)'
+complete -c pylog -n '_shtab_pylog_using report' -l period -x -d 'which period the report is about: the last hour, day, week, month or year of the logs, or one as 2026, 2026-11, 2026-W48 or 2026-11-28; or all (default)'
+complete -c pylog -n '_shtab_pylog_using report' -l tz -x -d 'time zone of days, hours and periods, as Europe/Oslo, or local (default: UTC)'
+complete -c pylog -n '_shtab_pylog_using report' -l top -x -d 'how many addresses, ports and rules each list has (default: 10)'
+complete -c pylog -n '_shtab_pylog_using report' -l geo -xka "(__fish_complete_path (commandline -ct))" -d 'an mmdb file with the countries or networks of addresses; may be repeated'
+complete -c pylog -n '_shtab_pylog_using report' -l action -x -d 'what a prefix of NFLOG stands for, as '"'"'drop*=block'"'"'; may be repeated, and the first pattern that matches counts. Actions: pass, block, log'
+complete -c pylog -n '_shtab_pylog_using report' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
+complete -c pylog -n '_shtab_pylog_using report' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
+complete -c pylog -n '_shtab_pylog_using report' -l until -x -d 'only records up to this time'
+complete -c pylog -n '_shtab_pylog_using report' -l layout -x -d 'the layout, as ipl-5.1.2-lp64le or nfulnl-le, in place of detection; IPFilter before 4.0 also with :nat or :state for those logs; `pylog help layouts` lists all'
+complete -c pylog -n '_shtab_pylog_using report' -l on-error -xka "resync strict" -d 'damaged bytes: resync goes on with the next record and reports what was lost (default), strict stops'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a who -d 'answer who had an address at a time: what stood behind a translated one'
 complete -c pylog -n '_shtab_pylog_using who' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using who' -l skip-unknown -d 'pass over files that are no logs, and tables without flows, and list them'
@@ -642,5 +661,5 @@ complete -c pylog -n '_shtab_pylog_using ulogd' -l interfaces -xka "(__fish_comp
 complete -c pylog -n '_shtab_pylog_using ulogd' -l compat -xka "safe exact" -d 'exact: ulogd'"'"'s bytes also where a text can forge a record or a key is left out; default: safe'
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a help -d 'show the help of a command'
 complete -c pylog -n '_shtab_pylog_using help' -s h -l help -d 'show this help message and exit'
-complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info stats who convert run check status service capture replay ruleset trace doctor sources pending flush ipmon ulogd help layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
+complete -c pylog -n '_shtab_pylog_using help; and test $_shtab_pylog_npos -eq 0' -ka "read info stats report who convert run check status service capture replay ruleset trace doctor sources pending flush ipmon ulogd help layouts columns" -d 'a command, what to list: layouts, columns; or filter, for --where'
 
