@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 from collections import Counter
@@ -19,7 +20,7 @@ import reports
 import samples
 
 import pylog
-from pylog.record import PacketRecord
+from pylog.record import FlowRecord, LossRecord, PacketRecord
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("jinja2")
@@ -301,6 +302,24 @@ def test_a_wrong_clock_does_not_stretch_the_pictures() -> None:
     assert made["packets"] == sum(map(weight, packets())) + 1
 
 
+def test_hostile_numbers_and_texts_are_bounded() -> None:
+    most = 2**64 - 1
+    records = [
+        *reports.traffic(300),
+        *[FlowRecord("nfct", "nfct-le", timestamp_ns=reports.OCTOBER * 10**9, event="destroy",
+                     saddr="10.0.0.1", bytes={"orig": most, "reply": most}) for _ in range(9)],
+        LossRecord("nflog", "nfulnl-le", timestamp_ns=reports.OCTOBER * 10**9, count=most),
+        PacketRecord("text", "log", action=None, prefix="x" * 70_000, count=2**32 - 1,
+                     length=2**40, saddr="::1", timestamp_ns=-(2**63) + 1),
+    ]  # fmt: skip
+    made = reports.report(records, "all")
+    assert made["flows"]["totals"]["bytes"] > 2**50 and made["losses"]["records"] > 2**40
+    assert made["bytes"] > 2**60
+    assert max(map(len, made["labels"])) <= 200
+    assert max(len(entry["name"]) for entry in made["top"]["rules"]["all"]) <= 200
+    json.dumps(made)
+
+
 def test_words() -> None:
     assert [octets(n) for n in (0, 999, 1000, 1_234_567, 10**11)] == [
         "0 B", "999 B", "1.0 kB", "1.2 MB", "100 GB"]  # fmt: skip
@@ -381,6 +400,15 @@ def test_a_file_is_replaced_only_with_force(tmp_path: Path) -> None:
     assert done.returncode == 1 and "--force" in done.stderr and out.read_bytes() == before
     assert inprocess.run("report", NFLOG, "-o", out, "--title", "Other", "--force").returncode == 0
     assert b"<h1><bdi>Other</bdi></h1>" in out.read_bytes()
+
+
+def test_a_title_of_any_bytes(tmp_path: Path) -> None:
+    log = tmp_path / os.fsdecode(b"fw\xff.bin")
+    log.symlink_to(NFLOG)
+    title = os.fsdecode(b"Office \xff")
+    for form in ("json", "html"):
+        done = inprocess.run("report", "--to", form, "--title", title, log)
+        assert done.returncode == 0 and b"Office \\" in done.stdout and b"fw\\" in done.stdout
 
 
 def test_a_period_without_records_is_said() -> None:
