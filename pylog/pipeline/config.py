@@ -268,9 +268,13 @@ class _Reading:
                 continue
             joined = {key: values.pop(key) for key in joins.Settings._fields if key in values}
             values.pop("to", None)
-            stack = Stack(sources=values.pop("from"), to=form.name, suffix=form.suffix,
-                          options=with_secrets, joins=joins.Settings(**joined), stages=stages,
-                          **values)  # fmt: skip
+            names, settings_of_joins = values.pop("from"), joins.Settings(**joined)
+            addresses = [sources[name].address for name in names if name in sources]
+            kind = joins.only_kind(settings_of_joins, addresses, form.name)
+            if kind is not None:
+                with_secrets.setdefault("kind", kind)
+            stack = Stack(sources=names, to=form.name, suffix=form.suffix, options=with_secrets,
+                          joins=settings_of_joins, stages=stages, **values)  # fmt: skip
             self._check_stack(where, stack, settings)
             self._check_joins(where, stack, sources)
             yield stack
