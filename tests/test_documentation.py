@@ -35,8 +35,8 @@ PAGES = {
 }
 PROGRAM = f"{shlex.quote(sys.executable)} -m pylog "
 COMMANDS = (
-    r"\bpylog (?=read|info|replay|check|ipmon|ulogd|convert|capture|pending|flush|who|stats|report"
-    r"|--)"
+    r"\bpylog (?=read|info|replay|check|ipmon|ulogd|convert|capture|pending|flush|who|stats"
+    r"|top|report|--)"
 )
 
 
