@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +115,27 @@ class Server(PostgreSQLServer):
         super().__init__()
         self.settings = {"fsync": "on" if fsync else "off", "log_min_messages": "fatal"}
 
+    def ready(self) -> Server:
+        """The server, which runs; Missing."""
+        if not self.folder:
+            reason = self.missing() or ("" if find_spec("psycopg") else "needs psycopg")
+            if reason:
+                raise Missing(reason)
+            self.start()
+            first(self.pid, 1)
+        return self
 
-def a_database(server: PostgreSQLServer, table: str, schema: str = "") -> Destinations:
+
+def a_database(server: Server, table: str, schema: Callable[[], str] | None = None) -> Destinations:
     """A database of the server, with a schema, in which the rows of a table count."""
 
     @contextlib.contextmanager
     def made(folder: Path, firewall: netlab.Namespace) -> Iterator[Destination]:
-        lab = PostgreSQLLab(server)
+        statements = "" if schema is None else schema()
+        lab = PostgreSQLLab(server.ready())
         try:
-            if schema:
-                lab.query(schema)
+            if statements:
+                lab.query(statements)
 
             def count() -> int:
                 return int(lab.query(f"SELECT count(*) FROM {table}")[1][0][0])
@@ -258,16 +270,12 @@ def pairs() -> Iterator[list[Pair]]:
         ]  # fmt: skip
         for fsync in (False, True):
             server = Server(fsync)
-            if server.missing():
-                continue
             stack.callback(server.close)
-            server.start()
-            first(server.pid, 1)
             made.append(Pair(
                 f"PostgreSQL, fsync {'on' if fsync else 'off'}",
                 pylog("pylog run", a_database(server, "pylog.packet"),
                       'to = "postgresql"\ntarget = "{address}"'),
-                ulogd("ulogd2 PGSQL", a_database(server, "ulog2", flat_schema()), "mac:HWHDR",
+                ulogd("ulogd2 PGSQL", a_database(server, "ulog2", flat_schema), "mac:HWHDR",
                       "PGSQL", 'db="-"\nuser="-"\nconnstring="{address}"\ntable="ulog2"\n'
                       'procedure="INSERT"'),
                 500 if fsync else 1_500, target=10,
