@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 import msgspec
 
@@ -29,7 +31,9 @@ class DeadLetters:
     def __init__(self, path: Path | None, stack: str) -> None:
         """`path` None: refused records are only counted. The file is made with the first record."""
         self._path, self._stack = path, stack
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._has_failed = False
+        """Whether the last one could not be written."""
         self.refused = self.written = 0
 
     def refuse(self, record: Record | Row, reason: str) -> None:
@@ -45,18 +49,27 @@ class DeadLetters:
         try:
             file = self._opened(self._path)
             if file.tell() < MOST:
-                file.write(msgspec.json.encode(letter) + b"\n")
-                file.flush()
+                self._append(file, msgspec.json.encode(letter) + b"\n")
                 self.written += 1
+            self._has_failed = False
         except OSError as error:
-            notes.warning("cannot write %s: %s", self._path, error.strerror or error)
-            self._path = None
+            if not self._has_failed:
+                notes.warning("cannot write %s: %s", self._path, error.strerror or error)
+            self._has_failed = True
 
-    def _opened(self, path: Path) -> BinaryIO:
+    @staticmethod
+    def _append(file: FileIO, line: bytes) -> None:
+        """Append a line, all of it or nothing; OSError."""
+        before, written = file.tell(), file.write(line)
+        if written < len(line):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _opened(self, path: Path) -> FileIO:
         if self._file is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._file = open(os.open(path, flags, 0o600), "ab")  # noqa: SIM115 - `close` does
+            self._file = open(os.open(path, flags, 0o600), "ab", 0)  # noqa: SIM115 - see `close`
             self._file.seek(0, os.SEEK_END)
         return self._file
 

@@ -19,13 +19,14 @@ from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.pipeline import config, processes, reporting
 from pylog.pipeline.config import Pipeline, Source, Stack
+from pylog.pipeline.intake import Intake
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.journal_reader import JournalReader
 from pylog.pipeline.notify import Events
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.positions import Position, PositionFile
 from pylog.pipeline.processes import Spawn, StackProcess
-from pylog.pipeline.receiver import Connect, Intake, Receiver
+from pylog.pipeline.receiver import Connect, Receiver
 from pylog.pipeline.segments import segments
 from pylog.pipeline.signals import handling
 from pylog.pipeline.start import start_ns
@@ -201,9 +202,12 @@ class Run:
                 receiver.refresh(stack.stale.pop())
             if stack.watch():
                 self._launch(stack)
-        for stack in [s for s in self._leaving if s.done]:
+        now = time.monotonic()
+        for stack in [s for s in self._leaving if s.done or now >= s.leaves_by]:
+            if not stack.done:
+                self._conclude(stack)
             self._drop(stack)
-        self.beat_at = time.monotonic()
+        self.beat_at = now
         self._events.beat(self)
 
     def _every(self) -> Iterator[StackProcess]:
@@ -244,6 +248,8 @@ class Run:
         self._events.reloading()
         try:
             new = self._reload()
+            if self.receiver.journal is not None:
+                self._place_new_stacks(new.stacks, self.receiver.journal)
         except (ValueError, BackendError) as error:
             for problem in getattr(error, "problems", [str(error)]):
                 notes.error("%s", problem)
@@ -283,9 +289,7 @@ class Run:
                     receiver.open(after[name], gap)
                 except (BackendError, ValueError) as error:
                     receiver.fail(after[name], str(error))
-        if receiver.journal is not None:
-            self._place_new_stacks(new.stacks, receiver.journal)
-        elif new.settings.journal is not None and after:
+        if receiver.journal is None and new.settings.journal is not None and after:
             notes.warning("the journal begins with a restart of pylog run")
         for stack in new.stacks:
             if stack.name in kept:
@@ -295,16 +299,19 @@ class Run:
         self.stacks = {stack.name: self.stacks.get(stack.name) or kept[stack.name]
                        for stack in new.stacks}  # fmt: skip
         if gone or changed:
-            receiver.begin_section()
+            receiver.renew_section()
 
     def _leave(self, stack: StackProcess) -> None:
-        """Let a stack that was changed or removed deliver what it has, and end."""
+        """Let a stack that was changed or removed deliver what it has, and end, within the time
+        `drain`: its output may be dead, and that may be why it was changed.
+        """
         if stack.done:
             self._drop(stack)
             return
         self._leaving.append(stack)
         if stack.queue is not None:
             self.receiver.queues.remove(stack.queue)
+        stack.leaves_by = time.monotonic() + self.pipeline.settings.drain
         stack.end(self._end_place())
 
     def _drop(self, stack: StackProcess) -> None:

@@ -24,6 +24,7 @@ from pylog.pipeline.channel import Channel, Counts
 from pylog.pipeline.config import Stack
 from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
 from pylog.pipeline.forms import columns_of, takes_rows
+from pylog.pipeline.keeping import Keeping
 from pylog.pipeline.kept import Kept, Written
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
@@ -64,7 +65,7 @@ class StackRun:
         open_output: Callable[[outputs.Refuse], outputs.Output],
         make_feeds: Callable[[outputs.Output, Stages], Feeds],
         begin: Callable[[outputs.Output, Feeds], Position],
-        save: Callable[[str], None] | None,
+        keeping: Keeping,
         letters: DeadLetters,
         tally: Tally,
         cpu_s: Callable[[], float] = time.process_time,
@@ -73,13 +74,14 @@ class StackRun:
         open_output   opens the output
         make_feeds    makes the feeds for it, with new decoders
         begin         where an output that was just opened is to go on
+        keeping       keeps positions that the output does not store
         tally         counts by source
-        save          keeps a position that the output does not store; None: it is stored there
         """
         self.counts = Counts(sources=tally.counts)
         self._stack, self._channel = stack, channel
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
-        self._save, self._letters, self._cpu_s = save, letters, cpu_s
+        self._letters, self._cpu_s = letters, cpu_s
+        self._keeping = keeping
         self._stages = Stages(stack.stages)
         self._takes_rows = False
         self._gathers, self._read_at = False, 0.0
@@ -102,7 +104,7 @@ class StackRun:
         self._pause_s = PAUSES_S[0]
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
-        self._stopped = self._reopens = self._is_unsaved = False
+        self._stopped = self._reopens = False
         self._opened = self._reconnected = 0
         """How often an output was opened; how often those that are closed connected again."""
 
@@ -137,6 +139,7 @@ class StackRun:
 
     def _work(self) -> None:
         """Open the output and write to it until all feeds have ended."""
+        self._keeping.mend()
         output = self._output = self._open_output(self._letters.refuse)
         self._takes_rows = takes_rows(output, self._stack, self._stages)
         self._opened += 1
@@ -145,7 +148,9 @@ class StackRun:
             if feeds is not None:
                 feeds.close()
             feeds = self._feeds = self._make_feeds(output, self._stages)
-            feeds.seek(self._begin(output, feeds))
+            begin = self._begin(output, feeds)
+            feeds.seek(begin)
+            self._keeping.begin(str(begin))
             self.counts.place = self.counts.confirmed = feeds.position().place
             self._uncommitted, self._moved, self._last = 0, False, output.confirmed()
             if self._ending is not None:
@@ -175,6 +180,8 @@ class StackRun:
                 self._wait(output, feeds)
         self._commit(output, feeds, last=True)
         self._confirm(output, feeds)
+        if isinstance(output, OutputFiles):
+            output.close()
 
     def _gather_s(self) -> float:
         """How long to gather what comes before it is read."""
@@ -213,6 +220,7 @@ class StackRun:
         return feeds is not None and not feeds.goes_back
 
     def _write(self, output: outputs.Output, records: Written) -> None:
+        self._keeping.before_writing(output)
         if isinstance(records, Batch):
             output.write(records)
         elif self._takes_rows:
@@ -257,6 +265,7 @@ class StackRun:
         if not self._moved or (position == self._last and not last):
             return  # with joins, records may come before the position moves
         output.commit(position)
+        self._keeping.committed(output)
         self._last = position
         if self._keeps:
             self._kept.commit(position)
@@ -270,25 +279,12 @@ class StackRun:
             return
         if self._keeps:
             self._kept.forget(confirmed)
-        self._keep_position(confirmed)
+        self._keeping.confirmed(confirmed)
         place = _place_of(confirmed)
         if place > self.counts.confirmed:
             self.counts.confirmed = place
             self._is_news = True
             self._pause_s = PAUSES_S[0]
-
-    def _keep_position(self, position: str) -> None:
-        """Keep a position; a disk that is full must not stop the output."""
-        if self._save is None:
-            return
-        try:
-            self._save(position)
-            self._is_unsaved = False
-        except BackendError as error:
-            if not self._is_unsaved:
-                notes.warning("stack %s: %s; records may be written twice after a restart",
-                              self._stack.name, error)  # fmt: skip
-            self._is_unsaved = True
 
     def _finish(self, output: outputs.Output, feeds: Feeds) -> None:
         """All feeds have ended: commit, wait for confirmation, close."""
@@ -301,6 +297,7 @@ class StackRun:
         self._confirm(output, feeds)
         self._output = None
         output.close()
+        self._keeping.complete()
         self._reconnected += output.reconnects
         self._confirm(output, feeds)
         feeds.close()

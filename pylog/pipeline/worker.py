@@ -31,6 +31,7 @@ from pylog.pipeline.feeds import Feed, Feeds, FileFeed, JournalFeed, QueueFeed
 from pylog.pipeline.forms import columns_of, takes_rows
 from pylog.pipeline.joined_feeds import JoinedFeeds
 from pylog.pipeline.joins import Settings as JoinSettings
+from pylog.pipeline.keeping import Keeping
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, parsed
 from pylog.pipeline.stack import StackRun
@@ -212,7 +213,10 @@ def _run(
 
     def begin(output: outputs.Output, feeds: Feeds) -> Position:
         own = feeds.position().journal
-        candidates = [output.position() if stores else None, kept.read() if kept else None]
+        own_file = None if kept is None else kept.read()
+        candidates = [
+            output.position() if stores else None, None if own_file is None else own_file.position
+        ]  # fmt: skip
         for text in candidates:
             position = parsed(text)
             if position is not None and position.journal == own:
@@ -230,7 +234,7 @@ def _run(
         open_output=lambda refuse: sinks.opened(stack, refuse, folder is not None),
         make_feeds=make_feeds,
         begin=begin,
-        save=None if kept is None or stores else kept.write,
+        keeping=Keeping(stack.name, None if stores else kept),
         letters=letters,
         tally=tally,
         cpu_s=cpu_s,
