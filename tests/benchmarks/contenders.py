@@ -122,6 +122,7 @@ class Server(PostgreSQLServer):
             if reason:
                 raise Missing(reason)
             self.start()
+            os.chmod(self.folder, 0o755)  # stacks have no privilege that opens it
             first(self.pid, 1)
         return self
 
