@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pylog.clock import EvenClock
 from pylog.errors import BackendError, as_backend_error
 from pylog.notes import notes
 from pylog.pipeline.segments import (
@@ -78,6 +79,9 @@ class Journal:
         """The place where the open segment begins."""
         self._noted = -NOTE_S
         self._checked = time.monotonic()
+        self._clock = EvenClock()
+        self._closed: dict[int, float] = {}
+        """When segments of this process were closed, by the monotonic clock, by their start."""
         with as_backend_error("write", str(folder)):
             (folder / FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _locked(folder)
@@ -155,25 +159,34 @@ class Journal:
     def _close_file(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
+            self._closed[self._begun] = time.monotonic()
             os.close(file)
 
     def trim(self) -> None:
         """Remove the oldest segments that are beyond the limits."""
         self._checked = time.monotonic()
         there = segments(self.folder)
-        oldest_s = None if self._age_s is None else time.time() - self._age_s
         while len(there) > 1:
             first = there[0]
             too_large = self._size is not None and self.end - first.start > self._size
-            try:
-                too_old = oldest_s is not None and first.path.stat().st_mtime < oldest_s
-            except OSError:
-                too_old = True
-            if not (too_large or too_old) or first.start >= self._begun:
+            if not (too_large or self._is_old(first)) or first.start >= self._begun:
                 return
             self._remove(there.pop(0), there[0].start)
 
+    def _is_old(self, segment: Segment) -> bool:
+        """Whether a segment was written last before the time that is kept."""
+        if self._age_s is None:
+            return False
+        closed = self._closed.get(segment.start)
+        if closed is not None:
+            return time.monotonic() - closed > self._age_s
+        try:
+            return segment.path.stat().st_mtime < self._clock.now() - self._age_s
+        except OSError:
+            return True
+
     def _remove(self, segment: Segment, end: int) -> None:
+        self._closed.pop(segment.start, None)
         with contextlib.suppress(OSError):
             os.unlink(segment.path)
         self.removed += end - segment.start

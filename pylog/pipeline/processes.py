@@ -17,6 +17,7 @@ import pylog
 from pylog.notes import notes
 from pylog.pipeline.channel import Channel, Counts
 from pylog.pipeline.config import Source, Stack
+from pylog.pipeline.growth import Growth
 from pylog.pipeline.queues import StackQueue
 from pylog.pipeline.worker import task_of
 
@@ -61,6 +62,7 @@ class StackProcess:
 
     counts     what it reported last
     restarts   how often it ended by itself
+    growth     of its queue
     waits_at   the place at which it waits for more of the journal; None: it does not wait
     stale      sources that it wants to list again what there is; the caller clears it
     ended      whether it is to end, and `done`: whether it has
@@ -83,6 +85,7 @@ class StackProcess:
         self.leaves_by = float("inf")
         self.until: int | None = None
         self.queue: StackQueue | None = None
+        self.growth = Growth(0, time.monotonic())
         self.channel: Channel | None = None
         self._handle: Handle | None = None
         self._pause_s = PAUSES_S[0]
@@ -132,6 +135,7 @@ class StackProcess:
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             names = [source.name for source in self._sources]
             self.queue = StackQueue(ours, self._queue_size, names)
+            self.growth = Growth(0, time.monotonic())
         self._handle = self._spawn(self.stack.name, other, data)
 
     def _pause(self, what: str) -> None:

@@ -19,6 +19,7 @@ from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.pipeline import config, processes, reporting
 from pylog.pipeline.config import Pipeline, Source, Stack
+from pylog.pipeline.growth import Growth
 from pylog.pipeline.intake import Intake
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.journal_reader import JournalReader
@@ -44,6 +45,7 @@ class Run:
     receiver   of its live sources
     stacks     by name
     started    when, in seconds since 1970
+    growth     of the journal since it was opened
     metrics    HOST:PORT where they are served; None: nowhere
     beat_at    when the loop went round last, by the monotonic clock
     """
@@ -77,6 +79,7 @@ class Run:
         """How often `stop` was called: at the second time the end does not wait."""
         self._status = 0
         self._reporting: reporting.Reporting | None = None
+        self.growth = Growth(0, time.monotonic())
 
     # What others may call, from any thread
 
@@ -131,6 +134,7 @@ class Run:
                 age_s=settings.journal_age,
                 header=self.receiver.header,
             )
+            self.growth = Growth(journal.end, time.monotonic())
             if journal.last_ns is not None:
                 since = rfc3339(journal.last_ns)
                 before = _sources_of(settings.journal)
@@ -138,7 +142,9 @@ class Run:
         for source in live:
             gap = None
             if since is not None and source.name in before:
-                gap = f"pylog did not run from {since} to {rfc3339(time.time_ns())}"
+                now = rfc3339(time.time_ns())
+                gap = f"pylog did not run from {since} to {now}"
+                gap += "; the clock was set back" if now < since else ""
             self.receiver.open(source, gap)
         for made in self.pipeline.stacks:
             self._start(made)
@@ -208,6 +214,11 @@ class Run:
                 self._conclude(stack)
             self._drop(stack)
         self.beat_at = now
+        if receiver.journal is not None:
+            self.growth.note(receiver.journal.end, now)
+        for stack in self._every():
+            if stack.queue is not None:
+                stack.growth.note(stack.queue.total, now)
         self._events.beat(self)
 
     def _every(self) -> Iterator[StackProcess]:

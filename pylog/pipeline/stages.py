@@ -1,9 +1,10 @@
 """What a stack does with records before it writes them: where, set, drop, every, rate, dedup.
 
 The stages are applied in this order. A loss passes all of them, unless the filter mentions `kind`:
-no stage may hide that something is missing. Times are those of records, so that a log gives the
-same result whenever it is read; where they go back, because a clock was set, a new second begins.
-What a stage leaves out is counted.
+no stage may hide that something is missing. Times are those at which records were received, or in a
+log that does not say those of records, so that a log gives the same result whenever it is read.
+When a clock is set, nothing is left out for longer than before: `rate` goes on from the new time,
+and a record that `dedup` has seen later than now is new. What a stage leaves out is counted.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class Stages:
 
 
 def _time_ns(record: Record) -> int:
-    return record.timestamp_ns or record.observed_ns or 0
+    """When a record was received, or in a log that does not say, its own time."""
+    return record.observed_ns or record.timestamp_ns or 0
 
 
 class _Rate:

@@ -96,7 +96,9 @@ class Stack:
             log.write(ERROR, f"stack of line {self.line}: {reason}")
 
     def report(self, log: DaemonLog) -> None:
-        """Report what was lost on the way to the stack and in it."""
+        """Report what was lost on the way to the stack and in it, when its plugins have stopped."""
+        works = [element.work for element in self.elements]
+        self.lost += sum(work.lost for work in works if isinstance(work, Sink))
         for count, how in (
             (self.missed, "were lost before they were read"),
             (self.lost, "could not be written"),

@@ -236,6 +236,7 @@ class Daemon:
                 self.log.write(ERROR, str(error))
         for stack in self.stacks:
             stack.report(self.log)
+            self.failed |= bool(stack.lost)
 
     def _works(self) -> Iterable[Worker]:
         return [
