@@ -11,6 +11,7 @@ CPU time is that of all processes of a program. That of the PostgreSQL server st
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import subprocess
 import time
@@ -71,6 +72,12 @@ def cpu_s(pids: Sequence[int]) -> float:
     return total
 
 
+def reaped_s(pid: int) -> float:
+    """The CPU seconds of the children of a process that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")  # cutime, cstime
+
+
 @dataclass(frozen=True)
 class Share:
     """What a program did in a turn.
@@ -123,9 +130,12 @@ class Running:
         """From now on the work counts."""
         pid = self.process.pid
         self._pids = [pid] if self._own else processes(pid)
-        self._servers = processes(self.destination.server) if self.destination.server else []
-        self._server = cpu_s(self._servers)
+        self._server = self._server_s()
         self.look()
+
+    def _server_s(self) -> float:
+        server = self.destination.server
+        return cpu_s(processes(server)) + reaped_s(server) if server else 0.0
 
     def look(self) -> None:
         """Note how far it is."""
@@ -139,7 +149,7 @@ class Running:
 
     def stop(self) -> None:
         """Nothing is left to do: end it in order."""
-        self._server = cpu_s(self._servers) - self._server
+        self._server = self._server_s() - self._server
         netlab.stop(self.process)
 
     def end(self) -> None:
