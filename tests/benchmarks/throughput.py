@@ -223,7 +223,7 @@ class Search:
     """Looks for the highest rate that holds, in steps, which are larger as long as all fail or all
     hold. A rate that does not hold is tried twice: other work of the machine may be to blame.
 
-    best   what was done at the highest rate that held; None: none did
+    best   the turn that held in which most was delivered in a second; None: none held
     """
 
     def __init__(self, start: float) -> None:
@@ -250,7 +250,9 @@ class Search:
     def add(self, share: Share) -> None:
         """The turn at `rate`."""
         if share.holds:
-            self._low, self.best, self._failed = self._at, share, False
+            self._low, self._failed = self._at, False
+            if share.rate > self.held:
+                self.best = share
         elif not self._failed:
             self._failed = True
             return
