@@ -116,7 +116,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.ulogd.live": {*_BASE, "pylog", "pylog.backends", "pylog.formats", "pylog.ulogd"},
     "pylog.batch": {*_BASE, "pylog.table"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.clock", "pylog.flows", "pylog.trails", "pylog.zones",
-                      "pylog.formats", "pylog.batch", "pylog.ipmon", "pylog.secrets",
+                      "pylog.formats", "pylog.batch", "pylog.ipmon", "pylog.ulogd", "pylog.secrets",
                       "pylog.outputs", "pylog.table", "pylog.transports",
                       "pylog.transports.packing"},
     "pylog.testing": {*_BASE, "pylog", "pylog.formats", "pylog.backends", "pylog.open_log",

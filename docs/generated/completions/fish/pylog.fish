@@ -51,7 +51,7 @@ function _shtab_pylog_using
 end
 
 set -g _shtab_pylog_commands read info stats report who convert run check status service capture replay ruleset trace doctor sources pending flush ipmon ulogd help top
-set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compat --compression --configfile --copy-mode --copy-range --count --daddr --dask --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --fl-group --fl-logtag --flow-limit --for --format --framing --from --from-layout --geo --header --hostname --iif --indexes --info --interfaces --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-tz --loglevel --marks --max-gap --max-size --mechanism --message-size --name --netns --new-since --nlbufsiz --on-error --order --output --partitions --password --peer --period --pf-bind --pidfile --poll --private-key --private-key-password --proto --protocol --qthresh --rcvbuf --rcvbuf-max --relist --rename --replay --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --title --to --top --tz --uid --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -c -f -i -l -n -o -p -u -w
+set -g _shtab_pylog_opts_with_value --action --active-timeout --af-inet6 --app-name --at --body --by --ca --certificate --chains --color --columns --compat --compression --configfile --copy-mode --copy-range --count --daddr --dask --device --diff --distinct --domain --domain-name --dport --duration --events --every --exclude --facility --families --filters --fl-group --fl-logtag --flow-limit --for --form --format --framing --from --from-layout --geo --header --hostname --iif --indexes --info --interfaces --ipmon-version --jobs --keep-days --key --keys --kind --label --layout --log-hostname --log-tz --loglevel --marks --max-gap --max-size --mechanism --message-size --name --netns --new-since --nlbufsiz --on-error --order --output --partitions --password --peer --period --pf-bind --pidfile --poll --private-key --private-key-password --proto --protocol --qthresh --raw-label --rcvbuf --rcvbuf-max --relist --rename --replay --report --rotate-size --rotate-time --saddr --schema --section --server-name --settings --severities --severity --since --since-gen --speed --stamp --structured-data --sum --syslog-to --table-prefix --tables --target --template --template-messages --template-time --timeout --times --title --to --top --tz --uid --until --user --where --window --within --write --writer --year --zones -B -C -I -L -N -O -P -S -c -f -i -l -n -o -p -u -w
 
 complete -c pylog -e
 complete -c pylog -f
@@ -61,7 +61,7 @@ complete -c pylog -n _shtab_pylog_using -s V -l version -d 'show the version and
 complete -c pylog -n '_shtab_pylog_using; and test $_shtab_pylog_npos -eq 0' -a read -d 'write the records of logs as text, JSON, CSV, Parquet, pcapng, ipmon'"'"'s text...'
 complete -c pylog -n '_shtab_pylog_using read' -s h -l help -d 'show this help message and exit'
 complete -c pylog -n '_shtab_pylog_using read' -l skip-unknown -d 'pass over files that are no logs, and captures of other link types, as in a directory; -v lists them'
-complete -c pylog -n '_shtab_pylog_using read' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp unix" -d 'what to write: arrow, cef, csv, ecs, ipfix, ipl, ipmon, json, kafka, kernel, mysql, parquet, pcapng, pflog, postgresql, sqlite, syslog, tcp, template, text, udp, unix, or the ending of such a file, as jsonl; json.gz and json.zst are compressed (default: what the ending of FILE says, else text)'
+complete -c pylog -n '_shtab_pylog_using read' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp ulogd unix" -d 'what to write: arrow, cef, csv, ecs, ipfix, ipl, ipmon, json, kafka, kernel, mysql, parquet, pcapng, pflog, postgresql, sqlite, syslog, tcp, template, text, udp, ulogd, unix, or the ending of such a file, as jsonl; json.gz and json.zst are compressed (default: what the ending of FILE says, else text)'
 complete -c pylog -n '_shtab_pylog_using read' -s w -l write -xka "(__fish_complete_path (commandline -ct))" -d 'write there, not to standard output; its ending says what: fw.json, fw.csv.gz. At SIGHUP the file is opened again by its name, unless it is one of tables'
 complete -c pylog -n '_shtab_pylog_using read' -l target -x -d 'where to write, of outputs of places: ipfix: udp://HOST[:PORT] or tcp://HOST[:PORT]; kafka: kafka://HOST[:PORT][,HOST...]/TOPIC, with TLS kafkas://; mysql: mysql://USER@HOST[:PORT]/DATABASE; postgresql: postgresql://USER@HOST/DATABASE or host=... dbname=...; sqlite: the path of a database that grows; syslog: tls://HOST[:6514], tcp://HOST[:514], udp://HOST[:514], unix:/dev/log; tcp: tcp://HOST:PORT or tls://HOST:PORT; udp: udp://HOST:PORT; unix: unix:PATH'
 complete -c pylog -n '_shtab_pylog_using read' -l append -d 'append to FILE if it exists'
@@ -125,6 +125,16 @@ complete -c pylog -n '_shtab_pylog_using read' -l max-size -x -d 'the longest me
 complete -c pylog -n '_shtab_pylog_using read' -l server-name -x -d 'the name that the server'"'"'s certificate must have (default: the host of the address)'
 complete -c pylog -n '_shtab_pylog_using read' -l template -x -d 'the line, with the names of columns in braces (default: {timestamp} {action} {saddr} {sport} {daddr} {dport})'
 complete -c pylog -n '_shtab_pylog_using read' -l services -d 'show the names of services beside ports, as 443/https (default: no)'
+complete -c pylog -n '_shtab_pylog_using read' -l form -xka "logemu oprint gprint nacct json xml" -d 'the form of ulogd (default: logemu)'
+complete -c pylog -n '_shtab_pylog_using read' -l filters -x -d 'ulogd'"'"'s filters for packets, in their order, as BASE,IFINDEX,IP2STR (default: those that the form needs)'
+complete -c pylog -n '_shtab_pylog_using read' -l compat -xka "safe exact" -d 'exact: ulogd'"'"'s bytes also where a text can forge a record or a key is left out (default: safe)'
+complete -c pylog -n '_shtab_pylog_using read' -l log-hostname -x -d 'the machine'"'"'s name in lines of LOGEMU (default: this machine'"'"'s)'
+complete -c pylog -n '_shtab_pylog_using read' -l eventv1 -d 'JSON: @timestamp and @version, as Logstash wants them (default: no)'
+complete -c pylog -n '_shtab_pylog_using read' -l device -x -d 'JSON: the value of `dvc` (default: Netfilter)'
+complete -c pylog -n '_shtab_pylog_using read' -l boolean-label -d 'JSON: raw.label becomes `action` (default: no)'
+complete -c pylog -n '_shtab_pylog_using read' -l stamp -xka "auto on off" -d 'whether JSON and GPRINT begin with a time; auto: JSON does (default: auto)'
+complete -c pylog -n '_shtab_pylog_using read' -l raw-label -x -d 'the number of raw.label, 0 to 255 (default: 0)'
+complete -c pylog -n '_shtab_pylog_using read' -l numbers -d 'show the sequence numbers of packets (default: no)'
 complete -c pylog -n '_shtab_pylog_using read' -l merge -d 'read files in the order of time, not one by one'
 complete -c pylog -n '_shtab_pylog_using read' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
 complete -c pylog -n '_shtab_pylog_using read' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
@@ -384,7 +394,7 @@ complete -c pylog -n '_shtab_pylog_using replay' -l skip-unknown -d 'pass over f
 complete -c pylog -n '_shtab_pylog_using replay' -l speed -x -d 'so many times faster, or max for no waiting at all (default: 1)'
 complete -c pylog -n '_shtab_pylog_using replay' -l max-gap -x -d 'wait for one record no longer than this; 0 for no waiting at all, none for no limit (default: 60)'
 complete -c pylog -n '_shtab_pylog_using replay' -l loop -d 'begin again at the end, for ever'
-complete -c pylog -n '_shtab_pylog_using replay' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp unix" -d 'what to write: arrow, cef, csv, ecs, ipfix, ipl, ipmon, json, kafka, kernel, mysql, parquet, pcapng, pflog, postgresql, sqlite, syslog, tcp, template, text, udp, unix, or the ending of such a file, as jsonl; json.gz and json.zst are compressed (default: what the ending of FILE says, else text)'
+complete -c pylog -n '_shtab_pylog_using replay' -l to -xka "arrow cef csv ecs ipfix ipl ipmon json kafka kernel mysql parquet pcapng pflog postgresql sqlite syslog tcp template text udp ulogd unix" -d 'what to write: arrow, cef, csv, ecs, ipfix, ipl, ipmon, json, kafka, kernel, mysql, parquet, pcapng, pflog, postgresql, sqlite, syslog, tcp, template, text, udp, ulogd, unix, or the ending of such a file, as jsonl; json.gz and json.zst are compressed (default: what the ending of FILE says, else text)'
 complete -c pylog -n '_shtab_pylog_using replay' -s w -l write -xka "(__fish_complete_path (commandline -ct))" -d 'write there, not to standard output; its ending says what: fw.json, fw.csv.gz. At SIGHUP the file is opened again by its name, unless it is one of tables'
 complete -c pylog -n '_shtab_pylog_using replay' -l target -x -d 'where to write, of outputs of places: ipfix: udp://HOST[:PORT] or tcp://HOST[:PORT]; kafka: kafka://HOST[:PORT][,HOST...]/TOPIC, with TLS kafkas://; mysql: mysql://USER@HOST[:PORT]/DATABASE; postgresql: postgresql://USER@HOST/DATABASE or host=... dbname=...; sqlite: the path of a database that grows; syslog: tls://HOST[:6514], tcp://HOST[:514], udp://HOST[:514], unix:/dev/log; tcp: tcp://HOST:PORT or tls://HOST:PORT; udp: udp://HOST:PORT; unix: unix:PATH'
 complete -c pylog -n '_shtab_pylog_using replay' -l append -d 'append to FILE if it exists'
@@ -448,6 +458,16 @@ complete -c pylog -n '_shtab_pylog_using replay' -l max-size -x -d 'the longest 
 complete -c pylog -n '_shtab_pylog_using replay' -l server-name -x -d 'the name that the server'"'"'s certificate must have (default: the host of the address)'
 complete -c pylog -n '_shtab_pylog_using replay' -l template -x -d 'the line, with the names of columns in braces (default: {timestamp} {action} {saddr} {sport} {daddr} {dport})'
 complete -c pylog -n '_shtab_pylog_using replay' -l services -d 'show the names of services beside ports, as 443/https (default: no)'
+complete -c pylog -n '_shtab_pylog_using replay' -l form -xka "logemu oprint gprint nacct json xml" -d 'the form of ulogd (default: logemu)'
+complete -c pylog -n '_shtab_pylog_using replay' -l filters -x -d 'ulogd'"'"'s filters for packets, in their order, as BASE,IFINDEX,IP2STR (default: those that the form needs)'
+complete -c pylog -n '_shtab_pylog_using replay' -l compat -xka "safe exact" -d 'exact: ulogd'"'"'s bytes also where a text can forge a record or a key is left out (default: safe)'
+complete -c pylog -n '_shtab_pylog_using replay' -l log-hostname -x -d 'the machine'"'"'s name in lines of LOGEMU (default: this machine'"'"'s)'
+complete -c pylog -n '_shtab_pylog_using replay' -l eventv1 -d 'JSON: @timestamp and @version, as Logstash wants them (default: no)'
+complete -c pylog -n '_shtab_pylog_using replay' -l device -x -d 'JSON: the value of `dvc` (default: Netfilter)'
+complete -c pylog -n '_shtab_pylog_using replay' -l boolean-label -d 'JSON: raw.label becomes `action` (default: no)'
+complete -c pylog -n '_shtab_pylog_using replay' -l stamp -xka "auto on off" -d 'whether JSON and GPRINT begin with a time; auto: JSON does (default: auto)'
+complete -c pylog -n '_shtab_pylog_using replay' -l raw-label -x -d 'the number of raw.label, 0 to 255 (default: 0)'
+complete -c pylog -n '_shtab_pylog_using replay' -l numbers -d 'show the sequence numbers of packets (default: no)'
 complete -c pylog -n '_shtab_pylog_using replay' -l where -x -d 'only records for which this holds, as '"'"'saddr in 10.0.0.0/8 and dport == 22'"'"'; `pylog help filter` explains it. Losses are always shown, unless it mentions their kind'
 complete -c pylog -n '_shtab_pylog_using replay' -l since -x -d 'only records from this time on: 2026-11-28T19:00Z, 2026-11-28, or -2h for two hours ago'
 complete -c pylog -n '_shtab_pylog_using replay' -l until -x -d 'only records up to this time'
@@ -634,6 +654,7 @@ complete -c pylog -n '_shtab_pylog_using ulogd' -s u -l uid -x -d 'change to tha
 complete -c pylog -n '_shtab_pylog_using ulogd' -s v -l verbose -d 'own messages to standard error, too'
 complete -c pylog -n '_shtab_pylog_using ulogd' -s V -l version -d 'show the version'
 complete -c pylog -n '_shtab_pylog_using ulogd' -l check -d 'explain the configuration: stacks, options, what is wrong'
+complete -c pylog -n '_shtab_pylog_using ulogd' -l to-toml -d 'print the configuration of `pylog run` that stands for it'
 complete -c pylog -n '_shtab_pylog_using ulogd' -l replay -x -d 'read that log in place of the live sources'
 complete -c pylog -n '_shtab_pylog_using ulogd' -l hostname -x -d 'in place of this machine'"'"'s'
 complete -c pylog -n '_shtab_pylog_using ulogd' -l interfaces -xka "(__fish_complete_path (commandline -ct))" -d 'names of interfaces: lines of a number, a tab and a name'
