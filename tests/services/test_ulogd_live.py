@@ -5,6 +5,7 @@ What both write of the same packets and flows is compared line by line, through 
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -247,3 +248,39 @@ def test_any_packet_is_decoded_and_printed_as_by_ulogd(tmp_path: Path) -> None:
     for name in ("out.log", "out.oprint"):
         ours, other = (ulogd_cases.blanked((f / name).read_bytes()) for f in (mine, theirs))
         assert ours.split(b"\n") == other.split(b"\n")
+
+
+def test_the_five_steps_of_the_page(tmp_path: Path) -> None:
+    """docs/ulogd.md: check, record, replay, replace, convert."""
+    conf, out = tmp_path / "ulogd.conf", tmp_path / "fw.log"
+    chain = "l:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,p:PRINTPKT,e:LOGEMU"
+    conf.write_text(f"[global]\nlogfile={tmp_path}/own\nstack={chain}\n[l]\ngroup=1\n"
+                    f"netlink_qthreshold=1\n[e]\nfile={out}\nsync=1\n")  # fmt: skip
+    own = [sys.executable, "-P", "-m", "pylog"]
+    capture, pid = tmp_path / "fw.pcapng", tmp_path / "pid"
+    with netlab.Namespace() as alone:
+        alone.nft(RULES)
+        assert "0 that cannot" not in alone.run(*own, "ulogd", "--check", "-c", str(conf))
+        old = alone.start("ulogd", "-c", str(conf))
+        recorder = alone.start(*own, "capture", "nflog:2", "-w", str(capture))
+        until(lambda: {1, 2} <= set(alone.groups()), "both groups", 60)
+        until(capture.exists, "the recording", 60)
+        for number in range(20):
+            alone.udp("127.0.0.1", 9, b"x" * number)
+        until(lambda: out.read_bytes().count(b"\n") == 20, "the packets")
+        for process in (old, recorder):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) in (0, 130)
+        theirs = tmp_path / "theirs.log"
+        out.rename(theirs)
+        alone.run(*own, "ulogd", "--compat=exact", "-c", str(conf), "--replay", str(capture))
+        assert out.read_bytes() == theirs.read_bytes()
+        out.unlink()
+        alone.run(*own, "ulogd", "-d", "-p", str(pid), "-c", str(conf))
+        until(lambda: 1 in alone.groups(), "its group", 60)
+        alone.udp("127.0.0.1", 9, b"after")
+        until(lambda: out.exists() and out.read_bytes().count(b"DPT=9 ") == 1, "a packet")
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        until(lambda: not pid.exists(), "its end", 30)
+        (tmp_path / "fw.toml").write_text(alone.run(*own, "ulogd", "--to-toml", "-c", str(conf)))
+        assert "form = logemu" in alone.run(*own, "check", str(tmp_path / "fw.toml"))
