@@ -73,7 +73,7 @@ def opened(line: str) -> Envelope:
     first = line[:1]
     if first == "{":
         return _journal(line) or Envelope("bare", line)
-    if first.isdigit() and (match := _KMSG.match(line)):
+    if first.isdecimal() and (match := _KMSG.match(line)):
         usec = match[1]
         written = f"{usec[:-6] or '0'}.{usec[-6:]:0>6}"
         return Envelope("kmsg", line[match.end() :], When(written), escaped=True)
@@ -205,7 +205,7 @@ def _journal_time(entry: dict[str, Any]) -> When:
     for name in ("__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP", "_SOURCE_MONOTONIC_TIMESTAMP"):
         value = entry.get(name)
         text = str(value) if isinstance(value, str | int) else ""
-        times.append(int(text) if text.isdigit() and len(text) < 20 else None)
+        times.append(int(text) if text.isdecimal() and len(text) < 20 else None)
     read, monotonic, source = times
     if read is None:
         return NEVER

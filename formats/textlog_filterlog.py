@@ -136,7 +136,7 @@ def _word(text: str, words: frozenset[str]) -> str | int | None:
     match = _UNKNOWN.match(text)
     if match is None:
         return None
-    return int(match[1]) if match[1].isdigit() else text
+    return int(match[1]) if match[1].isdecimal() else text
 
 
 def _is_way(text: str) -> bool:
@@ -198,7 +198,7 @@ class _Packet:
         elif protocol == 112 and len(cells) >= 6:
             names = ("type", "ttl", "vhid", "version", "advskew", "advbase")
             carp = zip(names, map(utf8, cells), strict=False)
-            extra["carp"] = {name: number(text) if text.isdigit() else text for name, text in carp}
+            extra["carp"] = {name: number(text) if text.isdecimal() else text for name, text in carp}
 
     def _tcp(self, cells: list[str]) -> None:
         values, extra = self.values, self.extra

@@ -85,7 +85,7 @@ def read(message: str) -> Values | None:
             values[at_port] = port(end[3] or "")
     if ident is not None:
         six = values[AT_FAMILY] == "ipv6"
-        value = int(ident, 16 if six else 10) if six or ident.isdigit() else None
+        value = int(ident, 16 if six else 10) if six or ident.isdecimal() else None
         values[AT_FRAGMENT] = Fragment(value, number(offset), bool(more))
         _put_size(extra, number(size))
     values[AT_EXTRA] = extra or None

@@ -215,7 +215,7 @@ def _fragment(match: re.Match[str]) -> Fragment:
 
 def _icmp(kind: str, code: str, six: bool) -> tuple[int | None, int | None]:
     """The numbers of an ICMP type and code in words."""
-    if kind.isdigit():
+    if kind.isdecimal():
         return number(kind, 255), number(code, 255)
     if match := _NUMBERED.match(kind):
         return number(match[1], 255), number(code, 255)
@@ -254,7 +254,7 @@ def _put_marks(values: Values, extra: dict[str, Any], words: list[str]) -> None:
             extra["fl_nattag"] = utf8(words[at + 1])
         elif word.startswith("reason:"):
             reason = word.removeprefix("reason:")
-            values[AT_REASON] = int(reason) if reason.isdigit() else utf8(reason)
+            values[AT_REASON] = int(reason) if reason.isdecimal() else utf8(reason)
 
 
 # Flows

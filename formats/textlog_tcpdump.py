@@ -135,12 +135,12 @@ def read(message: str) -> tuple[Values, str] | None:
 
 def _reason(digits: str | None, word: str) -> str | int | None:
     """The reason; unkn(N) of tcpdump 4.99 is a number that it has no word for."""
-    if digits == "unkn" and word.isdigit():
+    if digits == "unkn" and word.isdecimal():
         value = int(word)
         return REASONS[value] if value < len(REASONS) else value
     if word in REASONS or word in _LATER_REASONS:
         return word
-    return int(digits) if digits and digits.isdigit() else utf8(word) or None
+    return int(digits) if digits and digits.isdecimal() else utf8(word) or None
 
 
 def _action(word: str) -> str | int:

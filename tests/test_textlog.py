@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pylog import FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.formats import textlog, textlog_kernel
 from pylog.formats.textlog_envelopes import opened
-from pylog.formats.textlog_fast import PATTERN
+from pylog.formats.textlog_fast import Fast
 from pylog.formats.textlog_times import Calendar, LogTimes, civil_year, days_from_civil, yearless
 from pylog.log_times import Months
 
@@ -182,14 +182,66 @@ def test_what_a_line_says_beyond_the_fields_is_there_on_request() -> None:
 # The fast path
 
 
-def test_the_pattern_and_the_grammar_read_lines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+REGULAR = (
+    LOG, f"{LOG}UID=1000 GID=100 MARK=0x1f ", LOG.replace("SYN", "ACK PSH").rstrip(),
+    LOG.replace("WINDOW", "SEQ=7 ACK=8 WINDOW").replace("URGP=0", "URGP=9"),
+    LOG[: LOG.index("PROTO")] + "PROTO=UDP SPT=53 DPT=4000 LEN=40 MARK=0x2 ",
+    LOG[: LOG.index("PROTO")] + "PROTO=ICMP TYPE=8 CODE=0 ID=7 SEQ=1 ",
+    "IN=eth0 OUT= MAC= SRC=2001:0db8:0000:0000:0000:0000:0000:0001 DST=fe80::1 LEN=60 TC=4"
+    " HOPLIMIT=64 FLOWLBL=7 PROTO=ICMPv6 TYPE=135 CODE=0 ",
+    "IN= OUT=eth0 SRC=fe80::2 DST=fe80::1 LEN=60 TC=0 HOPLIMIT=1 FLOWLBL=0 PROTO=UDP SPT=546"
+    " DPT=547 LEN=20 ",
+)  # fmt: skip
+"""Lines that the fast path reads."""
+STARTS = (
+    "Nov 28 20:57:17 fw kernel: ", "<6>Nov 28 20:57:17 fw kernel: [UFW BLOCK] ",
+    "Nov 28 20:57:17 fw kernel: [ 6538.552255] [UFW] ", "[ 6538.552255] PF ", "<6>[    1.000000] ",
+    "2026-11-28T20:57:17.307693+00:00 fw kernel: ", "2026-11-28T20:57:17,307693+01:00 a b ",
+    "2026-11-28T20:57:17+0000 fw kernel: ", "[Sat Nov 28 20:57:17 2026] x",
+    "<6>1 2026-11-28T20:57:17.307693Z fw kernel - - - ", "1795899437.307693 fw kernel: ",
+    "Nov 28 20:57:17.307693 fw kernel: ",
+)  # fmt: skip
+
+
+def by_grammar(data: bytes) -> list[pylog.Record]:
+    """The records without the fast path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fast, "values", lambda *_: None)
+        return read(data, layout="text", log_tz="UTC", year=2026)
+
+
+def test_regular_lines_are_read_by_the_fast_path() -> None:
+    stream = textlog.stream("text")
+    fast = Fast(stream._rule, stream._timed)
+    stream.split(b"", False)
+    for start in STARTS:
+        for line in REGULAR:
+            assert fast.values(f"{start}{line}".encode()) is not None, (start, line)
+
+
+def test_the_fast_path_and_the_grammar_read_lines_alike() -> None:
     data = b"".join(
         oracles.members(LINES)[f"{name}.txt"] for name in NAMES if name.startswith("kernlog")
     )
-    assert len(PATTERN.findall(data.decode("latin-1"))) > 10
-    fast = read(data, log_tz="UTC")
-    monkeypatch.setattr(textlog, "PATTERN", re.compile("(?!)"))
-    assert read(data, log_tz="UTC") == fast
+    data += "\n".join(f"{start}{line}" for start in STARTS for line in REGULAR).encode()
+    assert read(data, layout="text", log_tz="UTC", year=2026) == by_grammar(data)
+
+
+def changed(line: bytes) -> Iterator[bytes]:
+    """The line with a byte less, another byte, or one more, at each place."""
+    for at in range(len(line)):
+        yield line[:at] + line[at + 1 :]
+        for octet in b"5 =a]xC\xb2-_":
+            yield line[:at] + bytes((octet,)) + line[at + 1 :]
+            yield line[:at] + bytes((octet,)) + line[at:]
+
+
+@pytest.mark.parametrize("number", effort.sample(range(len(STARTS) * len(REGULAR)), least=2))
+def test_changed_lines_are_read_alike(number: int) -> None:
+    line = f"{STARTS[number % len(STARTS)]}{REGULAR[number // len(STARTS)]}".encode()
+    data = b"\n".join([line, *effort.sample(list(changed(line)), least=100), line, b""])
+    fast, slow = read(data, layout="text", log_tz="UTC", year=2026), by_grammar(data)
+    assert [r for r in fast if r not in slow] == [] and len(fast) == len(slow)
 
 
 # Times
