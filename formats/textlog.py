@@ -206,7 +206,7 @@ class TextStream(Stream):
             values = None if where is None else textlog_ipfw.read(where)
             if values is not None:
                 return self._packet(values, "ipfw", envelope, start)
-        if program in ("pf", "tcpdump"):
+        if program in ("pf", "tcpdump") or (not program and message.startswith("rule ")):
             timed = textlog_tcpdump.when(message)
             answer = textlog_tcpdump.read(message[timed[1] if timed else 0 :])
             if answer is not None:

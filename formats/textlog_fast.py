@@ -75,7 +75,7 @@ _BEGINNING = re.compile(
     rb"(?P<priority><\d{1,3}>(?:1 )?)?(?:\[ *(?P<uptime>\d+\.\d{6})\]"
     rb"|(?P<second>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?P<point>[.,])(?P<fraction>\d{6})"
     rb"(?P<zone>Z|[+-]\d\d:?\d\d)"
-    rb"|\[[^\]]{1,40}\]|[A-Z][a-z]{2} [ \d]\d \S{1,40}|\S{1,40}) "
+    rb"|\[[^\]]{1,40}\]|[A-Z][a-z]{2} [ \d]\d \S{1,40}|[^\s\[]\S{0,40}) "
 )
 """The time of a line, with a priority before it. Two forms change from line to line: seconds since
 the start of the machine, and RFC 3339 with microseconds.

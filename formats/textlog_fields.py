@@ -69,8 +69,7 @@ NUMBERS = {name: number for number, name in PROTOCOLS.items()} | {
 def protocol_number(text: str) -> int | None:
     """The number of a protocol that is written as a name or a number; None if unknown."""
     if text.isdecimal():
-        number = int(text)
-        return number if number < 256 else None
+        return number(text, 255)
     return NUMBERS.get(text.lower())
 
 

@@ -62,13 +62,15 @@ SOURCE = "ipmon"
 
 _TIME = re.compile(r"(?:(\d\d)/(\d\d)/(\d{4}) )?(\d\d:\d\d:\d\d)\.(\d{6}) ")
 _PACKET = re.compile(
-    r"(?:(\d+)x )?(\S+) @(\S+?):(-?\d+) ([A-Za-z?-]{1,3}) (\S+) -> (\S+) PR (\S+) len (\d+)"
-    r" \(?(\d+)\)?(.*)$"
+    r"(?:(\d{1,10})x )?(\S+) @(\S+?):(-?\d{1,10}) ([A-Za-z?-]{1,3}) (\S+) -> (\S+) PR (\S+)"
+    r" len (\d+) \(?(\d+)\)?(.*)$"
 )
-_MISSED = re.compile(r"missed (\d{1,10}) (ipf|NAT|state) log entries: (-?\d+) (-?\d+)\s*$")
-_STATE = re.compile(r"(?:STATE:(\S+)|Type: (\d+)) (?:(\S+) -> (\S+) PR (\S+)(?: (\d+))?)?(.*)$")
+_MISSED = re.compile(
+    r"missed (\d{1,10}) (ipf|NAT|state) log entries: (-?\d{1,20}) (-?\d{1,20})\s*$"
+)
+_STATE = re.compile(r"(?:STATE:(\S+)|Type: (\d{1,9})) (?:(\S+) -> (\S+) PR (\S+)(?: (\d+))?)?(.*)$")
 _NAT = re.compile(
-    r"@(-?\d+) (?:NAT:([A-Za-z]+(?:\(\d+\))?)(?:-([A-Z_a-z]+(?:\(\d+\))?))?|Type: (\d+))"
+    r"@(-?\d{1,10}) (?:NAT:([A-Za-z]+(?:\(\d+\))?)(?:-([A-Z_a-z]+(?:\(\d+\))?))?|Type: (\d{1,9}))"
     r" (\S+)(?: (\S+))? <- -> (\S+)(?: (?!\[)(\d\S*[,.:]\S*))?"
     r"(?: \[(\S+?)(?: PR (\S+))?\])? ?(\S+)?(.*)$"
 )
@@ -76,9 +78,9 @@ _ICMP = re.compile(r" icmp(?:v6)? (\S+)/(\S+)")
 _NUMBERED = re.compile(r"icmp(?:v6)?type\((\d+)\)$")
 _FRAGMENT = re.compile(r"\(?frag (?:(\d+):)?([+-]*)\d+@(\d+)([+-]*)\)?")
 _TCP = re.compile(r" -([ARSFUPEC]*)(?: (\d+) (\d+) (\d+))?(?= |$)")
-_COUNTERS = re.compile(r"(?:(Forward|Backward): )?Pkts in (-?\d+) Bytes in (-?\d+)"
-                       r" Pkts out (-?\d+) Bytes out (-?\d+)")  # fmt: skip
-_TOTAL = re.compile(r" Pkts (-?\d+)(?:/(-?\d+))? Bytes (-?\d+)(?:/(-?\d+))?")
+_COUNTERS = re.compile(r"(?:(Forward|Backward): )?Pkts in (-?\d{1,18}) Bytes in (-?\d{1,18})"
+                       r" Pkts out (-?\d{1,18}) Bytes out (-?\d{1,18})")  # fmt: skip
+_TOTAL = re.compile(r" Pkts (-?\d{1,18})(?:/(-?\d{1,18}))? Bytes (-?\d{1,18})(?:/(-?\d{1,18}))?")
 
 ACTIONS = {"p": "pass", "P": "pass", "b": "block", "B": "block", "n": "nomatch", "L": "log"}
 """By the letter; S alone is a short packet, which is always blocked."""
@@ -254,7 +256,8 @@ def _put_marks(values: Values, extra: dict[str, Any], words: list[str]) -> None:
             extra["fl_nattag"] = utf8(words[at + 1])
         elif word.startswith("reason:"):
             reason = word.removeprefix("reason:")
-            values[AT_REASON] = int(reason) if reason.isdecimal() else utf8(reason)
+            code = number(reason)
+            values[AT_REASON] = utf8(reason) if code is None else code
 
 
 # Flows
