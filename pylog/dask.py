@@ -43,6 +43,8 @@ def read(
     layout: str | None = None,
     on_error: OnError = "resync",
     exact: bool = True,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> dask.dataframe.DataFrame:
     """The records of dumps as a Dask DataFrame with Arrow's types; texts are plain strings.
 
@@ -54,7 +56,7 @@ def read(
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
-    splits = planned(paths, n, layout, on_error)
+    splits = planned(paths, n, layout, on_error, log_tz, year)
     if exact:
         try:
             client = distributed.get_client()
@@ -109,6 +111,8 @@ def write(
     force: bool = False,
     actions: Actions | None = None,
     done: Callable[[Split, End], None] = lambda split, end: None,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> None:
     """Write the records of dumps as one Parquet data set, a directory or fsspec URL.
 
@@ -123,7 +127,7 @@ def write(
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
     selection = Selection(kind, columns, where, actions)
-    splits = planned(paths, n, layout, on_error)
+    splits = planned(paths, n, layout, on_error, log_tz, year)
     with DataSet(target, force) as dataset:
 
         def submit(number: int, split: Split) -> Any:

@@ -6,9 +6,9 @@
 Each executor decodes splits of the dumps (see pylog.table.splits), so all executors and the driver
 must reach the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
 
-Options: `kind`, `layout` and `on_error` as for `pylog.iter_batches`; `n`, about how many
-partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading through the
-dumps, as for `pylog.dask.read`. With a schema of fewer columns, only those are made.
+Options: `kind`, `layout`, `on_error`, `log_tz` and `year` as for `pylog.iter_batches`; `n`, about
+how many partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading
+through the dumps, as for `pylog.dask.read`. With a schema of fewer columns, only those are made.
 
 Spark has no dictionaries, no unsigned numbers and no nanoseconds: texts are plain, numbers have the
 next larger type (decimal for 64 bits), and times are cut to microseconds.
@@ -66,7 +66,8 @@ class Reader(spark.DataSourceReader):
             raise ValueError("load() needs a path")
         on_error = cast("OnError", get("on_error", "resync"))
         n = None if get("n") is None else int(self._options["n"])
-        splits = planned(paths, n, get("layout"), on_error)
+        year = None if get("year") is None else int(self._options["year"])
+        splits = planned(paths, n, get("layout"), on_error, get("log_tz"), year)
         exact = get("exact", "true").lower() != "false"
         return [spark.InputPartition(split) for split in (confirm(splits) if exact else splits)]
 

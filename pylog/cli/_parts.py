@@ -130,7 +130,7 @@ def _parts(
     with Pool(arguments.jobs, folder, begin_logging) as pool:
         splits = planned(
             arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
-            arguments.origin or None, dict(arguments.label),
+            arguments.origin or None, dict(arguments.label), arguments.log_tz, arguments.year,
         )  # fmt: skip
         names = list(dict.fromkeys(split.path for split in splits))
         name = names[0] if len(names) == 1 else f"{len(names)} files"
@@ -203,7 +203,8 @@ def to_data_set(
         dask.write(
             client, arguments.source, arguments.out, kind=kind, columns=names,
             layout=arguments.layout, on_error=arguments.on_error, force=arguments.force, done=add,
-            actions=given_actions(arguments), where=where,
+            actions=given_actions(arguments), where=where, log_tz=arguments.log_tz,
+            year=arguments.year,
         )  # fmt: skip
     report_left_out(done.counts, (kind,))
     return done

@@ -55,6 +55,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_text_log_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options for the times of text logs, of a command that reads no live sources."""
+    options = backends.modules()["capture"].OPTIONS
+    times = [("capture", option) for option in options if option.name in ("log_tz", "year")]
+    add_option_groups(parser, times, lambda _: "text logs", lambda _: None)
+
+
 def add_live_arguments(
     parser: argparse.ArgumentParser, sources: Collection[str] | None = None
 ) -> None:
@@ -321,6 +328,7 @@ def opened_in_bulk(arguments: argparse.Namespace, source: str) -> OpenLog:
         layout=input_layout(arguments),
         on_error=arguments.on_error,
         origin=origin(arguments, source),
+        **given_options(arguments),
     )
 
 
