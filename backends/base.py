@@ -261,6 +261,11 @@ class Backend(ABC):
                 self._held = None
             return flushed
 
+    @property
+    def queued(self) -> bool:
+        """Whether `receive` has more to give than the descriptors show, as of a listing."""
+        return False
+
     def wait_descriptors(self) -> list[int]:
         """The descriptors for a caller to poll: of the source, and one for `close` and `stop`."""
         return [*(() if self.regular else self._descriptors()), self._waker()]

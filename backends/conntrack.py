@@ -343,6 +343,11 @@ class Conntrack(NetlinkSource):
             self.tick_s = None if math.isinf(wait_s) else max(wait_s, 0.001)
             return None
 
+    @property
+    def queued(self) -> bool:
+        is_first = self.tick_s is None and bool(self._awaited)
+        return bool(self._queue) or self._listing is not None or is_first
+
     def _give(self, received: _Received) -> bytes:
         self._coming = received.overrun, received.lost
         self._giving = received.namespace

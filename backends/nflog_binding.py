@@ -10,6 +10,7 @@ Sources: net/netfilter/nfnetlink_log.c and runs on Linux 6.18.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -159,8 +160,10 @@ class Binding:
         """Read the settings back and compare them; BackendError when they differ."""
         states = self._instances()
         if states is None:
-            notes.warning("%s: /proc/%s cannot be read, so the settings were not checked",
-                         self._name, STATE_FILE)  # fmt: skip
+            # only root may read it, so for others this is as it should be
+            level = logging.WARNING if os.geteuid() == 0 else logging.INFO
+            notes.log(level, "%s: /proc/%s cannot be read, so the settings were not checked",
+                      self._name, STATE_FILE)  # fmt: skip
             return
         options = self._options
         mode = COPY_MODES[options["copy_mode"]]

@@ -325,6 +325,10 @@ class Nftables(NetlinkSource):
         self.tick_s = None if math.isinf(wait_s) else max(wait_s, 0.001)
         return data
 
+    @property
+    def queued(self) -> bool:
+        return bool(self._queue)
+
     def _count_decoding(self) -> None:
         """Count what the decoder took for the listing that was given last."""
         if self._given_at is not None:

@@ -107,7 +107,7 @@ def completion(shell: str) -> str:
         for action in command._actions:
             if action.metavar in FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-            if action.dest in WORDS:
+            if action.dest in WORDS and action.choices is None:
                 action.choices = WORDS[action.dest]()
             if action.option_strings == ["-?"]:
                 action.help = argparse.SUPPRESS  # not quoted by shtab: a glob in fish

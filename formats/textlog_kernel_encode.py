@@ -58,6 +58,10 @@ class LineEncoder:
 
         stamp   the time as RFC 3339 text with an offset; None: as the record has it written
         """
+        return _envelope(record, stamp) + self.content(record)
+
+    def content(self, record: PacketRecord) -> str:
+        """The line of a packet without its time and host, as the kernel gives it to syslog."""
         for name in _NOT_HELD:
             if getattr(record, name) is not None:
                 self.lost[name] += 1
@@ -68,7 +72,7 @@ class LineEncoder:
         for name in _EXTRA_NOT_HELD:
             self.lost[name] += name in (record.extra or {})
         words = "".join(f"{word} " for word in self._words(record))
-        return f"{_envelope(record, stamp)}{_escaped(record.prefix or '')}{words}"
+        return f"{_escaped(record.prefix or '')}{words}"
 
     def _words(self, record: PacketRecord) -> Iterator[str]:
         extra: dict[str, Any] = record.extra or {}
@@ -114,7 +118,8 @@ class LineEncoder:
 
 def _envelope(record: PacketRecord, stamp: str | None) -> str:
     """What stands before the prefix: as rsyslog, syslogd or dmesg writes it."""
-    host = f"{record.host} " if record.host is not None and " " not in record.host else ""
+    name = record.host
+    host = f"{name} " if name is not None and name.isprintable() and " " not in name else ""
     if stamp is not None:
         return f"{stamp} {host}kernel: "
     written = record.timestamp_local or ""

@@ -22,6 +22,8 @@ from pylog.formats.nft_model import Model
 from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord, TraceRecord
 from pylog.record.joined import JoinedRecord, joined
 
+SELECTIONS = ("families", "tables", "chains", "since_gen")
+"""The options of nftables: that leave out records of the ruleset."""
 FLUSH_NS = 1_100_000_000
 """How long the kernel holds a batch of NFLOG, with a tenth more: flushtimeout is 1 s (HZ)."""
 MAXIMUM_TRAILS = 4096

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MOST_CHARACTERS = 150
+MOST_CHARACTERS = 200
 """A longer list is not shown."""
 
 LAYOUTS = "pylog help layouts"

@@ -32,10 +32,11 @@ TOGETHER = {
 """Tests for one process of pytest-xdist, by what their ids begin with."""
 COSTLY = tuple(
     f"tests/test_{name}.py"
-    for name in ("batches", "benchmarks", "captures", "cli_ipmon", "cli_live", "convert",
-                 "convert_parts", "dask", "files", "inputs", "ipl_encode", "nft", "origins",
-                 "parallel", "pcapng_output", "scrub", "shown", "splits", "table", "targets",
-                 "toy", "where", "who")
+    for name in ("batches", "benchmarks", "captures", "cli", "cli_ipmon", "cli_live", "convert",
+                 "convert_parts", "dask", "documentation", "files", "front_door", "inputs",
+                 "ipl_encode", "ipl_output", "memo", "nft", "origins", "outputs", "parallel",
+                 "pcapng_output", "reader", "record", "scrub", "shown", "splits", "table",
+                 "targets", "toy", "where", "who")
 )  # fmt: skip
 """Files whose tests start many processes or read many logs in many ways; together they would take
 half of the time of all."""

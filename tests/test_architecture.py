@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #     record, errors, memo, nearest, notes, options, discover  <-  formats  <-  detect, losses,
 #     filter  <-  damage, ahead  <-  grouped  <-  decoder, backends  <-  input, aio  <-  open_log
 #     <-  reader, table  <-  merge, replay  <-  outputs, testing, cli;  formats, transports  <-
-#     ipmon  <-  outputs, cli
+#     ipmon, ulogd  <-  outputs, cli
 _BASE = {
     "pylog.discover",
     "pylog.errors",
@@ -89,10 +89,13 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.secrets": {"pylog.errors"},
     "pylog.units": set(),
     "pylog.pipeline": {*_BASE, "pylog", "pylog.actions", "pylog.backends", "pylog.batch",
-                       "pylog.decoder", "pylog.detect", "pylog.filter", "pylog.formats",
+                       "pylog.decoder", "pylog.detect", "pylog.filter", "pylog.flows",
+                       "pylog.flows.join", "pylog.formats", "pylog.join", "pylog.joined",
                        "pylog.losses", "pylog.origins", "pylog.outputs", "pylog.pipeline",
                        "pylog.reader", "pylog.records", "pylog.secrets", "pylog.transports",
                        "pylog.transports.packing", "pylog.units"},
+    "pylog.stats": {*_BASE, "pylog.actions", "pylog.backends", "pylog.filter", "pylog.flows",
+                    "pylog.formats", "pylog.stats", "pylog.table", "pylog.zones"},
     "pylog.table": {*_BASE, "pylog.actions", "pylog.filter", "pylog.formats", "pylog.backends",
                     "pylog.decoder", "pylog.detect", "pylog.losses", "pylog.open_log",
                     "pylog.origins", "pylog.table", "pylog.who"},
@@ -103,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
     "pylog.transports": {*_BASE, "pylog.transports", "pylog.transports.packing"},
     "pylog.transports.packing": {*_BASE, "pylog.backends"},
     "pylog.ipmon": {*_BASE, "pylog.formats", "pylog.ipmon", "pylog.transports"},
+    "pylog.ulogd": {*_BASE, "pylog.formats", "pylog.transports", "pylog.ulogd"},
     "pylog.batch": {*_BASE, "pylog.table"},
     "pylog.outputs": {*_BASE, "pylog", "pylog.flows", "pylog.trails", "pylog.zones",
                       "pylog.formats", "pylog.batch", "pylog.ipmon", "pylog.secrets",
@@ -117,7 +121,7 @@ ALLOWED: dict[str, set[str]] = {
                   "pylog.join", "pylog.joined", "pylog.lints", "pylog.ruleset", "pylog.trails",
                   "pylog.who", "pylog.who.stored",
                   "pylog.ipmon", "pylog.outputs", "pylog.pipeline", "pylog.scrub", "pylog.secrets",
-                  "pylog.table", "pylog.units",
+                  "pylog.ulogd", "pylog.stats", "pylog.table", "pylog.units",
                   "pylog.dask", "pylog.transports", "pylog.transports.packing", "pylog.batch",
                   "pylog.cli"},
     "pylog.__main__": {"pylog.cli"},

@@ -201,7 +201,7 @@ def test_the_packet_log_is_left_when_others_are_turned_off() -> None:
         (["-f", str(IPL)], f"{IPL} is a directory; name a file in it"),
         (
             ["-f", str(samples.FIXTURES / "ORIGINS.md")],
-            "ORIGINS.md: this is text; pylog reads the binary log",
+            "ORIGINS.md: this is text; no line of it is of a firewall",
         ),
         (["-f", str(FILTER), "/no/such/dir/out"], "cannot write /no/such/dir/out: No such file"),
         (["-f", str(FILTER), "-B", str(IPL)], f"cannot write {IPL}: Is a directory"),

@@ -34,7 +34,10 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 PROGRAM = f"{shlex.quote(sys.executable)} -m pylog "
-COMMANDS = r"\bpylog (?=read|info|replay|check|ipmon|convert|capture|pending|flush|who|--)"
+COMMANDS = (
+    r"\bpylog "
+    "(?=read|info|replay|check|ipmon|ulogd|convert|capture|pending|flush|who|stats|--)"
+)
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:

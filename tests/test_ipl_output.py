@@ -138,7 +138,7 @@ def test_what_the_layout_cannot_hold_is_reported_with_its_count(tmp_path: Path) 
 
 def test_options_are_those_of_the_output_that_is_asked_for() -> None:
     for options, message in (
-        (("--to", "json", "--tz", "UTC"), "--tz is an option of --to ipmon, --to text"),
+        (("--to", "json", "--tz", "UTC"), "--tz is an option of --to ipmon, "),
         (("--to", "json", "--body", "0"), "--body is an option of --to ipl"),
         (("--to", "ipl", "--action", "drop"), "PATTERN=VALUE"),
         (("--to", "ipl", "--action", "a=deny"), "no action 'deny'; there are pass, block, log"),

@@ -20,6 +20,7 @@ from pylog import outputs
 from pylog.outputs import cef, ecs
 from pylog.outputs._lines import formats, lines_of
 from pylog.record import (
+    LossRecord,
     PacketRecord,
     Record,
     kind_of,
@@ -74,7 +75,8 @@ def test_documents_say_what_the_record_says() -> None:
             "type": ["connection", "denied"], "module": "pylog", "dataset": "pylog.packet",
         },
         "network": {"direction": "ingress", "packets": 2, "bytes": 80, "type": "ipv4",
-                    "iana_number": "6", "transport": "tcp"},
+                    "iana_number": "6", "transport": "tcp",
+                    "community_id": "1:+2pHz3aT6HgcBXuye2/+i7Ff26k="},
         "observer": {"name": "nflog:5", "hostname": "fw1", "type": "firewall",
                      "ingress": {"interface": {"name": "eth0"}}},
         "rule": {"name": "drop ", "ruleset": "5"},
@@ -141,7 +143,7 @@ def test_no_text_forges_a_line_or_a_key(prefix: str, action: str) -> None:
     assert header[4].startswith("packet") and set(values) == set(
         parsed(lines_of("cef").line(packet(prefix="a", action="b", indev="c")))[1]
     )
-    for form in ("json", "ecs", "text", "{prefix}\\t{action}"):
+    for form in ("json", "ecs", "text", "kernel", "{prefix}\\t{action}"):
         text = lines_of(form).line(record)
         assert text.replace("\t", "").isprintable() and len(text.splitlines()) <= 1
 
@@ -191,12 +193,31 @@ def test_a_template_writes_times_in_a_zone() -> None:
     )
 
 
+# The kernel's line
+
+
+def test_lines_of_the_kernel_are_of_packets_and_have_a_time_where_no_header_has_it() -> None:
+    form = lines_of("kernel")
+    record = packet(timestamp_ns=10**18, prefix="drop: ", host="fw1", action="block")
+    line, content = form.line(record), (form.content or form.line)(record)
+    assert content.startswith("drop: IN=") and "SRC=192.0.2.1 DST=198.51.100.2" in content
+    assert line == f"2001-09-09T01:46:40.000000+00:00 fw1 kernel: {content}"
+    assert form.line(msgspec.structs.replace(record, host="a b\n")).startswith(
+        "2001-09-09T01:46:40"
+    )
+    assert form.line(LossRecord("nflog", "nfulnl-le")) == ""
+    assert form.report() == [
+        "kernel: left out: loss records (1)",
+        "kernel: not held: action (3); hook (3)",
+    ]
+
+
 # Files
 
 
 def test_every_format_is_written_to_files_and_by_read(tmp_path: Path) -> None:
     log = samples.FIXTURES / "ipl" / "v5-1-2-lp64le-filter.ipf.bin"
-    assert {"json", "ecs", "cef", "ipmon", "text", "template"} <= set(formats())
+    assert {"json", "ecs", "cef", "ipmon", "kernel", "text", "template"} == set(formats())
     with pylog.open(log) as reader:
         records: list[PacketRecord] = [r for r in reader if isinstance(r, PacketRecord)]
     for name in ("ecs", "cef", "template"):

@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -255,7 +254,7 @@ def test_a_queue_that_is_full_counts_what_it_drops(tmp_path: Path, kernel: Nflog
         assert isinstance(queue, StackQueue)
         pump, queue.pump = queue.pump, lambda: None  # type: ignore[method-assign]
         log(kernel, range(10, 500))
-        until(lambda: queue.dropped and run.receiver.intakes[0].receipts)
+        until(lambda: queue.dropped and run.receiver.totals("fw").receipts)
         queue.pump = pump  # type: ignore[method-assign]
         log(kernel, range(500, 501))
         until(lambda: of_file(tmp_path / "f.jsonl")[-1:] == [500])
@@ -307,27 +306,6 @@ def test_a_source_that_cannot_be_opened_ends_the_start(tmp_path: Path, kernel: N
         end()
 
 
-def test_metrics_and_health(tmp_path: Path, kernel: Nflog) -> None:
-    pytest.importorskip("prometheus_client")
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    text = configuration(tmp_path, FILE, more=f'metrics = "127.0.0.1:{port}"\n')
-    with pipelines.running(text, kernel) as (run, end):
-        log(kernel, range(5))
-        until(lambda: "file" in run.stacks and run.stacks["file"].counts.written == 5)
-        url = f"http://127.0.0.1:{port}"
-        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-            shown = answer.read().decode()
-        assert 'pylog_stack_written_total{stack="file"} 5.0' in shown
-        assert 'pylog_source_up{source="fw"} 1.0' in shown and "pylog_journal_end_bytes" in shown
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
-            assert json.loads(answer.read()) == {"healthy": True}
-        assert end() == 0
-
-
 def test_the_example_of_a_home_router_runs(tmp_path: Path, kernel: Nflog) -> None:
     text = (LOG.parents[2] / "docs" / "examples" / "home-router.toml").read_text()
     text = text.replace("/var/lib/pylog", f"{tmp_path}/j").replace("/var/log", str(tmp_path))
@@ -335,9 +313,9 @@ def test_the_example_of_a_home_router_runs(tmp_path: Path, kernel: Nflog) -> Non
         until(lambda: kernel.groups())
         for port in (22, 22, 80, 22):
             kernel.log(packet(dport=port, prefix="drop in "))
-        until(lambda: len(lines(tmp_path / "fw-attempts.log")) == 1)
+        until(lambda: len(lines(tmp_path / "pylog/attempts.log")) == 1)
         assert end() == 0
-    (part,) = (tmp_path / "fw").rglob("date=2023-11-14/*.jsonl.gz")
+    (part,) = (tmp_path / "pylog/dropped").rglob("date=2023-11-14/*.jsonl.gz")
     rows = [json.loads(row) for row in gzip.decompress(part.read_bytes()).splitlines()]
     assert [row["dport"] for row in rows] == [22, 22, 80, 22]
-    assert b" block in eth0 tcp " in lines(tmp_path / "fw-attempts.log")[0]
+    assert b" block in eth0 tcp " in lines(tmp_path / "pylog/attempts.log")[0]

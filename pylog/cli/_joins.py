@@ -10,12 +10,12 @@ import argparse
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pylog import backends
+from pylog import backends, outputs
 from pylog.cli._sources import RECORDS, AnyLog, group_of
 from pylog.flows.join import FlowJoin
-from pylog.join import Join
+from pylog.join import SELECTIONS, Join
 from pylog.joined import Joined
-from pylog.outputs._named import every, named
+from pylog.outputs._named import named, with_joined
 from pylog.reader import Records
 from pylog.record import (
     CounterRecord,
@@ -26,11 +26,6 @@ from pylog.record import (
     TraceRecord,
 )
 from pylog.record.joined import FLOW, RULE
-
-OUTPUTS = ("text", "json", "csv")
-"""The outputs that have the fields of a rule or a flow."""
-SELECTIONS = ("families", "tables", "chains", "since_gen")
-"""The options of nftables: that leave out records of the ruleset."""
 
 
 class _Joining(NamedTuple):
@@ -81,12 +76,14 @@ def prepare(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
     """
     arguments.added = []
     chosen = _chosen(arguments)
-    if chosen and arguments.to not in OUTPUTS:
+    if chosen and not outputs.shows_joins(arguments.to, options):
         option = chosen[0].option.replace("_", "-")
-        raise ValueError(f"--{option} is for {', '.join(OUTPUTS)}, not for {arguments.to}")
+        raise ValueError(
+            f"--{option} is for {', '.join(outputs.showing_joins())}, not for {arguments.to}"
+        )
     if chosen and arguments.to == "csv" and options.get("columns") is None:
         fields = [name for joining in chosen for name in joining.fields]
-        options["columns"] = ",".join(dict.fromkeys((*every(), *fields)))
+        options["columns"] = with_joined(fields)
         named(options["columns"], options.get("exclude"))
     live = [name for source in arguments.source if (name := _live(source)) is not None]
     for joining in chosen:

@@ -46,7 +46,9 @@ FIRST = (
     "run",
     "check",
     "status",
+    "service",
     "ipmon",
+    "ulogd",
     "doctor",
 )
 """The commands that the help shows first."""

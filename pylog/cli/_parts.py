@@ -66,6 +66,12 @@ class Done:
         """How many records were decoded, by kind."""
         return sum((tally.counts for tally in self._tallies.values()), Counter[str]())
 
+    @property
+    def unknowable(self) -> list[str]:
+        """The logs of which cannot be known whether they lost records."""
+        tallies = self._tallies.items()
+        return [name for name, tally in tallies if tally.dropped is None and not tally.uncounted]
+
     def report(self, verbose: bool) -> bool:
         """Report on the logs; whether there is one of which nothing could be read."""
         unreadable = False

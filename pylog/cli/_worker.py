@@ -1,4 +1,7 @@
-"""The process of a stack, which `pylog run` starts with the descriptors of its sockets."""
+"""The process of a stack, which `pylog run` starts with the descriptors of its sockets.
+
+It needs no privilege, and gives up what it has before it imports what reads and writes records.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ def main(arguments: Sequence[str]) -> int:
     arguments   the descriptor of the control socket and, without a journal, of that for blocks
     """
     begin_logging()
+    from pylog.pipeline import privileges
+
+    privileges.keep(())
     from pylog.pipeline.worker import main as work
 
     control, *data = map(int, arguments)

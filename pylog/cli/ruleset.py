@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 from pylog import backends
 from pylog.cli import answer_escaped, say, stdout
-from pylog.cli._joins import SELECTIONS
 from pylog.cli._outputs import coloured
 from pylog.cli._sources import (
     OF_NFTABLES,
@@ -20,6 +19,7 @@ from pylog.cli._sources import (
     add_source_arguments,
     opened,
 )
+from pylog.join import SELECTIONS
 from pylog.outputs._text_words import diff_coloured
 from pylog.reader import Records
 from pylog.record import Record, RulesetRecord, escape, json_lines

@@ -54,6 +54,7 @@ class Description:
                 else a file is complete when it is closed
     needs_path  whether it needs a regular file with a path
     columns     whether it is faster with columns than with records
+    joins       whether it shows the rule and the flow of a packet, as --rules and --with-flows add
     extra       the extra of the distribution that it needs
     place       whether it writes to a Place, not to a file
     file        with `place`: whether it writes files as well
@@ -69,6 +70,7 @@ class Description:
     appends: bool = True
     needs_path: bool = False
     columns: bool = False
+    joins: bool = False
     extra: str | None = None
     place: bool = False
     file: bool = False
@@ -175,6 +177,11 @@ class Output(ABC):
         acknowledged by the peer; None: of no commit so far. Does not wait.
         """
         return self._committed
+
+    @property
+    def reconnects(self) -> int:
+        """How many connections it has made after the first, by itself."""
+        return 0
 
     @abstractmethod
     def close(self) -> None:
@@ -331,6 +338,20 @@ def needs_raw(name: str, options: Mapping[str, Any] | None = None) -> bool:
     """
     more = getattr(_module(name), "needs_raw", None)
     return description(name).raw or (more is not None and bool(more(**check(name, options))))
+
+
+def shows_joins(name: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether an output with these options shows the rule and the flow of a packet.
+
+    An output of which that depends on the options has a function `shows_joins(**options)`.
+    """
+    more = getattr(_module(name), "shows_joins", None)
+    return description(name).joins or (more is not None and bool(more(**check(name, options))))
+
+
+def showing_joins() -> list[str]:
+    """The outputs, and line formats, that show the rule and the flow of a packet."""
+    return [name for name in names() if description(name).joins]
 
 
 def delivery(name: str, address: str) -> Delivery:

@@ -24,12 +24,14 @@ from pylog.zones import TZ
 class Lines(NamedTuple):
     """Makes the line of each record.
 
-    line     without the line end; "" for a record that has none, and with "\\n" between several
-    report   what has no line, at the end, as sentences
+    line      without the line end; "" for a record that has none, and with "\\n" between several
+    report    what has no line, at the end, as sentences
+    content   the line without a time and host, which a header of syslog says; None: `line` has none
     """
 
     line: Callable[[Record], str]
     report: Callable[[], list[str]] = list
+    content: Callable[[Record], str] | None = None
 
 
 FORMAT = Option(
@@ -72,6 +74,11 @@ def lines_of(format: str, **options: Any) -> Lines:
 def reads_raw(format: str) -> bool:
     """Whether a format needs records with their raw bytes; ValueError as `lines_of`."""
     return outputs.description(_named(str(format))).raw
+
+
+def shows_joins(format: str) -> bool:
+    """Whether a format shows the rule and the flow of a packet; ValueError as `lines_of`."""
+    return outputs.description(_named(str(format))).joins
 
 
 def _named(format: str) -> str:

@@ -34,6 +34,11 @@ def every() -> tuple[str, ...]:
     return ("kind", *all_columns())
 
 
+def with_joined(fields: Iterable[str]) -> str:
+    """The columns that are written by default, and those of a rule or flow: a value of COLUMNS."""
+    return ",".join(dict.fromkeys((*every(), *fields)))
+
+
 REQUESTED = {name: field for headers in ON_REQUEST.values() for name, field in
              fields_of(headers).items()}  # fmt: skip
 """The fields on request."""

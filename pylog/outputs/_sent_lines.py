@@ -16,7 +16,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.notes import notes
-from pylog.outputs._lines import FORMAT_OPTIONS, Lines, lines_of, reads_raw
+from pylog.outputs._lines import FORMAT_OPTIONS, Lines, lines_of, reads_raw, shows_joins
 from pylog.record import Record, escape
 from pylog.transports.addresses import Address, address_of
 from pylog.transports.datagrams import Datagrams
@@ -49,6 +49,11 @@ def check_lines(**options: Any) -> None:
 def lines_need_raw(**options: Any) -> bool:
     """Whether the format needs records with their raw bytes; ValueError as `check_lines`."""
     return reads_raw(options["format"])
+
+
+def lines_show_joins(**options: Any) -> bool:
+    """Whether the format shows the rule and the flow of a packet; ValueError as `check_lines`."""
+    return shows_joins(options["format"])
 
 
 class SentLines(outputs.Output):

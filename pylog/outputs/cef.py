@@ -24,6 +24,7 @@ from pylog.outputs.text import line as text_line
 from pylog.record import Record, escape, kind_of
 
 NAME = "cef"
+JOINS = True
 ENDINGS = (".cef",)
 
 LONGEST = {

@@ -40,6 +40,7 @@ from pylog.record import (
 )
 
 NAME = "csv"
+JOINS = True
 ENDINGS = (".csv",)
 OPTIONS = (
     Option("csv_safe", bool, False, "put a ' before text that a spreadsheet would take for a"

@@ -20,6 +20,7 @@ import msgspec
 
 from pylog import outputs
 from pylog.formats.ip_numbers import ICMPV6
+from pylog.outputs._community_id import community_id
 from pylog.outputs._event import change_of, end_of, hardware_addresses, ruleset_name
 from pylog.outputs._lines import Lines, LinesOutput
 from pylog.outputs._text_words import PROTOCOLS
@@ -37,6 +38,7 @@ from pylog.record import (
 )
 
 NAME = "ecs"
+JOINS = True
 VERSION = "9.4.0"
 _TRANSPORTS = PROTOCOLS | {ICMPV6: "ipv6-icmp"}  # ECS takes IANA's keywords
 
@@ -337,6 +339,8 @@ def document(record: Record) -> Document:
         if value is not None:
             put(made, value)
     finish(made, record)
+    if (identity := community_id(record)) is not None:
+        _put(made, ("network", "community_id"), identity)
     event = made["event"]
     event["module"], event["dataset"] = "pylog", f"pylog.{kind_of(record)}"
     made.setdefault("observer", {})["type"] = "firewall"

@@ -23,6 +23,7 @@ from pylog.record import Record
 from pylog.transports.packing import without_suffix
 
 NAME = "ipfix"
+JOINS = True
 ENDINGS = (".ipfix",)
 BINARY = PLACE = FILE = True
 DELIVERY = "at least once"

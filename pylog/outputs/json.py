@@ -38,6 +38,7 @@ from pylog.record import (
 )
 
 NAME = "json"
+JOINS = True
 ENDINGS = (".jsonl", ".json", ".ndjson")
 OPTIONS = (*COLUMN_OPTIONS, RENAME)
 

@@ -21,7 +21,7 @@ from pylog.outputs._community_id import community_id
 from pylog.outputs._kafka_settings import OPTIONS as KAFKA_OPTIONS
 from pylog.outputs._kafka_settings import check_settings, cluster_of, settings_of
 from pylog.outputs._lines import FORMAT_OPTIONS
-from pylog.outputs._sent_lines import check_lines, given_lines, lines_need_raw
+from pylog.outputs._sent_lines import check_lines, given_lines, lines_need_raw, lines_show_joins
 from pylog.record import Record
 from pylog.transports.tls import check_tls, tls_options
 
@@ -32,6 +32,7 @@ DELIVERY = "at least once"
 ADDRESS = "kafka://HOST[:PORT][,HOST...]/TOPIC, with TLS kafkas://"
 OPTIONS = (*FORMAT_OPTIONS, *KAFKA_OPTIONS)
 needs_raw = lines_need_raw
+shows_joins = lines_show_joins
 
 CONNECT_S = 5.0
 """How long the brokers may take to answer at first."""

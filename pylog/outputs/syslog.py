@@ -15,7 +15,13 @@ from pylog.memo import Memo
 from pylog.nearest import advice
 from pylog.options import Option
 from pylog.outputs._lines import FORMAT_OPTIONS
-from pylog.outputs._sent_lines import SentLines, check_lines, checked, lines_need_raw
+from pylog.outputs._sent_lines import (
+    SentLines,
+    check_lines,
+    checked,
+    lines_need_raw,
+    lines_show_joins,
+)
 from pylog.outputs._syslog_headers import HEADERS, check_header, header_maker
 from pylog.record import Record, kinds
 from pylog.transports import tls
@@ -53,6 +59,7 @@ _ACTIONS = ("pass", "block", "nomatch", "log")
 _SEVERITIES = {"block": "warning", "loss": "warning"}
 _ENDS = {"newline": b"\n", "nul": b"\0"}
 needs_raw = lines_need_raw
+shows_joins = lines_show_joins
 
 
 def check(**options: Any) -> None:
@@ -101,6 +108,7 @@ class Output(SentLines):
     def __init__(self, place: outputs.Place, **options: Any) -> None:
         address = checked(place.address, PORTS, options)
         super().__init__(place, address, options)
+        self._line = self._lines.content or self._line
         local = address.scheme == "unix"
         header = options["header"] or ("local" if local else "rfc5424")
         self._priorities = priorities(

@@ -10,7 +10,13 @@ from typing import Any
 
 from pylog import outputs
 from pylog.outputs._lines import FORMAT_OPTIONS
-from pylog.outputs._sent_lines import PlainLines, check_lines, checked, lines_need_raw
+from pylog.outputs._sent_lines import (
+    PlainLines,
+    check_lines,
+    checked,
+    lines_need_raw,
+    lines_show_joins,
+)
 from pylog.transports import tls
 
 NAME = "tcp"
@@ -19,7 +25,7 @@ DELIVERY = "at least once"
 ADDRESS = "tcp://HOST:PORT or tls://HOST:PORT"
 OPTIONS = (*FORMAT_OPTIONS, *tls.OPTIONS)
 PORTS = {"tcp": 0, "tls": 0}
-check, needs_raw = check_lines, lines_need_raw
+check, needs_raw, shows_joins = check_lines, lines_need_raw, lines_show_joins
 
 
 def check_address(address: str, **options: Any) -> None:

@@ -21,6 +21,7 @@ from pylog.record.joined import JOINED
 from pylog.zones import TZ, clock_of, zone_of
 
 NAME = "template"
+JOINS = True
 OPTIONS = (
     Option("template", str, "{timestamp} {action} {saddr} {sport} {daddr} {dport}",
            "the line, with the names of columns in braces", metavar="TEXT"),

@@ -62,6 +62,7 @@ from pylog.record.joined import JoinedRecord
 from pylog.zones import TZ, Clock, clock_of, zone_of
 
 NAME = "text"
+JOINS = True
 ENDINGS = (".txt", ".text", ".log")
 OPTIONS = (
     *COLUMN_OPTIONS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections import Counter
 from typing import Any, Literal
 
 import msgspec
@@ -29,6 +30,15 @@ _head = struct.Struct("<IB")
 LARGEST = 1 << 24
 
 
+class SourceCounts(msgspec.Struct, omit_defaults=True):
+    """What a stack has read of one source: as in Counts."""
+
+    records: int = 0
+    bytes: int = 0
+    losses: int = 0
+    lost: int = 0
+
+
 class Counts(msgspec.Struct, omit_defaults=True):
     """What a stack reports.
 
@@ -38,11 +48,12 @@ class Counts(msgspec.Struct, omit_defaults=True):
     left_out   by stages
     losses     loss records, and `lost`: records that they count
     refused    records that the peer refused; `dead`: of them, in the file of dead letters
-    reconnects how often the output was opened again
+    failures   how often the output failed, and was to be opened again
+    reconnects how often the output, or its connection, was opened again
     place      in the journal or queue, up to which was read; `confirmed`: delivered for certain
     observed_ns   when the newest record was received that was written
-    cpu_s      of the stack
-    file       position in each file
+    cpu_s      of the stack, and `start_cpu_s`: of it, before it read anything
+    sources    the same counts by source, where a stack has several
     """
 
     state: str = "starting"
@@ -55,11 +66,33 @@ class Counts(msgspec.Struct, omit_defaults=True):
     lost: int = 0
     refused: int = 0
     dead: int = 0
+    failures: int = 0
     reconnects: int = 0
     place: int = 0
     confirmed: int = 0
     observed_ns: int | None = None
     cpu_s: float = 0.0
+    start_cpu_s: float = 0.0
+    sources: dict[str, SourceCounts] = {}
+
+    def after(self, past: Counts) -> Counts:
+        """These counts of a process, with those of the processes before it."""
+        made = msgspec.structs.replace(self)
+        for name in COUNTERS:
+            setattr(made, name, getattr(self, name) + getattr(past, name))
+        made.left_out = dict(Counter(self.left_out) + Counter(past.left_out))
+        made.sources = {name: SourceCounts() for name in past.sources | self.sources}
+        for counts in (past, self):
+            for name, own in counts.sources.items():
+                into = made.sources[name]
+                for field in own.__struct_fields__:
+                    setattr(into, field, getattr(into, field) + getattr(own, field))
+        return made
+
+
+COUNTERS = ("records", "written", "bytes", "losses", "lost", "refused", "dead", "failures",
+            "reconnects", "cpu_s", "start_cpu_s")  # fmt: skip
+"""The counts that only grow."""
 
 
 class Channel:

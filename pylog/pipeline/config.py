@@ -17,6 +17,7 @@ from pylog.actions import Actions
 from pylog.errors import as_backend_error
 from pylog.nearest import advice
 from pylog.options import Option
+from pylog.pipeline import joins
 from pylog.pipeline.keys import SETTINGS, SOURCES, STACKS, Key
 from pylog.pipeline.stages import Settings as StageSettings
 from pylog.pipeline.stages import Stages
@@ -85,6 +86,7 @@ class Stack:
     target: str | Secret
     suffix: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    joins: joins.Settings = field(default_factory=joins.Settings)
     stages: StageSettings = field(default_factory=StageSettings)
     start: str = "now"
     partition: str | None = None
@@ -254,6 +256,7 @@ class _Reading:
             stack = self._stack(where, values, form, own)
             if stack is not None:
                 self._check_stack(where, stack, settings)
+                self._check_joins(where, stack, sources)
                 yield stack
 
     def _form(self, where: str, entries: Any) -> outputs.Form | None:
@@ -278,11 +281,11 @@ class _Reading:
         self, where: str, values: dict[str, Any], form: outputs.Form, options: Mapping[str, Any]
     ) -> Stack | None:
         stages = {key: values.pop(key) for key in StageSettings._fields if key in values}
+        joined = {key: values.pop(key) for key in joins.Settings._fields if key in values}
         values.pop("to", None)
         try:
             with_secrets = {n: _option(form.name, n, value) for n, value in options.items()}
-            checked = {n: "secret" if isinstance(v, Secret) else v for n, v in with_secrets.items()}
-            outputs.check(form.name, checked)
+            outputs.check(form.name, plain(with_secrets))
             settings = StageSettings(**stages)
             Stages(settings)
             if "start" in values:
@@ -291,7 +294,8 @@ class _Reading:
             self._problem(where, str(error))
             return None
         return Stack(sources=values.pop("from"), to=form.name, suffix=form.suffix,
-                     options=with_secrets, stages=settings, **values)  # fmt: skip
+                     options=with_secrets, joins=joins.Settings(**joined), stages=settings,
+                     **values)  # fmt: skip
 
     def _check_stack(self, where: str, stack: Stack, settings: Settings) -> None:
         description = outputs.description(stack.to)
@@ -314,13 +318,24 @@ class _Reading:
         if stack.start != "now" and settings.journal is None:
             self._problem(where, "start is a place in the journal, and there is no journal")
 
+    def _check_joins(self, where: str, stack: Stack, sources: Mapping[str, Source]) -> None:
+        read = [joins.Read(s.address, s.options) for name in stack.sources
+                if (s := sources.get(name)) is not None]  # fmt: skip
+        if len(read) < len(stack.sources):
+            return  # a source is wrong
+        for problem in joins.check(stack.joins, read, stack.to, plain(stack.options)):
+            self._problem(where, problem)
+
     def _check_address(self, where: str, stack: Stack) -> None:
-        options = {n: v for n, v in stack.options.items() if not isinstance(v, Secret)}
-        options |= {n: "secret" for n, v in stack.options.items() if isinstance(v, Secret)}
         try:
-            outputs.check_address(stack.to, str(stack.target), options)
+            outputs.check_address(stack.to, str(stack.target), plain(stack.options))
         except ValueError as error:
             self._problem(where, f"target: {error}")
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with a word in place of each secret."""
+    return {n: "secret" if isinstance(v, Secret) else v for n, v in options.items()}
 
 
 def _is_place(to: str, entries: Mapping[str, Any]) -> bool:

@@ -8,7 +8,8 @@ numbers begin anew, and what the old decoder held is given first.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from pylog.options import resolve
 from pylog.origins import Origin
 from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.parsing import Piece
+from pylog.pipeline.tally import Tally
 from pylog.record import LossRecord, Record, row_of
 from pylog.records import DecidingFilter
 
@@ -57,6 +59,7 @@ class Decoding:
         payload: bool = True,
         messages: bool = False,
         where: Filter | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """
         wanted     by the name of the source
@@ -64,11 +67,13 @@ class Decoding:
         rows       rows are given in place of records; `payload`: with their payload
         messages   each message is its record, for captures, see Decoder.pass_messages
         where      packets that it does not want may be left out before they are decoded
+        tally      counts by source
         """
         self._wanted, self._where = wanted, where
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._logs: dict[tuple[str, int], _Log] = {}
-        self._left_out = 0
+        self._left_out = Counter[str]()
+        self._tally = tally or Tally([])
         self._stale: set[str] = set()
 
     def declare(self, info: SourceInfo) -> list[Record]:
@@ -120,11 +125,20 @@ class Decoding:
         """Since the last call: how many packets were left out before they were decoded, and the
         sources that should list again what there is.
         """
-        now = sum(log.decoder.left_out for log in self._logs.values())
-        newly, self._left_out = max(0, now - self._left_out), now
+        now = Counter[str]()
+        for (name, _), log in self._logs.items():
+            now[name] += log.decoder.left_out
+        newly = now - self._left_out
+        self._left_out = now
+        for name, number in newly.items():
+            self._tally.leave_out(name, number)
         stale = frozenset(self._stale)
         self._stale.clear()
-        return newly, stale
+        return newly.total(), stale
+
+    def count(self, piece: Piece, records: Sequence[Record]) -> None:
+        """Count the records that were made of a piece, for its source."""
+        self._tally.add(piece.info.name, records, len(piece.data))
 
     def session(self, info: SourceInfo) -> int | None:
         """The session of the source that is being decoded; None: of none."""
@@ -187,6 +201,7 @@ class Decoding:
             layout = "pcapng" if log is None else log.info.layouts[0]
             loss = LossRecord(source, layout, observed_ns=time.time_ns(), size=size, reason=text)
             records.append(self.finished(loss, wanted))
+            self._tally.add(name, records[-1:], 0)
             if log is not None and log.decoder.stream.grouped:
                 log.decoder.overrun(text, ())
         return records

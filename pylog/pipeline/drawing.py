@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pylog.pipeline.config import Pipeline, Source, Stack
+from pylog.pipeline.joins import Settings as JoinSettings
 from pylog.pipeline.sinks import delivery
 from pylog.pipeline.stages import Settings
 from pylog.secrets import Secret, hidden
@@ -47,6 +48,7 @@ def _of_source(source: Source) -> str:
 def _of_stack(stack: Stack, durable: bool) -> Iterator[str]:
     if len(stack.sources) > 1:
         yield f"of {', '.join(stack.sources)}"
+    yield from _joins(stack.joins)
     yield from _stages(stack.stages)
     target = str(stack.target) if isinstance(stack.target, Secret) else hidden(stack.target)
     form = stack.to + stack.suffix
@@ -60,6 +62,16 @@ def _of_stack(stack: Stack, durable: bool) -> Iterator[str]:
         yield f"   parts{by}, complete after {' or '.join(limits)}"
     elif limits:
         yield f"   a new file after {' or '.join(limits)}"
+
+
+def _joins(joins: JoinSettings) -> Iterator[str]:
+    with_words = [word for on, word in ((joins.rules, "rules"), (joins.with_flows, "flows")) if on]
+    if with_words:
+        yield f"packets with their {' and '.join(with_words)}"
+    if joins.flows:
+        age = joins.active_timeout
+        reported = "" if age is None else f", and for one that lives every {_time(age)}"
+        yield f"a record for each flow{reported}"
 
 
 def _stages(stages: Settings) -> Iterator[str]:

@@ -25,9 +25,12 @@ from pylog.pipeline.journal_reader import Gap, JournalReader, Placed
 from pylog.pipeline.parsing import Parser, Piece
 from pylog.pipeline.positions import Position
 from pylog.pipeline.segments import CHUNK, frames
+from pylog.pipeline.tally import Tally
 from pylog.reader import Reader
 from pylog.record import Record
 
+WARM_SIZE = 64_000_000
+"""So many bytes of the journal before a position are decoded, where the rest depends on them."""
 TICK_S = 0.2
 """How often a file that may grow is looked at."""
 
@@ -84,12 +87,14 @@ class Feed(ABC):
     ended   whether nothing more comes
     failure why it could not be read; None: it could
     tick_s  how often to ask again; None: a descriptor shows it
+    warm    takes the records before the place, as far as it goes back, when it begins there
     """
 
     place = 0
     ended = False
     failure: str | None = None
     tick_s: float | None = None
+    warm: Callable[[list[Record]], None] | None = None
 
     @abstractmethod
     def seek(self, place: int) -> None:
@@ -136,21 +141,23 @@ class JournalFeed(Feed):
             notes.warning("the journal ends %d bytes before the position of the stack: it was cut"
                           " off, and the stack goes on at its end", place - last)  # fmt: skip
             place = last
-        self._reader.seek(place)
+        self._reader.seek(place if self.warm is None else max(0, place - WARM_SIZE))
         self._pending, newest = [], dict[tuple[str, int], Piece]()
         names: dict[tuple[str, int], dict[int, str]] = {}
         while self._reader.place < place and (placed := self._reader.read()) is not None:
             for each in placed:
                 if each.end > place:
                     self._pending.append(each)
+                elif self.warm is not None:
+                    self.warm(self._decoded(each.content))
                 elif isinstance(each.content, Piece):
-                    self._warm(each.content, newest, names)
+                    self._go_over(each.content, newest, names)
         for piece in newest.values():
             if self._decoding.session(piece.info) == piece.info.session:
                 self._decoding.take(piece)
         self.place = place
 
-    def _warm(
+    def _go_over(
         self,
         piece: Piece,
         newest: dict[tuple[str, int], Piece],
@@ -175,16 +182,22 @@ class JournalFeed(Feed):
         records: list[Record] = []
         observed_ns, size = None, 0
         for content in joined(content for content, _ in placed):
+            made = self._decoded(content)
+            records += made
             if isinstance(content, Gap):
-                records += self._decoding.gap(content.size, content.reason)
                 size += content.size
                 continue
-            records += self._decoding.take(content)
+            self._decoding.count(content, made)
             observed_ns, size = content.observed_ns or observed_ns, size + len(content.data)
         self.place = self._reader.place
         if self.until is not None and self.place >= self.until:
             self.ended = True
         return Lot(records, observed_ns, size, *self._decoding.news())
+
+    def _decoded(self, content: Piece | Gap) -> list[Record]:
+        if isinstance(content, Gap):
+            return self._decoding.gap(content.size, content.reason)
+        return self._decoding.take(content)
 
     def end(self) -> None:
         self.until = self._reader.last() if self.until is None else self.until
@@ -231,7 +244,9 @@ class QueueFeed(Feed):
                 pieces.append(piece)
         for content in joined(pieces):
             assert isinstance(content, Piece)
-            records += self._decoding.take(content)
+            made = self._decoding.take(content)
+            self._decoding.count(content, made)
+            records += made
             observed_ns = content.observed_ns or observed_ns
         self._rest = data[used:]
         self.place += used
@@ -257,8 +272,9 @@ class FileFeed(Feed):
 
     def __init__(
         self, source: Source, wanted: Wanted, *, raw: bool, rows: bool, payload: bool,
-        messages: bool,
+        messages: bool, tally: Tally | None = None,
     ) -> None:  # fmt: skip
+        self._tally = tally or Tally([])
         self._source, self._wanted = source, wanted
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._reader: Reader | None = None
@@ -276,6 +292,8 @@ class FileFeed(Feed):
             return
         while self.place < place and (lot := self._lot(place - self.place)):
             self.place += len(lot)
+            if self.warm is not None:
+                self.warm(lot)
 
     def _open(self) -> None:
         (backend,) = backends.connect(self._source.address, self._source.options)
@@ -311,7 +329,9 @@ class FileFeed(Feed):
         self.place += len(lot)
         if self._wanted.actions is not None:
             lot = [self._wanted.actions.record(record) for record in lot]
-        return Lot(lot, getattr(lot[-1], "observed_ns", None), self._reader.size * len(lot))
+        size = self._reader.size * len(lot)
+        self._tally.add(self._source.name, lot, size)
+        return Lot(lot, getattr(lot[-1], "observed_ns", None), size)
 
     def end(self) -> None:
         self.ended = True
@@ -324,7 +344,8 @@ class FileFeed(Feed):
 class Feeds:
     """The feeds of a stack, as one.
 
-    live   of the journal or queue; None: all its sources are files
+    live        of the journal or queue; None: all its sources are files
+    goes_back   whether reading can begin anew after a position
     """
 
     def __init__(self, live: Feed | None, files: Mapping[str, Feed], journal: str = "") -> None:
@@ -333,6 +354,7 @@ class Feeds:
         journal   its identity; "" without one
         """
         self.live, self._files, self._journal = live, files, journal
+        self.goes_back = not isinstance(live, QueueFeed)
         self._turn = 0
 
     @property

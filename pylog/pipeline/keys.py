@@ -89,6 +89,13 @@ def table(value: Any) -> dict[str, Any]:
     )
 
 
+def truth(value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"is {value!r}, but must be true or false")
+    return value
+
+
 def count(value: Any) -> int:
     """A whole number from 1 on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -174,6 +181,17 @@ STACKS = given((
     Key("name", "text", "its name, which no other stack has; its position is kept under that name",
         text, ""),
     Key("from", "list of names", "the sources whose records it gets", sources, ""),
+    Key("rules", "truth", "packets of NFLOG get the rule of nftables that logged them, as with"
+        " --rules; a source of the stack must be nftables:, or a file that has the ruleset", truth,
+        "false"),
+    Key("with_flows", "truth", "packets of NFLOG get their flow, as with --with-flows; a source of"
+        " the stack must be nfct:, or a file that has the flows", truth, "false"),
+    Key("flows", "truth", "one record for each flow when it has ended, in place of its events, as"
+        " with --flows", truth, "false"),
+    Key("active_timeout", "time", "with flows: report a flow that goes on each time it has lived so"
+        " long", seconds, "never"),
+    Key("flow_limit", "number", "with flows: so many living flows are held; the oldest of more is"
+        " reported early", count, "262144"),
     Key("where", "expression", "which records it takes, in the filter language", text, "all"),
     Key("set", "table", "columns that get another value, as { action = 'block' }; extra.NAME adds a"
         " part to `extra`", table),

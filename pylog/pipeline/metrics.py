@@ -1,159 +1,129 @@
-"""Metrics of a pipeline for Prometheus, at /metrics, and whether it is healthy, at /health.
+"""Metrics of a pipeline for Prometheus, of the numbers that `pylog status` shows.
 
-They are served by a thread of their own with prometheus-client, from the numbers that `pylog
-status` shows; the loop that receives does not wait for it.
+They are made at the moment of the question, with prometheus-client. Names follow its conventions:
+base units (seconds, bytes), counters end in _total, a counter of a pipeline that starts again
+begins at 0. What belongs to a stack and a source has both as labels.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
-from pylog.errors import BackendError, missing_extra
-from pylog.pipeline.reporting import is_healthy, snapshot
+import pylog
+from pylog.pipeline.state import snapshot
 
 if TYPE_CHECKING:
     from pylog.pipeline.run import Run
 
-COUNTERS = {
-    "records": "records read by a stack",
-    "written": "records given to the output of a stack",
-    "bytes": "bytes of the messages that a stack has read",
-    "losses": "loss records that a stack has read",
-    "lost": "lost records, as far as their number is certain",
-    "refused": "records that the peer has refused",
-    "dead": "refused records in the file of dead letters",
-    "reconnects": "how often the output was opened again",
-    "restarts": "how often the process of a stack was started again",
-    "dropped_bytes": "bytes dropped because the queue of a stack was full",
-    "cpu_s": "CPU time of a stack in seconds",
-}
-"""Counters of a stack by the names in the snapshot."""
-GAUGES = {
-    "lag_s": "seconds from the receipt of the newest record that was written until now, 0 when"
-    " nothing waits",
-    "lag_bytes": "bytes received and not yet delivered",
-    "cpu_us_per_record": "CPU time of a stack for each record, in microseconds",
-}
-SOURCES = {
-    "receipts": "how often something was received",
-    "bytes": "bytes received",
-    "overruns": "how often the system reported a loss",
-}
-JOURNAL = {
-    "end": "bytes ever written to the journal",
-    "removed": "bytes of segments that the limits have removed",
-    "unwritten": "bytes that a full disk has cost",
-}
+
+class Metric(NamedTuple):
+    """A metric.
+
+    name   without pylog_ and _total
+    key    of the number in the snapshot
+    help   what it counts
+    """
+
+    name: str
+    key: str
+    help: str
 
 
-class _Collector:
+SOURCE = (
+    Metric("source_receipts", "receipts", "How often something was received of a source."),
+    Metric("source_bytes", "bytes", "Bytes received of a source."),
+    Metric("source_overruns", "overruns", "How often the system reported that it lost something."),
+    Metric("source_reconnects", "reconnects", "How often a source was opened again."),
+    Metric("source_cpu_seconds", "cpu_s", "CPU time of receiving and passing on."),
+)
+"""Counters of a source."""
+STACK_SOURCE = (
+    Metric("stack_records", "records", "Records that a stack has read, losses among them."),
+    Metric("stack_bytes", "bytes", "Bytes of the messages that a stack has read."),
+    Metric("stack_losses", "losses", "Loss records that a stack has read."),
+    Metric("stack_lost_records", "lost", "Records that are lost, where their number is certain."),
+)
+"""Counters of a stack and a source."""
+STACK = (
+    Metric("stack_written_records", "written", "Records given to the output of a stack."),
+    Metric("stack_refused_records", "refused", "Records that the peer of an output refused."),
+    Metric("stack_dead_letters", "dead", "Refused records in the file of dead letters."),
+    Metric("stack_failures", "failures", "How often an output failed, and was to be opened again."),
+    Metric("stack_reconnects", "reconnects", "How often an output was connected again."),
+    Metric("stack_restarts", "restarts", "How often the process of a stack was started again."),
+    Metric("stack_dropped_bytes", "dropped_bytes", "Bytes dropped because a queue was full."),
+    Metric("stack_cpu_seconds", "cpu_s", "CPU time of a stack."),
+)
+"""Counters of a stack."""
+STACK_NOW = (
+    Metric("stack_lag_seconds", "lag_s", "Time since the newest record that was written was"
+           " received; 0 when nothing waits."),
+    Metric("stack_lag_bytes", "lag_bytes", "Bytes received and not yet delivered."),
+    Metric("stack_cpu_seconds_per_record", "cpu_per_record", "CPU time of a stack for a record, on"
+           " average."),
+    Metric("stack_running", "running", "Whether the output of a stack is open."),
+)  # fmt: skip
+"""Gauges of a stack."""
+JOURNAL = (
+    Metric("journal_written_bytes", "end", "Bytes ever written to the journal."),
+    Metric("journal_removed_bytes", "removed", "Bytes that the limits of the journal removed."),
+    Metric("journal_unwritten_bytes", "unwritten", "Bytes lost because the disk was full."),
+)
+"""Counters of the journal."""
+LEFT_OUT = Metric("stack_left_out_records", "left_out", "Records that a stage left out.")
+
+
+def families(shape: Mapping[str, Any]) -> Iterator[Any]:
+    """The families of metrics of a snapshot, for prometheus-client."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    def family(kind: Any, metric: Metric, rows: Any, *labels: str) -> Any:
+        made = kind(f"pylog_{metric.name}", metric.help, labels=labels)
+        for values, number in rows:
+            made.add_metric(values, float(number))
+        return made
+
+    sources, stacks = shape["sources"], [_with_gauges(stack) for stack in shape["stacks"]]
+    yield family(GaugeMetricFamily, Metric("healthy", "", "Whether /health answers 200."),
+                 [([], shape["healthy"])])  # fmt: skip
+    yield family(GaugeMetricFamily, Metric("build_info", "", "The version of pylog."),
+                 [([pylog.__version__], 1)], "version")  # fmt: skip
+    yield family(GaugeMetricFamily, Metric("source_up", "", "Whether a source is open."),
+                 [([s["name"]], s["state"] != "failed") for s in sources], "source")  # fmt: skip
+    for metric in SOURCE:
+        yield family(CounterMetricFamily, metric,
+                     [([s["name"]], s[metric.key]) for s in sources], "source")  # fmt: skip
+    for metric in STACK_SOURCE:
+        rows = [([stack["name"], source], counts[metric.key]) for stack in stacks
+                for source, counts in stack["sources"].items()]  # fmt: skip
+        yield family(CounterMetricFamily, metric, rows, "stack", "source")
+    for kind, metrics in ((CounterMetricFamily, STACK), (GaugeMetricFamily, STACK_NOW)):
+        for metric in metrics:
+            rows = [([stack["name"]], stack[metric.key]) for stack in stacks]
+            yield family(kind, metric, rows, "stack")
+    rows = [([stack["name"], stage], count) for stack in stacks
+            for stage, count in stack["left_out"].items()]  # fmt: skip
+    yield family(CounterMetricFamily, LEFT_OUT, rows, "stack", "stage")
+    if "journal" in shape:
+        journal = shape["journal"]
+        for metric in JOURNAL:
+            yield family(CounterMetricFamily, metric, [([], journal[metric.key])])
+        full = Metric("journal_full", "", "Whether the disk of the journal is full.")
+        yield family(GaugeMetricFamily, full, [([], journal["full"])])
+
+
+def _with_gauges(stack: Mapping[str, Any]) -> dict[str, Any]:
+    per_record = stack["cpu_us_per_record"] / 1e6
+    return {**stack, "cpu_per_record": per_record, "running": stack["state"] == "running"}
+
+
+class Collector:
     """Gives the metrics of a pipeline at the moment of the question."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        shape = snapshot(self._run)
-        for name, text in SOURCES.items():
-            made = CounterMetricFamily(f"pylog_source_{name}", text, labels=["source"])
-            for source in shape["sources"]:
-                made.add_metric([source["name"]], source[name])
-            yield made
-        up = GaugeMetricFamily("pylog_source_up", "whether a source is open", labels=["source"])
-        for source in shape["sources"]:
-            up.add_metric([source["name"]], float(source["state"] != "failed"))
-        yield up
-        for name, text in COUNTERS.items():
-            metric = f"pylog_stack_{name.removesuffix('_s')}"
-            metric += "_seconds" if name.endswith("_s") else ""
-            made = CounterMetricFamily(metric, text, labels=["stack"])
-            for stack in shape["stacks"]:
-                made.add_metric([stack["name"]], stack.get(name, 0))
-            yield made
-        left_out = CounterMetricFamily("pylog_stack_left_out", "records that a stage left out",
-                                       labels=["stack", "stage"])  # fmt: skip
-        for stack in shape["stacks"]:
-            for stage, count in stack.get("left_out", {}).items():
-                left_out.add_metric([stack["name"], stage], count)
-        yield left_out
-        for name, text in GAUGES.items():
-            metric = name.replace("lag_s", "lag_seconds").replace("_us_", "_microseconds_")
-            gauge = GaugeMetricFamily(f"pylog_stack_{metric}", text, labels=["stack"])
-            for stack in shape["stacks"]:
-                gauge.add_metric([stack["name"]], stack.get(name, 0))
-            yield gauge
-        running = GaugeMetricFamily("pylog_stack_running", "whether the output of a stack is open",
-                                    labels=["stack"])  # fmt: skip
-        for stack in shape["stacks"]:
-            running.add_metric([stack["name"]], float(stack["state"] == "running"))
-        yield running
-        for name, text in JOURNAL.items() if "journal" in shape else ():
-            made = CounterMetricFamily(f"pylog_journal_{name}_bytes", text)
-            made.add_metric([], shape["journal"][name])
-            yield made
-        if "journal" in shape:
-            full = GaugeMetricFamily("pylog_journal_full", "whether the disk is full")
-            full.add_metric([], float(shape["journal"]["full"]))
-            yield full
-        cpu = CounterMetricFamily("pylog_receiving_cpu_seconds", "CPU time of receiving")
-        cpu.add_metric([], shape["receiving_cpu_s"])
-        yield cpu
-
-
-def serve(run: Run, host: str, port: int) -> Callable[[], None]:
-    """Serve the metrics of a pipeline in a thread; what ends that.
-
-    Raises BackendUnavailable without the extra, BackendError if the address cannot be used.
-    """
-    try:
-        from prometheus_client import CollectorRegistry, generate_latest
-    except ImportError as error:
-        raise missing_extra("metrics", "metrics") from error
-    registry = CollectorRegistry(auto_describe=False)
-    collector: Any = _Collector(run)
-    registry.register(collector)
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-
-        def do_GET(self) -> None:
-            if self.path.partition("?")[0] == "/metrics":
-                self._give(200, "text/plain; version=0.0.4; charset=utf-8",
-                           generate_latest(registry))  # fmt: skip
-            elif self.path.partition("?")[0] == "/health":
-                healthy = is_healthy(run)
-                body = msgspec.json.encode({"healthy": healthy})
-                self._give(200 if healthy else 503, "application/json", body)
-            else:
-                self._give(404, "text/plain", b"there are /metrics and /health\n")
-
-        def _give(self, status: int, kind: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: each scrape would be a line."""
-
-    try:
-        server = ThreadingHTTPServer((host, port), Handler)
-    except OSError as error:
-        raise BackendError(f"cannot serve metrics at {host}:{port}: {error.strerror}") from error
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-
-    return stop
+        """The families, for a registry of prometheus-client."""
+        return families(snapshot(self._run))

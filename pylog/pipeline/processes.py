@@ -73,6 +73,8 @@ class StackProcess:
         self.stack, self._sources, self._journal = stack, sources, journal
         self._queue_size, self._spawn = queue_size, start
         self.counts = Counts()
+        self._past = Counts()
+        """What its processes that ended by themselves have done."""
         self.restarts = 0
         self.stale: set[str] = set()
         self.waits_at: int | None = None
@@ -85,6 +87,11 @@ class StackProcess:
         self._again_at = 0.0
         self._started = 0.0
         self.status: int | None = None
+
+    @property
+    def totals(self) -> Counts:
+        """What all its processes have done."""
+        return self.counts.after(self._past)
 
     @property
     def is_live(self) -> bool:
@@ -160,6 +167,11 @@ class StackProcess:
                 self.done = True
                 return False
             self.restarts += 1
+            self._past = self.totals
+            self.counts = Counts(
+                problem=f"its process ended with status {status}", place=self.counts.place,
+                confirmed=self.counts.confirmed, observed_ns=self.counts.observed_ns,
+            )  # fmt: skip
             if time.monotonic() - self._started >= STEADY_S:
                 self._pause_s = PAUSES_S[0]
             notes.warning("stack %s: its process ended with status %d; it starts again in %g s",

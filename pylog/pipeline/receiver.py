@@ -33,6 +33,8 @@ from pylog.pipeline.journal import Journal
 from pylog.pipeline.queues import StackQueue
 from pylog.record import rfc3339
 
+MOST_RECEIPTS = 64
+"""A source that has much is received from so often before the next one has its turn."""
 PAUSES_S = (1.0, 30.0)
 """The first and the longest pause before a source that failed is opened again."""
 
@@ -51,12 +53,32 @@ class Interface(NamedTuple):
     packer: Packer
 
 
+class Totals(msgspec.Struct):
+    """What was received of a source.
+
+    openings   how often it was opened
+    receipts   how often something was received, and `bytes` of it
+    overruns   how often the system reported a loss
+    cpu_s      of receiving it and passing it on
+    """
+
+    openings: int = 0
+    receipts: int = 0
+    bytes: int = 0
+    overruns: int = 0
+    cpu_s: float = 0.0
+
+    def add(self, other: Totals) -> None:
+        """Count another one here, too."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
 class Intake:
     """An open backend of a source.
 
-    receipts   how often something was received, and `bytes` of it
+    totals     what was received since it is open
     knows_processes   whether it can be asked who made a commit
-    overruns   how often the system reported a loss
     """
 
     def __init__(self, source: Source, part: int, backend: Backend) -> None:
@@ -71,7 +93,7 @@ class Intake:
         """What was received before its layout was certain."""
         self.gap: str | None = None
         """Why records before the first one are missing; None: none are, or it was written."""
-        self.receipts = self.bytes = self.overruns = 0
+        self.totals = Totals(openings=1 if part == 0 else 0)
         self.knows_processes = type(backend).process is not Backend.process
         if backend.layout is not None or source.layout is not None:
             self.info = self._described([backend.layout or source.layout or ""])
@@ -110,7 +132,6 @@ class Receiver:
     """The live sources, and what receives from them.
 
     intakes   that are open
-    cpu_s     of receiving and passing on
     failed    by the name of the source, why it is not open
     """
 
@@ -124,7 +145,8 @@ class Receiver:
         """By the name of a source that failed: when to open it again, the next pause, and since
         when it is closed."""
         self._infos: list[SourceInfo] = []
-        self.cpu_s = 0.0
+        self._past: dict[str, Totals] = {}
+        """What was received by intakes that are closed, by the name of the source."""
 
     # Sources
 
@@ -146,7 +168,17 @@ class Receiver:
             self.failed.pop(name, None)
             for intake in [i for i in self.intakes if i.source.name == name]:
                 self.intakes.remove(intake)
+                self._past.setdefault(name, Totals()).add(intake.totals)
                 intake.backend.close()
+
+    def totals(self, name: str) -> Totals:
+        """What was received of a source since the pipeline began."""
+        made = Totals()
+        for each in [self._past.get(name), *(i.totals for i in list(self.intakes)
+                                             if i.source.name == name)]:  # fmt: skip
+            if each is not None:
+                made.add(each)
+        return made
 
     def begin_section(self) -> None:
         """Begin a section with the sources that are open now, everywhere."""
@@ -209,7 +241,18 @@ class Receiver:
     # Receiving
 
     def take(self, intake: Intake) -> bool:
-        """Receive once from a source that has something, and pass it on; whether it goes on."""
+        """Receive from a source that has something, and pass it on; whether it goes on.
+
+        That is once, and as often again as the source has more than its descriptors show.
+        """
+        for _ in range(MOST_RECEIPTS):
+            if not self._take_once(intake):
+                return False
+            if not intake.backend.queued:
+                break
+        return True
+
+    def _take_once(self, intake: Intake) -> bool:
         start = time.thread_time()
         try:
             if not intake.backend.wait(0.0):
@@ -229,13 +272,13 @@ class Receiver:
             self._lose(intake, str(error))
             return False
         finally:
-            self.cpu_s += time.thread_time() - start
+            intake.totals.cpu_s += time.thread_time() - start
         return True
 
     def _pass_on(self, intake: Intake, data: bytes, ends: Sequence[int]) -> None:
         observed_ns = time.time_ns()
-        intake.receipts += 1
-        intake.bytes += len(data)
+        intake.totals.receipts += 1
+        intake.totals.bytes += len(data)
         journal = self.journal
         if journal is not None and journal.ready():
             for other in self.intakes:
@@ -269,7 +312,7 @@ class Receiver:
             return
         reason, count = backend.overrun, backend.lost
         backend.overrun = backend.lost = None
-        intake.overruns += 1
+        intake.totals.overruns += 1
         if not (backend.numbered and backend.accountable):
             self._put_loss(intake, reason, count)
 
@@ -315,6 +358,7 @@ class Receiver:
         now = time.monotonic()
         due = [at - now for _, at, _, _ in self._retries.values()]
         due += [i.backend.tick_s for i in self.intakes if i.backend.tick_s is not None]
+        due += [0.0 for intake in self.intakes if intake.backend.queued]
         return max(0.0, min(due)) if due else None
 
     def refresh(self, name: str) -> None:
@@ -358,6 +402,4 @@ class Receiver:
                     if data:
                         self._pass_on(intake, data, ends)
                         self._pass_on_overrun(intake)
-        for intake in self.intakes:
-            intake.backend.close()
-        self.intakes = []
+        self.close({intake.source.name for intake in self.intakes})

@@ -21,6 +21,7 @@ from pylog.pipeline import config, processes, reporting
 from pylog.pipeline.config import Pipeline, Source, Stack
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.journal_reader import JournalReader
+from pylog.pipeline.notify import Events
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.positions import Position, PositionFile
 from pylog.pipeline.processes import Spawn, StackProcess
@@ -35,22 +36,6 @@ TICK_S = 1.0
 """How often the loop looks at everything."""
 
 
-class Events:
-    """Reports to a service manager; this one reports to nobody."""
-
-    def ready(self) -> None:
-        """All sources and stacks have started."""
-
-    def reloading(self) -> None:
-        """The configuration is being read again; `ready` follows."""
-
-    def stopping(self) -> None:
-        """The end has begun."""
-
-    def beat(self) -> None:
-        """The loop has gone round; called at least every TICK_S."""
-
-
 class Run:
     """A pipeline that runs.
 
@@ -58,6 +43,8 @@ class Run:
     receiver   of its live sources
     stacks     by name
     started    when, in seconds since 1970
+    metrics    HOST:PORT where they are served; None: nowhere
+    beat_at    when the loop went round last, by the monotonic clock
     """
 
     def __init__(
@@ -81,6 +68,7 @@ class Run:
         self._leaving: list[StackProcess] = []
         """Stacks that were changed or removed, and end."""
         self.started = time.time()
+        self.metrics: str | None = None
         self.beat_at = time.monotonic()
         self._waiting = Waiting()
         self._wanted_stop = self._wanted_reload = False
@@ -115,16 +103,17 @@ class Run:
             self._begin()
             self._reporting = stack.enter_context(reporting.Reporting(self))
             if self.pipeline.settings.metrics is not None:
-                from pylog.pipeline.metrics import serve  # needs the extra
+                from pylog.pipeline.http import serve  # needs the extra
 
-                stack.callback(serve(self, *self.pipeline.settings.metrics))
+                self.metrics, end = serve(self, *self.pipeline.settings.metrics)
+                stack.callback(end)
             self._events.ready()
             while not self._wanted_stop and not self._is_done():
-                self._round(TICK_S)
+                self._round(min(TICK_S, self._events.period_s or TICK_S))
                 if self._wanted_reload:
                     self._wanted_reload = False
                     self._load_again()
-            self._events.stopping()
+            self._events.stopping(self.pipeline.settings.drain)
             self._end()
         return self._status
 
@@ -154,6 +143,7 @@ class Run:
             self._start(made)
         if live:
             self.receiver.begin_section()
+            self._take_undescribed()  # a ruleset and flows come before packets
 
     def _place_new_stacks(self, stacks: Sequence[Stack], journal: Journal) -> None:
         """Give a position to each stack that has none."""
@@ -199,9 +189,7 @@ class Run:
         receiver = self.receiver
         due = [longest_s, receiver.due_s(), *(s.due_s() for s in self._every())]
         self._waiting.wait(self._acts(), min(d for d in due if d is not None))
-        if any(intake.backend.tick_s is not None for intake in receiver.intakes):
-            for intake in list(receiver.intakes):
-                receiver.take(intake)
+        self._take_undescribed()
         receiver.retry()
         if receiver.journal is not None:
             end = receiver.journal.end
@@ -215,9 +203,8 @@ class Run:
                 self._launch(stack)
         for stack in [s for s in self._leaving if s.done]:
             self._drop(stack)
-        now = time.monotonic()
-        self.beat_at = now
-        self._events.beat()
+        self.beat_at = time.monotonic()
+        self._events.beat(self)
 
     def _every(self) -> Iterator[StackProcess]:
         yield from self.stacks.values()
@@ -240,6 +227,12 @@ class Run:
             for descriptor, act in self._reporting.acts():
                 wanted[descriptor] = Act(READ, self._reporting, act)
         return wanted
+
+    def _take_undescribed(self) -> None:
+        """Receive from sources that may have something which no descriptor shows."""
+        for intake in list(self.receiver.intakes):
+            if intake.backend.tick_s is not None or intake.backend.queued:
+                self._take(intake)
 
     def _take(self, intake: Intake) -> None:
         if intake in self.receiver.intakes:

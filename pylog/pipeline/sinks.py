@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 from pylog import outputs
 from pylog.outputs._files import OutputFiles
 from pylog.pipeline.config import PARTITIONED_S, PARTITIONED_SIZE, Stack
+from pylog.pipeline.joins import completed
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import file_name
 from pylog.secrets import Secret
@@ -48,6 +49,7 @@ def opened(stack: Stack, refuse: outputs.Refuse, durable: bool) -> outputs.Outpu
     durable   whether what is written and not confirmed can be read again
     """
     options = {name: revealed(value) for name, value in stack.options.items()}
+    options = completed(stack.joins, stack.to, options)
     target = str(revealed(stack.target))
     if stack.is_place:
         return outputs.open(stack.to, outputs.Place(target, stack.name, refuse), options)

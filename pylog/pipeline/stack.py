@@ -28,7 +28,8 @@ from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
 from pylog.pipeline.stages import Stages
-from pylog.record import LossRecord, LossRow, Record
+from pylog.pipeline.tally import Tally, losses
+from pylog.record import Record
 
 COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
 """What was written is committed after that time, or so many records."""
@@ -64,19 +65,22 @@ class StackRun:
         begin: Callable[[outputs.Output, Feeds], Position],
         save: Callable[[str], None] | None,
         letters: DeadLetters,
+        tally: Tally,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
         """
         open_output   opens the output
         make_feeds    makes the feeds for it, with new decoders
         begin         where an output that was just opened is to go on
+        tally         counts by source
         save          keeps a position that the output does not store; None: it is stored there
         """
-        self.counts = Counts()
+        self.counts = Counts(sources=tally.counts)
         self._stack, self._channel = stack, channel
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
         self._save, self._letters, self._cpu_s = save, letters, cpu_s
         self._stages = Stages(stack.stages)
+        self.counts.start_cpu_s = cpu_s()
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
         self._kept: deque[tuple[str, list[Sequence[Record]]]] = deque()
@@ -99,6 +103,8 @@ class StackRun:
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
         self._stopped = self._reopens = self._is_unsaved = False
+        self._opened = self._reconnected = 0
+        """How often an output was opened; how often those that are closed connected again."""
 
     # The loop
 
@@ -132,8 +138,9 @@ class StackRun:
     def _work(self) -> None:
         """Open the output and write to it until all feeds have ended."""
         output = self._output = self._open_output(self._letters.refuse)
+        self._opened += 1
         feeds = self._feeds
-        if feeds is None or not isinstance(feeds.live, QueueFeed):
+        if feeds is None or feeds.goes_back:
             if feeds is not None:
                 feeds.close()
             feeds = self._feeds = self._make_feeds(output)
@@ -160,7 +167,7 @@ class StackRun:
             self._report()
             if lot is None:
                 self._wait(output, feeds)
-        self._commit(output, feeds)
+        self._commit(output, feeds, last=True)
         self._confirm(output, feeds)
 
     def _is_full(self) -> bool:
@@ -174,11 +181,9 @@ class StackRun:
         for name in lot.stale:
             self._channel.send("refresh", name)
         records: Sequence[Record] = lot.records
-        if _LOSSES & set(map(type, records)):
-            for loss in records:
-                if isinstance(loss, LossRecord | LossRow):
-                    counts.losses += 1
-                    counts.lost += int(loss.count or 0)
+        number, lost = losses(records)
+        counts.losses += number
+        counts.lost += lost
         if self._stack.stages.any:
             records = self._stages.apply(records)
         if records:
@@ -194,7 +199,7 @@ class StackRun:
     @property
     def _keeps(self) -> bool:
         feeds = self._feeds
-        return feeds is not None and isinstance(feeds.live, QueueFeed)
+        return feeds is not None and not feeds.goes_back
 
     def _write(self, output: outputs.Output, records: Sequence[Record]) -> None:
         if rows_of(output, self._stack):
@@ -210,10 +215,12 @@ class StackRun:
         stored = output.position()
         if stored is not None:
             self._forget_kept(stored)
+        self._last = output.confirmed()
         for position, lots in self._kept:
             for records in lots:
                 self._write(output, records)
             output.commit(position)
+            self._last = position
         for records in self._fresh:
             self._write(output, records)
 
@@ -232,11 +239,11 @@ class StackRun:
             output.turn()
         self._confirm(output, feeds)
 
-    def _commit(self, output: outputs.Output, feeds: Feeds) -> None:
+    def _commit(self, output: outputs.Output, feeds: Feeds, *, last: bool = False) -> None:
         self._committed_at = time.monotonic()
-        if not self._moved:
-            return
         position = str(feeds.position())
+        if not self._moved or (position == self._last and not last):
+            return  # with joins, records may come before the position moves
         output.commit(position)
         self._last = position
         if self._keeps:
@@ -282,7 +289,7 @@ class StackRun:
 
     def _finish(self, output: outputs.Output, feeds: Feeds) -> None:
         """All feeds have ended: commit, wait for confirmation, close."""
-        self._commit(output, feeds)
+        self._commit(output, feeds, last=True)
         deadline = time.monotonic() + LAST_S
         if isinstance(output, Parts):
             output.complete()
@@ -291,6 +298,7 @@ class StackRun:
         self._confirm(output, feeds)
         self._output = None
         output.close()
+        self._reconnected += output.reconnects
         self._confirm(output, feeds)
         feeds.close()
         self._letters.close()
@@ -306,7 +314,7 @@ class StackRun:
             notes.warning("stack %s: %s; trying again", self._stack.name, problem)
             self._noted, self._noted_at = problem, now
         self.counts.problem = problem
-        self.counts.reconnects += 1
+        self.counts.failures += 1
         until = time.monotonic() + self._pause_s
         self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
         self._report(True)
@@ -317,6 +325,7 @@ class StackRun:
     def _close_output(self) -> None:
         output, self._output = self._output, None
         if output is not None:
+            self._reconnected += output.reconnects
             with contextlib.suppress(Exception):
                 output.close()
 
@@ -384,16 +393,16 @@ class StackRun:
         counts.left_out = dict(self._stages.left_out)
         counts.refused, counts.dead = self._letters.refused, self._letters.written
         counts.cpu_s = self._cpu_s()
+        own = 0 if self._output is None else self._output.reconnects
+        counts.reconnects = max(0, self._opened - 1) + self._reconnected + own
         if not self._channel.unsent:
             self._channel.send("counts", counts)
 
 
-_LOSSES: set[type] = {LossRecord, LossRow}
-
-
 def rows_of(output: outputs.Output, stack: Stack) -> bool:
     """Whether the output gets rows: it takes them, and no stage needs records."""
-    return output.takes_rows and not stack.stages.any and stack.partition is None
+    plain = not (stack.stages.any or stack.joins.any)
+    return output.takes_rows and plain and stack.partition is None
 
 
 def _place_of(position: str) -> int:

@@ -19,6 +19,7 @@ import msgspec
 from pylog.filter import Filter
 from pylog.nearest import COLUMNS, advice
 from pylog.record import LossRecord, Record, all_columns, fields_of, json_name, kind_of, kinds
+from pylog.record.joined import JoinedRecord
 
 Change = Callable[[Record], Record]
 
@@ -29,8 +30,9 @@ EXTRA = "extra."
 FIXED = frozenset(("kind", "source", "layout"))
 """Columns that no stage changes."""
 OF_ONE = frozenset(
-    ("offset", "timestamp_ns", "observed_ns", "seq", "count", "raw", "payload", "extra", "fragment")
-)
+    ("offset", "timestamp_ns", "observed_ns", "seq", "count", "raw", "payload", "extra", "fragment",
+     "flow_age")
+)  # fmt: skip
 """Fields in which a repeated record may differ."""
 
 
@@ -245,7 +247,7 @@ def _kinds_with(stage: str, name: str) -> dict[type[Record], str]:
     if name in FIXED:
         raise ValueError(f"{stage}: {name} says what a record is, and cannot be changed")
     fields: dict[type[Record], str] = {}
-    for kind in kinds().values():
+    for kind in (*kinds().values(), JoinedRecord):
         if kind is LossRecord:
             continue
         for field in fields_of(kind):

@@ -28,10 +28,13 @@ from pylog.pipeline.channel import Channel
 from pylog.pipeline.config import Source, Stack
 from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.feeds import Feed, Feeds, FileFeed, JournalFeed, QueueFeed
+from pylog.pipeline.joined_feeds import JoinedFeeds
+from pylog.pipeline.joins import Settings as JoinSettings
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, parsed
 from pylog.pipeline.stack import StackRun, rows_of
 from pylog.pipeline.stages import Settings as StageSettings
+from pylog.pipeline.tally import Tally
 from pylog.secrets import Secret
 
 PATIENCE_S = 30.0
@@ -54,7 +57,7 @@ def task_of(stack: Stack, sources: list[Source], journal: Path | None) -> Task:
     shape = {name: getattr(stack, name) for name in Stack.__dataclass_fields__}
     shape["target"] = _plain(stack.target)
     shape["options"] = {name: _plain(value) for name, value in stack.options.items()}
-    shape["stages"] = stack.stages._asdict()
+    shape["stages"], shape["joins"] = stack.stages._asdict(), stack.joins._asdict()
     fields = Source.__dataclass_fields__
     own = [{name: getattr(source, name) for name in fields} for source in sources]
     return Task(shape, own, None if journal is None else str(journal))
@@ -73,6 +76,7 @@ def _stack_of(task: Task) -> Stack:
     shape["target"] = _valued(shape["target"])
     shape["options"] = {name: _valued(value) for name, value in shape["options"].items()}
     shape["stages"] = StageSettings(**shape["stages"])
+    shape["joins"] = JoinSettings(**shape["joins"])
     return Stack(**shape)
 
 
@@ -175,6 +179,7 @@ def _run(
     letters = DeadLetters(None if path is None else Path(path), stack.name)
     wanted = wanted_of(sources)
     live = [name for name, source in sources.items() if source.is_live]
+    tally = Tally(list(sources))
 
     def make_feeds(output: outputs.Output) -> Feeds:
         raw = sinks.needs_raw(stack)
@@ -186,17 +191,20 @@ def _run(
         }
         feed: Feed | None = None
         identity = ""
-        decoding = Decoding(wanted, **form, where=stack.stages.early())
+        early = None if stack.joins.any else stack.stages.early()
+        decoding = Decoding(wanted, **form, where=early, tally=tally)
         if live and folder is not None:
             feed = JournalFeed(folder, decoding, live)
             identity = feed.reader.id
         elif live and data is not None:
             feed = QueueFeed(data, decoding, live)
         files: dict[str, Feed] = {
-            name: FileFeed(source, wanted[name], **form)
+            name: FileFeed(source, wanted[name], **form, tally=tally)
             for name, source in sources.items()
             if not source.is_live
         }
+        if stack.joins.any:
+            return JoinedFeeds(feed, files, identity, stack.joins, [*sources.values()])
         return Feeds(feed, files, identity)
 
     def begin(output: outputs.Output, feeds: Feeds) -> Position:
@@ -221,5 +229,6 @@ def _run(
         begin=begin,
         save=None if kept is None or stores else kept.write,
         letters=letters,
+        tally=tally,
         cpu_s=cpu_s,
     )

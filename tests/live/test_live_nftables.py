@@ -312,7 +312,7 @@ def test_a_commit_of_very_many_elements_is_read_in_time(namespace: netlab.Namesp
         "    elements, start = 0, None\n"
         "    with contextlib.suppress(TimeoutError):\n"
         "        while True:\n"
-        "            record = reader.read(timeout=60 if start is None else 3)\n"
+        "            record = reader.read(timeout=60 if elements < 100000 else 3)\n"
         "            if start is None and record.op != 'new_gen':\n"
         "                start = time.process_time()\n"
         "            elements += len(record.elements or ())\n"

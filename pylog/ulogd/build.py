@@ -1,0 +1,270 @@
+"""Makes the stacks of a configuration: instances, their options, and which cell is whose key.
+
+The order is ulogd's, since errors end a stack where they occur: the text of the stack, the options
+from the last plugin to the first, the kinds of data and the keys, then `start` from the first to
+the last. A stack that fails is reported and left out; the others run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from pylog.errors import BackendError
+from pylog.ulogd.conffile import Complaint, Conffile, Section
+from pylog.ulogd.log import ERROR, DaemonLog
+from pylog.ulogd.plugins import ANY, PLUGINS, SINK, SOURCE, Plugin
+from pylog.ulogd.worker import Filter, Instance, Sink, Surroundings, Values, View, Worker
+
+LONGEST_ID = 30
+
+
+class StackError(Exception):
+    """Why a stack cannot run."""
+
+
+class Element(NamedTuple):
+    """A plugin in a stack: its instance, the section it was configured from, and what it does.
+
+    work   None for a source, which is no part of the way of a record
+    """
+
+    instance: Instance
+    section: Section
+    work: Worker | None
+
+
+Step = Callable[[Values, View], None]
+
+
+class Stack:
+    """A stack that can run.
+
+    text      as the file gives it, from line `line` on
+    elements  the plugins, a source first
+    size      how many cells a record has
+    records   how many went through it; `lost` of them an output could not write
+    missed    how many its source lost
+    """
+
+    def __init__(self, text: str, line: int, elements: list[Element], size: int) -> None:
+        self.text, self.line, self.elements, self.size = text, line, elements, size
+        self.steps: list[Step] = []
+        for element in elements:
+            if isinstance(element.work, Filter):
+                self.steps.append(element.work.interpret)
+            elif isinstance(element.work, Sink):
+                self.steps.append(element.work.write)
+        self._keys = {
+            element.instance.id: element.instance
+            for element in reversed(elements)
+            if element.instance.plugin.place == SOURCE
+        }
+        self.records = self.lost = self.missed = 0
+        self._reason = ""
+
+    def begin(self, source: Instance, view: View) -> Values:
+        """The cells of a record: those of its source are filled, the others empty.
+
+        source   the instance that gave it, which may be another plugin of the same id
+        """
+        own = self._keys[source.id]
+        values: Values = [None] * self.size
+        keys = own.plugin.keys
+        if own.plugin is source.plugin:
+            values[own.first : own.first + len(keys)] = [key.view(view) for key in keys]  # type: ignore[misc]
+        else:
+            known = {key.name: key for key in source.plugin.keys}
+            for place, key in enumerate(keys):
+                if key.name in known:
+                    values[own.first + place] = known[key.name].view(view)  # type: ignore[misc]
+        return values
+
+    def lose(self, reason: str, log: DaemonLog) -> None:
+        """Count a record that an output could not write; a new reason is reported."""
+        self.lost += 1
+        if reason != self._reason:
+            self._reason = reason
+            log.write(ERROR, f"stack of line {self.line}: {reason}")
+
+    def report(self, log: DaemonLog) -> None:
+        """Report what was lost on the way to the stack and in it."""
+        for count, how in (
+            (self.missed, "were lost before they were read"),
+            (self.lost, "could not be written"),
+        ):
+            if count:
+                log.write(ERROR, f"stack of line {self.line}: {count} records {how}")
+
+
+def elements_of(text: str) -> list[tuple[str, str]]:
+    """The pairs of id and plugin in the text of a stack; StackError."""
+    pairs = []
+    for token in text.replace("\n", ",").split(","):
+        if not token:
+            continue
+        name, colon, plugin = token.partition(":")
+        size = len(name.encode("utf-8", "surrogateescape"))
+        if not colon or size > LONGEST_ID:
+            hint = f"; an id has at most {LONGEST_ID} bytes" if colon else "; want ID:PLUGIN"
+            raise StackError(f"syntax error while parsing {token!r} of the stack{hint}")
+        pairs.append((name, plugin))
+    if not pairs:
+        raise StackError("the stack is empty")
+    return pairs
+
+
+class Builder:
+    """Makes stacks from a configuration.
+
+    loaded   the plugins that plugin= names; all if there are none when a stack begins
+    """
+
+    def __init__(self, conffile: Conffile, surroundings: Surroundings) -> None:
+        self.conffile, self.surroundings = conffile, surroundings
+        self.loaded: set[str] = set()
+        self.complaints: list[tuple[str, Complaint]] = []
+
+    def plan(self, text: str) -> list[tuple[Instance, Section]]:
+        """The instances of a stack with their options, the last one configured first; StackError.
+
+        The checks of the plugins themselves come with `work`.
+        """
+        instances = []
+        for name, word in elements_of(text):
+            plugin = PLUGINS.get(word)
+            if plugin is None or (self.loaded and word not in self.loaded):
+                raise StackError(f"can't find requested plugin {word}{_advice(word, plugin)}")
+            if plugin.refused:
+                raise StackError(f"pylog has no {word}: {plugin.refused}")
+            instances.append(Instance(name, plugin))
+        return [(instance, self._section(instance)) for instance in instances]
+
+    def _section(self, instance: Instance) -> Section:
+        section = self.conffile.read(instance.id, instance.plugin.options)
+        for name, given in section.given.items():
+            value = given.value
+            instance.options[name] = (
+                value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+            )
+        return section
+
+    def build(self, text: str, line: int) -> Stack:
+        """A stack that is configured and bound, not started; StackError."""
+        log = self.surroundings.log
+        planned = self.plan(text)
+        for instance, section in planned:
+            if section.found or instance.plugin.options:
+                self.complaints += [(instance.id, c) for c in section.complaints]
+        works: list[Worker | None] = []
+        for instance, section in reversed(planned):
+            plugin = instance.plugin
+            if section.error and plugin.strict and plugin.options:
+                raise StackError(
+                    f"error during configure of plugin {plugin.name}: section {instance.id}:"
+                    f" {section.error}"
+                )
+            try:
+                works.insert(0, _work(instance, self.surroundings))
+            except (ValueError, BackendError) as error:
+                raise StackError(
+                    f"error during configure of plugin {plugin.name}: {error}"
+                ) from error
+        elements = [
+            Element(instance, section, work)
+            for (instance, section), work in zip(planned, works, strict=True)
+        ]
+        for text_ in mismatches([instance for instance, _ in planned]):
+            log(ERROR, text_)
+        size = bind(elements)
+        return Stack(text, line, elements, size)
+
+
+def _advice(word: str, plugin: Plugin | None) -> str:
+    if plugin is not None:
+        return "; no plugin= line loads it, and without any all would be there"
+    if word.upper() in PLUGINS:
+        return f"; did you mean {word.upper()}?"
+    from pylog.nearest import advice
+
+    return advice(word, PLUGINS)
+
+
+def _work(instance: Instance, surroundings: Surroundings) -> Worker | None:
+    module, _, name = instance.plugin.work.partition(":")
+    kind = getattr(importlib.import_module(f"pylog.ulogd.{module}"), name)
+    work: Worker = kind(instance, surroundings)
+    return work
+
+
+def mismatches(instances: list[Instance]) -> Iterator[str]:
+    """Neighbours that do not pass on what the next one takes, as ulogd reports them; StackError
+    for a stack without a source at its start or an output at its end.
+    """
+    last, first = instances[-1].plugin, instances[0].plugin
+    if last.place != SINK:
+        raise StackError(f"last plugin in stack has to be output plugin, and {last.name} is none")
+    if first.place != SOURCE:
+        raise StackError(f"first plugin in stack has to be source plugin, and {first.name} is none")
+    for before, instance in reversed(list(itertools.pairwise(instances))):
+        if not instance.plugin.takes & before.plugin.gives:
+            yield (
+                f"type mismatch between {instance.plugin.name} and {before.plugin.name} in stack"
+            )
+
+
+def bind(elements: list[Element]) -> int:
+    """Give each key a cell, and each input the cell of the nearest earlier plugin that has the key.
+
+    Returns how many cells there are; StackError for a key that no plugin gives.
+    """
+    size = 0
+    for element in elements:
+        element.instance.first = size
+        size += len(element.instance.plugin.keys)
+    for number in range(len(elements) - 1, 0, -1):
+        instance, _, work = elements[number]
+        nearest = _nearest(elements[:number])
+        if instance.plugin.needs == (ANY,):
+            assert work is not None
+            offered = [
+                (key, nearest[key.name])
+                for before in elements[:number]
+                for key in before.instance.plugin.keys
+            ]
+            try:
+                instance.columns = work.wanted(offered)
+            except ValueError as error:
+                raise StackError(str(error)) from error
+            continue
+        for need in instance.plugin.needs:
+            name = need.rstrip("?")
+            if name not in nearest and need == name:
+                raise StackError(
+                    f"cannot find key {name!r} in stack, which {instance.plugin.name} needs"
+                    f"{_giver(name)}"
+                )
+            instance.inputs.append(nearest.get(name))
+    return size
+
+
+def _nearest(elements: list[Element]) -> dict[str, int]:
+    """The cell of each key, of the last plugin that gives it."""
+    cells: dict[str, int] = {}
+    for element in elements:
+        own: dict[str, int] = {}
+        for place, key in enumerate(element.instance.plugin.keys):
+            own.setdefault(key.name, element.instance.first + place)
+        cells |= own
+    return cells
+
+
+def _giver(name: str) -> str:
+    """Which plugins give a key, as advice."""
+    givers = [
+        plugin.name for plugin in PLUGINS.values()
+        if not plugin.refused and any(key.name == name for key in plugin.keys)
+    ]  # fmt: skip
+    return f"; {' or '.join(givers)} before it gives it" if givers else ""

@@ -1,0 +1,153 @@
+"""What ulogd 2.0.8 made of recordings and configurations, and pylog's answer to the same.
+
+`fixtures/ulogd/cases.tar.xz` has recordings, the configurations of cases and the hashes of what
+ulogd wrote; `blanked` hides what no program can repeat. `conf.json.xz` has configurations with
+how ulogd ended.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import lzma
+import os
+import re
+import struct
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from samples import FIXTURES
+
+import pylog
+from pylog.record import LossRecord
+from pylog.ulogd.conffile import Conffile
+from pylog.ulogd.daemon import Daemon
+from pylog.ulogd.log import DaemonLog
+from pylog.ulogd.worker import Surroundings
+
+_RULES = (
+    (rb"SRC=\S+ DST=\S+ (?=PROTO=ARP)", b"SRC=? DST=? "),
+    (rb"(arp\.[sd]addr(?:\.str)?)=[^,\n]*", rb"\1=?"),
+    (rb'("arp\.[sd]addr(?:\.str)?": )"[^"]*"', rb'\1"?"'),
+    (rb"(<\d+>)\w{3} [ \d]\d \d\d:\d\d:\d\d ulogd\[\d+\]", rb"\1DATE ulogd[PID]"),
+)
+
+
+def blanked(octets: bytes) -> bytes:
+    """An output without addresses of ARP packets and ip.hsaddr of IPv6, which ulogd prints as
+    pointers, and without dates and process ids of syslog.
+    """
+    for rule, text in _RULES:
+        octets = re.sub(rule, text, octets)
+    mark = b"===>PACKET BOUNDARY\n"
+    split = mark if mark in octets else b"\n"
+    parts = octets.split(split)
+    six = re.compile(rb"(ip\.h[sd]addr)=[^,\n]*")
+    signs = (b"ip6.payloadlen=", b"oob.family=10\n" if split == mark else b"ip6.payloadlen=")
+    return split.join(
+        six.sub(rb"\1=?", part) if any(sign in part for sign in signs) else part for part in parts
+    )
+
+
+@functools.cache
+def archive() -> dict[str, bytes]:
+    """The files of cases.tar.xz."""
+    with tarfile.open(FIXTURES / "ulogd/cases.tar.xz") as tar:
+        return {m.name: file.read() for m in tar if (file := tar.extractfile(m)) is not None}
+
+
+@functools.cache
+def cases() -> dict[str, dict[str, Any]]:
+    """The cases by name: input, tz, host, conf, outputs (length and SHA-256), schema."""
+    found: dict[str, dict[str, Any]] = json.loads(archive()["cases.json"])
+    return found
+
+
+@functools.cache
+def configurations() -> dict[str, dict[str, Any]]:
+    """The configurations by name: conf, outcome, groups, files, and strict of 2.0.9."""
+    found: dict[str, dict[str, Any]] = json.loads(
+        lzma.decompress((FIXTURES / "ulogd/conf.json.xz").read_bytes())
+    )
+    return found
+
+
+def pcapng(recording: bytes) -> bytes:
+    """A recording (u64 clock in ns, u32 length, datagram) as pcapng of netlink datagrams."""
+
+    def block(kind: int, body: bytes) -> bytes:
+        body += bytes(-len(body) % 4)
+        size = struct.pack("<I", len(body) + 12)
+        return struct.pack("<I", kind) + size + body + size
+
+    out = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
+    out += block(1, struct.pack("<HHIHHB3xI", 253, 0, 0, 9, 1, 9, 0))
+    at = 0
+    while at < len(recording):
+        ns, size = struct.unpack_from("<QI", recording, at)
+        packet = struct.pack(">HH10xH", 4, 824, 12) + recording[at + 12 : at + 12 + size]
+        at += 12 + size
+        head = struct.pack("<5I", 0, ns >> 32, ns & 0xFFFFFFFF, len(packet), len(packet))
+        out += block(6, head + packet)
+    return out
+
+
+@functools.cache
+def records(name: str) -> list[pylog.Record]:
+    """The records of a recording."""
+    with pylog.open(io.BytesIO(pcapng(archive()[name])), raw=True) as reader:
+        return list(reader)
+
+
+@contextmanager
+def zone(name: str) -> Iterator[None]:
+    """The context in which that is the local time zone."""
+    with mock.patch.dict(os.environ, TZ=name):
+        time.tzset()
+        try:
+            yield
+        finally:
+            pass
+    time.tzset()
+
+
+def interfaces() -> dict[int, bytes]:
+    """The names of the recordings' interfaces."""
+    pairs = (line.split(b"\t") for line in archive()["ifindex.tsv"].splitlines())
+    return {int(number): name for number, name in pairs}
+
+
+def daemon(conf: bytes, log: Callable[[str], None] = print, **surroundings: Any) -> Daemon:
+    """A daemon that is not started."""
+    own = DaemonLog(log, None, verbose=False)
+    given: dict[str, Any] = {
+        "hostname": "fw1.example.net",
+        "interfaces": interfaces(),
+        "replayed": True,
+    }
+    return Daemon(Conffile(conf), Surroundings(log=own.write, **(given | surroundings)), own)
+
+
+def replay(made: Daemon, name: str, after: Callable[[int], None] = lambda number: None) -> None:
+    """Run a recording through a daemon, from its start to its end.
+
+    after   is called after each datagram with its number
+    """
+    number, last = 0, None
+    found = [record for record in records(name) if not isinstance(record, LossRecord)]
+    made.surroundings.replay_us = (found[0].observed_ns or 0) // 1000
+    made.start()
+    for record in found:
+        if record.observed_ns != last:
+            if last is not None:
+                number += 1
+                after(number)
+            last = record.observed_ns
+        made.surroundings.replay_us = (record.observed_ns or 0) // 1000
+        made.feed(record)
+    made.stop()

@@ -1,0 +1,180 @@
+"""The outputs of `pylog ulogd --compat=exact` are the bytes of ulogd 2.0.8 for the same datagrams.
+
+The complete oracle runs at effort 1, a random sample of its cases otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import effort
+import pytest
+import ulogd_cases
+from inprocess import run
+from ulogd_cases import blanked, cases, daemon, replay, zone
+
+NAMES = sorted(cases())
+FILES = [name for name in NAMES
+         if name.startswith(("fanout", "gprint", "json", "logemu", "mark", "oprint", "pcap", "xml",
+                             "sqlite3"))
+         and "-hup" not in name and name not in ("json-tcp", "json-udp", "json-unix",
+                                                 "xml-stdout")]  # fmt: skip
+
+
+def configuration(case: dict[str, Any], folder: Path) -> bytes:
+    text: str = case["conf"]
+    return text.replace("@D@", str(folder)).encode()
+
+
+def check(case: dict[str, Any], name: str, octets: bytes) -> None:
+    size, digest = case["outputs"][name]
+    mine = blanked(octets)
+    assert (len(mine), hashlib.sha256(mine).hexdigest()) == (size, digest), name
+
+
+def written(folder: Path, name: str) -> bytes:
+    """An output; an XML file by its kind, as its name has the time of the start."""
+    path = folder / name
+    if name.startswith("ulogd-"):
+        (path,) = folder.glob("ulogd-*.xml")
+    if name == "out.sql":
+        return b"".join(rows_of(folder / "out.db"))
+    return path.read_bytes()
+
+
+def rows_of(path: Path) -> Iterator[bytes]:
+    """The rows of the only table, as sqlite3 prints them in the mode insert."""
+    with closing(sqlite3.connect(path)) as database:
+        database.text_factory = bytes
+        ((table,),) = database.execute("select name from sqlite_master where type = 'table'")
+        cursor = database.execute(f"select * from {table.decode()}")
+        for row in cursor:
+            cells = [_cell(value) for value in row]
+            yield b'INSERT INTO "table" VALUES(' + b",".join(cells) + b");\n"
+
+
+def _cell(value: int | bytes | None) -> bytes:
+    if value is None or isinstance(value, int):
+        return b"NULL" if value is None else b"%d" % value
+    text = b"'" + value.replace(b"'", b"''") + b"'"
+    for octet, mark in ((b"\r", b"\\r"), (b"\n", b"\\n")):
+        if octet in value:
+            text = b"replace(%s,'%s',char(%d))" % (text.replace(octet, mark), mark, octet[0])
+    return text
+
+
+@pytest.mark.parametrize("name", effort.sample(FILES, 4))
+def test_files_are_those_of_ulogd(name: str, tmp_path: Path) -> None:
+    case = cases()[name]
+    if "schema" in case:
+        with sqlite3.connect(tmp_path / "out.db") as database:
+            database.executescript(case["schema"])
+    with zone(case["tz"]):
+        replay(daemon(configuration(case, tmp_path), hostname=case["host"]), case["input"])
+    for output in case["outputs"]:
+        check(case, output, written(tmp_path, output))
+
+
+@pytest.mark.parametrize("name", ["logemu-hup", "pcap-hup", "xml-hup"])
+def test_files_are_reopened_as_ulogd_does(name: str, tmp_path: Path) -> None:
+    case = cases()[name]
+    made = daemon(configuration(case, tmp_path), hostname=case["host"])
+
+    def hang_up(number: int) -> None:
+        if number == 100:
+            for path in [*tmp_path.glob("out.*"), *tmp_path.glob("*.xml")]:
+                path.rename(f"{path}.1")
+            made.reopen()
+
+    with zone(case["tz"]):
+        replay(made, case["input"], hang_up)
+    found = sorted(path.name for path in tmp_path.iterdir() if path.name != "ulogd.log")
+    for output, mine in zip(sorted(case["outputs"]), found, strict=True):
+        check(case, output, (tmp_path / mine).read_bytes())
+
+
+class Receiver:
+    """A socket that collects what comes."""
+
+    def __init__(self, kind: socket.SocketKind, address: Any) -> None:
+        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        self._socket = socket.socket(family, kind)
+        self._socket.bind(address)
+        self.address = self._socket.getsockname()
+        self._stream = kind == socket.SOCK_STREAM
+        self.parts: list[bytes] = []
+        if self._stream:
+            self._socket.listen()
+        else:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
+
+    def _receive(self) -> None:
+        source = self._socket.accept()[0] if self._stream else self._socket
+        while part := source.recv(1 << 16):
+            self.parts.append(part)
+
+    def end(self) -> list[bytes]:
+        """What came, up to an empty datagram or the end of the stream."""
+        if not self._stream:
+            kind = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+            with socket.socket(kind, socket.SOCK_DGRAM) as own:
+                own.sendto(b"", self.address)
+        self._thread.join(10)
+        self._socket.close()
+        return self.parts
+
+
+@pytest.mark.parametrize("name", ["json-tcp", "json-udp", "json-unix"])
+def test_json_reaches_sockets_as_of_ulogd(name: str, tmp_path: Path) -> None:
+    case = cases()[name]
+    mode = name.removeprefix("json-")
+    kind = socket.SOCK_DGRAM if mode == "udp" else socket.SOCK_STREAM
+    conf = configuration(case, tmp_path)
+    receiver = Receiver(kind, str(tmp_path / "s") if mode == "unix" else ("127.0.0.1", 0))
+    if mode != "unix":
+        lines = [line for line in conf.split(b"\n") if not line.startswith((b"port", b"host"))]
+        conf = b"\n".join([*lines, b"port=%d" % receiver.address[1], b""])
+    with zone(case["tz"]):
+        replay(daemon(conf, hostname=case["host"]), case["input"])
+    parts = receiver.end()
+    check(case, f"out.{mode}", b"".join(part + b"\0" * (mode == "udp") for part in parts))
+
+
+@pytest.mark.parametrize("name", ["syslog", "syslog-local2-info"])
+def test_datagrams_to_syslog_are_those_of_ulogd(name: str, tmp_path: Path) -> None:
+    case = cases()[name]
+    receiver = Receiver(socket.SOCK_DGRAM, str(tmp_path / "log"))
+    conf = configuration(case, tmp_path)
+    replay(daemon(conf, syslog=str(tmp_path / "log")), case["input"])
+    check(case, "out.devlog", b"".join(part + b"\0" for part in receiver.end()))
+
+
+def test_the_command_replays_a_capture(tmp_path: Path) -> None:
+    case = cases()["xml-stdout"]
+    (tmp_path / "ulogd.conf").write_bytes(configuration(case, tmp_path))
+    capture = tmp_path / "fw.pcapng"
+    capture.write_bytes(ulogd_cases.pcapng(ulogd_cases.archive()[case["input"]]))
+    (tmp_path / "names").write_bytes(ulogd_cases.archive()["ifindex.tsv"])
+    with zone(case["tz"]):
+        done = run("ulogd", "--compat=exact", "-c", tmp_path / "ulogd.conf", "--replay", capture,
+                   "--hostname", "fw1", "--interfaces", tmp_path / "names")  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    check(case, "stdout", done.stdout)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")
+def test_a_full_disk_is_reported_and_fails(tmp_path: Path) -> None:
+    conf = b"[global]\nlogfile=stdout\nstack=l:NFLOG,b:BASE,j:JSON\n[l]\n[j]\nfile=/dev/full\n"
+    made = daemon(conf, lambda text: None)
+    replay(made, "g14.rec")
+    assert made.failed
