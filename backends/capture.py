@@ -372,6 +372,7 @@ class Growing(Capture):
                 self._raw = other
                 self.size = self._regular_size()
             self._taken = 0
+            self.rotations += 1
             self._begin()
         return True
 
