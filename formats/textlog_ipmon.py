@@ -329,16 +329,21 @@ def _nat(match: re.Match[str]) -> FlowRecord:
 
 
 def _counters(rest: str) -> tuple[dict[str, int] | None, dict[str, int] | None]:
-    """The packets and bytes by direction."""
-    packets: dict[str, int] = {}
-    octets: dict[str, int] = {}
+    """The packets and bytes by direction. A negative counter has overflowed, and is left out."""
+    packets: dict[str, str] = {}
+    octets: dict[str, str] = {}
     for way, p_in, b_in, p_out, b_out in _COUNTERS.findall(rest):
         before = f"{way.lower()}_" if way else ""
-        packets |= {f"{before}in": int(p_in), f"{before}out": int(p_out)}
-        octets |= {f"{before}in": int(b_in), f"{before}out": int(b_out)}
+        packets |= {f"{before}in": p_in, f"{before}out": p_out}
+        octets |= {f"{before}in": b_in, f"{before}out": b_out}
     if not packets and (match := _TOTAL.search(rest)):
         first, second, third, fourth = match.groups()
         if second is None:
-            return {"total": int(first)}, {"total": int(third)}
-        return {"in": int(first), "out": int(second)}, {"in": int(third), "out": int(fourth or 0)}
-    return packets or None, octets or None
+            packets, octets = {"total": first}, {"total": third}
+        else:
+            packets, octets = {"in": first, "out": second}, {"in": third, "out": fourth or "0"}
+    counts = [
+        {name: int(text) for name, text in texts.items() if text[0] != "-"}
+        for texts in (packets, octets)
+    ]
+    return counts[0] or None, counts[1] or None
