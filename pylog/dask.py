@@ -26,6 +26,7 @@ import pyarrow as pa
 from pylog.actions import Actions
 from pylog.backends.files import Paths
 from pylog.dataset import DataSet, write_part
+from pylog.filter import Filter
 from pylog.open_log import OnError
 from pylog.table.bulk import ROWS
 from pylog.table.schemas import chosen
@@ -64,6 +65,8 @@ def read(
             splits = confirm(splits)
         else:
             splits = confirm(splits, lambda _, split: client.submit(scan, split, pure=False))
+    if isinstance(where, str):
+        where = Filter(where)  # with one `now` for all partitions
     names = chosen(kind, columns).names
     meta = _frame(chosen(kind, names).empty_table())
     return dask.dataframe.from_map(
@@ -126,7 +129,9 @@ def write(
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
-    selection = Selection(kind, columns, where, actions)
+    selection = Selection(
+        kind, columns, Filter(where) if isinstance(where, str) else where, actions
+    )
     splits = planned(paths, n, layout, on_error, log_tz, year)
     with DataSet(target, force) as dataset:
 

@@ -145,19 +145,35 @@ def _ns(time: datetime) -> int:
     return round(time.timestamp() * 1_000_000) * 1000
 
 
-def listing(model: Model) -> Iterator[str]:
-    """The ruleset as `nft -a list ruleset` writes it, line by line."""
+Wanted = Callable[[RulesetRecord], bool]
+"""Whether an entity or a change is wanted."""
+
+
+def _every(record: RulesetRecord) -> bool:
+    return True
+
+
+def listing(model: Model, wanted: Wanted = _every) -> Iterator[str]:
+    """The ruleset as `nft -a list ruleset` writes it, line by line: the entities that are wanted,
+    within their table and chain.
+    """
     for table in model.tables.values():
-        yield f"table {table.record.family} {table.record.table} {{{_handle(table.record)}"
-        own = statements(content(table.record))
+        own = statements(content(table.record)) if wanted(table.record) else []
         blocks = [own] if own else []
-        blocks += [list(_block(record, ())) for record in table.objects.values()]
+        blocks += [list(_block(record, ())) for record in table.objects.values() if wanted(record)]
         blocks += [list(_set(members)) for members in table.sets.values()
-                   if not members.anonymous]  # fmt: skip
-        blocks += [list(_block(record, ())) for record in table.flowtables.values()]
+                   if not members.anonymous and wanted(members.record)]  # fmt: skip
+        blocks += [
+            list(_block(record, ())) for record in table.flowtables.values() if wanted(record)
+        ]
         for chain in table.chains.values():
-            rules = [_rule(table.rules[handle], table) for handle in chain.handles()]
-            blocks.append(list(_block(chain.record, rules)))
+            records = [table.rules[handle] for handle in chain.handles()]
+            rules = [_rule(record, table) for record in records if wanted(record)]
+            if rules or wanted(chain.record):
+                blocks.append(list(_block(chain.record, rules)))
+        if not blocks and not wanted(table.record):
+            continue
+        yield f"table {table.record.family} {table.record.table} {{{_handle(table.record)}"
         for n, block in enumerate(blocks):
             yield from [""] if n else []
             yield from (f"\t{line}" for line in block)
@@ -211,8 +227,8 @@ def changes(old: Model, new: Model) -> list[RulesetRecord]:
     return records
 
 
-def compared(old: Model, new: Model) -> Iterator[str]:
-    """What leads from one ruleset to another, a line for each change with its sign.
+def compared(old: Model, new: Model, wanted: Wanted = _every) -> Iterator[str]:
+    """What leads from one ruleset to another, a line for each change that is wanted with its sign.
 
     A replaced rule, or one that was changed, is a single line with what it was and what it is. The
     set of a rule that has no name is in the rule's line.
@@ -223,11 +239,13 @@ def compared(old: Model, new: Model) -> Iterator[str]:
             if record.op == "del_rule":
                 before = record
                 continue
+            if not wanted(record) and (before is None or not wanted(before)):
+                continue
             was = "" if before is None else content(before)
             note = f" {DATA_DIFFERS}" if differ_unseen(before, record) else ""
             yield f"~ {subject(record)}: {was} => {content(record)}{note}"
             continue
-        if not _is_in_rule(record, old if mark_of(record) == "-" else new):
+        if wanted(record) and not _is_in_rule(record, old if mark_of(record) == "-" else new):
             yield f"{mark_of(record)} {entity_line(record, _old_name(record, old))}"
 
 

@@ -6,9 +6,10 @@
 Each executor decodes splits of the dumps (see pylog.table.splits), so all executors and the driver
 must reach the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
 
-Options: `kind`, `layout`, `on_error`, `log_tz` and `year` as for `pylog.iter_batches`; `n`, about
-how many partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading
-through the dumps, as for `pylog.dask.read`. With a schema of fewer columns, only those are made.
+Options: `kind`, `layout`, `on_error`, `log_tz` and `year` as for `pylog.iter_batches`; `where`, a
+filter of pylog (docs/filters.md), which is applied before Spark gets the rows; `n`, about how many
+partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading through the
+dumps, as for `pylog.dask.read`. With a schema of fewer columns, only those are made.
 
 Spark has no dictionaries, no unsigned numbers and no nanoseconds: texts are plain, numbers have the
 next larger type (decimal for 64 bits), and times are cut to microseconds.
@@ -30,6 +31,7 @@ except ImportError as error:
     raise missing_extra("pylog.spark", "spark") from error
 import pyarrow as pa
 
+from pylog.filter import Filter
 from pylog.open_log import OnError
 from pylog.table.schemas import chosen, schema
 from pylog.table.splits import Split, confirm, decode, planned
@@ -58,6 +60,8 @@ class Reader(spark.DataSourceReader):
 
     def __init__(self, options: dict[str, str], columns: list[str]) -> None:
         self._options, self._columns = dict(options), columns
+        where = self._options.get("where")
+        self._where = None if where is None else Filter(where)  # with one `now` for all partitions
 
     def partitions(self) -> list[spark.InputPartition]:
         get = self._options.get
@@ -75,7 +79,7 @@ class Reader(spark.DataSourceReader):
         split: Split = partition.value
         kind = self._options.get("kind", "packet")
         wanted = _spark_schema(chosen(kind, self._columns))
-        for batch in decode(split, kind=kind, columns=self._columns):
+        for batch in decode(split, kind=kind, columns=self._columns, where=self._where):
             yield batch.cast(wanted, safe=False)  # only times lose digits
 
 

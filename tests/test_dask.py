@@ -106,6 +106,10 @@ def test_without_a_cluster_it_is_the_same(dumps: Path) -> None:
         assert frame.dport.sum().compute() == sum(
             r["dport"] or 0 for r in parts.hard_rows(dumps, "packet")
         )
+        wanted = pylog.dask.read(dumps, n=5, where="dport & 1 and not uid")
+        assert len(wanted) == sum(
+            (r["dport"] or 0) & 1 and r["uid"] is None for r in parts.hard_rows(dumps, "packet")
+        )
 
 
 def test_what_is_not_exact_reads_only_what_is_near_the_cuts(client: Any, dumps: Path) -> None:

@@ -40,7 +40,7 @@ PACKET = PacketRecord(
     group="5", hwheader="00112233445566778899aabb0800", hwtype=1, hwaddr="66:77:88:99:aa:bb",
     extra={"NFULA_CT_INFO": "NEW", "n": 5, "l": ["a", 3], "b": True, "s": "5", "d": {"x": 1}},
     payload=bytes.fromhex("4500002800010000400600000a0102030a000001") + b"GET / \xff" + bytes(13),
-    family="ipv4",
+    family="ipv4", mark=0x1234,
 )  # fmt: skip
 
 
@@ -66,6 +66,9 @@ PACKET = PacketRecord(
     "payload startswith 45:00 and payload contains 4745", r'payload matches "GET . \xff"',
     "not ttl == 5", "!uid", "kind", "prefix == 'drop ssh'", "short or (dport == 22 && !uid)",
     "action or protocol==6||uid", "not addr == 1.1.1.1",
+    "mark & 0xff00 == 0x1200 and mark&0x34", "mark & 0xf in {4, 5} and not mark & 0x8",
+    "mark & 0xff != 0x12 and port & 0x10", "mark & 0xff00 > 0x1100 && mark & 4",
+    "vlan.id & 1 and fragment.offset & 0xf == 8",
 ])  # fmt: skip
 def test_holds_for_the_packet(expression: str) -> None:
     assert Filter(expression).matches(PACKET) is True
@@ -78,6 +81,7 @@ def test_holds_for_the_packet(expression: str) -> None:
     "extra.d == 1", "extra.d.y", "observed", "observed != now", "observed < now", "kind != packet",
     "physindev != eth0", "action == block", "uid", "uid != 0", "short == true", "dport in {}",
     "extra.l == a", "extra.n contains 5", "outdev contains 7", "indev < 8", "rule_table",
+    "mark & 0xff == 0x1234", "mark & 0x8", "uid & 1", "uid & 1 == 0", "port & 0 != 0",
     "prefix matches \"^ssh\"", "dport > 99999999999999999999", "saddr in ::/0",
 ])  # fmt: skip
 def test_does_not_hold_for_the_packet(expression: str) -> None:
@@ -126,6 +130,10 @@ def test_a_loss_passes_unless_the_kind_is_mentioned() -> None:
     ("a == ", 5, "a value"), ("(dport", 7, "`)`"), ("dport in {1 2}", 13, "`}`"),
     ('prefix == "x', 11, "is not closed"), ("dport in (1)", 10, "{1, 2}"), ("", 1, "empty"),
     ("dport == 22 AND uid", 13, "did you mean and?"), ("group < 5", 1, "is text"),
+    ("saddr & dport == 5", 9, "saddr is an address without bits; and joins two"),
+    ("mark & dport", 8, "'dport' is not a number"), ("mark & 0x1ffffffff", 8, "from 0 to 4"),
+    ("mark & 1.5 == 1", 8, "not a number"), ("mark & == 1", 8, "a value"),
+    ("extra.n & 1", 11, "without bits"),
     ("saddr == 10.1.2.3 saddr", 19, "`and` or `or`"), ("payload == xyz", 12, "bytes in hex"),
 ])  # fmt: skip
 def test_an_error_points_at_its_place(expression: str, column: int, reason: str) -> None:

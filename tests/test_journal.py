@@ -22,7 +22,7 @@ from pylog.pipeline.feeds import JournalFeed
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.journal_reader import REMOVED, Gap, JournalReader
 from pylog.pipeline.parsing import Piece
-from pylog.pipeline.segments import FOLDER, segments
+from pylog.pipeline.segments import FOLDER, segment_at, segments
 from pylog.record import LossRecord, Record
 from pylog.testing import Nflog, packet
 
@@ -290,3 +290,67 @@ def test_hostile_bytes_give_pieces_or_gaps(tmp_path: Path) -> None:
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(journal_module, "NOTE_S", 0.0)
     yield
+
+
+def test_a_reader_goes_on_when_the_segments_it_reads_are_removed(
+    tmp_path: Path, lot: list[bytes]
+) -> None:
+    journal = opened(tmp_path, segment=1500)
+    fill(journal, lot[:30])
+    reader = JournalReader(tmp_path)
+    first = reader.read(600)
+    assert first and reader.place < segments(tmp_path)[1].start
+    gone = segments(tmp_path)[:3]
+    for segment in gone:
+        segment.path.unlink()
+    placed = [*first]
+    while (more := reader.read(600)) is not None:
+        placed += more
+    gaps = [each.content for each in placed if isinstance(each.content, Gap)]
+    size = segments(tmp_path)[0].start - gone[1].start
+    assert gaps == [Gap(size, REMOVED)] and reader.place == journal.end
+    fill(journal, lot[30:33])
+    assert [each for each in reader.read() or [] if isinstance(each.content, Piece)]
+    reader.close()
+    journal.close()
+
+
+def test_a_segment_that_the_writer_takes_back_is_no_gap(tmp_path: Path, lot: list[bytes]) -> None:
+    journal = opened(tmp_path, segment=10**6)
+    fill(journal, lot[:3])
+    reader = JournalReader(tmp_path)
+    while reader.read() is not None:
+        pass
+    begun = segment_at(tmp_path, journal.end)
+    for taken_back in (b"", section([INFO])[:-4]):
+        begun.path.write_bytes(taken_back)
+        assert not reader.read()
+        begun.path.unlink()
+        assert reader.read() is None
+    journal.rotate()
+    fill(journal, lot[3:9])
+    contents = []
+    while (placed := reader.read()) is not None:
+        contents += [each.content for each in placed]
+    assert not [content for content in contents if isinstance(content, Gap)]
+    assert reader.place == journal.end and any(c.data for c in contents if isinstance(c, Piece))
+    reader.close()
+    journal.close()
+
+
+def test_a_segment_that_cannot_be_made_is_a_full_disk(
+    tmp_path: Path, lot: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(tmp_path)
+    fill(journal, lot[:3])
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pylog.pipeline.journal.os.open", full)
+        assert not journal.rotate() and journal.is_full
+        assert journal.append([b"1234"]) == 4 and journal.unwritten == 4
+    fill(journal, lot[3:6])
+    assert not journal.is_full and numbers(decoded(tmp_path)) == list(range(6))
+    journal.close()

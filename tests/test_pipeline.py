@@ -304,18 +304,3 @@ def test_a_source_that_cannot_be_opened_ends_the_start(tmp_path: Path, kernel: N
         pytest.raises(BackendError, match="cannot bind"),
     ):
         end()
-
-
-def test_the_example_of_a_home_router_runs(tmp_path: Path, kernel: Nflog) -> None:
-    text = (LOG.parents[2] / "docs" / "examples" / "home-router.toml").read_text()
-    text = text.replace("/var/lib/pylog", f"{tmp_path}/j").replace("/var/log", str(tmp_path))
-    with pipelines.running(text, kernel) as (_, end):
-        until(lambda: kernel.groups())
-        for port in (22, 22, 80, 22):
-            kernel.log(packet(dport=port, prefix="drop in "))
-        until(lambda: len(lines(tmp_path / "pylog/attempts.log")) == 1)
-        assert end() == 0
-    (part,) = (tmp_path / "pylog/dropped").rglob("date=2023-11-14/*.jsonl.gz")
-    rows = [json.loads(row) for row in gzip.decompress(part.read_bytes()).splitlines()]
-    assert [row["dport"] for row in rows] == [22, 22, 80, 22]
-    assert b" block in eth0 tcp " in lines(tmp_path / "pylog/attempts.log")[0]

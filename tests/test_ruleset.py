@@ -230,9 +230,9 @@ def test_a_replaced_rule_whose_text_hides_the_change_says_that_it_differs() -> N
     ]
     same = msgspec.structs.replace(new, expressions=old.expressions)
     assert "differs" not in written(*commit(6, old, same))
-    models = [model_of([TABLE, CHAIN, msgspec.structs.replace(r, op="new_rule", change=None)])
+    was, now = [model_of([TABLE, CHAIN, msgspec.structs.replace(r, op="new_rule", change=None)])
               for r in (old, new)]  # fmt: skip
-    assert list(compared(*models)) == [
+    assert list(compared(was, now)) == [
         "~ rule inet t in handle 3: [osf] accept => [osf] accept [the data differs]"
     ]
 

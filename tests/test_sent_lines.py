@@ -23,7 +23,8 @@ from netlab import until
 from pylog import outputs
 from pylog.batch import Batch
 from pylog.errors import BackendError
-from pylog.record import FlowRecord, LossRecord, Record
+from pylog.outputs._syslog_headers import HEADERS
+from pylog.record import FlowRecord, LossRecord, Record, row_of
 from pylog.testing import packet
 from pylog.transports import delivery, streams
 from pylog.transports.addresses import Address, address_of
@@ -352,15 +353,20 @@ def _local_time(second: int) -> str:
 # UDP, headers and limits
 
 
-def sent_as_datagrams(records: list[Record], refused: list[str], **options: Any) -> list[str]:
-    """What a receiver of UDP gets."""
+def sent_as_datagrams(
+    records: list[Record], refused: list[str], in_rows: bool = False, **options: Any
+) -> list[str]:
+    """What a receiver of UDP gets of records, or of their rows."""
     with socket.socket(type=socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(0.2)
         place = outputs.Place(f"udp://127.0.0.1:{receiver.getsockname()[1]}",
                               refuse=lambda record, reason: refused.append(reason))  # fmt: skip
         output = outputs.open("syslog", place, options)
-        output.write(Batch(records))
+        if in_rows:
+            output.write_rows([*map(row_of, records)])
+        else:
+            output.write(Batch(records))
         output.commit("1")
         assert output.confirmed() == "1"
         output.close()
@@ -385,6 +391,23 @@ def test_the_header_of_rfc_5424_has_the_time_and_host_of_the_record() -> None:
     ]
 
 
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("exclude", [None, "payload,saddr"])
+def test_rows_give_the_messages_of_their_records(header: str, exclude: str | None) -> None:
+    given: list[Record] = [
+        packet(timestamp_ns=1700000061123456789, action="block", saddr="192.0.2.1"),
+        packet(timestamp_ns=1700000061000000000, host="fw 1\u00e9", prefix="a\tb\x7f\u202e\n"),
+        packet(observed_ns=10**18, payload=b"x", extra={"NFULA_CT": "\x1b[2J"}),
+        LossRecord("nflog", "nfulnl-le", observed_ns=10**18, count=3),
+    ]
+    given.append(packet(timestamp_ns=10**18, prefix="x" * 1000))
+    options = {"header": header, "exclude": exclude, "max_size": 1000}
+    refused: list[list[str]] = [[], []]
+    one, other = (sent_as_datagrams(given, refused[i], i == 1, **options) for i in range(2))
+    assert one == other and len(one) == len(given) - 1
+    assert refused[0] == refused[1] and len(refused[0]) == 1
+
+
 def test_a_line_of_the_kernel_has_its_time_and_host_in_the_header_alone() -> None:
     given: list[Record] = [packet(timestamp_ns=10**18, prefix="drop ", host="fw1")]
     (got,) = sent_as_datagrams(given, [], format="kernel", app_name="kernel", facility="kern")
@@ -399,7 +422,7 @@ def test_rfc_3164_over_udp_has_datagrams_of_1024_bytes_at_most() -> None:
     given: list[Record] = [
         packet(timestamp_ns=1700000061123456789, prefix="x" * size) for size in (room, room + 1)
     ]
-    form = {"format": "{prefix}", "header": "rfc3164", "hostname": "fw1"}
+    form: dict[str, Any] = {"format": "{prefix}", "header": "rfc3164", "hostname": "fw1"}
     assert sent_as_datagrams(given, refused, **form) == [head + "x" * room]
     assert refused == ["the message has 1025 bytes, more than 1024 (max_size): exclude columns, or"
                        " choose another format or transport"]  # fmt: skip

@@ -117,9 +117,8 @@ def test_a_service_manager_hears_of_beginning_reload_watchdog_and_end(
     assert manager.messages.index(reloading) < manager.messages.index(
         "READY=1", manager.messages.index("READY=1") + 1
     )
-    assert manager.messages[-1] == (
-        "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\nWATCHDOG_USEC=17000000"
-    )
+    stopping = "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\nWATCHDOG_USEC=17000000"
+    assert stopping in manager.messages
 
 
 def test_a_watchdog_is_not_fed_while_no_source_is_open(
@@ -199,6 +198,7 @@ def test_metrics_and_health(
             kernel.log(packet(sport=number), group=5)
         kernel.log(packet(sport=9), group=6)
         until(lambda: "memory" in run.stacks and run.stacks["memory"].counts.written == 3)
+        until(lambda: not state.snapshot(run)["stacks"][0]["lag_bytes"])  # and it is confirmed
         address = until(lambda: run.metrics)
         status, kind, shown = get(address, "/metrics")
         assert status == 200 and kind.startswith("text/plain; version=")
@@ -228,6 +228,7 @@ def test_metrics_and_health(
         targets["memory:a"].fails = 1 << 30
         kernel.log(packet(sport=10), group=6)
         until(lambda: run.stacks["memory"].counts.failures)
+        until(lambda: 0 < state.snapshot(run)["stacks"][0]["lag_s"] < 60)
         status, _, shown = get(address, "/health")
         assert status == 200 and "stack memory: " in json.loads(shown)["warnings"][0]
         run.receiver.failed["dmz"] = "it is gone"

@@ -73,6 +73,16 @@ def test_a_frame_has_the_rows_of_one_process(spark: Any, dump: str, kind: str) -
     assert rows(frame, kind) == parts.whole(path, kind)
 
 
+def test_a_filter_is_applied_to_every_partition(spark: Any) -> None:
+    reader = spark.read.format("pylog").option("n", 4).option("where", "seq in 10..19 or mark & 1")
+    found = rows(reader.load(str(NFLOG)), "packet")
+    assert found == [row for row in parts.whole(NFLOG, "packet")
+                     if row["seq"] in range(10, 20) or (row["mark"] or 0) & 1]  # fmt: skip
+    assert found
+    with pytest.raises(Exception, match="no field 'sqe'; did you mean seq"):
+        spark.read.format("pylog").option("where", "sqe == 1").load(str(NFLOG)).count()
+
+
 def test_several_paths_are_read_in_their_order(spark: Any, tmp_path: Path) -> None:
     gaps = tmp_path / "gaps.bin"
     gaps.write_bytes(parts.numbered(list(range(0, 900, 3))))

@@ -15,8 +15,7 @@ import pylog
 from pylog.actions import Actions
 from pylog.cli import main
 from pylog.filter import Filter
-from pylog.ipmon.rules import CRITERIA
-from pylog.record import FlowRecord, LossRecord, PacketRecord, Record, kind_of
+from pylog.record import LossRecord, PacketRecord, Record, kind_of
 from pylog.records import Records
 
 IPL = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
@@ -180,6 +179,36 @@ def test_info_replay_capture_and_trace_take_a_filter(tmp_path: Path) -> None:
     assert len([r for r in records(out) if isinstance(r, PacketRecord)]) == count
 
 
+def test_ruleset_shows_the_entities_and_changes_that_match() -> None:
+    capture = samples.FIXTURES / "nft/fw.pcapng.gz"
+    shown = lines("ruleset", "--where", "chain == ssh or text contains 'group 5 drop'", capture)
+    text = b"".join(shown).decode()
+    assert "chain ssh {" in text and "chain input" not in text and text.count("table ") == 1
+    every = [json.loads(line) for line in lines("ruleset", "--to", "json", capture)]
+    chosen = [json.loads(line) for line in lines("ruleset", "--to", "json", "--where",
+                                                 "handle == 1", capture)]  # fmt: skip
+    assert chosen == [row for row in every if row.get("handle") == 1] and chosen
+
+
+def test_who_answers_with_the_flows_that_match() -> None:
+    log = samples.FIXTURES / "ipl/v5-1-2-lp64le-nat.all.bin"
+    question = ("who", "198.51.100.7:80", "--at", "2023-11-14T22:28Z", "--to", "json")
+    (answer,) = [json.loads(line) for line in lines(*question, log)]
+    same = f"protocol == {answer['protocol']} and saddr == {answer['saddr']}"
+    assert [json.loads(line) for line in lines(*question, "--where", same, log)] == [answer]
+    done = inprocess.run(*question, "--where", f"not ({same})", str(log))
+    assert done.returncode == 1 and json.loads(done.stdout)["state"] != answer["state"]
+    done = inprocess.run(*question, "--where", "extra.x == 1", str(log))
+    assert done.returncode == 2 and b"--where names extra, but an answer has" in done.stderr
+
+
+def test_ipmon_prints_the_records_that_match() -> None:
+    every = lines("ipmon", "-f", IPL, "--tz", "UTC")
+    chosen = lines("ipmon", "-f", IPL, "--tz", "UTC", "--where", "dev == em1")
+    assert chosen == [x for x in every if b" em1 " in x or x[:6] == b"missed"]
+    assert 0 < len(chosen) < len(every)
+
+
 def test_since_and_until_are_shorthands() -> None:
     early, late = "2023-11-14T22:30:00Z", "2023-11-14T22:40:00Z"
     found = lines("read", "--since", early, "--until", late, "--where", "protocol == tcp", IPL)
@@ -198,24 +227,3 @@ def test_a_wrong_expression_is_shown_with_a_caret() -> None:
         "pylog:     sadr == 10.0.0.1",
         "pylog:     ^",
     ]
-
-
-# The criteria of ipmon.conf, as expressions
-
-
-@pytest.mark.parametrize(("name", "value", "expression"), [
-    ("direction", "in", "direction == in"), ("interface", "em1", "indev == em1 or outdev == em1"),
-    ("group", "2", "group == 2"), ("rule", "3", "rule == 3"),
-    ("result", "block", "kind == packet and action == block and not extra.fl_flags has FR_NOMATCH"),
-    ("type", "state", "flow_type == state and source != nfct"),
-    ("protocol", "tcp", "protocol == tcp"),
-    ("srcip", "10.0.0.0/8", "saddr in 10.0.0.0/8 or nat_saddr in 10.0.0.0/8"),
-    ("dstport", "80", "dport == 80 or nat_dport == 80"),
-    ("logtag", "5", "extra.fl_logtag == 5 or not extra.fl_logtag and extra.isl_tag == 5"),
-])  # fmt: skip
-def test_criteria_of_ipmon_are_expressions(name: str, value: str, expression: str) -> None:
-    criterion, wanted = CRITERIA[name](value), Filter(f"({expression}) and kind")
-    paths = [IPL, samples.FIXTURES / "ipl/v5-1-2-lp64le-nat.all.bin"]
-    for record in (record for path in paths for record in records(path)):
-        if isinstance(record, PacketRecord | FlowRecord):
-            assert wanted.matches(record) is criterion(record)

@@ -36,6 +36,7 @@ from pylog.cli._sources import (
 )
 from pylog.decoder import LOT
 from pylog.errors import BackendError, BackendUnavailable, DecodeError, as_backend_error
+from pylog.filter import Filter
 from pylog.formats.ipl_encode import ipfilter_log
 from pylog.ipmon.conf import ConfError, parse
 from pylog.ipmon.deliver import Deliveries
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         fill_standard_descriptors()
     sources = _sources(arguments)
     actions = given_actions(arguments)
+    wanted = None if arguments.where is None else Filter(arguments.where)
     printer = Printer(
         release=release_named(arguments.ipmon_version) if arguments.ipmon_version else None,
         hosts=arguments.names,
@@ -89,7 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
             stopping.records = records
             greet(records)
             with written.as_backend_error():
-                _copy(records, printer, actions, deliveries, hangup, arguments.conf, written)
+                _copy(
+                    records, printer, actions, wanted, deliveries, hangup, arguments.conf, written
+                )
             stopping.records = None
             for reader in records.readers():
                 failed |= is_unreadable(reader)
@@ -295,6 +299,7 @@ def _copy(
     records: Records,
     printer: Printer,
     actions: Actions | None,
+    wanted: Filter | None,
     deliveries: Deliveries,
     hangup: _Hangup,
     conf: str | None,
@@ -314,21 +319,31 @@ def _copy(
                 break
         if hangup.came:
             hangup.came = False
-            _reopen(deliveries, conf)
+            _reopen(deliveries, conf, wanted)
         if record is not None and actions is not None:
             record = actions.record(record)
         entry = None if record is None else printer.entry(record)
         if record is not None and entry is not None:
-            deliveries.deliver(record, entry)
+            if wanted is None or wanted.matches(record):
+                deliveries.deliver(record, entry)
+            else:
+                deliveries.report_missed(entry)
             unflushed += 1
     deliveries.flush()
 
 
-def _reopen(deliveries: Deliveries, conf: str | None) -> None:
-    """Reopen the files and read the configuration again; after an error the old ones stay."""
+def _reopen(deliveries: Deliveries, conf: str | None, wanted: Filter | None) -> None:
+    """Reopen the files, and read again the configuration and the files that a filter names; after
+    an error the old ones stay.
+    """
     for failure in deliveries.reopen():
         say(f"{failure}; the file stays as it is")
     try:
         deliveries.use(_rules(conf))
     except (ConfError, BackendError) as error:
         say(f"{error}; the rules stay as they are")
+    try:
+        if wanted is not None:
+            wanted.reload()
+    except ValueError as error:
+        say(f"{error}; the filter stays as it is")

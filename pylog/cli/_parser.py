@@ -33,25 +33,23 @@ EPILOG = """examples:
   pylog read fw.dump                  its records as text
   pylog read --to json fw.dump        the same as JSON lines
   pylog doctor                        whether live logs can be read here
+  pylog read nflog:5                  live, as root
+  pylog check fw.toml                 a pipeline for a service; then pylog run fw.toml
 
 `pylog help COMMAND` explains a command; `pylog help layouts` and `pylog help columns` list those.
 """
 
-FIRST = (
-    "read",
-    "info",
-    "convert",
-    "capture",
-    "replay",
-    "run",
-    "check",
-    "status",
-    "service",
-    "ipmon",
-    "ulogd",
-    "doctor",
-)
-"""The commands that the help shows first."""
+GROUPS = {
+    "look into logs": ("read", "info", "stats", "report", "who", "convert"),
+    "run it": ("run", "check", "status", "service"),
+    "record and replay": ("capture", "replay"),
+    "the ruleset of nftables": ("ruleset", "trace"),
+    "live logs of this machine": ("doctor", "sources", "pending", "flush"),
+    "as other programs do": ("ipmon", "ulogd"),
+}
+"""The commands as the help shows them; any others follow."""
+MORE = "more"
+"""What the help calls the others."""
 
 OTHER_WORDS = {
     "-o": ("-w",), "--output": ("-w",), "--out": ("-w",), "--json": ("--to json",),
@@ -134,10 +132,18 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         return textwrap.indent("\n\n".join(paragraphs), indent)
 
     def _format_action(self, action: argparse.Action) -> str:
-        text = super()._format_action(action)
-        if isinstance(action, argparse._SubParsersAction):
-            return text.partition("\n")[2]  # only the commands
-        return text
+        if not isinstance(action, argparse._SubParsersAction):
+            return super()._format_action(action)
+        by_name = {choice.dest: choice for choice in action._get_subactions()}
+        others = tuple(name for name in by_name if name not in _grouped())
+        lines = []
+        for title, names in {**GROUPS, MORE: others}.items():
+            if there := [by_name[name] for name in names if name in by_name]:
+                lines.append(f"  {title}:\n")
+                self._indent()
+                lines += [super(Formatter, self)._format_action(choice) for choice in there]
+                self._dedent()
+        return "".join(lines)
 
 
 class _Version(argparse.Action):
@@ -150,13 +156,19 @@ class _Version(argparse.Action):
 
 
 def command_names() -> list[str]:
-    """The names of all commands, those first that are used most."""
+    """The names of all commands, in the order of the help."""
+    first = _grouped()
     names = [
         e.name
         for e in pkgutil.iter_modules([os.path.dirname(__file__)])
         if not e.name.startswith("_")
     ]
-    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    return sorted(names, key=lambda name: first.index(name) if name in first else len(first))
+
+
+def _grouped() -> list[str]:
+    """The names of the commands that are in groups."""
+    return [name for names in GROUPS.values() for name in names]
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

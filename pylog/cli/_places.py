@@ -45,7 +45,7 @@ class OutputPlace(outputs.Output):
         self.shows_payload = self.output.shows_payload
         self.wanted = self.output.wanted
 
-    def _refuse(self, record: Record, reason: str) -> None:
+    def _refuse(self, record: Record | Row, reason: str) -> None:
         self.refused += 1
         if self.refused <= SHOWN:
             say(f"a record is refused: {reason}")

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import queue
+import signal
 import socket
+import time
 from pathlib import Path
 
 import pylog
 from pylog.cli import answer, say
 from pylog.cli._sources import Stopping, greet, is_unreadable
+from pylog.cli._ulogd_process import PidFile, Signals, User, to_background
 from pylog.errors import as_backend_error
 from pylog.record import LossRecord
 from pylog.ulogd.check import explanation, info
 from pylog.ulogd.conffile import Conffile
 from pylog.ulogd.daemon import Daemon, Exit
-from pylog.ulogd.log import DaemonLog
+from pylog.ulogd.live import Live
+from pylog.ulogd.log import FATAL, NOTICE, DaemonLog
+from pylog.ulogd.views import Packet
 from pylog.ulogd.worker import Surroundings
+
+IDLE_S = 0.5
+"""How often signals are looked for and files are flushed, while nothing comes."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,18 +43,89 @@ def run(arguments: argparse.Namespace) -> int:
         lines, status = explanation(conffile)
         answer(*lines)
         return status
-    log = DaemonLog(say, arguments.loglevel, arguments.verbose)
+    if arguments.replay is None:
+        return _run_live(arguments, conffile)
+    return _replay(arguments.replay, _daemon(arguments, conffile))
+
+
+def _daemon(arguments: argparse.Namespace, conffile: Conffile, live: Live | None = None) -> Daemon:
+    log = DaemonLog(say, arguments.loglevel, arguments.verbose and not arguments.daemon)
     surroundings = Surroundings(
         hostname=arguments.hostname or socket.gethostname(),
         exact=arguments.compat == "exact",
         interfaces=_interfaces(arguments.interfaces),
         log=log.write,
-        replayed=arguments.replay is not None,
+        replayed=live is None,
     )
-    daemon = Daemon(conffile, surroundings, log)
-    if arguments.replay is None:
-        raise ValueError("live sources are not there yet: give --replay LOG or --check")
-    return _replay(arguments.replay, daemon)
+    if live is None:
+        return Daemon(conffile, surroundings, log)
+    live.log = log.write
+    return Daemon(conffile, surroundings, log, live.open)
+
+
+def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
+    """Run the records of the live sources through the stacks, until SIGTERM or SIGINT."""
+    user = User(arguments.uid) if arguments.uid is not None else None
+    with contextlib.ExitStack() as stack:
+        pid_file = None if arguments.pidfile is None else PidFile(arguments.pidfile)
+        if arguments.daemon:
+            if pid_file is not None:
+                pid_file.close()
+            to_background()
+            pid_file = None if pid_file is None else PidFile(arguments.pidfile)
+        if pid_file is not None:
+            stack.callback(pid_file.remove)
+            pid_file.write()
+        live = Live()
+        stack.callback(live.close)
+        daemon = _daemon(arguments, conffile, live)
+        signals = stack.enter_context(Signals())
+        try:
+            daemon.start()
+        except Exit as error:
+            if not arguments.daemon:
+                say(str(error))
+            return error.status
+        stack.callback(daemon.stop)
+        if user is not None:
+            user.become()
+        _loop(daemon, live, signals)
+    return int(daemon.failed)
+
+
+def _loop(daemon: Daemon, live: Live, signals: Signals) -> None:
+    """Take what sources give, and do what signals ask for."""
+    flush_s = time.monotonic() + IDLE_S
+    while True:
+        for number in signals.taken():
+            if number == signal.SIGHUP:
+                daemon.reopen()
+            elif number == signal.SIGUSR2:
+                live.dump()
+            elif number in (signal.SIGUSR1, signal.SIGALRM):
+                daemon.log.write(NOTICE, f"signal received ({signal.Signals(number).name})")
+        if signals.ending and not live.is_stopping:
+            daemon.log.write(NOTICE, "Terminal signal received, exiting")
+            live.stop()
+        try:
+            name, items, dumped = live.queue.get(timeout=IDLE_S)
+        except queue.Empty:
+            if live.is_stopping and not live.is_alive:
+                return
+            if live.ended == live.sources:
+                daemon.failed = True
+                daemon.log.write(FATAL, "no source is left")
+                return
+            items = ()
+        for item in items:
+            if isinstance(item, Packet):
+                daemon.feed_view(name, item)
+            else:
+                daemon.feed(item, name, dumped)
+        now_s = time.monotonic()
+        if now_s >= flush_s:
+            flush_s = now_s + IDLE_S
+            daemon.flush()
 
 
 def _interfaces(path: str | None) -> dict[int, bytes] | None:

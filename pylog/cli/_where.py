@@ -23,6 +23,7 @@ A filter is one or more tests of the fields of a record:
   action == block and saddr in 10.0.0.0/8 and dport in {22, 23, 8000..8100}
   prefix matches "^drop" and not indev == lo
   tcp_flags has S and not (tcp_flags has A) or timestamp > -2h
+  mark & 0xff00 == 0x1200
 
 Names: the fields that `pylog help columns` lists; a part of one, as fragment.offset or
 extra.NFULA_CT_INFO; kind; and for either end addr, port, dev and mac. A name alone asks whether the
@@ -30,7 +31,7 @@ record has the field. A comparison with an absent field is false.
 
 Operators: == != < <= > >= in "not in" contains startswith matches has; and or not && || ! ( ).
 matches takes a regular expression of RE2 and needs the extra filter; has asks for TCP flags and for
-members of lists.
+members of lists; FIELD & MASK takes bits of a number, and alone asks whether one of them is set.
 
 Values: numbers, words, "quoted text", addresses, prefixes, names of protocols and services, ranges
 a..b, sets {a, b}, sets of the lines of a file @FILE, times as 2026-11-28T19:00Z, 2026-11-28, now or

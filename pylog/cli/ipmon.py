@@ -67,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " tcp:HOST[:PORT] (RFC 5424)")  # fmt: skip
     add("--tz", metavar="NAME", default="local",
         help="time zone of the times, as Europe/Oslo or UTC (default: that of TZ)")  # fmt: skip
+    add("--where", metavar="EXPR",
+        help="only records for which this holds; `pylog help filter` explains it")  # fmt: skip
     add_action_argument(parser)
 
 

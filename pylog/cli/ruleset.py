@@ -8,7 +8,7 @@ recording began is shown only if it begins with a snapshot, as those of pylog do
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pylog import backends
 from pylog.cli import answer_escaped, say, stdout
@@ -23,7 +23,7 @@ from pylog.join import SELECTIONS
 from pylog.outputs._text_words import diff_coloured
 from pylog.reader import Records
 from pylog.record import Record, RulesetRecord, escape, json_lines
-from pylog.ruleset import Moment, Moments, changes, compared, listing, moment
+from pylog.ruleset import Moment, Moments, Wanted, changes, compared, listing, moment
 
 LISTED_S = 1.0
 """How long to wait for more of a snapshot, which is at hand as soon as a source is open."""
@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--color", choices=("auto", "always", "never"), default="auto",
         help="colours of changes; auto: on a terminal, unless NO_COLOR is set (default: auto)",
     )  # fmt: skip
+    parser.add_argument(
+        "--where", metavar="EXPR",
+        help="only entities and changes for which this holds, as 'chain == input and text contains"
+        " drop'; `pylog help filter` explains it",
+    )  # fmt: skip
     add_source_arguments(parser)
     add_live_arguments(parser, OF_NFTABLES)
 
@@ -80,6 +85,7 @@ def _two(text: str) -> tuple[Moment, Moment, bool]:
 def run(arguments: argparse.Namespace) -> int:
     """Run `pylog ruleset`."""
     first, second, from_start = arguments.diff or (None, arguments.at, False)
+    wanted = _wanted(arguments.where)
     moments = Moments([first, second])
     live = backends.is_live(arguments.source)
     if live and (arguments.diff or arguments.at):
@@ -93,11 +99,20 @@ def run(arguments: argparse.Namespace) -> int:
     if not moments.complete and not (live and selected):
         say("no snapshot: what was there before the first record is not shown")
     if arguments.diff is None:
-        _write(arguments, new.records(), listing(new))
+        _write(arguments, filter(wanted, new.records()), listing(new, wanted))
     else:
         old = moments.beginning if from_start else moments.at(first)
-        _write(arguments, changes(old, new), compared(old, new))
+        _write(arguments, filter(wanted, changes(old, new)), compared(old, new, wanted))
     return 0
+
+
+def _wanted(where: str | None) -> Wanted:
+    """Which records are wanted; FilterError."""
+    if where is None:
+        return lambda record: True
+    from pylog.filter import Filter  # only where it is needed: it takes a while
+
+    return Filter(where).matches
 
 
 def _snapshot(records: Records) -> Iterator[Record]:
@@ -116,10 +131,10 @@ def _snapshot(records: Records) -> Iterator[Record]:
 
 
 def _write(
-    arguments: argparse.Namespace, records: list[RulesetRecord], lines: Iterator[str]
+    arguments: argparse.Namespace, records: Iterable[RulesetRecord], lines: Iterator[str]
 ) -> None:
     if arguments.to == "json":
-        stdout().write(json_lines(records))
+        stdout().write(json_lines([*records]))
         return
     colour = coloured(arguments, stdout())
     for line in lines:

@@ -1,8 +1,11 @@
-"""Do what ulogd 2.x does with its configuration: read NFLOG, and write with ulogd's outputs.
+"""Do what ulogd 2.x does with its configuration: read packets, flows and counters of Linux live,
+and write them with ulogd's outputs.
 
 The configuration is ulogd.conf, by the rules of ulogd 2.0.8; what 2.0.9 would refuse is reported.
 --check explains the file and starts nothing. With --replay the records of a log take the place of
 the live sources, and the clock is that of their receipt.
+
+SIGHUP opens files anew, SIGUSR2 reads counters at once, SIGTERM and SIGINT end in order.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import argparse
 HELP = "do what ulogd2 does with its configuration"
 USAGE = "[options]"
 EPILOG = """examples:
+  pylog ulogd                                     as root, with /etc/ulogd.conf
   pylog ulogd --check                             what is in /etc/ulogd.conf, and what is wrong
   pylog ulogd -c fw.conf --replay fw.pcapng       what its outputs make of a recording
 """

@@ -12,6 +12,7 @@ there is an answer to each question, and 1 if nobody had an address, or it is un
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import Any, BinaryIO
@@ -26,7 +27,8 @@ from pylog.cli._sources import add_source_arguments, check_not_live
 from pylog.errors import BackendError
 from pylog.outputs._text_words import PROTOCOLS
 from pylog.reader import Reader
-from pylog.who import Answer
+from pylog.record import FlowRecord
+from pylog.who import COPIED, Answer
 from pylog.who.questions import Question, question, questions_of
 from pylog.who.stored import ask
 from pylog.zones import TZ, Clock, clock_of, zone_of
@@ -90,6 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default: 0)",
     )  # fmt: skip
     parser.add_argument(
+        "--where", metavar="EXPR",
+        help="only flows for which this holds answer, as 'zone == 5'; `pylog help filter` explains"
+        " it",
+    )  # fmt: skip
+    parser.add_argument(
         "--to", choices=("text", "json"), default="text",
         help="json: an object an answer, in a line (default: text)",
     )  # fmt: skip
@@ -109,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         logs.insert(0, arguments.address)
     check_not_live(logs)
     questions = _questions(arguments, logs)
+    wanted = _wanted(arguments.where)
 
     def open_raw(log: str | BinaryIO) -> Reader:
         return pylog.open(log, layout=arguments.layout, on_error=arguments.on_error)
@@ -117,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         return progress([reader.backend], False)
 
     answered: set[int | None] = set()
-    answers = ask(questions, logs, open_raw, say, watch, arguments.skip_unknown)
+    answers = ask(questions, logs, open_raw, say, watch, arguments.skip_unknown, wanted)
     for number, of_question in groupby(answers, lambda each: each.number):
         for each in of_question:
             if each.state in ("certain", "open"):
@@ -129,6 +137,21 @@ def run(arguments: argparse.Namespace) -> int:
         if each.incomplete and arguments.to == "text":
             answer(f"{each.at} {each.question}: others may be missing; {each.incomplete}")
     return 0 if all(question.number in answered for question in questions) else 1
+
+
+def _wanted(where: str | None) -> Callable[[FlowRecord], bool] | None:
+    """Which flows answer. Raises ValueError for a filter that is wrong, or that asks for a field
+    which an answer does not have.
+    """
+    if where is None:
+        return None
+    from pylog.filter import Filter  # only where it is needed: it takes a while
+
+    made = Filter(where)
+    unheld = sorted(made.mentions("flow") - set(COPIED))
+    if unheld:
+        raise ValueError(f"--where names {unheld[0]}, but an answer has only {', '.join(COPIED)}")
+    return made.matches
 
 
 def _questions(arguments: argparse.Namespace, logs: list[str]) -> list[Question]:

@@ -131,6 +131,16 @@ class Holding(NamedTuple):
         return f"has_member({v}, {named(self.keys)})"
 
 
+class Masked:
+    """These bits of the value, a number, fit a condition."""
+
+    def __init__(self, mask: int, condition: Condition) -> None:
+        self.mask, self.condition = mask, condition
+
+    def code(self, v: str, named: Named) -> str:
+        return self.condition.code(f"({v} & {named(self.mask)})", named)
+
+
 class Listed:
     """As the condition that the lines of a file make; `load` reads the file again."""
 
@@ -149,7 +159,7 @@ class Listed:
 
 Condition = (
     Equal | Order | Among | AmongJson | Covered | Containing | Starting | Matching | Lettered
-    | Holding | Listed
+    | Holding | Masked | Listed
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from pylog.filter.conditions import (
     Covered,
     Equal,
     Lettered,
+    Masked,
     Matching,
     Order,
     Starting,
@@ -108,7 +109,11 @@ def _column(read: Read) -> Any:
 def _fits(read: Read, domain: Domain, condition: Condition, column: Column | None) -> Any:
     """Whether the value fits; false where it is null."""
     value = _column(read)
-    if domain == "address":
+    if isinstance(condition, Masked):
+        kind = pa.uint64() if column == "u64" else pa.int64()
+        bits = pc.bit_wise_and(value.cast(kind), pa.scalar(condition.mask & _LIMITS[kind][1], kind))
+        test = _of_number(bits, condition.condition, kind)
+    elif domain == "address":
         test = _of_address(read.attribute, condition)
     elif domain == "time":
         test = _of_number(value.cast(pa.int64()), condition)

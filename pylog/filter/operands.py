@@ -22,6 +22,7 @@ from pylog.filter.conditions import (
     Holding,
     Lettered,
     Listed,
+    Masked,
     Matching,
     Order,
     Starting,
@@ -71,6 +72,9 @@ class Operands:
     def condition(self, node: syntax.Comparison, found: Target) -> Condition:
         """The condition of a comparison on the values of a target; FilterError."""
         operator, operand, domain = node.operator, node.operand, found.domain
+        if node.mask is not None:
+            mask = self._mask(node.name, node.mask, found)
+            return Masked(mask, self.condition(node._replace(mask=None), found))
         self._check_operator(node, domain)
         if operator in ("in", "not in"):
             if isinstance(operand, syntax.File):
@@ -110,6 +114,17 @@ class Operands:
                 f" {', '.join(allowed)}{other}"
             )
         raise self._fail(node.at, reason)
+
+    def _mask(self, name: str, literal: syntax.Literal, found: Target) -> int:
+        """The bits of a field that are compared."""
+        if found.domain not in ("number", "port", "protocol") or found.column == "f64":
+            raise self._fail(
+                literal.at, f"{name} is {_CALLED[found.domain]} without bits; and joins two tests"
+            )
+        try:
+            return int(values.bounded(values.integer(literal.text), found.column))
+        except ValueError as error:
+            raise self._fail(literal.at, f"{literal.text!r} is not {error}") from None
 
     # Sets
 

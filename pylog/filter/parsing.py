@@ -25,7 +25,7 @@ OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "contains", "star
 _OTHER_WORDS = {
     "=": "==", "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "~": "matches",
     "AND": "and", "OR": "or", "NOT": "not", "IN": "in", "is": "==", "=~": "matches", "<>": "!=",
-    "like": "contains", "&": "and", "|": "or", "===": "==",
+    "like": "contains", "|": "or", "===": "==",
 }  # fmt: skip
 """Operators of other languages."""
 
@@ -78,6 +78,12 @@ def _parser() -> Any:
         def comparison(self, parts: list[Any]) -> syntax.Node:
             name, operator, operand = parts
             return syntax.Comparison(str(name), str(operator), operand, name.start_pos)
+
+        def bits(self, parts: list[Any]) -> syntax.Node:
+            name, word, *test = parts
+            mask = syntax.Literal(str(word), False, word.start_pos)
+            operator, operand = test or (">", syntax.Literal("0", False, word.start_pos))
+            return syntax.Comparison(str(name), str(operator), operand, name.start_pos, mask)
 
         def membership(self, parts: list[Any]) -> str:
             return " ".join(parts[0].split())

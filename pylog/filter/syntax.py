@@ -54,12 +54,16 @@ class Present(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A field compared with an operand. `in` and `not in` have any operand, others a Literal."""
+    """A field compared with an operand. `in` and `not in` have any operand, others a Literal.
+
+    mask   of the field only these bits are compared; None: all
+    """
 
     name: str
     operator: str
     operand: Operand
     at: int
+    mask: Literal | None = None
 
 
 class Not(NamedTuple):

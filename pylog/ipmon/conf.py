@@ -17,10 +17,11 @@
 `every` is applied after the criteria, and lets one of N records through, or one in N seconds. An
 action's argument may be in brackets, as in 5.x, or not, as in 4.x.
 
-The grammar is ipmon's (ipmon_y.y of 4.1 and 5.1), with IPv6 and with criteria for NAT and state
-records. `rule` is the number that is shown (in ipmon, the one stored), and `every N packets` lets
-one of N through (in ipmon, of N + 1). SNMP traps (send_trap) and loaded actions (load_action) are
-not supported, and refused by name.
+Each criterion is an expression of pylog's filter language (`rules`). The grammar is ipmon's
+(ipmon_y.y of 4.1 and 5.1), with IPv6 and with criteria for NAT and state records. `rule` is the
+number that is shown (in ipmon, the one stored), and `every N packets` lets one of N through (in
+ipmon, of N + 1). SNMP traps (send_trap) and loaded actions (load_action) are not supported, and
+refused by name.
 """
 
 from __future__ import annotations
@@ -172,10 +173,10 @@ class _Parser:
         value = self._next
         text = self._value("a value")
         try:
-            fits = CRITERIA[token.text](text)
+            expression = CRITERIA[token.text](text)
         except ValueError as error:
             raise self._error(str(error), value) from error
-        rule.criteria[token.text] = Criterion(text, fits)
+        rule.criteria[token.text] = Criterion(text, expression)
 
     def _every(self, rule: Rule) -> None:
         count, token = 1, self._next

@@ -113,14 +113,18 @@ class Deliveries(contextlib.ExitStack):
         """Deliver a record; BackendError."""
         if self._copy is not None:
             self._copy.write(entry.raw)
-        if entry.missed:
-            self._say(entry.missed, LOG_WARNING, records=0)
+        self.report_missed(entry)
         matched = self._matching(record, entry) if self._rules else []
         for rule in matched:
             for action in rule.actions:
                 self._do(action, entry)
         if not matched:
             self._say(entry.line, entry.level, entry.dumps)
+
+    def report_missed(self, entry: Entry) -> None:
+        """Deliver only what an entry says of records that were lost before it; BackendError."""
+        if entry.missed:
+            self._say(entry.missed, LOG_WARNING, records=0)
 
     def _matching(self, record: Record, entry: Entry) -> list[Rule]:
         """The rules that match; a record of another system is matched as IPFilter would log it."""

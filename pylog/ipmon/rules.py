@@ -1,7 +1,7 @@
-"""The rules of ipmon.conf: criteria that a record fits or not, and actions.
+"""The rules of ipmon.conf: criteria, which are expressions of the filter language, and actions.
 
-A criterion or action is made from its value as it is written in the file. The two tables at the
-end, CRITERIA and ACTIONS, are all that the grammar (`conf`) knows of them. A value that is not
+A criterion or action is made from its value as it is written in the file. The two tables,
+CRITERIA and ACTIONS, are all that the grammar (`conf`) knows of them. A value that is not
 allowed raises a ValueError, whose text says what was expected.
 """
 
@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Any, NamedTuple
+from functools import cached_property
+from ipaddress import ip_network
+from typing import NamedTuple
 
+from pylog.filter import Filter
 from pylog.ipmon.names import PROTOCOLS
-from pylog.record import PacketRecord, Record
+from pylog.record import Record
 from pylog.transports.syslog import FACILITIES, LEVELS
 
 RESULTS = ("pass", "block", "nomatch", "log")
-TYPES = ("ipf", "nat", "state")
+TYPES = {
+    "ipf": "kind == packet", "nat": "kind == flow and not flow_type == state",
+    "state": "flow_type == state",
+}  # fmt: skip
+"""The records of each log, by its name."""
 MAXIMUM = 0xFFFFFFFF
 """The largest number of a rule, a tag or `every`."""
-
-_Fits = Callable[[Record], bool]
 
 
 class Action(NamedTuple):
@@ -49,9 +53,15 @@ class Rule:
     _passed: int = field(default=0, repr=False)
     _last_s: float | None = field(default=None, repr=False)
 
+    @cached_property
+    def filter(self) -> Filter:
+        """The criteria as a filter of packets and flows."""
+        tests = [f"({criterion.expression})" for criterion in self.criteria.values()]
+        return Filter(" and ".join(("kind in {packet, flow}", *tests)))
+
     def matches(self, record: Record, now_s: float) -> bool:
         """Whether the rule applies to the record; `now_s` is of a monotonic clock."""
-        if not all(criterion.fits(record) for criterion in self.criteria.values()):
+        if not self.filter.matches(record):
             return False
         if self.unit == "seconds":
             if self._last_s is not None and now_s - self._last_s < self.every:
@@ -63,10 +73,10 @@ class Rule:
 
 
 class Criterion(NamedTuple):
-    """A criterion: its text, and whether a record fits."""
+    """A criterion: its text, and what it asks for in the filter language."""
 
     text: str
-    fits: Callable[[Record], bool]
+    expression: str
 
 
 # Criteria
@@ -91,66 +101,62 @@ def _name(value: str, what: str = "a name") -> str:
     return value
 
 
-def _has(value: str | int, *fields: str) -> _Fits:
-    """Whether any of these fields has the value."""
-    return lambda record: value in [getattr(record, name, None) for name in fields]
+def _quoted(value: str) -> str:
+    """A name as the filter language has it in quotes."""
+    escaped = _name(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
-def _direction(value: str) -> _Fits:
-    return _has(_one_of(value, ("in", "out")), "direction")
+def _any(names: Sequence[str], test: str) -> str:
+    """The expression that a test holds for one of several fields."""
+    return " or ".join(f"{name} {test}" for name in names)
 
 
-def _interface(value: str) -> _Fits:
-    return _has(_name(value), "indev", "outdev")
+def _direction(value: str) -> str:
+    return f"direction == {_one_of(value, ('in', 'out'))}"
 
 
-def _group(value: str) -> _Fits:
-    return _has(_name(value), "group")
+def _interface(value: str) -> str:
+    return _any(("indev", "outdev"), f"== {_quoted(value)}")
 
 
-def _rule(value: str) -> _Fits:
-    return _has(number(value, MAXIMUM), "rule")
+def _group(value: str) -> str:
+    return f"group == {_quoted(value)}"
 
 
-def _result(value: str) -> _Fits:
-    _one_of(value, RESULTS)
-
-    def fits(record: Record) -> bool:
-        if not isinstance(record, PacketRecord):
-            return False
-        unmatched = "FR_NOMATCH" in (record.extra or {}).get("fl_flags", ())
-        return ("nomatch" if unmatched else record.action) == value
-
-    return fits
+def _rule(value: str) -> str:
+    return f"rule == {number(value, MAXIMUM)}"
 
 
-def _type(value: str) -> _Fits:
-    return _has(_one_of(value, TYPES), "log")
+def _result(value: str) -> str:
+    unmatched = "extra.fl_flags has FR_NOMATCH"
+    if _one_of(value, RESULTS) == "nomatch":
+        return f'{unmatched} or action == "nomatch"'
+    return f'not {unmatched} and action == "{value}"'
 
 
-def _protocol(value: str) -> _Fits:
+def _type(value: str) -> str:
+    return TYPES[_one_of(value, tuple(TYPES))]
+
+
+def _protocol(value: str) -> str:
     if value[:1].isdecimal():
-        return _has(number(value, 255), "protocol")
+        return f"protocol == {number(value, 255)}"
     numbers = {name: protocol for protocol, name in PROTOCOLS.items()} | {"icmpv6": 58}
     if value.lower() not in numbers:
         raise ValueError("a protocol's number or name")
-    return _has(numbers[value.lower()], "protocol")
+    return f"protocol == {numbers[value.lower()]}"
 
 
-def _address(*fields: str) -> Callable[[str], _Fits]:
-    def criterion(value: str) -> _Fits:
+def _address(*fields: str) -> Callable[[str], str]:
+    def criterion(value: str) -> str:
         try:
-            network: IPv4Network | IPv6Network = ip_network(value, strict=False)
+            network = ip_network(value, strict=False)
             if "/" in value and _inverse(value):
                 raise ValueError
         except ValueError:
             raise ValueError("an address, with / and a prefix length or mask") from None
-
-        def fits(record: Record) -> bool:
-            addresses = (getattr(record, name, None) for name in fields)
-            return any(text is not None and _within(text, network) for text in addresses)
-
-        return fits
+        return _any(fields, f"in {network}")
 
     return criterion
 
@@ -161,51 +167,36 @@ def _inverse(value: str) -> bool:
     return "." in mask and mask.startswith("0.") and mask != "0.0.0.0"
 
 
-def _within(text: str, network: IPv4Network | IPv6Network) -> bool:
-    address = ip_address(text)
-    return address.version == network.version and address in network
-
-
-def _port(*fields: str) -> Callable[[str], _Fits]:
-    def criterion(value: str) -> _Fits:
+def _port(*fields: str) -> Callable[[str], str]:
+    def criterion(value: str) -> str:
         if value[:1].isdecimal():
-            return _has(number(value, 65535), *fields)
+            return _any(fields, f"== {number(value, 65535)}")
         try:
-            return _has(socket.getservbyname(_name(value)), *fields)
+            return _any(fields, f"== {socket.getservbyname(_name(value))}")
         except (OSError, ValueError):
             raise ValueError("a port's number, or the name of a service") from None
 
     return criterion
 
 
-def _extra(record: Record) -> dict[str, Any]:
-    return getattr(record, "extra", None) or {}
-
-
-def _tag(value: str) -> _Fits:
+def _tag(value: str) -> str:
     wanted = number(value, MAXIMUM)
-
-    def fits(record: Record) -> bool:
-        extra = _extra(record)
-        tag: int = extra.get("fl_logtag", extra.get("isl_tag", 0))
-        return tag == wanted
-
-    return fits
+    tagged = f"extra.fl_logtag == {wanted} or not extra.fl_logtag and extra.isl_tag == {wanted}"
+    return tagged if wanted else f"{tagged} or not extra.fl_logtag and not extra.isl_tag"
 
 
-def _nat_tag(value: str) -> _Fits:
-    _name(value)
-    return lambda record: bool(_extra(record).get("fl_nattag") == value)
+def _nat_tag(value: str) -> str:
+    return f"extra.fl_nattag == {_quoted(value)}"
 
 
-CRITERIA: dict[str, Callable[[str], _Fits]] = {
+CRITERIA: dict[str, Callable[[str], str]] = {
     "direction": _direction, "interface": _interface, "group": _group, "rule": _rule,
     "result": _result, "type": _type, "protocol": _protocol,
     "srcip": _address("saddr", "nat_saddr"), "dstip": _address("daddr", "nat_daddr"),
     "srcport": _port("sport", "nat_sport"), "dstport": _port("dport", "nat_dport"),
     "logtag": _tag, "nattag": _nat_tag,
 }  # fmt: skip
-"""name -> (value as it is written) -> whether a record fits."""
+"""name -> (value as it is written) -> the expression of the filter language."""
 
 
 # Actions

@@ -33,8 +33,8 @@ from pylog.transports.packing import SUFFIXES, first_line, without_suffix
 Delivery = Literal["exactly once", "at least once", "best effort"]
 """What an output promises of each record, whatever fails and is started again: see Output."""
 
-Refuse = Callable[[Record, str], None]
-"""Takes a record that a peer refuses, and the reason."""
+Refuse = Callable[[Record | Row, str], None]
+"""Takes a record that a peer refuses, or its row, and the reason."""
 
 LONGEST_S = 10.0
 """The longest that a call of an output may block: then it raises BackendError."""
@@ -98,7 +98,7 @@ class Target:
         return self.stream.isatty()
 
 
-def _count_only(record: Record, reason: str) -> None:
+def _count_only(record: Record | Row, reason: str) -> None:
     notes.warning("a record was refused: %s", reason)
 
 

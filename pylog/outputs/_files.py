@@ -15,6 +15,7 @@ from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.record import Row
+from pylog.transports.ends import End, end_of
 from pylog.transports.rotation import File, Files
 
 
@@ -149,6 +150,15 @@ class OutputFiles(outputs.Output):
             file.close()
             raise
         self._begin(file)
+
+    def end(self) -> End | None:
+        """Where the file that is open ends, after a flush; None: none is open, or it is no regular
+        file.
+        """
+        if self._file is None:
+            return None
+        with self._file.written.as_backend_error():
+            return end_of(self._file)
 
     def left_s(self) -> float | None:
         """How long the file may still be written to; None: without a limit."""

@@ -8,7 +8,7 @@ with braces is a format, too: a template, see `pylog.outputs.template`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pylog import outputs
@@ -17,7 +17,7 @@ from pylog.nearest import advice
 from pylog.notes import notes
 from pylog.options import Option
 from pylog.outputs._named import COLUMN_OPTIONS, RENAME
-from pylog.record import Record
+from pylog.record import Record, Row
 from pylog.zones import TZ
 
 
@@ -27,11 +27,13 @@ class Lines(NamedTuple):
     line      without the line end; "" for a record that has none, and with "\\n" between several
     report    what has no line, at the end, as sentences
     content   the line without a time and host, which a header of syslog says; None: `line` has none
+    of_rows   the lines of rows, with printable characters only; None: it takes no rows
     """
 
     line: Callable[[Record], str]
     report: Callable[[], list[str]] = list
     content: Callable[[Record], str] | None = None
+    of_rows: Callable[[Sequence[Row]], list[str]] | None = None
 
 
 FORMAT = Option(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pylog import outputs
@@ -17,7 +17,7 @@ from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.outputs._lines import FORMAT_OPTIONS, Lines, lines_of, reads_raw, shows_joins
-from pylog.record import Record, escape
+from pylog.record import Record, Row, escape
 from pylog.transports.addresses import Address, address_of
 from pylog.transports.datagrams import Datagrams
 from pylog.transports.delivery import Delivery
@@ -69,6 +69,7 @@ class SentLines(outputs.Output):
         self._place, self._address = place, address
         self._lines = given_lines(options)
         self._line = self._lines.line
+        self.takes_rows = self._lines.of_rows is not None
         self._context = context_of(**tls_options(options)) if address.scheme == "tls" else None
         self._name = options.get("server_name") or address.host
         self._sender = self._connected()
@@ -99,7 +100,7 @@ class SentLines(outputs.Output):
         return self._sender.reconnects
 
     @abstractmethod
-    def _message(self, record: Record, line: str) -> bytes:
+    def _message(self, record: Record | Row, line: str) -> bytes:
         """The message of a line, without what ends it in a stream."""
 
     @abstractmethod
@@ -115,19 +116,32 @@ class SentLines(outputs.Output):
                     continue
                 if not line.isprintable():  # a tab separates columns; nothing else may be there
                     line = "\t".join(map(escape, line.split("\t")))
-                message = self._message(record, line)
-                if self.max_size is not None and len(message) > self.max_size:
-                    self._refuse(record, message, f"more than {self.max_size} (max_size)")
-                    continue
-                messages.append(message)
+                messages.append(self._message(record, line))
                 records.append(record)
+        self._send(records, messages)
+
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        assert self._lines.of_rows is not None
+        self._send(rows, [*map(self._message, rows, self._lines.of_rows(rows))])
+
+    def _send(self, records: Sequence[Record | Row], messages: Sequence[bytes]) -> None:
+        """Send the messages of records, each a message; refuse those that are too long."""
+        most = self.max_size
+        if most is not None and any(len(message) > most for message in messages):
+            fitting = []
+            for record, message in zip(records, messages, strict=True):
+                if len(message) > most:
+                    self._refuse(record, message, f"more than {most} (max_size)")
+                else:
+                    fitting.append((record, message))
+            records, messages = [r for r, _ in fitting], [m for _, m in fitting]
         if isinstance(self._sender, Delivery):
             self._sender.put([*map(self._framed, messages)])
             return
         for place in self._sender.put(messages):
             self._refuse(records[place], messages[place], "more than a datagram can have")
 
-    def _refuse(self, record: Record, message: bytes, why: str) -> None:
+    def _refuse(self, record: Record | Row, message: bytes, why: str) -> None:
         self._place.refuse(
             record, f"the message has {len(message)} bytes, {why}: exclude columns, or choose"
             " another format or transport",
@@ -156,7 +170,7 @@ class SentLines(outputs.Output):
 class PlainLines(SentLines):
     """Sends lines as they are, in a stream with a newline behind each."""
 
-    def _message(self, record: Record, line: str) -> bytes:
+    def _message(self, record: Record | Row, line: str) -> bytes:
         return line.encode("utf-8", "backslashreplace")
 
     def _framed(self, message: bytes) -> bytes:

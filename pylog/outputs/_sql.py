@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylog import outputs
 from pylog.batch import Batch
+from pylog.clock import EvenClock
 from pylog.errors import BackendError
 from pylog.outputs._columns import ROWS, report_left_out
 from pylog.outputs._sql_tables import Table, read_of, writer_of
@@ -110,6 +111,7 @@ class DatabaseOutput(outputs.Output):
         self._left_out: Counter[str] = Counter()
         self._in_transaction = False
         self._pruned = time.monotonic() - PRUNE_S
+        self._clock = EvenClock()
         self._position = database.position(self._writer, place.stream) if place.stream else None
 
     def position(self) -> str | None:
@@ -168,6 +170,8 @@ class DatabaseOutput(outputs.Output):
     def _prune(self) -> None:
         """Delete old records, if it is time to."""
         if self._keep_days is None or time.monotonic() < self._pruned + PRUNE_S:
+            return
+        if self._clock.is_ahead():  # perhaps by mistake, and what is deleted is gone
             return
         if not self._database.prune(list(self._tables.values()), self._keep_days):
             self._pruned = time.monotonic()

@@ -15,15 +15,16 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from pylog.memo import Memo
-from pylog.record import Record, rfc3339
+from pylog.record import Record, Row, kind_of, rfc3339
 
 HEADERS = ("rfc5424", "rfc3164", "local")
 """The kinds of headers."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MICROSECONDS = len("2023-11-14T22:14:21.123456")
+_SECONDS, _MICROSECONDS = len("2023-11-14T22:14:21"), len("2023-11-14T22:14:21.123456")
 _APP_NAME, _HOSTNAME, _TAG = 48, 255, 32  # RFC 5424 section 6, RFC 3164 section 4.1.3
 
 _SD_NAME = r"[!#-<>-\\^-~]{1,32}"  # PRINTUSASCII without = ] and "
@@ -65,8 +66,8 @@ def _host(name: str) -> str:
 
 def header_maker(
     header: str, app_name: str, hostname: str | None, structured_data: str | None
-) -> Callable[[Record, int], str]:
-    """A function: record, priority -> what stands before the message.
+) -> Callable[[Record | Row, int], str]:
+    """A function: record or row, priority -> what stands before the message.
 
     hostname   None: the record's host, or else this machine
     """
@@ -74,31 +75,38 @@ def header_maker(
     here = _host(socket.gethostname())
     hosts = Memo(_host)
 
-    def host(record: Record) -> str:
+    def host(record: Record | Row) -> str:
         return hostname or (here if record.host is None else hosts[record.host])
 
     if header == "rfc5424":
         data = structured_data or "-"
 
-        def rfc5424(record: Record, priority: int) -> str:
+        def rfc5424(record: Record | Row, priority: int) -> str:
             given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
-            when = "-" if given is None else f"{rfc3339(given)[:_MICROSECONDS].rstrip('Z')}Z"
-            return f"<{priority}>1 {when} {host(record)} {app_name} {pid} {record.kind} {data} "
+            text = rfc3339(given) if isinstance(given, int) else given
+            when = "-" if text is None else f"{text[:_MICROSECONDS].rstrip('Z')}Z"
+            return f"<{priority}>1 {when} {host(record)} {app_name} {pid} {kind_of(record)} {data} "
 
         return rfc5424
     seconds = Memo(_second)
 
-    def rfc3164(record: Record, priority: int) -> str:
+    def rfc3164(record: Record | Row, priority: int) -> str:
         given = record.observed_ns if record.timestamp_ns is None else record.timestamp_ns
-        when = seconds[int(time.time()) if given is None else given // 1_000_000_000]
+        if given is None:
+            given = time.time_ns()
+        when = seconds[given[:_SECONDS] if isinstance(given, str) else given // 1_000_000_000]
         where = f" {host(record)}" if header == "rfc3164" else ""
         return f"<{priority}>{when}{where} {app_name}[{pid}]: "
 
     return rfc3164
 
 
-def _second(second: int) -> str:
-    """A second since 1970 in the machine's zone, as "Nov  1 00:11:01"."""
+def _second(second: int | str) -> str:
+    """A second in the machine's zone, as "Nov  1 00:11:01"; given as seconds since 1970, or as a
+    row has it.
+    """
+    if isinstance(second, str):
+        second = int(datetime.fromisoformat(f"{second}+00:00").timestamp())
     try:
         at = time.localtime(second)
     except (OverflowError, OSError, ValueError):

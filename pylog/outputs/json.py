@@ -69,6 +69,11 @@ class _Objects:
         row = row_of(record)
         return leaving_out(row, self.left_out) if self.left_out else row
 
+    def rows(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows without the columns that are left out, if `names` is None."""
+        left_out = self.left_out
+        return [leaving_out(row, left_out) for row in rows] if left_out else rows
+
     def _object(self, record: Record) -> dict[str, Any]:
         """The chosen columns, in their order, without those that are None."""
         row = row_of(record)
@@ -86,8 +91,19 @@ def lines(
     rename: Mapping[str, str] | None = None,
 ) -> Lines:  # fmt: skip
     """The JSON objects of records as lines that are safe on a terminal."""
-    made, encode = _Objects(columns, exclude, rename).of, msgspec.json.Encoder().encode
-    return Lines(lambda record: escape_json(encode(made(record)).decode()))
+    objects, encode = _Objects(columns, exclude, rename), msgspec.json.Encoder().encode
+
+    def of_rows(rows: Sequence[Row]) -> list[str]:
+        text = row_lines(objects.rows(rows)).decode()
+        made = text.split("\n")[:-1]
+        if text.isascii() and "\x7f" not in text:  # JSON has the other control characters escaped
+            return made
+        return [*map(escape_json, made)]
+
+    return Lines(
+        lambda record: escape_json(encode(objects.of(record)).decode()),
+        of_rows=of_rows if objects.names is None else None,
+    )
 
 
 class Output(outputs.Output):
@@ -108,9 +124,7 @@ class Output(outputs.Output):
         self._put(self._encoder.encode_lines([self._objects.of(r) for r in batch.records()]))
 
     def write_rows(self, rows: Sequence[Row]) -> None:
-        if left_out := self._objects.left_out:
-            rows = [leaving_out(row, left_out) for row in rows]
-        self._put(row_lines(rows))
+        self._put(row_lines(self._objects.rows(rows)))
 
     def _put(self, lines: bytes) -> None:
         if self._terminal:

@@ -23,7 +23,7 @@ from pylog.outputs._sent_lines import (
     lines_show_joins,
 )
 from pylog.outputs._syslog_headers import HEADERS, check_header, header_maker
-from pylog.record import Record, kinds
+from pylog.record import Record, Row, kind_of, kinds
 from pylog.transports import tls
 from pylog.transports.syslog import FACILITIES, LEVELS
 
@@ -122,8 +122,8 @@ class Output(SentLines):
         if self.max_size is None and header == "rfc3164" and address.scheme == "udp":
             self.max_size = LONGEST_3164
 
-    def _message(self, record: Record, line: str) -> bytes:
-        priority = self._priorities[getattr(record, "action", None), record.kind]
+    def _message(self, record: Record | Row, line: str) -> bytes:
+        priority = self._priorities[getattr(record, "action", None), kind_of(record)]
         return (self._header(record, priority) + line).encode("utf-8", "backslashreplace")
 
     def _framed(self, message: bytes) -> bytes:

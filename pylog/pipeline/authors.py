@@ -7,6 +7,7 @@ one kind of message that is looked for while receiving, and only of sources that
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -44,10 +45,13 @@ class Author(msgspec.Struct, omit_defaults=True):
 
 
 def authors(data: bytes, ask: Callable[[int, str], Any]) -> list[Author]:
-    """The authors of the commits in messages of netlink, as far as `ask` knows them."""
+    """The authors of the commits in messages of netlink, as far as `ask` knows them.
+
+    This process is none: the answer to its question for the generation names it.
+    """
     makers: dict[tuple[int, str], Author] = {}
     for pid, comm in _named(data):
-        if (pid, comm) not in makers and len(makers) < MOST:
+        if (pid, comm) not in makers and len(makers) < MOST and pid != os.getpid():
             process = ask(pid, comm)
             if process is not None:
                 makers[pid, comm] = Author(pid, comm, *process)

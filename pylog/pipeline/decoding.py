@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from pylog import backends
 from pylog.actions import Actions
 from pylog.backends.process import Process
-from pylog.decoder import LOT, Decoder
+from pylog.decoder import Decoder
 from pylog.detect import Detection
 from pylog.errors import DecodeError
 from pylog.filter import Filter
@@ -27,10 +27,15 @@ from pylog.notes import notes
 from pylog.options import resolve
 from pylog.origins import Origin
 from pylog.pipeline.blocks import SourceInfo, detection_of
+from pylog.pipeline.columns import ENOUGH, LONGEST, ColumnReader, Columns, joined, taken
 from pylog.pipeline.parsing import Piece
+from pylog.pipeline.segments import CHUNK
 from pylog.pipeline.tally import Tally
 from pylog.record import LossRecord, Record, row_of
 from pylog.records import DecidingFilter
+
+if TYPE_CHECKING:  # which needs the extra
+    import pyarrow as pa
 
 RECENT_NS = 10 * 10**9
 """What was received this long ago is recent."""
@@ -48,7 +53,10 @@ class Wanted(NamedTuple):
 
 
 class Decoding:
-    """The decoders of the sources of a stack."""
+    """The decoders of the sources of a stack.
+
+    most   how many bytes of a journal to read at a time
+    """
 
     def __init__(
         self,
@@ -59,6 +67,7 @@ class Decoding:
         payload: bool = True,
         messages: bool = False,
         where: Filter | None = None,
+        columns: Columns | None = None,
         tally: Tally | None = None,
     ) -> None:
         """
@@ -67,9 +76,11 @@ class Decoding:
         rows       rows are given in place of records; `payload`: with their payload
         messages   each message is its record, for captures, see Decoder.pass_messages
         where      packets that it does not want may be left out before they are decoded
+        columns    packets are given as columns where that is faster; None: as records
         tally      counts by source
         """
-        self._wanted, self._where = wanted, where
+        self._wanted, self._where, self._columns = wanted, where, columns
+        self.most = CHUNK if columns is None else LONGEST
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._logs: dict[tuple[str, int], _Log] = {}
         self._left_out = Counter[str]()
@@ -119,7 +130,10 @@ class Decoding:
             decoder.pass_messages()
         if self._where is not None:
             decoder.leave_out(DecidingFilter(self._where, wanted.actions))
-        return _Log(info, decoder, names, authors, wanted)
+        reader = None
+        if self._columns is not None and not decoder.stream.grouped:
+            reader = ColumnReader(decoder, self._columns, wanted.origin, wanted.actions)
+        return _Log(info, decoder, names, authors, wanted, reader)
 
     def news(self) -> tuple[int, frozenset[str]]:
         """Since the last call: how many packets were left out before they were decoded, and the
@@ -128,6 +142,7 @@ class Decoding:
         now = Counter[str]()
         for (name, _), log in self._logs.items():
             now[name] += log.decoder.left_out
+            now[name] += 0 if log.reader is None else log.reader.left_out
         newly = now - self._left_out
         self._left_out = now
         for name, number in newly.items():
@@ -135,10 +150,6 @@ class Decoding:
         stale = frozenset(self._stale)
         self._stale.clear()
         return newly.total(), stale
-
-    def count(self, piece: Piece, records: Sequence[Record]) -> None:
-        """Count the records that were made of a piece, for its source."""
-        self._tally.add(piece.info.name, records, len(piece.data))
 
     def session(self, info: SourceInfo) -> int | None:
         """The session of the source that is being decoded; None: of none."""
@@ -150,13 +161,35 @@ class Decoding:
         log = self._logs.get(info.key)
         return log is not None and bool(log.decoder.stream.grouped)
 
+    def take_run(self, run: list[Piece]) -> tuple[list[Record], list[pa.RecordBatch]]:
+        """The records of a run, see columns.runs, and columns of packets, with the losses in their
+        places.
+        """
+        info, size = run[0].info, sum(len(piece.data) for piece in run)
+        records = self.declare(info)
+        log = self._logs[info.key]
+        batches: list[pa.RecordBatch] = []
+        if (
+            log.reader is None
+            or run[0].loss is not None
+            or size < ENOUGH
+            or any(piece.observed_ns is None for piece in run if piece.data)
+        ):
+            records += [record for piece in joined(run) for record in self.take(piece)]
+        else:
+            if run[0].names is not None:
+                log.rename(run[0].names)
+            more, batches = log.reader.read([piece for piece in run if piece.data])
+            records += self._with_actions(more, log.wanted.actions)
+        self._tally.add(info.name, records, size, sum(batch.num_rows for batch in batches))
+        return records, batches
+
     def take(self, piece: Piece) -> list[Record]:
         """The records of a piece, with the losses in their places."""
         records = self.declare(piece.info)
         log = self._logs[piece.info.key]
         if piece.names is not None:
-            log.names.clear()
-            log.names.update(piece.names)
+            log.rename(piece.names)
         if piece.loss is not None:
             records += self._lost(log, piece.loss)
         if piece.data:
@@ -165,9 +198,7 @@ class Decoding:
             decoder = log.decoder
             decoder.feed(bytes(piece.data), True, piece.observed_ns, piece.info.netns)
             try:
-                while (record := decoder.next()) is not None:
-                    records.append(record)
-                    records += decoder.more(LOT)
+                records += taken(decoder)
             except DecodeError as error:  # strict decoding alone raises it
                 notes.warning("%s: %s", log.info.address, error)
         if log.decoder.stale and _is_recent(piece.observed_ns):
@@ -231,6 +262,14 @@ class _Log(NamedTuple):
     names: dict[int, str]
     authors: Bounded[tuple[int, str], Process]
     wanted: Wanted
+    reader: ColumnReader | None
+
+    def rename(self, names: Mapping[int, str]) -> None:
+        """Interfaces have these names from here on."""
+        self.names.clear()
+        self.names.update(names)
+        if self.reader is not None:
+            self.reader.forget()
 
 
 def _is_recent(observed_ns: int | None) -> bool:

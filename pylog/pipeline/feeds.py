@@ -11,15 +11,16 @@ import contextlib
 import itertools
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pylog import backends
 from pylog.backends.base import readable
 from pylog.decoder import LOT
 from pylog.errors import BackendError, DecodeError
 from pylog.notes import notes
+from pylog.pipeline.columns import runs
 from pylog.pipeline.config import Source
 from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.journal_reader import Gap, JournalReader, Placed
@@ -29,6 +30,9 @@ from pylog.pipeline.segments import CHUNK, frames
 from pylog.pipeline.tally import Tally
 from pylog.reader import Reader
 from pylog.record import Record
+
+if TYPE_CHECKING:  # which needs the extra
+    import pyarrow as pa
 
 WARM_SIZE = 64_000_000
 """So many bytes of the journal before a position are decoded, where the rest depends on them."""
@@ -42,7 +46,8 @@ to detect.
 
 class Lot(NamedTuple):
     """Records or rows, when the newest of them was received, how many bytes they had, and how many
-    more were left out because the filter does not want them; sources that should list again.
+    more were left out because the filter does not want them; sources that should list again; and
+    packets in columns, which passed the filter.
     """
 
     records: list[Record]
@@ -50,39 +55,7 @@ class Lot(NamedTuple):
     size: int = 0
     left_out: int = 0
     stale: frozenset[str] = frozenset()
-
-
-def joined(contents: Iterable[Piece | Gap]) -> Iterator[Piece | Gap]:
-    """The pieces with the datagrams of one receipt as one, which is faster to decode."""
-    held: list[Piece] = []
-    for content in contents:
-        first = held[0] if held else None
-        if (
-            first is not None
-            and isinstance(content, Piece)
-            and content.info is first.info
-            and content.observed_ns == first.observed_ns
-            and content.names is None
-            and content.loss is None
-            and not content.authors
-        ):
-            held.append(content)
-            continue
-        if held:
-            yield _as_one(held)
-        held = []
-        if isinstance(content, Piece) and content.data and content.loss is None:
-            held.append(content)
-        else:
-            yield content
-    if held:
-        yield _as_one(held)
-
-
-def _as_one(pieces: list[Piece]) -> Piece:
-    if len(pieces) == 1:
-        return pieces[0]
-    return pieces[0]._replace(data=b"".join([piece.data for piece in pieces]))
+    columns: Sequence[pa.RecordBatch] = ()
 
 
 class Feed(ABC):
@@ -180,24 +153,27 @@ class JournalFeed(Feed):
 
     def read(self) -> Lot | None:
         pending, self._pending = self._pending, []
-        placed = pending or self._reader.read()
+        placed = pending or self._reader.read(self._decoding.most)
         if placed is None:
             self.ended = self.until is not None and self._reader.place >= self.until
             return None
         records: list[Record] = []
+        columns: list[pa.RecordBatch] = []
         observed_ns, size = None, 0
-        for content in joined(content for content, _ in placed):
-            made = self._decoded(content)
-            records += made
+        for content in runs(content for content, _ in placed):
             if isinstance(content, Gap):
+                records += self._decoding.gap(content.size, content.reason)
                 size += content.size
                 continue
-            self._decoding.count(content, made)
-            observed_ns, size = content.observed_ns or observed_ns, size + len(content.data)
+            more, batches = self._decoding.take_run(content)
+            records += more
+            columns += batches
+            observed_ns = content[-1].observed_ns or observed_ns
+            size += sum(len(piece.data) for piece in content)
         self.place = self._reader.place
         if self.until is not None and self.place >= self.until:
             self.ended = True
-        return Lot(records, observed_ns, size, *self._decoding.news())
+        return Lot(records, observed_ns, size, *self._decoding.news(), columns)
 
     def _decoded(self, content: Piece | Gap) -> list[Record]:
         if isinstance(content, Gap):
@@ -241,22 +217,23 @@ class QueueFeed(Feed):
             return None
         data = self._rest + more
         records: list[Record] = []
+        columns: list[pa.RecordBatch] = []
         observed_ns, used = None, 0
         pieces = []
         for frame in frames(data):
             piece, used = self._parser.piece(data, frame), frame.end
             if piece is not None:
                 pieces.append(piece)
-        for content in joined(pieces):
-            assert isinstance(content, Piece)
-            made = self._decoding.take(content)
-            self._decoding.count(content, made)
-            records += made
-            observed_ns = content.observed_ns or observed_ns
+        for run in runs(pieces):
+            assert not isinstance(run, Gap)
+            more_records, batches = self._decoding.take_run(run)
+            records += more_records
+            columns += batches
+            observed_ns = run[-1].observed_ns or observed_ns
         self._rest = data[used:]
         self.place += used
         self._check_end()
-        return Lot(records, observed_ns, used, *self._decoding.news())
+        return Lot(records, observed_ns, used, *self._decoding.news(), columns)
 
     def _check_end(self) -> None:
         if self.until is not None and self.place >= self.until:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pylog.clock import EvenClock
 from pylog.errors import BackendError, as_backend_error
 from pylog.notes import notes
 from pylog.pipeline.segments import (
@@ -78,6 +79,9 @@ class Journal:
         """The place where the open segment begins."""
         self._noted = -NOTE_S
         self._checked = time.monotonic()
+        self._clock = EvenClock()
+        self._closed: dict[int, float] = {}
+        """When segments of this process were closed, by the monotonic clock, by their start."""
         with as_backend_error("write", str(folder)):
             (folder / FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _locked(folder)
@@ -111,16 +115,17 @@ class Journal:
     # Segments
 
     def ready(self) -> bool:
-        """Have a segment with room open; whether it is a new one, which begins with the header."""
+        """Have a segment with room open, unless the disk is full; whether it is a new one, which
+        begins with the header. BackendError.
+        """
         if self._file is not None and self.end - self._begun < self._segment_size:
             if time.monotonic() - self._checked >= CHECK_S:
                 self.trim()
             return False
-        self.rotate()
-        return True
+        return self.rotate()
 
-    def rotate(self) -> None:
-        """Begin a new segment, unless the disk is full; BackendError."""
+    def rotate(self) -> bool:
+        """Begin a new segment; False if the disk is full. BackendError."""
         self._close_file()
         there = segments(self.folder)
         if there and there[-1].start == self.end:  # without a byte, from a run that was killed
@@ -128,37 +133,60 @@ class Journal:
                 os.unlink(there[-1].path)
         segment = segment_at(self.folder, self.end)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        with as_backend_error("write", str(segment.path)):
-            self._file = os.open(segment.path, flags, 0o600)
         self._begun = self.end
-        if self.append([self._header()]):  # without it nothing in the segment could be read
-            self._close_file()
+        try:
+            self._file = os.open(segment.path, flags, 0o600)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise BackendError(f"cannot write {segment.path}: {error.strerror}") from error
+            self._is_out_of_room(error.strerror or "", 0)
+            return False
+        header, before = self._header(), self.unwritten
+        if self.append([header]):
+            self.unwritten = before  # which counts what was received
+            self.abandon()
             with contextlib.suppress(OSError):
                 os.unlink(segment.path)
         self.trim()
+        return self._file is not None
+
+    def abandon(self) -> None:
+        """Write no more to the segment that is open: what describes the packets that follow is not
+        in it. The next call of `ready` begins another one.
+        """
+        self._close_file()
 
     def _close_file(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
+            self._closed[self._begun] = time.monotonic()
             os.close(file)
 
     def trim(self) -> None:
         """Remove the oldest segments that are beyond the limits."""
         self._checked = time.monotonic()
         there = segments(self.folder)
-        oldest_s = None if self._age_s is None else time.time() - self._age_s
         while len(there) > 1:
             first = there[0]
             too_large = self._size is not None and self.end - first.start > self._size
-            try:
-                too_old = oldest_s is not None and first.path.stat().st_mtime < oldest_s
-            except OSError:
-                too_old = True
-            if not (too_large or too_old) or first.start >= self._begun:
+            if not (too_large or self._is_old(first)) or first.start >= self._begun:
                 return
             self._remove(there.pop(0), there[0].start)
 
+    def _is_old(self, segment: Segment) -> bool:
+        """Whether a segment was written last before the time that is kept."""
+        if self._age_s is None:
+            return False
+        closed = self._closed.get(segment.start)
+        if closed is not None:
+            return time.monotonic() - closed > self._age_s
+        try:
+            return segment.path.stat().st_mtime < self._clock.now() - self._age_s
+        except OSError:
+            return True
+
     def _remove(self, segment: Segment, end: int) -> None:
+        self._closed.pop(segment.start, None)
         with contextlib.suppress(OSError):
             os.unlink(segment.path)
         self.removed += end - segment.start
@@ -208,12 +236,16 @@ class Journal:
                 continue
             complete = _complete(parts, written)
             self._cut(written - complete)
-            self.unwritten += len(data) - complete
-            self.is_full = True
-            self._note_full(f"{reason}: what is received is lost, {self.unwritten} bytes so far")
+            self._is_out_of_room(reason or "", len(data) - complete)
             return len(data) - complete
         self.is_full = False
         return 0
+
+    def _is_out_of_room(self, reason: str, size: int) -> None:
+        """So many bytes are lost, because nothing can be removed any more."""
+        self.unwritten += size
+        self.is_full = True
+        self._note_full(f"{reason}: what is received is lost, {self.unwritten} bytes so far")
 
     def _cut(self, size: int) -> None:
         """Take back the last bytes, part of a block."""
@@ -256,8 +288,6 @@ def _locked(folder: Path) -> int | None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(path, 0)
-        os.write(descriptor, b"%d\n" % os.getpid())
     except ImportError:  # Windows, which has no sources that a journal is for
         pass
     except OSError as error:
@@ -265,4 +295,7 @@ def _locked(folder: Path) -> int | None:
         os.close(descriptor)
         by = f" by process {owner}" if owner.isdecimal() else ""
         raise BackendError(f"the journal in {folder} is in use{by}") from error
+    with contextlib.suppress(OSError):  # a full disk has no room for it
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
     return descriptor

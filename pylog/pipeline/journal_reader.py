@@ -133,15 +133,29 @@ class JournalReader:
             return None
         own = self._segment
         placed = self._read(most)
+        if placed is None and self._is_other(own):
+            self._close_file()
+            self.place = own.start
+            return []
         if placed is None and self._is_complete(own):
             placed = self._read(most)  # the writer may have written between the two looks
             if placed is None:
                 return self._end_of(own)
         return placed
 
+    def _is_other(self, own: Segment) -> bool:
+        """Whether another segment begins at the same place: of the one that is open the writer has
+        taken back even the header, because the disk was full.
+        """
+        assert self._file is not None
+        try:
+            return os.stat(own.path).st_ino != os.fstat(self._file).st_ino
+        except OSError:
+            return False
+
     def _end_of(self, own: Segment) -> list[Placed]:
         """Pass over the rest of a complete segment, which has no complete block at its place."""
-        size = own.start + own.size() - self.place
+        size = own.start + self._size() - self.place
         if size > 0:
             after = next_frame(self._data(min(size, 2 * MAXIMUM_BLOCK)), 0)
             if after is not None:
@@ -215,11 +229,15 @@ class JournalReader:
 
     def _is_complete(self, own: Segment) -> bool:
         """Whether the writer has gone on to another segment."""
-        size = own.size()
+        size = self._size()
         if segment_at(self._folder, own.start + size).path.exists() and size:
             return True
-        rest = self.place < own.start + size
-        return rest and any(s.start > own.start for s in segments(self._folder))
+        return any(s.start > own.start for s in segments(self._folder))
+
+    def _size(self) -> int:
+        """The size of the segment that is open, also if it was removed meanwhile."""
+        assert self._file is not None
+        return os.fstat(self._file).st_size
 
     def _close_file(self) -> None:
         if self._file is not None:

@@ -162,7 +162,7 @@ SETTINGS = given((
     Key("metrics", "HOST:PORT", "where to serve /metrics for Prometheus, and /health; it needs the"
         " extra metrics", address),
     Key("socket", "path", "the socket that `pylog status` asks; nobody else may", text,
-        "pylog.sock in $RUNTIME_DIRECTORY, the journal or /run"),
+        "pylog.sock in the journal, $RUNTIME_DIRECTORY or /run"),
     Key("drain", "time", "how long to deliver what was received, at most, when pylog is to end",
         seconds, "20s"),
 ))  # fmt: skip

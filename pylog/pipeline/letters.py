@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import cast
 
 import msgspec
 
 from pylog.notes import notes
-from pylog.record import Record, rfc3339, row_of
+from pylog.record import Record, Row, kinds, rfc3339, row_of, row_type
 
 MOST = 100 * 10**6
 """At this size the file is left as it is, and further records are only counted."""
@@ -29,10 +31,12 @@ class DeadLetters:
     def __init__(self, path: Path | None, stack: str) -> None:
         """`path` None: refused records are only counted. The file is made with the first record."""
         self._path, self._stack = path, stack
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._has_failed = False
+        """Whether the last one could not be written."""
         self.refused = self.written = 0
 
-    def refuse(self, record: Record, reason: str) -> None:
+    def refuse(self, record: Record | Row, reason: str) -> None:
         """Take a record that the output refused; never raises."""
         self.refused += 1
         if self.refused <= SHOWN:
@@ -41,22 +45,31 @@ class DeadLetters:
         if self._path is None:
             return
         letter = {"refused": rfc3339(time.time_ns()), "stack": self._stack, "reason": reason,
-                  "record": row_of(record)}  # fmt: skip
+                  "record": shown(record)}  # fmt: skip
         try:
             file = self._opened(self._path)
             if file.tell() < MOST:
-                file.write(msgspec.json.encode(letter) + b"\n")
-                file.flush()
+                self._append(file, msgspec.json.encode(letter) + b"\n")
                 self.written += 1
+            self._has_failed = False
         except OSError as error:
-            notes.warning("cannot write %s: %s", self._path, error.strerror or error)
-            self._path = None
+            if not self._has_failed:
+                notes.warning("cannot write %s: %s", self._path, error.strerror or error)
+            self._has_failed = True
 
-    def _opened(self, path: Path) -> BinaryIO:
+    @staticmethod
+    def _append(file: FileIO, line: bytes) -> None:
+        """Append a line, all of it or nothing; OSError."""
+        before, written = file.tell(), file.write(line)
+        if written < len(line):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _opened(self, path: Path) -> FileIO:
         if self._file is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._file = open(os.open(path, flags, 0o600), "ab")  # noqa: SIM115 - `close` does
+            self._file = open(os.open(path, flags, 0o600), "ab", 0)  # noqa: SIM115 - see `close`
             self._file.seek(0, os.SEEK_END)
         return self._file
 
@@ -70,3 +83,9 @@ class DeadLetters:
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def shown(record: Record | Row) -> Row:
+    """A record as JSON shows it; a row is that already."""
+    is_row = any(type(record) is row_type(kind) for kind in kinds().values())
+    return cast(Row, record) if is_row else row_of(cast(Record, record))

@@ -57,7 +57,7 @@ STACK = (
 )
 """Counters of a stack."""
 STACK_NOW = (
-    Metric("stack_lag_seconds", "lag_s", "Time since the newest record that was written was"
+    Metric("stack_lag_seconds", "lag_s", "Time since the oldest record that is not delivered was"
            " received; 0 when nothing waits."),
     Metric("stack_lag_bytes", "lag_bytes", "Bytes received and not yet delivered."),
     Metric("stack_cpu_seconds_per_record", "cpu_per_record", "CPU time of a stack for a record, on"

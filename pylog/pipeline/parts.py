@@ -15,7 +15,7 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,13 +71,22 @@ class _Part:
                 self.stream.close()
             self.raw.flush()
             os.fsync(self.raw.fileno())
-        finally:
-            self.raw.close()
+        except BaseException:
+            self.drop()
+            raise
+        self.raw.close()
 
     def drop(self) -> None:
-        """Close it without completing it."""
-        with contextlib.suppress(Exception):
-            self.raw.close()
+        """Close it without completing it. What its output still writes, as pyarrow's do even when
+        they are forgotten, goes nowhere.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, self.raw.fileno())
+            os.close(null)
+        for close in (self.output.close, self.raw.close):
+            with contextlib.suppress(Exception):
+                close()
 
 
 class Parts(outputs.Output):
@@ -119,6 +128,8 @@ class Parts(outputs.Output):
         self._is_dirty = False
         """Whether there are records after the last commit."""
         self._confirmed: str | None = None
+        self._is_broken = False
+        """Whether something could not be written, so that what is open may lack it."""
         self._number = 0
         with as_backend_error("write", folder):
             (self._folder / MANIFESTS).mkdir(parents=True, exist_ok=True)
@@ -150,10 +161,20 @@ class Parts(outputs.Output):
         for record in batch.records():
             groups.setdefault(self._partition_of(record), []).append(record)
         for partition, records in groups.items():
-            with as_backend_error("write", str(self._folder)):
+            with self._writing():
                 part = self._part(partition)
                 part.output.write(Batch(records))
                 part.records += len(records)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Wraps what writes: OSError becomes BackendError, and then no open part is completed."""
+        try:
+            with as_backend_error("write", str(self._folder)):
+                yield
+        except BaseException:
+            self._is_broken = True
+            raise
 
     def _partition_of(self, record: Record) -> str:
         if self._partition == "none":
@@ -200,7 +221,7 @@ class Parts(outputs.Output):
             return False
         if time.monotonic() - self._begun >= self._age_s:
             return True
-        with as_backend_error("write", str(self._folder)):
+        with self._writing():
             for part in self._open.values():
                 part.output.flush()
                 part.raw.flush()
@@ -209,10 +230,10 @@ class Parts(outputs.Output):
 
     def complete(self) -> None:
         """Complete all parts with the position of the last commit."""
-        if self._written is None or self._is_dirty:
+        if self._written is None or self._is_dirty or self._is_broken:
             return
         position = self._written
-        with as_backend_error("write", str(self._folder)):
+        with self._writing():
             while self._open:
                 partition, part = self._open.popitem(last=False)
                 self._close_part(partition, part)

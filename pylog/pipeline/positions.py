@@ -2,13 +2,13 @@
 
 A position is a text: the identity of the journal and a place in it, then how many records of each
 file were read that the stack reads for itself. It is kept in a file of the journal's folder, which
-is replaced in one step, unless the output stores it with the records.
+is replaced in one step, unless the output stores it with the records. Beside it is the end of the
+file at that position, so that what a killed process wrote after it is taken back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -19,6 +19,8 @@ from typing import NamedTuple
 import msgspec
 
 from pylog.errors import as_backend_error
+from pylog.pipeline.journal import FULL
+from pylog.transports.ends import End
 
 FOLDER = "positions"
 
@@ -50,9 +52,16 @@ def parsed(text: str | None) -> Position | None:
     return Position(match[1], int(match[2]), {m[2]: int(m[1]) for m in files if m is not None})
 
 
-class _Kept(msgspec.Struct):
+class Kept(msgspec.Struct, omit_defaults=True):
+    """What is kept of a stack.
+
+    position   up to which its output has what the journal holds
+    end        of its file at that position, if it writes one that grows
+    """
+
     stack: str
     position: str
+    end: End | None = None
 
 
 class PositionFile:
@@ -62,29 +71,30 @@ class PositionFile:
         """`folder`: of the journal."""
         self._stack = stack
         self._path = folder / FOLDER / f"{file_name(stack)}.json"
-        self._written: str | None = None
+        self._written: Kept | None = None
 
-    def read(self) -> str | None:
-        """The position; None without one, or for a file that is damaged."""
+    def read(self) -> Kept | None:
+        """What was kept; None without a file, or for one that is damaged."""
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
+            kept = msgspec.json.decode(self._path.read_bytes(), type=Kept)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        return kept.position if kept.stack == self._stack else None
+        return kept if kept.stack == self._stack else None
 
-    def write(self, position: str) -> None:
-        """Keep the position, if it is another one; BackendError."""
-        if position == self._written:
+    def write(self, position: str, end: End | None = None) -> None:
+        """Keep a position, if it is another one; BackendError."""
+        kept = Kept(self._stack, position, end)
+        if kept == self._written:
             return
-        data = msgspec.json.encode(_Kept(self._stack, position))
+        data = msgspec.json.encode(kept)
         with as_backend_error("write", str(self._path)):
             try:
                 self._replace(data)
             except OSError as error:
-                if error.errno != errno.ENOSPC:
+                if error.errno not in FULL:
                     raise
                 self._overwrite(data)
-        self._written = position
+        self._written = kept
 
     def _replace(self, data: bytes) -> None:
         new = self._path.with_suffix(".part")

@@ -17,6 +17,7 @@ import pylog
 from pylog.notes import notes
 from pylog.pipeline.channel import Channel, Counts
 from pylog.pipeline.config import Source, Stack
+from pylog.pipeline.growth import Growth
 from pylog.pipeline.queues import StackQueue
 from pylog.pipeline.worker import task_of
 
@@ -26,7 +27,7 @@ STEADY_S = 60.0
 """A process that ran so long may start again without a long pause."""
 CODE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from pylog.cli._worker import main;"
-    " sys.exit(main(sys.argv[2:]))"
+    " sys.exit(main(sys.argv[3:]))"
 )
 
 
@@ -43,12 +44,12 @@ Spawn = Callable[[str, socket.socket, socket.socket | None], Handle]
 
 
 def spawn(name: str, control: socket.socket, data: socket.socket | None) -> Handle:
-    """Start a process; its name in ps is that of the stack."""
+    """Start a process, whose arguments in ps have the name of the stack."""
     own = [end for end in (control, data) if end is not None]
     root = str(Path(pylog.__file__).resolve().parents[1])
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", CODE, root, *(str(end.fileno()) for end in own)],
+            [sys.executable, "-P", "-c", CODE, root, name, *(str(end.fileno()) for end in own)],
             pass_fds=[end.fileno() for end in own], stdin=subprocess.DEVNULL,
         )  # fmt: skip
     finally:
@@ -61,9 +62,11 @@ class StackProcess:
 
     counts     what it reported last
     restarts   how often it ended by itself
+    growth     of its queue
     waits_at   the place at which it waits for more of the journal; None: it does not wait
     stale      sources that it wants to list again what there is; the caller clears it
     ended      whether it is to end, and `done`: whether it has
+    leaves_by  when it has to have ended, by the monotonic clock
     """
 
     def __init__(
@@ -79,8 +82,10 @@ class StackProcess:
         self.stale: set[str] = set()
         self.waits_at: int | None = None
         self.ended = self.done = False
+        self.leaves_by = float("inf")
         self.until: int | None = None
         self.queue: StackQueue | None = None
+        self.growth = Growth(0, time.monotonic())
         self.channel: Channel | None = None
         self._handle: Handle | None = None
         self._pause_s = PAUSES_S[0]
@@ -104,22 +109,40 @@ class StackProcess:
         return msgspec.json.encode(task_of(self.stack, self._sources, self._journal))
 
     def start(self) -> None:
-        """Start the process, with a new queue if there is no journal."""
+        """Start the process, with a new queue if there is no journal; try again later if the system
+        cannot.
+        """
+        self.waits_at, self.status = None, None
+        self._started = time.monotonic()
+        try:
+            self._begin()
+        except OSError as error:
+            self._close()
+            self._pause(f"its process cannot be started: {error.strerror}; trying again in")
+            return
+        assert self.channel is not None
+        self.channel.send("config", task_of(self.stack, self._sources, self._journal))
+        if self.ended:
+            self.channel.send("end", self.until)
+
+    def _begin(self) -> None:
+        """Make the sockets and the process; OSError."""
         own, other = socket.socketpair()
-        data = None
+        self.channel, data = Channel(own), None
         if self._journal is None and self.is_live:
             ours, data = socket.socketpair()
             with contextlib.suppress(OSError):
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             names = [source.name for source in self._sources]
             self.queue = StackQueue(ours, self._queue_size, names)
-        self.channel = Channel(own)
-        self.waits_at, self.status = None, None
-        self._started = time.monotonic()
+            self.growth = Growth(0, time.monotonic())
         self._handle = self._spawn(self.stack.name, other, data)
-        self.channel.send("config", task_of(self.stack, self._sources, self._journal))
-        if self.ended:
-            self.channel.send("end", self.until)
+
+    def _pause(self, what: str) -> None:
+        """Have a pause before the process is started again, longer each time."""
+        notes.warning("stack %s: %s %g s", self.stack.name, what, self._pause_s)
+        self._again_at = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
 
     def listen(self) -> None:
         """Take the messages of the process."""
@@ -174,10 +197,7 @@ class StackProcess:
             )  # fmt: skip
             if time.monotonic() - self._started >= STEADY_S:
                 self._pause_s = PAUSES_S[0]
-            notes.warning("stack %s: its process ended with status %d; it starts again in %g s",
-                          self.stack.name, status, self._pause_s)  # fmt: skip
-            self._again_at = time.monotonic() + self._pause_s
-            self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
+            self._pause(f"its process ended with status {status}; it starts again in")
         return self._handle is None and not self.done and time.monotonic() >= self._again_at
 
     def due_s(self) -> float | None:

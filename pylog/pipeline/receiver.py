@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from pylog.backends.base import Backend
-from pylog.detect import detect
 from pylog.errors import BackendError, DecodeError
-from pylog.formats import HEAD
 from pylog.notes import notes
 from pylog.pipeline import authors
 from pylog.pipeline.blocks import (
@@ -29,6 +27,7 @@ from pylog.pipeline.blocks import (
     section,
 )
 from pylog.pipeline.config import Source
+from pylog.pipeline.intake import Intake, Interface, Totals
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.queues import StackQueue
 from pylog.record import rfc3339
@@ -37,95 +36,12 @@ MOST_RECEIPTS = 64
 """A source that has much is received from so often before the next one has its turn."""
 PAUSES_S = (1.0, 30.0)
 """The first and the longest pause before a source that failed is opened again."""
+FULL = "the disk was full: {} bytes were not written to the journal"
+"""The loss of what the journal had no room for."""
+
 
 Connect = Callable[[str, Mapping[str, Any]], list[Backend]]
 """Opens the backends of a source: backends.connect."""
-
-
-class Interface(NamedTuple):
-    """An interface of the section.
-
-    number   of it
-    """
-
-    number: int
-    info: SourceInfo
-    packer: Packer
-
-
-class Totals(msgspec.Struct):
-    """What was received of a source.
-
-    openings   how often it was opened
-    receipts   how often something was received, and `bytes` of it
-    overruns   how often the system reported a loss
-    cpu_s      of receiving it and passing it on
-    """
-
-    openings: int = 0
-    receipts: int = 0
-    bytes: int = 0
-    overruns: int = 0
-    cpu_s: float = 0.0
-
-    def add(self, other: Totals) -> None:
-        """Count another one here, too."""
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-class Intake:
-    """An open backend of a source.
-
-    totals     what was received since it is open
-    knows_processes   whether it can be asked who made a commit
-    """
-
-    def __init__(self, source: Source, part: int, backend: Backend) -> None:
-        self.source, self.part, self.backend = source, part, backend
-        self.session = time.time_ns()
-        self.info: SourceInfo | None = None
-        self.interfaces: dict[str | int | None, Interface] = {}
-        """By the network namespace; None: the source's own."""
-        self.names_given = -1
-        """The version of the interface names that was written last in this section."""
-        self.head = b""
-        """What was received before its layout was certain."""
-        self.gap: str | None = None
-        """Why records before the first one are missing; None: none are, or it was written."""
-        self.totals = Totals(openings=1 if part == 0 else 0)
-        self.knows_processes = type(backend).process is not Backend.process
-        if backend.layout is not None or source.layout is not None:
-            self.info = self._described([backend.layout or source.layout or ""])
-
-    def _described(self, layouts: Sequence[str]) -> SourceInfo:
-        backend = self.backend
-        return SourceInfo(
-            self.source.name, backend.name, self.session, list(layouts), self.part, True,
-            dict(backend.logs), backend.numbered or backend.counts_losses, backend.accountable,
-            options=dict(self.source.options),
-        )  # fmt: skip
-
-    @property
-    def number(self) -> int:
-        """The number of its first interface."""
-        return next(iter(self.interfaces.values())).number
-
-    def detect(self, data: bytes) -> bytes:
-        """Detect the layout by what was received: what is to be written then; b"": not yet.
-
-        Raises DecodeError when it cannot be detected.
-        """
-        self.head += data
-        try:
-            detection = detect(self.head, True)
-        except DecodeError:
-            if len(self.head) < HEAD:
-                return b""
-            raise
-        self.info = self._described(detection.layouts)
-        data, self.head = self.head, b""
-        return data
 
 
 class Receiver:
@@ -157,7 +73,8 @@ class Receiver:
         """
         for part, backend in enumerate(self._connect(source.address, source.options)):
             intake = Intake(source, part, backend)
-            intake.gap = gap
+            if gap is not None:
+                intake.miss(gap)
             self.intakes.append(intake)
         self.failed.pop(source.name, None)
 
@@ -181,14 +98,26 @@ class Receiver:
         return made
 
     def begin_section(self) -> None:
-        """Begin a section with the sources that are open now, everywhere."""
+        """Begin a section with the sources that are open now, everywhere. BackendError."""
         self._number()
-        if self.journal is not None:
-            self.journal.rotate()
+        written = self.journal is None or self.journal.rotate()
         for queue in self.queues:
             queue.begin(self._infos)
+        if written:
+            self._have_begun()
+
+    def renew_section(self) -> None:
+        """As `begin_section`; sources fail if the journal cannot be written."""
+        try:
+            self.begin_section()
+        except BackendError as error:
+            for source in {i.source.name: i.source for i in self.intakes}.values():
+                self._lose(source, str(error))
+
+    def _have_begun(self) -> None:
+        """A section has begun: give what was lost before it."""
         for intake in self.intakes:
-            self._give_gap(intake)
+            self._give_gaps(intake)
             if intake.info is not None:
                 intake.info.begun = False
 
@@ -230,11 +159,13 @@ class Receiver:
             self._declare(intake, None)
         made = self._add(intake, intake.info, namespace)
         block = declaration(made.info)
-        if self.journal is not None:
-            self.journal.append([block])
+        if not self._write(block):
+            assert self.journal is not None
+            self.journal.abandon()  # nobody could decode what follows
+            return made
         for queue in self.queues:
             queue.declare(self._infos, block)
-        self._give_gap(intake)
+        self._give_gaps(intake)
         intake.info.begun = False
         return made
 
@@ -259,7 +190,7 @@ class Receiver:
                 return True
             data = intake.backend.receive()
             if not data:
-                self._lose(intake, "it has ended")
+                self._lose(intake.source, "it has ended")
                 return False
             ends = intake.backend.ends
             if intake.info is None:
@@ -269,7 +200,7 @@ class Receiver:
             self._pass_on(intake, data, ends)
             self._pass_on_overrun(intake)
         except (BackendError, DecodeError) as error:
-            self._lose(intake, str(error))
+            self._lose(intake.source, str(error))
             return False
         finally:
             intake.totals.cpu_s += time.thread_time() - start
@@ -281,6 +212,7 @@ class Receiver:
         intake.totals.bytes += len(data)
         journal = self.journal
         if journal is not None and journal.ready():
+            self._have_begun()
             for other in self.intakes:
                 other.backend.refresh()
         namespace = intake.backend.namespace
@@ -291,14 +223,14 @@ class Receiver:
             comments, intake.names_given = name_comments(names), version
         if intake.knows_processes:
             comments = [*comments, *authors.comments(authors.authors(data, intake.backend.process))]
+        if intake.gaps or intake.unwritten:
+            self._give_gaps(intake)
         parts = interface.packer.packed(data, ends, observed_ns, comments)
         if journal is not None:
             lost = journal.append(parts)
             if lost:
+                intake.unwritten += lost
                 intake.names_given = -1
-                intake.gap = f"the disk was full: {lost} bytes were not written to the journal"
-            elif intake.gap is not None:
-                self._give_gap(intake)
             return
         block: bytes | None = None
         for queue in self.queues:
@@ -313,14 +245,23 @@ class Receiver:
         reason, count = backend.overrun, backend.lost
         backend.overrun = backend.lost = None
         intake.totals.overruns += 1
-        if not (backend.numbered and backend.accountable):
-            self._put_loss(intake, reason, count)
+        shown = backend.numbered and backend.accountable
+        if not shown and not self._put_loss(intake, reason, count):
+            intake.miss(reason, count)
 
-    def _give_gap(self, intake: Intake) -> None:
-        """Write the loss before the first record of a source, if there is one."""
-        if intake.gap is not None and intake.interfaces:
-            reason, intake.gap = intake.gap, None
-            self._put_loss(intake, reason)
+    def _give_gaps(self, intake: Intake) -> None:
+        """Write the losses before the next record of a source, if there are any."""
+        if not intake.interfaces:
+            return
+        gaps, intake.gaps = intake.gaps, {}
+        if intake.unwritten:
+            size, intake.unwritten = intake.unwritten, 0
+            if not self._put_loss(intake, FULL.format(size)):
+                intake.gaps, intake.unwritten = gaps, size
+                return
+        for reason, count in gaps.items():
+            if not self._put_loss(intake, reason, count):
+                intake.miss(reason, count)
 
     def put_loss_of(self, queue: StackQueue, reason: str) -> None:
         """Give one stack a loss of all its sources."""
@@ -328,20 +269,28 @@ class Receiver:
             if intake.info is not None and intake.interfaces and queue.wants(intake.info):
                 queue.put_loss(loss_block(intake.number, intake.info, reason))
 
-    def _put_loss(self, intake: Intake, reason: str, count: int | None = None) -> None:
+    def _put_loss(self, intake: Intake, reason: str, count: int | None = None) -> bool:
+        """Write a loss; False if the disk is full."""
         assert intake.info is not None
         block = loss_block(intake.number, intake.info, reason, count=count)
-        if self.journal is not None:
-            self.journal.append([block])
+        if not self._write(block):
+            return False
         for queue in self.queues:
             if queue.wants(intake.info):
                 queue.put_loss(block)
+        return True
+
+    def _write(self, block: bytes) -> bool:
+        """Write a block to the journal, if there is one; False if the disk is full."""
+        lost = 0 if self.journal is None else self.journal.append([block])
+        if self.journal is not None:
+            self.journal.unwritten -= lost  # it counts what was received, and nothing else
+        return not lost
 
     # Failures
 
-    def _lose(self, intake: Intake, problem: str) -> None:
+    def _lose(self, source: Source, problem: str) -> None:
         """A source failed: close it, and open it again later."""
-        source = intake.source
         self.close([source.name])
         self.fail(source, problem)
 
@@ -386,7 +335,7 @@ class Receiver:
             notes.warning("%s: it is open again", name)
             opened = True
         if opened:
-            self.begin_section()
+            self.renew_section()
         return opened
 
     def stop(self, deadline: float) -> None:

@@ -19,13 +19,15 @@ from pylog.errors import BackendError
 from pylog.notes import notes
 from pylog.pipeline import config, processes, reporting
 from pylog.pipeline.config import Pipeline, Source, Stack
+from pylog.pipeline.growth import Growth
+from pylog.pipeline.intake import Intake
 from pylog.pipeline.journal import Journal
 from pylog.pipeline.journal_reader import JournalReader
 from pylog.pipeline.notify import Events
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.positions import Position, PositionFile
 from pylog.pipeline.processes import Spawn, StackProcess
-from pylog.pipeline.receiver import Connect, Intake, Receiver
+from pylog.pipeline.receiver import Connect, Receiver
 from pylog.pipeline.segments import segments
 from pylog.pipeline.signals import handling
 from pylog.pipeline.start import start_ns
@@ -43,6 +45,7 @@ class Run:
     receiver   of its live sources
     stacks     by name
     started    when, in seconds since 1970
+    growth     of the journal since it was opened
     metrics    HOST:PORT where they are served; None: nowhere
     beat_at    when the loop went round last, by the monotonic clock
     """
@@ -76,6 +79,7 @@ class Run:
         """How often `stop` was called: at the second time the end does not wait."""
         self._status = 0
         self._reporting: reporting.Reporting | None = None
+        self.growth = Growth(0, time.monotonic())
 
     # What others may call, from any thread
 
@@ -130,6 +134,7 @@ class Run:
                 age_s=settings.journal_age,
                 header=self.receiver.header,
             )
+            self.growth = Growth(journal.end, time.monotonic())
             if journal.last_ns is not None:
                 since = rfc3339(journal.last_ns)
                 before = _sources_of(settings.journal)
@@ -137,7 +142,9 @@ class Run:
         for source in live:
             gap = None
             if since is not None and source.name in before:
-                gap = f"pylog did not run from {since} to {rfc3339(time.time_ns())}"
+                now = rfc3339(time.time_ns())
+                gap = f"pylog did not run from {since} to {now}"
+                gap += "; the clock was set back" if now < since else ""
             self.receiver.open(source, gap)
         for made in self.pipeline.stacks:
             self._start(made)
@@ -201,9 +208,17 @@ class Run:
                 receiver.refresh(stack.stale.pop())
             if stack.watch():
                 self._launch(stack)
-        for stack in [s for s in self._leaving if s.done]:
+        now = time.monotonic()
+        for stack in [s for s in self._leaving if s.done or now >= s.leaves_by]:
+            if not stack.done:
+                self._conclude(stack)
             self._drop(stack)
-        self.beat_at = time.monotonic()
+        self.beat_at = now
+        if receiver.journal is not None:
+            self.growth.note(receiver.journal.end, now)
+        for stack in self._every():
+            if stack.queue is not None:
+                stack.growth.note(stack.queue.total, now)
         self._events.beat(self)
 
     def _every(self) -> Iterator[StackProcess]:
@@ -244,6 +259,8 @@ class Run:
         self._events.reloading()
         try:
             new = self._reload()
+            if self.receiver.journal is not None:
+                self._place_new_stacks(new.stacks, self.receiver.journal)
         except (ValueError, BackendError) as error:
             for problem in getattr(error, "problems", [str(error)]):
                 notes.error("%s", problem)
@@ -283,9 +300,7 @@ class Run:
                     receiver.open(after[name], gap)
                 except (BackendError, ValueError) as error:
                     receiver.fail(after[name], str(error))
-        if receiver.journal is not None:
-            self._place_new_stacks(new.stacks, receiver.journal)
-        elif new.settings.journal is not None and after:
+        if receiver.journal is None and new.settings.journal is not None and after:
             notes.warning("the journal begins with a restart of pylog run")
         for stack in new.stacks:
             if stack.name in kept:
@@ -295,16 +310,19 @@ class Run:
         self.stacks = {stack.name: self.stacks.get(stack.name) or kept[stack.name]
                        for stack in new.stacks}  # fmt: skip
         if gone or changed:
-            receiver.begin_section()
+            receiver.renew_section()
 
     def _leave(self, stack: StackProcess) -> None:
-        """Let a stack that was changed or removed deliver what it has, and end."""
+        """Let a stack that was changed or removed deliver what it has, and end, within the time
+        `drain`: its output may be dead, and that may be why it was changed.
+        """
         if stack.done:
             self._drop(stack)
             return
         self._leaving.append(stack)
         if stack.queue is not None:
             self.receiver.queues.remove(stack.queue)
+        stack.leaves_by = time.monotonic() + self.pipeline.settings.drain
         stack.end(self._end_place())
 
     def _drop(self, stack: StackProcess) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +23,9 @@ from pylog.outputs._files import OutputFiles
 from pylog.pipeline.channel import Channel, Counts
 from pylog.pipeline.config import Stack
 from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
+from pylog.pipeline.forms import columns_of, takes_rows
+from pylog.pipeline.keeping import Keeping
+from pylog.pipeline.kept import Kept, Written
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
@@ -35,6 +37,8 @@ COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
 """What was written is committed after that time, or so many records."""
 IDLE_COMMIT_S = 0.2
 """The same when no more records are at hand."""
+GATHER_S, GATHER_BYTES = 0.2, 1 << 20
+"""Where packets become columns, what comes is gathered so long, or until there is so much."""
 REPORT_S = 0.5
 """How often counts are reported."""
 PAUSES_S = (0.2, 30.0)
@@ -45,8 +49,6 @@ LAST_S = 5.0
 """How long to wait at the end for the peer to confirm."""
 NOTE_S = 60.0
 """The same failure is noted no more often than this."""
-KEPT = 100_000
-"""How many records without confirmation are kept, where they cannot be read again."""
 
 
 class StackRun:
@@ -61,9 +63,9 @@ class StackRun:
         channel: Channel,
         *,
         open_output: Callable[[outputs.Refuse], outputs.Output],
-        make_feeds: Callable[[outputs.Output], Feeds],
+        make_feeds: Callable[[outputs.Output, Stages], Feeds],
         begin: Callable[[outputs.Output, Feeds], Position],
-        save: Callable[[str], None] | None,
+        keeping: Keeping,
         letters: DeadLetters,
         tally: Tally,
         cpu_s: Callable[[], float] = time.process_time,
@@ -72,22 +74,22 @@ class StackRun:
         open_output   opens the output
         make_feeds    makes the feeds for it, with new decoders
         begin         where an output that was just opened is to go on
+        keeping       keeps positions that the output does not store
         tally         counts by source
-        save          keeps a position that the output does not store; None: it is stored there
         """
         self.counts = Counts(sources=tally.counts)
         self._stack, self._channel = stack, channel
         self._open_output, self._make_feeds, self._begin = open_output, make_feeds, begin
-        self._save, self._letters, self._cpu_s = save, letters, cpu_s
+        self._letters, self._cpu_s = letters, cpu_s
+        self._keeping = keeping
         self._stages = Stages(stack.stages)
+        self._takes_rows = False
+        self._gathers, self._read_at = False, 0.0
+        """Whether what comes is gathered, and when to read again."""
         self.counts.start_cpu_s = cpu_s()
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
-        self._kept: deque[tuple[str, list[Sequence[Record]]]] = deque()
-        """Commits that are not confirmed, with their lots, where feeds cannot go back."""
-        self._kept_records = 0
-        self._fresh: list[Sequence[Record]] = []
-        """Lots after the last commit, where feeds cannot go back."""
+        self._kept = Kept()
         self._uncommitted = 0
         self._moved = self._unflushed = False
         """Whether anything was read after the last commit; written after the last flush."""
@@ -102,7 +104,7 @@ class StackRun:
         self._pause_s = PAUSES_S[0]
         self._waiting_at: int | None = None
         self._ending: tuple[int | None] | None = None
-        self._stopped = self._reopens = self._is_unsaved = False
+        self._stopped = self._reopens = False
         self._opened = self._reconnected = 0
         """How often an output was opened; how often those that are closed connected again."""
 
@@ -137,29 +139,38 @@ class StackRun:
 
     def _work(self) -> None:
         """Open the output and write to it until all feeds have ended."""
+        self._keeping.mend()
         output = self._output = self._open_output(self._letters.refuse)
+        self._takes_rows = takes_rows(output, self._stack, self._stages)
         self._opened += 1
         feeds = self._feeds
         if feeds is None or feeds.goes_back:
             if feeds is not None:
                 feeds.close()
-            feeds = self._feeds = self._make_feeds(output)
-            feeds.seek(self._begin(output, feeds))
+            feeds = self._feeds = self._make_feeds(output, self._stages)
+            begin = self._begin(output, feeds)
+            feeds.seek(begin)
+            self._keeping.begin(str(begin))
             self.counts.place = self.counts.confirmed = feeds.position().place
             self._uncommitted, self._moved, self._last = 0, False, output.confirmed()
             if self._ending is not None:
                 self._end_feeds(feeds)
         else:
             self._write_again(output)
+        self._gathers = feeds.all == [feeds.live] and bool(
+            columns_of(output, self._stack, self._stages)
+        )
         self.counts.state, self.counts.problem = "running", ""
         self._committed_at = time.monotonic()
         while not self._stopped:
             self._listen()
             if self._reopens:
                 self._reopen(output)
-            lot = None if self._is_full() else feeds.read()
+            lot = None if self._is_full() or self._gather_s() > 0 else feeds.read()
             if lot is not None:
                 self._take(output, lot)
+                if self._gathers and lot.size < GATHER_BYTES and self._ending is None:
+                    self._read_at = time.monotonic() + GATHER_S
             elif feeds.ended:
                 self._finish(output, feeds)
                 return
@@ -169,13 +180,20 @@ class StackRun:
                 self._wait(output, feeds)
         self._commit(output, feeds, last=True)
         self._confirm(output, feeds)
+        if isinstance(output, OutputFiles):
+            output.close()
+
+    def _gather_s(self) -> float:
+        """How long to gather what comes before it is read."""
+        return 0.0 if self._ending is not None else self._read_at - time.monotonic()
 
     def _is_full(self) -> bool:
-        return self._kept_records >= KEPT
+        return self._kept.is_full
 
     def _take(self, output: outputs.Output, lot: Lot) -> None:
         counts = self.counts
         counts.records += len(lot.records) + lot.left_out
+        counts.records += sum(columns.num_rows for columns in lot.columns)
         self._stages.left_out["where"] += lot.left_out
         counts.bytes += lot.size
         for name in lot.stale:
@@ -184,14 +202,14 @@ class StackRun:
         number, lost = losses(records)
         counts.losses += number
         counts.lost += lost
-        if self._stack.stages.any:
-            records = self._stages.apply(records)
-        if records:
+        lots: list[Written] = [Batch.of_columns({"packet": columns}) for columns in lot.columns]
+        if records := self._stages.apply(records):
+            lots.append(records)
+        for each in lots:
             if self._keeps:
-                self._fresh.append(records)
-                self._kept_records += len(records)
-            self._write(output, records)
-            counts.written += len(records)
+                self._kept.add(each)
+            self._write(output, each)
+            counts.written += len(each)
         if lot.observed_ns is not None:
             counts.observed_ns = lot.observed_ns
         self._moved = self._is_news = True
@@ -201,8 +219,11 @@ class StackRun:
         feeds = self._feeds
         return feeds is not None and not feeds.goes_back
 
-    def _write(self, output: outputs.Output, records: Sequence[Record]) -> None:
-        if rows_of(output, self._stack):
+    def _write(self, output: outputs.Output, records: Written) -> None:
+        self._keeping.before_writing(output)
+        if isinstance(records, Batch):
+            output.write(records)
+        elif self._takes_rows:
             rows: Any = records
             output.write_rows(rows)
         else:
@@ -214,15 +235,14 @@ class StackRun:
         """Write what the output has not confirmed, after it was opened again."""
         stored = output.position()
         if stored is not None:
-            self._forget_kept(stored)
+            self._kept.forget(stored)
         self._last = output.confirmed()
-        for position, lots in self._kept:
-            for records in lots:
-                self._write(output, records)
+
+        def commit(position: str) -> None:
             output.commit(position)
             self._last = position
-        for records in self._fresh:
-            self._write(output, records)
+
+        self._kept.again(lambda lot: self._write(output, lot), commit)
 
     # Commits
 
@@ -245,10 +265,10 @@ class StackRun:
         if not self._moved or (position == self._last and not last):
             return  # with joins, records may come before the position moves
         output.commit(position)
+        self._keeping.committed(output)
         self._last = position
         if self._keeps:
-            self._kept.append((position, self._fresh))
-            self._fresh = []
+            self._kept.commit(position)
         self._uncommitted, self._moved, self._unflushed = 0, False, False
         self.counts.place = feeds.position().place
 
@@ -258,34 +278,13 @@ class StackRun:
         if confirmed is None:
             return
         if self._keeps:
-            self._forget_kept(confirmed)
-        self._keep_position(confirmed)
+            self._kept.forget(confirmed)
+        self._keeping.confirmed(confirmed)
         place = _place_of(confirmed)
         if place > self.counts.confirmed:
             self.counts.confirmed = place
             self._is_news = True
             self._pause_s = PAUSES_S[0]
-
-    def _keep_position(self, position: str) -> None:
-        """Keep a position; a disk that is full must not stop the output."""
-        if self._save is None:
-            return
-        try:
-            self._save(position)
-            self._is_unsaved = False
-        except BackendError as error:
-            if not self._is_unsaved:
-                notes.warning("stack %s: %s; records may be written twice after a restart",
-                              self._stack.name, error)  # fmt: skip
-            self._is_unsaved = True
-
-    def _forget_kept(self, position: str) -> None:
-        if any(position == committed for committed, _ in self._kept):
-            while self._kept:
-                committed, lots = self._kept.popleft()
-                self._kept_records -= sum(map(len, lots))
-                if committed == position:
-                    return
 
     def _finish(self, output: outputs.Output, feeds: Feeds) -> None:
         """All feeds have ended: commit, wait for confirmation, close."""
@@ -298,6 +297,7 @@ class StackRun:
         self._confirm(output, feeds)
         self._output = None
         output.close()
+        self._keeping.complete()
         self._reconnected += output.reconnects
         self._confirm(output, feeds)
         feeds.close()
@@ -369,6 +369,9 @@ class StackRun:
 
     def _wait(self, output: outputs.Output, feeds: Feeds) -> None:
         """Wait for more, or until something is due."""
+        if (gather_s := self._gather_s()) > 0:
+            _readable(self._channel, gather_s)
+            return
         timeout_s = REPORT_S if self._is_news else 10 * REPORT_S
         if self._moved:
             timeout_s = min(timeout_s, IDLE_COMMIT_S)
@@ -397,12 +400,6 @@ class StackRun:
         counts.reconnects = max(0, self._opened - 1) + self._reconnected + own
         if not self._channel.unsent:
             self._channel.send("counts", counts)
-
-
-def rows_of(output: outputs.Output, stack: Stack) -> bool:
-    """Whether the output gets rows: it takes them, and no stage needs records."""
-    plain = not (stack.stages.any or stack.joins.any)
-    return output.takes_rows and plain and stack.partition is None
 
 
 def _place_of(position: str) -> int:

@@ -1,9 +1,10 @@
 """What a stack does with records before it writes them: where, set, drop, every, rate, dedup.
 
 The stages are applied in this order. A loss passes all of them, unless the filter mentions `kind`:
-no stage may hide that something is missing. Times are those of records, so that a log gives the
-same result whenever it is read; where they go back, because a clock was set, a new second begins.
-What a stage leaves out is counted.
+no stage may hide that something is missing. Times are those at which records were received, or in a
+log that does not say those of records, so that a log gives the same result whenever it is read.
+When a clock is set, nothing is left out for longer than before: `rate` goes on from the new time,
+and a record that `dedup` has seen later than now is new. What a stage leaves out is counted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ import msgspec
 
 from pylog.filter import Filter
 from pylog.nearest import COLUMNS, advice
-from pylog.record import LossRecord, Record, all_columns, fields_of, json_name, kind_of, kinds
+from pylog.record import (
+    LossRecord,
+    LossRow,
+    Record,
+    all_columns,
+    fields_of,
+    in_row,
+    json_name,
+    json_ready,
+    kind_of,
+    kinds,
+    row_type,
+)
 from pylog.record.joined import JoinedRecord
 
 Change = Callable[[Record], Record]
@@ -50,10 +63,6 @@ class Settings(NamedTuple):
     rate: float | None = None
     dedup: float | None = None
 
-    @property
-    def any(self) -> bool:
-        return self != Settings()
-
     def early(self) -> Filter | None:
         """The filter, if it may be asked before packets are decoded; one that names files may
         change.
@@ -66,21 +75,29 @@ class Stages:
     """The stages of a stack.
 
     left_out   how many records each of them left out
+    fit_rows   whether they take rows in place of records: whether rows have all that they read in
+               the form in which records have it
+    fit_columns   whether there is no stage but `where`, whose filter names no files
+    where      the filter
     """
 
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError for an expression, a name or a value that is not valid."""
         self.left_out: Counter[str] = Counter()
-        self._filter = None if settings.where is None else Filter(settings.where)
+        self.where = None if settings.where is None else Filter(settings.where)
         self._changes = [*_setting(settings.set), *_dropping(settings.drop)]
         self._every, self._seen = settings.every, 0
         self._rate = None if settings.rate is None else _Rate(settings.rate)
         self._dedup = None if settings.dedup is None else _Dedup(settings.dedup)
+        self.fit_rows = settings.rate is None and settings.dedup is None
+        self.fit_rows &= self.where is None or self.where.fits_rows
+        self.fit_columns = settings == Settings(settings.where, settings.set, settings.drop)
+        self.fit_columns &= not self._changes and (self.where is None or not self.where.files)
 
     def apply(self, records: Sequence[Record]) -> Sequence[Record]:
-        """The records that pass, changed."""
-        if self._filter is not None:
-            matches, before = self._filter.matches, len(records)
+        """The records that pass, changed; of rows, if they `fit_rows`, the rows."""
+        if self.where is not None:
+            matches, before = self.where.matches, len(records)
             records = [record for record in records if matches(record)]
             self.left_out["where"] += before - len(records)
         for change in self._changes:
@@ -95,13 +112,13 @@ class Stages:
 
     def reload(self) -> None:
         """Read again the files that the expression names."""
-        if self._filter is not None:
-            self._filter.reload()
+        if self.where is not None:
+            self.where.reload()
 
     def _passing(
         self, name: str, records: Sequence[Record], passes: Callable[[Record], bool]
     ) -> Sequence[Record]:
-        passed = [r for r in records if isinstance(r, LossRecord) or passes(r)]
+        passed = [r for r in records if isinstance(r, LossRecord | LossRow) or passes(r)]
         self.left_out[name] += len(records) - len(passed)
         return passed
 
@@ -111,7 +128,8 @@ class Stages:
 
 
 def _time_ns(record: Record) -> int:
-    return record.timestamp_ns or record.observed_ns or 0
+    """When a record was received, or in a log that does not say, its own time."""
+    return record.observed_ns or record.timestamp_ns or 0
 
 
 class _Rate:
@@ -177,33 +195,36 @@ def _setting_extra(part: str, value: Any) -> Change:
     if not part or not isinstance(value, str | int | float | bool):
         raise ValueError(f"set: {EXTRA}{part} is {value!r}, but must be a text or a number")
 
+    in_rows, records = json_ready(value), frozenset(kinds().values())
+
     def change(record: Record) -> Record:
         fields: Any = record
         if not hasattr(fields, "extra"):
             return record
-        extra = {**(fields.extra or {}), part: value}
-        return msgspec.structs.replace(fields, extra=extra)  # type: ignore[no-any-return]
+        shown = value if type(record) in records else in_rows
+        return msgspec.structs.replace(  # type: ignore[no-any-return]
+            fields, extra={**(fields.extra or {}), part: shown}
+        )
 
     return change
 
 
 def _setting_field(name: str, value: Any) -> Change:
     """Sets a field of the kinds that have it; losses stay as they are."""
-    kinds_with = _kinds_with("set", name)
-    values = {}
-    for kind, field in kinds_with.items():
+    values: dict[type[Any], dict[str, Any]] = {}
+    for kind, field in _kinds_with("set", name).items():
         annotated = get_type_hints(kind, include_extras=False)[field]
         try:
-            values[kind] = msgspec.convert(value, annotated)
+            converted = msgspec.convert(value, annotated)
         except (msgspec.ValidationError, TypeError):
             allowed = _type_text(annotated)
             raise ValueError(f"set: {name} is {value!r}, but must be {allowed}") from None
+        values[kind] = {field: converted}
+        values[row_type(kind)] = {field: in_row(fields_of(kind)[field].column, converted)}
 
     def change(record: Record) -> Record:
-        kind = type(record)
-        if kind not in values:
-            return record
-        changed: Any = msgspec.structs.replace(record, **{kinds_with[kind]: values[kind]})
+        new = values.get(type(record))
+        changed: Any = record if new is None else msgspec.structs.replace(record, **new)
         return changed  # type: ignore[no-any-return]
 
     return change
@@ -212,13 +233,14 @@ def _setting_field(name: str, value: Any) -> Change:
 def _dropping(names: Sequence[str]) -> Iterable[Change]:
     parts = [name[len(EXTRA) :] for name in names if name.startswith(EXTRA)]
     fields = [name for name in names if not name.startswith(EXTRA)]
-    by_kind: dict[type[Record], dict[str, None]] = {}
+    by_kind: dict[type[Any], dict[str, None]] = {}
     for name in fields:
         for kind, field in _kinds_with("drop", name).items():
             required = {f.name for f in msgspec.structs.fields(kind) if f.required}
             if field in required:
                 raise ValueError(f"drop: every {kind_of(kind)} record has {name}")
-            by_kind.setdefault(kind, {})[field] = None
+            for each in (kind, row_type(kind)):
+                by_kind.setdefault(each, {})[field] = None
     if by_kind:
 
         def change(record: Record) -> Record:

@@ -29,7 +29,7 @@ _INTERNAL = ("place", "confirmed", "observed_ns", "problem", "start_cpu_s")
 
 def snapshot(run: Run) -> dict[str, Any]:
     """The state of a pipeline, for JSON: sources, stacks and the journal."""
-    receiver, now = run.receiver, time.time()
+    receiver = run.receiver
     journal = receiver.journal
     sources = [_source(run, name) for name in list(run.pipeline.sources)]
     shape: dict[str, Any] = {
@@ -41,7 +41,7 @@ def snapshot(run: Run) -> dict[str, Any]:
         "warnings": list(warnings(run)),
         "receiving_cpu_s": round(sum(source["cpu_s"] for source in sources), 6),
         "sources": sources,
-        "stacks": [_stack(run, stack, now) for stack in list(run.stacks.values())],
+        "stacks": [_stack(run, stack) for stack in list(run.stacks.values())],
     }
     if run.metrics is not None:
         shape["metrics"] = run.metrics
@@ -74,18 +74,16 @@ def _source(run: Run, name: str) -> dict[str, Any]:
     }
 
 
-def _stack(run: Run, process: StackProcess, now: float) -> dict[str, Any]:
+def _stack(run: Run, process: StackProcess) -> dict[str, Any]:
     stack, counts = process.stack, process.totals
     journal, queue = run.receiver.journal, process.queue
     behind, lag_s = 0, 0.0
     if process.is_live:
+        place, at = max(counts.place, counts.confirmed), time.monotonic()
         if journal is not None:
-            behind = max(0, journal.end - max(counts.place, counts.confirmed))
+            behind, lag_s = max(0, journal.end - place), run.growth.age_s(place, at)
         elif queue is not None:
-            behind = queue.waiting
-        if behind:
-            newest = run.started if counts.observed_ns is None else counts.observed_ns / 1e9
-            lag_s = max(0.0, now - newest)
+            behind, lag_s = max(0, queue.total - place), process.growth.age_s(place, at)
     target = str(stack.target) if isinstance(stack.target, Secret) else stack.target
     reading_s = max(0.0, counts.cpu_s - counts.start_cpu_s)
     shape = {

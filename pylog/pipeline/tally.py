@@ -29,13 +29,16 @@ class Tally:
         several = len(sources) > 1
         self.counts = {name: SourceCounts() for name in sources} if several else {}
 
-    def add(self, source: str, records: Sequence[Any], size: int) -> None:
-        """Count records that were read, and the bytes that they were made of."""
+    def add(self, source: str, records: Sequence[Any], size: int, others: int = 0) -> None:
+        """Count records that were read, and the bytes that they were made of.
+
+        others   how many more are in columns
+        """
         counts = self.counts.get(source)
         if counts is None:
             return
         number, lost = losses(records)
-        counts.records += len(records)
+        counts.records += len(records) + others
         counts.bytes += size
         counts.losses += number
         counts.lost += lost

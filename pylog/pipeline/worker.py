@@ -28,12 +28,15 @@ from pylog.pipeline.channel import Channel
 from pylog.pipeline.config import Source, Stack
 from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.feeds import Feed, Feeds, FileFeed, JournalFeed, QueueFeed
+from pylog.pipeline.forms import columns_of, takes_rows
 from pylog.pipeline.joined_feeds import JoinedFeeds
 from pylog.pipeline.joins import Settings as JoinSettings
+from pylog.pipeline.keeping import Keeping
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.positions import FOLDER, Position, PositionFile, file_name, parsed
-from pylog.pipeline.stack import StackRun, rows_of
+from pylog.pipeline.stack import StackRun
 from pylog.pipeline.stages import Settings as StageSettings
+from pylog.pipeline.stages import Stages
 from pylog.pipeline.tally import Tally
 from pylog.secrets import Secret
 
@@ -181,18 +184,19 @@ def _run(
     live = [name for name, source in sources.items() if source.is_live]
     tally = Tally(list(sources))
 
-    def make_feeds(output: outputs.Output) -> Feeds:
+    def make_feeds(output: outputs.Output, stages: Stages) -> Feeds:
         raw = sinks.needs_raw(stack)
         form = {
             "raw": raw,
-            "rows": rows_of(output, stack),
+            "rows": takes_rows(output, stack, stages),
             "payload": output.shows_payload,
             "messages": raw,
         }
         feed: Feed | None = None
         identity = ""
         early = None if stack.joins.any else stack.stages.early()
-        decoding = Decoding(wanted, **form, where=early, tally=tally)
+        decoding = Decoding(wanted, **form, where=early, tally=tally,
+                            columns=columns_of(output, stack, stages))  # fmt: skip
         if live and folder is not None:
             feed = JournalFeed(folder, decoding, live)
             identity = feed.reader.id
@@ -209,7 +213,10 @@ def _run(
 
     def begin(output: outputs.Output, feeds: Feeds) -> Position:
         own = feeds.position().journal
-        candidates = [output.position() if stores else None, kept.read() if kept else None]
+        own_file = None if kept is None else kept.read()
+        candidates = [
+            output.position() if stores else None, None if own_file is None else own_file.position
+        ]  # fmt: skip
         for text in candidates:
             position = parsed(text)
             if position is not None and position.journal == own:
@@ -227,7 +234,7 @@ def _run(
         open_output=lambda refuse: sinks.opened(stack, refuse, folder is not None),
         make_feeds=make_feeds,
         begin=begin,
-        save=None if kept is None or stores else kept.write,
+        keeping=Keeping(stack.name, None if stores else kept),
         letters=letters,
         tally=tally,
         cpu_s=cpu_s,

@@ -12,6 +12,7 @@ from pylog.record.json import (
     EXACT,
     escape,
     escape_json,
+    in_row,
     json_lines,
     json_ready,
     rfc3339,
@@ -54,7 +55,7 @@ __all__ = [
     "Field", "Flow", "FlowRecord", "FlowRow", "Fragment", "Loss", "LossRecord", "LossRow", "Packet",
     "PacketHeaders", "PacketRecord", "PacketRow",
     "Record", "Row", "RulesetRecord", "TraceRecord", "Vlan", "all_columns", "columns_of", "escape",
-    "escape_json", "fields_of", "json_lines", "json_name", "json_ready", "kind_flaw", "kind_of",
-    "kinds", "no_column", "place", "places_of", "rfc3339", "rfc3339_us", "row_lines", "row_of",
-    "row_type", "to_json",
+    "escape_json", "fields_of", "in_row", "json_lines", "json_name", "json_ready", "kind_flaw",
+    "kind_of", "kinds", "no_column", "place", "places_of", "rfc3339", "rfc3339_us", "row_lines",
+    "row_of", "row_type", "to_json",
 ]  # fmt: skip

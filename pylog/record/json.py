@@ -106,6 +106,13 @@ _CONVERSIONS: dict[Column, Callable[[Any], Any]] = {
 """How a row converts a record's value, by the type of its column; others are not converted."""
 
 
+def in_row(column: Column | None, value: Any) -> Any:
+    """What a row has for a record's value, by the type of its column."""
+    if column is None or value is None:
+        return None
+    return _CONVERSIONS[column](value) if column in _CONVERSIONS else value
+
+
 @cache
 def _row_maker(kind: type[Record]) -> Callable[[Record], Row]:
     """The function that makes rows of the records of a kind."""

@@ -20,10 +20,10 @@ from pylog.table.addresses import packed, texts
 from pylog.table.schemas import ADDRESS, REQUESTED, TIME, WORD, reading
 
 
-def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column]) -> pa.RecordBatch:
+def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column | None]) -> pa.RecordBatch:
     """The regular messages, all packets, in the columns of `wanted`.
 
-    more   columns that are not made of the messages
+    more   columns that are not made of the messages; None: all are None
     """
     count = len(rows.starts) - len(rows.irregular)
     arrays = []

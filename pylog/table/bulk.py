@@ -1,9 +1,8 @@
 """From a log to Arrow batches: many records at a time, the same that a Reader gives.
 
-A window of a few MiB moves over the input. Where messages follow each other without damage, the
-format's `columns` module (see pylog.formats.columns) decodes them all at once. The Decoder decodes
-the rest as for a Reader: a stretch of the input at a time, or single irregular messages between
-regular ones. Both ways give the same records.
+A window of a few MiB moves over the input. Regular messages are decoded many at a time, see
+pylog.table.regular. The Decoder decodes the rest as for a Reader, a stretch of the input at a time.
+Both ways give the same records.
 """
 
 from __future__ import annotations
@@ -11,39 +10,27 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from operator import itemgetter
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 
 from pylog import backends
 from pylog.backends.base import Backend
 from pylog.backends.capture import Capture
-from pylog.decoder import interface_of
 from pylog.detect import Detection
 from pylog.errors import DecodeError
-from pylog.formats import Message, Stream, columns
-from pylog.formats.columns import Columns, NumberColumn, Repeated, Rows
 from pylog.losses import Losses
 from pylog.open_log import OnError, OpenLog
 from pylog.origins import NOWHERE, Origin
-from pylog.record import LossRecord, PacketRecord, Record, kind_of
-from pylog.table.arrays import batch_of
-from pylog.table.schemas import batch
+from pylog.record import Record, kind_of
+from pylog.table.regular import MAX_WINDOW, STRETCH, Lot, Regular
 from pylog.table.select import Gathered, Selection
 
 ROWS = 32768
 """Rows of a batch: few enough to stay in the cache of the processor while columns are made."""
 
-MIN_WINDOW, MAX_WINDOW = 1 << 20, 1 << 24
-"""How many bytes of the input the window has."""
-
-STRETCH = 1 << 16
-"""How many bytes the Decoder decodes before `columns` is tried again."""
-
-Lot = dict[str, Any]
-"""Consecutive records by kind: a list of them, or a batch."""
+MIN_WINDOW = 1 << 20
+"""How many bytes of the input the window has, up to MAX_WINDOW."""
 
 
 class Bulk(OpenLog):
@@ -79,7 +66,6 @@ class Bulk(OpenLog):
             detection=detection,
             origin=origin,
         )
-        self._origin = origin
         self.decoder.stop = stop
         self.decoder.peek = self._peek
         self.counts: Counter[str] = Counter()
@@ -88,8 +74,8 @@ class Bulk(OpenLog):
         self._window_at = start
         """Offset in the input of the first byte of the window."""
         self._final = False  # whether the window reaches the end of the input
-        self._reach, self._per_row = MAX_WINDOW, 200
-        self._columns: tuple[Stream, Columns | None] | None = None
+        self._per_row = 200
+        self._regular = Regular(self.decoder, origin)
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
@@ -124,7 +110,7 @@ class Bulk(OpenLog):
             while len(self._window) - pos >= (1 if self._final else STRETCH):
                 lot: Lot = {}
                 try:
-                    used = self._regular(lot, pos, wanted) or self._stretch(lot, pos, size)
+                    used = self._many(lot, pos, wanted) or self._stretch(lot, pos, size)
                 except DecodeError:
                     yield lot  # the records before it
                     raise
@@ -188,137 +174,22 @@ class Bulk(OpenLog):
         self._window = b"".join(parts)
         return bool(self._window)
 
-    def _regular(self, lot: Lot, pos: int, wanted: Mapping[str, Selection]) -> int:
-        """Decode the messages from window[pos] on by columns; how many bytes they have.
-
-        0 within damage, and while the Decoder still has to report a loss.
-        """
-        decoder, stream, window = self.decoder, self.decoder.stream, self._window
-        if stream.damage is not None or decoder.losses.has_announced:
-            return 0
-        if self._columns is None or self._columns[0] is not stream:
-            self._columns = stream, columns.of(stream)
-        reads = self._columns[1]
-        if reads is None:
-            return 0
+    def _many(self, lot: Lot, pos: int, wanted: Mapping[str, Selection]) -> int:
+        """Decode the messages from window[pos] on by columns; how many bytes they have."""
+        decoder, window = self.decoder, self._window
         self._window_at = self.end - pos
-        decoder.seek(self._window_at)
-        stop = min(len(window), pos + self._reach)
+        stop = len(window)
         if decoder.stop is not None:
             stop = min(stop, decoder.stop - self._window_at)
-        rows = reads.read(window, pos, stop)
-        irregular: list[Record] = []
-        for i in [] if rows is None else rows.irregular.tolist():
-            assert rows is not None
-            try:
-                message = rows.message(i)
-                irregular.append(stream.decode(window, message))
-                self._give_origin(irregular[-1], message)
-            except DecodeError:  # decode only the messages before it
-                rows = reads.read(window, pos, int(rows.starts[i]))
-                break
-        if rows is None or len(rows.irregular) == len(rows.starts):
-            self._reach = STRETCH  # the next messages are probably irregular too
-            return 0
-        lot["loss"] = self._account(rows, irregular)
-        self._keep(lot, rows, irregular, wanted)
-        used = rows.after - pos
-        self._reach = min(max(STRETCH, 2 * used), MAX_WINDOW)
-        self._per_row = used // len(rows.starts) + 1
-        stream.other += rows.other
-        stream.in_step += len(rows.starts)
+        needed = wanted["packet"].needed if "packet" in wanted else None
+        used = self._regular.read(lot, window, self._window_at, pos, stop, needed)
+        if used:
+            packets = self._regular.packets
+            records = [record for kind in lot if kind != "packet" for record in lot[kind]]
+            self.counts.update(map(kind_of, records))
+            self.counts["packet"] += packets
+            self._per_row = used // self._regular.messages + 1
         return used
-
-    def _keep(
-        self, lot: Lot, rows: Rows, irregular: list[Record], wanted: Mapping[str, Selection]
-    ) -> None:
-        """Put the messages into the lot, regular and irregular ones in their order."""
-        count = len(rows.starts)
-        self.decoder.received += count
-        packets = [i for i, record in enumerate(irregular) if type(record) is PacketRecord]
-        for record in irregular:
-            if type(record) is not PacketRecord:
-                lot.setdefault(kind_of(record), []).append(record)
-                self.counts[kind_of(record)] += 1
-        self.counts["packet"] += count - len(irregular) + len(packets)
-        self.counts["loss"] += len(lot["loss"])
-        if "packet" not in wanted:
-            return
-        needed = wanted["packet"].needed
-        lot["packet"] = batch_of(rows, needed, self._origins(rows))
-        if packets:
-            others = batch("packet", [irregular[i] for i in packets], needed)
-            places = np.delete(np.arange(count), rows.irregular), rows.irregular[packets]
-            order = pa.array(np.argsort(np.concatenate(places)))
-            lot["packet"] = pa.concat_batches([lot["packet"], others]).take(order)
-
-    def _origins(self, rows: Rows) -> dict[str, Repeated]:
-        """The columns `origin` and `host` of the regular messages, if they are wanted."""
-        origin, host = self._origin
-        if origin is None:
-            return {}
-        logs, hosts = rows.logs(), self.decoder.stream.hosts
-        return {
-            "origin": Repeated(logs.codes, [origin] * len(logs.values)),
-            "host": Repeated(logs.codes, [hosts.get(i, host) for i, _ in logs.values]),
-        }
-
-    def _give_origin(self, record: Record, message: Message) -> None:
-        if self._origin.origin is not None:
-            self.decoder.give_origin(record, interface_of(message))
-
-    def _account(self, rows: Rows, irregular: list[Record]) -> list[LossRecord]:
-        """The losses between the messages, as a Reader reports them.
-
-        Only the first record of each log, and records whose number is not the expected one, are
-        passed to the Decoder.
-        """
-        count = len(rows.starts)
-        seq, following, log = (np.full(count, -1, np.int64) for _ in range(3))
-        regular = np.ones(count, bool)
-        regular[rows.irregular] = False
-        numbers, counts, logs = rows.column("seq"), rows.column("count"), rows.logs()
-        names = {name: i for i, name in enumerate(dict.fromkeys(logs.values))}
-        if numbers is not None:
-            assert isinstance(numbers, NumberColumn)
-            seq[regular] = numbers.values
-            following[regular] = seq[regular] + (
-                counts.values if isinstance(counts, NumberColumn) else 1
-            )
-            log[regular] = np.array([names[v] for v in logs.values], np.int64)[logs.codes]
-            if numbers.valid is not None:
-                log[np.flatnonzero(regular)[~numbers.valid]] = -1
-        records = dict(zip(rows.irregular.tolist(), irregular, strict=True))
-        for i, record in records.items():
-            if record.seq is not None:
-                seq[i], following[i] = record.seq, record.seq + (record.count or 1)
-                name = interface_of(rows.message(i)), record.log or ""
-                log[i] = names.setdefault(name, len(names))
-        following &= 0xFFFFFFFF
-        checked: list[tuple[int, tuple[int | None, str], int | None]] = []
-        last: list[tuple[tuple[int | None, str], int]] = []
-        for name, number in names.items():
-            own = np.flatnonzero(log == number)
-            if len(own):
-                gaps = np.flatnonzero(seq[own[1:]] != following[own[:-1]])
-                checked.append((int(own[0]), name, None))
-                checked += [(int(own[i + 1]), name, int(following[own[i]])) for i in gaps]
-                last.append((name, int(following[own[-1]])))
-        lost: list[LossRecord] = []
-        decoder, stream = self.decoder, self.decoder.stream
-        for i, (interface, name_of_log), before in sorted(checked, key=itemgetter(0)):
-            if before is not None:
-                decoder.losses.passed(name_of_log, before, interface)
-            message = rows.message(i)
-            stream.used = message.end  # where looking ahead begins
-            record = records.get(i) or stream.decode(self._window, message)
-            while (loss := decoder.lost_before(record, message)) is not None:
-                self._give_origin(loss, message)
-                lost.append(loss)
-        for (interface, name_of_log), after in last:
-            decoder.losses.passed(name_of_log, after, interface)
-        stream.used = 0
-        return lost
 
     def _peek(self, offset: int, size: int) -> tuple[bytes, bool]:
         """As ahead.Peek, in the window and beyond it."""

@@ -12,7 +12,7 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pylog.errors import BackendError
 from pylog.transports.addresses import Address
@@ -34,8 +34,16 @@ class Datagrams:
         longest_s   the longest that a call blocks
         made        the connected socket
         """
-        self._address, self._longest_s, self._socket = address, longest_s, made
+        self._address, self._longest_s = address, longest_s
         self.reconnects = 0
+        self._use(made)
+
+    def _use(self, made: socket.socket) -> None:
+        """Send through this socket from here on."""
+        self._socket = made
+        self._send: Callable[[bytes], object] = made.send
+        if self._address.scheme == "udp":
+            self._send = self._send_udp
 
     def put(self, messages: Sequence[bytes]) -> list[int]:
         """Send messages; the places of those that are too long for a datagram, and were not sent.
@@ -63,12 +71,11 @@ class Datagrams:
                         raise BackendError(f"{self._address}: {problem_of(error)}") from error
         return too_long
 
-    def _send(self, message: bytes) -> None:
+    def _send_udp(self, message: bytes) -> None:
         self._socket.send(message)
-        if self._address.scheme == "udp":
-            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number:  # this machine answers at once
-                raise OSError(number, os.strerror(number))
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:  # this machine answers at once
+            raise OSError(number, os.strerror(number))
 
     def _wait(self, deadline: float) -> None:
         if time.monotonic() >= deadline:
@@ -85,7 +92,7 @@ class Datagrams:
         self._socket.close()
         while True:
             try:
-                self._socket = connected(self._address, deadline)
+                self._use(connected(self._address, deadline))
             except OSError as failure:
                 error = failure
             else:

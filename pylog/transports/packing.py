@@ -7,6 +7,7 @@ opposite, with more forms, is in pylog.backends.unpack.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, BinaryIO
 
 SUFFIXES = (".gz", ".zst")
@@ -35,6 +36,13 @@ def packed(raw: BinaryIO, suffix: str) -> Any:
 
         return zstd().ZstdFile(raw, mode="wb")
     return raw
+
+
+def closing(stream: Any, suffix: str) -> bytes:
+    """What completes a stream of `packed` behind its last flush, if nobody closes it."""
+    if suffix == ".gz":  # an empty last block, then CRC32 and ISIZE (RFC 1951, RFC 1952)
+        return b"\x03\0" + struct.pack("<II", stream.crc, stream.size & 0xFFFFFFFF)
+    return b"\x01\0\0" if suffix else b""  # an empty last block (RFC 8878), without a checksum
 
 
 def unpacked(path: str) -> Any:

@@ -40,6 +40,8 @@ class File:
     path        "-" of standard output
     name        what errors call it
     written     counts what is in it for certain
+    suffix      of its compression; "": none
+    begins_at   how many bytes were in it
     appending   whether there was something in it
     """
 
@@ -47,7 +49,9 @@ class File:
         self, raw: BinaryIO, path: str, name: str, suffix: str, own: bool, keep_pipe: bool
     ) -> None:
         self.raw, self.path, self.name, self._own = raw, path, name, own
-        self.appending = own and raw.seekable() and raw.tell() > 0
+        self.begins_at = raw.tell() if own and raw.seekable() else 0
+        self.appending = self.begins_at > 0
+        self.suffix = suffix
         self.stream: Any = packed(raw, suffix)
         self.written = Written(name, raw, own, keep_pipe=keep_pipe)
         self.begun = time.monotonic()

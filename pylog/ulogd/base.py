@@ -89,13 +89,17 @@ def _ipv6(cells: Cells, data: bytes) -> None:
             cells[IP6 + 6] = int.from_bytes(data[at + 4 : at + 8])
             fragment = fragment or bool(offset)
             size = 8
-        elif fragment or header == 50:
-            cells[_NEXT] = header
-            return
-        elif header == 51:
+        elif fragment:
+            break
+        elif header in (50, 51):
             size = data[at + 1] + 2 << 2
         else:
             size = data[at + 1] + 1 << 3
+        if at + size > len(data):
+            return
+        if header == 50:
+            cells[_NEXT] = header
+            return
         header, at = data[at], at + size
     cells[_NEXT] = header
     if fragment:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pylog.errors import BackendError
+from pylog.record import LossRecord
 from pylog.ulogd.conffile import Complaint, Conffile, Section
 from pylog.ulogd.log import ERROR, DaemonLog
 from pylog.ulogd.plugins import ANY, PLUGINS, SINK, SOURCE, Plugin
@@ -82,6 +83,11 @@ class Stack:
                     values[own.first + place] = known[key.name].view(view)  # type: ignore[misc]
         return values
 
+    def miss(self, record: LossRecord, log: DaemonLog) -> None:
+        """Count what the source lost; it is reported as it happens."""
+        self.missed += record.count or 1
+        log.write(ERROR, f"stack of line {self.line}: {record.describe()}")
+
     def lose(self, reason: str, log: DaemonLog) -> None:
         """Count a record that an output could not write; a new reason is reported."""
         self.lost += 1
@@ -90,7 +96,9 @@ class Stack:
             log.write(ERROR, f"stack of line {self.line}: {reason}")
 
     def report(self, log: DaemonLog) -> None:
-        """Report what was lost on the way to the stack and in it."""
+        """Report what was lost on the way to the stack and in it, when its plugins have stopped."""
+        works = [element.work for element in self.elements]
+        self.lost += sum(work.lost for work in works if isinstance(work, Sink))
         for count, how in (
             (self.missed, "were lost before they were read"),
             (self.lost, "could not be written"),

@@ -15,7 +15,7 @@ from pylog.errors import BackendError
 from pylog.record import LossRecord, Record
 from pylog.ulogd.build import Builder, Stack, StackError
 from pylog.ulogd.conffile import Conffile, Given, Option
-from pylog.ulogd.inputs import Input
+from pylog.ulogd.inputs import Input, Nfct
 from pylog.ulogd.log import ERROR, FATAL, INFO, NOTICE, DaemonLog
 from pylog.ulogd.plugins import PLUGINS
 from pylog.ulogd.worker import Stop, Surroundings, View, Worker
@@ -164,21 +164,34 @@ class Daemon:
         for route in tapped:
             route.stacks.append(stack)
 
-    def feed(self, record: Record, sources: Iterable[str] | None = None) -> None:
-        """Run a record through the stacks of the sources, all or those with these ids."""
-        for name, route in self.routes.items():
-            if sources is not None and name not in sources:
+    def feed(self, record: Record, name: str | None = None, dumped: bool = False) -> None:
+        """Run a record through the stacks of all sources, or of the one with that id.
+
+        dumped   it is of the listing that SIGUSR2 asks for
+        """
+        for own, route in self.routes.items():
+            if name is not None and name != own:
                 continue
             if isinstance(record, LossRecord):
                 for stack in route.stacks:
-                    stack.missed += record.count or 1
+                    stack.miss(record, self.log)
                 continue
-            view = route.source.view(record)
-            if view is None:
-                continue
-            first, *others = route.stacks
-            for stack in (*others, first):
-                self._run(stack, route.source, view)
+            source = route.source
+            if dumped and isinstance(source, Nfct):
+                view = source.dumped(record)
+            else:
+                view = source.view(record)
+            if view is not None:
+                self._run_all(route, view)
+
+    def feed_view(self, name: str, view: View) -> None:
+        """As `feed`, for what a source has already seen."""
+        self._run_all(self.routes[name], view)
+
+    def _run_all(self, route: Route, view: View) -> None:
+        first, *others = route.stacks
+        for stack in (*others, first):
+            self._run(stack, route.source, view)
 
     def _run(self, stack: Stack, source: Input, view: View) -> None:
         values = stack.begin(source.instance, view)
@@ -223,6 +236,7 @@ class Daemon:
                 self.log.write(ERROR, str(error))
         for stack in self.stacks:
             stack.report(self.log)
+            self.failed |= bool(stack.lost)
 
     def _works(self) -> Iterable[Worker]:
         return [

@@ -36,8 +36,8 @@ class Graphite(Sink):
             None if at is None else values[at] for at in self.instance.inputs
         )
         assert isinstance(name, bytes)
-        assert isinstance(second, int) and isinstance(packets, int) and isinstance(octets, int)
-        second = second or self.surroundings.clock_us() // 1_000_000
+        assert isinstance(packets, int) and isinstance(octets, int)
+        second = second if isinstance(second, int) else self.surroundings.clock_us() // 1_000_000
         if not self.surroundings.exact:
             name = _BREAKS.sub(b"_", name)
         self._sender.put(b"%s.%s.pkts %d %d\n%s.%s.bytes %d %d\n" % (

@@ -103,12 +103,15 @@ COUNTER = (
 )
 """What NFACCT gives."""
 
-_SOCKET_NAMES = {
+_SOCKET_KEYS = {
+    "oob.time.sec": Key("oob.time.sec", U32, lambda p: _seconds(p.stamp_us)),
+    "oob.time.usec": Key("oob.time.usec", U32, lambda p: None),
+    "oob.mark": Key("oob.mark", U32, lambda p: None),
     "oob.ifindex_in": Key("oob.in", TEXT, lambda p: p.in_name),
     "oob.ifindex_out": Key("oob.out", TEXT, lambda p: p.out_name),
 }
 SOCKET = (
-    *(_SOCKET_NAMES.get(key.name, key) for key in PACKET if key.name not in ("raw", "ct")),
+    *(_SOCKET_KEYS.get(key.name, key) for key in PACKET if key.name not in ("raw", "ct")),
     Key("nufw.user.name", TEXT, lambda p: p.nufw.get("user.name")),
     Key("nufw.user.id", U32, lambda p: p.nufw.get("user.id")),
     Key("nufw.os.name", TEXT, lambda p: p.nufw.get("os.name")),

@@ -289,7 +289,7 @@ _ROWS = (
             *_DATABASE, _text("db", "", "the database", True), _text("host", "", "its host", True),
             _text("user", "", "the user", True), _text("pass", "", "the password", True),
             _number("port", 0, "the port; 0: 3306"),
-        ), refused=_LATER,
+        ), work="mysql:Mysql",
     ),
     Plugin(
         "PGSQL", SINK, _kinds("raw packet flow sum"), _kinds(""), (ANY,), options=(
@@ -299,7 +299,7 @@ _ROWS = (
             _number("port", 0, "the port; 0: 5432"),
             _text("schema", "public", "the schema of the table"),
             _text("connstring", "", "in place of db, host, user, pass and port"),
-        ), refused=_LATER,
+        ), work="pgsql:Pgsql",
     ),
     Plugin(
         "DBI", SINK, _kinds("raw packet flow sum"), _kinds(""), (ANY,),

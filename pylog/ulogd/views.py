@@ -41,7 +41,7 @@ _STAMP = struct.Struct(">QQ").unpack_from
 class Packet:
     """A packet as NFLOG gives it.
 
-    time_us            the kernel's time, or the clock's
+    time_us            the kernel's time, which is also `stamp_us`, or the clock's
     indev, outdev      numbers of interfaces, None if absent; in_name and out_name their names
     link_header        bytes, None without one; link_type its ARPHRD_ number
     address            the link address of the sender
@@ -53,13 +53,15 @@ class Packet:
     __slots__ = (
         "address", "entry", "family", "gid", "hook", "in_name", "indev", "label", "link_header",
         "link_type", "mark", "message", "nufw", "out_name", "outdev", "payload",
-        "physindev", "physoutdev", "prefix", "protocol", "record", "seq", "seq_global", "stamped",
+        "physindev", "physoutdev", "prefix", "protocol", "record", "seq", "seq_global", "stamp_us",
         "time_us", "uid",
     )  # fmt: skip
 
     def __init__(self, clock_us: int, label: int = 0) -> None:
         self.record: PacketRecord | None = None
-        self.time_us, self.stamped, self.label = clock_us, False, label
+        self.time_us = clock_us
+        self.stamp_us: int | None = None
+        self.label: int | None = label
         self.family: int = 0
         self.link_header: bytes | None = None
         self.payload: bytes | None = None
@@ -129,7 +131,7 @@ def _read_message(packet: Packet, data: bytes, order: str) -> None:
         elif kind == 3 and len(value) >= 16:
             sec, usec = _STAMP(value)
             if sec:
-                packet.time_us, packet.stamped = sec * 1_000_000 + usec, True
+                packet.time_us = packet.stamp_us = sec * 1_000_000 + usec
         elif kind == _HWADDR and len(value) >= 12:
             packet.address = value[4 : 4 + min(_U16(value)[0], 8)]
         elif kind == 15 and len(value) >= 2:
@@ -155,7 +157,7 @@ def _read_record(packet: Packet, record: PacketRecord) -> None:
         packet.family, packet.protocol = 7, family
     time_ns = record.timestamp_ns
     if time_ns is not None:
-        packet.time_us, packet.stamped = time_ns // 1000, True
+        packet.time_us = packet.stamp_us = time_ns // 1000
     packet.payload = record.payload
     if record.prefix is not None:
         packet.prefix = record.prefix.encode("utf-8", "surrogateescape")
@@ -230,12 +232,15 @@ class Flow:
         for counters, name in ((record.packets, "packets"), (record.bytes, "bytes")):
             for end, word in ((self.orig, "orig"), (self.reply, "reply")):
                 setattr(end, name, (counters or {}).get(word, 0))
-        self.icmp_type, self.icmp_code = record.icmp_type, record.icmp_code
+        self.icmp_type: int | None = None
+        self.icmp_code: int | None = None
+        if protocol == 1:
+            self.icmp_type, self.icmp_code = record.icmp_type, record.icmp_code
         self.mark, self.id = record.mark or 0, record.id
         event = record.event if isinstance(record.event, str) else ""
         self.event = EVENTS.get(event, 4 if event in ("expire", "flush", "remove", "end") else 2)
         self.family = FAMILIES.get(record.family or "", 0) if isinstance(record.family, str) else 0
-        self.time_us, self.stamped = clock_us, False
+        self.time_us = clock_us
         self.start_us = None if record.start_ns is None else record.start_ns // 1000
         self.end_us = None if record.stop_ns is None else record.stop_ns // 1000
 
@@ -243,11 +248,10 @@ class Flow:
 class Counter:
     """A counter as NFACCT gives it.
 
-    time_us   the clock's, with timestamp=1; else 0
+    time_us   the clock's, with timestamp=1; else None
     """
 
-    def __init__(self, record: CounterRecord, time_us: int) -> None:
+    def __init__(self, record: CounterRecord, time_us: int | None) -> None:
         self.record = record
         self.name = (record.name or "").encode("utf-8", "surrogateescape")
         self.packets, self.bytes, self.time_us = record.packets or 0, record.bytes or 0, time_us
-        self.stamped = False

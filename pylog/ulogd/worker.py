@@ -110,7 +110,12 @@ class Filter(Worker):
 
 
 class Sink(Worker):
-    """A plugin that writes."""
+    """A plugin that writes.
+
+    lost   how many records it could not write, besides those that `write` raised an error for
+    """
+
+    lost = 0
 
     def write(self, values: Values, view: View) -> None:
         """Write a record; BackendError if it is lost."""

@@ -8,7 +8,7 @@ nobody only if a log covers the time and no loss can hide a flow; otherwise it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -93,8 +93,11 @@ class Who:
     coverages   what the logs cover, in the order of `begin`
     """
 
-    def __init__(self, questions: Sequence[Question]) -> None:
-        self._questions = questions
+    def __init__(
+        self, questions: Sequence[Question], wanted: Callable[[FlowRecord], bool] | None = None
+    ) -> None:
+        """`wanted`: which flows answer, by the fields that are COPIED; None: all."""
+        self._questions, self._wanted = questions, wanted
         self.holders = Holders(questions)
         self.coverages: list[Coverage] = []
 
@@ -130,6 +133,8 @@ class Who:
             log.end()
         by_question: dict[int, list[tuple[Holding, Side, bool]]] = {}
         for holding in self.holders.end():
+            if self._wanted is not None and not self._wanted(holding.record):
+                continue
             for question, side, outside in self.holders.matching(holding):
                 by_question.setdefault(id(question), []).append((holding, side, outside))
         logs = Coverages(self.coverages)

@@ -68,6 +68,7 @@ def ask(
     note: Note = print,
     watch: Watch = _unwatched,
     skip_unknown: bool = False,
+    wanted: Callable[[FlowRecord], bool] | None = None,
 ) -> Iterator[Answer]:
     """The answers of logs to questions.
 
@@ -76,11 +77,12 @@ def ask(
     note           takes what is to be reported of the logs
     watch          the context of reading a raw log, with a function that is called now and then
     skip_unknown   pass over files that are no logs, and are not named one by one
+    wanted         which flows answer, see Who
 
     Raises DecodeError for what is no log, BackendError for what cannot be read, BackendUnavailable
     for a table without the extra `arrow`.
     """
-    who = Who(questions)
+    who = Who(questions, wanted)
     lists, tables = _sorted_out(logs, note if skip_unknown else None)
     if skip_unknown:
         unknown = [log for log in lists if _is_unknown(log, open_raw)]

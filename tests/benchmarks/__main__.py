@@ -24,6 +24,8 @@ TOPICS = {
     "bulk": "bulk.table",
     "live": "live.table",
     "loss": "live.overload",
+    "run": "throughput.table",
+    "rates": "throughput.rates",
     "bounds": "bounds.table",
     "commits": "commits.table",
     "flows": "flows.table",

@@ -196,19 +196,24 @@ def alone(pid: int, cpu: int) -> None:
 
 
 class Lab:
-    """A client that sends and a firewall that logs, from `with` to the end of `with`."""
+    """A client that sends and a firewall that logs, from `with` to the end of `with`.
+
+    firewall  the namespace that logs
+    path      a folder for files
+    """
 
     def __init__(self) -> None:
         if reason := netlab.missing("nft"):
             raise Missing(reason)
         self._lab = netlab.Lab()
+        self.firewall = self._lab.firewall
         self._folder = scratch()
-        self._path = Path(self._folder.name)
+        self.path = Path(self._folder.name)
         self._turns = 0
 
     def __enter__(self) -> Lab:
-        self._send = compiled("send.c", self._path)
-        self._frames = self._path / "frames"
+        self._send = compiled("send.c", self.path)
+        self._frames = self.path / "frames"
         with self._frames.open("wb") as file:
             for packet in packets(FRAMES):
                 frame = netlab.ethernet(MAC_C0, MAC_F0, 0x0800, packet)
@@ -222,17 +227,21 @@ class Lab:
 
     def send(self, count: int, rate: int) -> float:
         """Send packets to the firewall; how many there were a second."""
+        took, _ = self.sender(count, rate).communicate()
+        return count / float(took)
+
+    def sender(self, count: int, rate: int) -> subprocess.Popen[bytes]:
+        """What sends packets to the firewall; it prints the seconds that it took."""
         command = (str(self._send), "c0", str(self._frames), str(count), str(rate))
         sender = self._lab.client.start(*command, stdout=subprocess.PIPE)
         alone(sender.pid, two_cpus()[1])
-        took, _ = sender.communicate()
-        return count / float(took)
+        return sender
 
     def turn(self, reader: Reader, rate: int, seconds: float) -> Turn:
         """Let a reader read while packets are sent; Missing if it cannot be had."""
-        firewall = self._lab.firewall
+        firewall = self.firewall
         self._turns += 1
-        path = self._path / f"{self._turns}.out"
+        path = self.path / f"{self._turns}.out"
         command = reader.command(path)
         program(command[0])
         errors = path.with_suffix(".err")

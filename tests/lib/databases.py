@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,21 @@ class Server(ABC):
 
 
 class PostgreSQLServer(Server):
+    """PostgreSQL.
+
+    settings   of the server, which write little to the disk
+    """
+
     user = "postgres"
     binary = "initdb"
     folders = ("/usr/lib/postgresql/*/bin",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = {
+            "fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB",
+            "autovacuum": "off", "max_connections": "20", "log_min_messages": "fatal",
+        }  # fmt: skip
 
     def prepare(self) -> None:
         self.run(
@@ -163,11 +175,9 @@ class PostgreSQLServer(Server):
 
     def command(self) -> list[str]:
         settings = {
-            "unix_socket_directories": self.folder, "listen_addresses": "127.0.0.1", "fsync": "off",
+            "unix_socket_directories": self.folder, "listen_addresses": "127.0.0.1",
             "port": str(self.port), "ssl": "on", "ssl_cert_file": self.certificate,
-            "ssl_key_file": f"{self.folder}/key.pem",
-            "full_page_writes": "off", "shared_buffers": "16MB", "autovacuum": "off",
-            "max_connections": "20", "log_min_messages": "fatal",
+            "ssl_key_file": f"{self.folder}/key.pem", **self.settings,
         }  # fmt: skip
         given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         binary = str(program("postgres", *self.folders))
@@ -235,17 +245,17 @@ class Lab(ABC):
     address: str
 
     def open(
-        self, stream: str = "", refuse: Callable[[Record, str], None] | None = None, **options: Any
+        self, stream: str = "", refuse: outputs.Refuse | None = None, **options: Any
     ) -> outputs.Output:
         """The output."""
         more = {} if refuse is None else {"refuse": refuse}
         return outputs.open(self.name, outputs.Place(self.address, stream, **more), options)
 
-    def records(self, records: Sequence[Record], **options: Any) -> list[tuple[Record, str]]:
+    def records(self, records: Sequence[Record], **options: Any) -> list[tuple[Any, str]]:
         """Write records, and commit; gives those that were refused."""
         from pylog.batch import Batch
 
-        refused: list[tuple[Record, str]] = []
+        refused: list[tuple[Any, str]] = []
         output = self.open(refuse=lambda *given: refused.append(given), **options)
         output.write(Batch(records))
         output.commit("1")

@@ -69,6 +69,8 @@ def _holds(node: syntax.Node, row: dict[str, Any]) -> bool:
     values = [v for name in ENDS.get(node.name, (node.name,)) for v in _values(name, row)]
     if isinstance(node, syntax.Present):
         return bool(values)
+    if node.mask is not None:
+        values = [v & int(node.mask.text, 0) for v in values]
     fits = [_fits(node.name, node.operator, v, node.operand) for v in values]
     if node.operator in ("!=", "not in"):
         return bool(values) and not any(fits)
@@ -211,6 +213,11 @@ def _leaf(draw: st.DrawFn) -> str:
         (("kind",), ("packet", "flow", "loss")), (("tcp_flags",), ("S", "A", "SA", "AS")),
     ]  # fmt: skip
     pool = next((words for names, words in pools if name in names), _WORDS)
+    bits = ""
+    if name in NUMBERS and draw(st.integers(0, 3)) == 0:
+        bits = f" & {draw(st.sampled_from(('1', '0x5', '0xF0', '64')))}"
+        if draw(st.booleans()):
+            return name + bits
     operators = ["==", "!=", "in", "not in"]
     if name in (*NUMBERS, *TIMES, *ADDRESSES):
         operators += ["<", "<=", ">", ">="]
@@ -226,12 +233,12 @@ def _leaf(draw: st.DrawFn) -> str:
         text = draw(word)
         if operator in ("contains", "startswith"):
             text = '"' + text.strip('"') + '"'
-        return f"{name} {operator} {text}"
+        return f"{name}{bits} {operator} {text}"
     entries = draw(st.lists(word, max_size=3))
     if name in NUMBERS and name not in ("protocol", "port"):
         low = draw(st.integers(0, 30))
         entries.append(f"{low}..{low + draw(st.integers(0, 9000))}")
-    return f"{name} {operator} {{{', '.join(entries)}}}"
+    return f"{name}{bits} {operator} {{{', '.join(entries)}}}"
 
 
 def _nested(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import json
 import lzma
 import os
@@ -98,9 +99,23 @@ def pcapng(recording: bytes) -> bytes:
 
 
 @functools.cache
-def records(name: str) -> list[pylog.Record]:
-    """The records of a recording."""
-    with pylog.open(io.BytesIO(pcapng(archive()[name])), raw=True) as reader:
+def records(name: str, pace_s: int = 0) -> list[pylog.Record]:
+    """The records of a recording.
+
+    pace_s   the clock is that of 2023-11-14, and goes on by so much from datagram to datagram;
+             0: it is the recording's
+    """
+    recording = archive()[name]
+    if pace_s:
+        paced, at = b"", 0
+        for clock_s in itertools.count(1_700_000_000, pace_s):
+            if at == len(recording):
+                break
+            end = at + 12 + int.from_bytes(recording[at + 8 : at + 12], "little")
+            paced += struct.pack("<Q", clock_s * 10**9) + recording[at + 8 : end]
+            at = end
+        recording = paced
+    with pylog.open(io.BytesIO(pcapng(recording)), raw=True) as reader:
         return list(reader)
 
 
@@ -133,13 +148,16 @@ def daemon(conf: bytes, log: Callable[[str], None] = print, **surroundings: Any)
     return Daemon(Conffile(conf), Surroundings(log=own.write, **(given | surroundings)), own)
 
 
-def replay(made: Daemon, name: str, after: Callable[[int], None] = lambda number: None) -> None:
+def replay(
+    made: Daemon, name: str, after: Callable[[int], None] = lambda number: None, pace_s: int = 0
+) -> None:
     """Run a recording through a daemon, from its start to its end.
 
     after   is called after each datagram with its number
+    pace_s  as of `records`
     """
     number, last = 0, None
-    found = [record for record in records(name) if not isinstance(record, LossRecord)]
+    found = [record for record in records(name, pace_s) if not isinstance(record, LossRecord)]
     made.surroundings.replay_us = (found[0].observed_ns or 0) // 1000
     made.start()
     for record in found:
