@@ -35,8 +35,8 @@ COSTLY = tuple(
     for name in ("batches", "benchmarks", "captures", "cli", "cli_ipmon", "cli_live", "convert",
                  "convert_parts", "dask", "documentation", "files", "front_door", "inputs",
                  "ipl_encode", "ipl_output", "memo", "nft", "origins", "outputs", "parallel",
-                 "pcapng_output", "reader", "record", "scrub", "shown", "splits", "table",
-                 "targets", "toy", "where", "who")
+                 "pcapng_output", "reader", "record", "scrub", "shown", "splits", "stats",
+                 "table", "targets", "top", "toy", "where", "who")
 )  # fmt: skip
 """Files whose tests start many processes or read many logs in many ways; together they would take
 half of the time of all."""

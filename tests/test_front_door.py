@@ -134,7 +134,7 @@ def test_the_examples_of_the_help_work(
     shutil.copy(samples.FIXTURES / "text/syslog.log", "syslog.log")
     words = shlex.split(example)[1:]
     live = any(source in example for source in ("nflog:5", "nftables:", "nfct:"))
-    with_files = ("doctor", "ruleset", "run", "status", "trace", "ulogd", "who")
+    with_files = ("doctor", "ruleset", "run", "status", "top", "trace", "ulogd", "who")
     if words[0] in with_files or live or "-a" in words:
         command_parser(words[0]).parse_args(words[1:])  # live, or of a recording that is not here
         return

@@ -231,3 +231,6 @@ def test_every_format_is_written_to_files_and_by_read(tmp_path: Path) -> None:
                          log).stdout == b"80\n"  # fmt: skip
     assert inprocess.run("convert", log, tmp_path / "a.cef").returncode == 0
     assert outputs.form_of("a.cef") == ("cef", "")
+    assert outputs.form("a.jsonl.gz", "ecs") == ("ecs", ".gz")  # which is JSON lines
+    with pytest.raises(ValueError, match=r"the ending of a\.cef says cef"):
+        outputs.form("a.cef", "ecs")

@@ -145,6 +145,24 @@ def test_who_begins_again_at_a_position_gives_the_same_records(
         assert given == expected
 
 
+def test_packets_that_the_kernel_gives_their_flow_need_no_other_source() -> None:
+    text = "[sources.fw]\nfrom = 'nflog:5'\nconntrack = true\n[[stacks]]\nname = 'a'\nfrom = 'fw'\n"
+    (stack,) = parsed(f"{text}with_flows = true\ntarget = 'a.jsonl'\n").stacks
+    assert stack.joins == Settings(with_flows=True)
+
+
+def test_a_file_of_one_kind_has_the_kind_that_there_is() -> None:
+    text = "[sources.ct]\nfrom = 'nfct:'\n[sources.fw]\nfrom = 'nflog:5'\n"
+    for name, stack in (("a", "from = 'ct'"), ("b", "from = ['ct', 'fw']"),
+                        ("c", "from = ['ct', 'fw']\nflows = true"),
+                        ("d", "from = 'ct'\nkind = 'counter'")):  # fmt: skip
+        text += f"[[stacks]]\nname = '{name}'\nto = 'parquet'\npartition = 'day'\n"
+        text += f"target = '/tmp/{name}'\n{stack}\n"
+    assert [stack.options.get("kind") for stack in parsed(text).stacks] == [
+        "flow", None, "flow", "counter",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("stack", "problem"),
     [

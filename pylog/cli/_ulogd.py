@@ -16,11 +16,12 @@ from pylog.cli._sources import Stopping, greet, is_unreadable
 from pylog.cli._ulogd_process import PidFile, Signals, User, to_background
 from pylog.errors import as_backend_error
 from pylog.record import LossRecord
-from pylog.ulogd.check import explanation, info
+from pylog.ulogd.check import Checked, explanation, info
 from pylog.ulogd.conffile import Conffile
 from pylog.ulogd.daemon import Daemon, Exit
 from pylog.ulogd.live import Live
 from pylog.ulogd.log import FATAL, NOTICE, DaemonLog
+from pylog.ulogd.toml import converted
 from pylog.ulogd.views import Packet
 from pylog.ulogd.worker import Surroundings
 
@@ -43,6 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         lines, status = explanation(conffile)
         answer(*lines)
         return status
+    if arguments.to_toml:
+        checked = Checked(conffile)
+        answer(*converted(checked, arguments.compat == "exact"))
+        return int(not checked.stacks)
     if arguments.replay is None:
         return _run_live(arguments, conffile)
     return _replay(arguments.replay, _daemon(arguments, conffile))

@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-V", "--version", action="store_true", help="show the version")
     add("--check", action="store_true",
         help="explain the configuration: stacks, options, what is wrong")  # fmt: skip
+    add("--to-toml", action="store_true",
+        help="print the configuration of `pylog run` that stands for it")  # fmt: skip
     add("--replay", metavar="LOG", help="read that log in place of the live sources")
     add("--hostname", metavar="NAME", help="in place of this machine's")
     add("--interfaces", metavar="FILE",

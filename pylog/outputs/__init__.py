@@ -60,6 +60,7 @@ class Description:
     file        with `place`: whether it writes files as well
     delivery    of records to its place, if the address does not decide; of files the pipeline does
     address     of a place: what addresses look like, for the help: "tls://HOST[:PORT]"
+    like        another output, whose endings its files may have, too
     """
 
     name: str
@@ -76,6 +77,7 @@ class Description:
     file: bool = False
     delivery: Delivery = "at least once"
     address: str = ""
+    like: str | None = None
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ def form(path: str | None, to: str | None = None) -> Form:
     name = word if word in _modules() else endings().get(f".{word.lower()}", word)
     chosen = description(name)
     if by_ending is not None and by_ending.name != name:
-        if chosen.binary or by_ending.name != TEXT:
+        if by_ending.name != chosen.like and (chosen.binary or by_ending.name != TEXT):
             raise ValueError(
                 f"--to says {to}, but the ending of {path} says {by_ending.name}: leave out --to,"
                 " or name another file"

@@ -38,6 +38,7 @@ from pylog.record import (
 )
 
 NAME = "ecs"
+LIKE = "json"
 JOINS = True
 VERSION = "9.4.0"
 _TRANSPORTS = PROTOCOLS | {ICMPV6: "ipv6-icmp"}  # ECS takes IANA's keywords

@@ -173,7 +173,8 @@ class _Reading:
         options   may stand beside the keys; None: which there are is unclear
         """
         if not isinstance(given, Mapping):
-            self._problem(where, "must be a table")
+            first = next(iter(keys))
+            self._problem(where, f"is {given!r}, but must be a table, with {first} = ...")
             return {}
         values = {}
         for name, value in given.items():
@@ -182,8 +183,10 @@ class _Reading:
                     values[name] = keys[name].convert(value)
                 except ValueError as error:
                     self._problem(where, f"{name} {_worded(error)}")
-            elif options is not None and name not in options:
-                self._problem(where, f"no key {name}{advice(name, [*keys, *options])}")
+            elif name not in (options or ()):
+                hint = advice(name, [*keys, *(options or ())])
+                if options is not None or "mean" in hint:
+                    self._problem(where, f"no key {name}{hint}")
         for key in keys.values():
             if not key.default and key.name not in given:
                 self._problem(where, f"{key.name} is missing: {key.help}")
@@ -216,6 +219,12 @@ class _Reading:
 
     def _options_of(self, where: str, address: str) -> dict[str, Option] | None:
         """The options of the source of an address; None, and a problem, for one that is wrong."""
+        name, colon, _ = address.partition(":")
+        if colon and backends.named(address) is None and not Path(address).exists():
+            hint = advice(name, backends.modules())
+            if "mean" in hint:
+                self._problem(where, f"from: no source {name}{hint}")
+                return None
         try:
             return {option.name: option for option in backends.options_of(address)}
         except ValueError as error:
@@ -247,17 +256,28 @@ class _Reading:
             if form is not None:
                 options = {option.name: option for option in outputs.description(form.name).options}
             values = self._keys(where, entries, STACKS, options)
+            stages = self._stages(where, values)
             for source in values.get("from", ()):
                 if source not in sources and f"sources.{source}" not in "".join(self._problems):
                     self._problem(where, f"from: no source {source}{advice(source, sources)}")
-            if form is None or len(self._problems) > before:
+            if form is None or options is None:
                 continue
-            own = {key: value for key, value in entries.items() if key not in STACKS}
-            stack = self._stack(where, values, form, own)
-            if stack is not None:
-                self._check_stack(where, stack, settings)
-                self._check_joins(where, stack, sources)
-                yield stack
+            own = {key: value for key, value in entries.items() if key in options}
+            with_secrets = self._own_options(where, form, own)
+            if len(self._problems) > before:
+                continue
+            joined = {key: values.pop(key) for key in joins.Settings._fields if key in values}
+            values.pop("to", None)
+            names, settings_of_joins = values.pop("from"), joins.Settings(**joined)
+            addresses = [sources[name].address for name in names if name in sources]
+            kind = joins.only_kind(settings_of_joins, addresses, form.name)
+            if kind is not None:
+                with_secrets.setdefault("kind", kind)
+            stack = Stack(sources=names, to=form.name, suffix=form.suffix, options=with_secrets,
+                          joins=settings_of_joins, stages=stages, **values)  # fmt: skip
+            self._check_stack(where, stack, settings)
+            self._check_joins(where, stack, sources)
+            yield stack
 
     def _form(self, where: str, entries: Any) -> outputs.Form | None:
         """The output of a stack; None, and perhaps a problem, if that is unclear."""
@@ -272,30 +292,40 @@ class _Reading:
             if isinstance(to, str):
                 return outputs.form(None, to)
             if target is not None:
-                self._problem(where, "to is missing: what is to be written, as json")
+                folder = "" if entries.get("partition") is None else " into the folder"
+                self._problem(where, f"to is missing: what is to be written{folder}, as json")
         except ValueError as error:
-            self._problem(where, str(error))
+            self._problem(where, str(error).replace("--to", "to"))
         return None
 
-    def _stack(
-        self, where: str, values: dict[str, Any], form: outputs.Form, options: Mapping[str, Any]
-    ) -> Stack | None:
-        stages = {key: values.pop(key) for key in StageSettings._fields if key in values}
-        joined = {key: values.pop(key) for key in joins.Settings._fields if key in values}
-        values.pop("to", None)
+    def _stages(self, where: str, values: dict[str, Any]) -> StageSettings:
+        """The stages among the values of a stack, which are taken out; and check its start."""
+        settings = StageSettings(
+            **{key: values.pop(key) for key in StageSettings._fields if key in values}
+        )
+        for checked, key in ((StageSettings(settings.where), "where"),
+                             (settings._replace(where=None), "")):  # fmt: skip
+            try:
+                Stages(checked)
+            except ValueError as error:
+                self._problem(": ".join(filter(None, (where, key))), str(error))
         try:
-            with_secrets = {n: _option(form.name, n, value) for n, value in options.items()}
-            outputs.check(form.name, plain(with_secrets))
-            settings = StageSettings(**stages)
-            Stages(settings)
-            if "start" in values:
-                check_start(values["start"])
+            check_start(values.get("start", "now"))
         except ValueError as error:
             self._problem(where, str(error))
-            return None
-        return Stack(sources=values.pop("from"), to=form.name, suffix=form.suffix,
-                     options=with_secrets, joins=joins.Settings(**joined), stages=settings,
-                     **values)  # fmt: skip
+        return settings
+
+    def _own_options(
+        self, where: str, form: outputs.Form, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The options of the output of a stack, of which secrets are Secret."""
+        made: dict[str, Any] = {}
+        try:
+            made = {n: _option(form.name, n, value) for n, value in options.items()}
+            outputs.check(form.name, plain(made))
+        except ValueError as error:
+            self._problem(where, str(error))
+        return made
 
     def _check_stack(self, where: str, stack: Stack, settings: Settings) -> None:
         description = outputs.description(stack.to)

@@ -23,6 +23,10 @@ _NEEDED: dict[str, tuple[str, tuple[str, ...], str]] = {
 """By join: what it needs, the live sources that have it, and the one to suggest."""
 
 
+_ONLY = {"nfct:": "flow", "nftables:": "ruleset"}
+"""Sources without packets, and the kind of record that they give."""
+
+
 class Settings(NamedTuple):
     """The joins that a stack has, as its configuration says.
 
@@ -58,19 +62,24 @@ def source_name(address: str) -> str | None:
 
 
 def completed(settings: Settings, to: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an output, with those that the joins of its stack decide: the columns of CSV,
-    and of a file with one kind of record that kind.
-    """
+    """The options of an output, with what the joins of its stack decide: the columns of CSV."""
     made = dict(options)
     if to == "csv" and options.get("columns") is None:
         fields = {**(RULE if settings.rules else {}), **(FLOW if settings.with_flows else {})}
         if fields:
             made["columns"] = with_joined(fields)
-    description = outputs.description(to)
-    has_kind = any(option.name == "kind" for option in description.options)
-    if settings.flows and has_kind and not description.place:
-        made.setdefault("kind", "flow")
     return made
+
+
+def only_kind(settings: Settings, addresses: Sequence[str], to: str) -> str | None:
+    """The kind of record of a file with one kind, if it is certain that there are no packets; None:
+    the output decides.
+    """
+    description = outputs.description(to)
+    if description.place or all(option.name != "kind" for option in description.options):
+        return None
+    kinds = {"flow" if settings.flows else _ONLY.get(address) for address in addresses}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def check(settings: Settings, sources: Sequence[Read], to: str, options: Any) -> Iterator[str]:
@@ -87,6 +96,8 @@ def check(settings: Settings, sources: Sequence[Read], to: str, options: Any) ->
     live = [own for source in sources if (own := source_name(source.address)) is not None]
     for word in words:
         what, needed, suggested = _NEEDED[word]
+        if word == "with_flows" and any(source.options.get("conntrack") for source in sources):
+            continue  # each packet has its flow
         if len(live) == len(sources) and not set(live) & set(needed):
             yield (
                 f'{word}: no source of the stack has {what}: add one with from = "{suggested}",'

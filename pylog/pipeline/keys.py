@@ -126,8 +126,14 @@ def rate(value: Any) -> float:
 
 def address(value: Any) -> tuple[str, int]:
     """HOST:PORT; port 0 is any that is free."""
-    host, colon, port = text(value).rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    host, colon, port = str(value).rpartition(":")
+    if (
+        not isinstance(value, str)
+        or not colon
+        or not host
+        or not port.isdecimal()
+        or int(port) > 65535
+    ):
         raise ValueError(f"is {value!r}, but must be HOST:PORT, as 127.0.0.1:9470")
     return host.removeprefix("[").removesuffix("]"), int(port)
 

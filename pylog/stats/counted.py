@@ -6,7 +6,7 @@ same with columns, many records at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
 from typing import Any
 
@@ -76,6 +76,26 @@ class RecordGroups:
                 self._drop()
             if distinct and max(self._pairs) > self._limit * MOST_PAIRS:
                 self._drop_pairs()
+
+    def add_counts(self, counts: Mapping[Keys, int], time_ns: int | None) -> None:
+        """Count records whose keys are counted already; without sums and distinct values.
+
+        time_ns   the time of the last of them
+        """
+        groups = self._groups
+        for key, count in counts.items():
+            group = groups.get(key)
+            if group is None:
+                groups[key] = [count, count, count, time_ns, time_ns]
+            else:
+                group[GUARD] += count
+                group[COUNT] += count
+                group[RECORDS] += count
+                group[LAST] = time_ns
+            self.count += count
+        self.records += sum(counts.values())
+        if len(groups) > self._limit:
+            self._drop()
 
     def _reading(self, kind: Any) -> Any:
         """The functions that read keys, sums and distinct values of a type of record."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from datetime import tzinfo
 from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from pylog.formats.addresses import addresses, octets
@@ -194,10 +195,11 @@ def getter(wanted: Key, kind: type[Record]) -> Callable[[Any], Any]:
 
         return derived
     if declared == "name":
-        return lambda record: _named(getattr(record, attribute))
+        names = Memo(_named)
+        return lambda record: names[getattr(record, attribute)]
     if declared == "json":
         return lambda record: _json(getattr(record, attribute))
-    return lambda record: getattr(record, attribute)
+    return attrgetter(attribute)
 
 
 def _named(value: str | int | None) -> str | None:

@@ -175,7 +175,7 @@ class Builder:
                     f" {section.error}"
                 )
             try:
-                works.insert(0, _work(instance, self.surroundings))
+                works.insert(0, made(instance, self.surroundings))
             except (ValueError, BackendError) as error:
                 raise StackError(
                     f"error during configure of plugin {plugin.name}: {error}"
@@ -200,7 +200,8 @@ def _advice(word: str, plugin: Plugin | None) -> str:
     return advice(word, PLUGINS)
 
 
-def _work(instance: Instance, surroundings: Surroundings) -> Worker | None:
+def made(instance: Instance, surroundings: Surroundings) -> Worker:
+    """What does the work of an instance; ValueError."""
     module, _, name = instance.plugin.work.partition(":")
     kind = getattr(importlib.import_module(f"pylog.ulogd.{module}"), name)
     work: Worker = kind(instance, surroundings)

@@ -47,6 +47,7 @@ class Clock:
     def __init__(self, exact: bool) -> None:
         self._second, self._text = -1, ""
         self._offset, self._zone = (0, "") if exact else (-1, "")
+        self._exact = exact
 
     def text(self, second: int, micro: int | None) -> str:
         if second != self._second:
@@ -54,7 +55,7 @@ class Clock:
             self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", t)
             if t.tm_gmtoff != self._offset:
                 self._offset = t.tm_gmtoff
-                sign = "+" if self._offset > 0 else "-"
+                sign = "+" if self._offset > 0 or not (self._exact or self._offset) else "-"
                 minutes = abs(self._offset) // 60
                 self._zone = f"{sign}{minutes // 60:02d}{minutes % 60:02d}"
         return f"{self._text}{'' if micro is None else f'.{micro:06d}'}{self._zone}"
@@ -84,7 +85,7 @@ class Json(Sink):
         options = self.options
         self._out: File | Socket
         if self._mode == "file":
-            self._out = File(options["file"], bool(options["sync"]))
+            self._out = self.surroundings.open_file(options["file"], bool(options["sync"]))
         else:
             live = not self.surroundings.replayed
             self._out = Socket(self._mode, options["host"], options["port"], options["file"], live)

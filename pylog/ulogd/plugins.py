@@ -43,9 +43,6 @@ class Plugin(NamedTuple):
     refused: str = ""
 
 
-_LATER = "it is not written yet; keep ulogd2 for this stack"
-
-
 def _kinds(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -277,7 +274,7 @@ _ROWS = (
             _text("proto", "tcp", "tcp or udp"),
             _number("mtu", 512, "bytes of a message at most"),
             _text("send_template", "once", "once, always or never"),
-        ), refused=_LATER,
+        ), work="ipfix:Ipfix",
     ),
     Plugin(
         "SQLITE3", SINK, _kinds("packet flow"), _kinds(""), (ANY,), options=(

@@ -39,7 +39,7 @@ class FileSink(Sink):
         self.exact = surroundings.exact
 
     def start(self) -> None:
-        self.file = File(self.options["file"], bool(self.options["sync"]))
+        self.file = self.surroundings.open_file(self.options["file"], bool(self.options["sync"]))
 
     def reopen(self) -> None:
         self.file.reopen()
@@ -124,7 +124,7 @@ class Oprint(FileSink):
         if isinstance(value, int):
             return b"%d" % value
         if key.type == TEXT:
-            return value if self.exact else escaped(value)
+            return value if self.exact else escaped(value.removesuffix(b"\n"))
         if key.type == IP:  # HIPQUAD of what is in network order
             return _dotted(value[3::-1])
         return b"default"
@@ -147,6 +147,6 @@ class Gprint(FileSink):
             elif key.type == IP:
                 text = _dotted(value)
             else:
-                text = value if self.exact else escaped(value)
+                text = value if self.exact else escaped(value.removesuffix(b"\n"))
             parts.append(b"%s=%s" % (key.name.encode(), text))
         self.file.write(b",".join(parts) + b"\n")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pylog.ulogd.files import File
 from pylog.ulogd.keys import Key, Value
 from pylog.ulogd.plugins import Plugin
 from pylog.ulogd.views import Counter, Flow, Packet
@@ -33,6 +34,7 @@ class Surroundings:
     log          writes a line of a level to the daemon's own log
     replayed     whether a log is replayed
     syslog       the socket of SYSLOG, "": /dev/log
+    open_file    opens a file to append to, by its path and whether to flush after each record
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class Surroundings:
         log: Callable[[int, str], None] = lambda level, text: None,
         replayed: bool = False,
         syslog: str = "",
+        open_file: Callable[[str, bool], File] = File,
     ) -> None:
         self.hostname, self.exact, self.interfaces, self.log = hostname, exact, interfaces, log
-        self.replayed, self.syslog = replayed, syslog
+        self.replayed, self.syslog, self.open_file = replayed, syslog, open_file
         self.replay_us: int | None = None
         """The clock of the record at hand of a replay."""
 

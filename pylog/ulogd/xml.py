@@ -53,7 +53,7 @@ class Xml(Sink):
             t = time.localtime(self.surroundings.clock_us() // 1_000_000)
             name = time.strftime(f"ulogd-{INFIXES[self._kind]}-%d%m%Y-%H%M%S.xml", t)
             path = os.path.join(self.options["directory"], name)
-        self._file = File(path, bool(self.options["sync"]))
+        self._file = self.surroundings.open_file(path, bool(self.options["sync"]))
         self._file.write(
             b'<?xml version="1.0" encoding="utf-8"?>\n<%s>\n' % ROOTS[self._kind].encode()
         )

@@ -126,6 +126,12 @@ def number(path: Path) -> int:
     return int(path.read_text())
 
 
+def in_all(path: Path) -> int:
+    """How many packets the picture of `pylog top --once` has."""
+    found = re.search(r"([\d,]+) in all", path.read_text())
+    return int(found[1].replace(",", "")) if found else 0
+
+
 def ulogd(stack: str, output: str) -> Callable[[Path], list[str]]:
     """ulogd2 with a stack of plugins and an output, which writes to a file."""
 
@@ -177,6 +183,7 @@ READERS = (
     Reader("pylog, loop over records", words(*LOOP), number, below=GO_NFLOG * (1 + PURE)),
     Reader("pylog read --to text", words(*READ, "-w", "{}"), lines,
            than="ulogd2 LOGEMU", at_most=1),
+    Reader("pylog top", words(*PYLOG, "top", "--once", "--for", "1h", SOURCE), in_all, prints=True),
     Reader("pylog read --to json", words(*READ, "--to", "json", "-w", "{}"), lines,
            than="ulogd2 JSON", at_most=0.25),
 )  # fmt: skip

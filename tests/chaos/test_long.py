@@ -14,7 +14,7 @@ import effort
 import netlab
 import pytest
 from chaos import disks, kills, peers, reloads, targets
-from chaos.pipeline import RULES
+from chaos.pipeline import EVENTS, RULES, Changes
 from chaos.receivers import Brokers, Receiver
 
 REASON = netlab.missing("nft")
@@ -54,6 +54,14 @@ def test_kills_with_servers(
         there = [targets.database(postgresql), targets.lines(tcp), targets.syslog(syslog),
                  targets.kafka(brokers)]  # fmt: skip
         kills.of_pylog("kills, servers", alone, tmp_path, there, count(100), chance)
+
+
+def test_kills_with_flows_and_rulesets(alone: netlab.Namespace, tmp_path: Path) -> None:
+    chance = effort.chance("flows")
+    with Receiver(alone, chance) as receiver:
+        there = [targets.file(tmp_path), targets.parts(tmp_path), targets.lines(receiver)]
+        kills.of_pylog("kills, flows and rulesets", alone, tmp_path, there, count(40), chance,
+                       sources=EVENTS, segment_size="300k", changes=Changes(alone))  # fmt: skip
 
 
 def test_kills_of_databases(

@@ -10,8 +10,8 @@ from pathlib import Path
 import databases
 import netlab
 
-from chaos.pipeline import PACKETS, Flood, Running
-from chaos.seen import NOT_RUNNING, show, truth
+from chaos.pipeline import PACKETS, Changes, Flood, Running
+from chaos.seen import NOT_RUNNING, decoded, show, truth
 from chaos.targets import Target, check_all
 
 RATES = (50, 1000)
@@ -28,11 +28,15 @@ def of_pylog(
     *,
     sources: str = PACKETS,
     segment_size: str = "1M",
+    changes: Changes | None = None,
 ) -> None:
-    """Kill pylog, or the process of a stack, so many times under load."""
+    """Kill pylog, or the process of a stack, so many times under load.
+
+    changes   the load, in place of packets
+    """
     settings = f'segment_size = "{segment_size}"'
     running = Running(alone, folder, settings=settings, sources=sources)
-    flood = Flood(alone, chance, RATES)
+    flood = Flood(alone, chance, RATES) if changes is None else changes
     running.configure(*(target.stack for target in targets))
     of_pylog = early = 0
     running.start()
@@ -52,7 +56,7 @@ def of_pylog(
                 early += 1
             running.start()
     _settle(running, flood)
-    true = truth(folder, running.journal)
+    true = truth(folder, running.journal) if changes is None else decoded(running.journal)
     gaps = [reason for reason, _ in true.losses.elements() if reason.startswith(NOT_RUNNING)]
     count = sources.count("[sources.")
     assert count * of_pylog <= len(gaps) <= count * (of_pylog + early), gaps
@@ -62,7 +66,7 @@ def of_pylog(
     assert not list(folder.rglob("*.part"))
 
 
-def _settle(running: Running, flood: Flood) -> None:
+def _settle(running: Running, flood: Flood | Changes) -> None:
     """Let some more come, then end the flood, and pylog in order."""
     time.sleep(1)
     flood.stop()
@@ -84,12 +88,12 @@ def of_databases(
     running.configure(*(target.stack for target in targets))
     running.start()
     flood.begin()
-    killed = dict.fromkeys((server.binary for server in servers), 0)
+    killed = dict.fromkeys((type(server).__name__ for server in servers), 0)
     while min(killed.values()) < kills:
         time.sleep(chance.random() * 1.5)
-        server = min(servers, key=lambda server: killed[server.binary])
+        server = min(servers, key=lambda server: killed[type(server).__name__])
         server.kill()
-        killed[server.binary] += 1
+        killed[type(server).__name__] += 1
         time.sleep(chance.random() * 0.5)
         server.start()
     _settle(running, flood)

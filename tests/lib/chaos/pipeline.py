@@ -79,6 +79,60 @@ class Flood:
         return self._alone.counted()[0]
 
 
+EVENTS = """
+[sources.flows]
+from = "nfct:"
+[sources.rules]
+from = "nftables:"
+"""
+FLOWS = """table inet u {
+  chain c { type filter hook input priority 0;
+    ct state new counter
+  }
+}
+"""
+
+
+class Changes:
+    """New flows of UDP, which end after a second, and changes of the ruleset, as Flood is."""
+
+    def __init__(self, alone: netlab.Namespace) -> None:
+        alone.nft(FLOWS)
+        alone.run("sysctl", "-q", "-w", "net.netfilter.nf_conntrack_udp_timeout=1")
+        self._alone = alone
+        self._sockets = [alone.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(150)]
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=each, daemon=True)
+                         for each in (self._flows, self._rules)]  # fmt: skip
+        self.sent = 0
+
+    def begin(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def _flows(self) -> None:
+        at = 0
+        while not self._done.wait(0.02):
+            for each in self._sockets[at : at + 5]:
+                each.sendto(b"pylog", (HERE, 10))
+            at = (at + 5) % len(self._sockets)
+            self.sent += 5
+
+    def _rules(self) -> None:
+        port = 20000
+        while not self._done.wait(0.15):
+            port += 1
+            self._alone.nft(f"add element inet t blocked {{ {port} }}")
+            if port % 7 == 0:
+                self._alone.nft("flush set inet t blocked")
+            self.sent += 1
+
+    def stop(self) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join(10)
+
+
 class Forks:
     """The program that begins pipelines, see chaos.forked: one at a time."""
 

@@ -14,9 +14,18 @@ from typing import NamedTuple
 import inprocess
 import msgspec
 
+from pylog.origins import NOWHERE
+from pylog.pipeline.decoding import Decoding, Wanted
+from pylog.pipeline.feeds import JournalFeed
+from pylog.pipeline.journal_reader import JournalReader
+from pylog.pipeline.parsing import Piece
+from pylog.record import row_of
+
 Key = tuple[str, int]
-PLACE = ("offset", "origin", "host", "uid", "cmdline", "cgroup")
-"""What depends on how a record was read, and of which process."""
+PLACE = ("offset", "origin", "host", "uid", "cmdline", "cgroup", "text")
+"""What depends on how a record was read, and on what was seen before it."""
+CONCLUDED = ("relist", "repair")
+"""Records that pylog concludes from a listing and what it has seen before, maybe before a kill."""
 NOT_RUNNING = "pylog did not run from "
 """The beginning of the reason of such losses."""
 
@@ -60,6 +69,8 @@ class Seen:
             self.packets[row.observed, row.seq] += 1
         else:  # of another source, where no number is unlike all others
             shape = msgspec.json.decode(line)
+            if shape.get("via") in CONCLUDED:
+                return
             for name in PLACE:
                 shape.pop(name, None)
             self.packets[msgspec.json.encode(shape).decode(), 0] += 1
@@ -109,6 +120,23 @@ def truth(folder: Path, journal: Path) -> Seen:
     seen = Seen().files([path])
     path.unlink()
     assert not seen.broken
+    return seen
+
+
+def decoded(journal: Path) -> Seen:
+    """What is in a journal, as a stack reads it that nothing interrupts."""
+    reader = JournalReader(journal)
+    wanted: dict[str, Wanted] = {}
+    while (placed := reader.read()) is not None:
+        names = {each.content.info.name for each in placed if isinstance(each.content, Piece)}
+        wanted |= dict.fromkeys(names, Wanted(NOWHERE))
+    reader.close()
+    feed = JournalFeed(journal, Decoding(wanted), list(wanted))
+    feed.seek(feed.reader.first())
+    seen = Seen()
+    while (lot := feed.read()) is not None:
+        seen.lines(msgspec.json.encode(row_of(record)) for record in lot.records)
+    feed.close()
     return seen
 
 

@@ -1,0 +1,167 @@
+"""`pylog ulogd --to-toml`: the configuration of `pylog run` that stands for a ulogd.conf.
+
+ulogd's forms of text are the output `ulogd` there, which writes the same bytes. Where pylog has no
+such output, the nearest one of its own is named, with a comment that says what is different.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pylog.ulogd.build import Stack
+from pylog.ulogd.check import Checked
+from pylog.ulogd.plugins import SINK, SOURCE
+from pylog.ulogd.worker import Instance
+
+FORMS = {"LOGEMU": "logemu", "OPRINT": "oprint", "GPRINT": "gprint", "NACCT": "nacct",
+         "JSON": "json", "XML": "xml"}  # fmt: skip
+OTHERS = {
+    "SYSLOG": ("syslog", "unix:/dev/log", "lines of the kernel's LOG, not PRINTPKT's"),
+    "PCAP": ("pcapng", "", "pcapng, with everything that the kernel said, in place of pcap"),
+    "SQLITE3": ("sqlite", "", "tables of pylog in place of the given one"),
+    "MYSQL": ("mysql", "mysql://", "tables of pylog in place of the given one"),
+    "PGSQL": ("postgresql", "postgresql://", "tables of pylog in place of the given one"),
+    "IPFIX": ("ipfix", "", "templates of pylog, with IPv6"),
+}  # fmt: skip
+"""The outputs of pylog that are nearest to plugins: name, target, what is different."""
+
+
+def converted(checked: Checked, exact: bool) -> Iterator[str]:
+    """The lines of the configuration."""
+    yield f"# made from {checked.conffile.path} by `pylog ulogd --to-toml`"
+    for line, text, why in checked.failures:
+        yield f"# left out, as it cannot run: line {line}: {_safe(text)}: {_safe(why)}"
+    sources: dict[str, Instance] = {}
+    for stack in checked.stacks:
+        for element in stack.elements:
+            if element.instance.plugin.place == SOURCE:
+                sources.setdefault(element.instance.id, element.instance)
+    for instance in sources.values():
+        yield ""
+        yield from _source(instance)
+    names: set[str] = set()
+    for stack in checked.stacks:
+        yield ""
+        yield from _stack(stack, names, exact)
+
+
+def _safe(text: str) -> str:
+    return text.replace("\n", " ").encode("utf-8", "backslashreplace").decode()
+
+
+def _pair(key: str, value: Any) -> str:
+    return f"{key} = {json.dumps(value, ensure_ascii=True)}"
+
+
+def _table(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+
+
+def _source(instance: Instance) -> Iterator[str]:
+    options, kind = instance.options, instance.plugin.name
+    if kind not in ("NFLOG", "NFCT"):
+        yield f"# {instance.id}: pylog run has no source like {kind}"
+        return
+    yield f"[sources.{_table(instance.id)}]"
+    if kind == "NFLOG":
+        yield _pair("from", f"nflog:{options['group'] & 0xFFFF}")
+        if options["netlink_qthreshold"]:
+            yield _pair("qthresh", options["netlink_qthreshold"])
+        if options["netlink_qtimeout"]:
+            yield _pair("timeout_s", options["netlink_qtimeout"] / 100)
+        for name in ("seq_global", "attach_conntrack"):
+            if options[name]:
+                yield _pair(name.replace("attach_", ""), True)
+        if options["group"] & 0xFFFF == 0:
+            yield _pair("pf_bind", "ipv4,ipv6,bridge")
+    else:
+        yield _pair("from", "nfct:")
+        events = [] if options["hash_enable"] or not options["event_mask"] & 1 else ["new"]
+        events += ["destroy"] if options["hash_enable"] or options["event_mask"] & 4 else []
+        yield _pair("events", ",".join(events or ["destroy"]))
+        yield _pair("snapshot", False)
+
+
+def _stack(stack: Stack, names: set[str], exact: bool) -> Iterator[str]:
+    yield f"# line {stack.line}: {_safe(stack.text)}"
+    sink = stack.elements[-1].instance
+    filters = [e.instance for e in stack.elements if e.instance.plugin.place not in (SOURCE, SINK)]
+    source = next(e.instance for e in stack.elements if e.instance.plugin.place == SOURCE)
+    kind = sink.plugin.name
+    if source.plugin.name not in ("NFLOG", "NFCT") or (kind not in FORMS and kind not in OTHERS):
+        yield f"# left out: pylog run has nothing like {source.plugin.name} and {kind}"
+        return
+    name, number = sink.id, 2
+    while name in names:
+        name, number = f"{sink.id}-{number}", number + 1
+    names.add(name)
+    yield "[[stacks]]"
+    yield _pair("name", name)
+    yield _pair("from", [source.id])
+    for mark in filters:
+        if mark.plugin.name == "MARK":
+            yield _pair("where", _where(mark.options["mark"], mark.options["mask"]))
+    if kind in FORMS and not (kind == "JSON" and sink.options["mode"].lower() != "file"):
+        yield from _form(sink, source, filters, exact)
+    elif kind == "JSON":
+        mode, options = sink.options["mode"].lower(), sink.options
+        yield "# pylog's own JSON: ulogd's goes to files only"
+        yield _pair("to", mode)
+        where = (
+            options["file"] if mode == "unix" else f"{mode}://{options['host']}:{options['port']}"
+        )
+        yield _pair("target", where)
+    else:
+        yield from _other(sink)
+
+
+def _where(value: int, mask: int) -> str:
+    """The filter of MARK; ulogd takes a packet without a mark for one with mark 0."""
+    field = "mark" if mask == 0xFFFFFFFF else f"mark & {mask:#x}"
+    return f"{field} == {value}" if value else f"not ({field} != 0)"
+
+
+def _form(sink: Instance, source: Instance, filters: list[Instance], exact: bool) -> Iterator[str]:
+    options, kind = sink.options, sink.plugin.name
+    yield _pair("to", "ulogd")
+    yield _pair("form", FORMS[kind])
+    target = options["file"] if kind != "XML" else f"{options['directory'].rstrip('/')}/ulogd.xml"
+    yield _pair("target", target)
+    if source.plugin.name == "NFLOG":
+        words = [f.plugin.name for f in filters if f.plugin.name != "MARK"]
+        yield _pair("filters", ",".join(words))
+        if source.options["seq_local"] or source.options["seq_global"]:
+            yield _pair("numbers", True)
+        if source.options["numeric_label"]:
+            yield _pair("raw_label", source.options["numeric_label"] & 0xFF)
+    if exact:
+        yield _pair("compat", "exact")
+    if kind == "JSON":
+        for name in ("eventv1", "boolean_label"):
+            if options[name]:
+                yield _pair(name, True)
+        if options["device"] != "Netfilter":
+            yield _pair("device", options["device"])
+    if kind in ("JSON", "GPRINT") and bool(options["timestamp"]) != (kind == "JSON"):
+        yield _pair("stamp", "on" if options["timestamp"] else "off")
+
+
+def _other(sink: Instance) -> Iterator[str]:
+    name, target, why = OTHERS[sink.plugin.name]
+    options = sink.options
+    yield f"# {why}"
+    yield _pair("to", name)
+    if sink.plugin.name == "IPFIX":
+        target = f"{options['proto']}://{options['host']}:{options['port']}"
+        yield _pair("domain", options["oid"])
+    elif sink.plugin.name in ("MYSQL", "PGSQL"):
+        port = f":{options['port']}" if options["port"] else ""
+        target += f"{options['user']}@{options['host']}{port}/{options['db']}"
+        yield '# its password: password = { file = "..." }'
+    elif sink.plugin.name == "SYSLOG":
+        yield _pair("format", "kernel")
+        facility = options["facility"].removeprefix("LOG_").lower()
+        yield _pair("facility", "daemon" if facility == "kern" else facility)
+    yield _pair("target", target or options.get("file") or options.get("db"))
