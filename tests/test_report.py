@@ -20,7 +20,7 @@ import reports
 import samples
 
 import pylog
-from pylog.record import FlowRecord, LossRecord, PacketRecord
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("jinja2")
@@ -304,7 +304,7 @@ def test_a_wrong_clock_does_not_stretch_the_pictures() -> None:
 
 def test_hostile_numbers_and_texts_are_bounded() -> None:
     most = 2**64 - 1
-    records = [
+    records: list[Record] = [
         *reports.traffic(300),
         *[FlowRecord("nfct", "nfct-le", timestamp_ns=reports.OCTOBER * 10**9, event="destroy",
                      saddr="10.0.0.1", bytes={"orig": most, "reply": most}) for _ in range(9)],
