@@ -112,6 +112,7 @@ class Backend(ABC):
               (): it is not known
     log_tz    of a text log: the name of the zone of its times; None: unknown
     year      of a text log: that of its first line without one; None: unknown
+    rotations    how often another file has taken the place of the one that is followed
     modified_s   when the file was last written, in seconds since 1970; None: it is no file
 
     One thread at a time may receive. `close` and `stop` may come from any other thread and from a
@@ -136,6 +137,7 @@ class Backend(ABC):
     scope: Scope | FlowScope | None = None
     tick_s: float | None = None
     ends: Sequence[int] = ()
+    rotations = 0
     log_tz: str | None = None
     year: int | None = None
     modified_s: float | None = None

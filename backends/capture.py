@@ -44,13 +44,18 @@ def connect(
     zone that does not exist, and for a year without a zone.
     """
     log_tz = options.get("log_tz")
-    if log_tz is not None:
-        zone_of(log_tz)
-    elif options.get("year") is not None:
-        raise ValueError("year is for times of a text log whose zone is stated: give log_tz, too")
+    check_times(log_tz, options.get("year"))
     backend = _opened(address, options)
     backend.log_tz, backend.year = log_tz, options.get("year")
     return [backend]
+
+
+def check_times(log_tz: str | None, year: int | None) -> None:
+    """ValueError for a time zone that does not exist, and for a year without a zone."""
+    if log_tz is not None:
+        zone_of(log_tz)
+    elif year is not None:
+        raise ValueError("year is for times of a text log whose zone is stated: give log_tz, too")
 
 
 def _opened(address: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any]) -> Backend:
@@ -367,6 +372,7 @@ class Growing(Capture):
                 self._raw = other
                 self.size = self._regular_size()
             self._taken = 0
+            self.rotations += 1
             self._begin()
         return True
 

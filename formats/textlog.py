@@ -34,10 +34,9 @@ from pylog.formats import (
 from pylog.formats.ipfw import LAYOUT as IPFW_CAPTURE
 from pylog.formats.items import Dropped, Item
 from pylog.formats.textlog_envelopes import LAST_REPEATED, Envelope, opened
-from pylog.formats.textlog_fast import PATTERN, Fast
+from pylog.formats.textlog_fast import Fast, Timed
 from pylog.formats.textlog_fields import AT_HOST, AT_LOCAL, utf8
 from pylog.formats.textlog_times import NEVER, Calendar, When
-from pylog.memo import Memo
 from pylog.record import FlowRecord, PacketRecord, Record, Row
 from pylog.record.places import (
     AT_COUNT,
@@ -80,11 +79,7 @@ class TextStream(Stream):
         """The record of the last line, if that had one."""
         self._passing = False
         """Whether the rest of a line that is too long is passed over."""
-        self._fast = Fast(self._rule)
-        self._written = ""
-        self._moment: int | None = None
-        """The time of the last line that fits the pattern, and its moment."""
-        self._whole_seconds: Memo[str, int | None] = Memo(self._whole_second)
+        self._fast = Fast(self._rule, self._timed)
 
     def measure(self, data: bytes, pos: int) -> int:
         end = data.find(b"\n", pos)
@@ -97,29 +92,40 @@ class TextStream(Stream):
             self._calendar = Calendar(self.times)
         self._records = {}
         items: list[Item] = []
-        text = data.decode("latin-1")
-        size, pos, held = len(text), 0, -1
-        match, fast, records, base = PATTERN.match, self._fast_values, self._records, self.base
-        while pos < size:
-            fits = None if self._passing else match(text, pos)
-            if fits is not None:
-                values = fast(fits)
-                if values is not None:
-                    records[base + pos] = self._last = PacketRecord(*values)
-                    held, pos = pos, fits.end()
-                    items.append(Message(held, pos))
-                    continue
-            end = text.find("\n", pos) + 1
-            if not end:
-                if not final and size - pos <= LONGEST and not self._passing:
-                    break
-                if not final:
-                    self.other += not self._passing
-                    self._passing, pos, held, self._last = True, size, -1, None
-                    break
-                end = size
-            held = self._line(text, pos, end, items)
+        lines = data.split(b"\n")
+        rest = lines.pop()  # a line without an end
+        pos, held = 0, -1
+        if self._passing and lines:
+            pos, self._passing = len(lines.pop(0)) + 1, False
+        values_of, base, observed = self._fast.values, self.base, self.observed_ns
+        records, live = self._records, self.live
+        record, append = self._last, items.append
+        for line in lines:
+            end = pos + len(line) + 1
+            values = values_of(line)
+            if values is None:
+                self._last = record
+                held = self._line(line, pos, end, items)
+                record = self._last
+            else:
+                if live:
+                    values[AT_OBSERVED] = observed
+                else:
+                    values[AT_OFFSET] = base + pos
+                records[base + pos] = record = PacketRecord(*values)
+                append(Message(pos, end))
+                held = pos
             pos = end
+        self._last = record
+        if rest and not self._passing:
+            if final:
+                held = self._line(rest, pos, len(data), items)
+                pos = len(data)
+            elif len(rest) > LONGEST:
+                self.other += 1
+                self._passing, held, self._last = True, -1, None
+        if self._passing:
+            pos = len(data)
         if held >= 0 and not final and not self.prompt:
             items.pop()
             pos = held
@@ -132,14 +138,11 @@ class TextStream(Stream):
         self._records[self.base + start] = self._last = record
         items.append(Message(start, end))
 
-    def _line(self, text: str, start: int, end: int, items: list[Item]) -> int:
-        """Take a line that does not fit the pattern; gives where the record begins that a line
-        after it may count for, or -1.
+    def _line(self, octets: bytes, start: int, end: int, items: list[Item]) -> int:
+        """Take a line that is not regular, data[start:end]; gives where the record begins that a
+        line after it may count for, or -1.
         """
-        if self._passing:
-            self._passing = False
-            return -1
-        line = text[start:end].rstrip("\r\n")
+        line = octets.decode("latin-1").rstrip("\r")
         if self.base + start == 0:
             line = line.removeprefix("\xef\xbb\xbf")  # the byte-order mark of UTF-8
         if "repeated" in line and (match := LAST_REPEATED.search(line)):
@@ -148,7 +151,7 @@ class TextStream(Stream):
         if not line or line.isspace():
             return -1
         if len(line) <= LONGEST:
-            read = self._read(line, start, text.endswith("\n", start, end))
+            read = self._read(line, start, end - start > len(octets))
             if isinstance(read, Dropped):
                 items.append(read)
                 return -1
@@ -203,7 +206,7 @@ class TextStream(Stream):
             values = None if where is None else textlog_ipfw.read(where)
             if values is not None:
                 return self._packet(values, "ipfw", envelope, start)
-        if program in ("pf", "tcpdump"):
+        if program in ("pf", "tcpdump") or (not program and message.startswith("rule ")):
             timed = textlog_tcpdump.when(message)
             answer = textlog_tcpdump.read(message[timed[1] if timed else 0 :])
             if answer is not None:
@@ -262,39 +265,19 @@ class TextStream(Stream):
         moment = self._calendar.moment(when)
         return moment, None if when.zoned and moment is not None else utf8(when.written)
 
-    # Lines that fit the pattern
+    # Regular lines
 
-    def _fast_values(self, fits: re.Match[str]) -> Values | None:
-        """The values of a line that fits the pattern of textlog_fast."""
-        values = self._fast.values(fits)
-        if values is None:
-            return None
-        if not self.live:
-            values[AT_OFFSET] = self.base + fits.start()
-        stamp = fits[2]
-        if stamp[0] == "[":
-            values[AT_LOCAL] = stamp[1:-2].lstrip()
-        elif stamp[0] < "A":
-            whole = self._whole_seconds[stamp[:19] + stamp[26:] if stamp[19] == "." else stamp]
-            fraction = int(stamp[20:26]) * 1000 if stamp[19] == "." else 0
-            values[AT_TIMESTAMP] = None if whole is None else whole + fraction
-            values[AT_LOCAL] = stamp[:-1] if whole is None else None
-        else:
-            if stamp != self._written:
-                self._written = stamp
-                self._moment = self._time(opened(stamp).when)[0]
-            values[AT_TIMESTAMP], values[AT_LOCAL] = self._moment, stamp[:-1]
-        values[AT_OBSERVED] = self.observed_ns
-        return values
-
-    def _whole_second(self, stamp: str) -> int | None:
-        """The moment of a time of RFC 3339 without a fraction."""
-        return self._time(opened(stamp).when)[0]
+    def _timed(self, beginning: str) -> Timed:
+        """What the envelope of a line says of the time, by the line's beginning."""
+        envelope = opened(beginning)
+        return Timed(envelope.form, envelope.when.written, *self._time(envelope.when))
 
     def _rule(self, beginning: str) -> Values | None:
         """What the beginning of a line, up to SRC=, determines; None if it is no plain LOG line."""
         envelope = opened(f"{beginning}SRC=192.0.2.1 DST=192.0.2.2 LEN=40 ")
         if envelope.program != "kernel" and not envelope.form.startswith("dmesg"):
+            return None
+        if envelope.repeated is not None:
             return None
         values = textlog_kernel.read(envelope.message, envelope.escaped, True, False)
         if values is None:

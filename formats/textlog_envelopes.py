@@ -41,14 +41,22 @@ class Envelope(NamedTuple):
 
 _PRI = re.compile(r"<\d{1,3}>")
 _KMSG = re.compile(r"\d+,\d+,(\d+),[^;]{0,64};")
-_UPTIME = re.compile(r"\[ *(\d+\.\d+)\](?:\[ *[TC]\d+\])? ")
-_DECODED = re.compile(r"\w+ *:\w+ *: (?=\[)")
-_CTIME = re.compile(r"\[[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d) (\d{4})\] ")
+_CALLER = r"(?:\[ *[TC]\d+\])?"
+"""Who wrote the message: a task or a processor (CONFIG_PRINTK_CALLER)."""
+_UPTIME = re.compile(rf"\[ *(\d+\.\d+)(?: <[ \d.]+>)?\]{_CALLER} ")
+_RELATIVE = re.compile(r"\[(?:[A-Z][a-z]{2} ?\d{1,2} \d\d:\d\d| *[+<] *\d+\.\d+>?)\] ")
+_DECODED = re.compile(r"\w+ *:\w+ *: (?=\[|\d{4}-)")
+_CTIME = re.compile(
+    rf"\[[A-Z][a-z]{{2}} ([A-Z][a-z]{{2}}) ([ \d]\d) (\d\d:\d\d:\d\d) (\d{{4}})\]{_CALLER} "
+)
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d:\d\d:\d\d)(?:([.,])(\d{1,9}))?(Z|[+-]\d\d:?\d\d)? "
 )
-_BSD = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ")
-_YEAR = re.compile(r"(\d{4}) ")
+_BSD = re.compile(
+    r"(?:(\d{4}) )?([A-Z][a-z]{2}) ([ \d]\d) (?:(\d{4}) )?(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?"
+    r"(?: (\d{4}))? "
+)
+"""The year stands in any of three places, as routers and syslog-ng write it, or nowhere."""
 _FULL = re.compile(
     r"[A-Z][a-z]{2} (\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ([A-Z]{2,5}|[+-]\d\d) "
 )
@@ -59,12 +67,16 @@ _UNIX = re.compile(r"(\d{9,11})\.(\d{6}) ")
 _5424 = re.compile(
     r"1 (\S+) (\S+) (\S+) (\S+) (\S+) (-|(?:\[(?:[^\]\"\\]|\"(?:[^\"\\]|\\.)*\")*\])+)(?: |$)"
 )
-_KNOWN = re.compile(rf"(?:(\S*[^\s:]) )?({'|'.join(PROGRAMS)})(?:\[\d+\])?: ")
+_FACILITY = re.compile(r"<\w+\.\w+> ")
+"""As syslogd -v of FreeBSD writes it before the host, and without brackets that of BusyBox."""
+_KNOWN = re.compile(
+    rf"(?:(\S*[^\s:]) )?(?:[a-z]+\d?\.[a-z]+ )?({'|'.join(PROGRAMS)})(?:\[\d+\])?: "
+)
 _OTHER = re.compile(r"(\S+) ")
 _REPEATED = re.compile(r"message repeated (\d{1,9}) times: \[ ?")
 LAST_REPEATED = re.compile(r"last message repeated (\d{1,9}) times?\s*$")
 """The message of syslogd in place of lines that were equal to the one before."""
-_FIELD = re.compile(r'\s*(?:MESSAGE=|"MESSAGE" : (?="))')
+_FIELD = re.compile(r'\s*(?:MESSAGE=|"(?:MESSAGE"|msg") ?: (?="))')
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7])")
 
 
@@ -73,7 +85,7 @@ def opened(line: str) -> Envelope:
     first = line[:1]
     if first == "{":
         return _journal(line) or Envelope("bare", line)
-    if first.isdigit() and (match := _KMSG.match(line)):
+    if first.isdecimal() and (match := _KMSG.match(line)):
         usec = match[1]
         written = f"{usec[:-6] or '0'}.{usec[-6:]:0>6}"
         return Envelope("kmsg", line[match.end() :], When(written), escaped=True)
@@ -109,15 +121,17 @@ def opened(line: str) -> Envelope:
         offset = match[7] or ""
         iso = len(offset) == 5  # journald writes +0000, rsyslog +00:00
         return _named("journal-iso" if iso else "rsyslog", line, match.end(), when)
+    if match := _RELATIVE.match(line, at):
+        return Envelope("dmesg-e", line[match.end() :], escaped=line.isascii())
     if match := _BSD.match(line, at):
-        if year := _YEAR.match(line, match.end()):  # as some routers write it
-            when = dated(
-                line[at : year.end() - 1], (int(year[1]), MONTHS.get(match[1], 0), int(match[2])),
-                match[3], match[4], None,
-            )  # fmt: skip
-            return _named("rfc3164", line, year.end(), when)
-        when = yearless(match[0][:-1], match[1], match[2], match[3], match[4])
-        return _named("journal-precise" if match[4] else "rfc3164", line, match.end(), when)
+        first, month, day, second, clock, digits, third = match.groups()
+        if year := first or second or third:
+            date = int(year), MONTHS.get(month, 0), int(day)
+            when = dated(line[at : match.end() - 1], date, clock, digits, None)
+        else:
+            when = yearless(match[0][:-1], month, day, clock, digits)
+        form = "journal-precise" if digits and not year else "rfc3164"
+        return _named(form, line, match.end(), when)
     if match := _FULL.match(line, at):
         zone = match[6] if match[6][0] in "+-" else "Z" if match[6] in ("UTC", "GMT") else None
         zone = f"{zone}00" if zone and len(zone) == 3 else zone
@@ -142,6 +156,8 @@ def opened(line: str) -> Envelope:
 def _named(form: str, line: str, at: int, when: When) -> Envelope:
     """The envelope whose host and program begin at `at`, either of which may be missing."""
     host, program = None, ""
+    if match := _FACILITY.match(line, at):
+        at = match.end()
     if match := _KNOWN.match(line, at):
         host, program, at = match[1], match[2], match.end()
         if program == "kernel" and (uptime := _UPTIME.match(line, at)):
@@ -205,7 +221,7 @@ def _journal_time(entry: dict[str, Any]) -> When:
     for name in ("__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP", "_SOURCE_MONOTONIC_TIMESTAMP"):
         value = entry.get(name)
         text = str(value) if isinstance(value, str | int) else ""
-        times.append(int(text) if text.isdigit() and len(text) < 20 else None)
+        times.append(int(text) if text.isdecimal() and len(text) < 20 else None)
     read, monotonic, source = times
     if read is None:
         return NEVER
@@ -215,7 +231,8 @@ def _journal_time(entry: dict[str, Any]) -> When:
 
 
 def _field(text: str) -> Envelope:
-    """The envelope of the field MESSAGE of journalctl -o export, verbose or json-pretty."""
+    """The envelope of the field MESSAGE of journalctl -o export, verbose or json-pretty, or msg
+    of dmesg --json."""
     if text.startswith('"'):
         try:
             decoded: Any = msgspec.json.decode(text.rstrip(" ,").encode("latin-1"))

@@ -44,6 +44,16 @@ canonical: Memo[str, str | None] = Memo(_canonical, 65536, 1 << 24)
 """canonical[text] is the address as records have it, or None."""
 
 
+def is_ipv4(text: str) -> bool:
+    """Whether text is an IPv4 address as records have it."""
+    return _IPV4.fullmatch(text) is not None
+
+
+def is_ipv6(address: str) -> bool:
+    """Whether an address is one of IPv6."""
+    return ":" in address
+
+
 def family_of(address: str) -> str:
     """ipv4 or ipv6, by an address."""
     return "ipv6" if ":" in address else "ipv4"
@@ -58,20 +68,19 @@ NUMBERS = {name: number for number, name in PROTOCOLS.items()} | {
 
 def protocol_number(text: str) -> int | None:
     """The number of a protocol that is written as a name or a number; None if unknown."""
-    if text.isdigit():
-        number = int(text)
-        return number if number < 256 else None
+    if text.isdecimal():
+        return number(text, 255)
     return NUMBERS.get(text.lower())
 
 
 def port(text: str) -> int | None:
     """A port that is written as a number; None for a name, or for what is none."""
-    return int(text) if text.isdigit() and len(text) < 6 and int(text) < 65536 else None
+    return int(text) if text.isdecimal() and len(text) < 6 and int(text) < 65536 else None
 
 
 def number(text: str, most: int = 0xFFFFFFFF) -> int | None:
     """A decimal number up to `most`; None for text that is none."""
-    if not text.isdigit() or len(text) > 20:
+    if not text.isdecimal() or len(text) > 20:
         return None
     value = int(text)
     return value if value <= most else None

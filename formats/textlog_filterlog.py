@@ -48,7 +48,7 @@ PFSENSE, OPNSENSE = "filterlog-pfsense", "filterlog-opnsense"
 
 _ACTIONS = frozenset((*ACTIONS, *LATER_ACTIONS["freebsd"]))
 _REASONS = frozenset((*REASONS, *LATER_REASONS["freebsd"]))
-_UNKNOWN = re.compile(r"unk(?:n|nown)\((\d+|%u)\)$")
+_UNKNOWN = re.compile(r"unk(?:n|nown)\((\d{1,10}|%u)\)$")
 _ERROR = re.compile(r"(?:error|errormsg)='([^']*)',?")
 _TRUNCATED = re.compile(r"truncated-(?:ip|icmp) ?= ?(\d+)")
 FLAGS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
@@ -136,7 +136,7 @@ def _word(text: str, words: frozenset[str]) -> str | int | None:
     match = _UNKNOWN.match(text)
     if match is None:
         return None
-    return int(match[1]) if match[1].isdigit() else text
+    return int(match[1]) if match[1].isdecimal() else text
 
 
 def _is_way(text: str) -> bool:
@@ -198,7 +198,9 @@ class _Packet:
         elif protocol == 112 and len(cells) >= 6:
             names = ("type", "ttl", "vhid", "version", "advskew", "advbase")
             carp = zip(names, map(utf8, cells), strict=False)
-            extra["carp"] = {name: number(text) if text.isdigit() else text for name, text in carp}
+            extra["carp"] = {
+                name: number(text) if text.isdecimal() else text for name, text in carp
+            }
 
     def _tcp(self, cells: list[str]) -> None:
         values, extra = self.values, self.extra

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
-from pylog.formats.textlog_fields import canonical, no_values, number, port, utf8
+from pylog.formats.textlog_fields import canonical, hexadecimal, no_values, number, port, utf8
 from pylog.record import Fragment
 from pylog.record.places import (
     AT_ACTION,
@@ -41,7 +41,7 @@ _LINE = re.compile(
     r"(MAC|TCP|UDP|ICMPv6(?::\d+\.\d+)?|ICMP(?::\d+\.\d+)?|P:\d{1,3})"
     r"(?: (\S+) (\S+))??"
     r" (?:(in|out) via (\S+)|\[no if info\])"
-    r"(?: \(frag ([0-9a-f]+):(\d+)@(\d+)(\+?)\))?\s*$"
+    r"(?: \(frag ([0-9a-f]{1,8}):(\d+)@(\d+)(\+?)\))?\s*$"
 )
 _END = re.compile(r"(?:\[([0-9A-Fa-f:.]+)(?:%\w+)?\]|([0-9.]+))(?::(\d+))?$")
 ACTIONS = {
@@ -85,7 +85,7 @@ def read(message: str) -> Values | None:
             values[at_port] = port(end[3] or "")
     if ident is not None:
         six = values[AT_FAMILY] == "ipv6"
-        value = int(ident, 16 if six else 10) if six or ident.isdigit() else None
+        value = hexadecimal(ident) if six else number(ident)
         values[AT_FRAGMENT] = Fragment(value, number(offset), bool(more))
         _put_size(extra, number(size))
     values[AT_EXTRA] = extra or None

@@ -62,13 +62,15 @@ SOURCE = "ipmon"
 
 _TIME = re.compile(r"(?:(\d\d)/(\d\d)/(\d{4}) )?(\d\d:\d\d:\d\d)\.(\d{6}) ")
 _PACKET = re.compile(
-    r"(?:(\d+)x )?(\S+) @(\S+?):(-?\d+) ([A-Za-z?-]{1,3}) (\S+) -> (\S+) PR (\S+) len (\d+)"
-    r" \(?(\d+)\)?(.*)$"
+    r"(?:(\d{1,10})x )?(\S+) @(\S+?):(-?\d{1,10}) ([A-Za-z?-]{1,3}) (\S+) -> (\S+) PR (\S+)"
+    r" len (\d+) \(?(\d+)\)?(.*)$"
 )
-_MISSED = re.compile(r"missed (\d{1,10}) (ipf|NAT|state) log entries: (-?\d+) (-?\d+)\s*$")
-_STATE = re.compile(r"(?:STATE:(\S+)|Type: (\d+)) (?:(\S+) -> (\S+) PR (\S+)(?: (\d+))?)?(.*)$")
+_MISSED = re.compile(
+    r"missed (\d{1,10}) (ipf|NAT|state) log entries: (-?\d{1,20}) (-?\d{1,20})\s*$"
+)
+_STATE = re.compile(r"(?:STATE:(\S+)|Type: (\d{1,9})) (?:(\S+) -> (\S+) PR (\S+)(?: (\d+))?)?(.*)$")
 _NAT = re.compile(
-    r"@(-?\d+) (?:NAT:([A-Za-z]+(?:\(\d+\))?)(?:-([A-Z_a-z]+(?:\(\d+\))?))?|Type: (\d+))"
+    r"@(-?\d{1,10}) (?:NAT:([A-Za-z]+(?:\(\d+\))?)(?:-([A-Z_a-z]+(?:\(\d+\))?))?|Type: (\d{1,9}))"
     r" (\S+)(?: (\S+))? <- -> (\S+)(?: (?!\[)(\d\S*[,.:]\S*))?"
     r"(?: \[(\S+?)(?: PR (\S+))?\])? ?(\S+)?(.*)$"
 )
@@ -76,9 +78,9 @@ _ICMP = re.compile(r" icmp(?:v6)? (\S+)/(\S+)")
 _NUMBERED = re.compile(r"icmp(?:v6)?type\((\d+)\)$")
 _FRAGMENT = re.compile(r"\(?frag (?:(\d+):)?([+-]*)\d+@(\d+)([+-]*)\)?")
 _TCP = re.compile(r" -([ARSFUPEC]*)(?: (\d+) (\d+) (\d+))?(?= |$)")
-_COUNTERS = re.compile(r"(?:(Forward|Backward): )?Pkts in (-?\d+) Bytes in (-?\d+)"
-                       r" Pkts out (-?\d+) Bytes out (-?\d+)")  # fmt: skip
-_TOTAL = re.compile(r" Pkts (-?\d+)(?:/(-?\d+))? Bytes (-?\d+)(?:/(-?\d+))?")
+_COUNTERS = re.compile(r"(?:(Forward|Backward): )?Pkts in (-?\d{1,18}) Bytes in (-?\d{1,18})"
+                       r" Pkts out (-?\d{1,18}) Bytes out (-?\d{1,18})")  # fmt: skip
+_TOTAL = re.compile(r" Pkts (-?\d{1,18})(?:/(-?\d{1,18}))? Bytes (-?\d{1,18})(?:/(-?\d{1,18}))?")
 
 ACTIONS = {"p": "pass", "P": "pass", "b": "block", "B": "block", "n": "nomatch", "L": "log"}
 """By the letter; S alone is a short packet, which is always blocked."""
@@ -215,7 +217,7 @@ def _fragment(match: re.Match[str]) -> Fragment:
 
 def _icmp(kind: str, code: str, six: bool) -> tuple[int | None, int | None]:
     """The numbers of an ICMP type and code in words."""
-    if kind.isdigit():
+    if kind.isdecimal():
         return number(kind, 255), number(code, 255)
     if match := _NUMBERED.match(kind):
         return number(match[1], 255), number(code, 255)
@@ -254,7 +256,8 @@ def _put_marks(values: Values, extra: dict[str, Any], words: list[str]) -> None:
             extra["fl_nattag"] = utf8(words[at + 1])
         elif word.startswith("reason:"):
             reason = word.removeprefix("reason:")
-            values[AT_REASON] = int(reason) if reason.isdigit() else utf8(reason)
+            code = number(reason)
+            values[AT_REASON] = utf8(reason) if code is None else code
 
 
 # Flows
@@ -326,16 +329,21 @@ def _nat(match: re.Match[str]) -> FlowRecord:
 
 
 def _counters(rest: str) -> tuple[dict[str, int] | None, dict[str, int] | None]:
-    """The packets and bytes by direction."""
-    packets: dict[str, int] = {}
-    octets: dict[str, int] = {}
+    """The packets and bytes by direction. A negative counter has overflowed, and is left out."""
+    packets: dict[str, str] = {}
+    octets: dict[str, str] = {}
     for way, p_in, b_in, p_out, b_out in _COUNTERS.findall(rest):
         before = f"{way.lower()}_" if way else ""
-        packets |= {f"{before}in": int(p_in), f"{before}out": int(p_out)}
-        octets |= {f"{before}in": int(b_in), f"{before}out": int(b_out)}
+        packets |= {f"{before}in": p_in, f"{before}out": p_out}
+        octets |= {f"{before}in": b_in, f"{before}out": b_out}
     if not packets and (match := _TOTAL.search(rest)):
         first, second, third, fourth = match.groups()
         if second is None:
-            return {"total": int(first)}, {"total": int(third)}
-        return {"in": int(first), "out": int(second)}, {"in": int(third), "out": int(fourth or 0)}
-    return packets or None, octets or None
+            packets, octets = {"total": first}, {"total": third}
+        else:
+            packets, octets = {"in": first, "out": second}, {"in": third, "out": fourth or "0"}
+    counts = [
+        {name: int(text) for name, text in texts.items() if text[0] != "-"}
+        for texts in (packets, octets)
+    ]
+    return counts[0] or None, counts[1] or None

@@ -58,7 +58,7 @@ _TIME = re.compile(
 _LINE = re.compile(
     r"rule (\d{0,10}|def)(?:\.(.+)\.(\d{1,10}|def))?/(?:(\d{1,3}|unkn)?\((.*?)\)?)"
     r"((?: \[[^\]]*\])*)(:?)"
-    r" ([a-z0-9-]+(?: \(\w+\))?|unkn\(\d+\)) (in/out|in|out|fwd|unkn\(\d+\)) on (\S+): "
+    r" ([a-z0-9-]+(?: \(\w+\))?|unkn\(\d{1,10}\)) (in/out|in|out|fwd|unkn\(\d{1,10}\)) on (\S+): "
     r"(?:\[([^\]]*)\] )?(.*)$"
 )
 _DETAILS = re.compile(r"\((?:tos|class|flowlabel|hlim)[^()]*(?:\([^()]*\)[^()]*)*\) ?")
@@ -80,9 +80,9 @@ _PROTOCOLS = (
 _NUMBERED = re.compile(r"(?:ip-proto-|PROTO )(\d{1,3})")
 _ECHO = {"echo request": (8, 128), "echo reply": (0, 129)}
 LETTERS = {"F": 1, "S": 2, "R": 4, "P": 8, ".": 16, "U": 32, "E": 64, "W": 128}
-_OWNER = re.compile(r"\[uid (\d+)(?:, pid (\d+))?\]")
-_SOCKET = re.compile(r"uid (\d+)(?:, pid (\d+))?$")
-_RIDENTIFIER = re.compile(r"\[ridentifier (\d+)\]")
+_OWNER = re.compile(r"\[uid (\d{1,10})(?:, pid (\d{1,10}))?\]")
+_SOCKET = re.compile(r"uid (\d{1,10})(?:, pid (\d{1,10}))?$")
+_RIDENTIFIER = re.compile(r"\[ridentifier (\d{1,10})\]")
 _LATER = frozenset(word for words in LATER_ACTIONS.values() for word in words)
 _LATER_REASONS = frozenset(word for words in LATER_REASONS.values() for word in words)
 
@@ -135,12 +135,11 @@ def read(message: str) -> tuple[Values, str] | None:
 
 def _reason(digits: str | None, word: str) -> str | int | None:
     """The reason; unkn(N) of tcpdump 4.99 is a number that it has no word for."""
-    if digits == "unkn" and word.isdigit():
-        value = int(word)
+    if digits == "unkn" and (value := number(word)) is not None:
         return REASONS[value] if value < len(REASONS) else value
     if word in REASONS or word in _LATER_REASONS:
         return word
-    return int(digits) if digits and digits.isdigit() else utf8(word) or None
+    return int(digits) if digits and digits.isdecimal() else utf8(word) or None
 
 
 def _action(word: str) -> str | int:

@@ -39,6 +39,8 @@ def iter_batches(
     jobs: int = 1,
     origin: bool | None = None,
     labels: Mapping[str, str] | None = None,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The records of logs, one log after the other, as Arrow record batches.
 
@@ -52,6 +54,8 @@ def iter_batches(
     origin    whether each row has its path and the machine that logged it; None: if there are
               several paths, or labels
     labels    names in place of the paths, by the path as it is given
+    log_tz    of text logs: the time zone of times that do not state it, as for `pylog.open`
+    year      of text logs with log_tz: the year of the first line without one
     jobs      how many processes decode. Paths may then also be directories, globs and fsspec
               URLs, but no file objects. The processes are spawned, so a program calls this below
               `if __name__ == "__main__":`
@@ -68,10 +72,11 @@ def iter_batches(
         from pylog.table import parallel  # only here: it is slow to import
 
         return parallel.batches(
-            _named(paths), jobs, selection, layout, on_error, rows, origin, labels
+            _named(paths), jobs, selection, layout, on_error, rows, origin, labels, log_tz, year
         )
     sources = _several(paths)
-    return _batches(sources, selection, layout, on_error, rows, origins_of(sources, origin, labels))
+    origins = origins_of(sources, origin, labels)
+    return _batches(sources, selection, layout, on_error, rows, origins, log_tz, year)
 
 
 def read_table(
@@ -85,11 +90,13 @@ def read_table(
     jobs: int = 1,
     origin: bool | None = None,
     labels: Mapping[str, str] | None = None,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> pa.Table:
     """All records of logs as one Arrow table; everything, `jobs` too, is as for `iter_batches`."""
     batches = iter_batches(
         paths, kind=kind, columns=columns, where=where, layout=layout, on_error=on_error,
-        jobs=jobs, origin=origin, labels=labels,
+        jobs=jobs, origin=origin, labels=labels, log_tz=log_tz, year=year,
     )  # fmt: skip
     import pyarrow as pa
 
@@ -122,10 +129,14 @@ def _batches(
     on_error: OnError,
     rows: int,
     origins: list[Origin],
+    log_tz: str | None,
+    year: int | None,
 ) -> Iterator[pa.RecordBatch]:
     from pylog.table.bulk import opened
 
     for source, origin in zip(sources, origins, strict=True):
-        with opened(source, layout=layout, on_error=on_error, origin=origin) as bulk:
+        with opened(
+            source, layout=layout, on_error=on_error, origin=origin, log_tz=log_tz, year=year
+        ) as bulk:
             for _, batch in bulk.batches({selection.kind: selection}, rows):
                 yield batch

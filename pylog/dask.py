@@ -44,6 +44,8 @@ def read(
     layout: str | None = None,
     on_error: OnError = "resync",
     exact: bool = True,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> dask.dataframe.DataFrame:
     """The records of dumps as a Dask DataFrame with Arrow's types; texts are plain strings.
 
@@ -55,7 +57,7 @@ def read(
 
     Everything else is as for `pylog.iter_batches`, and so are the errors.
     """
-    splits = planned(paths, n, layout, on_error)
+    splits = planned(paths, n, layout, on_error, log_tz, year)
     if exact:
         try:
             client = distributed.get_client()
@@ -112,6 +114,8 @@ def write(
     force: bool = False,
     actions: Actions | None = None,
     done: Callable[[Split, End], None] = lambda split, end: None,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> None:
     """Write the records of dumps as one Parquet data set, a directory or fsspec URL.
 
@@ -128,7 +132,7 @@ def write(
     selection = Selection(
         kind, columns, Filter(where) if isinstance(where, str) else where, actions
     )
-    splits = planned(paths, n, layout, on_error)
+    splits = planned(paths, n, layout, on_error, log_tz, year)
     with DataSet(target, force) as dataset:
 
         def submit(number: int, split: Split) -> Any:

@@ -19,9 +19,7 @@ from pylog.memo import Memo
 from pylog.zones import zone_of
 
 _EPOCH = datetime(1970, 1, 1)
-_MONTH = re.compile(
-    rb"^(?:<\d{1,3}>)?(%s) [ \d]\d \d\d:\d\d:\d\d" % "|".join(MONTHS).encode(), re.M
-)
+_MONTH = re.compile(rb"(?:<\d{1,3}>)?(%s) [ \d]\d \d\d:\d\d:\d\d" % "|".join(MONTHS).encode())
 _BEGINNING = 32
 """The month of a line stands in so many bytes."""
 
@@ -64,16 +62,20 @@ class Months:
         self.steps = 0
         self._month = 0
         self._rest = b""
+        self._beginning = b"\n"
+        """How the last line with a month begins, up to its month."""
 
     def feed(self, data: bytes) -> None:
         """Take the bytes that come next."""
         data = self._rest + data
-        for match in _MONTH.finditer(data):
+        for text in data.split(b"\n"):
+            if text.startswith(self._beginning) or (match := _MONTH.match(text)) is None:
+                continue
             month = MONTHS[match[1].decode()]
             if self._month - month >= STEP:
                 self.steps += 1
             elif (self._month, month) == LATE:
                 continue
-            self._month = month
+            self._month, self._beginning = month, text[: match.end(1)]
         line = data.rfind(b"\n") + 1
         self._rest = data[line:] if len(data) - line < _BEGINNING else b" "

@@ -6,8 +6,8 @@
 Each executor decodes splits of the dumps (see pylog.table.splits), so all executors and the driver
 must reach the dumps under the same paths or URLs, and import pylog. Needs the extra `spark`.
 
-Options: `kind`, `layout` and `on_error` as for `pylog.iter_batches`; `where`, a filter of
-pylog (docs/filters.md), which is applied before Spark gets the rows; `n`, about how many
+Options: `kind`, `layout`, `on_error`, `log_tz` and `year` as for `pylog.iter_batches`; `where`, a
+filter of pylog (docs/filters.md), which is applied before Spark gets the rows; `n`, about how many
 partitions (default: one for every 64 MiB); `exact`, "false" to plan without reading through the
 dumps, as for `pylog.dask.read`. With a schema of fewer columns, only those are made.
 
@@ -70,7 +70,8 @@ class Reader(spark.DataSourceReader):
             raise ValueError("load() needs a path")
         on_error = cast("OnError", get("on_error", "resync"))
         n = None if get("n") is None else int(self._options["n"])
-        splits = planned(paths, n, get("layout"), on_error)
+        year = None if get("year") is None else int(self._options["year"])
+        splits = planned(paths, n, get("layout"), on_error, get("log_tz"), year)
         exact = get("exact", "true").lower() != "false"
         return [spark.InputPartition(split) for split in (confirm(splits) if exact else splits)]
 

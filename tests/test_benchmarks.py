@@ -54,6 +54,7 @@ def has_figures_or_reasons(found: dict[str, list[str]]) -> None:
 @pytest.mark.parametrize(("topic", "check"), effort.sample([
     ("start", has_figures), ("decode", has_figures), ("filters", has_figures),
     ("bounds", has_figures), ("commits", has_figures), ("flows", has_figures),
+    ("text", has_figures),
     ("stats", has_figures),
     ("peers", has_figures_of_programs), ("bulk", has_figures_or_reasons),
 ], least=2))  # fmt: skip
@@ -62,7 +63,7 @@ def test_a_topic_has_figures(topic: str, check: Callable[[dict[str, list[str]]],
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-@pytest.mark.parametrize("topic", ["live", "loss"])
+@pytest.mark.parametrize("topic", ["live", "loss", "run"])
 def test_live_reading_needs_root(topic: str) -> None:
     command = [*RUN, topic] if os.geteuid() else [*netlab.WITHOUT_CAPABILITIES, *RUN, topic]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENV)

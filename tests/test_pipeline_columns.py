@@ -25,8 +25,9 @@ from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.forms import columns_of
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.stages import Settings, Stages
-from pylog.record import LossRecord, Record, kind_of
+from pylog.record import LossRecord, Record, kind_of, row_of
 from pylog.table.schemas import schema
+from pylog.testing import packet
 
 LOGS = sorted((Path(__file__).resolve().parents[1] / "fixtures" / "nflog").glob("*.bin"))
 MIXED = LOGS[0].parent / "seq.bin"
@@ -154,3 +155,34 @@ def test_stacks_with_other_stages_than_where_get_records(settings: Settings, fit
     output: Any = Taking()
     stack = Stack("a", ["fw"], "json", "f", stages=settings)
     assert (columns_of(output, stack, Stages(settings)) is not None) == fit
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(where="dport == 22 and not saddr in 10.0.0.0/8"),
+        Settings(where='prefix startswith "drop"', set={"action": "block", "group": "7"}),
+        Settings(set={"length": 2**60, "hook": 3, "seq": 5}),
+        Settings(set={"extra.site": "a", "extra.large": 2**60}, drop=["indev", "mark", "payload"]),
+        Settings(drop=["extra.NFULA_CT", "timestamp", "reason"], every=2),
+    ],
+    ids=lambda settings: "-".join(n for n, value in settings._asdict().items() if value),
+)
+def test_stages_do_the_same_to_rows(settings: Settings) -> None:
+    log = LOGS[0].parent / "conntrack.bin"
+    records: list[Record] = decoded(pieces(log.read_bytes()), Wanted(NOWHERE), None)[0]
+    records += [
+        packet(dport=22, saddr="192.0.2.1", prefix="drop ", mark=1, payload=b"x"),
+        packet(dport=22, saddr="10.0.0.1", extra={"NFULA_CT": 1}),
+        LossRecord("nflog", "nfulnl-le", observed_ns=10**18, count=3, reason="x"),
+    ]
+    stages = Stages(settings)
+    assert stages.fit_rows
+    expected: Any = [row_of(record) for record in stages.apply(records)]
+    rows: Any = [row_of(record) for record in records]
+    assert Stages(settings).apply(rows) == expected != []
+
+
+@pytest.mark.parametrize("settings", [Settings(rate=1.0), Settings(where="timestamp > 2020-01-01")])
+def test_stages_that_read_times_take_no_rows(settings: Settings) -> None:
+    assert not Stages(settings).fit_rows

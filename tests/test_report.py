@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 from collections import Counter
@@ -19,7 +20,7 @@ import reports
 import samples
 
 import pylog
-from pylog.record import PacketRecord
+from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("jinja2")
@@ -42,7 +43,7 @@ NFT = samples.FIXTURES / "nft/fw.pcapng.gz"
 
 @cache
 def packets() -> list[PacketRecord]:
-    return reports.traffic(1500)
+    return reports.traffic(800)
 
 
 @cache
@@ -301,6 +302,24 @@ def test_a_wrong_clock_does_not_stretch_the_pictures() -> None:
     assert made["packets"] == sum(map(weight, packets())) + 1
 
 
+def test_hostile_numbers_and_texts_are_bounded() -> None:
+    most = 2**64 - 1
+    records: list[Record] = [
+        *reports.traffic(300),
+        *[FlowRecord("nfct", "nfct-le", timestamp_ns=reports.OCTOBER * 10**9, event="destroy",
+                     saddr="10.0.0.1", bytes={"orig": most, "reply": most}) for _ in range(9)],
+        LossRecord("nflog", "nfulnl-le", timestamp_ns=reports.OCTOBER * 10**9, count=most),
+        PacketRecord("text", "log", action=None, prefix="x" * 70_000, count=2**32 - 1,
+                     length=2**40, saddr="::1", timestamp_ns=-(2**63) + 1),
+    ]  # fmt: skip
+    made = reports.report(records, "all")
+    assert made["flows"]["totals"]["bytes"] > 2**50 and made["losses"]["records"] > 2**40
+    assert made["bytes"] > 2**60
+    assert max(map(len, made["labels"])) <= 200
+    assert max(len(entry["name"]) for entry in made["top"]["rules"]["all"]) <= 200
+    json.dumps(made)
+
+
 def test_words() -> None:
     assert [octets(n) for n in (0, 999, 1000, 1_234_567, 10**11)] == [
         "0 B", "999 B", "1.0 kB", "1.2 MB", "100 GB"]  # fmt: skip
@@ -335,8 +354,8 @@ def test_numbers_of_logs_equal_their_records() -> None:
 
 def test_a_filter_and_actions_hold_for_a_report() -> None:
     where = ["--where", "dport == 22"]
-    made = json.loads(inprocess.run("report", "--to", "json", *where, IPL).stdout)
-    own = [r for r in pylog.open(IPL) if isinstance(r, PacketRecord) and r.dport == 22]
+    made = json.loads(inprocess.run("report", "--to", "json", *where, NFT).stdout)
+    own = [r for r in pylog.open(NFT) if isinstance(r, PacketRecord) and r.dport == 22]
     assert made["packets"] == sum(map(weight, own)) and made["where"] == "dport == 22"
     action = ["--action", "*=block"]
     made = json.loads(inprocess.run("report", "--to", "json", *action, NFLOG).stdout)
@@ -354,7 +373,7 @@ def test_tables_give_the_report_of_their_log(tmp_path: Path) -> None:
 def test_a_scrubbed_log_gives_a_scrubbed_report(tmp_path: Path) -> None:
     scrubbed = tmp_path / "scrubbed.pcapng"
     assert inprocess.run("read", "--scrub", "-w", scrubbed, NFT).returncode == 0
-    pages = [inprocess.run("report", path).stdout for path in (NFT, scrubbed)]
+    pages = [inprocess.run("report", "--to", "json", path).stdout for path in (NFT, scrubbed)]
     assert b"192.0.2.7" in pages[0] and b"192.0.2.7" not in pages[1]
 
 
@@ -375,15 +394,23 @@ def test_wrong_usage_says_what_to_do(line: list[object], text: str) -> None:
 
 def test_a_file_is_replaced_only_with_force(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    assert inprocess.run("report", NFLOG, "-o", out).returncode == 0
-    before = out.read_bytes()
-    done = inprocess.text("report", NFLOG, "-o", out, "--title", "Other")
-    assert done.returncode == 1 and "--force" in done.stderr and out.read_bytes() == before
-    assert inprocess.run("report", NFLOG, "-o", out, "--title", "Other", "--force").returncode == 0
-    assert b"<h1><bdi>Other</bdi></h1>" in out.read_bytes()
+    out.write_bytes(b"other")
+    done = inprocess.text("report", NFLOG, "-o", out, "--title", "Office")
+    assert done.returncode == 1 and "--force" in done.stderr and out.read_bytes() == b"other"
+    assert inprocess.run("report", NFLOG, "-o", out, "--title", "Office", "--force").returncode == 0
+    assert b"<h1><bdi>Office</bdi></h1>" in out.read_bytes()
+
+
+def test_a_title_of_any_bytes(tmp_path: Path) -> None:
+    log = tmp_path / os.fsdecode(b"fw\xff.bin")
+    log.symlink_to(NFLOG)
+    title = os.fsdecode(b"Office \xff")
+    for form in ("json", "html"):
+        done = inprocess.run("report", "--to", form, "--title", title, log)
+        assert done.returncode == 0 and b"Office \\" in done.stdout and b"fw\\" in done.stdout
 
 
 def test_a_period_without_records_is_said() -> None:
-    done = inprocess.text("report", IPL, "--period", "2020-02", "--to", "json")
+    done = inprocess.text("report", NFT, "--period", "2020-02", "--to", "json")
     assert done.returncode == 0 and "no record of February 2020" in done.stderr
     assert json.loads(done.stdout)["packets"] == 0

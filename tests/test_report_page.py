@@ -31,7 +31,7 @@ VOID = {"meta", "input", "br", "link", "img", "hr"}
 @cache
 def made() -> str:
     """The page of a report with all its sections, and hostile texts wherever a log has texts."""
-    return page(reports.report([*reports.traffic(900), *reports.others()], where=reports.HOSTILE,
+    return page(reports.report([*reports.traffic(500), *reports.others()], where=reports.HOSTILE,
                                logs=[reports.HOSTILE]))  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_data_cannot_end_their_element() -> None:
 
 
 def test_the_tables_have_the_numbers_of_the_pictures() -> None:
-    figures = reports.report([*reports.traffic(900), *reports.others()])
+    figures = reports.report([*reports.traffic(500), *reports.others()])
     text = page(figures)
     table = text[text.index('aria-label="Packets over time as a table"') :].partition("</table>")[0]
     rows = re.findall(r'<tr><th scope="row">([\d-]+)</th><td class="n">([\d,]+)</td>', table)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pylog import FlowRecord, LossRecord, PacketRecord, outputs
 from pylog.batch import Batch
 from pylog.formats import textlog, textlog_kernel
 from pylog.formats.textlog_envelopes import opened
-from pylog.formats.textlog_fast import PATTERN
+from pylog.formats.textlog_fast import Fast
 from pylog.formats.textlog_times import Calendar, LogTimes, civil_year, days_from_civil, yearless
 from pylog.log_times import Months
 
@@ -109,7 +110,8 @@ ENVELOPES = {
     "kernel-log": {
         "": "{}", "dmesg": "[ 6538.552255] {}", "dmesg-r": "<6>[ 6538.552255] {}",
         "dmesg-x": "kern  :info  : [ 6538.552255] {}",
-        "dmesg-T": "[Sat Nov 28 20:57:17 2026] {}",
+        "dmesg-T": "[Sat Nov 28 20:57:17 2026][   T12] {}",
+        "dmesg-e": "[Nov28 20:57] {}",
         "dmesg-iso": "2026-11-28T20:57:17,307693+00:00 {}",
         "rfc3164": "Nov 28 20:57:17 fw kernel: [ 6538.552255] {}",
         "rsyslog": "2026-11-28T20:57:17.307693+00:00 fw kernel: {}",
@@ -122,9 +124,11 @@ ENVELOPES = {
         "journal-field": "MESSAGE={}", "kmsg": "6,1234,6538552255,-;{}",
         "logread": "Sat Nov 28 20:57:17 2026 kern.warn kernel: {}",
     },
-    "ipmon": {"": "{}", "rfc3164": "<134>Nov 14 22:14:21 fw ipmon[17]: {}"},
-    "ipfw": {"": "{}", "rfc3164": "Nov 28 09:00:00 kernel: {}"},
-    "filterlog": {"": "{}", "rfc3164": "Nov 28 09:00:00 filterlog[5]: {}",
+    "ipmon": {"": "{}", "rfc3164": "<134>Nov 14 22:14:21 fw ipmon[17]: {}",
+              "journal-full": "Tue 2023-11-14 22:14:21.5 CET fw ipmon[17]: {}"},
+    "ipfw": {"": "{}", "rfc3164": "Nov 28 09:00:00 <security.info> fw kernel: {}",
+             "dmesg-iso": "kern  :warn  : 2026-11-28T20:57:17,307693+00:00 {}"},
+    "filterlog": {"": "{}", "rfc3164": "Nov 28 2026 09:00:00 fw local0.info filterlog[5]: {}",
                   "rfc5424": "<134>1 2026-11-28T09:00:00+01:00 fw filterlog 5 - - {}"},
     "tcpdump": {"": "2026-11-28 09:00:00.000001 {}"},
 }  # fmt: skip
@@ -142,8 +146,8 @@ def test_every_program_is_read_in_every_envelope(program: str, form: str) -> Non
     assert record.host == ("fw" if " fw " in line else None)
     zoned = "+" in line or "UTC" in line or "Z fw" in line or form == "journal-unix"
     assert (record.timestamp_ns is not None) == zoned
-    assert (record.timestamp_local is None) == (zoned or line == record.prefix or (form in (
-        "journal-field", "") and program != "tcpdump" and program != "ipmon"))  # fmt: skip
+    timeless = form in ("journal-field", "dmesg-e", "") and program not in ("tcpdump", "ipmon")
+    assert (record.timestamp_local is None) == (zoned or timeless)
 
 
 def test_the_journal_has_the_kernels_own_time() -> None:
@@ -182,14 +186,66 @@ def test_what_a_line_says_beyond_the_fields_is_there_on_request() -> None:
 # The fast path
 
 
-def test_the_pattern_and_the_grammar_read_lines_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+REGULAR = (
+    LOG, f"{LOG}UID=1000 GID=100 MARK=0x1f ", LOG.replace("SYN", "ACK PSH").rstrip(),
+    LOG.replace("WINDOW", "SEQ=7 ACK=8 WINDOW").replace("URGP=0", "URGP=9"),
+    LOG[: LOG.index("PROTO")] + "PROTO=UDP SPT=53 DPT=4000 LEN=40 MARK=0x2 ",
+    LOG[: LOG.index("PROTO")] + "PROTO=ICMP TYPE=8 CODE=0 ID=7 SEQ=1 ",
+    "IN=eth0 OUT= MAC= SRC=2001:0db8:0000:0000:0000:0000:0000:0001 DST=fe80::1 LEN=60 TC=4"
+    " HOPLIMIT=64 FLOWLBL=7 PROTO=ICMPv6 TYPE=135 CODE=0 ",
+    "IN= OUT=eth0 SRC=fe80::2 DST=fe80::1 LEN=60 TC=0 HOPLIMIT=1 FLOWLBL=0 PROTO=UDP SPT=546"
+    " DPT=547 LEN=20 ",
+)  # fmt: skip
+"""Lines that the fast path reads."""
+STARTS = (
+    "Nov 28 20:57:17 fw kernel: ", "<6>Nov 28 20:57:17 fw kernel: [UFW BLOCK] ",
+    "Nov 28 20:57:17 fw kernel: [ 6538.552255] [UFW] ", "[ 6538.552255] PF ", "<6>[    1.000000] ",
+    "2026-11-28T20:57:17.307693+00:00 fw kernel: ", "2026-11-28T20:57:17,307693+01:00 a b ",
+    "2026-11-28T20:57:17+0000 fw kernel: ", "[Sat Nov 28 20:57:17 2026] x",
+    "<6>1 2026-11-28T20:57:17.307693Z fw kernel - - - ", "1795899437.307693 fw kernel: ",
+    "Nov 28 20:57:17.307693 fw kernel: ",
+)  # fmt: skip
+
+
+def by_grammar(data: bytes) -> list[pylog.Record]:
+    """The records without the fast path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fast, "values", lambda *_: None)
+        return read(data, layout="text", log_tz="UTC", year=2026)
+
+
+def test_regular_lines_are_read_by_the_fast_path() -> None:
+    stream = textlog.stream("text")
+    fast = Fast(stream._rule, stream._timed)
+    stream.split(b"", False)
+    for start in STARTS:
+        for line in REGULAR:
+            assert fast.values(f"{start}{line}".encode()) is not None, (start, line)
+
+
+def test_the_fast_path_and_the_grammar_read_lines_alike() -> None:
     data = b"".join(
         oracles.members(LINES)[f"{name}.txt"] for name in NAMES if name.startswith("kernlog")
     )
-    assert len(PATTERN.findall(data.decode("latin-1"))) > 10
-    fast = read(data, log_tz="UTC")
-    monkeypatch.setattr(textlog, "PATTERN", re.compile("(?!)"))
-    assert read(data, log_tz="UTC") == fast
+    data += "\n".join(f"{start}{line}" for start in STARTS for line in REGULAR).encode()
+    assert read(data, layout="text", log_tz="UTC", year=2026) == by_grammar(data)
+
+
+def changed(line: bytes) -> Iterator[bytes]:
+    """The line with a byte less, another byte, or one more, at each place."""
+    for at in range(len(line)):
+        yield line[:at] + line[at + 1 :]
+        for octet in b"5 =a]xC\xb2-_":
+            yield line[:at] + bytes((octet,)) + line[at + 1 :]
+            yield line[:at] + bytes((octet,)) + line[at:]
+
+
+@pytest.mark.parametrize("number", effort.sample(range(len(STARTS) * len(REGULAR)), least=2))
+def test_changed_lines_are_read_alike(number: int) -> None:
+    line = f"{STARTS[number % len(STARTS)]}{REGULAR[number // len(STARTS)]}".encode()
+    data = b"\n".join([line, *effort.sample(list(changed(line)), least=100), line, b""])
+    fast, slow = read(data, layout="text", log_tz="UTC", year=2026), by_grammar(data)
+    assert [r for r in fast if r not in slow] == [] and len(fast) == len(slow)
 
 
 # Times
@@ -398,6 +454,35 @@ def test_any_bytes_give_records_or_other_lines(
     data = data[:at] + noise + data[at : at + cut] + data[at + 2 * cut :]
     with pylog.open(io.BytesIO(data + b"\n"), layout="text", log_tz="UTC") as reader:
         pylog.json_lines(reader)
+
+
+NUMBERS = ("9" * 25, "9" * 5000, "-1", "99999999999", "18446744073709551615", "\xb2", "")
+
+
+def with_other_numbers() -> list[tuple[str, str]]:
+    """Each program's line with one of its numbers replaced, and the program."""
+    state = (
+        "14/11/2023 22:13:20.000000 STATE:EXPIRE 10.1.1.1,1 -> 192.0.2.1,80 PR tcp Forward: Pkts in"
+        " 1 Bytes in 40 Pkts out 2 Bytes out 80 Backward: Pkts in 3 Bytes in 4 Pkts out 5 Bytes out"
+        " 6"
+    )
+    lines = {**PROGRAMS, "states": state}
+    return [
+        (program, f"{line[: match.start()]}{number}{line[match.end() :]}")
+        for program, line in lines.items()
+        for match in re.finditer(r"\d+", line)
+        for number in NUMBERS
+    ]
+
+
+def test_numbers_of_any_length_are_no_error() -> None:
+    cases = effort.sample(with_other_numbers(), least=80)
+    data = "\n".join(line for _, line in cases).encode("latin-1")
+    found = read(data, layout="text", log_tz="UTC")
+    pylog.json_lines(found)
+    batch = Batch(found)
+    for kind in batch.counts():
+        batch.columns(kind)
 
 
 def test_no_line_takes_long() -> None:

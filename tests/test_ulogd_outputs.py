@@ -159,6 +159,22 @@ def test_datagrams_to_syslog_are_those_of_ulogd(name: str, tmp_path: Path) -> No
     check(case, "out.devlog", b"".join(part + b"\0" for part in receiver.end()))
 
 
+@pytest.mark.parametrize(("proto", "oid", "mtu", "template"), [
+    ("tcp", "42", 200, "once"), ("udp", "0x10", 120, "always"),
+])  # fmt: skip
+def test_ipfix_messages_are_those_of_ulogd(
+    proto: str, oid: str, mtu: int, template: str, tmp_path: Path
+) -> None:
+    kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
+    receiver = Receiver(kind, ("127.0.0.1", 0))
+    conf = (f"[global]\nlogfile={tmp_path}/l\nstack=c:NFCT,i:IPFIX\n[c]\n[i]\noid={oid}\n"
+            f"host=127.0.0.1\nport={receiver.address[1]}\nproto={proto}\nmtu={mtu}\n"
+            f"send_template={template}\n")  # fmt: skip
+    replay(daemon(conf.encode()), "conntrack.rec")
+    found = b"".join(part + b"\0" * (proto == "udp") for part in receiver.end())
+    assert found == ulogd_cases.archive()[f"nfct-hash/out.ipfix.{proto}"]
+
+
 def test_the_command_replays_a_capture(tmp_path: Path) -> None:
     case = cases()["xml-stdout"]
     (tmp_path / "ulogd.conf").write_bytes(configuration(case, tmp_path))

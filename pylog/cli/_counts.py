@@ -29,6 +29,7 @@ from pylog.cli._sources import (
     opened,
     opened_in_bulk,
     summary,
+    text_log_options,
 )
 from pylog.cli._where import report_filtered
 from pylog.decoder import LOT
@@ -172,7 +173,7 @@ class Counting:
         with Pool(arguments.jobs, begin=begin_logging) as pool:
             splits = planned(
                 arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
-                arguments.origin or None, dict(arguments.label),
+                arguments.origin or None, dict(arguments.label), **text_log_options(arguments),
             )  # fmt: skip
             parts = passes.count_splits(self._make, pool, splits, self._where, self._actions)
             names = list(dict.fromkeys(split.path for split in splits))

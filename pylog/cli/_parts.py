@@ -25,7 +25,7 @@ from pylog.batch import Batch
 from pylog.cli import begin_logging, say
 from pylog.cli._outputs import given_actions, report_unmatched
 from pylog.cli._progress import bar
-from pylog.cli._sources import nothing_read, summed_up
+from pylog.cli._sources import nothing_read, summed_up, text_log_options
 from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
 from pylog.filter import Filter
@@ -136,7 +136,7 @@ def _parts(
     with Pool(arguments.jobs, folder, begin_logging) as pool:
         splits = planned(
             arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
-            arguments.origin or None, dict(arguments.label),
+            arguments.origin or None, dict(arguments.label), **text_log_options(arguments),
         )  # fmt: skip
         names = list(dict.fromkeys(split.path for split in splits))
         name = names[0] if len(names) == 1 else f"{len(names)} files"
@@ -210,6 +210,7 @@ def to_data_set(
             client, arguments.source, arguments.out, kind=kind, columns=names,
             layout=arguments.layout, on_error=arguments.on_error, force=arguments.force, done=add,
             actions=given_actions(arguments), where=where,
+            **text_log_options(arguments),
         )  # fmt: skip
     report_left_out(done.counts, (kind,))
     return done

@@ -27,6 +27,8 @@ from pylog.options import LIVE_TUNING, Option
 from pylog.origins import Origin, origin_of, origins_of
 from pylog.reader import Records
 
+TEXT_LOGS = ("log_tz", "year")
+"""The options of files that are for text logs."""
 OF_NFTABLES = ("capture", "nftables")
 """The sources of commands that need records of nftables."""
 RECORDS, DECODING = "what becomes of records", "how logs are decoded"
@@ -53,6 +55,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         help="damaged bytes: resync goes on with the next record and reports what was lost"
         " (default), strict stops",
     )
+
+
+def add_text_log_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options for the times of text logs, of a command that reads no live sources."""
+    options = backends.modules()["capture"].OPTIONS
+    times = [("capture", option) for option in options if option.name in TEXT_LOGS]
+    add_option_groups(parser, times, lambda _: "text logs", lambda _: None)
 
 
 def add_live_arguments(
@@ -231,6 +240,11 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
 
 
+def text_log_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of the times of text logs."""
+    return {name: getattr(arguments, name, None) for name in TEXT_LOGS}
+
+
 def check_options(arguments: argparse.Namespace, sources: Sequence[str]) -> None:
     """ValueError for an option of backends that no source has: for which sources it is."""
     used = {(backends.named(source) or ("capture", ""))[0] for source in sources}
@@ -316,11 +330,13 @@ def opened_in_bulk(arguments: argparse.Namespace, source: str) -> OpenLog:
     """A file as columns, for an output that is faster with them."""
     from pylog.table import bulk  # needs the extra, as the output does
 
+    check_options(arguments, [source])
     return bulk.opened(
         source,
         layout=input_layout(arguments),
         on_error=arguments.on_error,
         origin=origin(arguments, source),
+        **text_log_options(arguments),
     )
 
 

@@ -37,8 +37,10 @@ from pylog.cli._sources import (
     Stopping,
     add_origin_arguments,
     add_source_arguments,
+    add_text_log_arguments,
     check_is_no_log,
     check_not_live,
+    given_options,
     group_of,
     is_unreadable,
     labels,
@@ -95,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flows_arguments(parser)
     add_origin_arguments(parser)
     add_source_arguments(parser)
+    add_text_log_arguments(parser)
     add_output_options(parser, dict.fromkeys(outputs.endings().values()), _ending)
 
 
@@ -179,6 +182,7 @@ def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
     reader = pylog.open(
         source, layout=arguments.layout, on_error=arguments.on_error, raw=raw,
         origin=wants_origin(arguments) and labels(arguments).get(source, True),
+        **given_options(arguments),
     )  # fmt: skip
     if raw:
         reader.pass_messages()

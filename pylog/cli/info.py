@@ -17,7 +17,12 @@ from pylog import backends
 from pylog.cli import answer, answer_json
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._progress import progress
-from pylog.cli._sources import add_source_arguments, lost_text
+from pylog.cli._sources import (
+    add_source_arguments,
+    add_text_log_arguments,
+    given_options,
+    lost_text,
+)
 from pylog.cli._where import add_where_arguments, given_filter
 from pylog.decoder import Decoder
 from pylog.formats import ipl_layouts
@@ -76,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"{TZ.help}; not of --json (default: UTC)")  # fmt: skip
     add_where_arguments(parser)
     add_source_arguments(parser)
+    add_text_log_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,7 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _full(arguments: argparse.Namespace, source: str) -> Described:
     if backends.is_live(source):
         raise ValueError(f"{source} is live and has no end; pylog read -v shows its layout")
-    with pylog.open(source, layout=arguments.layout, on_error=arguments.on_error) as reader:
+    with pylog.open(
+        source, layout=arguments.layout, on_error=arguments.on_error, **given_options(arguments)
+    ) as reader:
         return describe(reader, given_filter(arguments))
 
 

@@ -148,9 +148,10 @@ def _made(
     from pylog.report.sentences import summary
     from pylog.report.tops import Names
 
+    title, where = _readable(arguments.title), _filter_text(arguments)
     asked = Asked(
-        arguments.title, periods, arguments.tz, _filter_text(arguments), Names(geo), arguments.top,
-        int(time.time()), logs, counting.unknowable == [],
+        title, periods, arguments.tz, where, Names(geo), arguments.top, int(time.time()),
+        [_readable(name) for name in logs], not counting.unknowable,
     )  # fmt: skip
     number, now, before = counting.aggregate.result()
     made = figures(asked, number, now, before)
@@ -171,7 +172,12 @@ def _filter_text(arguments: argparse.Namespace) -> str | None:
                             ("to", arguments.until))
         if value is not None
     ]  # fmt: skip
-    return ", ".join(text.strip() for text in given) or None
+    return _readable(", ".join(text.strip() for text in given)) or None
+
+
+def _readable(text: str) -> str:
+    """A text of the command line; bytes of it that are not UTF-8 are shown as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _check(arguments: argparse.Namespace) -> None:

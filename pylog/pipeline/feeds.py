@@ -8,6 +8,7 @@ given. A feed never waits; `Feeds.wait` does.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,10 @@ WARM_SIZE = 64_000_000
 """So many bytes of the journal before a position are decoded, where the rest depends on them."""
 TICK_S = 0.2
 """How often a file that may grow is looked at."""
+SKIP_S = 3.0
+"""So long a file that grows may give nothing while records are skipped: what it is takes a second
+to detect.
+"""
 
 
 class Lot(NamedTuple):
@@ -245,7 +250,10 @@ class QueueFeed(Feed):
 
 
 class FileFeed(Feed):
-    """Records of a file, which the stack reads for itself; a place counts records."""
+    """Records of a file, which the stack reads for itself; a place counts records.
+
+    A file that grows may be rotated. The place is then in the file that has its name now.
+    """
 
     def __init__(
         self, source: Source, wanted: Wanted, *, raw: bool, rows: bool, payload: bool,
@@ -255,22 +263,30 @@ class FileFeed(Feed):
         self._source, self._wanted = source, wanted
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._reader: Reader | None = None
+        self._rotations = 0
+        """How many rotations the place takes into account."""
+        self._offset = -1
+        """Of the last record."""
         self._read: Callable[[float | None, int], list[Any]]
 
     def seek(self, place: int) -> None:
         """Begin after a place. A file that cannot be read has ended."""
         self.close()
-        self.ended, self.place = False, 0
+        self.ended, self.place, self._rotations, self._offset = False, 0, 0, -1
         try:
             self._open()
         except (BackendError, DecodeError) as error:
             notes.error("%s: %s", self._source.name, error)
             self.ended, self.failure = True, str(error)
             return
-        while self.place < place and (lot := self._lot(place - self.place)):
+        while self.place < place and (lot := self._lot(place - self.place, SKIP_S)):
             self.place += len(lot)
             if self.warm is not None:
                 self.warm(lot)
+        if self.place < place and self.tick_s is not None:
+            notes.warning("%s has fewer records than were read before: it is another file, and is"
+                          " read from its start", self._source.name)  # fmt: skip
+            self.seek(0)
 
     def _open(self) -> None:
         (backend,) = backends.connect(self._source.address, self._source.options)
@@ -287,10 +303,10 @@ class FileFeed(Feed):
             self._reader.rows(self._payload).read_batch if self._rows else self._reader.read_batch
         )
 
-    def _lot(self, limit: int) -> list[Any] | None:
+    def _lot(self, limit: int, timeout_s: float = 0.0) -> list[Any] | None:
         assert self._reader is not None
         try:
-            lot = self._read(None if self.tick_s is None else 0.0, min(limit, LOT))
+            lot = self._read(None if self.tick_s is None else timeout_s, min(limit, LOT))
         except TimeoutError:
             return None
         if not lot:
@@ -303,12 +319,25 @@ class FileFeed(Feed):
         lot = self._lot(LOT)
         if not lot:
             return None
-        self.place += len(lot)
+        self._move(lot)
         if self._wanted.actions is not None:
             lot = [self._wanted.actions.record(record) for record in lot]
         size = self._reader.size * len(lot)
         self._tally.add(self._source.name, lot, size)
         return Lot(lot, getattr(lot[-1], "observed_ns", None), size)
+
+    def _move(self, lot: list[Any]) -> None:
+        """Count the records; after a rotation only those of the file that has the name now."""
+        assert self._reader is not None
+        self.place += len(lot)
+        before, self._offset = self._offset, getattr(lot[-1], "offset", None) or 0
+        if self._reader.backend.rotations == self._rotations:
+            return
+        self._rotations = self._reader.backend.rotations
+        offsets = [before, *(getattr(record, "offset", None) or 0 for record in lot)]
+        pairs = enumerate(itertools.pairwise(offsets))
+        begins = [i for i, (last, offset) in pairs if offset <= last]
+        self.place = len(lot) - begins[-1] if begins else 0  # none: all are of the file before
 
     def end(self) -> None:
         self.ended = True

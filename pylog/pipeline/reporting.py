@@ -92,6 +92,8 @@ def _listening(path: str) -> socket.socket | None:
     if not hasattr(socket, "AF_UNIX"):
         return None
     with as_backend_error("listen on", path):
+        if os.path.basename(path) == NAME:  # in a journal that no live source has made
+            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
                 os.unlink(path)

@@ -51,11 +51,16 @@ def combined(*columns: Coded) -> tuple[Numbers, list[tuple[Any, ...]]]:
     return numbers.astype(np.int64), combinations
 
 
+MOST = 2**47
+"""A greater number (of bytes: 140 TB) counts as this one, so that sums of a batch stay numbers."""
+
+
 def numbers(column: pa.Array, absent: int) -> Numbers:
     """A column of whole numbers; `absent` stands for those that are not there."""
-    made: Numbers = pc.fill_null(column.cast(pa.int64(), safe=False), absent).to_numpy(
-        zero_copy_only=False
-    )
+    kind = pa.uint64() if pa.types.is_uint64(column.type) else pa.int64()
+    most = pa.scalar(MOST, kind)
+    bounded = pc.min_element_wise(column.cast(kind), most, skip_nulls=False)
+    made: Numbers = pc.fill_null(bounded.cast(pa.int64()), absent).to_numpy(zero_copy_only=False)
     return made
 
 

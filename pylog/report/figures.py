@@ -32,8 +32,9 @@ MOST_LABELS = 8
 """Lines of a chart; what is rarer is drawn together."""
 STRAY = 0.001
 """A share of records so small does not stretch the axis of time over a span that is otherwise
-empty: their clock was wrong.
+empty: their clock was wrong. Of MANY records one may be such.
 """
+MANY = 100
 HOUR, DAY = 3600, 86_400
 
 
@@ -153,6 +154,8 @@ def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[i
     sums = np.array([int(now.lines.buckets[at].sum()) for at in starts])
     running = np.cumsum(sums)
     few = running[-1] * STRAY / 2
+    if running[-1] >= MANY:
+        few = max(few, 1.0)
     low = int(np.searchsorted(running, few, side="right"))
     high = min(int(np.searchsorted(running, running[-1] - few, side="left")), len(starts) - 1)
     core = starts[high] + now.lines.width - starts[low]

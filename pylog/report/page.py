@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -84,7 +85,7 @@ def page(f: Mapping[str, Any]) -> str:
         "share": pictures.share,
         "trend": pictures.Trends(f, times),
     }  # fmt: skip
-    return _template(times).render(made)
+    return _template().render(made, when=times.minute)
 
 
 def asset(name: str) -> str:
@@ -110,13 +111,14 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _template(times: texts.Times) -> jinja2.Template:
+@cache  # to compile it takes longer than all else
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters: dict[str, Callable[..., Any]] = {
         "n": texts.number, "octets": texts.octets, "short": texts.short, "per": texts.per,
-        "span": texts.span, "when": times.minute, "show": show,
+        "span": texts.span, "show": show,
     }  # fmt: skip
     environment.filters.update(filters)
     return environment.from_string(asset("report.html"))

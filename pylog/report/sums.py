@@ -29,6 +29,8 @@ MOST_LABELS = 64
 PER_OCTAVE = 6
 MOST_CELLS = 1024
 """Buckets of the fireplot: more than are drawn, so that they are narrow enough."""
+LONGEST = 200
+"""Characters of a prefix that count: in a text log it may be as long as a line."""
 NO_PORT = 1 << 16
 """In place of the port, for protocols without ports."""
 
@@ -159,7 +161,8 @@ class Sums:
         weights = numbers(batch.column("count"), 1)
         action, prefix = coded(batch.column("action")), coded(batch.column("prefix"))
         self.packets += int(weights.sum())
-        self.octets += int((weights * numbers(batch.column("length"), 0)).sum())
+        lengths = numbers(batch.column("length"), 0)
+        self.octets += int((weights.astype(float) * lengths).sum())  # exact up to 2^53
         self.verdicts |= batch.column("action").null_count < batch.num_rows
         is_block = np.array([value == BLOCK for value in action.values])[action.codes]
         blocked = weights * is_block
@@ -215,7 +218,7 @@ class Sums:
 
 def label_of(action: str | None, prefix: str | None) -> str:
     """What a packet is counted as over time: its action, or without one its prefix."""
-    return action or (prefix or "").rstrip() or UNNAMED
+    return action or (prefix or "").rstrip()[:LONGEST] or UNNAMED
 
 
 def rule_name(
@@ -223,7 +226,7 @@ def rule_name(
 ) -> str | None:
     """The name of the rule that logged a packet, as pylog read shows it; None without one."""
     if prefix and prefix.strip():
-        return prefix.rstrip()
+        return prefix.rstrip()[:LONGEST]
     if rule is not None:
         return f"@{group or ('-1' if source in ('ipl', 'ipmon') else '')}:{rule}"
     return f"group {group}" if group else None

@@ -128,11 +128,16 @@ def planned(
     on_error: OnError,
     origin: bool | None,
     labels: Mapping[str, str] | None,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> list[Split]:
     """The splits of dumps for so many processes."""
     names = files(paths)
     n = max(jobs, sum(map(size, names)) // SIZE)
-    return plan(names, n, layout=layout, on_error=on_error, origin=origin, labels=labels)
+    return plan(
+        names, n, layout=layout, on_error=on_error, origin=origin, labels=labels, log_tz=log_tz,
+        year=year,
+    )  # fmt: skip
 
 
 def batches(
@@ -144,11 +149,13 @@ def batches(
     rows: int,
     origin: bool | None,
     labels: Mapping[str, str] | None,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The record batches of dumps, in the order of the records."""
     selections = {selection.kind: selection}
     with Pool(jobs) as pool:
-        splits = planned(paths, jobs, layout, on_error, origin, labels)
+        splits = planned(paths, jobs, layout, on_error, origin, labels, log_tz, year)
         work = partial(write_batches, selections=selections, rows=rows)
         for _, folder, _ in pool.folders(splits, work):
             for _, batch in read_batches(folder, selections):

@@ -111,6 +111,7 @@ class Split:
     losses    the sequence numbers expected after the records before; None: unknown
     origin    the origin and host of its records
     in_step   as of an End, of what is before
+    log_tz    of a text log, and `year`: as options of `pylog.open`
     """
 
     path: str
@@ -123,6 +124,8 @@ class Split:
     losses: Losses | None = None
     origin: Origin = NOWHERE
     in_step: int = IN_STEP
+    log_tz: str | None = None
+    year: int | None = None
 
     def after(self, end: End) -> Split:
         """The same split, but begun where the one before it ended."""
@@ -143,6 +146,8 @@ def plan(
     on_error: OnError = "resync",
     origin: bool | None = None,
     labels: Mapping[str, str] | None = None,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> list[Split]:
     """About `n` splits of dumps, at least one a file, in the order of the records.
 
@@ -155,19 +160,28 @@ def plan(
     """
     if n < 1:
         raise ValueError(f"{n} splits, but there must be at least 1")
+    capture.check_times(log_tz, year)
     names = files(paths)
     sizes = [size(name) for name in names]
     total = sum(sizes)
     splits: list[Split] = []
     where = origins_of(names, origin, labels)
     for name, length, own in zip(names, sizes, where, strict=True):
-        split = Split(name, 0, length, layout=layout, on_error=on_error, origin=own)
+        split = Split(name, 0, length, layout=layout, on_error=on_error, origin=own,
+                      log_tz=log_tz, year=year)  # fmt: skip
         share = round(n * length / total) if total else 0
         splits += _cut(split, share) if share > 1 else [split]
     return splits
 
 
-def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) -> list[Split]:
+def planned(
+    paths: Paths,
+    n: int | None,
+    layout: str | None,
+    on_error: OnError,
+    log_tz: str | None = None,
+    year: int | None = None,
+) -> list[Split]:
     """The splits of dumps for other machines: their paths are absolute.
 
     n   as for `plan`; None: one split for every 64 MiB
@@ -176,7 +190,7 @@ def planned(paths: Paths, n: int | None, layout: str | None, on_error: OnError) 
     names = [name if is_url(name) else os.path.abspath(name) for name in given]
     wanted = max(1, sum(map(size, names)) // SIZE) if n is None else n
     where = dict(zip(names, origins_of(given), strict=True))
-    splits = plan(names, wanted, layout=layout, on_error=on_error)
+    splits = plan(names, wanted, layout=layout, on_error=on_error, log_tz=log_tz, year=year)
     return [replace(split, origin=where[split.path]) for split in splits]
 
 
@@ -279,6 +293,7 @@ class SplitReader:
             backend = capture.Part(file, split.start) if split.layouts else capture.Capture(file)
             stack.callback(backend.close)
             backend.name = path
+            backend.log_tz, backend.year = split.log_tz, split.year
             self._bulk = Bulk(
                 backend,
                 layout=split.layout,

@@ -29,6 +29,7 @@ TOPICS = {
     "bounds": "bounds.table",
     "commits": "commits.table",
     "flows": "flows.table",
+    "text": "textlog.table",
     "stats": "statistics_of.table",
 }
 """Which function makes the table of each topic."""

@@ -106,8 +106,8 @@ class Table:
         times = self._ratio(row)
         return (
             row.name,
-            f"{median:.2f}",
-            f"{min(row.values):.2f}..{max(row.values):.2f}",
+            _number(median),
+            f"{_number(min(row.values))}..{_number(max(row.values))}" if row.values[1:] else "",
             f"{1e6 / median:,.0f}" if self.unit.startswith("CPU us") else "",
             "" if times is None else f"{_times(times)} {row.than.split(': ')[-1]}",
             "; ".join(_targets(row, median, times)),
@@ -120,6 +120,10 @@ class Table:
         if other is None or not other.values:
             return None
         return statistics.median(a / b for a, b in zip(row.values, other.values, strict=True))
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
 
 
 def _times(ratio: float) -> str:

@@ -31,7 +31,7 @@ pytestmark = [
 
 @cache
 def figures() -> dict[str, Any]:
-    return reports.report([*reports.traffic(4000), *reports.others()], where=reports.HOSTILE)
+    return reports.report([*reports.traffic(2000), *reports.others()], where=reports.HOSTILE)
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +173,7 @@ def test_it_is_read_by_keyboard(browser: Any, path: Path) -> None:
         assert opened.said == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_has_nothing_against_it(browser: Any, path: Path, scheme: str, width: int) -> None:
     if not AXE.exists():
         pytest.skip("needs axe-core, see PYLOG_AXE")

@@ -69,7 +69,8 @@ def of_the_journal(
     running.start()
     flood.begin()
     for _ in range(rounds):
-        running.catch_up(LAG_S)  # so that the slow one has decoded something
+        running.catch_up(LAG_S)
+        wait_for(lambda: running.stack("slow")["records"], "records", running, 60)  # with numbers
         slow = _process(running, "slow")
         os.kill(slow, signal.SIGSTOP)
         before = running.status()["journal"]

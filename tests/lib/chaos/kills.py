@@ -88,12 +88,12 @@ def of_databases(
     running.configure(*(target.stack for target in targets))
     running.start()
     flood.begin()
-    killed = dict.fromkeys((server.binary for server in servers), 0)
+    killed = dict.fromkeys((type(server).__name__ for server in servers), 0)
     while min(killed.values()) < kills:
         time.sleep(chance.random() * 1.5)
-        server = min(servers, key=lambda server: killed[server.binary])
+        server = min(servers, key=lambda server: killed[type(server).__name__])
         server.kill()
-        killed[server.binary] += 1
+        killed[type(server).__name__] += 1
         time.sleep(chance.random() * 0.5)
         server.start()
     _settle(running, flood)
