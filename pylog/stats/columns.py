@@ -225,6 +225,7 @@ class _Gathered:
         """The groups of all rows."""
         if len(self._tables) != 1 or self._grouped != self._rows:
             self.replace(self._group(pa.concat_tables(self._tables).combine_chunks()))
+            pa.default_memory_pool().release_unused()  # or it keeps 50 MB and more
         return self._tables[0]
 
     def replace(self, table: pa.Table) -> None:
