@@ -352,7 +352,7 @@ to = "memory"
 target = { file = "/etc/e" }
 """
     made, notes = unit("/etc/edge.toml", ["/opt/p y/bin/pylog"], name="edge",
-                       pipeline=parsed(text), programs=["/root/venv", "/usr"])  # fmt: skip
+                       pipeline=parsed(text), programs=["/root/venv", "/tmp/pylog", "/usr"])  # fmt: skip
     found = directives(made)
     more = "CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SYS_ADMIN"
     assert found["ExecStart"] == ['"/opt/p y/bin/pylog" run /etc/edge.toml']
@@ -362,7 +362,8 @@ target = { file = "/etc/e" }
         "ReadWritePaths": '"/data/my logs"', "TimeoutStopSec": "60",
         "LoadCredential": "database:/etc/pylog/database", "ProtectKernelTunables": "no",
         "ProtectProc": "default", "AmbientCapabilities": more, "CapabilityBoundingSet": more,
-        "ProtectHome": "tmpfs", "BindReadOnlyPaths": "/root/venv", "SyslogIdentifier": "edge",
+        "ProtectHome": "tmpfs", "BindReadOnlyPaths": "/root/venv /tmp/pylog",
+        "SyslogIdentifier": "edge",
     }.items():  # fmt: skip
         assert found[name] == [value], name
     assert len(notes) == 3

@@ -27,6 +27,8 @@ FOLDERS = {
 """Where systemd makes folders for a service, and the directive that names them."""
 HOMES = ("/home", "/root", "/run/user")
 """What ProtectHome hides."""
+TEMPORARY = ("/tmp", "/var/tmp")
+"""What PrivateTmp hides."""
 CREDENTIALS = "/etc/pylog"
 """Where the unit takes credentials from."""
 
@@ -68,11 +70,11 @@ def unit(
     notes: list[str] = []
     if user is not None:
         directives |= {"DynamicUser": ["no"], "User": [user]}
-    hidden = sorted({p for p in programs if _is_below(p, HOMES)})
-    if hidden or _is_below(config, HOMES):
+    needed = (*sorted(set(programs)), config)
+    if hidden := [path for path in needed if _is_below(path, (*HOMES, *TEMPORARY))]:
+        directives["BindReadOnlyPaths"] = [" ".join(map(_quoted, hidden))]
+    if any(_is_below(path, HOMES) for path in needed):
         directives["ProtectHome"] = ["tmpfs"]
-        shown = [*hidden, *([config] if _is_below(config, HOMES) else [])]
-        directives["BindReadOnlyPaths"] = [" ".join(map(_quoted, shown))]
     if pipeline is not None:
         notes += _fit(directives, folders, pipeline, user)
     directives |= {directive: [" ".join(names)] for directive, names in folders.items()}

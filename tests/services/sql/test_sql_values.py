@@ -25,7 +25,6 @@ import pylog
 from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.outputs import _sql_tables
-from pylog.pipeline.config import parsed
 from pylog.record import Record, json_ready, kinds, rfc3339, to_json
 from pylog.table.rows import unnamed
 from pylog.testing import packet
@@ -247,9 +246,3 @@ def test_the_queries_of_the_page_print_what_it_shows(postgresql: databases.Postg
     assert run.stderr == ""
     printed = [line.rstrip() for line in run.stdout.splitlines() if line]
     assert printed == [line for _, shown in queries for line in shown.splitlines()]
-
-
-def test_the_configuration_of_the_page_is_right() -> None:
-    (text,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.M | re.S)
-    pipeline = parsed(text)
-    assert pipeline.stacks[0].options["partitions"] == "day"
