@@ -352,7 +352,8 @@ to = "memory"
 target = { file = "/etc/e" }
 """
     made, notes = unit("/etc/edge.toml", ["/opt/p y/bin/pylog"], name="edge",
-                       pipeline=parsed(text), programs=["/root/venv", "/tmp/pylog", "/usr"])  # fmt: skip
+                       programs=["/root/venv", "/tmp/pylog", "/usr"],
+                       pipeline=parsed(text))  # fmt: skip
     found = directives(made)
     more = "CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SYS_ADMIN"
     assert found["ExecStart"] == ['"/opt/p y/bin/pylog" run /etc/edge.toml']
