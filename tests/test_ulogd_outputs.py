@@ -21,6 +21,8 @@ import ulogd_cases
 from inprocess import run
 from ulogd_cases import blanked, cases, daemon, replay, zone
 
+from pylog.record import PacketRecord
+
 NAMES = sorted(cases())
 FILES = [name for name in NAMES
          if name.startswith(("fanout", "gprint", "json", "logemu", "mark", "oprint", "pcap", "xml",
@@ -186,6 +188,22 @@ def test_the_command_replays_a_capture(tmp_path: Path) -> None:
                    "--hostname", "fw1", "--interfaces", tmp_path / "names")  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     check(case, "stdout", done.stdout)
+
+
+def test_ip2hbin_loses_a_record_without_addresses_only_where_ulogd_is_copied(
+    tmp_path: Path,
+) -> None:
+    made = []
+    for exact, name in ((False, "safe"), (True, "exact")):
+        conf = (f"[global]\nlogfile={tmp_path}/l\nstack=l:NFLOG,b:BASE,h:IP2HBIN,g:GPRINT\n"
+                f"[l]\n[g]\nfile={tmp_path}/{name}\n")  # fmt: skip
+        replay(daemon(conf.encode(), exact=exact), "g10.rec")
+        made.append((tmp_path / name).read_bytes().splitlines())
+    safe, copied = made
+    without = [line for line in safe if b"arp.operation=" in line]
+    assert without and not any(b"ip.hsaddr=" in line for line in without)
+    packets = [r for r in ulogd_cases.records("g10.rec") if isinstance(r, PacketRecord)]
+    assert len(safe) == len(packets) > len(copied)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")
