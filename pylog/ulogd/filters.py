@@ -105,9 +105,7 @@ class Hwhdr(Filter):
 
     def interpret(self, values: Values, view: View) -> None:
         first = self.instance.first
-        kind, protocol, header, _, address, _ = (
-            None if at is None else values[at] for at in self.instance.inputs
-        )
+        kind, protocol, header, _, address, _ = self.instance.cells(values)
         values[first + 1] = protocol
         if isinstance(address, bytes) and address:
             values[first + 2] = address[:6].hex(":").encode()

@@ -47,8 +47,20 @@ def test_sigusr2_reads_counters_and_flows_at_once(tmp_path: Path) -> None:
     with netlab.Namespace() as alone:
         count_flows(alone)
         alone.run("nfacct", "add", "web")
-        alone.run(*"iptables -A INPUT -p udp --dport 9 -m nfacct --nfacct-name web".split())
-        alone.run(*"iptables -A INPUT -m conntrack --ctstate NEW".split())
+        alone.run(
+            "iptables",
+            "-A",
+            "INPUT",
+            "-p",
+            "udp",
+            "--dport",
+            "9",
+            "-m",
+            "nfacct",
+            "--nfacct-name",
+            "web",
+        )
+        alone.run("iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW")
         process = alone.start(*OWN, "-c", str(conf))
         until(lambda: lines(tmp_path / "own", "entering main loop"), "its start", 60)
         receiver = alone.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -290,7 +290,10 @@ def test_ulogd_and_pylog_fill_tables_side_by_side(
         pytest.skip(reason)
     monkeypatch.setenv("MYSQL_UNIX_PORT", mariadb.socket)
     flat = {"conf": 'table="ulog2"'}
-    log = "udp dport 9 log prefix \"UDP '%s' \" group {0}; icmp type {{ echo-request, echo-reply }} log group {0};"
+    log = (
+        "udp dport 9 log prefix \"UDP '%s' \" group {0};"
+        " icmp type {{ echo-request, echo-reply }} log group {0};"
+    )
     packets = 40
     with netlab.Namespace() as alone:
         alone.nft("table inet t { chain c { type filter hook input priority 0;"
