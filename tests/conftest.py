@@ -31,15 +31,19 @@ TOGETHER = {
 }
 """Tests for one process of pytest-xdist, by what their ids begin with."""
 COSTLY = tuple(
-    f"tests/test_{name}.py"
-    for name in ("batches", "benchmarks", "captures", "cli", "cli_ipmon", "cli_live", "convert",
-                 "convert_parts", "dask", "documentation", "files", "front_door", "inputs",
-                 "ipl_encode", "ipl_output", "memo", "nft", "origins", "outputs", "parallel",
-                 "pcapng_output", "reader", "record", "scrub", "shown", "splits", "stats",
-                 "table", "targets", "top", "toy", "where", "who")
+    f"tests/{name}.py"
+    for name in ("live/test_live_capture", "live/test_live_nftables", "live/test_live_overload",
+                 "test_batches", "test_benchmarks", "test_captures", "test_cli", "test_cli_ipmon",
+                 "test_cli_live", "test_contract", "test_convert", "test_convert_parts",
+                 "test_dask", "test_documentation", "test_files", "test_front_door",
+                 "test_inputs", "test_ipl_encode", "test_ipl_output", "test_losses", "test_memo",
+                 "test_nft", "test_origins", "test_outputs", "test_parallel",
+                 "test_pcapng_output", "test_reader", "test_record", "test_replay", "test_scrub",
+                 "test_shown", "test_splits", "test_stats", "test_table", "test_targets",
+                 "test_top", "test_toy", "test_unpack", "test_where", "test_who")
 )  # fmt: skip
 """Files whose tests start many processes or read many logs in many ways; together they would take
-half of the time of all."""
+most of the time of all."""
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 

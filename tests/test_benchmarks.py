@@ -55,6 +55,7 @@ def has_figures_or_reasons(found: dict[str, list[str]]) -> None:
     ("start", has_figures), ("decode", has_figures), ("filters", has_figures),
     ("bounds", has_figures), ("commits", has_figures), ("flows", has_figures),
     ("text", has_figures),
+    ("stats", has_figures),
     ("peers", has_figures_of_programs), ("bulk", has_figures_or_reasons),
 ], least=2))  # fmt: skip
 def test_a_topic_has_figures(topic: str, check: Callable[[dict[str, list[str]]], None]) -> None:

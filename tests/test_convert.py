@@ -105,7 +105,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize(("arguments", "reported", "status"), [
-    (["a.xml"], "a.xml must end in .arrow, .csv, .ipl, .ipmon, .jsonl, .kernel, .parquet", 2),
+    (["a.xml"], "a.xml must end in .arrow, .cef, .csv, .ipfix, .ipl, .ipmon, .jsonl, .kernel", 2),
     (["a.ipl", "--columns", "dport"],
      "--columns is an option of .arrow, .csv, .jsonl, .parquet, .sqlite", 2),
     (["a.sqlite", "--columns", "dport"], "--columns is for one kind of record", 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import time
 from collections import Counter
@@ -9,11 +10,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import inprocess
+import netlab
 import pytest
 from samples import FIXTURES
 
 import pylog
 import pylog.stats
+from pylog.cli.top import rule_texts
 from pylog.filter import Filter
 from pylog.record import LossRecord, PacketRecord, Record
 from pylog.top.counts import SLOT_S, Counts
@@ -215,3 +218,21 @@ def test_reading_ends_when_it_is_told_so() -> None:
     time.sleep(0.05)
     reading.end()
     assert not reading.is_alive() and reading.error is None
+
+
+@pytest.mark.skipif(bool(netlab.missing("nft")), reason=netlab.missing("nft") or "")
+def test_the_rule_of_a_prefix_is_read_from_nftables() -> None:
+    rules = """table inet t {
+        chain c {
+            type filter hook input priority 0
+            tcp dport 22 log prefix "in-drop " group 5 drop
+            tcp dport 23 log prefix "in-drop " group 6 drop
+        }
+    }"""
+    arguments = argparse.Namespace(source=["nflog:5"], netns=None)
+    with netlab.Namespace() as alone:
+        alone.nft(rules)
+        assert alone.inside(lambda: rule_texts(arguments, "in-drop ", "5")) == [
+            't c: tcp dport 22 log prefix "in-drop " group 5 drop'
+        ]
+        assert alone.inside(lambda: rule_texts(arguments, "other", "5")) == []

@@ -40,7 +40,7 @@ EPILOG = """examples:
 """
 
 GROUPS = {
-    "look into logs": ("read", "info", "stats", "report", "who", "convert"),
+    "look into logs": ("read", "info", "stats", "top", "report", "who", "convert"),
     "run it": ("run", "check", "status", "service"),
     "record and replay": ("capture", "replay"),
     "the ruleset of nftables": ("ruleset", "trace"),

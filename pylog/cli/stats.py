@@ -6,10 +6,9 @@ addresses, as saddr/24, or saddr/24/48 with the length for IPv6; hour (of the da
 month in the zone of --tz; saddr.country, saddr.asn and saddr.network with --geo. A record that
 stands for several packets counts as many.
 
-Files are counted exactly up to 500,000 groups, records that come one by one (live sources and
-pipes) up to 100,000. Of more groups the heaviest are kept, and the table says how far each count
-may be off. Beneath every table stands what it does not contain: losses above all. A live source is
-counted until Ctrl-C, or with --for so long.
+Up to 100,000 groups are counted exactly, or --keys N. Of more groups the heaviest are kept, and the
+table says how far each count may be off. Beneath every table stands what it does not contain:
+losses above all. A live source is counted until Ctrl-C, or with --for so long.
 """
 
 from __future__ import annotations

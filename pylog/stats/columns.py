@@ -63,11 +63,12 @@ class ColumnGroups:
         for i, name in enumerate(self.plan.question.sums):
             numbers[self._sums[i]] = added = _summed(name, self.kind, batch, weight)
             self.sums[i] += float(added.sum())
-        self._groups.add(pa.table(columns | numbers | {"first": time, "last": time}))
+        made = {name: _column(values) for name, values in numbers.items()}
+        self._groups.add(_table(columns | made | {"first": time, "last": time}))
         for gathered, wanted in zip(self._distinct, self.plan.distinct, strict=True):
             values = [_values(key, self.kind, batch, time) for key in wanted]
             named = {f"value{i}": value for i, value in enumerate(values)}
-            gathered.add(pa.table(columns | named))
+            gathered.add(_table(columns | named))
         self.count += int(weight.sum())
         self.records += size
         self._bound()
@@ -146,7 +147,7 @@ class ColumnGroups:
         in_all = table.num_rows
         ranked = _ranked_by(order, self.plan.question)
         if limit is not None and ranked is not None and limit < in_all:
-            ranks = table.column(ranked).to_numpy()
+            ranks = _numbers(table.column(ranked))
             least = np.partition(ranks, in_all - limit)[in_all - limit]
             table = table.take(pa.array(np.flatnonzero(ranks >= least)))
         keys = [table.column(name).to_pylist() for name in self._keys]
@@ -225,6 +226,7 @@ class _Gathered:
         """The groups of all rows."""
         if len(self._tables) != 1 or self._grouped != self._rows:
             self.replace(self._group(pa.concat_tables(self._tables).combine_chunks()))
+            pa.default_memory_pool().release_unused()  # or it keeps 50 MB and more
         return self._tables[0]
 
     def replace(self, table: pa.Table) -> None:
@@ -276,6 +278,24 @@ def _values(key: Key, kind: str, batch: pa.RecordBatch, times: pa.Array) -> pa.A
     return column.cast(form)
 
 
+def _column(values: Any) -> pa.Array:
+    """An array of NumPy as a column, without pandas as in `_numbers`."""
+    form = pa.int64() if values.dtype == np.int64 else pa.float64()
+    return pa.Array.from_buffers(form, len(values), [None, pa.py_buffer(values)])
+
+
+def _table(columns: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _numbers(column: Any) -> Any:
+    """The numbers of a column without nulls; its own to_numpy imports pandas, if that is there."""
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks)
+    values = np.frombuffer(column.buffers()[1], str(column.type).replace("double", "float64"))
+    return values[column.offset : column.offset + len(column)]
+
+
 def _filled(batch: pa.RecordBatch, name: str, value: int) -> Any:
     """The numbers of a column, and a value where it is null; exact up to 2**53.
 
@@ -283,7 +303,10 @@ def _filled(batch: pa.RecordBatch, name: str, value: int) -> Any:
     """
     if name not in batch.schema.names or batch.column(name).null_count == batch.num_rows:
         return np.full(batch.num_rows, value, np.int64)
-    numbers = batch.column(name).to_numpy(zero_copy_only=False)
+    column = batch.column(name)
+    if not column.null_count:
+        return _numbers(column).astype(np.int64)
+    numbers = column.to_numpy(zero_copy_only=False)
     if numbers.dtype.kind == "f":
         numbers = np.where(np.isnan(numbers), value, numbers)
     return numbers.astype(np.int64)

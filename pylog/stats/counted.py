@@ -11,7 +11,7 @@ from heapq import nlargest
 from typing import Any
 
 from pylog.record import Record, kind_of
-from pylog.stats.question import MOST_LIVE_KEYS, MOST_PAIRS, Plan, getters, summed
+from pylog.stats.question import MOST_KEYS, MOST_PAIRS, Plan, getters, summed
 from pylog.stats.result import Answer, Group, in_order
 
 Keys = tuple[Any, ...]
@@ -24,7 +24,7 @@ class RecordGroups:
 
     def __init__(self, plan: Plan, kind: str) -> None:
         self.plan, self.kind = plan, kind
-        self._limit = plan.question.keys or MOST_LIVE_KEYS
+        self._limit = plan.question.keys or MOST_KEYS
         self._groups: dict[Keys, list[Any]] = {}
         self._distinct: list[dict[Keys, set[Keys]]] = [{} for _ in plan.distinct]
         self._pairs = [0] * len(plan.distinct)

@@ -23,16 +23,16 @@ SUMS = ("length", "packets", "bytes")
 """What can be summed: bytes of packets as their IP headers say; packets, and bytes, of packets and
 of flows that have ended."""
 
-MOST_KEYS = 500_000
-"""So many groups are counted exactly in columns; of more the heaviest are kept, see `Group`."""
-MOST_LIVE_KEYS = 100_000
-"""As MOST_KEYS, of records one by one, which take more memory."""
+MOST_KEYS = 100_000
+"""So many groups are counted exactly; of more the heaviest are kept, see `Group`. With half as many
+again a log of distinct addresses took more than 300 MB.
+"""
 FLOW_COLUMNS = (
     "source", "layout", "event", "flow_type", "packets", "bytes", "saddr", "daddr", "sport",
     "dport", "nat_saddr", "nat_daddr", "nat_sport", "nat_dport",
 )  # fmt: skip
 """The columns of flows by which their counters are read."""
-MOST_PAIRS = 4
+MOST_PAIRS = 2
 """For each group that is counted exactly, so many distinct values are on average."""
 
 
@@ -45,7 +45,7 @@ class Question(msgspec.Struct, frozen=True):
     distinct   fields whose distinct values are counted together, e.g. (("daddr", "dport"),)
     zone       the time zone of hours, days and buckets
     geo        mmdb files, for countries and networks
-    keys       so many groups are counted exactly; None: MOST_KEYS or MOST_LIVE_KEYS
+    keys       so many groups are counted exactly; None: MOST_KEYS
     """
 
     by: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ TOPICS = {
     "commits": "commits.table",
     "flows": "flows.table",
     "text": "textlog.table",
+    "stats": "statistics_of.table",
     "ulogd": "ulogd.table",
 }
 """Which function makes the table of each topic."""

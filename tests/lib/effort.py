@@ -27,7 +27,7 @@ LEAST = 4
 """At any effort so many cases are tried, if there are so many."""
 
 
-SHARE = 1 / 4
+SHARE = 1 / 8
 """The share of tests that take long which is tried below effort 1."""
 
 
@@ -47,7 +47,7 @@ def sample(cases: Iterable[T], least: int = LEAST) -> list[T]:
 
 
 def is_tried(test: str) -> bool:
-    """Whether to try a test that takes long, by its id: all at effort 1, else a random quarter."""
+    """Whether to try a test that takes long, by its id: all at effort 1, else a random eighth."""
     return EFFORT >= 1 or chance(test).random() < SHARE
 
 
