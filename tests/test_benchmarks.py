@@ -63,7 +63,7 @@ def test_a_topic_has_figures(topic: str, check: Callable[[dict[str, list[str]]],
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-@pytest.mark.parametrize("topic", ["live", "loss", "run"])
+@pytest.mark.parametrize("topic", ["live", "loss", "run", "ulogd"])
 def test_live_reading_needs_root(topic: str) -> None:
     command = [*RUN, topic] if os.geteuid() else [*netlab.WITHOUT_CAPABILITIES, *RUN, topic]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENV)

@@ -555,6 +555,18 @@ def test_a_name_with_a_line_break_forges_no_line(tmp_path: Path) -> None:
     assert done.stdout == text(UNNUMBERED)[0].replace(b"fxp0", rb"a\nbc")
 
 
+def test_compat_safe_escapes_every_control_byte_of_a_name(tmp_path: Path) -> None:
+    log, target = tmp_path / "log", tmp_path / "out"
+    log.write_bytes(records(UNNUMBERED)[0].replace(b"fxp0", b"\x1b\nc\r"))
+    line = text(UNNUMBERED)[0]
+    for compat, name in (("safe", rb"\x1b\nc\r"), ("exact", b"\x1b\\nc\r")):
+        done = ipmon("-f", log, f"--compat={compat}", target, *BADLY)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert target.read_bytes() == line.replace(b"fxp0", name)
+        assert ipmon("-f", log, f"--compat={compat}", *BADLY).stdout == target.read_bytes()
+        target.unlink()
+
+
 def test_a_log_of_which_nothing_can_be_read_is_a_failure() -> None:
     done = ipmon("--layout", "ipl-3.4.0-lp64le", "-f", FILTER)
     assert "no record could be read as ipl-3.4.0-lp64le" in failed(done, 1)

@@ -9,11 +9,13 @@ import hashlib
 import os
 import socket
 import sqlite3
+import syslog
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import effort
 import pytest
@@ -21,12 +23,15 @@ import ulogd_cases
 from inprocess import run
 from ulogd_cases import blanked, cases, daemon, replay, zone
 
+from pylog.record import CounterRecord, PacketRecord
+from pylog.ulogd.log import NOTICE
+
 NAMES = sorted(cases())
 FILES = [name for name in NAMES
          if name.startswith(("fanout", "gprint", "json", "logemu", "mark", "oprint", "pcap", "xml",
                              "sqlite3"))
          and "-hup" not in name and name not in ("json-tcp", "json-udp", "json-unix",
-                                                 "xml-stdout")]  # fmt: skip
+                                                 "json-tcp-drop", "xml-stdout")]  # fmt: skip
 
 
 def configuration(case: dict[str, Any], folder: Path) -> bytes:
@@ -175,6 +180,86 @@ def test_ipfix_messages_are_those_of_ulogd(
     assert found == ulogd_cases.archive()[f"nfct-hash/out.ipfix.{proto}"]
 
 
+def test_ipfix_without_the_hash_and_without_a_template_is_that_of_ulogd(tmp_path: Path) -> None:
+    receiver = Receiver(socket.SOCK_DGRAM, ("127.0.0.1", 0))
+    conf = ulogd_cases.archive()["nfct-nohash/ulogd.conf"].replace(b"@D@", bytes(tmp_path))
+    replay(daemon(conf.replace(b"4741", b"%d" % receiver.address[1])), "conntrack.rec")
+    found = b"".join(part + b"\0" for part in receiver.end())
+    assert found == ulogd_cases.archive()["nfct-nohash/out.ipfix.udp"]
+
+
+def test_counters_reach_carbon(tmp_path: Path) -> None:
+    for exact, name in ((True, b"a b"), (False, b"a_b")):
+        receiver = Receiver(socket.SOCK_STREAM, ("127.0.0.1", 0))
+        conf = (f"[global]\nlogfile={tmp_path}/l\nstack=a:NFACCT,g:GRAPHITE\n[a]\n"
+                "pollinterval=1\ntimestamp=1\n[g]\nhost=127.0.0.1\nprefix=fw.acct\n"
+                f"port={receiver.address[1]}\n")  # fmt: skip
+        made = daemon(conf.encode(), exact=exact)
+        made.start()
+        made.surroundings.replay_us = 7_000_005
+        for number in (6, (1 << 64) - 1):
+            made.feed(CounterRecord(source="nfct", layout="ctnetlink-le", name="a b",
+                                    packets=number, bytes=504))  # fmt: skip
+        made.stop()
+        assert not made.failed
+        lines = [b"fw.acct.%s.pkts %d 7\nfw.acct.%s.bytes 504 7\n" % (name, number, name)
+                 for number in (6, (1 << 64) - 1)]  # fmt: skip
+        assert b"".join(receiver.end()) == b"".join(lines)
+
+
+def test_json_over_tcp_loses_nothing_where_ulogd_does_when_the_receiver_goes_away(
+    tmp_path: Path,
+) -> None:
+    """The receiver closes the connection when it has the first three lines, and takes another."""
+    case = cases()["json-tcp-drop"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        conf = configuration(case, tmp_path).replace(b"12345", b"%d" % server.getsockname()[1])
+        parts: list[bytes] = []
+        first, again = threading.Event(), threading.Event()
+
+        def receive() -> None:
+            for event in (first, again):
+                connection = server.accept()[0]
+                with connection:
+                    while part := connection.recv(1 << 16):
+                        parts.append(part)
+                        if event is first and b"".join(parts).count(b"\n") >= 3:
+                            break
+                event.set()
+
+        thread = threading.Thread(target=receive, daemon=True)
+        thread.start()
+        with zone(case["tz"]):
+            replay(daemon(conf, hostname=case["host"]), case["input"],
+                   lambda number: assert_set(first) if number == 3 else None)  # fmt: skip
+        assert_set(again)
+        thread.join(10)
+    found = b"".join(parts).splitlines(keepends=True)
+    assert len(found) == len(set(found)) == 282
+    kept = [line for number, line in enumerate(found) if number not in case["lost"]]
+    check(case, "out.tcp", b"".join(kept))
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(10)
+
+
+def test_own_messages_to_syslog_are_those_of_ulogd(tmp_path: Path) -> None:
+    """But for the plugins that ulogd loads, which pylog has itself."""
+    case = cases()["syslog-daemonlog"]
+    receiver = Receiver(socket.SOCK_DGRAM, str(tmp_path / "log"))
+    made = daemon(configuration(case, tmp_path), syslog=str(tmp_path / "log"))
+    with mock.patch("syslog.syslog") as own, mock.patch("syslog.openlog") as opened:
+        replay(made, case["input"])
+        made.log.write(NOTICE, "Terminal signal received, exiting")
+    assert all(call.args[2] == syslog.LOG_DAEMON for call in opened.call_args_list)
+    said = [f"<{syslog.LOG_DAEMON | level}>{text}" for level, text in
+            (call.args for call in own.call_args_list)]  # fmt: skip
+    assert said == case["own"]
+    check(case, "out.devlog", b"".join(part + b"\0" for part in receiver.end()))
+
+
 def test_the_command_replays_a_capture(tmp_path: Path) -> None:
     case = cases()["xml-stdout"]
     (tmp_path / "ulogd.conf").write_bytes(configuration(case, tmp_path))
@@ -186,6 +271,22 @@ def test_the_command_replays_a_capture(tmp_path: Path) -> None:
                    "--hostname", "fw1", "--interfaces", tmp_path / "names")  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     check(case, "stdout", done.stdout)
+
+
+def test_ip2hbin_loses_a_record_without_addresses_only_where_ulogd_is_copied(
+    tmp_path: Path,
+) -> None:
+    made = []
+    for exact, name in ((False, "safe"), (True, "exact")):
+        conf = (f"[global]\nlogfile={tmp_path}/l\nstack=l:NFLOG,b:BASE,h:IP2HBIN,g:GPRINT\n"
+                f"[l]\n[g]\nfile={tmp_path}/{name}\n")  # fmt: skip
+        replay(daemon(conf.encode(), exact=exact), "g10.rec")
+        made.append((tmp_path / name).read_bytes().splitlines())
+    safe, copied = made
+    without = [line for line in safe if b"arp.operation=" in line]
+    assert without and not any(b"ip.hsaddr=" in line for line in without)
+    packets = [r for r in ulogd_cases.records("g10.rec") if isinstance(r, PacketRecord)]
+    assert len(safe) == len(packets) > len(copied)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")

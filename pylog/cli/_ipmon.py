@@ -69,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         ports=arguments.names and not arguments.port_numbers,
         zone=zone_of(arguments.tz),
         dated=not arguments.syslog,
-        safe=arguments.syslog or (arguments.file is None and sys.stdout.isatty()),
+        safe=arguments.compat == "safe"
+        or arguments.syslog
+        or (arguments.file is None and sys.stdout.isatty()),
         verbose=arguments.verbose,
         header=arguments.header,
         packet=arguments.packet,

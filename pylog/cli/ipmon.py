@@ -59,6 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-x", dest="packet", action="store_true", help="dump the packet as hex")
     add("-X", dest="header", action="store_true", help="dump the record's head as hex")
     add("--layout", metavar="NAME", help="the layout of what is read, in place of detection")
+    add("--compat", choices=("safe", "exact"), default="exact",
+        help="safe: escape every character of names and tags that is not printable; exact: only"
+        " line breaks, and all of them at a terminal and for syslog (default:"
+        " %(default)s)")  # fmt: skip
     add("--ipmon-version", metavar="RELEASE",
         help="print as that release of ipmon, as 4.1.20 (default: that of the layout)")  # fmt: skip
     add("--netns", metavar="NAME", help="the network namespace of nflog:GROUP")

@@ -170,10 +170,6 @@ class Base(Filter):
     """The filter BASE."""
 
     def interpret(self, values: Values, view: View) -> None:
-        data, _, family, protocol = (
-            None if at is None else values[at] for at in self.instance.inputs
-        )
-        assert not isinstance(family, bytes) and not isinstance(protocol, bytes)
-        assert not isinstance(data, int)
+        data, _, family, protocol = self.instance.cells(values)
         first = self.instance.first
         values[first : first + len(HEADERS)] = decode(family, protocol, data)

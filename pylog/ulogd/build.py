@@ -10,11 +10,13 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from pylog.errors import BackendError
 from pylog.record import LossRecord
 from pylog.ulogd.conffile import Complaint, Conffile, Section
+from pylog.ulogd.keys import Value
 from pylog.ulogd.log import ERROR, DaemonLog
 from pylog.ulogd.plugins import ANY, PLUGINS, SINK, SOURCE, Plugin
 from pylog.ulogd.worker import Filter, Instance, Sink, Surroundings, Values, View, Worker
@@ -38,6 +40,8 @@ class Element(NamedTuple):
 
 
 Step = Callable[[Values, View], None]
+Reading = Callable[[Any], Value]
+"""Reads the value of a key from a view."""
 
 
 class Stack:
@@ -45,7 +49,7 @@ class Stack:
 
     text      as the file gives it, from line `line` on
     elements  the plugins, a source first
-    size      how many cells a record has
+    size      how many cells a record has, besides a last one that is always empty
     records   how many went through it; `lost` of them an output could not write
     missed    how many its source lost
     """
@@ -65,23 +69,37 @@ class Stack:
         }
         self.records = self.lost = self.missed = 0
         self._reason = ""
+        self._views: dict[str, list[tuple[int, Reading]]] = {}
 
     def begin(self, source: Instance, view: View) -> Values:
-        """The cells of a record: those of its source are filled, the others empty.
+        """The cells of a record: those of its source that a plugin reads are filled, the others
+        empty.
 
         source   the instance that gave it, which may be another plugin of the same id
         """
-        own = self._keys[source.id]
-        values: Values = [None] * self.size
-        keys = own.plugin.keys
-        if own.plugin is source.plugin:
-            values[own.first : own.first + len(keys)] = [key.view(view) for key in keys]  # type: ignore[misc]
-        else:
-            known = {key.name: key for key in source.plugin.keys}
-            for place, key in enumerate(keys):
-                if key.name in known:
-                    values[own.first + place] = known[key.name].view(view)  # type: ignore[misc]
+        views = self._views.get(source.id)
+        if views is None:
+            views = self._views[source.id] = self._read_of(source)
+        values: Values = [None] * (self.size + 1)
+        for at, read in views:
+            values[at] = read(view)
         return values
+
+    def _read_of(self, source: Instance) -> list[tuple[int, Reading]]:
+        """The cells of a source that other plugins read, and what fills each; the plugins must
+        have been started, as tables have their columns only then.
+        """
+        own = self._keys[source.id]
+        needed = set()
+        for element in self.elements:
+            needed.update(element.instance.inputs)
+            needed.update(at for _, at in element.instance.columns)
+        given = {key.name: key.view for key in source.plugin.keys}
+        return [
+            (at, read)
+            for at, key in enumerate(own.plugin.keys, own.first)
+            if at in needed and (read := given.get(key.name)) is not None
+        ]
 
     def miss(self, record: LossRecord, log: DaemonLog) -> None:
         """Count what the source lost; it is reported as it happens."""
@@ -256,6 +274,9 @@ def bind(elements: list[Element]) -> int:
                     f"{_giver(name)}"
                 )
             instance.inputs.append(nearest.get(name))
+        places = [size if at is None else at for at in instance.inputs]
+        # with one place itemgetter gives no tuple; a second one, which is empty, does no harm
+        instance.cells = itemgetter(*places, size) if len(places) < 2 else itemgetter(*places)
     return size
 
 

@@ -84,13 +84,16 @@ class Ip2bin(_Addresses):
 class Ip2hbin(_Addresses):
     """The filter IP2HBIN: an IPv4 address with its bytes in host order, which is little endian.
 
-    It stops records of families without IP addresses, as ulogd does by an error.
+    If the output is to be exact it stops records of families without IP addresses, as ulogd does
+    by an error. Otherwise they go on without these keys.
     """
 
     def interpret(self, values: Values, view: View) -> None:
         family, protocol = (None if at is None else values[at] for at in self.instance.inputs[:2])
         if not family_of(family, protocol):
-            raise Stop
+            if self.surroundings.exact:
+                raise Stop
+            return
         super().interpret(values, view)
 
     def converted(self, address: bytes) -> bytes:
@@ -102,9 +105,7 @@ class Hwhdr(Filter):
 
     def interpret(self, values: Values, view: View) -> None:
         first = self.instance.first
-        kind, protocol, header, _, address, _ = (
-            None if at is None else values[at] for at in self.instance.inputs
-        )
+        kind, protocol, header, _, address, _ = self.instance.cells(values)
         values[first + 1] = protocol
         if isinstance(address, bytes) and address:
             values[first + 2] = address[:6].hex(":").encode()

@@ -71,6 +71,7 @@ class Json(Sink):
             raise ValueError(f"unknown mode {self.options['mode']!r}; there are {', '.join(MODES)}")
         self._exact = surroundings.exact
         self._clock = Clock(self._exact)
+        self._device = quoted(_text_of(self.options["device"]))
 
     def wanted(self, offered: list[tuple[Key, int]]) -> list[tuple[Key, int]]:
         self._times = {key.name: at for key, at in offered if key.name.startswith("oob.time.")}
@@ -109,7 +110,7 @@ class Json(Sink):
             name = '"@timestamp": ' if options["eventv1"] else '"timestamp": '
             assert not isinstance(micro, bytes)
             parts[name] = f'"{self._clock.text(second, micro)}"'
-        parts['"dvc": '] = quoted(_text_of(options["device"]))
+        parts['"dvc": '] = self._device
         for name, at, key in self._pairs:
             value = values[at]
             if value is None:

@@ -35,7 +35,7 @@ class Pcap(FileSink):
             self.file.flush()
 
     def write(self, values: Values, view: View) -> None:
-        data, _, total, second, micro, family, payload = self.cells(values)
+        data, _, total, second, micro, family, payload = self.instance.cells(values)
         data = data if isinstance(data, bytes) else b""
         size: int = len(data)
         if family == 2:

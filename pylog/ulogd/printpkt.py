@@ -173,8 +173,5 @@ class Printpkt(Filter):
     """The filter PRINTPKT."""
 
     def interpret(self, values: Values, view: View) -> None:
-        fields = {
-            name: None if at is None else values[at]
-            for name, at in zip(NAMES, self.instance.inputs, strict=True)
-        }
+        fields = dict(zip(NAMES, self.instance.cells(values), strict=True))
         values[self.instance.first] = line(fields)

@@ -124,7 +124,7 @@ class Database(Sink):
         if names[0].startswith(self.skipped):
             del names[0]
         try:
-            self._columns = columns_of(names, self._offered)
+            self.instance.columns = columns_of(names, self._offered)
         except BackendError:
             self._close()
             raise
@@ -162,7 +162,7 @@ class Database(Sink):
     # Statements
 
     def _made(self, values: Values) -> bytes:
-        texts = b",".join(self._text(key, values[at]) for key, at in self._columns)
+        texts = b",".join(self._text(key, values[at]) for key, at in self.instance.columns)
         return self._opening + texts + b")"
 
     def _text(self, key: Key, value: Value) -> bytes:

@@ -38,13 +38,15 @@ class Sqlite3(Sink):
                 f"cannot read the columns of table {table!r} in {path!r}: {error}"
             ) from error
         names = [row[0] for row in rows.description]
-        self._columns = columns_of(names, self._offered)
-        marks = ",".join("cast(? as text)" if key.type == TEXT else "?" for key, _ in self._columns)
+        self.instance.columns = columns_of(names, self._offered)
+        marks = ",".join(
+            "cast(? as text)" if key.type == TEXT else "?" for key, _ in self.instance.columns
+        )
         columns = ",".join('"' + name.replace('"', '""') + '"' for name in names)
         self._statement = f"insert into {name} ({columns}) values ({marks})"
 
     def write(self, values: Values, view: View) -> None:
-        row = [self._bound(key, values[at]) for key, at in self._columns]
+        row = [self._bound(key, values[at]) for key, at in self.instance.columns]
         try:
             if not self._database.in_transaction:
                 self._database.execute("begin")

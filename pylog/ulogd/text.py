@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import Any
 
 from pylog.ulogd.files import File
-from pylog.ulogd.keys import IP, LITERAL, RAW, TEXT, Key
+from pylog.ulogd.keys import IP, LITERAL, RAW, TEXT
 from pylog.ulogd.worker import Instance, Sink, Surroundings, Values, View
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -50,10 +49,6 @@ class FileSink(Sink):
     def stop(self) -> None:
         self.file.close()
 
-    def cells(self, values: Values) -> list[Any]:
-        """The values of its inputs."""
-        return [None if at is None else values[at] for at in self.instance.inputs]
-
 
 class Syslogtime:
     """Formats times as syslog(3) does, `Nov 28 19:24:00`, each second once."""
@@ -80,7 +75,7 @@ class Logemu(FileSink):
         self._host = os.fsencode(self.surroundings.hostname.partition(".")[0])
 
     def write(self, values: Values, view: View) -> None:
-        line, second = self.cells(values)
+        line, second = self.instance.cells(values)
         if not isinstance(line, bytes):
             return
         if not isinstance(second, int):
@@ -94,8 +89,8 @@ class Nacct(FileSink):
     """The output NACCT: a line for each flow, with the counters of the reply only."""
 
     def write(self, values: Values, view: View) -> None:
-        (saddr, daddr, protocol, sport, dport, octets, packets, code, kind, _, end) = self.cells(
-            values
+        (saddr, daddr, protocol, sport, dport, octets, packets, code, kind, _, end) = (
+            self.instance.cells(values)
         )
         if protocol == 1:
             sport, dport = kind, code
@@ -112,20 +107,25 @@ def _dotted(octets: bytes) -> bytes:
 class Oprint(FileSink):
     """The output OPRINT: a block for each record, a key a line."""
 
+    def start(self) -> None:
+        super().start()
+        self._columns = [(key.name.encode() + b"=", key.type, at)
+                         for key, at in self.instance.columns]  # fmt: skip
+
     def write(self, values: Values, view: View) -> None:
         parts = [b"===>PACKET BOUNDARY\n"]
-        for key, at in self.instance.columns:
+        for name, kind, at in self._columns:
             value = values[at]
             if value is not None:
-                parts.append(b"%s=%s\n" % (key.name.encode(), self._text(key, value)))
+                parts.append(b"%s%s\n" % (name, self._text(kind, value)))
         self.file.write(b"".join(parts))
 
-    def _text(self, key: Key, value: int | bytes) -> bytes:
+    def _text(self, kind: str, value: int | bytes) -> bytes:
         if isinstance(value, int):
             return b"%d" % value
-        if key.type == TEXT:
+        if kind == TEXT:
             return value if self.exact else escaped(value.removesuffix(b"\n"))
-        if key.type == IP:  # HIPQUAD of what is in network order
+        if kind == IP:  # HIPQUAD of what is in network order
             return _dotted(value[3::-1])
         return b"default"
 
@@ -133,20 +133,25 @@ class Oprint(FileSink):
 class Gprint(FileSink):
     """The output GPRINT: a line of `key=value` for each record."""
 
+    def start(self) -> None:
+        super().start()
+        self._columns = [(key.name.encode() + b"=", key.type, at)
+                         for key, at in self.instance.columns]  # fmt: skip
+
     def write(self, values: Values, view: View) -> None:
         parts = []
         if self.options["timestamp"]:
             t = time.localtime(self.surroundings.clock_us() // 1_000_000)
             parts.append(time.strftime("timestamp=%Y/%m/%d-%H:%M:%S", t).encode())
-        for key, at in self.instance.columns:
+        for name, kind, at in self._columns:
             value = values[at]
-            if value is None or key.type in (RAW, LITERAL):
+            if value is None or kind in (RAW, LITERAL):
                 continue
             if isinstance(value, int):
                 text = b"%d" % value
-            elif key.type == IP:
+            elif kind == IP:
                 text = _dotted(value)
             else:
                 text = value if self.exact else escaped(value.removesuffix(b"\n"))
-            parts.append(b"%s=%s" % (key.name.encode(), text))
+            parts.append(name + text)
         self.file.write(b",".join(parts) + b"\n")

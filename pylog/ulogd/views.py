@@ -117,12 +117,15 @@ def _read_message(packet: Packet, data: bytes, order: str) -> None:
         if full < 4 or at + full > size:
             break
         kind &= 0x3FFF
-        value = data[at + 4 : at + full]
+        begin, end = at + 4, at + full
         at += full + 3 & ~3
-        if kind in _NUMBERS:
-            if len(value) >= 4:
-                setattr(packet, _NUMBERS[kind], _U32(value)[0])
-        elif kind == _PAYLOAD:
+        number = _NUMBERS.get(kind)
+        if number is not None:
+            if full >= 8:
+                setattr(packet, number, _U32(data, begin)[0])
+            continue
+        value = data[begin:end]
+        if kind == _PAYLOAD:
             packet.payload = value
         elif kind == _PREFIX:
             packet.prefix = value.partition(b"\0")[0]

@@ -62,6 +62,7 @@ class Instance:
     id        names its section
     options   the value of every option
     inputs    the cell of each key in `plugin.needs`, None for one that no earlier plugin gives
+    cells     gives the values of `inputs`, of those of a record
     columns   for a plugin that takes all keys, or those of a table: the keys with their cells
     first     the cell of the first key that it gives
     """
@@ -70,6 +71,7 @@ class Instance:
         self.id, self.plugin = id, plugin
         self.options: dict[str, Any] = {option.name: option.default for option in plugin.options}
         self.inputs: list[int | None] = []
+        self.cells: Callable[[Values], tuple[Any, ...]] = lambda values: ()
         self.columns: list[tuple[Key, int]] = []
         self.first = 0
 

@@ -31,6 +31,7 @@ TOPICS = {
     "flows": "flows.table",
     "text": "textlog.table",
     "stats": "statistics_of.table",
+    "ulogd": "ulogd.table",
 }
 """Which function makes the table of each topic."""
 

@@ -149,15 +149,18 @@ def daemon(conf: bytes, log: Callable[[str], None] = print, **surroundings: Any)
 
 
 def replay(
-    made: Daemon, name: str, after: Callable[[int], None] = lambda number: None, pace_s: int = 0
-) -> None:
+    made: Daemon, name: str, after: Callable[[int], None] = lambda number: None, pace_s: int = 0,
+    skip: int = 0,
+) -> None:  # fmt: skip
     """Run a recording through a daemon, from its start to its end.
 
     after   is called after each datagram with its number
     pace_s  as of `records`
+    skip    how many records came before the daemon of the case listened
     """
     number, last = 0, None
     found = [record for record in records(name, pace_s) if not isinstance(record, LossRecord)]
+    found = found[skip:]
     made.surroundings.replay_us = (found[0].observed_ns or 0) // 1000
     made.start()
     for record in found:

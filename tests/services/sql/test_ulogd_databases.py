@@ -8,12 +8,15 @@ import json
 import lzma
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import databases
+import netlab
 import psycopg
 import pytest
 import ulogd_cases
@@ -234,3 +237,108 @@ def test_a_table_or_server_that_is_not_there_ends_the_stack(
         with pytest.raises(Exception, match="not even a single working plugin stack"):
             daemon.start()
         assert any(reason in message for message in messages), messages
+
+
+LIVE = """[global]
+logfile="{folder}/own.log"
+loglevel=1
+stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,mac2str1:HWHDR,pg1:PGSQL
+stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2bin1:IP2BIN,mac2str1:HWHDR,my1:MYSQL
+[log1]
+group={group}
+netlink_qthreshold=1
+[pg1]
+db="{name}"
+user="postgres"
+host="{pg}"
+port={port}
+table="ulog2"
+procedure="INSERT"
+[my1]
+db="{name}"
+user="root"
+pass=""
+host="localhost"
+table="ulog2"
+procedure="INSERT"
+"""
+CLOCKS = {"timestamp", "oob_time_sec", "oob_time_usec"}
+"""Columns that differ: on the loopback device the kernel gives no time."""
+
+
+def table_of(lines: list[str], end: str) -> list[dict[str, str]]:
+    """The rows of a table that is printed with its header, without clocks."""
+    names = lines[0].split(end)
+    return [
+        {name: cell for name, cell in zip(names, line.split(end), strict=True)
+         if name not in CLOCKS}
+        for line in lines[1:]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("compat", ["exact", "safe"])
+def test_ulogd_and_pylog_fill_tables_side_by_side(
+    compat: str, ulogd: databases.PostgreSQLServer, mariadb: FullMariaDB, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Two groups of the same rules, two databases with the shipped tables on each server."""
+    reason = netlab.missing("nft", "ulogd") or next(
+        (f"needs ulogd's {name}" for name in ("PGSQL", "MYSQL")
+         if not netlab.ulogd_plugin(f"output_{name}")), "",
+    )  # fmt: skip
+    if reason:
+        pytest.skip(reason)
+    monkeypatch.setenv("MYSQL_UNIX_PORT", mariadb.socket)
+    flat = {"conf": 'table="ulog2"'}
+    log = (
+        "udp dport 9 log prefix \"UDP '%s' \" group {0};"
+        " icmp type {{ echo-request, echo-reply }} log group {0};"
+    )
+    packets = 40
+    with netlab.Namespace() as alone:
+        alone.nft("table inet t { chain c { type filter hook input priority 0;"
+                  f"{log.format(1)} {log.format(2)}\n}}\n}}\n")  # fmt: skip
+        processes = []
+        for group, name in ((1, "theirs"), (2, "mine")):
+            with psycopg.connect(ulogd.address(), autocommit=True) as connection:
+                connection.execute(f"drop database if exists {name} with (force)")
+                connection.execute(f"create database {name}")
+            with psycopg.connect(ulogd.address(name), autocommit=True) as connection:
+                connection.pgconn.exec_(schema(flat, "pgsql").encode())
+            mariadb.client(f"drop database if exists {name}; create database {name}")
+            mariadb.client(schema(flat, "mysql"), name)
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "ulogd.conf").write_text(LIVE.format(
+                folder=folder, group=group, name=name, pg=ulogd.folder, port=ulogd.port,
+            ))  # fmt: skip
+            own = [sys.executable, "-P", "-m", "pylog", "ulogd", f"--compat={compat}"]
+            command = ["ulogd"] if group == 1 else own
+            processes.append(alone.start(*command, "-c", str(folder / "ulogd.conf")))
+            netlab.until(lambda f=folder: "entering main loop" in text_of(f / "own.log"),  # type: ignore[misc]
+                         name, 60)  # fmt: skip
+        for number in range(packets):
+            alone.udp("127.0.0.1", 9, b"x" * number, mark=number)
+        alone.echo("127.0.0.1", 7, b"hello")
+        netlab.until(lambda: b"\t7\t" in mariadb.client(
+            "select 1, icmp_echoid, 1 from ulog2", "-B", "theirs"), "the last packet")  # fmt: skip
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+    tables = []
+    for name in ("theirs", "mine"):
+        with (
+            psycopg.connect(ulogd.address(name)) as connection,
+            connection.cursor().copy(
+                "copy (select * from ulog2) to stdout (header, format csv, delimiter E'\\t')"
+            ) as copy,
+        ):
+            first = b"".join(bytes(part) for part in copy).decode()
+        second = mariadb.client("select * from ulog2", "-B", name).decode("utf-8", "replace")
+        tables.append([table_of(text.splitlines(), "\t") for text in (first, second)])
+    assert tables[0] == tables[1]
+    assert [len(table) for table in tables[0]] == [packets + 2] * 2
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

@@ -689,6 +689,7 @@ complete -c pylog -n '_shtab_pylog_using ipmon' -s v -d 'show TCP sequence numbe
 complete -c pylog -n '_shtab_pylog_using ipmon' -s x -d 'dump the packet as hex'
 complete -c pylog -n '_shtab_pylog_using ipmon' -s X -d 'dump the record'"'"'s head as hex'
 complete -c pylog -n '_shtab_pylog_using ipmon' -l layout -x -d 'the layout of what is read, in place of detection'
+complete -c pylog -n '_shtab_pylog_using ipmon' -l compat -xka "safe exact" -d 'safe: escape every character of names and tags that is not printable; exact: only line breaks, and all of them at a terminal and for syslog (default: exact)'
 complete -c pylog -n '_shtab_pylog_using ipmon' -l ipmon-version -x -d 'print as that release of ipmon, as 4.1.20 (default: that of the layout)'
 complete -c pylog -n '_shtab_pylog_using ipmon' -l netns -x -d 'the network namespace of nflog:GROUP'
 complete -c pylog -n '_shtab_pylog_using ipmon' -l syslog-to -x -d 'for -s and the configuration, another syslog: a socket'"'"'s path, udp:HOST[:PORT] or tcp:HOST[:PORT] (RFC 5424)'
