@@ -85,7 +85,7 @@ class Machine:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the machine."""
         return subprocess.run(["nsenter", "-t", str(self.pid), "-a", *command],
-                              capture_output=True, text=True, timeout=60)  # fmt: skip
+                              capture_output=True, text=True, timeout=180)  # fmt: skip
 
     def systemctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run systemctl on the machine."""
