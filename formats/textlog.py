@@ -187,7 +187,7 @@ class TextStream(Stream):
             when, at = timed or (NEVER, 0)
             answer = textlog_tcpdump.read(line[at : at + MOST_READ])
             if answer is not None:
-                envelope = Envelope("bare", "", when)
+                envelope = Envelope("none", "", when)
                 return self._packet(answer[0], answer[1], envelope, start)
         envelope = opened(line)
         message, program = envelope.message, envelope.program
@@ -212,8 +212,8 @@ class TextStream(Stream):
             if answer is not None:
                 return self._packet(answer[0], answer[1], envelope, start)
         if "IN=" in message and "OUT=" in message and program in ("", "kernel", "ulogd"):
-            bare = program == "ulogd" or (envelope.form == "rfc3164" and not program)
-            values = textlog_kernel.read(message, envelope.escaped, ended, bare)
+            plain = program == "ulogd" or (envelope.form == "rfc3164" and not program)
+            values = textlog_kernel.read(message, envelope.escaped, ended, plain)
             if values is not None:
                 form = "kernel" if values[AT_SOURCE] == textlog_kernel.KERNEL else "logemu"
                 return self._packet(values, form, envelope, start)
@@ -255,7 +255,7 @@ class TextStream(Stream):
 
     def _form(self, form: str, envelope: Envelope) -> str:
         """The layout of a record: the form of its message and of its envelope."""
-        return f"{form}-{envelope.form}" if envelope.form != "bare" else form
+        return f"{form}-{envelope.form}" if envelope.form != "none" else form
 
     def _time(self, when: When) -> tuple[int | None, str | None]:
         """The moment of a line, and the time as it is written if that does not say it all."""

@@ -1,8 +1,9 @@
 """Envelopes of text logs: what stands before a message, by the program that stored the line.
 
 dmesg, syslog daemons and journalctl each put time, host and program before a message, in several
-forms. `opened` takes a line apart. A line without an envelope is `bare`. journalctl's JSON has the
-kernel's own time, of its monotonic clock, beside the moment when journald read the message.
+forms. `opened` takes a line apart. The form of a line without an envelope is `none`. journalctl's
+JSON has the kernel's own time, of its monotonic clock, beside the moment when journald read the
+message.
 
 Source: RFC 3164, RFC 5424, dmesg(1), journalctl(1), systemd.journal-fields(7), the kernel's
 Documentation/ABI/testing/dev-kmsg; rsyslog 8.2302, systemd 252 and util-linux 2.38 were run.
@@ -84,7 +85,7 @@ def opened(line: str) -> Envelope:
     """The envelope of a line, which has no line end."""
     first = line[:1]
     if first == "{":
-        return _journal(line) or Envelope("bare", line)
+        return _journal(line) or Envelope("none", line)
     if first.isdecimal() and (match := _KMSG.match(line)):
         usec = match[1]
         written = f"{usec[:-6] or '0'}.{usec[-6:]:0>6}"
@@ -150,7 +151,7 @@ def opened(line: str) -> Envelope:
         return _named("journal-unix", line, match.end(), when)
     if form:
         return _named("rfc3164", line, at, NEVER)
-    return Envelope("bare", line)
+    return Envelope("none", line)
 
 
 def _named(form: str, line: str, at: int, when: When) -> Envelope:
