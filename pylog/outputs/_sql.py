@@ -60,6 +60,10 @@ class Database(ABC):
         """Commit it."""
 
     @abstractmethod
+    def prepare(self, tables: Sequence[Table]) -> None:
+        """Make the tables, and what they lack where they exist; BackendError."""
+
+    @abstractmethod
     def prepared(self, table: Table, columns: pa.RecordBatch, now_ns: int) -> Any:
         """The rows of the columns, as `insert` takes them: what has a length. The table is made
         ready for them, with the partitions that they need.
@@ -100,9 +104,12 @@ class DatabaseOutput(outputs.Output):
         writer: str | None = None,
         keep_days: int | None = None,
     ) -> None:
-        """Reads the position of the stack: BackendError."""
+        """Prepares the tables and reads the position of the stack: BackendError, ValueError.
+
+        database   is closed by `close`, and here after an error
+        """
         self._place, self._database, self._tables = place, database, tables
-        self._writer, self._keep_days = writer_of(writer), keep_days
+        self._keep_days = keep_days
         self.wanted = read_of(tables)
         self._records: list[Record] = []
         self._size = 0
@@ -112,7 +119,13 @@ class DatabaseOutput(outputs.Output):
         self._in_transaction = False
         self._pruned = time.monotonic() - PRUNE_S
         self._clock = EvenClock()
-        self._position = database.position(self._writer, place.stream) if place.stream else None
+        try:
+            self._writer = writer_of(writer)
+            database.prepare(list(tables.values()))
+            self._position = database.position(self._writer, place.stream) if place.stream else None
+        except BaseException:
+            database.close()
+            raise
 
     def position(self) -> str | None:
         return self._position

@@ -72,12 +72,7 @@ class Output(DatabaseOutput):
     ) -> None:  # fmt: skip
         tables = _sql_tables.tables(table_prefix=table_prefix, **chosen)
         database = MySQL(place.address, password, Names.of(table_prefix))
-        try:
-            database.prepare(list(tables.values()))
-            super().__init__(place, database, tables, writer=writer, keep_days=keep_days)
-        except BaseException:
-            database.close()
-            raise
+        super().__init__(place, database, tables, writer=writer, keep_days=keep_days)
 
 
 class MySQL(Database):

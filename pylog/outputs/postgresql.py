@@ -79,12 +79,7 @@ class Output(DatabaseOutput):
         tables = _sql_tables.tables(table_prefix=table_prefix, **chosen)
         names = Names.of(table_prefix)
         database = PostgreSQL(place.address, password, schema, names, partitions is not None)
-        try:
-            database.prepare(list(tables.values()))
-            super().__init__(place, database, tables, writer=writer, keep_days=keep_days)
-        except BaseException:
-            database.close()
-            raise
+        super().__init__(place, database, tables, writer=writer, keep_days=keep_days)
 
 
 class PostgreSQL(Database):

@@ -97,12 +97,7 @@ class PlaceOutput(DatabaseOutput):
 
         tables = _sql_tables.tables(kind=kind, columns=columns, exclude=exclude, indexes=indexes)
         database = SQLite(place.address)
-        try:
-            database.prepare(list(tables.values()))
-            super().__init__(place, database, tables, writer=writer, keep_days=keep_days)
-        except BaseException:
-            database.close()
-            raise
+        super().__init__(place, database, tables, writer=writer, keep_days=keep_days)
 
 
 @contextlib.contextmanager
