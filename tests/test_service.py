@@ -373,6 +373,25 @@ target = { file = "/etc/e" }
     assert notes[2].startswith("the user of the service must be able to read /etc/e: { credential")
 
 
+def test_a_unit_opens_what_is_installed_below_a_closed_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pylog.pipeline.unit.TEMPORARY", ())  # the folder of a test is in one
+    closed, opened = tmp_path / "closed", tmp_path / "open"
+    nested = opened / "venv/.tox/py3"  # tox makes such folders
+    (closed / "in/venv").mkdir(parents=True)
+    nested.mkdir(parents=True)
+    for folder in (closed, closed / "in", nested.parent):
+        folder.chmod(0o700)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:  # pytest makes them for one user
+        parent.chmod(0o755)
+    programs = [f"{closed}/in/venv", f"{opened}/venv", str(nested)]
+    found = directives(unit(f"{closed}/fw.toml", ["/opt/pylog"], programs=programs)[0])
+    assert found["TemporaryFileSystem"] == [f"{closed}:ro {nested.parent}:ro"]
+    assert found["BindReadOnlyPaths"] == [f"{closed}/in/venv {nested} {closed}/fw.toml"]
+
+
 def test_service_prints_a_unit(tmp_path: Path) -> None:
     config = EXAMPLES / "home-router.toml"
     done = inprocess.text("service", "--name", "edge", "--user", "logger", config)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import PurePosixPath
 
@@ -70,8 +72,12 @@ def unit(
     notes: list[str] = []
     if user is not None:
         directives |= {"DynamicUser": ["no"], "User": [user]}
-    needed = (*sorted(set(programs)), config)
-    if hidden := [path for path in needed if _is_below(path, (*HOMES, *TEMPORARY))]:
+    programs = sorted(set(programs))
+    needed = (*programs, config)
+    closed = sorted({folder for path in programs for folder in _closed(path, programs)})
+    if closed:
+        directives["TemporaryFileSystem"] = [" ".join(f"{_quoted(folder)}:ro" for folder in closed)]
+    if hidden := [path for path in needed if _is_below(path, (*HOMES, *TEMPORARY, *closed))]:
         directives["BindReadOnlyPaths"] = [" ".join(map(_quoted, hidden))]
     if any(_is_below(path, HOMES) for path in needed):
         directives["ProtectHome"] = ["tmpfs"]
@@ -172,6 +178,24 @@ def _secrets(pipeline: Pipeline) -> Iterator[Secret]:
 
 def _is_below(path: str, folders: Sequence[str]) -> bool:
     return any(PurePosixPath(folder) in PurePosixPath(path).parents for folder in folders)
+
+
+def _closed(path: str, shown: Sequence[str]) -> Iterator[str]:
+    """The outermost folder above a path that only its owner and group may enter, if there is one.
+
+    Only folders below those that are shown count, and none below what the unit hides as a whole.
+    """
+    found = None
+    for folder in PurePosixPath(path).parents:
+        if str(folder) in (*HOMES, *TEMPORARY):
+            return
+        if str(folder) in shown:
+            break
+        with suppress(OSError):
+            if not os.stat(folder).st_mode & stat.S_IXOTH:
+                found = str(folder)
+    if found is not None:
+        yield found
 
 
 def _quoted(word: str) -> str:

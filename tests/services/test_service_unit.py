@@ -98,7 +98,10 @@ def test_the_service_runs_with_one_privilege_and_its_stacks_with_none(tmp_path: 
         machine.install("pylog.service", printed(config).replace(str(config), "/srv/fw.toml"), MORE)
         started = machine.systemctl("start", "pylog")
         messages = machine.root / "run/messages"
-        assert started.returncode == 0, messages.read_text() if messages.exists() else started
+        assert started.returncode == 0, (
+            messages.read_text() if messages.exists() else started,
+            machine.show("pylog", "Result", "ExecStartPre", "ExecStart"),
+        )
         assert machine.run("nft", RULES).returncode == 0
 
         def send(port: int) -> None:
@@ -126,9 +129,7 @@ def test_the_service_runs_with_one_privilege_and_its_stacks_with_none(tmp_path: 
             assert all(int(own[name], 16) == 0 for name in ("CapInh", "CapAmb"))
         assert int(receiver["CapPrm"], 16) == int(receiver["CapEff"], 16) == 1 << 12
         assert int(stack["CapPrm"], 16) == int(stack["CapEff"], 16) == 0
-        asked = machine.run("env", MORE.splitlines()[1].partition("=")[2], sys.executable, "-P",
-                            "-m", "pylog", "status", "/srv/fw.toml")  # fmt: skip
-        assert asked.returncode == 0 and "3        3" in asked.stdout, asked
+        until(lambda: "3        3" in _status(machine), "figures of the stack")  # they come later
         mode = (machine.root / "var/lib/private/pylog/pylog.sock").stat().st_mode & 0o777
         assert mode == 0o600
 
@@ -156,6 +157,13 @@ def test_the_service_runs_with_one_privilege_and_its_stacks_with_none(tmp_path: 
         assert machine.systemctl("stop", "pylog").returncode == 0
         shown = machine.show("pylog", "Result", "ExecMainStatus")
         assert shown == {"Result": "success", "ExecMainStatus": "0"}, messages.read_text()
+
+
+def _status(machine: systemd.Machine) -> str:
+    asked = machine.run("env", MORE.splitlines()[1].partition("=")[2], sys.executable, "-P", "-m",
+                        "pylog", "status", "/srv/fw.toml")  # fmt: skip
+    assert asked.returncode == 0, asked
+    return asked.stdout
 
 
 def _capabilities(machine: systemd.Machine) -> list[dict[str, str]]:
