@@ -122,7 +122,7 @@ class ColumnGroups:
         """
         if not self._keys:
             return column_of(np.arange(most)), pairs.num_rows - most
-        codes, _, counts = sizes(pairs, self._keys)
+        codes, counts = sizes(pairs, self._keys)
         order = np.argsort(-counts, kind="stable")
         kept = max(int(np.searchsorted(np.cumsum(counts[order]), most, "right")), 1)
         ranks = np.empty_like(order)
@@ -136,8 +136,8 @@ class ColumnGroups:
         """As RecordGroups.examples."""
         pairs = self._distinct[place].group()
         for name, value in zip(self._keys, key, strict=True):
-            column = pc.field(name)
-            pairs = pairs.filter(column.is_null() if value is None else column == value)
+            column = pairs.column(name)  # an expression would import pandas
+            pairs = pairs.filter(column.is_null() if value is None else pc.equal(column, value))
         values = pairs.drop_columns(self._keys).to_pydict().values()
         return sorted(zip(*values, strict=True), key=in_order)[:limit]
 
@@ -155,7 +155,7 @@ class ColumnGroups:
         keys = [table.column(name).to_pylist() for name in self._keys]
         numbers = {n: table.column(n).to_pylist() for n in ("guard", "count", "records", "first",
                                                             "last", *self._sums)}  # fmt: skip
-        counts = [self._distinct_counts(gathered) for gathered in self._distinct]
+        counts = [self._distinct_counts(gathered, table) for gathered in self._distinct]
         groups = []
         floor, columns = self.floor, [numbers[name] for name in self._sums]
         for i, key in enumerate(zip(*keys, strict=True) if keys else [()] * table.num_rows):
@@ -165,7 +165,7 @@ class ColumnGroups:
                     key, count, max(count, numbers["guard"][i] + floor), numbers["records"][i],
                     numbers["first"][i], numbers["last"][i],
                     tuple([round(column[i]) for column in columns]),
-                    tuple([of.get(key, 0) for of in counts]),
+                    tuple([of[i] for of in counts]),
                 )
             )  # fmt: skip
         return Answer(
@@ -173,13 +173,16 @@ class ColumnGroups:
             tuple(map(round, self.sums)), self.floor, self.distinct_floor, in_all,
         )  # fmt: skip
 
-    def _distinct_counts(self, gathered: _Gathered) -> dict[tuple[Any, ...], int]:
+    def _distinct_counts(self, gathered: _Gathered, groups: pa.Table) -> list[int]:
+        """How many distinct values each of the groups has, in their order."""
         pairs = gathered.group()
-        if not self._keys:
-            return {(): pairs.num_rows}
-        _, firsts, counts = sizes(pairs, self._keys)
-        keys = [pairs.column(name).take(column_of(firsts)).to_pylist() for name in self._keys]
-        return dict(zip(zip(*keys, strict=True), counts.tolist(), strict=True))
+        keys, count = self._keys, groups.num_rows
+        if not keys:
+            return [pairs.num_rows] * count
+        both = pa.concat_tables([groups.select(keys), pairs.select(keys)])
+        codes, counts = sizes(both, keys)
+        of_groups = counts.take(codes[:count]) - 1  # without the group itself
+        return [int(n) for n in of_groups]
 
 
 def _ranked_by(order: str | None, question: Question) -> str | None:

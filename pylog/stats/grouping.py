@@ -36,10 +36,10 @@ def grouped(table: pa.Table, keys: Sequence[str], numbers: Sequence[tuple[str, s
     return pa.Table.from_arrays(columns, names=[*keys, *(name for name, _ in numbers)])
 
 
-def sizes(table: pa.Table, keys: Sequence[str]) -> tuple[Any, Any, Any]:
-    """The number of the group of each row, the first row of each group, and how many it has."""
+def sizes(table: pa.Table, keys: Sequence[str]) -> tuple[Any, Any]:
+    """The number of the group of each row, by their first rows, and how many rows each group has."""
     codes, count = _numbered(table, keys)
-    return codes, _first_rows(codes, count), np.bincount(codes, minlength=count)
+    return codes, np.bincount(codes, minlength=count)
 
 
 def numbers_of(column: Any) -> Any:
