@@ -37,7 +37,7 @@ def grouped(table: pa.Table, keys: Sequence[str], numbers: Sequence[tuple[str, s
 
 
 def sizes(table: pa.Table, keys: Sequence[str]) -> tuple[Any, Any]:
-    """The number of the group of each row, by their first rows, and how many rows each group has."""
+    """The number of the group of each row, and how many rows each group has, by first rows."""
     codes, count = _numbered(table, keys)
     return codes, np.bincount(codes, minlength=count)
 
