@@ -140,7 +140,7 @@ FOLDERS = {"pylog": ROOT / "pylog", "pylog.backends": ROOT / "backends",
 NEEDS_EXTRA = {
     "pylog.dask": "dask",
     "pylog.spark": "pyspark",
-    "pylog.top.screen": "textual",
+    "pylog.top.look": "textual", "pylog.top.screen": "textual",
     "pylog.outputs._postgresql_client": "psycopg",
     "pylog.outputs._mysql_client": "pymysql",
     "pylog.report.page": "jinja2",

@@ -377,6 +377,19 @@ def test_a_scrubbed_log_gives_a_scrubbed_report(tmp_path: Path) -> None:
     assert b"192.0.2.7" in pages[0] and b"192.0.2.7" not in pages[1]
 
 
+def test_countries_and_networks_of_a_local_file() -> None:
+    pytest.importorskip("maxminddb")
+    geo = "--geo", samples.FIXTURES / "geo/networks.mmdb"
+    made = json.loads(inprocess.run("report", "--to", "json", *geo, IPL).stdout)
+    assert [(each["name"], each["packets"]) for each in made["countries"]] == [
+        ("NO", 47),
+        ("ZZ", 12),
+        (None, 4),
+    ]
+    page = inprocess.text("report", *geo, IPL).stdout
+    assert "Example\\x1b[31m" in page and "\x1b" not in page
+
+
 @pytest.mark.parametrize(("line", "text"), [
     (["nflog:5"], "is live"),
     (["-"], "not of standard input"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -140,7 +141,8 @@ def test_wrong_usage(arguments: list[object], text: str) -> None:
 
 
 def piloted(test: Callable[[Any, Any], Coroutine[Any, Any, None]], path: Any = IPL,
-            size: tuple[int, int] = (80, 24)) -> None:  # fmt: skip
+            size: tuple[int, int] = (80, 24),
+            rule_text: Callable[[str, str | None], list[str]] | None = None) -> None:  # fmt: skip
     """Run a test with a screen of a log that was read, and its pilot."""
     pytest.importorskip("textual")
     from pylog.top.screen import Top
@@ -148,7 +150,7 @@ def piloted(test: Callable[[Any, Any], Coroutine[Any, Any, None]], path: Any = I
     counts = Counts(own_time=True)
 
     async def run() -> None:
-        app = Top(counts, read(counts, path), "fw\x1b[31m.dump")
+        app = Top(counts, read(counts, path), "fw\x1b[31m.dump", rule_text=rule_text)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await test(app, pilot)
@@ -195,6 +197,27 @@ def test_the_screen_shows_views_filters_and_looks_into_entries() -> None:
         await pilot.press("q")
 
     piloted(test)
+
+
+def test_the_screen_does_not_wait_for_the_text_of_a_rule() -> None:
+    may_end = threading.Event()
+
+    def rule_text(prefix: str, group: str | None) -> list[str]:
+        assert may_end.wait(30)
+        return [f"the rule of {prefix.strip()}\x1b"]
+
+    async def test(app: Any, pilot: Any) -> None:
+        await pilot.press("4", "enter")
+        await pilot.pause()
+        shown = text_of(app)
+        assert "rules: " in shown and " in " in shown and "the rule of" not in shown
+        may_end.set()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        shown = text_of(app)
+        assert "rule: the rule of " in shown and "\\x1b" in shown and " in " in shown
+
+    piloted(test, OVERRUN, rule_text=rule_text)
 
 
 def test_a_small_and_a_paused_screen() -> None:

@@ -39,6 +39,10 @@ from pylog.stats.summary import Aggregate, Summary
 
 A = TypeVar("A", bound=Aggregate)
 LOOK_S = 0.25
+SPLIT_SIZE = 1 << 26
+"""Bytes of a part for a process: what was counted of each part is written, read and merged, so few
+large parts take less work than many small ones.
+"""
 
 
 class Counting:
@@ -174,6 +178,7 @@ class Counting:
             splits = planned(
                 arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
                 arguments.origin or None, dict(arguments.label), **text_log_options(arguments),
+                split_size=SPLIT_SIZE,
             )  # fmt: skip
             parts = passes.count_splits(self._make, pool, splits, self._where, self._actions)
             names = list(dict.fromkeys(split.path for split in splits))

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pylog.stats import shown
+from pylog.stats.grouping import column_of, grouped, numbers_of, sizes
 from pylog.stats.keys import KIND, Form, Key
 from pylog.stats.question import ENDED, FLOW_COLUMNS, MOST_KEYS, MOST_PAIRS, Plan, Question, summed
 from pylog.stats.result import Answer, Group, in_order
@@ -63,7 +64,7 @@ class ColumnGroups:
         for i, name in enumerate(self.plan.question.sums):
             numbers[self._sums[i]] = added = _summed(name, self.kind, batch, weight)
             self.sums[i] += float(added.sum())
-        made = {name: _column(values) for name, values in numbers.items()}
+        made = {name: column_of(values) for name, values in numbers.items()}
         self._groups.add(_table(columns | made | {"first": time, "last": time}))
         for gathered, wanted in zip(self._distinct, self.plan.distinct, strict=True):
             values = [_values(key, self.kind, batch, time) for key in wanted]
@@ -98,14 +99,14 @@ class ColumnGroups:
         """Drop the lightest groups, and the fewest distinct values, if there are too many."""
         table = self._groups.grouped_if_many(self._limit)
         if table is not None and table.num_rows > self._limit:
-            guards = table.column("guard").to_numpy()
+            guards = numbers_of(table.column("guard"))
             kept = self._limit // 2
             least = int(np.partition(guards, len(guards) - kept - 1)[len(guards) - kept - 1])
             self.floor += least
             table = table.set_column(
-                table.schema.get_field_index("guard"), "guard", pa.array(guards - least)
+                table.schema.get_field_index("guard"), "guard", column_of(guards - least)
             )
-            self._groups.replace(table.filter(pc.field("guard") > 0))
+            self._groups.replace(table.take(column_of(np.flatnonzero(guards > least))))
         most = self._limit * MOST_PAIRS
         for gathered in self._distinct:
             pairs = gathered.grouped_if_many(most)
@@ -120,22 +121,23 @@ class ColumnGroups:
         any other group has at most.
         """
         if not self._keys:
-            return pa.array(np.arange(most)), pairs.num_rows - most
-        numbered = pairs.append_column("row", pa.array(np.arange(pairs.num_rows)))
-        by = numbered.group_by(self._keys).aggregate([("row", "list"), ([], "count_all")])
-        by = by.sort_by([("count_all", "descending")])
-        sizes = by.column("count_all").to_numpy()
-        kept = max(int(np.searchsorted(np.cumsum(sizes), most, "right")), 1)
-        places = pc.list_flatten(by.column("row_list").slice(0, kept)).combine_chunks()
-        lost = max(len(places) - most, int(sizes[kept]) if kept < len(sizes) else 0)
-        return places.slice(0, most), lost
+            return column_of(np.arange(most)), pairs.num_rows - most
+        codes, counts = sizes(pairs, self._keys)
+        order = np.argsort(-counts, kind="stable")
+        kept = max(int(np.searchsorted(np.cumsum(counts[order]), most, "right")), 1)
+        ranks = np.empty_like(order)
+        ranks[order] = np.arange(len(order))
+        of_row = ranks[codes]
+        places = np.flatnonzero(of_row < kept)
+        lost = max(len(places) - most, int(counts[order[kept]]) if kept < len(order) else 0)
+        return column_of(places[:most]), lost
 
     def examples(self, key: tuple[Any, ...], place: int, limit: int) -> list[tuple[Any, ...]]:
         """As RecordGroups.examples."""
         pairs = self._distinct[place].group()
         for name, value in zip(self._keys, key, strict=True):
-            column = pc.field(name)
-            pairs = pairs.filter(column.is_null() if value is None else column == value)
+            column = pairs.column(name)  # an expression would import pandas
+            pairs = pairs.filter(column.is_null() if value is None else pc.equal(column, value))
         values = pairs.drop_columns(self._keys).to_pydict().values()
         return sorted(zip(*values, strict=True), key=in_order)[:limit]
 
@@ -147,13 +149,13 @@ class ColumnGroups:
         in_all = table.num_rows
         ranked = _ranked_by(order, self.plan.question)
         if limit is not None and ranked is not None and limit < in_all:
-            ranks = _numbers(table.column(ranked))
+            ranks = numbers_of(table.column(ranked))
             least = np.partition(ranks, in_all - limit)[in_all - limit]
-            table = table.take(pa.array(np.flatnonzero(ranks >= least)))
+            table = table.take(column_of(np.flatnonzero(ranks >= least)))
         keys = [table.column(name).to_pylist() for name in self._keys]
         numbers = {n: table.column(n).to_pylist() for n in ("guard", "count", "records", "first",
                                                             "last", *self._sums)}  # fmt: skip
-        counts = [self._distinct_counts(gathered) for gathered in self._distinct]
+        counts = [self._distinct_counts(gathered, table) for gathered in self._distinct]
         groups = []
         floor, columns = self.floor, [numbers[name] for name in self._sums]
         for i, key in enumerate(zip(*keys, strict=True) if keys else [()] * table.num_rows):
@@ -163,7 +165,7 @@ class ColumnGroups:
                     key, count, max(count, numbers["guard"][i] + floor), numbers["records"][i],
                     numbers["first"][i], numbers["last"][i],
                     tuple([round(column[i]) for column in columns]),
-                    tuple([of.get(key, 0) for of in counts]),
+                    tuple([of[i] for of in counts]),
                 )
             )  # fmt: skip
         return Answer(
@@ -171,14 +173,16 @@ class ColumnGroups:
             tuple(map(round, self.sums)), self.floor, self.distinct_floor, in_all,
         )  # fmt: skip
 
-    def _distinct_counts(self, gathered: _Gathered) -> dict[tuple[Any, ...], int]:
+    def _distinct_counts(self, gathered: _Gathered, groups: pa.Table) -> list[int]:
+        """How many distinct values each of the groups has, in their order."""
         pairs = gathered.group()
-        if not self._keys:
-            return {(): pairs.num_rows}
-        sizes = pairs.group_by(self._keys).aggregate([([], "count_all")])
-        keys = [sizes.column(name).to_pylist() for name in self._keys]
-        return dict(zip(zip(*keys, strict=True), sizes.column("count_all").to_pylist(),
-                        strict=True))  # fmt: skip
+        keys, count = self._keys, groups.num_rows
+        if not keys:
+            return [pairs.num_rows] * count
+        both = pa.concat_tables([groups.select(keys), pairs.select(keys)])
+        codes, counts = sizes(both, keys)
+        of_groups = counts.take(codes[:count]) - 1  # without the group itself
+        return [int(n) for n in of_groups]
 
 
 def _ranked_by(order: str | None, question: Question) -> str | None:
@@ -235,14 +239,7 @@ class _Gathered:
         self._rows = self._grouped = table.num_rows
 
     def _group(self, table: pa.Table) -> pa.Table:
-        if not self._keys:
-            made = [getattr(pc, function)(table.column(name)) for name, function in self._numbers]
-            arrays = [pa.array([value.as_py()], value.type) for value in made]
-            return pa.table(arrays, names=[name for name, _ in self._numbers])
-        grouped = table.group_by(self._keys, use_threads=False).aggregate(self._numbers)
-        names = [*self._keys, *(f"{name}_{function}" for name, function in self._numbers)]
-        grouped = grouped.select(names)
-        return grouped.rename_columns([*self._keys, *(name for name, _ in self._numbers)])
+        return grouped(table, self._keys, self._numbers)
 
 
 def _times(batch: pa.RecordBatch) -> pa.Array:
@@ -278,22 +275,8 @@ def _values(key: Key, kind: str, batch: pa.RecordBatch, times: pa.Array) -> pa.A
     return column.cast(form)
 
 
-def _column(values: Any) -> pa.Array:
-    """An array of NumPy as a column, without pandas as in `_numbers`."""
-    form = pa.int64() if values.dtype == np.int64 else pa.float64()
-    return pa.Array.from_buffers(form, len(values), [None, pa.py_buffer(values)])
-
-
 def _table(columns: dict[str, Any]) -> pa.Table:
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))
-
-
-def _numbers(column: Any) -> Any:
-    """The numbers of a column without nulls; its own to_numpy imports pandas, if that is there."""
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks)
-    values = np.frombuffer(column.buffers()[1], str(column.type).replace("double", "float64"))
-    return values[column.offset : column.offset + len(column)]
 
 
 def _filled(batch: pa.RecordBatch, name: str, value: int) -> Any:
@@ -305,7 +288,7 @@ def _filled(batch: pa.RecordBatch, name: str, value: int) -> Any:
         return np.full(batch.num_rows, value, np.int64)
     column = batch.column(name)
     if not column.null_count:
-        return _numbers(column).astype(np.int64)
+        return numbers_of(column).astype(np.int64)
     numbers = column.to_numpy(zero_copy_only=False)
     if numbers.dtype.kind == "f":
         numbers = np.where(np.isnan(numbers), value, numbers)
@@ -328,7 +311,7 @@ def _summed(name: str, kind: str, batch: pa.RecordBatch, weight: Any) -> Any:
     if len(places):
         read = summed(name, kind)
         names = [n for n in FLOW_COLUMNS if n in batch.schema.names]
-        records = rows.records(kind, batch.select(names).take(pa.array(places)))
+        records = rows.records(kind, batch.select(names).take(column_of(places)))
         zeros[places] = [read(record) for record in records]
     return zeros
 

@@ -130,10 +130,11 @@ def planned(
     labels: Mapping[str, str] | None,
     log_tz: str | None = None,
     year: int | None = None,
+    split_size: int = SIZE,
 ) -> list[Split]:
-    """The splits of dumps for so many processes."""
+    """The splits of dumps for so many processes, of `split_size` bytes at most or nearly so."""
     names = files(paths)
-    n = max(jobs, sum(map(size, names)) // SIZE)
+    n = max(jobs, sum(map(size, names)) // split_size)
     return plan(
         names, n, layout=layout, on_error=on_error, origin=origin, labels=labels, log_tz=log_tz,
         year=year,

@@ -11,6 +11,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from pylog.errors import missing_extra
@@ -19,6 +20,7 @@ from pylog.filter.names import everything
 from pylog.outputs._lines import lines_of
 from pylog.record import escape
 from pylog.top.counts import Counts, Picture
+from pylog.top.look import COLOURS, Look, coloured
 from pylog.top.picture import (
     cells,
     head,
@@ -35,18 +37,15 @@ try:
     from rich.text import Text
     from textual.app import App, ComposeResult
     from textual.binding import Binding, BindingType
-    from textual.containers import Vertical
     from textual.events import Resize
-    from textual.screen import ModalScreen, Screen
+    from textual.screen import Screen
     from textual.suggester import Suggester
-    from textual.widgets import DataTable, Footer, Input, RichLog, Static, Tab, Tabs
+    from textual.widgets import DataTable, Footer, Input, Static, Tab, Tabs
 except ImportError as error:
     raise missing_extra("the live screen", "top") from error
 
 DRAW_S = 0.5
 ORDERS = ("count", "now", "last", "key")
-COLOURS = {"pass": "bold #4aa3ff", "block": "bold #ff9f1c", "lost": "bold reverse"}
-"""Blue and orange: no red and green. Words and bars say the same."""
 WORDS = ("and", "or", "not", "in", "contains", "matches", "startswith", "block", "pass", "tcp",
          "udp", "icmp")  # fmt: skip
 
@@ -69,45 +68,6 @@ class Names(Suggester):
             return None
         return next((value + name[len(word[0]) :] for name in self._names
                      if name.startswith(word[0]) and name != word[0]), None)  # fmt: skip
-
-
-class Look(ModalScreen[None]):
-    """The last records of an entry as lines, the newest first."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter", "dismiss_look", "back"),
-    ]
-    CSS = """
-    Look { align: center middle; }
-    #look { width: 100%; height: 100%; border: round $accent; padding: 0 1; }
-    """
-
-    def __init__(self, title: str, lines: list[str]) -> None:
-        super().__init__()
-        self._title, self._lines = title, lines
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="look") as box:
-            box.border_title = self._title
-            box.border_subtitle = "Esc: back   arrows: scroll"
-            yield RichLog(wrap=True, auto_scroll=False, min_width=20)
-
-    def on_mount(self) -> None:
-        log = self.query_one(RichLog)
-        for line in self._lines:
-            log.write(coloured(line))
-        log.focus()
-
-    def action_dismiss_look(self) -> None:
-        self.dismiss(None)
-
-
-def coloured(line: str) -> Text:
-    """A line of text with its verdict in colour."""
-    text = Text(line)
-    for word, colour in COLOURS.items():
-        text.highlight_regex(rf"(?i)\b{word}\b", colour)
-    return text
 
 
 class Table(DataTable[Text]):
@@ -381,19 +341,19 @@ class Top(App[str]):
         if row >= len(self._picture.entries):
             return
         view, keys = self._counts.views[self.view], self._picture.entries[row].group.keys
-        lines = self._rules(keys) if view.name == "rules" else []
-        lines += [self._line(record) for record in self._counts.records_of(self.view, keys)]
+        lines = [self._line(record) for record in self._counts.records_of(self.view, keys)]
         if not lines:
             lines = ["no record of it among the last ones"]
-        self.push_screen(Look(f"{view.name}: {key_text(view, keys)}", lines))
+        rules = partial(self._rules, view.name, keys)
+        self.push_screen(Look(f"{view.name}: {key_text(view, keys)}", lines, rules))
 
-    def _rules(self, keys: tuple[Any, ...]) -> list[str]:
-        """The texts of the rules with the prefix of an entry."""
-        group, _, prefix = keys
-        if prefix is None or self._rule_text is None:
+    def _rules(self, view: str, keys: tuple[Any, ...]) -> list[str]:
+        """The texts of the rules with the prefix of an entry of the view of rules."""
+        if view != "rules" or self._rule_text is None:
             return []
-        found = self._rule_text(prefix, group)
-        return [*(escape(f"rule: {text}") for text in found), ""] if found else []
+        group, _, prefix = keys
+        found = [] if prefix is None else self._rule_text(prefix, group)
+        return [escape(f"rule: {text}") for text in found]
 
     def _take_filter(self, text: str) -> None:
         try:
