@@ -1,8 +1,10 @@
-"""NFLOG messages, many at once: those with the common attributes and a regular IP packet.
+"""NFLOG messages, many at once, with all that the kernel usually writes.
 
-The attributes of all messages are walked together, one attribute of each in a step. Messages with
-anything else are left to the Stream: other attributes (conntrack entries, VLAN tags, unknown
-numbers), an attribute that comes again or is too short, ARP, or an Ethernet header in the payload.
+The attributes of all messages are walked together, one attribute of each in a step, in any order.
+Numbers and times are views of what the walk read. What a rule, a hook and the interfaces determine
+comes from `decode`, once for all messages that agree in it. columns.packet reads the packets.
+Messages with anything else are left to the Stream: conntrack entries, unknown attributes, those
+that come again or are too short, and damaged packets.
 """
 
 from __future__ import annotations
@@ -14,10 +16,19 @@ import numpy as np
 from construct import Struct
 
 from pylog.formats import LIMIT, Stream
-from pylog.formats.columns import Array, Blobs, Column, DecodedOnce, NumberColumn, Repeated, Rows
+from pylog.formats.columns import (
+    Array,
+    Blobs,
+    Column,
+    DecodedOnce,
+    Numbered,
+    NumberColumn,
+    Repeated,
+    Rows,
+)
 from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
 from pylog.formats.columns.mapped import MAX_SECOND
-from pylog.formats.columns.packet import SIZE, IpPackets
+from pylog.formats.columns.packet import NO_PACKET, SIZE, IpPackets, families
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ULOG,
@@ -27,15 +38,16 @@ from pylog.formats.netlink import (
     nlmsghdr,
 )
 from pylog.formats.nfulnl import NfulnlStream
-from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS
+from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS, VLAN
 from pylog.formats.nfulnl_fast import ETHERTYPES
 from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
-from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
+from pylog.formats.packet import vlan_tag
+from pylog.formats.packet_schemas import ETH_P_8021AD, ETH_P_8021Q, ETHERNET, VLAN_TAG
 from pylog.formats.plan import BYTEORDER, Plan
-from pylog.record import Record
+from pylog.record import PacketRecord, Record
 
 ATTRIBUTE_NUMBER = {name: number for number, (name, _) in ATTRIBUTES.items()}
-LEFT = ("NFULA_CT", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR")
+LEFT = ("NFULA_CT",)
 """The attributes that are left to the Stream."""
 
 SIMPLE = {
@@ -44,14 +56,15 @@ SIMPLE = {
 }  # fmt: skip
 """The fields that are a number, and the attributes that hold it."""
 
-SAMPLED = ("direction", "hook", "group", "indev", "outdev", "physindev", "physoutdev", "extra")
+SAMPLED = ("direction", "hook", "group", "indev", "outdev", "physindev", "physoutdev")
 """Fields that come from `decode`, once for all messages that agree in DETERMINING and in nfgenmsg,
-the size of NFULA_HWHEADER, and whether they have NFULA_SEQ_GLOBAL."""
+the size of the link header, and whether they have NFULA_SEQ_GLOBAL. `extra` comes from it, too,
+once for all messages that also agree in what their packet puts into it."""
 DETERMINING = (
     "NFULA_PACKET_HDR", "NFULA_IFINDEX_INDEV", "NFULA_IFINDEX_OUTDEV", "NFULA_IFINDEX_PHYSINDEV",
-    "NFULA_IFINDEX_PHYSOUTDEV", "NFULA_HWLEN",
+    "NFULA_IFINDEX_PHYSOUTDEV", "NFULA_HWLEN", "NFULA_CT_INFO",
 )  # fmt: skip
-ANY = {"prefix": "NFULA_PREFIX", "hwaddr": "NFULA_HWADDR", "hwheader": "NFULA_HWHEADER"}
+ANY = {"prefix": "NFULA_PREFIX", "hwaddr": "NFULA_HWADDR"}
 """Fields that come from `decode`, once for all messages that agree in an attribute's bytes."""
 
 WORD = 4
@@ -61,6 +74,14 @@ AHEAD = 8
 """This many bytes may be read behind a message."""
 
 GENMSG = Plan(NFGENMSG).names
+
+MOST_TAGS = 2
+"""A payload that begins with more VLAN tags is left to the Stream."""
+TAGS = (ETH_P_8021Q, ETH_P_8021AD)
+VLAN_PART = 8
+"""The size of each attribute within NFULA_VLAN."""
+ONE_TAG = 1 << 32
+"""Tells a VLAN tag of zeros from none."""
 
 LONGEST = 255
 """Longer values of the attributes in ANY are left to the Stream; the kernel's are shorter."""
@@ -95,7 +116,7 @@ class NfulnlColumns:
         self.value_at: int = nlattr.itemsize
         self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
         self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
-        self.decoded_once = {name: DecodedOnce() for name in (*ANY, "")}
+        self.decoded_once = {name: DecodedOnce() for name in (*ANY, "", "extra")}
         self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
         self.least = np.full(NLA_TYPE_MASK + 1, 1 << 16, np.int64)
         """The least nla_len by attribute number; impossibly large for those left to the Stream."""
@@ -159,44 +180,135 @@ class NfulnlRows(Rows):
         array, heads = self._array, gather(self._array, bodies, columns.genmsg)
         self.starts, self.ends, self._heads = starts, ends, heads
         self._table, self._words, irregular = self._walk(bodies + columns.genmsg.itemsize)
-        family, regular = heads["nfgen_family"], ~irregular
+        self._regular = ~irregular
         if candidates is not None:
-            regular &= candidates
+            self._regular &= candidates
+        family = heads["nfgen_family"]
         hdr, present = self._fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
         stated = present & (hdr["hw_protocol"] != 0)
-        protocol = np.where(stated, hdr["hw_protocol"], default[family])
-        six = protocol == ETH_P_IPV6
-        regular &= six | (protocol == ETH_P_IP)
+        self._ethertypes = np.where(stated, hdr["hw_protocol"], default[family]).astype(np.int64)
+        self._check_hwaddr()
+        stamp, self._stamped = self._fixed("NFULA_TIMESTAMP")
+        seconds, micros = stamp["sec"].astype(np.int64), stamp["usec"].astype(np.int64)
+        timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
+        self._regular &= ~self._stamped | timely
+        self._times = seconds * 10**9 + micros * 1000
+        self._has_packet = self._size("NFULA_PAYLOAD") > 0
+        self._payloads = self._place("NFULA_PAYLOAD")
+        self._caplens = np.where(self._has_packet, self._size("NFULA_PAYLOAD"), 0)
+        link_first = np.zeros(len(starts), bool)
         for number, hook in LINK_HEADER_HOOKS:
-            regular &= ~(present & (family == number) & (hdr["hook"] == hook))
-        for name in ANY.values():
-            regular &= self._size(name) <= LONGEST
+            link_first |= present & (family == number) & (hdr["hook"] == hook)
+        self._pass_links(link_first)
+        self._tags: list[Array] = [self._outer_tags(), *self._inner_tags()]
+        self._regular &= ~self._has_packet | ((self._caplens > 0) & (self._ethertypes > 0))
+        last = len(array) - SIZE
+        self._regular &= ~self._has_packet | (self._payloads <= last)
+        kinds = np.where(self._has_packet, self._ethertypes, NO_PACKET)
+        packets = IpPackets(array, np.minimum(self._payloads, last), self._caplens, kinds)
+        regular = self._regular & packets.regular
+        self.irregular, self._rows = np.flatnonzero(~regular), np.flatnonzero(regular)
+        if len(self.irregular):
+            self._table, self._words = self._table[:, regular], self._words[:, regular]
+            self._tags = [part[regular] for part in self._tags]
+            for name in (
+                "_heads", "_times", "_stamped", "_payloads", "_caplens", "_has_packet",
+                "_ethertypes", "_links", "_link_sizes",
+            ):  # fmt: skip
+                setattr(self, name, getattr(self, name)[regular])
+            packets.take(regular)
+        self._packets = packets
+
+    def _check_hwaddr(self) -> None:
+        """Leave addresses of impossible size, and long values, to the Stream."""
+        for name in (*ANY.values(), "NFULA_HWHEADER"):
+            self._regular &= self._size(name) <= LONGEST
         hwaddr = Plan(ATTRIBUTES[ATTRIBUTE_NUMBER["NFULA_HWADDR"]][1])
         addresses = self._words[ATTRIBUTE_NUMBER["NFULA_HWADDR"]].view(
             hwaddr.dtype(WORD, ["hw_addrlen"])
         )
         most = hwaddr.places["hw_addr"].size
-        regular &= ~self._has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
-        stamp, self._stamped = self._fixed("NFULA_TIMESTAMP")
-        seconds, micros = stamp["sec"].astype(np.int64), stamp["usec"].astype(np.int64)
-        timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
-        regular &= ~self._stamped | timely
-        self._times = seconds * 10**9 + micros * 1000
-        self._payloads, self._caplens = self._place("NFULA_PAYLOAD"), self._size("NFULA_PAYLOAD")
-        last = len(array) - SIZE
-        regular &= (self._caplens > 0) & (self._payloads <= last)
-        packets = IpPackets(array, np.minimum(self._payloads, last), self._caplens, six)
-        regular &= packets.regular
-        self.irregular, self._rows = np.flatnonzero(~regular), np.flatnonzero(regular)
-        if len(self.irregular):
-            self._table, self._words = self._table[:, regular], self._words[:, regular]
-            self._heads = heads[regular]
-            self._times, self._stamped = self._times[regular], self._stamped[regular]
-            self._payloads, self._caplens = self._payloads[regular], self._caplens[regular]
-            packets.take(regular)
-        self._packets = packets
+        self._regular &= ~self._has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
+
+    def _pass_links(self, link_first: Array) -> None:
+        """Find the link headers, and pass over those at the start of a payload.
+
+        link_first   the messages of hooks that log from the link header on
+        """
+        array, size = self._array, ETHERNET.sizeof()
+        header, l2hdr = self._has("NFULA_HWHEADER"), self._has("NFULA_L2HDR")
+        self._links, self._link_sizes = self._place("NFULA_HWHEADER"), self._size("NFULA_HWHEADER")
+        if l2hdr.any():
+            places, sizes = self._place("NFULA_L2HDR"), self._size("NFULA_L2HDR")
+            self._regular &= ~l2hdr | (sizes == size)
+            both = np.flatnonzero(header & l2hdr & self._regular)
+            same = self._link_sizes[both] == size
+            at = np.minimum(self._links[both], len(array) - size)
+            own, other = gather(array, at, size), gather(array, places[both], size)
+            self._regular[both] = same & (own == other).all(axis=1)
+            self._links = np.where(header, self._links, places)
+            self._link_sizes = np.where(header, self._link_sizes, np.where(l2hdr, sizes, -1))
+        rows = np.flatnonzero(link_first & self._regular & (self._caplens >= size))
+        if not len(rows):
+            return
+        starts, has_l2 = self._payloads[rows], l2hdr[rows]
+        octets = gather(array, starts, size)
+        kind = octets[:, 12].astype(np.int64) << 8 | octets[:, 13]
+        stated = self._ethertypes[rows]
+        ethernet = (kind == stated) | ((kind < 0x600) & (stated < 0x600))
+        places = self._place("NFULA_L2HDR")[rows]
+        ethernet[has_l2] = (octets[has_l2] == gather(array, places[has_l2], size)).all(axis=1)
+        rows, starts = rows[ethernet], starts[ethernet]
+        self._payloads[rows] += size
+        self._caplens[rows] -= size
+        lacking = self._link_sizes[rows] < 0
+        self._links[rows[lacking]], self._link_sizes[rows[lacking]] = starts[lacking], size
+
+    def _outer_tags(self) -> Array:
+        """The VLAN tag of each message in NFULA_VLAN: ONE_TAG | EtherType << 16 | tci, else 0."""
+        has = self._has("NFULA_VLAN")
+        tags = np.zeros(len(has), np.int64)
+        rows = np.flatnonzero(has & self._regular)
+        if not len(rows):
+            return tags
+        size = len(VLAN) * VLAN_PART
+        good = self._size("NFULA_VLAN")[rows] == size
+        self._regular[rows[~good]] = False
+        rows = rows[good]
+        nlattr = np.dtype(Plan(nlattr_head(self._columns.stream.order)).dtype())
+        part = in_a_row(nlattr, np.dtype([("value", ">u2"), ("pad", ">u2")]))
+        parts = gather(self._array, self._place("NFULA_VLAN")[rows], size).view(part)
+        kinds = parts["nla_type"] & NLA_TYPE_MASK
+        numbers = {name: number for number, (name, _) in VLAN.items()}
+        good = (parts["nla_len"] == 6).all(axis=1) & (kinds[:, 0] != kinds[:, 1])
+        good &= np.isin(kinds, list(VLAN)).all(axis=1)
+        self._regular[rows[~good]] = False
+        is_tci = kinds == numbers["NFULA_VLAN_TCI"]
+        values = parts["value"].astype(np.int64)
+        tags[rows] = ONE_TAG | np.where(is_tci, values, values << 16).sum(axis=1)
+        return tags
+
+    def _inner_tags(self) -> list[Array]:
+        """The VLAN tags at the start of the payloads, as _outer_tags; passes over them."""
+        found: list[Array] = []
+        for depth in range(MOST_TAGS + 1):
+            rows = np.isin(self._ethertypes, TAGS) & self._has_packet & self._regular
+            rows = np.flatnonzero(rows & (self._caplens >= VLAN_TAG.sizeof()))
+            if not len(rows):
+                break
+            if depth == MOST_TAGS:
+                self._regular[rows] = False
+                break
+            heads = gather(self._array, self._payloads[rows], np.dtype(Plan(VLAN_TAG).dtype()))
+            tags = np.zeros(len(self._ethertypes), np.int64)
+            tags[rows] = ONE_TAG | self._ethertypes[rows] << 16 | heads["tci"]
+            found.append(tags)
+            self._ethertypes[rows] = heads["type"]
+            self._payloads[rows] += VLAN_TAG.sizeof()
+            self._caplens[rows] -= VLAN_TAG.sizeof()
+        return found
 
     def _walk(self, at: Array) -> tuple[Array, Array, Array]:
         """By attribute number: the place in each message, and the first bytes of the value; and
@@ -271,32 +383,54 @@ class NfulnlRows(Rows):
             return NumberColumn(values["value"], there) if there.any() else None
         if name in SAMPLED:
             codes, samples = self._samples
-            cells = [getattr(record, name) for record in samples]
-            if name == "extra" and self._has("NFULA_SEQ_GLOBAL").any():
-                return self._numbered(codes, cells)
-            return Repeated(codes, cells)
+            return Repeated(codes, [getattr(record, name) for record in samples])
+        if name == "extra":
+            return self._extra()
         if name in ANY:
-            return self._any(name)
+            return self._any(name, self._place(ANY[name]), self._size(ANY[name]))
+        if name == "hwheader":
+            return self._any(name, self._links, self._link_sizes)
+        if name == "vlan":
+            return self._vlans()
         if name == "timestamp_ns":
             return NumberColumn(self._times, self._stamped)
         if name == "offset":
             return NumberColumn(self.starts[self._rows] + self._base)
         if name in ("source", "layout"):
             return Repeated(np.zeros(len(self._rows), np.intp), [getattr(stream, name)])
-        if name == "caplen":
-            return NumberColumn(self._caplens)
         if name == "payload":
-            return Blobs(self._array, self._payloads, self._caplens)
+            valid = None if self._has_packet.all() else self._has_packet
+            return Blobs(self._array, self._payloads, self._caplens, valid)
+        if name == "family":
+            return families(self._ethertypes)
         return self._packets.column(name)
+
+    def _vlans(self) -> Repeated | None:
+        """The VLAN tags of each message, outer tags first."""
+        if not any(part.any() for part in self._tags):
+            return None
+        codes, rows = alike(self._tags)
+        stacked = np.stack([part[rows] for part in self._tags], axis=1)
+        values = [
+            tuple(vlan_tag(tag & 0xFFFF, tag >> 16 & 0xFFFF) for tag in tags if tag) or None
+            for tags in stacked.tolist()
+        ]
+        return Repeated(codes, values)
+
+    @cached_property
+    def _coded(self) -> tuple[Array, list[bytes], Array]:
+        """A code for each regular message, and the key and an example of each code."""
+        parts = self._determining()
+        codes, rows = alike(parts)
+        keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
+        return codes, [key.tobytes() for key in keys], rows
 
     @cached_property
     def _samples(self) -> tuple[Array, list[Record]]:
         """A code for each regular message, and for each code a record with its SAMPLED fields."""
-        parts = self._determining()
-        codes, rows = alike(parts)
-        keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
+        codes, keys, rows = self._coded
         pairs = zip(keys, rows.tolist(), strict=True)
-        return codes, [self._sample("", key.tobytes(), row) for key, row in pairs]
+        return codes, [self._sample("", key, row) for key, row in pairs]
 
     def _determining(self) -> list[Array]:
         """What determines the SAMPLED fields, as numbers of each regular message."""
@@ -306,28 +440,31 @@ class NfulnlRows(Rows):
             values, has = self._fixed(name)
             there |= has.astype(np.int64) << i
             parts += [np.where(has, values[field], 0) for field in values.dtype.names]
-        for i, name in enumerate(("NFULA_HWHEADER", "NFULA_SEQ_GLOBAL"), len(DETERMINING)):
-            there |= self._has(name).astype(np.int64) << i
-        return [*parts, there, self._size("NFULA_HWHEADER")]
+        there |= self._has("NFULA_SEQ_GLOBAL").astype(np.int64) << len(DETERMINING)
+        return [*parts, there, self._link_sizes]
 
-    def _numbered(self, codes: Array, samples: list[Any]) -> Repeated:
-        """`extra` with the NFULA_SEQ_GLOBAL of each message, which differs in all of them."""
+    def _extra(self) -> Column:
+        """`extra`, with the NFULA_SEQ_GLOBAL of each message, which differs in all of them."""
+        codes, keys, rows = self._coded
+        own, packet_keys = self._packets.extra_keys()
+        if len(packet_keys) > 1:
+            pairs, rows = alike([codes, own])
+            keys = [keys[codes[i]] + packet_keys[own[i]] for i in rows.tolist()]
+            codes = pairs
+        chosen = zip(keys, rows.tolist(), strict=True)
+        samples = [self._sample("extra", key, row) for key, row in chosen]
+        values = [record.extra for record in samples if isinstance(record, PacketRecord)]
         numbers, there = self._fixed("NFULA_SEQ_GLOBAL")
-        values = [
-            samples[code] | {"NFULA_SEQ_GLOBAL": number} if has else samples[code]
-            for code, number, has in zip(
-                codes.tolist(), numbers["value"].tolist(), there.tolist(), strict=True
-            )
-        ]
-        return Repeated(np.arange(len(codes)), values)
+        if not there.any():
+            return Repeated(codes, values)
+        return Numbered(codes, values, "NFULA_SEQ_GLOBAL", numbers["value"], there)
 
-    def _any(self, name: str) -> Repeated | None:
-        """A field that all bytes of an attribute determine."""
-        has = self._has(ANY[name])
-        codes = np.zeros(len(has), np.intp)
+    def _any(self, name: str, places: Array, sizes: Array) -> Repeated | None:
+        """A field that bytes of any size determine; a size below 0 for none."""
+        having = np.flatnonzero(sizes >= 0)
+        codes = np.zeros(len(sizes), np.intp)
         values: list[Any] = [None]
-        places, sizes = self._place(ANY[name])[has], self._size(ANY[name])[has]
-        having = np.flatnonzero(has)
+        places, sizes = places[having], sizes[having]
         for size, rows in by_size(sizes):
             octets = gather(self._array, places[rows], (size + 8) & ~7)
             mask = (np.arange(octets.shape[1]) < size).astype(np.uint8) * 0xFF
@@ -335,7 +472,10 @@ class NfulnlRows(Rows):
             codes[having[rows]] = own_codes + len(values)
             chosen = having[rows][first].tolist()
             for key, row in zip(octets[first, :size], chosen, strict=True):
-                values.append(getattr(self._sample(name, key.tobytes(), row), name))
+                if name == "hwheader":
+                    values.append(key.tobytes().hex() or None)
+                else:
+                    values.append(getattr(self._sample(name, key.tobytes(), row), name))
         return Repeated(codes, values)
 
     def _sample(self, what: str, key: bytes, row: int) -> Record:
