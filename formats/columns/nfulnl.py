@@ -9,6 +9,7 @@ that come again or are too short, and damaged packets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
@@ -21,8 +22,8 @@ from pylog.formats.columns import (
     Blobs,
     Column,
     DecodedOnce,
-    Numbered,
     NumberColumn,
+    Numbered,
     Repeated,
     Rows,
 )
@@ -41,31 +42,37 @@ from pylog.formats.nfulnl import NfulnlStream
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS, VLAN
 from pylog.formats.nfulnl_fast import ETHERTYPES
 from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
+from pylog.formats.nfulnl_table import (
+    ADDRESS,
+    ATTRIBUTE_NUMBER,
+    DEVICES,
+    HOOK,
+    NUMBERS,
+    PREFIX,
+    TIME,
+)
 from pylog.formats.packet import vlan_tag
 from pylog.formats.packet_schemas import ETH_P_8021AD, ETH_P_8021Q, ETHERNET, VLAN_TAG
 from pylog.formats.plan import BYTEORDER, Plan
 from pylog.record import PacketRecord, Record
 
-ATTRIBUTE_NUMBER = {name: number for number, (name, _) in ATTRIBUTES.items()}
+PLACES = PacketRecord.__struct_fields__
+
 LEFT = ("NFULA_CT",)
 """The attributes that are left to the Stream."""
 
-SIMPLE = {
-    "mark": "NFULA_MARK", "uid": "NFULA_UID", "gid": "NFULA_GID", "seq": "NFULA_SEQ",
-    "hwtype": "NFULA_HWTYPE",
-}  # fmt: skip
+SIMPLE = {PLACES[row.place]: row.field for row in NUMBERS}
 """The fields that are a number, and the attributes that hold it."""
 
-SAMPLED = ("direction", "hook", "group", "indev", "outdev", "physindev", "physoutdev")
+SAMPLED = ("group", *(PLACES[at] for at in HOOK.places), *(PLACES[row.place] for row in DEVICES))
 """Fields that come from `decode`, once for all messages that agree in DETERMINING and in nfgenmsg,
 the size of the link header, and whether they have NFULA_SEQ_GLOBAL. `extra` comes from it, too,
 once for all messages that also agree in what their packet puts into it."""
 DETERMINING = (
-    "NFULA_PACKET_HDR", "NFULA_IFINDEX_INDEV", "NFULA_IFINDEX_OUTDEV", "NFULA_IFINDEX_PHYSINDEV",
-    "NFULA_IFINDEX_PHYSOUTDEV", "NFULA_HWLEN", "NFULA_CT_INFO",
+    "NFULA_PACKET_HDR", *(row.field for row in DEVICES), "NFULA_HWLEN", "NFULA_CT_INFO",
 )  # fmt: skip
-ANY = {"prefix": "NFULA_PREFIX", "hwaddr": "NFULA_HWADDR"}
-"""Fields that come from `decode`, once for all messages that agree in an attribute's bytes."""
+ANY = {PLACES[row.places[0]]: row for row in (PREFIX, ADDRESS)}
+"""The Words that all bytes of an attribute determine, by field."""
 
 WORD = 4
 """Bytes of a value that are read together with the attribute's header."""
@@ -116,7 +123,7 @@ class NfulnlColumns:
         self.value_at: int = nlattr.itemsize
         self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
         self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
-        self.decoded_once = {name: DecodedOnce() for name in (*ANY, "", "extra")}
+        self.decoded_once = {name: DecodedOnce() for name in ("", "extra")}
         self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
         self.least = np.full(NLA_TYPE_MASK + 1, 1 << 16, np.int64)
         """The least nla_len by attribute number; impossibly large for those left to the Stream."""
@@ -191,7 +198,7 @@ class NfulnlRows(Rows):
         self._ethertypes = np.where(stated, hdr["hw_protocol"], default[family]).astype(np.int64)
         self._check_hwaddr()
         stamp, self._stamped = self._fixed("NFULA_TIMESTAMP")
-        seconds, micros = stamp["sec"].astype(np.int64), stamp["usec"].astype(np.int64)
+        seconds, micros = (stamp[field].astype(np.int64) for field in TIME)
         timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
         self._regular &= ~self._stamped | timely
         self._times = seconds * 10**9 + micros * 1000
@@ -223,7 +230,7 @@ class NfulnlRows(Rows):
 
     def _check_hwaddr(self) -> None:
         """Leave addresses of impossible size, and long values, to the Stream."""
-        for name in (*ANY.values(), "NFULA_HWHEADER"):
+        for name in ("NFULA_PREFIX", "NFULA_HWADDR", "NFULA_HWHEADER"):
             self._regular &= self._size(name) <= LONGEST
         hwaddr = Plan(ATTRIBUTES[ATTRIBUTE_NUMBER["NFULA_HWADDR"]][1])
         addresses = self._words[ATTRIBUTE_NUMBER["NFULA_HWADDR"]].view(
@@ -387,9 +394,17 @@ class NfulnlRows(Rows):
         if name == "extra":
             return self._extra()
         if name in ANY:
-            return self._any(name, self._place(ANY[name]), self._size(ANY[name]))
+            (attribute,) = ANY[name].fields
+            explain, places = ANY[name].explain, self._place(attribute)
+            _, _, unpack = READERS[ATTRIBUTE_NUMBER[attribute]]
+
+            def meaning(octets: bytes) -> Any:
+                given = (octets,) if unpack is None else unpack(octets, 0)
+                return explain(*given)[0]
+
+            return self._any(meaning, places, self._size(attribute))
         if name == "hwheader":
-            return self._any(name, self._links, self._link_sizes)
+            return self._any(lambda octets: octets.hex() or None, self._links, self._link_sizes)
         if name == "vlan":
             return self._vlans()
         if name == "timestamp_ns":
@@ -459,8 +474,8 @@ class NfulnlRows(Rows):
             return Repeated(codes, values)
         return Numbered(codes, values, "NFULA_SEQ_GLOBAL", numbers["value"], there)
 
-    def _any(self, name: str, places: Array, sizes: Array) -> Repeated | None:
-        """A field that bytes of any size determine; a size below 0 for none."""
+    def _any(self, meaning: Callable[[bytes], Any], places: Array, sizes: Array) -> Repeated:
+        """What bytes of any size mean, worked out once for equal ones; a size below 0 for none."""
         having = np.flatnonzero(sizes >= 0)
         codes = np.zeros(len(sizes), np.intp)
         values: list[Any] = [None]
@@ -470,12 +485,7 @@ class NfulnlRows(Rows):
             mask = (np.arange(octets.shape[1]) < size).astype(np.uint8) * 0xFF
             own_codes, first = alike(words(octets, mask))
             codes[having[rows]] = own_codes + len(values)
-            chosen = having[rows][first].tolist()
-            for key, row in zip(octets[first, :size], chosen, strict=True):
-                if name == "hwheader":
-                    values.append(key.tobytes().hex() or None)
-                else:
-                    values.append(getattr(self._sample(name, key.tobytes(), row), name))
+            values += [meaning(key.tobytes()) for key in octets[first, :size]]
         return Repeated(codes, values)
 
     def _sample(self, what: str, key: bytes, row: int) -> Record:

@@ -342,8 +342,9 @@ class IpPackets:
             long, own = fields["payload_length"].astype(np.int64), IPV6.sizeof()
             stated = (long > 0) | (fields["next_header"] == NO_NEXT_HEADER)
             if self._jumbo is not None:
-                long, stated = np.where(self._jumbo > 0, self._jumbo, long), stated | (
-                    self._jumbo > 0
+                long, stated = (
+                    np.where(self._jumbo > 0, self._jumbo, long),
+                    stated | (self._jumbo > 0),
                 )
             length = np.where(self._is_six, long + own, length)
             size = np.where(self._is_six, np.where(self._cut == _CUT_IPV6, 0, least), size)
