@@ -10,11 +10,10 @@ that come again or are too short, and damaged packets.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from construct import Struct
 
 from pylog.formats import LIMIT, Stream
 from pylog.formats.columns import (
@@ -27,19 +26,18 @@ from pylog.formats.columns import (
     Repeated,
     Rows,
 )
-from pylog.formats.columns.arrays import alike, by_size, follow, gather, in_a_row, words
+from pylog.formats.columns.arrays import alike, by_size, follow, gather, words
 from pylog.formats.columns.mapped import MAX_SECOND
+from pylog.formats.columns.nfulnl_walk import ONE_TAG, WORD, AttributeKinds, Attributes
 from pylog.formats.columns.packet import NO_PACKET, SIZE, IpPackets, families
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ULOG,
-    NLA_TYPE_MASK,
     NLMSG_OVERRUN,
-    nlattr_head,
     nlmsghdr,
 )
 from pylog.formats.nfulnl import NfulnlStream
-from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS, VLAN
+from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS
 from pylog.formats.nfulnl_fast import ETHERTYPES
 from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
 from pylog.formats.nfulnl_table import (
@@ -58,9 +56,6 @@ from pylog.record import PacketRecord, Record
 
 PLACES = PacketRecord.__struct_fields__
 
-LEFT = ("NFULA_CT",)
-"""The attributes that are left to the Stream."""
-
 SIMPLE = {PLACES[row.place]: row.field for row in NUMBERS}
 """The fields that are a number, and the attributes that hold it."""
 
@@ -74,9 +69,6 @@ DETERMINING = (
 ANY = {PLACES[row.places[0]]: row for row in (PREFIX, ADDRESS)}
 """The Words that all bytes of an attribute determine, by field."""
 
-WORD = 4
-"""Bytes of a value that are read together with the attribute's header."""
-
 AHEAD = 8
 """This many bytes may be read behind a message."""
 
@@ -85,30 +77,13 @@ GENMSG = Plan(NFGENMSG).names
 MOST_TAGS = 2
 """A payload that begins with more VLAN tags is left to the Stream."""
 TAGS = (ETH_P_8021Q, ETH_P_8021AD)
-VLAN_PART = 8
-"""The size of each attribute within NFULA_VLAN."""
-ONE_TAG = 1 << 32
-"""Tells a VLAN tag of zeros from none."""
-
 LONGEST = 255
 """Longer values of the attributes in ANY are left to the Stream; the kernel's are shorter."""
-
-MOST_STEPS = 32
-"""A message with more attributes is left to the Stream."""
 
 
 def columns(stream: NfulnlStream) -> NfulnlColumns:
     """What reads NFLOG messages of either byte order."""
     return NfulnlColumns(stream)
-
-
-@cache
-def _dtype(name: str) -> np.dtype[Any]:
-    """An attribute of fixed size as NumPy has it."""
-    kind = ATTRIBUTES[ATTRIBUTE_NUMBER[name]][1]
-    plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
-    dtype: np.dtype[Any] = np.dtype(plan.dtype(max(plan.size, WORD)))
-    return dtype
 
 
 class NfulnlColumns:
@@ -119,17 +94,10 @@ class NfulnlColumns:
         self.stream, self.decoder = stream, decoder or stream
         self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
         self.genmsg = np.dtype(Plan(NFGENMSG).dtype())
-        nlattr = np.dtype(Plan(nlattr_head(stream.order)).dtype())
-        self.value_at: int = nlattr.itemsize
-        self.attribute = in_a_row(nlattr, np.dtype([("word", f"u{WORD}")]))
+        self.kinds = AttributeKinds(stream.order)
         self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
         self.decoded_once = {name: DecodedOnce() for name in ("", "extra")}
         self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
-        self.least = np.full(NLA_TYPE_MASK + 1, 1 << 16, np.int64)
-        """The least nla_len by attribute number; impossibly large for those left to the Stream."""
-        for number, (name, size, _) in READERS.items():
-            if name not in LEFT:
-                self.least[number] = 4 + max(size, 0)
 
     def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
         """As pylog.formats.columns.Columns.read."""
@@ -186,25 +154,25 @@ class NfulnlRows(Rows):
         self._base = columns.stream.base  # which looking ahead may change before columns are made
         array, heads = self._array, gather(self._array, bodies, columns.genmsg)
         self.starts, self.ends, self._heads = starts, ends, heads
-        self._table, self._words, irregular = self._walk(bodies + columns.genmsg.itemsize)
-        self._regular = ~irregular
+        self._attributes = Attributes(columns.kinds, array, bodies + columns.genmsg.itemsize, ends)
+        self._regular = ~self._attributes.irregular
         if candidates is not None:
             self._regular &= candidates
         family = heads["nfgen_family"]
-        hdr, present = self._fixed("NFULA_PACKET_HDR")
+        hdr, present = self._attributes.fixed("NFULA_PACKET_HDR")
         default = np.zeros(256, np.uint16)
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
         stated = present & (hdr["hw_protocol"] != 0)
         self._ethertypes = np.where(stated, hdr["hw_protocol"], default[family]).astype(np.int64)
         self._check_hwaddr()
-        stamp, self._stamped = self._fixed("NFULA_TIMESTAMP")
+        stamp, self._stamped = self._attributes.fixed("NFULA_TIMESTAMP")
         seconds, micros = (stamp[field].astype(np.int64) for field in TIME)
         timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
         self._regular &= ~self._stamped | timely
         self._times = seconds * 10**9 + micros * 1000
-        self._has_packet = self._size("NFULA_PAYLOAD") > 0
-        self._payloads = self._place("NFULA_PAYLOAD")
-        self._caplens = np.where(self._has_packet, self._size("NFULA_PAYLOAD"), 0)
+        self._has_packet = self._attributes.size("NFULA_PAYLOAD") > 0
+        self._payloads = self._attributes.place("NFULA_PAYLOAD")
+        self._caplens = np.where(self._has_packet, self._attributes.size("NFULA_PAYLOAD"), 0)
         link_first = np.zeros(len(starts), bool)
         for number, hook in LINK_HEADER_HOOKS:
             link_first |= present & (family == number) & (hdr["hook"] == hook)
@@ -218,7 +186,7 @@ class NfulnlRows(Rows):
         regular = self._regular & packets.regular
         self.irregular, self._rows = np.flatnonzero(~regular), np.flatnonzero(regular)
         if len(self.irregular):
-            self._table, self._words = self._table[:, regular], self._words[:, regular]
+            self._attributes.take(regular)
             self._tags = [part[regular] for part in self._tags]
             for name in (
                 "_heads", "_times", "_stamped", "_payloads", "_caplens", "_has_packet",
@@ -231,24 +199,28 @@ class NfulnlRows(Rows):
     def _check_hwaddr(self) -> None:
         """Leave addresses of impossible size, and long values, to the Stream."""
         for name in ("NFULA_PREFIX", "NFULA_HWADDR", "NFULA_HWHEADER"):
-            self._regular &= self._size(name) <= LONGEST
+            self._regular &= self._attributes.size(name) <= LONGEST
         hwaddr = Plan(ATTRIBUTES[ATTRIBUTE_NUMBER["NFULA_HWADDR"]][1])
-        addresses = self._words[ATTRIBUTE_NUMBER["NFULA_HWADDR"]].view(
-            hwaddr.dtype(WORD, ["hw_addrlen"])
-        )
+        addresses = self._attributes.word("NFULA_HWADDR").view(hwaddr.dtype(WORD, ["hw_addrlen"]))
         most = hwaddr.places["hw_addr"].size
-        self._regular &= ~self._has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
+        self._regular &= ~self._attributes.has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
 
     def _pass_links(self, link_first: Array) -> None:
         """Find the link headers, and pass over those at the start of a payload.
 
         link_first   the messages of hooks that log from the link header on
         """
-        array, size = self._array, ETHERNET.sizeof()
-        header, l2hdr = self._has("NFULA_HWHEADER"), self._has("NFULA_L2HDR")
-        self._links, self._link_sizes = self._place("NFULA_HWHEADER"), self._size("NFULA_HWHEADER")
+        array, size, of = self._array, ETHERNET.sizeof(), self._attributes
+        header, l2hdr = of.has("NFULA_HWHEADER"), of.has("NFULA_L2HDR")
+        self._links, self._link_sizes = (
+            of.place("NFULA_HWHEADER"),
+            of.size("NFULA_HWHEADER"),
+        )
         if l2hdr.any():
-            places, sizes = self._place("NFULA_L2HDR"), self._size("NFULA_L2HDR")
+            places, sizes = (
+                of.place("NFULA_L2HDR"),
+                of.size("NFULA_L2HDR"),
+            )
             self._regular &= ~l2hdr | (sizes == size)
             both = np.flatnonzero(header & l2hdr & self._regular)
             same = self._link_sizes[both] == size
@@ -265,7 +237,7 @@ class NfulnlRows(Rows):
         kind = octets[:, 12].astype(np.int64) << 8 | octets[:, 13]
         stated = self._ethertypes[rows]
         ethernet = (kind == stated) | ((kind < 0x600) & (stated < 0x600))
-        places = self._place("NFULA_L2HDR")[rows]
+        places = of.place("NFULA_L2HDR")[rows]
         ethernet[has_l2] = (octets[has_l2] == gather(array, places[has_l2], size)).all(axis=1)
         rows, starts = rows[ethernet], starts[ethernet]
         self._payloads[rows] += size
@@ -275,34 +247,16 @@ class NfulnlRows(Rows):
 
     def _outer_tags(self) -> Array:
         """The VLAN tag of each message in NFULA_VLAN: ONE_TAG | EtherType << 16 | tci, else 0."""
-        has = self._has("NFULA_VLAN")
-        tags = np.zeros(len(has), np.int64)
-        rows = np.flatnonzero(has & self._regular)
-        if not len(rows):
-            return tags
-        size = len(VLAN) * VLAN_PART
-        good = self._size("NFULA_VLAN")[rows] == size
-        self._regular[rows[~good]] = False
-        rows = rows[good]
-        nlattr = np.dtype(Plan(nlattr_head(self._columns.stream.order)).dtype())
-        part = in_a_row(nlattr, np.dtype([("value", ">u2"), ("pad", ">u2")]))
-        parts = gather(self._array, self._place("NFULA_VLAN")[rows], size).view(part)
-        kinds = parts["nla_type"] & NLA_TYPE_MASK
-        numbers = {name: number for number, (name, _) in VLAN.items()}
-        good = (parts["nla_len"] == 6).all(axis=1) & (kinds[:, 0] != kinds[:, 1])
-        good &= np.isin(kinds, list(VLAN)).all(axis=1)
-        self._regular[rows[~good]] = False
-        is_tci = kinds == numbers["NFULA_VLAN_TCI"]
-        values = parts["value"].astype(np.int64)
-        tags[rows] = ONE_TAG | np.where(is_tci, values, values << 16).sum(axis=1)
+        tags, good = self._attributes.vlan_tags()
+        self._regular &= good
         return tags
 
     def _inner_tags(self) -> list[Array]:
         """The VLAN tags at the start of the payloads, as _outer_tags; passes over them."""
         found: list[Array] = []
         for depth in range(MOST_TAGS + 1):
-            rows = np.isin(self._ethertypes, TAGS) & self._has_packet & self._regular
-            rows = np.flatnonzero(rows & (self._caplens >= VLAN_TAG.sizeof()))
+            tagged = np.isin(self._ethertypes, TAGS) & self._has_packet & self._regular
+            rows = np.flatnonzero(tagged & (self._caplens >= VLAN_TAG.sizeof()))
             if not len(rows):
                 break
             if depth == MOST_TAGS:
@@ -317,66 +271,6 @@ class NfulnlRows(Rows):
             self._caplens[rows] -= VLAN_TAG.sizeof()
         return found
 
-    def _walk(self, at: Array) -> tuple[Array, Array, Array]:
-        """By attribute number: the place in each message, and the first bytes of the value; and
-        which messages are irregular.
-
-        A place is offset | nla_len << 32, or 0 for no such attribute. The first attributes are at
-        `at`.
-        """
-        array, count, columns = self._array, len(self.starts), self._columns
-        irregular = np.zeros(count, bool)
-        table = np.zeros((max(ATTRIBUTES) + 1) * count, np.int64)
-        words_of = np.zeros((max(ATTRIBUTES) + 1) * count, np.uint32)
-        seen = np.zeros(count, np.int64)
-        ends, rows = self.ends, np.arange(count)
-        for _ in range(MOST_STEPS):
-            live = at < ends
-            if not live.all():
-                at, ends, rows, seen = at[live], ends[live], rows[live], seen[live]
-            if not len(rows):
-                break
-            attribute = gather(array, at, columns.attribute)
-            size = attribute["nla_len"].astype(np.int64)
-            kind = attribute["nla_type"].astype(np.int64) & NLA_TYPE_MASK
-            bit = np.left_shift(1, kind)
-            good = (size >= columns.least[kind]) & (size <= ends - at) & (seen & bit == 0)
-            if not good.all():
-                irregular[rows[~good]] = True
-                at, ends, rows, seen = at[good], ends[good], rows[good], seen[good]
-                size, kind, bit = size[good], kind[good], bit[good]
-                attribute = attribute[good]
-            seen |= bit
-            slots = kind * count + rows
-            table[slots] = at | size << 32
-            words_of[slots] = attribute["word"]
-            at = at + (size + 3 & ~3)
-        else:
-            irregular[rows] = True  # these have more attributes
-        return table.reshape(-1, count), words_of.reshape(-1, count), irregular
-
-    def _place(self, name: str) -> Array:
-        """Where the value of an attribute is, in the messages that have it."""
-        at: Array = self._table[ATTRIBUTE_NUMBER[name]] & 0xFFFFFFFF
-        return at + self._columns.value_at
-
-    def _has(self, name: str) -> Array:
-        """Which of the messages have an attribute."""
-        present: Array = self._table[ATTRIBUTE_NUMBER[name]] > 0
-        return present
-
-    def _size(self, name: str) -> Array:
-        """How long the value of an attribute is; below 0 where there is none."""
-        size: Array = self._table[ATTRIBUTE_NUMBER[name]] >> 32
-        return size - self._columns.value_at
-
-    def _fixed(self, name: str) -> tuple[Array, Array]:
-        """The values of an attribute of fixed size, and which messages have it (others: noise)."""
-        dtype, there = _dtype(name), self._has(name)
-        if dtype.itemsize == WORD:
-            return self._words[ATTRIBUTE_NUMBER[name]].view(dtype), there
-        return gather(self._array, self._place(name), dtype), there
-
     def logs(self) -> Repeated:
         """As pylog.formats.columns.Rows.logs."""
         codes, samples = self._samples
@@ -386,7 +280,7 @@ class NfulnlRows(Rows):
         """As pylog.formats.columns.Rows.column."""
         stream = self._columns.stream
         if name in SIMPLE:
-            values, there = self._fixed(SIMPLE[name])
+            values, there = self._attributes.fixed(SIMPLE[name])
             return NumberColumn(values["value"], there) if there.any() else None
         if name in SAMPLED:
             codes, samples = self._samples
@@ -395,14 +289,14 @@ class NfulnlRows(Rows):
             return self._extra()
         if name in ANY:
             (attribute,) = ANY[name].fields
-            explain, places = ANY[name].explain, self._place(attribute)
+            explain, places = ANY[name].explain, self._attributes.place(attribute)
             _, _, unpack = READERS[ATTRIBUTE_NUMBER[attribute]]
 
             def meaning(octets: bytes) -> Any:
                 given = (octets,) if unpack is None else unpack(octets, 0)
                 return explain(*given)[0]
 
-            return self._any(meaning, places, self._size(attribute))
+            return self._any(meaning, places, self._attributes.size(attribute))
         if name == "hwheader":
             return self._any(lambda octets: octets.hex() or None, self._links, self._link_sizes)
         if name == "vlan":
@@ -452,10 +346,10 @@ class NfulnlRows(Rows):
         parts = [self._heads[name] for name in GENMSG]
         there = np.zeros(len(self._rows), np.int64)
         for i, name in enumerate(DETERMINING):
-            values, has = self._fixed(name)
+            values, has = self._attributes.fixed(name)
             there |= has.astype(np.int64) << i
             parts += [np.where(has, values[field], 0) for field in values.dtype.names]
-        there |= self._has("NFULA_SEQ_GLOBAL").astype(np.int64) << len(DETERMINING)
+        there |= self._attributes.has("NFULA_SEQ_GLOBAL").astype(np.int64) << len(DETERMINING)
         return [*parts, there, self._link_sizes]
 
     def _extra(self) -> Column:
@@ -469,7 +363,7 @@ class NfulnlRows(Rows):
         chosen = zip(keys, rows.tolist(), strict=True)
         samples = [self._sample("extra", key, row) for key, row in chosen]
         values = [record.extra for record in samples if isinstance(record, PacketRecord)]
-        numbers, there = self._fixed("NFULA_SEQ_GLOBAL")
+        numbers, there = self._attributes.fixed("NFULA_SEQ_GLOBAL")
         if not there.any():
             return Repeated(codes, values)
         return Numbered(codes, values, "NFULA_SEQ_GLOBAL", numbers["value"], there)

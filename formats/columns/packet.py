@@ -8,38 +8,31 @@ A packet is irregular if its headers are damaged, or of a form that no kernel wr
 
 from __future__ import annotations
 
-from functools import cache
-from typing import NamedTuple
-
 import numpy as np
 
 from pylog.formats.columns import Addresses, Array, Column, NumberColumn, Repeated
-from pylog.formats.columns.arrays import alike, gather, words
+from pylog.formats.columns.arrays import alike, gather
+from pylog.formats.columns.packet_extra import ARP_SIZE, QUOTED_AT, ExtraKeys
+from pylog.formats.columns.packet_protocols import CUTS, NOTHING, protocols
 from pylog.formats.ip_numbers import (
     EXTENSIONS,
     FRAGMENT,
     HOP_BY_HOP,
-    ICMP6_ERRORS,
-    ICMP_ERRORS,
     NO_NEXT_HEADER,
 )
 from pylog.formats.packet import JUMBO, TCP_FLAGS
 from pylog.formats.packet_schemas import (
-    AH,
     ARP,
-    ESP,
     ETH_P_ARP,
     ETH_P_IP,
     ETH_P_IPV6,
     FAMILIES,
-    GRE,
     HEADER_NAMES,
     ICMP,
     IPV4,
     IPV6,
     IPV6_EXTENSION,
     IPV6_FRAGMENT,
-    SCHEMAS,
     TCP,
     UDP,
 )
@@ -55,72 +48,11 @@ SIZE = IPV6.sizeof() + LAYER4
 NO_PACKET = -1
 """In place of an EtherType: the message has no packet."""
 
-KEY = 144
-"""At most this many bytes of a packet determine what its headers put into `extra`."""
-
 _LEAST_IPV6 = 24
 """Shorter IPv6 packets, whose source address is cut, are irregular."""
-_ARP_SIZE = 28
-"""The size of ARP with addresses of Ethernet and IPv4; others are irregular."""
 _CHAIN = 8
 """A packet with more extension headers is irregular."""
-_NOTHING = 256
-"""In place of a protocol: no header of layer 4 is read."""
-
-_CUTS = (None, "ipv6", "ipv4 options", "ipv6 extension", "ipv6 fragment",
-         *dict.fromkeys(HEADER_NAMES.values()))  # fmt: skip
-"""The headers that may be cut; the number is the index."""
 _CUT_IPV6, _CUT_OPTIONS, _CUT_EXTENSION, _CUT_FRAGMENT = 1, 2, 3, 4
-
-
-class _Protocols(NamedTuple):
-    """Facts about protocols, in arrays by protocol number, and _NOTHING.
-
-    size     bytes of the header; a shorter one is cut
-    ports    whether it has ports
-    icmp     whether it is ICMP or ICMPv6
-    cut      the place of its name in _CUTS
-    extra    how many bytes of it put something into `extra`; FAR_TOO_MANY: none
-    quotes   by number << 8 | the header's first byte: whether it is an ICMP error
-    """
-
-    size: Array
-    ports: Array
-    icmp: Array
-    cut: Array
-    extra: Array
-    quotes: Array
-
-
-FAR_TOO_MANY = 1 << 32
-_QUOTED_AT = ICMP.sizeof()
-"""Where the packet that an ICMP error quotes begins."""
-_CHECKED = 4
-"""An ICMP header is complete with type, code and checksum."""
-
-
-@cache
-def _protocols() -> _Protocols:
-    count = _NOTHING + 1
-    size, cut, extra = np.zeros(count, np.int64), np.zeros(count, np.uint8), np.zeros(count, int)
-    ports, icmp = np.zeros(count, bool), np.zeros(count, bool)
-    quotes = np.zeros((count, 256), bool)
-    extra[:], size[_NOTHING] = FAR_TOO_MANY, -FAR_TOO_MANY
-    for number, name in HEADER_NAMES.items():
-        if number in EXTENSIONS or number == FRAGMENT:
-            continue
-        schema = SCHEMAS[name]
-        ports[number] = any(field.name == "sport" for field in schema.subcons)
-        icmp[number] = schema is ICMP
-        size[number] = _CHECKED if icmp[number] else schema.sizeof()
-        cut[number] = _CUTS.index(name)
-        if schema in (ESP, GRE):
-            extra[number] = 4
-        elif schema is AH:
-            extra[number] = 1
-        if icmp[number]:
-            quotes[number, list(ICMP_ERRORS if name == "icmp" else ICMP6_ERRORS)] = True
-    return _Protocols(size, ports, icmp, cut, extra, quotes.ravel())
 
 
 _TCP_NUMBER = next(number for number, name in HEADER_NAMES.items() if name == "tcp")
@@ -131,6 +63,11 @@ def swap(data: Array, starts: Array) -> None:
     for name in ("length", "flags_offset"):
         at = starts + Plan(IPV4).places[name].offset
         data[at], data[at + 1] = data[at + 1], data[at]
+
+
+def _or_all(valid: Array) -> Array | None:
+    """As NumberColumn.valid: None if all are valid."""
+    return None if valid.all() else valid
 
 
 def families(ethertypes: Array) -> Repeated:
@@ -175,23 +112,24 @@ class IpPackets:
         else:
             self._step_over(version)
         self._left = sizes - self._after
-        protocols = _protocols()
-        short = self._left < protocols.size[self._upper]
+        facts = protocols()
+        short = self._left < facts.size[self._upper]
         if short.any():
-            self._cut[short] = protocols.cut[self._upper[short]]
-        self.has_extra = self._left >= protocols.extra[self._upper]
+            self._cut[short] = facts.cut[self._upper[short]]
+        self.has_extra = self._left >= facts.extra[self._upper]
         kind = self._upper.astype(np.intp) << 8 | self._layer4[:, 0]
-        self._quotes = protocols.quotes[kind] & (self._left > _QUOTED_AT)
+        self._quotes = facts.quotes[kind] & (self._left > QUOTED_AT)
         self.has_extra |= self._quotes | (ethertypes == ETH_P_ARP)
-        if self.has_extra.any():
-            self.regular &= self._is_keyed()
+        rows = np.flatnonzero(self.has_extra)
+        if len(rows):
+            self.regular[rows] &= self._keys(rows).whole()
 
     def _step_over(self, version: Array) -> None:
         """Find the headers of layer 4 behind options and extension headers."""
         data, starts, sizes = self._data, self._starts, self._sizes
         four, six = self._is_four, self._is_six
         after = (version & 15).astype(np.int64) * 4
-        upper = np.full(len(starts), _NOTHING, np.int64)
+        upper = np.full(len(starts), NOTHING, np.int64)
         regular = np.ones(len(starts), bool)
         regular[four] = ((version >= 0x45) & (version <= 0x4F) & (sizes >= IPV4.sizeof()))[four]
         if not four.all():
@@ -225,7 +163,7 @@ class IpPackets:
 
     def _is_common_arp(self, rows: Array) -> Array:
         arp = self._octets[rows].view(np.dtype(Plan(ARP).dtype(SIZE))).ravel()
-        common: Array = (arp["hlen"] == 6) & (arp["plen"] == 4) & (self._sizes[rows] >= _ARP_SIZE)
+        common: Array = (arp["hlen"] == 6) & (arp["plen"] == 4) & (self._sizes[rows] >= ARP_SIZE)
         return common
 
     def _follow_chain(self, rows: Array, after: Array, regular: Array) -> None:
@@ -304,34 +242,53 @@ class IpPackets:
 
     def column(self, name: str) -> Column | None:
         """The column of a field that the headers determine; None for another field."""
-        protocols, upper = _protocols(), self._upper
+        facts, upper = protocols(), self._upper
         if name == "family":
             return families(self._ethertypes)
         if name == "caplen":
-            return NumberColumn(self._sizes, self._ethertypes != NO_PACKET)
+            return NumberColumn(self._sizes, _or_all(self._ethertypes != NO_PACKET))
         if name == "protocol":
-            return NumberColumn(self.protocol, self._is_four | self._is_six)
+            return NumberColumn(self.protocol, _or_all(self._is_four | self._is_six))
         if name in ("saddr", "daddr"):
             return self._addresses("src" if name == "saddr" else "dst")
         if name == "length":
             return self._length()
         if name in ("sport", "dport"):
             needed = 2 if name == "sport" else 4
-            valid = protocols.ports[upper] & (self._left >= needed)
+            valid = facts.ports[upper] & (self._left >= needed)
             return NumberColumn(self._field(UDP, name), valid)
         if name in ("icmp_type", "icmp_code"):
             field = name.removeprefix("icmp_")
-            valid = protocols.icmp[upper] & (self._left >= (1 if field == "type" else 2))
+            valid = facts.icmp[upper] & (self._left >= (1 if field == "type" else 2))
             return NumberColumn(self._field(ICMP, field), valid)
         if name == "tcp_flags":
             flags = self._field(TCP, "flags").astype(np.intp)
             flags[(upper != _TCP_NUMBER) | (self._left <= Plan(TCP).places["flags"].offset)] = 256
             return Repeated(flags, (*TCP_FLAGS, None))
         if name == "cut":
-            return Repeated(self._cut.astype(np.intp), _CUTS) if self._cut.any() else None
+            return Repeated(self._cut.astype(np.intp), CUTS) if self._cut.any() else None
         if name == "fragment":
             return self._fragments()
         return None
+
+    def _keys(self, rows: Array) -> ExtraKeys:
+        """What determines the `extra` of the packets whose numbers are `rows`."""
+        quotes, arp = self._quotes[rows], self._ethertypes[rows] == ETH_P_ARP
+        starts = self._starts[rows] + np.where(arp, 0, self._after[rows])
+        left = np.where(arp, ARP_SIZE, self._left[rows])
+        return ExtraKeys(self._data, starts, left, self._upper[rows], quotes, arp)
+
+    def extra_keys(self) -> tuple[Array, list[bytes]]:
+        """A code for each packet, and for each code the bytes that determine what its headers put
+        into `extra`; b"" for nothing.
+        """
+        codes = np.zeros(len(self._sizes), np.intp)
+        rows = np.flatnonzero(self.has_extra)
+        if not len(rows):
+            return codes, [b""]
+        own, keys = self._keys(rows).codes()
+        codes[rows] = own + 1
+        return codes, [b"", *keys]
 
     def _length(self) -> NumberColumn:
         length, least = self._two("length").astype(np.int64), self._sizes
@@ -383,15 +340,16 @@ class IpPackets:
         six, octets = self._is_six, self._octets
         at, size = Plan(IPV4).places[name].offset, 4
         four = octets[:, at : at + size]
-        valid = None
+        valid: Array | None = None
         if not (self._is_four | six).all():
             arp = self._ethertypes == ETH_P_ARP
-            at = _ARP_SIZE - 4 if name == "dst" else ARP.sizeof() + 6
+            at = ARP_SIZE - 4 if name == "dst" else ARP.sizeof() + 6
             four = np.where(arp[:, None], octets[:, at : at + size], four)
             ptype = octets[:, 2].astype(np.int64) << 8 | octets[:, 3]
             valid = self._is_four | six | (arp & (ptype == ETH_P_IP))
         if name == "dst" and (self._cut == _CUT_IPV6).any():
-            valid = (True if valid is None else valid) & (self._cut != _CUT_IPV6)
+            seen = self._cut != _CUT_IPV6
+            valid = seen if valid is None else valid & seen
         at = Plan(IPV6).places[name].offset
         long = octets[:, at : at + 16]
         if six.any():
@@ -399,98 +357,3 @@ class IpPackets:
         else:
             long = long[:0]
         return Addresses(np.ascontiguousarray(four), np.ascontiguousarray(long), six, valid)
-
-    # what the headers put into `extra`
-
-    def _key_spans(self, rows: Array) -> tuple[Array, Array]:
-        """Where the bytes begin that determine what packets put into `extra`, and how many."""
-        quotes, arp = self._quotes[rows], self._ethertypes[rows] == ETH_P_ARP
-        skipped = np.where(quotes, _QUOTED_AT, 0)
-        spans = np.where(quotes, self._left[rows] - _QUOTED_AT, np.minimum(self._left[rows], 12))
-        spans = np.where(arp, _ARP_SIZE, spans)
-        return self._starts[rows] + self._after[rows] + skipped, np.minimum(spans, KEY + 1)
-
-    def _is_keyed(self) -> Array:
-        """False for packets whose KEY bytes are not all in the data, or more of them matter."""
-        keyed = np.ones(len(self.regular), bool)
-        rows = np.flatnonzero(self.has_extra)
-        if len(self._data) < KEY:
-            keyed[rows] = False
-            return keyed
-        places, spans = self._key_spans(rows)
-        heads = gather(self._data, np.minimum(places, len(self._data) - KEY), IPV6.sizeof())
-        chained = np.isin(heads[:, 6], [*EXTENSIONS, FRAGMENT]) & (heads[:, 0] >> 4 == 6)
-        good = places + KEY <= len(self._data)
-        good &= ~(self._quotes[rows] & chained & (spans > KEY))
-        keyed[rows] = good
-        return keyed
-
-    def extra_keys(self) -> tuple[Array, list[bytes]]:
-        """A code for each packet, and for each code the bytes that determine what its headers put
-        into `extra`; b"" for nothing.
-        """
-        codes = np.zeros(len(self._sizes), np.intp)
-        rows = np.flatnonzero(self.has_extra)
-        if not len(rows):
-            return codes, [b""]
-        places, spans = self._key_spans(rows)
-        octets = gather(self._data, places, KEY)
-        kinds = _key_kinds(octets, self._quotes[rows], self._ethertypes[rows] == ETH_P_ARP)
-        masks, most = _key_masks()
-        spans = np.minimum(spans, most[kinds])
-        octets &= masks[kinds]
-        octets[np.arange(KEY) >= spans[:, None]] = 0
-        upper = np.where(self._quotes[rows], self.protocol[rows], self._upper[rows])
-        own, first = alike([*words(octets), spans, kinds, upper])
-        codes[rows] = own + 1
-        heads = np.stack([spans, kinds, upper], axis=1).astype(np.uint16)
-        return codes, [b"", *(heads[i].tobytes() + octets[i].tobytes() for i in first.tolist())]
-
-
-_PLAIN, _ALL, _ARP, _QUOTED = 0, 1, 2, 3
-"""Kinds of keys: the header of layer 4, a quoted packet of which all bytes matter, ARP; and the
-first kind of quoted packets whose headers have nothing unusual."""
-
-_UPPER_MASKS = {"tcp": (0, 1, 2, 3, 13), "udp": (0, 1, 2, 3), "icmp": (0, 1), "icmpv6": (0, 1)}
-"""The bytes of headers of layer 4 that a record of a quoted packet shows."""
-_FOUR_BYTES = (0, 2, 3, 6, 7, 9, *range(12, 20))
-_SIX_BYTES = (0, 4, 5, 6, *range(8, 40))
-"""The bytes of an IP header without options, extension headers and fragment that it shows."""
-
-
-@cache
-def _key_masks() -> tuple[Array, Array]:
-    """By kind: 0xFF for the bytes that matter, and how many bytes may matter."""
-    chosen: list[tuple[tuple[int, ...], int]] = [
-        (tuple(range(12)), 12),
-        (tuple(range(KEY)), KEY),
-        ((0, 1, 2, 3, 4, 5, 6, 7, *range(8, 14), *range(18, 24)), _ARP_SIZE),
-    ]
-    for places, size in ((_FOUR_BYTES, IPV4.sizeof()), (_SIX_BYTES, IPV6.sizeof())):
-        for upper in _UPPER_MASKS.values():
-            chosen.append(((*places, *(size + at for at in upper)), size + LAYER4))
-    masks = np.zeros((len(chosen), KEY), np.uint8)
-    for kind, (places, _) in enumerate(chosen):
-        masks[kind, list(places)] = 0xFF
-    return masks, np.array([most for _, most in chosen])
-
-
-@cache
-def _quoted_kinds() -> Array:
-    """By family and protocol: the kind of key of a quoted packet without anything unusual."""
-    kinds = np.full((2, 256), _ALL, np.intp)
-    names = list(_UPPER_MASKS)
-    for family in range(2):
-        for number, name in HEADER_NAMES.items():
-            if name in names:
-                kinds[family, number] = _QUOTED + family * len(names) + names.index(name)
-    return kinds
-
-
-def _key_kinds(octets: Array, quotes: Array, arp: Array) -> Array:
-    four = (octets[:, 0] == 0x45) & (octets[:, 6] & 0x3F == 0) & (octets[:, 7] == 0)
-    six = octets[:, 0] >> 4 == 6
-    by_protocol = _quoted_kinds()
-    kinds = np.where(four, by_protocol[0, octets[:, 9]], _ALL)
-    kinds = np.where(six, by_protocol[1, octets[:, 6]], kinds)
-    return np.where(quotes, kinds, np.where(arp, _ARP, _PLAIN))
