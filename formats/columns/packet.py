@@ -238,7 +238,8 @@ class IpPackets:
     @property
     def are_four(self) -> Array:
         """Which of the packets are IPv4."""
-        return self._is_four
+        are_four: Array = self._is_four
+        return are_four
 
     def column(self, name: str) -> Column | None:
         """The column of a field that the headers determine; None for another field."""
