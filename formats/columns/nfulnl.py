@@ -1,4 +1,4 @@
-"""NFLOG messages, many at once, with all that the kernel usually writes.
+"""NFLOG messages, many at once, with all that kernels write but conntrack entries.
 
 The attributes of all messages are walked together, one attribute of each in a step, in any order.
 Numbers and times are views of what the walk read. What a rule, a hook and the interfaces determine

@@ -122,7 +122,7 @@ class IpPackets:
         self.has_extra |= self._quotes | (ethertypes == ETH_P_ARP)
         rows = np.flatnonzero(self.has_extra)
         if len(rows):
-            self.regular[rows] &= self._keys(rows).whole()
+            self.regular[rows] &= self._keys(rows).complete()
 
     def _step_over(self, version: Array) -> None:
         """Find the headers of layer 4 behind options and extension headers."""

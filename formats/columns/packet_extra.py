@@ -47,7 +47,7 @@ class ExtraKeys:
         spans = np.where(quotes, left - QUOTED_AT, left)
         self._spans = np.minimum(spans, KEY + 1)
 
-    def whole(self) -> Array:
+    def complete(self) -> Array:
         """False for packets whose KEY bytes are not all in the data, or more of them matter."""
         good: Array = self._places + KEY <= len(self._data)
         if len(self._data) < KEY:
