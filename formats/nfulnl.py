@@ -18,7 +18,6 @@ from typing import Any
 
 from pylog.errors import DecodeError
 from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct_attributes, nfulnl_scrub
-from pylog.formats.addresses import mac
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ULOG,
@@ -26,7 +25,6 @@ from pylog.formats.netlink import (
     align,
     nlattr,
     nlmsghdr,
-    text,
     to_dict,
 )
 from pylog.formats.netlink_stream import (
@@ -37,8 +35,6 @@ from pylog.formats.netlink_stream import (
     unpack_nlmsghdr,
 )
 from pylog.formats.nfulnl_attributes import (
-    DIRECTIONS,
-    HOOKS,
     NFULA_CT,
     NFULA_VLAN,
     NFULNL_MSG_PACKET,
@@ -47,6 +43,14 @@ from pylog.formats.nfulnl_attributes import (
 )
 from pylog.formats.nfulnl_fast import ETHERTYPES, NFULA_PAYLOAD, FastPath
 from pylog.formats.nfulnl_payload import opened
+from pylog.formats.nfulnl_table import (
+    ADDRESS,
+    ATTRIBUTE_NUMBER,
+    DEVICES,
+    HOOK,
+    NUMBERS,
+    PREFIX,
+)
 from pylog.formats.packet import put_headers, vlan_tag
 from pylog.formats.packet_schemas import FAMILIES
 from pylog.formats.plan import Plan
@@ -55,27 +59,18 @@ from pylog.record.places import (
     AT_DIRECTION,
     AT_EXTRA,
     AT_FAMILY,
-    AT_GID,
     AT_GROUP,
     AT_HOOK,
     AT_HWADDR,
     AT_HWHEADER,
-    AT_HWTYPE,
-    AT_INDEV,
     AT_LAYOUT,
-    AT_MARK,
     AT_OBSERVED,
     AT_OFFSET,
-    AT_OUTDEV,
     AT_PAYLOAD,
-    AT_PHYSINDEV,
-    AT_PHYSOUTDEV,
     AT_PREFIX,
     AT_RAW,
-    AT_SEQ,
     AT_SOURCE,
     AT_TIMESTAMP,
-    AT_UID,
     AT_VLAN,
     no_values,
 )
@@ -88,6 +83,8 @@ LOOKED_FOR = "netlink messages of NFLOG (a chain of nlmsghdr with attributes tha
 
 _make_nlmsghdr = {order: Plan(nlmsghdr(order)).pack_values for order in "<>"}
 _nfgenmsg = Plan(NFGENMSG).unpack
+_NUMBERS = [(row.place, ATTRIBUTE_NUMBER[row.field]) for row in NUMBERS]
+_DEVICES = [(row.place, ATTRIBUTE_NUMBER[row.field]) for row in DEVICES]
 
 
 class NfulnlStream(NetlinkStream):
@@ -180,8 +177,8 @@ class NfulnlStream(NetlinkStream):
         family, version, group = _nfgenmsg(data, at)
         slots, unknown = self._scan(data, at + 4, end, origin is not None and origin.cut > 0)
         (
-            _, hdr, mark, stamp, indev, outdev, physindev, physoutdev, hwaddr, payload, prefix,
-            uid, seq, seq_global, gid, hwtype, hwheader, hwlen, ct, ct_info, vlan, l2hdr,
+            _, hdr, _, stamp, _, _, _, _, hwaddr, payload, prefix, _, _, seq_global, _, hwtype,
+            hwheader, hwlen, ct, ct_info, vlan, l2hdr,
         ) = slots  # fmt: skip
         interface = self.interface_name
         extra: dict[str, Any] = {"nfgen_family": family}
@@ -189,11 +186,9 @@ class NfulnlStream(NetlinkStream):
             extra["version"] = version
         hw_protocol, hook_number = hdr if hdr is not None else (0, None)
         hw_protocol = hw_protocol or ETHERTYPES.get(family, 0)
-        hook: str | int | None = None
-        if hook_number is not None:
-            hooks = HOOKS.get(family, ())
-            hook = hooks[hook_number] if hook_number < len(hooks) else hook_number
         values = no_values()
+        if hook_number is not None:
+            values[AT_HOOK], values[AT_DIRECTION] = HOOK.explain(family, hook_number)
         values[AT_EXTRA] = extra
         tags: tuple[Vlan, ...] = ()
         if vlan is not None:
@@ -233,11 +228,10 @@ class NfulnlStream(NetlinkStream):
             extra["NFULA_CT_INFO"] = nfct_attributes.INFO.get(ct_info[0], ct_info[0])
         if unknown:
             extra["unknown"] = [[number, value.hex()] for number, value in unknown]
-        address = None
         if hwaddr is not None:
             size, octets = hwaddr
-            address = mac(octets[:size]) if 0 < size <= 8 else None
-            if size > 8:
+            (values[AT_HWADDR],) = ADDRESS.explain(size, octets)
+            if size > len(octets):
                 extra["NFULA_HWADDR"] = [size, octets.hex()]
         values[AT_SOURCE], values[AT_LAYOUT] = "nflog", self.layout
         values[AT_EXTRA], values[AT_PAYLOAD] = extra, payload or None
@@ -246,23 +240,16 @@ class NfulnlStream(NetlinkStream):
         if stamp is not None:
             values[AT_TIMESTAMP] = self._nanoseconds(start, stamp, extra)
         values[AT_OBSERVED] = self.observed_ns if origin is None else origin.observed_ns
-        if isinstance(hook, str):
-            values[AT_DIRECTION] = DIRECTIONS.get(hook)
-        values[AT_HOOK], values[AT_GROUP] = hook, str(group)
+        values[AT_GROUP] = str(group)
         if prefix is not None:
-            values[AT_PREFIX] = text(prefix) or None
-        for at, number in (
-            (AT_INDEV, indev), (AT_OUTDEV, outdev), (AT_PHYSINDEV, physindev),
-            (AT_PHYSOUTDEV, physoutdev),
-        ):  # fmt: skip
-            if number is not None:
-                values[at] = interface(number[0])
-        for at, number in (
-            (AT_SEQ, seq), (AT_MARK, mark), (AT_UID, uid), (AT_GID, gid), (AT_HWTYPE, hwtype)
-        ):  # fmt: skip
-            if number is not None:
-                values[at] = number[0]
-        values[AT_HWADDR], values[AT_VLAN] = address, tags or None
+            (values[AT_PREFIX],) = PREFIX.explain(prefix)
+        for place, attribute in _DEVICES:
+            if slots[attribute] is not None:
+                values[place] = interface(slots[attribute][0])
+        for place, attribute in _NUMBERS:
+            if slots[attribute] is not None:
+                values[place] = slots[attribute][0]
+        values[AT_VLAN] = tags or None
         values[AT_HWHEADER] = hwheader.hex() if hwheader else None
         if raw:
             values[AT_RAW] = self.raw(data, message)

@@ -87,7 +87,8 @@ ipv4_tcp_fields: Final[
 _ports = Plan(Struct("sport" / Int16ub, "dport" / Int16ub))
 _u16_pair = CStruct(">HH").unpack_from
 
-_JUMBO = 0xC2  # RFC 2675, in a hop-by-hop header
+JUMBO: Final = 0xC2
+"""The option of a hop-by-hop header that states the length of a jumbogram (RFC 2675)."""
 
 
 def believed(length: int | None, least: int) -> int | None:
@@ -272,7 +273,7 @@ def _jumbo_length(data: bytes, start: int, end: int) -> int | None:
     if at <= end:
         end = min(end, start + 8 + data[start + 1] * 8)
     while at + 1 < end:
-        if data[at] == _JUMBO:
+        if data[at] == JUMBO:
             value = int.from_bytes(data[at + 2 : at + 6])
             valid = data[at + 1] == 4 and at + 6 <= end and (at - start) % 4 == 2
             return 40 + value if valid and value > 0xFFFF else None

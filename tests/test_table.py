@@ -112,6 +112,14 @@ def nflog_messages(draw: st.DrawFn, order: str) -> bytes:
     number = st.integers(0, 2**32 - 1)
     hook = {"hw_protocol": draw(st.sampled_from((ethertype, ethertype, 0, 0x806, 0x8100))),
             "hook": draw(st.integers(0, 6))}  # fmt: skip
+    link = b"abcdefghijkl" + draw(st.sampled_from((hook["hw_protocol"], 0x800, 40))).to_bytes(2)
+    if draw(st.integers(0, 3)) == 0:
+        payload = draw(st.sampled_from((link, b"abcdefghijklmn"))) + payload
+    elif hook["hw_protocol"] == 0x8100:
+        payload = draw(st.sampled_from((b"\0\7\x08\0", b"\0\7\x81\0\0\0\x86\xdd"))) + payload
+    tci = {"nla_type": 2, "value": draw(st.sampled_from((0, 7)))}
+    tag = {"nla_type": 1, "value": 0x8100}
+    vlan = draw(st.sampled_from(([tci, tag], [tag, tci], [tci], [tag, tag])))
     time = {"sec": draw(st.integers(0, 2**34)), "usec": draw(st.integers(0, 1_000_001))}
     hwaddr = {
         "hw_addrlen": draw(st.integers(0, 9)),
@@ -123,14 +131,17 @@ def nflog_messages(draw: st.DrawFn, order: str) -> bytes:
         (10, draw(st.sampled_from((b"drop \0", b"accept\0", b"", b"x" * 20, b"\xff#\0")))),
         (11, draw(number)), (12, draw(st.integers(0, 5))), (13, draw(number)), (14, 0), (15, 1),
         (16, draw(st.sampled_from((b"", b"abcdefghijklmn", b"abcdefghijklmo", b"0123456789")))),
-        (17, draw(st.sampled_from((0, 10, 14)))), (19, 2), (21, b"abcdefghijklmn"), (77, b"new"),
+        (17, draw(st.sampled_from((0, 10, 14)))), (19, 2), (20, vlan),
+        (21, draw(st.sampled_from((b"abcdefghijklmn", link, b"")))), (77, b"new"),
         (9, payload[: draw(st.sampled_from((0, 19, 24, 33, 40, 48, 60, 9999)))]),
     ]  # fmt: skip
     usual = draw(
-        st.sampled_from(({19, 21, 77}, {13, 19, 21, 77}, {2, 6, 7, 13, 19, 21, 77}, set()))
+        st.sampled_from(({19, 77}, {13, 20, 21, 77}, {2, 6, 7, 13, 19, 20, 21, 77}, {20}, set()))
     )
     left_out = usual | draw(st.sets(st.sampled_from([a[0] for a in attributes]), max_size=3))
     chosen = [(n, value) for n, value in attributes if n not in left_out]
+    if draw(st.integers(0, 3)) == 0:
+        chosen = draw(st.permutations(chosen))
     if draw(st.integers(0, 19)) == 0:
         chosen.append(draw(st.sampled_from(chosen + attributes)))  # one that comes again
     return builders.log(order, draw(st.integers(5, 6)), chosen, family=family)

@@ -52,22 +52,43 @@ class Addresses(NamedTuple):
     """An address in each row: the next of `six` where `is_six`, else the next of `four`.
 
     four, six   uint8 in (rows, 4) and (rows, 16)
+    valid       False where the record has None (None: nowhere); the address there is noise
     """
 
     four: Array
     six: Array
     is_six: Array
+    valid: Array | None = None
 
 
 class Blobs(NamedTuple):
-    """Bytes in each row, of any size: data[start : start + size], one behind the other."""
+    """Bytes in each row, of any size: data[start : start + size], one behind the other.
+
+    valid   False where the record has None (None: nowhere); the size there is 0
+    """
 
     data: Array
     starts: Array
     sizes: Array
+    valid: Array | None = None
 
 
-Column = NumberColumn | Repeated | Addresses | Blobs
+class Numbered(NamedTuple):
+    """In each row one of a few mappings, `values[code]`, with a number of its own.
+
+    key       of the number, which all mappings that have one have at its place already
+    numbers   one a row
+    valid     False where the mapping has no such key
+    """
+
+    codes: Array
+    values: Sequence[Any]
+    key: str
+    numbers: Array
+    valid: Array
+
+
+Column = NumberColumn | Repeated | Addresses | Blobs | Numbered
 
 
 class DecodedOnce(dict[bytes, Record]):

@@ -17,6 +17,7 @@ from pylog.formats.columns import Array, Blobs, Column, NumberColumn, Repeated, 
 from pylog.formats.columns.arrays import alike, words
 from pylog.formats.columns.packet import IpPackets, swap
 from pylog.formats.mapping import Mapping
+from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
 from pylog.record import PacketRecord
 from pylog.record.places import Values
 
@@ -61,8 +62,9 @@ class MappedRows(Rows):
         self._base = mapped.stream.base  # which looking ahead may change before columns are made
         mapping = mapped.mapping
         places, sizes = starts + mapping.plan.size, ends - starts - mapping.plan.size
-        packets = IpPackets(array, places, sizes, array[places] >> 4 == 6, mapping.host_order)
-        regular = fits & packets.regular
+        ethertypes = np.where(array[places] >> 4 == 6, ETH_P_IPV6, ETH_P_IP)
+        packets = IpPackets(array, places, sizes, ethertypes, mapping.host_order)
+        regular = fits & packets.regular & ~packets.has_extra
         if mapping.count_field:
             regular &= heads[mapping.count_field] > 0
         self._times = None

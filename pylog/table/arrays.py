@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pylog.formats.columns import Addresses, Blobs, Column, NumberColumn, Repeated, Rows
+from pylog.formats.columns import Addresses, Blobs, Column, NumberColumn, Numbered, Repeated, Rows
 from pylog.formats.packet_headers import requested
 from pylog.record import PacketHeaders
 from pylog.table.addresses import packed, texts
-from pylog.table.schemas import ADDRESS, REQUESTED, TIME, WORD, reading
+from pylog.table.schemas import ADDRESS, REQUESTED, TIME, WORD, json_text, reading
 
 
 def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column | None]) -> pa.RecordBatch:
@@ -40,6 +41,8 @@ def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column | None]) -
         elif isinstance(values, Repeated):
             converted = [v if v is None or convert is None else convert(v) for v in values.values]
             arrays.append(_repeated(Repeated(values.codes, converted), column.type))
+        elif isinstance(values, Numbered):
+            arrays.append(_numbered(values, column.type))
         else:
             arrays.append(_array(values, column.type))
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
@@ -64,7 +67,11 @@ def _headers(rows: Rows) -> list[PacketHeaders]:
 def _array(column: Column, kind: pa.DataType) -> pa.Array:
     """Numbers, addresses and bytes as an Arrow array."""
     if isinstance(column, Addresses):
-        return texts(column) if kind == ADDRESS else packed(column)
+        array = texts(column) if kind == ADDRESS else packed(column)
+        if column.valid is None:
+            return array
+        buffers = [_bits(column.valid), *array.buffers()[1:]]
+        return pa.Array.from_buffers(kind, len(array), buffers)
     if isinstance(column, Blobs):
         return _blobs(column, kind)
     assert isinstance(column, NumberColumn)
@@ -81,11 +88,16 @@ def _blobs(column: Blobs, kind: pa.DataType) -> pa.Array:
     edges[-1] = edges[-2] if len(edges) > 1 else 0
     buffers = [None, _buffer(edges), _buffer(column.data)]
     pieces = pa.Array.from_buffers(kind, len(edges) - 1, buffers)
-    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2)))
+    none = None if column.valid is None else ~column.valid
+    return pieces.take(pa.array(np.arange(0, len(edges) - 1, 2), mask=none))
 
 
 def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
     """Values that repeat, as a dictionary array for WORD, else as an array of all values."""
+    if kind != WORD:
+        if all(value is None for value in column.values):
+            return pa.nulls(len(column.codes), kind)
+        return pa.array(column.values, kind).take(pa.array(column.codes))
     numbers = {v: i for i, v in enumerate(dict.fromkeys(v for v in column.values if v is not None))}
     places = np.array([numbers.get(v, -1) for v in column.values], np.int32)
     if not numbers:
@@ -93,9 +105,23 @@ def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
     codes = places.take(column.codes)
     valid = codes >= 0 if places.min() < 0 else None
     indices = pa.Array.from_buffers(pa.int32(), len(codes), [_bits(valid), _buffer(codes)])
-    if kind == WORD:
-        return pa.DictionaryArray.from_arrays(indices, pa.array(numbers, pa.string()), safe=False)
-    return pa.array(numbers, kind).take(indices)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(numbers, pa.string()), safe=False)
+
+
+def _numbered(column: Numbered, kind: pa.DataType) -> pa.Array:
+    """Mappings as JSON, each with a number of its own."""
+    texts = [json_text(value) for value in column.values]
+    parts = [text.partition(f'"{column.key}":') for text in texts]
+    # the number ends at the next comma, or where the mapping ends
+    begins = pa.array([before + key for before, key, _ in parts], pa.string())
+    ends = pa.array([after.lstrip("0123456789") for _, _, after in parts], pa.string())
+    codes = pa.array(column.codes)
+    numbers = pa.array(column.numbers.astype(np.int64), mask=~column.valid).cast(pa.string())
+    joined = pc.binary_join_element_wise(
+        begins.take(codes), numbers, ends.take(codes), "", null_handling="replace"
+    )
+    places = pa.array(np.arange(len(codes), dtype=np.int32))
+    return pa.DictionaryArray.from_arrays(places, joined, safe=False)
 
 
 def _buffer(values: Any) -> pa.Buffer:
