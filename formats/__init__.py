@@ -1,8 +1,9 @@
 """Formats: what the bytes of a log mean. One module a format, no I/O, no clock, no host constants.
 
 `contract` states what a format module gives, `stream` has the base class of its Stream, `items`
-what a stream finds, and `registry` finds the modules. A format of another distribution is named by
-an entry point of the group `pylog.formats`. It may declare kinds of record of its own:
+what a stream finds, and `registry` finds the modules, whose names have no underscore. The others
+are parts of a format, and imported where it needs them. A format of another distribution is named
+by an entry point of the group `pylog.formats`. It may declare kinds of record of its own:
 
     KINDS    subclasses of record.BaseRecord, each with a tag and its fields
 """

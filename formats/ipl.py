@@ -13,8 +13,8 @@ from pylog.errors import DecodeError
 from pylog.formats import Guess, Message, cut_off, ipl_layouts, ipl_resume
 from pylog.formats import ipl_names as names
 from pylog.formats.ip_numbers import ICMP, ICMPV6
-from pylog.formats.ipl_stream import IplStream, LogFrame, log_frames
-from pylog.formats.ipl_trial import Trial, same_records, trials_of
+from pylog.formats.ipl_stream import IplStream, LogFrame, log_frame
+from pylog.formats.ipl_trial import Trial, candidates, same_records, trials_of, without_magic
 from pylog.formats.packet import swapped
 from pylog.formats.scrub import Scrubber
 
@@ -48,7 +48,10 @@ def stream(name: str, head: bytes = b"") -> IplStream:
     if log and log not in layout.logs:
         raise ValueError(f"{name} has no log {log!r}, only {', '.join(layout.logs)}")
     if not log and head and not layout.version.magic_tells_log:
-        trials = sorted(trials_of([layout], head[:FIRST_LOOK], False), key=lambda t: t.explained)
+        trials = sorted(
+            trials_of([(layout, x) for x in layout.logs], head[:FIRST_LOOK], False),
+            key=lambda trial: trial.explained,
+        )
         log = trials[-1].log if trials else "ipf"
     return IplStream(layout, log or "ipf")
 
@@ -123,15 +126,14 @@ def layout_names() -> list[str]:
 
 def probe(head: bytes, final: bool) -> list[Guess]:
     """Try every layout on the first bytes of an input."""
-    orders = [order for order, magic in (("<", b"LPI"), (">", b"IPL")) if magic in head]
     layouts = list(ipl_layouts.layouts())
-    marked = [x for x in layouts if x.version.has_magic and x.abi.order in orders]
-    trials = trials_of(marked, head[:FIRST_LOOK], final)
+    sample = head[:FIRST_LOOK]
+    trials = trials_of(candidates(layouts, sample), sample, final)
     if not trials:  # without a magic a record may begin anywhere: try fewer bytes
-        trials = trials_of([x for x in layouts if not x.version.has_magic], head[:4096], final)
+        trials = trials_of(without_magic(layouts), head[:4096], final)
     lenient = not trials
     if lenient:
-        trials = trials_of(marked, head[:FIRST_LOOK], final, lenient)
+        trials = trials_of(candidates(layouts, sample, lenient), sample, final, lenient)
     if trials and len(head) > 4096:
         best = max(trial.explained for trial in trials)
         trials = [Trial(t.layout, t.log, head, final, lenient)
@@ -180,7 +182,8 @@ def cut(data: bytes) -> str | None:
     stated: list[int] = []
     least: list[int] = []
     for layout in ipl_layouts.layouts():
-        for log, frame in log_frames(layout).items():
+        for log in layout.logs:
+            frame = log_frame(layout, log)
             fits = _has_magic(frame.magic, data) if frame.magic else _is_header(frame, data)
             if not fits:
                 continue

@@ -253,19 +253,23 @@ class ABI:
         """The byte order as struct writes it, < or >."""
         return _BASES[self.base][0]
 
-    def type(self, name: str) -> tuple[Any, int]:
-        """The construct type of a C type, and its alignment in bytes."""
+    @cached_property
+    def types(self) -> dict[str, tuple[Any, int]]:
+        """The construct type of each C type, and its alignment in bytes."""
         order, long, align8 = _BASES[self.base]
         little = order == "<"
         u16, u32 = (Int16ul, Int32ul) if little else (Int16ub, Int32ub)
         u64 = Int64ul if little else Int64ub
-        table: dict[str, tuple[Any, int]] = {
+        ulong = (u64, 8) if long == 8 else (u32, 4)
+        return {
             "u8": (Int8ub, 1),
             "u16": (u16, 2),
             "u32": (u32, 4),
             "i32": (Int32sl if little else Int32sb, 4),
             "quad": (u32, 4) if self.quad32 else (u64, align8),
-            "ulong": (u64, 8) if long == 8 else (u32, 4),
+            "ulong": ulong,
+            "size_t": ulong,
+            "ptr": ulong,
             "be16": (Bytes(2), 2),  # network order, whatever the machine's
             "in4": (Bytes(4), 4),
             "in6": (Bytes(16), 4),
@@ -273,7 +277,6 @@ class ABI:
             "time": (u64, align8) if self.time64 or long == 8 else (u32, 4),
             "usec": (u64, 8) if long == 8 and not self.time64 else (u32, 4),
         }
-        return table["ulong" if name in ("size_t", "ptr") else name]
 
 
 def _c_struct(declaration: str, abi: ABI) -> list[Any]:
@@ -301,32 +304,32 @@ def _c_struct(declaration: str, abi: ABI) -> list[Any]:
         kind, name = member.split(" ", 1)
         name, _, count = name.rstrip("]").partition("[")
         if kind == "timeval":
-            seconds, alignment = abi.type("time")
+            seconds, alignment = abi.types["time"]
             add(f"{name}_sec", seconds, alignment)
-            add(f"{name}_usec", *abi.type("usec"))
+            add(f"{name}_usec", *abi.types["usec"])
             align(alignment)  # the struct's own tail
         elif kind in ("if4", "if16"):
             if abi.unit:
-                add("fl_unit", *abi.type("u32"))
+                add("fl_unit", *abi.types["u32"])
             add("fl_ifname", Bytes(4 if kind == "if4" and abi.unit else 16), 1)
         elif kind == "bits4":
             if abi.unit:
-                add("fl_bits", *abi.type("u32"))
+                add("fl_bits", *abi.types["u32"])
                 add("fl_ifname", Bytes(4), 1)
             else:
-                add("fl_flags", *abi.type("ulong"))
+                add("fl_flags", *abi.types["ulong"])
                 add("fl_ifname", Bytes(16), 1)
         elif kind == "unit":
             if abi.unit:
-                add(name, *abi.type("u32"))
+                add(name, *abi.types["u32"])
         elif kind == "ifname":
             add(name, Bytes(abi.ifname), 1)
         elif kind == "align":
-            widest = max(widest, abi.type("ulong")[1])
+            widest = max(widest, abi.types["ulong"][1])
         elif kind == "char" or (count and kind == "u8"):
             add(name, Bytes(int(count)), 1)
         else:
-            schema, alignment = abi.type(kind)
+            schema, alignment = abi.types[kind]
             add(name, schema[int(count)] if count else schema, alignment)
     align(widest)
     return fields
@@ -342,6 +345,9 @@ class Layout:
 
     version: Version
     abi: ABI
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     @cached_property
     def name(self) -> str:
@@ -372,6 +378,11 @@ class Layout:
             magic = magic.rjust(8, b"\0") if self.abi.order == ">" else magic.ljust(8, b"\0")
         return magic
 
+    @property
+    def head(self) -> Plan:
+        """The fields of the head of every record, which is empty in 2.x."""
+        return _head(self.version.iplog, ABI(self.abi.base, self.abi.time64))
+
     @cache  # noqa: B019 - layouts are few, made once and kept
     def schema(self, log: str) -> Struct:
         """The construct schema of a record of the log, as a flat struct.
@@ -393,6 +404,12 @@ class Layout:
     def plan(self, log: str) -> Plan:
         """The fixed part of a record of the log, compiled."""
         return Plan(self.schema(log))
+
+
+@cache
+def _head(iplog: str, abi: ABI) -> Plan:
+    """The head that a version has, in the parts of an ABI that it depends on."""
+    return Plan(Struct(*_c_struct(_IPLOG[iplog], abi)))
 
 
 @cache

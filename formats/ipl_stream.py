@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from pylog.errors import DecodeError
 from pylog.formats import Dropped, Item, Message, NextSeq, Stream
 from pylog.formats.ip_header import stated_length
 from pylog.formats.ipl_layouts import Layout
-from pylog.formats.ipl_records import flows, packet_log
-from pylog.formats.mapping import packets
+from pylog.formats.ipl_records import Decode, flows, packet_log
+from pylog.formats.mapping import DecodeMany, packets
 from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.record import PacketRecord, Record, Row
 
@@ -55,9 +55,9 @@ class LogFrame:
 
 
 @cache
-def log_frames(layout: Layout) -> dict[str, LogFrame]:
-    """The LogFrame of each log of a layout."""
-    return {log: LogFrame(layout, log) for log in layout.logs}
+def log_frame(layout: Layout, log: str) -> LogFrame:
+    """The frame of a log of a layout."""
+    return LogFrame(layout, log)
 
 
 def _needle(layout: Layout, log: str) -> tuple[re.Pattern[bytes], int, int]:
@@ -66,7 +66,7 @@ def _needle(layout: Layout, log: str) -> tuple[re.Pattern[bytes], int, int]:
     The pattern is the magic; without one, the first byte of an IPv4 packet, or the only possible
     ipl_dsize. Fields of small numbers must be small, so that random bytes seldom match.
     """
-    frame = log_frames(layout)[log]
+    frame = log_frame(layout, log)
     order, places = layout.abi.order, frame.plan.places
     if frame.magic:
         needle = b"LPI" if order == "<" else b"IPL"
@@ -123,21 +123,33 @@ class IplStream(Stream):
         self.layout_value = layout
         self.layout = layout.name
         self.log = log
-        version, self._logs = layout.version, log_frames(layout)
         self.needle, self.needle_at, self.needle_size = _needle(layout, log)
-        self._own_logs = layout.logs if version.magic_tells_log else (log,)
-        self._by_magic = {self._logs[d].magic: d for d in self._own_logs}
-        self._magic_size = len(self._logs[log].magic)
-        ipf = self._logs["ipf"]
-        self._packet_magic = ipf.magic if "ipf" in self._own_logs else None
+        is_clear = layout.version.magic_tells_log
+        self._by_magic = {layout.magic(d): d for d in (layout.logs if is_clear else (log,))}
+        self._magic_size = len(layout.magic(log))
+        ipf = log_frame(layout, "ipf")
+        self._packet_magic = ipf.magic if is_clear or log == "ipf" else None
         self._frame = ipf.plan.reader(("ipl_dsize", "fl_hlen", "fl_plen"))
         self._quick = None if self._packet_magic is None else ipf.quick
-        plans = {log: frame.plan for log, frame in self._logs.items()}
-        self._packets = packets(self, packet_log(layout))
-        self._flows = flows(self, layout, plans)
         self._packet_size = ipf.size
-        self._decisive = 6 + max(log.size for log in self._logs.values())
         self._swapped = layout.host_order_ip
+
+    # What follows is made when it is needed: of the many layouts that detection tries, few decode.
+
+    @cached_property
+    def _packets(self) -> DecodeMany:
+        return packets(self, packet_log(self.layout_value))
+
+    @cached_property
+    def _flows(self) -> dict[str, Decode]:
+        layout = self.layout_value
+        return flows(self, layout, {log: layout.plan(log) for log in layout.logs})
+
+    @cached_property
+    def _decisive(self) -> int:
+        """How many bytes tell whether a record is plausible."""
+        layout = self.layout_value
+        return 6 + max(log_frame(layout, log).size for log in layout.logs)
 
     @property
     def name(self) -> str:
@@ -168,7 +180,7 @@ class IplStream(Stream):
                 return pos + self._magic_size
             expected = " or ".join(repr(m) for m in self._by_magic)
             raise self.error(pos, "ipl_magic", repr(magic), expected)
-        frame = self._logs[log]
+        frame = log_frame(self.layout_value, log)
         size = frame.size
         if pos + size > len(data):
             return pos + size
@@ -212,7 +224,7 @@ class IplStream(Stream):
         raw = self.raw(data, message)
         if message.origin is None or not message.origin.cut:
             return raw
-        plan, octets = self._logs["ipf"].plan, bytearray(raw)
+        plan, octets = self.layout_value.plan("ipf"), bytearray(raw)
         missing = self.measure(raw, 0) - len(raw)
         if missing > 0:
             hlen = min(plan.get(octets, "fl_hlen"), len(raw) - self._packet_size)

@@ -7,6 +7,9 @@ gets right (header checksums, times, sequence numbers) decide between layouts th
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -16,7 +19,11 @@ from pylog.formats import Message
 from pylog.formats import ipl_names as names
 from pylog.formats.ipl_layouts import Layout
 from pylog.formats.ipl_stream import IplStream
+from pylog.formats.plan import Plan
 from pylog.record import FlowRecord, PacketRecord
+
+MARKS = {"<": b"LPI", ">": b"IPL"}
+"""What the magics of all logs share, by byte order."""
 
 _Logged = PacketRecord | FlowRecord
 
@@ -64,7 +71,7 @@ class Trial:
         facts = []
         if isinstance(record, PacketRecord) and record.family == "ipv4" and record.payload:
             header = record.payload[: (record.payload[0] & 15) * 4]
-            if len(header) >= 20 and _checksum(header) == 0:
+            if len(header) >= 20 and _adds_up(header):
                 facts.append("IPv4 header checksums right")
             if record.length == record.caplen:
                 facts.append("packets logged in full")
@@ -101,11 +108,10 @@ class Trial:
         return self.stream.name
 
 
-def _checksum(header: bytes) -> int:
-    total = sum(int.from_bytes(header[i : i + 2]) for i in range(0, len(header) & ~1, 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
+def _adds_up(header: bytes) -> bool:
+    """Whether the words of an IPv4 header add up to 0xFFFF in ones' complement, as RFC 791 has it:
+    then the header is a multiple of that, as a number."""
+    return int.from_bytes(header) % 0xFFFF == 0
 
 
 def _contradictions(record: PacketRecord) -> int:
@@ -163,16 +169,53 @@ def same_records(a: Trial, b: Trial) -> bool:
     return all(compared(x) == compared(y) for x, y in zip(a.records, b.records, strict=True))
 
 
+def candidates(
+    layouts: Iterable[Layout], sample: bytes, lenient: bool = False
+) -> list[tuple[Layout, str]]:
+    """The layouts with a magic, and their logs, of which a trial may find a record in the sample.
+
+    They are chosen by the heads of records, of which there are few different ones: most layouts
+    differ only in what comes after the head. `lenient` as in trials_of.
+    """
+    places = {mark: [m.start() for m in re.finditer(mark, sample)] for mark in MARKS.values()}
+    size = len(sample)
+
+    @cache
+    def chains(head: Plan, magic: bytes) -> bool:
+        """Whether a record lies at the beginning, or before another magic as after damage."""
+        mark = MARKS[head.places["ipl_dsize"].order]
+        at, read = magic.index(mark), head.reader(("ipl_usec", "ipl_dsize"))
+        for place in places[mark]:
+            start = place - at
+            if start < 0 or start + head.size > size:
+                continue
+            usec, dsize = read(sample, start)
+            end = start + dsize
+            if dsize < head.size or end > size or not (usec < 1_000_000 or lenient):
+                continue
+            if start == 0 or end + len(magic) > size or sample.startswith(mark, end + at):
+                return True
+        return False
+
+    return [
+        (layout, log)
+        for layout in layouts
+        if layout.version.has_magic and chains(layout.head, layout.magic("ipf"))
+        for log in (("ipf",) if layout.version.magic_tells_log else layout.logs)
+    ]
+
+
+def without_magic(layouts: Iterable[Layout]) -> list[tuple[Layout, str]]:
+    """The layouts that have no magic, and their logs."""
+    return [(x, log) for x in layouts if not x.version.has_magic for log in x.logs]
+
+
 def trials_of(
-    layouts: list[Layout], sample: bytes, final: bool, lenient: bool = False
+    layouts: Iterable[tuple[Layout, str]], sample: bytes, final: bool, lenient: bool = False
 ) -> list[Trial]:
-    """The trials of the layouts that find any record in the sample.
+    """The trials of the layouts and logs that find any record in the sample.
 
     lenient   records with values that make no sense count as well
     """
-    trials = [
-        Trial(layout, log, sample, final, lenient)
-        for layout in layouts
-        for log in (("ipf",) if layout.version.magic_tells_log else layout.logs)
-    ]
+    trials = [Trial(layout, log, sample, final, lenient) for layout, log in layouts]
     return [trial for trial in trials if trial.messages]

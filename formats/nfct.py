@@ -208,7 +208,7 @@ scrub = nfct_scrub.scrub
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
-    """Never asked: netlink_mixed owns the link types."""
+    """Never asked: formats.mixed owns the link types."""
     raise TypeError("packets of conntrack have the link type of netlink")
 
 

@@ -126,5 +126,5 @@ interface_numbers, scrub = nft_trace.interface_numbers, nft_scrub.scrub
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
-    """Never asked: netlink_mixed owns the link types."""
+    """Never asked: formats.mixed owns the link types."""
     raise TypeError("packets of nftables have the link type of netlink")

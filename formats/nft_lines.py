@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pylog.formats.nft_text import record_text
 from pylog.record.ruleset import RulesetRecord
 
 _NOUNS = {"set_element": "element", "obj": "object"}
@@ -129,4 +128,6 @@ def _declaration(record: Any) -> str | None:
         return None
     if record.text is not None or not isinstance(record, RulesetRecord):
         return str(record.text) if record.text is not None else None
+    from pylog.formats.nft_text import record_text  # only here: with all that reads rules
+
     return record_text(record, lambda name: None)

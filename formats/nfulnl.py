@@ -4,7 +4,7 @@ A log message is nlmsghdr, nfgenmsg and NFULA_* attributes (`nfulnl_attributes`)
 `NfulnlStream` is the NFLOG part of a netlink stream: its message type, and the record that a
 message becomes. In a
 DLT_NFLOG capture (link type 239) the nlmsghdr is missing; nlmon captures (253), which hold other
-subsystems' messages too, come through `formats.netlink_mixed`.
+subsystems' messages too, come through `formats.mixed`.
 
 Sources: linux/netfilter/nfnetlink_log.h, net/netfilter/nfnetlink_log.c, the tcpdump.org link type
 pages; recordings of what Linux 6.18 sends.

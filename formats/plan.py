@@ -96,8 +96,9 @@ class Plan:
     """
 
     def __init__(self, schema: Any) -> None:
-        last = _fixed_part(schema)[-1]
-        self.leaves = leaves(schema)
+        fixed = _fixed_part(schema)
+        last = fixed[-1]
+        self.leaves = [leaf for leaf in fixed if not leaf.name.startswith("_")]
         self.names = tuple(leaf.name for leaf in self.leaves)
         self.places = {leaf.name: leaf for leaf in self.leaves}
         self.size = last.offset + last.size

@@ -2,7 +2,7 @@
 
 A format is looked up by its name, by the link type of a capture's packets, by the netlink subsystem
 of a message, or by the source of a record. Link types of netlink (253 and Linux cooked captures)
-hold messages of every netlink format: formats.netlink_mixed owns them and hands each message to the
+hold messages of every netlink format: formats.mixed owns them and hands each message to the
 format of its subsystem. If two formats claim the same, that is an error that names both.
 """
 

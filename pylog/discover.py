@@ -56,10 +56,10 @@ def collect(
 
     flaw   says what is wrong with a module ("lacks NAME"); None: nothing
 
-    Modules with a leading underscore are shared by the others, which import them when needed.
+    Modules with an underscore in their name are parts of others, which import them when needed.
     ValueError for a module of the package with a flaw.
     """
-    names = [e.name for e in pkgutil.iter_modules(path) if not e.name.startswith("_")]
+    names = [e.name for e in pkgutil.iter_modules(path) if "_" not in e.name]
     files = [importlib.import_module(f"{package}.{name}") for name in names]
     modules = [module for module in files if hasattr(module, has)]
     for module in modules:

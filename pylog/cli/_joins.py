@@ -12,9 +12,6 @@ from typing import Any, NamedTuple
 
 from pylog import backends, outputs
 from pylog.cli._sources import RECORDS, AnyLog, group_of
-from pylog.flows.join import FlowJoin
-from pylog.join import SELECTIONS, Join
-from pylog.joined import Joined
 from pylog.outputs._named import named, with_joined
 from pylog.reader import Records
 from pylog.record import (
@@ -99,7 +96,14 @@ def _live(source: str) -> str | None:
 
 def with_joins(arguments: argparse.Namespace, records: AnyLog) -> AnyLog:
     """The records as the arguments want them; without those of sources that were added."""
-    for joining in _chosen(arguments):
+    chosen = _chosen(arguments)
+    if not chosen:
+        return records
+    from pylog.flows.join import FlowJoin  # only here: the ruleset takes long to import
+    from pylog.join import SELECTIONS, Join
+    from pylog.joined import Joined
+
+    for joining in chosen:
         assert isinstance(records, Records)
         added = f"{joining.source}:" in arguments.added
         first = records.readers()[arguments.source.index(f"{joining.source}:")] if added else None

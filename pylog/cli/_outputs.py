@@ -19,7 +19,6 @@ from pylog.cli._files import add_rotation_arguments
 from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, pair
 from pylog.options import SHOWN
 from pylog.record import Record
-from pylog.scrub import Scrubbing
 from pylog.secrets import secret_of_text
 
 _RELEASE = "to.ipmon_version"
@@ -229,7 +228,11 @@ def needs_raw(arguments: argparse.Namespace) -> bool:
 
 def changes(arguments: argparse.Namespace) -> list[Change]:
     """The changes to each record before it is written."""
-    wanted = [_naming(arguments), Scrubbing().record if arguments.scrub else None]
+    wanted = [_naming(arguments)]
+    if arguments.scrub:
+        from pylog.scrub import Scrubbing  # only here: the ruleset takes long to import
+
+        wanted.append(Scrubbing().record)
     return [change for change in wanted if change is not None]
 
 
