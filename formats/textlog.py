@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -34,8 +35,9 @@ from pylog.formats import (
 from pylog.formats.ipfw import LAYOUT as IPFW_CAPTURE
 from pylog.formats.items import Dropped, Item
 from pylog.formats.textlog_envelopes import LAST_REPEATED, Envelope, opened
-from pylog.formats.textlog_fast import Fast, Timed
+from pylog.formats.textlog_fast import Fast
 from pylog.formats.textlog_fields import AT_HOST, AT_LOCAL, utf8
+from pylog.formats.textlog_stamps import Order, Timed
 from pylog.formats.textlog_times import NEVER, Calendar, When
 from pylog.record import FlowRecord, PacketRecord, Record, Row
 from pylog.record.places import (
@@ -97,26 +99,16 @@ class TextStream(Stream):
         pos, held = 0, -1
         if self._passing and lines:
             pos, self._passing = len(lines.pop(0)) + 1, False
-        values_of, base, observed = self._fast.values, self.base, self.observed_ns
-        records, live = self._records, self.live
-        record, append = self._last, items.append
-        for line in lines:
-            end = pos + len(line) + 1
-            values = values_of(line)
-            if values is None:
-                self._last = record
-                held = self._line(line, pos, end, items)
-                record = self._last
-            else:
-                if live:
-                    values[AT_OBSERVED] = observed
-                else:
-                    values[AT_OFFSET] = base + pos
-                records[base + pos] = record = PacketRecord(*values)
-                append(Message(pos, end))
-                held = pos
-            pos = end
-        self._last = record
+        if lines:
+            before = self.other, self._last, self._calendar.state
+            order = self._order(self._calendar)
+            pos_after, held, state = self._lines(lines, pos, items, order)
+            if order is Order.MONTH and state != self._calendar.state:
+                items.clear()  # a line between them is of another month: read them in order
+                self._records.clear()
+                self.other, self._last, self._calendar.state = before
+                pos_after, held, _ = self._lines(lines, pos, items, None)
+            pos = pos_after
         if rest and not self._passing:
             if final:
                 held = self._line(rest, pos, len(data), items)
@@ -132,6 +124,45 @@ class TextStream(Stream):
         self.used = pos
         self.in_step += len(items)
         return items
+
+    def _order(self, calendar: Calendar) -> Order:
+        """Whether the moments of lines without a year depend on each other."""
+        if self.times.zone is None:
+            return Order.FREE
+        return Order.FIRST if calendar.state[0] is None else Order.MONTH
+
+    def _lines(
+        self, lines: list[bytes], pos: int, items: list[Item], order: Order | None
+    ) -> tuple[int, int, tuple[int | None, int]]:
+        """Take complete lines from `pos` on: the regular ones together, then the others in their
+        order.
+
+        order   as of Fast.records; None: all lines are taken in their order
+
+        Gives where the next line begins, where the record begins that it may count for (or -1),
+        and the state of the calendar after the regular lines.
+        """
+        assert self._calendar is not None
+        edges = list(accumulate([len(line) + 1 for line in lines], initial=pos))
+        base = self.base
+        offsets = [base + edge for edge in edges]
+        regular: list[PacketRecord | None] = [None] * len(lines)
+        if order is not None:
+            regular = self._fast.records(
+                lines, [None] * len(lines) if self.live else offsets, self.observed_ns, order
+            )
+        state, held, at = self._calendar.state, -1, 0
+        irregular = [i for i, record in enumerate(regular) if record is None]
+        for i in [*irregular, len(lines)]:
+            if at < i:
+                items += map(Message, edges[at:i], edges[at + 1 : i + 1])
+                records = regular[at:i]
+                self._records.update(zip(offsets[at:i], records, strict=True))  # type: ignore[arg-type]
+                self._last, held = records[-1], edges[i - 1]
+            if i < len(lines):
+                held = self._line(lines[i], edges[i], edges[i + 1], items)
+            at = i + 1
+        return edges[-1], held, state
 
     def _accept(self, record: Record, start: int, end: int, items: list[Item]) -> None:
         """Take the record of the line text[start:end]."""
@@ -272,12 +303,15 @@ class TextStream(Stream):
         envelope = opened(beginning)
         return Timed(envelope.form, envelope.when.written, *self._time(envelope.when))
 
-    def _rule(self, beginning: str) -> Values | None:
-        """What the beginning of a line, up to SRC=, determines; None if it is no plain LOG line."""
+    def _rule(self, beginning: str, written: str) -> Values | None:
+        """What the beginning of a line, up to SRC=, determines; None if it is no plain LOG line.
+
+        written   its time as it must stand there
+        """
         envelope = opened(f"{beginning}SRC=192.0.2.1 DST=192.0.2.2 LEN=40 ")
         if envelope.program != "kernel" and not envelope.form.startswith("dmesg"):
             return None
-        if envelope.repeated is not None:
+        if envelope.repeated is not None or envelope.when.written != written:
             return None
         values = textlog_kernel.read(envelope.message, envelope.escaped, True, False)
         if values is None:
