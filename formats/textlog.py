@@ -17,9 +17,8 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from itertools import accumulate
-from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from pylog.formats import (
     Guess,
@@ -100,15 +99,7 @@ class TextStream(Stream):
         if self._passing and lines:
             pos, self._passing = len(lines.pop(0)) + 1, False
         if lines:
-            before = self.other, self._last, self._calendar.state
-            order = self._order(self._calendar)
-            pos_after, held, state = self._lines(lines, pos, items, order)
-            if order is Order.MONTH and state != self._calendar.state:
-                items.clear()  # a line between them is of another month: read them in order
-                self._records.clear()
-                self.other, self._last, self._calendar.state = before
-                pos_after, held, _ = self._lines(lines, pos, items, None)
-            pos = pos_after
+            pos, held = self._lines(lines, pos, items)
         if rest and not self._passing:
             if final:
                 held = self._line(rest, pos, len(data), items)
@@ -125,44 +116,49 @@ class TextStream(Stream):
         self.in_step += len(items)
         return items
 
-    def _order(self, calendar: Calendar) -> Order:
-        """Whether the moments of lines without a year depend on each other."""
-        if self.times.zone is None:
-            return Order.FREE
-        return Order.FIRST if calendar.state[0] is None else Order.MONTH
+    def _lines(self, lines: list[bytes], pos: int, items: list[Item]) -> tuple[int, int]:
+        """Take complete lines from `pos` on: the regular ones together, then the others in order.
 
-    def _lines(
-        self, lines: list[bytes], pos: int, items: list[Item], order: Order | None
-    ) -> tuple[int, int, tuple[int | None, int]]:
-        """Take complete lines from `pos` on: the regular ones together, then the others in their
-        order.
-
-        order   as of Fast.records; None: all lines are taken in their order
-
-        Gives where the next line begins, where the record begins that it may count for (or -1),
-        and the state of the calendar after the regular lines.
+        Gives where the next line begins, and where the record begins that it may count for, or -1.
         """
         assert self._calendar is not None
         edges = list(accumulate([len(line) + 1 for line in lines], initial=pos))
-        base = self.base
-        offsets = [base + edge for edge in edges]
-        regular: list[PacketRecord | None] = [None] * len(lines)
-        if order is not None:
-            regular = self._fast.records(
-                lines, [None] * len(lines) if self.live else offsets, self.observed_ns, order
-            )
-        state, held, at = self._calendar.state, -1, 0
-        irregular = [i for i, record in enumerate(regular) if record is None]
-        for i in [*irregular, len(lines)]:
+        offsets = [self.base + edge for edge in edges]
+        before = self.other, self._last, self._calendar.state
+        order = Order.FREE
+        if self.times.zone is not None:
+            order = Order.FIRST if before[2][0] is None else Order.MONTH
+        given = [None] * len(lines) if self.live else offsets
+        regular = self._fast.records(lines, given, self.observed_ns, order)
+        state = self._calendar.state
+        held = self._merge(lines, regular, edges, offsets, items)
+        if order is Order.MONTH and state != self._calendar.state:
+            items.clear()  # a line between regular ones is of another month: take them in order
+            self._records.clear()
+            self.other, self._last, self._calendar.state = before
+            held = self._merge(lines, [None] * len(lines), edges, offsets, items)
+        return edges[-1], held
+
+    def _merge(
+        self,
+        lines: list[bytes],
+        regular: list[PacketRecord | None],
+        edges: list[int],
+        offsets: list[int],
+        items: list[Item],
+    ) -> int:
+        """Take the records of regular lines, and read those between them; gives what is held."""
+        held, at = -1, 0
+        for i in [*[i for i, record in enumerate(regular) if record is None], len(lines)]:
             if at < i:
                 items += map(Message, edges[at:i], edges[at + 1 : i + 1])
-                records = regular[at:i]
-                self._records.update(zip(offsets[at:i], records, strict=True))  # type: ignore[arg-type]
+                records = [record for record in regular[at:i] if record is not None]
+                self._records.update(zip(offsets[at:i], records, strict=True))
                 self._last, held = records[-1], edges[i - 1]
             if i < len(lines):
                 held = self._line(lines[i], edges[i], edges[i + 1], items)
             at = i + 1
-        return edges[-1], held, state
+        return held
 
     def _accept(self, record: Record, start: int, end: int, items: list[Item]) -> None:
         """Take the record of the line text[start:end]."""
@@ -202,10 +198,10 @@ class TextStream(Stream):
             at = items[-1].start
             items[-1].end = end
             count = (last.count or 1) + times
-            self._records[self.base + at] = self._last = _counted(last, count)
+            self._records[self.base + at] = self._last = replace(last, count=count)
             return at
         offset = None if self.live else self.base + start
-        self._accept(_counted(last, times, offset=offset), start, end, items)
+        self._accept(replace(last, count=times, offset=offset), start, end, items)
         return start
 
     # A line
@@ -263,7 +259,7 @@ class TextStream(Stream):
         envelope = envelope._replace(when=when)
         if isinstance(read, FlowRecord):
             moment, local = self._time(when)
-            return msgspec.structs.replace(
+            return replace(
                 read, layout=self._form("ipmon", envelope),
                 offset=None if self.live else self.base + start, timestamp_ns=moment,
                 timestamp_local=local, observed_ns=self.observed_ns, count=envelope.repeated,
@@ -328,7 +324,7 @@ class TextStream(Stream):
         if record is None:
             raise self.error(message.start, "line", "one that was not split", "a firewall's")
         if raw:
-            return msgspec.structs.replace(record, raw=data[message.start : message.end])
+            return replace(record, raw=data[message.start : message.end])
         return record
 
     def records(
@@ -349,11 +345,6 @@ class TextStream(Stream):
 def is_of_text(record: Record) -> bool:
     """Whether a record is of a text log: ipfw is also the source of captures."""
     return record.source in SOURCES and record.layout != IPFW_CAPTURE
-
-
-def _counted(record: Record, count: int, **changes: Any) -> Record:
-    """The record for so many lines."""
-    return msgspec.structs.replace(record, count=count, **changes)
 
 
 STREAM = TextStream

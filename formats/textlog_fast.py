@@ -69,6 +69,9 @@ LARGEST = 0xFFFFFFFF
 MOST_SEEN = 65536
 """So many addresses are remembered."""
 
+_SCATTERED = (AT_SPORT, "ip_id", "flow_label", "tcp_seq", "tcp_ack", "icmp_id", "icmp_seq")
+"""Numbers that seldom repeat."""
+
 Column = Iterable[Any]
 
 
@@ -172,6 +175,18 @@ class _Hex(dict[bytes, int]):
         return number
 
 
+class _Decimal(dict[bytes, int]):
+    """Decimal numbers by their text with blanks behind it; ValueError for other text."""
+
+    def __missing__(self, text: bytes) -> int:
+        number = int(text)
+        if len(text) <= 16:
+            if len(self) >= MOST_SEEN:
+                self.clear()
+            self[text] = number
+        return number
+
+
 RuleOf = Callable[[str, str], Values | None]
 
 
@@ -189,7 +204,7 @@ class Fast:
         self._rules: Bounded[tuple[bytes, bytes, bytes], Values | None] = Bounded()
         """Templates by the form of the time, what follows it up to IN=, and what follows that."""
         self._four, self._six = _Addresses(is_ipv4), _Addresses(is_ipv6)
-        self._hex, self._shapes = _Hex(), Memo(_shape)
+        self._hex, self._decimal, self._shapes = _Hex(), _Decimal(), Memo(_shape)
 
     def records(
         self,
@@ -231,7 +246,7 @@ class Fast:
         observed_ns: int | None,
         made: list[PacketRecord | None],
     ) -> None:
-        """Make the records of lines of a shape. Where one is irregular, halves are tried."""  # fmt: skip
+        """Make the records of lines of a shape. Where one is irregular, halves are tried."""
         if not rows:
             return
         try:
@@ -282,8 +297,12 @@ class Fast:
                 if column.count(shape.between) != len(texts):
                     raise ValueError("other words")
                 continue
-            convert = int if number.base == 10 else self._hex.__getitem__
-            numbers: list[int] = list(map(convert, column))
+            convert: Callable[[bytes], int] = int
+            if number.base == 16:
+                convert = self._hex.__getitem__
+            elif number.place not in _SCATTERED:
+                convert = self._decimal.__getitem__
+            numbers = list(map(convert, column))
             if max(numbers) > number.most:
                 raise ValueError("too large")
             if isinstance(number.place, int):
