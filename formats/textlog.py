@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from itertools import accumulate
 
-import msgspec
+from msgspec.structs import replace
 
 from pylog.formats import (
     Guess,
@@ -34,8 +34,9 @@ from pylog.formats import (
 from pylog.formats.ipfw import LAYOUT as IPFW_CAPTURE
 from pylog.formats.items import Dropped, Item
 from pylog.formats.textlog_envelopes import LAST_REPEATED, Envelope, opened
-from pylog.formats.textlog_fast import Fast, Timed
+from pylog.formats.textlog_fast import Fast
 from pylog.formats.textlog_fields import AT_HOST, AT_LOCAL, utf8
+from pylog.formats.textlog_stamps import Order, Timed
 from pylog.formats.textlog_times import NEVER, Calendar, When
 from pylog.record import FlowRecord, PacketRecord, Record, Row
 from pylog.record.places import (
@@ -97,26 +98,8 @@ class TextStream(Stream):
         pos, held = 0, -1
         if self._passing and lines:
             pos, self._passing = len(lines.pop(0)) + 1, False
-        values_of, base, observed = self._fast.values, self.base, self.observed_ns
-        records, live = self._records, self.live
-        record, append = self._last, items.append
-        for line in lines:
-            end = pos + len(line) + 1
-            values = values_of(line)
-            if values is None:
-                self._last = record
-                held = self._line(line, pos, end, items)
-                record = self._last
-            else:
-                if live:
-                    values[AT_OBSERVED] = observed
-                else:
-                    values[AT_OFFSET] = base + pos
-                records[base + pos] = record = PacketRecord(*values)
-                append(Message(pos, end))
-                held = pos
-            pos = end
-        self._last = record
+        if lines:
+            pos, held = self._lines(lines, pos, items)
         if rest and not self._passing:
             if final:
                 held = self._line(rest, pos, len(data), items)
@@ -132,6 +115,50 @@ class TextStream(Stream):
         self.used = pos
         self.in_step += len(items)
         return items
+
+    def _lines(self, lines: list[bytes], pos: int, items: list[Item]) -> tuple[int, int]:
+        """Take complete lines from `pos` on: the regular ones together, then the others in order.
+
+        Gives where the next line begins, and where the record begins that it may count for, or -1.
+        """
+        assert self._calendar is not None
+        edges = list(accumulate([len(line) + 1 for line in lines], initial=pos))
+        offsets = [self.base + edge for edge in edges]
+        before = self.other, self._last, self._calendar.state
+        order = Order.FREE
+        if self.times.zone is not None:
+            order = Order.FIRST if before[2][0] is None else Order.MONTH
+        given = [None] * len(lines) if self.live else offsets
+        regular = self._fast.records(lines, given, self.observed_ns, order)
+        state = self._calendar.state
+        held = self._merge(lines, regular, edges, offsets, items)
+        if order is Order.MONTH and state != self._calendar.state:
+            items.clear()  # a line between regular ones is of another month: take them in order
+            self._records.clear()
+            self.other, self._last, self._calendar.state = before
+            held = self._merge(lines, [None] * len(lines), edges, offsets, items)
+        return edges[-1], held
+
+    def _merge(
+        self,
+        lines: list[bytes],
+        regular: list[PacketRecord | None],
+        edges: list[int],
+        offsets: list[int],
+        items: list[Item],
+    ) -> int:
+        """Take the records of regular lines, and read those between them; gives what is held."""
+        held, at = -1, 0
+        for i in [*[i for i, record in enumerate(regular) if record is None], len(lines)]:
+            if at < i:
+                items += map(Message, edges[at:i], edges[at + 1 : i + 1])
+                records = [record for record in regular[at:i] if record is not None]
+                self._records.update(zip(offsets[at:i], records, strict=True))
+                self._last, held = records[-1], edges[i - 1]
+            if i < len(lines):
+                held = self._line(lines[i], edges[i], edges[i + 1], items)
+            at = i + 1
+        return held
 
     def _accept(self, record: Record, start: int, end: int, items: list[Item]) -> None:
         """Take the record of the line text[start:end]."""
@@ -171,10 +198,10 @@ class TextStream(Stream):
             at = items[-1].start
             items[-1].end = end
             count = (last.count or 1) + times
-            self._records[self.base + at] = self._last = _counted(last, count)
+            self._records[self.base + at] = self._last = replace(last, count=count)
             return at
         offset = None if self.live else self.base + start
-        self._accept(_counted(last, times, offset=offset), start, end, items)
+        self._accept(replace(last, count=times, offset=offset), start, end, items)
         return start
 
     # A line
@@ -232,7 +259,7 @@ class TextStream(Stream):
         envelope = envelope._replace(when=when)
         if isinstance(read, FlowRecord):
             moment, local = self._time(when)
-            return msgspec.structs.replace(
+            return replace(
                 read, layout=self._form("ipmon", envelope),
                 offset=None if self.live else self.base + start, timestamp_ns=moment,
                 timestamp_local=local, observed_ns=self.observed_ns, count=envelope.repeated,
@@ -272,12 +299,15 @@ class TextStream(Stream):
         envelope = opened(beginning)
         return Timed(envelope.form, envelope.when.written, *self._time(envelope.when))
 
-    def _rule(self, beginning: str) -> Values | None:
-        """What the beginning of a line, up to SRC=, determines; None if it is no plain LOG line."""
+    def _rule(self, beginning: str, written: str) -> Values | None:
+        """What the beginning of a line, up to SRC=, determines; None if it is no plain LOG line.
+
+        written   its time as it must stand there
+        """
         envelope = opened(f"{beginning}SRC=192.0.2.1 DST=192.0.2.2 LEN=40 ")
         if envelope.program != "kernel" and not envelope.form.startswith("dmesg"):
             return None
-        if envelope.repeated is not None:
+        if envelope.repeated is not None or envelope.when.written != written:
             return None
         values = textlog_kernel.read(envelope.message, envelope.escaped, True, False)
         if values is None:
@@ -294,7 +324,7 @@ class TextStream(Stream):
         if record is None:
             raise self.error(message.start, "line", "one that was not split", "a firewall's")
         if raw:
-            return msgspec.structs.replace(record, raw=data[message.start : message.end])
+            return replace(record, raw=data[message.start : message.end])
         return record
 
     def records(
@@ -315,11 +345,6 @@ class TextStream(Stream):
 def is_of_text(record: Record) -> bool:
     """Whether a record is of a text log: ipfw is also the source of captures."""
     return record.source in SOURCES and record.layout != IPFW_CAPTURE
-
-
-def _counted(record: Record, count: int, **changes: Any) -> Record:
-    """The record for so many lines."""
-    return msgspec.structs.replace(record, count=count, **changes)
 
 
 STREAM = TextStream

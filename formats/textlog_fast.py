@@ -1,25 +1,28 @@
-"""The regular lines of the kernel's LOG, read several times as fast as by the grammar.
+"""The regular lines of the kernel's LOG, many at once, several times as fast as by the grammar.
 
-A line is cut at SRC= and at TTL= (HOPLIMIT= of IPv6). What stands between the time and SRC= is the
-same for all packets of a rule and a neighbour, so the grammar (`textlog_kernel`) reads it once and
-it is remembered. The part behind TTL= has a shape: what is left of it without digits. All lines of
-a shape have the same words in the same order. Without capital letters only their numbers are left
-between the signs =, each at the place that the shape determines. A digit where none belongs leaves
-no number there. The grammar reads such a line, and those of other shapes: fragments, options,
-errors, cut lines. A test compares the two.
+What is left of a line behind SRC= without digits is its shape: all lines of a shape have the same
+words in the same order. So the lines of a shape are taken together: without capital letters only
+their numbers are left between the signs =, and every n-th of these is a column. Numbers, addresses
+and records are made of columns, without a step of Python for each line. What stands before SRC= is
+the time, a rule and its devices: the grammar (`textlog_kernel`) reads each rule once. A digit where
+none belongs leaves no number in its column. The grammar reads such a line, and those of other
+shapes: fragments, options, errors, cut lines. A test compares the two.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress, repeat
+from typing import Any, NamedTuple
 
 from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
 from pylog.formats.packet import TCP_FLAGS
 from pylog.formats.textlog_fields import AT_LOCAL, canonical, is_ipv4, is_ipv6
 from pylog.formats.textlog_kernel import FLAGS, MOST
+from pylog.formats.textlog_stamps import Order, Stamps, Timed
 from pylog.memo import Bounded, Memo
+from pylog.record import PacketRecord
 from pylog.record.places import (
     AT_DADDR,
     AT_DPORT,
@@ -30,6 +33,9 @@ from pylog.record.places import (
     AT_ICMP_TYPE,
     AT_LENGTH,
     AT_MARK,
+    AT_OBSERVED,
+    AT_OFFSET,
+    AT_PREFIX,
     AT_PROTOCOL,
     AT_SADDR,
     AT_SPORT,
@@ -39,313 +45,350 @@ from pylog.record.places import (
     Values,
 )
 
-
-class Timed(NamedTuple):
-    """What an envelope says of the time.
-
-    form      of the envelope
-    written   the time as it stands there
-    moment    in nanoseconds since 1970, None if that is open
-    local     as `timestamp_local` of a record
-    """
-
-    form: str
-    written: str
-    moment: int | None
-    local: str | None
-
-
-_DIGITS = b"0123456789abcdef"
+_DIGITS = b"0123456789abcdef.:"
 _CAPITALS = bytes(range(ord("A"), ord("Z") + 1))
 _SHAPE = re.compile(
-    rb" (?P<ident>ID|FLOWLBL)= (?:DF )?PROTO=(?:"
-    rb"(?P<tcp>TCP) SPT= DPT= (?P<seq>SEQ= ACK= )?WINDOW="
+    rb" DST= LEN= (?:TOS=x(?P<tos>[A-F]{0,2}) PREC=x(?P<prec>[A-F]{0,2}) TTL= (?P<ident>ID)="
+    rb"|TC= HOPLIMIT= FLOWLBL=) (?:DF )?PROTO=(?:"
+    rb"(?P<tcp>TCP) SPT= DPT= (?P<seq>SEQ= ACK= )?WINDOW= RES=x (?P<flags>(?:[A-Z]{3} )*)URGP="
     rb"|(?P<udp>UDP) SPT= DPT= LEN=(?= )|(?P<icmp>ICMPv?) TYPE= CODE=(?P<echo> ID= SEQ=)?)"
     rb"(?P<owner> UID= GID=)?(?P<mark> MARK=x)? ?\r?"
 )
-"""Of what follows TTL= or HOPLIMIT=, of TCP up to RES=. After LEN= a blank must follow: without it
-the number may be cut.
-"""
-_END = re.compile(
-    rb"0x([0-9a-f]{1,8}) ((?:[A-Z]{3} )*)URGP=([0-9]{1,9})"
-    rb"(?: UID=([0-9]{1,9}) GID=([0-9]{1,9}))?(?: MARK=0x([0-9a-f]{1,8}))? ?\r?"
+"""After LEN= of UDP a blank must follow: without it the number may be cut."""
+_TOS = re.compile(rb" TOS=(0x[0-9A-F]{2}) PREC=(0x[0-9A-F]{2}) ")
+_RULE = re.compile(
+    rb"((?:\S*[^\s:] )?kernel(?:: | - - - )(?:\[ *\d+\.\d+\] )?)?"
+    rb"((?!rule |ipfw)(?:\[[A-Za-z][\w -]{0,62}\]|[A-Za-z][\w .-]{0,62}):? ?)",
+    re.ASCII,
 )
-"""Of what follows RES=."""
-_BEGINNING = re.compile(
-    rb"(?P<priority><\d{1,3}>(?:1 )?)?(?:\[ *(?P<uptime>\d+\.\d{6})\]"
-    rb"|(?P<second>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?P<point>[.,])(?P<fraction>\d{6})"
-    rb"(?P<zone>Z|[+-]\d\d:?\d\d)"
-    rb"|\[[^\]]{1,40}\]|[A-Z][a-z]{2} [ \d]\d \S{1,40}|[^\s\[]\S{0,40}) "
-)
-"""The time of a line, with a priority before it. Two forms change from line to line: seconds since
-the start of the machine, and RFC 3339 with microseconds.
-"""
-_UPTIME = re.compile(rb"((?:\S*[^\s:] )?kernel(?:: | - - - ))\[ *\d+\.\d+\] ")
-"""The beginning of a line behind its time, with the kernel's own time, which is not remembered."""
-_SIZES = re.compile(
-    rb"LEN=([0-9]{1,9}) (?:TOS=0x([0-9A-F]{2}) PREC=0x([0-9A-F]{2})|TC=([0-9]{1,3}))"
-)
+"""The host and program of a line, with the kernel's own time, and a prefix of ordinary signs."""
+_UPTIME = re.compile(rb"\[ *\d+\.\d+\] ")
+_SAMPLE = "P "
+"""A prefix in place of others."""
 LARGEST = 0xFFFFFFFF
 MOST_SEEN = 65536
 """So many addresses are remembered."""
 
+_SCATTERED = (AT_SPORT, "ip_id", "flow_label", "tcp_seq", "tcp_ack", "icmp_id", "icmp_seq")
+"""Numbers that seldom repeat."""
 
-Places = tuple[tuple[int | str, int, int], ...]
-"""Of numbers: the place in the record, or the name in `extra`, the base and the largest."""
+Column = Iterable[Any]
+
+
+class _Number(NamedTuple):
+    """A number of a shape: its place in the record or its name in `extra`, base and largest."""
+
+    place: int | str
+    base: int
+    most: int
+    only_if_set: bool = False
 
 
 class _Shape(NamedTuple):
-    """What the shape of a line says.
+    """What a shape says.
 
-    ident     the name of the number behind TTL= or HOPLIMIT=
+    tos       whether TOS= and PREC= have capital letters
     between   what is left of the value of PROTO= without capital letters
-    places    of the numbers behind PROTO=
-    brief     the name in `extra` of the only number behind the ports; "" if there are others
-    largest   of that number
+    numbers   those from the third value on; None: the value of PROTO=
     """
 
+    family: str
     protocol: int
-    ident: str
+    flags: str | None
+    tos: bool
     between: bytes
-    places: Places
-    brief: str
-    largest: int
+    numbers: tuple[_Number | None, ...]
 
 
 def _shape(text: bytes) -> _Shape | None:
     """What a shape says; None: the grammar must read such lines."""
     match = _SHAPE.fullmatch(text)
-    if match is None:
+    if match is None or not (words := set((match["flags"] or b"").decode().split())) <= set(FLAGS):
         return None
-    places: list[tuple[int | str, int, int]] = []
-    protocol, between, brief = TCP, b" ", ""
+    numbers: list[_Number | None] = [_Number(AT_LENGTH, 10, 999_999_999)]
+    if match["ident"]:
+        numbers += [_Number("tos", 16, 0xFF), _Number("prec", 16, 0xFF)]
+    else:
+        numbers += [_Number("tos", 10, 999)]
+    ident = "ip_id" if match["ident"] else "flow_label"
+    numbers += [_Number("ttl", 10, LARGEST), _Number(ident, 10, LARGEST), None]
+    protocol, between, flags = UDP, b" ", None
     if match["icmp"]:
         protocol, between = (ICMPV6, b"v6 ") if match["icmp"] == b"ICMPv" else (ICMP, b" ")
-        places = [(AT_ICMP_TYPE, 10, 0xFF), (AT_ICMP_CODE, 10, 0xFF)]
+        numbers += [_Number(AT_ICMP_TYPE, 10, 0xFF), _Number(AT_ICMP_CODE, 10, 0xFF)]
         if match["echo"]:
-            places += [("icmp_id", 10, 0xFFFF), ("icmp_seq", 10, 0xFFFF)]
+            numbers += [_Number("icmp_id", 10, 0xFFFF), _Number("icmp_seq", 10, 0xFFFF)]
     else:
-        places = [(AT_SPORT, 10, 0xFFFF), (AT_DPORT, 10, 0xFFFF)]
+        numbers += [_Number(AT_SPORT, 10, 0xFFFF), _Number(AT_DPORT, 10, 0xFFFF)]
     if match["udp"]:
-        protocol, brief = UDP, "udp_length"
-        places.append(("udp_length", 10, 0xFFFF))
+        numbers.append(_Number("udp_length", 10, 0xFFFF))
     elif match["tcp"]:
+        protocol, flags = TCP, TCP_FLAGS[sum(FLAGS[word] for word in words)]
         if match["seq"]:
-            places += [("tcp_seq", 10, LARGEST), ("tcp_ack", 10, LARGEST)]
-        places.append(("tcp_window", 10, LARGEST))
-        brief = "" if match["seq"] else "tcp_window"
+            numbers += [_Number("tcp_seq", 10, LARGEST), _Number("tcp_ack", 10, LARGEST)]
+        numbers += [_Number("tcp_window", 10, LARGEST), _Number("tcp_reserved", 16, LARGEST, True),
+                    _Number("tcp_urgent", 10, LARGEST, True)]  # fmt: skip
     if match["owner"]:
-        places += [(AT_UID, 10, LARGEST), (AT_GID, 10, LARGEST)]
+        numbers += [_Number(AT_UID, 10, LARGEST), _Number(AT_GID, 10, LARGEST)]
     if match["mark"]:
-        places.append((AT_MARK, 16, LARGEST))
-    if match["owner"] or match["mark"]:
-        brief = ""
-    ident = "ip_id" if match["ident"] == b"ID" else "flow_label"
-    return _Shape(protocol, ident, between, tuple(places), brief, places[-1][2])
-
-
-class _End(NamedTuple):
-    """The end of a line of TCP: its flags, and other values in their places or for `extra`."""
-
-    flags: str
-    places: tuple[tuple[int, int], ...]
-    extra: dict[str, int]
-
-
-def _end(text: bytes) -> _End | None:
-    """What follows RES= in a line of TCP; None: the grammar must read it."""
-    match = _END.fullmatch(text)
-    if match is None or not (words := set(match[2].decode().split())) <= FLAGS.keys():
-        return None
-    flags = TCP_FLAGS[sum(FLAGS[word] for word in words)]
-    given = ((AT_UID, match[4], 10), (AT_GID, match[5], 10), (AT_MARK, match[6], 16))
-    numbers = ("tcp_reserved", int(match[1], 16)), ("tcp_urgent", int(match[3]))
-    return _End(
-        flags,
-        tuple((place, int(digits, base)) for place, digits, base in given if digits is not None),
-        {name: number for name, number in numbers if number},
-    )
+        numbers.append(_Number(AT_MARK, 16, LARGEST))
+    return _Shape(
+        "ipv4" if match["ident"] else "ipv6", protocol, flags,
+        bool(match["tos"] or match["prec"]), between, tuple(numbers),
+    )  # fmt: skip
 
 
 class _Addresses(dict[bytes, str]):
-    """Addresses as records have them, by the words of lines; KeyError for a word that is none.
+    """Addresses as records have them, by the words of lines; ValueError for a word that is none.
 
     A full memory forgets everything. The size of a key is bounded by that of a line.
     """
 
-    def __init__(self, before: bytes, is_one: Callable[[str], bool]) -> None:
+    def __init__(self, is_one: Callable[[str], bool]) -> None:
         """
-        before   what stands before the address in a word
         is_one   whether text is an address of the family
         """
         super().__init__()
-        self._before, self._is_one = before, is_one
+        self._is_one = is_one
 
     def __missing__(self, word: bytes) -> str:
-        text = word[len(self._before) :].decode("latin-1")
+        text = word[:-1].decode("latin-1")
         address = canonical[text] if ":" in text else text
-        if not word.startswith(self._before) or address is None or not self._is_one(address):
-            raise KeyError(word)
+        if word[-1:] != b" " or address is None or not self._is_one(address):
+            raise ValueError("no address")
         if len(self) >= MOST_SEEN:
             self.clear()
         self[word] = address
         return address
 
 
-def _sizes(text: bytes) -> tuple[int, int]:
-    """The numbers of LEN=, and of TOS= and PREC= or TC=; ValueError for other words."""
-    match = _SIZES.fullmatch(text)
-    if match is None:
-        raise ValueError("other words")
-    tos = int(match[4]) if match[4] else int(match[2], 16) | int(match[3], 16)
-    return int(match[1]), tos
+class _Hex(dict[bytes, int]):
+    """Hexadecimal numbers by their text with blanks behind it; ValueError for other text."""
+
+    def __missing__(self, text: bytes) -> int:
+        number = int(text, 16)
+        if text[:2] != b"0x" or len(text) > 64:
+            raise ValueError("no hexadecimal number")
+        if len(self) >= 4096:
+            self.clear()
+        self[text] = number
+        return number
 
 
-def _put(places: Places, texts: list[bytes], values: Values, extra: dict[str, int]) -> bool:
-    """Put numbers in their places; False if one is too large."""
-    for (place, base, most), text in zip(places, texts, strict=True):
-        number = int(text, base)
-        if number > most:
-            return False
-        if isinstance(place, int):
-            values[place] = number
-        else:
-            extra[place] = number
-    return True
+class _Decimal(dict[bytes, int]):
+    """Decimal numbers by their text with blanks behind it; ValueError for other text."""
+
+    def __missing__(self, text: bytes) -> int:
+        number = int(text)
+        if len(text) <= 16:
+            if len(self) >= MOST_SEEN:
+                self.clear()
+            self[text] = number
+        return number
+
+
+RuleOf = Callable[[str, str], Values | None]
 
 
 class Fast:
     """Reads regular lines."""
 
-    def __init__(
-        self, rule_of: Callable[[str], Values | None], time_of: Callable[[str], Timed]
-    ) -> None:
+    def __init__(self, rule_of: RuleOf, time_of: Callable[[str], Timed]) -> None:
         """
-        rule_of   a line up to SRC= -> the values that it determines, but for its time; None if the
-                  grammar must read such lines
+        rule_of   a line up to SRC=, and its time as written -> the values that it determines, but
+                  for its time; None if the grammar must read such lines
         time_of   a line up to SRC= -> what its envelope says of the time
         """
-        self._rule_of, self._time_of = rule_of, time_of
-        self._rules: Memo[object, Bounded[bytes, Values | None]] = Memo(
-            lambda _: Bounded(room=1 << 20), 32
-        )
-        """Of each form of the time: the values by what stands between it and SRC=."""
-        self._stamp, self._size = b"\n", 0
-        self._timed: tuple[Bounded[bytes, Values | None], int | None, str | None] | None = None
-        """The time of the last line as it begins the line, its size, and what it says."""
-        self._seconds: Memo[bytes, tuple[int | None, bool]] = Memo(self._second)
-        self._four, self._to_four, self._six, self._to_six = (
-            _Addresses(before, is_one) for is_one in (is_ipv4, is_ipv6) for before in (b"", b"DST=")
-        )  # fmt: skip
-        self._sizes, self._shapes = Memo(_sizes), Memo(_shape)
-        self._ends = Memo(_end)
-        self._uptimes = False
-        """Whether the kernel's own time stands in the last rule that was not remembered."""
+        self._rule_of = rule_of
+        self._stamps = Stamps(time_of)
+        self._rules: Bounded[tuple[bytes, bytes, bytes], Values | None] = Bounded()
+        """Templates by the form of the time, what follows it up to IN=, and what follows that."""
+        self._four, self._six = _Addresses(is_ipv4), _Addresses(is_ipv6)
+        self._hex, self._decimal, self._shapes = _Hex(), _Decimal(), Memo(_shape)
 
-    def values(self, line: bytes) -> Values | None:
-        """The values of a line without its end; None: the grammar must read it."""
-        head, _, rest = line.partition(b" SRC=")
-        if not rest or len(line) >= MOST:
-            return None
-        end = self._size
-        if not line.startswith(self._stamp):
-            end = self._begin(line, head)
-        if self._timed is None:
-            return None
-        rules, moment, written = self._timed
-        rule = head[end:]
-        if self._uptimes and (uptime := _UPTIME.match(rule)):
-            rule = uptime[1] + rule[uptime.end() :]
+    def records(
+        self,
+        lines: Sequence[bytes],
+        offsets: Sequence[int | None],
+        observed_ns: int | None,
+        order: Order = Order.FREE,
+    ) -> list[PacketRecord | None]:
+        """The records of lines without their ends; None: the grammar must read the line.
+
+        order   of lines without a year
+        """  # fmt: skip
+        made: list[PacketRecord | None] = [None] * len(lines)
+        parts = [line.partition(b" SRC=") for line in lines]
+        texts = [rest for _, _, rest in parts]
+        shapes = b"\n".join(texts).translate(None, _DIGITS).split(b"\n")
+        groups: dict[bytes, list[int]] = {}
+        for i, text in enumerate(shapes):
+            if text in groups:
+                groups[text].append(i)
+            elif text:
+                groups[text] = [i]
+        regular = [(shape, rows) for text, rows in groups.items() if (shape := self._shapes[text])]
+        if not regular:
+            return made
+        heads = self._heads([head for head, _, _ in parts], [r for _, r in regular], order)
+        for shape, rows in regular:
+            rows = [i for i in rows if heads[i] is not None and len(lines[i]) < MOST]
+            self._take(shape, rows, texts, heads, offsets, observed_ns, made)
+        return made
+
+    def _take(
+        self,
+        shape: _Shape,
+        rows: list[int],
+        texts: list[bytes],
+        heads: list[Any],
+        offsets: Sequence[int | None],
+        observed_ns: int | None,
+        made: list[PacketRecord | None],
+    ) -> None:
+        """Make the records of lines of a shape. Where one is irregular, halves are tried."""
+        if not rows:
+            return
         try:
-            shared = rules[rule]
-        except KeyError:
-            if not self._uptimes and b"[" not in self._stamp and _UPTIME.match(rule):
-                self._uptimes = True
-                return self.values(line)
-            shared = rules.keep(rule, self._rule_of(f"{head.decode('latin-1')} "))
-        if shared is None:
-            return None
-        values: Values = shared.copy()
-        values[AT_TIMESTAMP], values[AT_LOCAL] = moment, written
-        try:
-            network, _, numbers = rest.partition(b" TTL=")
-            if numbers:
-                saddr, daddr, sizes = network.split(b" ", 2)
-                values[AT_SADDR], values[AT_DADDR] = self._four[saddr], self._to_four[daddr]
-            else:
-                network, _, numbers = rest.partition(b" HOPLIMIT=")
-                saddr, daddr, sizes = network.split(b" ", 2)
-                values[AT_SADDR], values[AT_DADDR] = self._six[saddr], self._to_six[daddr]
-                values[AT_FAMILY] = "ipv6"
-            numbers, _, tail = numbers.partition(b" RES=")
-            shape = self._shapes[numbers.translate(None, _DIGITS)]
-            if shape is None or numbers.count(b"= "):
-                return None
-            texts = numbers.translate(None, _CAPITALS).split(b"=")
-            values[AT_LENGTH], tos = self._sizes[sizes]
-            ttl, ident = int(texts[0]), int(texts[1])
-            if texts[2] != shape.between or (ttl | ident) > LARGEST:
-                return None
-            extra = {"tos": tos, "ttl": ttl, shape.ident: ident}
-            if shape.brief:
-                sport, dport, last = int(texts[3]), int(texts[4]), int(texts[5])
-                if (sport | dport) > 0xFFFF or last > shape.largest:
-                    return None
-                values[AT_SPORT], values[AT_DPORT], extra[shape.brief] = sport, dport, last
-            elif not _put(shape.places, texts[3:], values, extra):
-                return None
-        except (ValueError, KeyError):  # another number of words, or a word that is no value
-            return None
-        values[AT_PROTOCOL], values[AT_EXTRA] = shape.protocol, extra
-        if shape.protocol != TCP:
-            return None if tail else values
-        last_words = self._ends[tail]
-        if last_words is None:
-            return None
-        values[AT_TCP_FLAGS], places, more = last_words
-        if places or more:
-            extra |= more
-            for place, number in places:
-                values[place] = number
-        return values
-
-    # The time
-
-    def _begin(self, line: bytes, head: bytes) -> int:
-        """Read the time of a line that begins otherwise than the last; gives where it ends.
-
-        head   the line up to SRC=
-        """
-        match = _BEGINNING.match(line)
-        if match is None:
-            self._stamp, self._size, self._timed = b"\n", 0, None
-            return 0
-        self._stamp, self._size = match[0], match.end()
-        kind = match.lastgroup
-        if kind == "uptime":
-            self._timed = self._rules[match["priority"]], None, match["uptime"].decode()
-            return self._size
-        if kind == "zone":
-            second, point, fraction, zone = match.group("second", "point", "fraction", "zone")
-            moment, is_complete = self._seconds[second + zone + b" "]
-            if moment is not None or not is_complete:
-                moment = None if moment is None else moment + int(fraction) * 1000
-                written = None if is_complete else (second + point + fraction + zone).decode()
-                self._timed = self._rules[match["priority"], point, zone], moment, written
-                return self._size
-        timed = self._time_of(head.decode("latin-1"))
-        text = self._stamp[match.end("priority") : -1] if match["priority"] else self._stamp[:-1]
-        if timed.written and text.decode("latin-1") in (timed.written, f"[{timed.written}]"):
-            self._timed = self._rules[timed.form], timed.moment, timed.local
+            columns = self._columns(shape, [texts[i] for i in rows])
+        except ValueError:  # a word that is no value
+            if len(rows) > 1:
+                half = len(rows) // 2
+                for part in (rows[:half], rows[half:]):
+                    self._take(shape, part, texts, heads, offsets, observed_ns, made)
+            return
+        moments, written, templates = zip(*[heads[i] for i in rows], strict=True)
+        first = templates[0]
+        values: list[Column]
+        if all(template is first for template in templates):
+            values = [repeat(value) for value in first]
         else:
-            self._timed = None
-        return self._size
+            values = list(zip(*templates, strict=True))
+        values[AT_TIMESTAMP], values[AT_LOCAL] = moments, written
+        values[AT_OFFSET], values[AT_OBSERVED] = [offsets[i] for i in rows], repeat(observed_ns)
+        values[AT_FAMILY], values[AT_PROTOCOL] = repeat(shape.family), repeat(shape.protocol)
+        values[AT_TCP_FLAGS] = repeat(shape.flags)
+        for place, column in columns.items():
+            values[place] = column
+        for i, record in zip(rows, map(PacketRecord, *values), strict=True):
+            made[i] = record
 
-    def _second(self, stamp: bytes) -> tuple[int | None, bool]:
-        """The moment of a time of RFC 3339 without its fraction, and whether there is no more to
-        say of it; (None, True) for a time that does not exist.
+    def _columns(self, shape: _Shape, texts: list[bytes]) -> dict[int, list[Any]]:
+        """The columns of lines of one shape, which begin at the value of SRC=; ValueError."""
+        joined = b"=".join(texts)
+        if b"= " in joined:
+            raise ValueError("no value")
+        parts = joined.translate(None, _CAPITALS).split(b"=")
+        step = len(shape.numbers) + 2
+        addresses = self._four if shape.family == "ipv4" else self._six
+        get = addresses.__getitem__
+        columns: dict[int, list[Any]] = {
+            AT_SADDR: list(map(get, parts[::step])), AT_DADDR: list(map(get, parts[1::step]))
+        }  # fmt: skip
+        if shape.tos:
+            given = _TOS.findall(joined)
+            if len(given) != len(texts):
+                raise ValueError("other words")
+            parts[3::step], parts[4::step] = zip(*given, strict=True)
+        extra: dict[str, list[int]] = {}
+        for at, number in enumerate(shape.numbers, 2):
+            column = parts[at::step]
+            if number is None:
+                if column.count(shape.between) != len(texts):
+                    raise ValueError("other words")
+                continue
+            convert: Callable[[bytes], int] = int
+            if number.base == 16:
+                convert = self._hex.__getitem__
+            elif number.place not in _SCATTERED:
+                convert = self._decimal.__getitem__
+            numbers = list(map(convert, column))
+            if max(numbers) > number.most:
+                raise ValueError("too large")
+            if isinstance(number.place, int):
+                columns[number.place] = numbers
+            elif number.place == "prec":
+                if any(numbers):
+                    extra["tos"] = [a | b for a, b in zip(extra["tos"], numbers, strict=True)]
+            elif not number.only_if_set or any(numbers):
+                extra[number.place] = numbers
+        columns[AT_EXTRA] = _dicts(extra)
+        return columns
+
+    # What stands before SRC=
+
+    def _heads(
+        self, heads: list[bytes], groups: list[list[int]], order: Order
+    ) -> list[tuple[int | None, str | None, Values] | None]:
+        """Moment, time as written, and template of the lines in groups, by the line; None: the
+        grammar must read it.
         """
-        timed = self._time_of(stamp.decode("latin-1"))
-        if timed.written != stamp[:-1].decode("latin-1"):
-            return None, True
-        return timed.moment, timed.local is None
+        found: list[tuple[int | None, str | None, Values] | None] = [None] * len(heads)
+        rows = groups[0] if len(groups) == 1 else sorted([i for group in groups for i in group])
+        cut = [heads[i].partition(b"IN=") for i in rows]
+        seen: dict[tuple[bytes, bytes, bytes], Values | None] = {}
+        for lot in self._stamps.lots([before for before, _, _ in cut], order):
+            kind, size = lot.kind, lot.size
+            for at, moment, written in zip(lot.rows, lot.moments, lot.written, strict=True):
+                before, _, devices = cut[at]
+                key = kind, before[size:], devices
+                if key in seen:
+                    template = seen[key]
+                else:
+                    template = seen[key] = self._template(key, before, lot.text(before))
+                if template is not None:
+                    found[rows[at]] = moment, written, template
+        return found
+
+    def _template(
+        self, key: tuple[bytes, bytes, bytes], before: bytes, written: str
+    ) -> Values | None:
+        """The values that a rule and its devices determine.
+
+        before    the line up to IN=
+        written   its time
+        """
+        kind, rule, devices = key
+        match = _RULE.fullmatch(rule)
+        if match is not None and b"kernel: " not in match[2]:
+            program = _UPTIME.sub(b"", match[1] or b"")
+            template = self._shared((kind, program, devices), before[: -len(rule)], written, True)
+            if template is not None:
+                values = template.copy()
+                values[AT_PREFIX] = match[2].decode()
+                return values
+        return self._shared((kind, b" " + rule, devices), before[: -len(rule) or None], written)
+
+    def _shared(
+        self, key: tuple[bytes, bytes, bytes], stamp: bytes, written: str, sample: bool = False
+    ) -> Values | None:
+        """The values of a rule, remembered; of a `sample` with another prefix."""
+        if key in self._rules:
+            return self._rules[key]
+        _, rule, devices = key
+        if b" SRC=" in devices:
+            return None
+        rule = rule + _SAMPLE.encode() if sample else rule[1:]
+        values = self._rule_of((stamp + rule + b"IN=" + devices).decode("latin-1") + " ", written)
+        if sample and values is not None and values[AT_PREFIX] != _SAMPLE:
+            values = None
+        return self._rules.keep(key, values)
+
+
+def _dicts(columns: dict[str, list[int]]) -> list[dict[str, int]]:
+    """The value of `extra` of each line."""
+    unset = [name for name in ("tcp_reserved", "tcp_urgent") if name in columns]
+    names = list(columns)
+    if len(names) == 4 and not unset:
+        one, two, three, four = names
+        return [
+            {one: a, two: b, three: c, four: d}
+            for a, b, c, d in zip(*columns.values(), strict=True)
+        ]
+    made = [
+        dict(zip(names, numbers, strict=True)) for numbers in zip(*columns.values(), strict=True)
+    ]
+    for name in unset:
+        for extra in compress(made, [not number for number in columns[name]]):
+            del extra[name]
+    return made

@@ -134,6 +134,15 @@ class Calendar:
         self._year: int | None = None
         self._month = 0
 
+    @property
+    def state(self) -> tuple[int | None, int]:
+        """Year and month of the last line without a year, on which the next depends."""
+        return self._year, self._month
+
+    @state.setter
+    def state(self, state: tuple[int | None, int]) -> None:
+        self._year, self._month = state
+
     def moment(self, when: When) -> int | None:
         """The moment in nanoseconds since 1970; None if it cannot be told."""
         second = when.second

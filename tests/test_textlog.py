@@ -207,11 +207,14 @@ STARTS = (
 )  # fmt: skip
 
 
-def by_grammar(data: bytes) -> list[pylog.Record]:
+IN_UTC = {"log_tz": "UTC", "year": 2026}
+
+
+def by_grammar(data: bytes, **options: Any) -> list[pylog.Record]:
     """The records without the fast path."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Fast, "values", lambda *_: None)
-        return read(data, layout="text", log_tz="UTC", year=2026)
+        patch.setattr(Fast, "records", lambda _, lines, *__: [None] * len(lines))
+        return read(data, layout="text", **options)
 
 
 def test_regular_lines_are_read_by_the_fast_path() -> None:
@@ -220,7 +223,8 @@ def test_regular_lines_are_read_by_the_fast_path() -> None:
     stream.split(b"", False)
     for start in STARTS:
         for line in REGULAR:
-            assert fast.values(f"{start}{line}".encode()) is not None, (start, line)
+            lines = [f"{start}{line}".encode()]
+            assert fast.records(lines, [0], None) != [None], (start, line)
 
 
 def test_the_fast_path_and_the_grammar_read_lines_alike() -> None:
@@ -228,7 +232,8 @@ def test_the_fast_path_and_the_grammar_read_lines_alike() -> None:
         oracles.members(LINES)[f"{name}.txt"] for name in NAMES if name.startswith("kernlog")
     )
     data += "\n".join(f"{start}{line}" for start in STARTS for line in REGULAR).encode()
-    assert read(data, layout="text", log_tz="UTC", year=2026) == by_grammar(data)
+    for options in ({}, IN_UTC):
+        assert read(data, layout="text", **options) == by_grammar(data, **options)
 
 
 def changed(line: bytes) -> Iterator[bytes]:
@@ -244,8 +249,33 @@ def changed(line: bytes) -> Iterator[bytes]:
 def test_changed_lines_are_read_alike(number: int) -> None:
     line = f"{STARTS[number % len(STARTS)]}{REGULAR[number // len(STARTS)]}".encode()
     data = b"\n".join([line, *effort.sample(list(changed(line)), least=100), line, b""])
-    fast, slow = read(data, layout="text", log_tz="UTC", year=2026), by_grammar(data)
+    options = IN_UTC if number % 2 else {}
+    fast, slow = read(data, layout="text", **options), by_grammar(data, **options)
     assert [r for r in fast if r not in slow] == [] and len(fast) == len(slow)
+
+
+def in_blocks(lines: list[str], size: int) -> list[pylog.Record]:
+    """The records of lines that come `size` at a time."""
+    stream, records = textlog.stream("text"), []
+    stream.times = LogTimes(zone=int, latest=int(datetime(2026, 2, 1, tzinfo=UTC).timestamp()))
+    for at in range(0, len(lines), size):
+        data = "".join(f"{line}\n" for line in lines[at : at + size]).encode()
+        records += [stream.decode(data, item) for item in stream.split(data, True)]  # type: ignore[arg-type]
+    return records
+
+
+def test_years_are_the_same_however_many_lines_are_read_at_once() -> None:
+    months = ("Nov", "Nov", "Nov", "Dec", "Dec", "Jan", "Jan", "Dec", "Jan", "Jan", "Nov", "Nov")
+    fragment = LOG.replace("DF", "MF")  # a line for the grammar
+    kinds = (LOG, LOG, fragment, LOG, fragment)
+    lines = [
+        f"{months[number // 3 % 12]} 05 12:00:{number % 60:02} fw kernel: {kinds[number % 5]}"
+        for number in range(90)
+    ]
+    one_by_one = in_blocks(lines, 1)
+    assert len({civil_year((r.timestamp_ns or 0) // 10**9) for r in one_by_one}) > 2
+    for size in (2, 3, 4, 7, 30):
+        assert in_blocks(lines, size) == one_by_one
 
 
 # Times

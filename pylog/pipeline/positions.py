@@ -1,9 +1,11 @@
 """The committed position of each stack: how far its output has what the journal holds.
 
 A position is a text: the identity of the journal and a place in it, then how many records of each
-file were read that the stack reads for itself. It is kept in a file of the journal's folder, which
-is replaced in one step, unless the output stores it with the records. Beside it is the end of the
-file at that position, so that what a killed process wrote after it is taken back.
+file were read that the stack reads for itself, with a hash of the file's first bytes if it grows,
+because another file may have its name when pylog starts again. It is kept in a file of the
+journal's folder, which is replaced in one step, unless the output stores it with the records.
+Beside it is the end of the file at that position, so that what a killed process wrote after it is
+taken back.
 """
 
 from __future__ import annotations
@@ -25,31 +27,74 @@ from pylog.transports.ends import End
 FOLDER = "positions"
 
 
+MOST_HASHED = 256
+"""So many of a file's first bytes show which file it is: logs begin with a time."""
+
+
+_FILE = re.compile(r"(\d{1,19})(?:/(\d{1,5})-([0-9a-f]{16}))? (.+)", re.S)
+"""A file in the text of a position."""
+
+
+class Beginning(NamedTuple):
+    """The first bytes of a file that grows.
+
+    size     how many were hashed
+    digest   16 hexadecimal digits
+    """
+
+    size: int
+    digest: str
+
+    @classmethod
+    def of(cls, path: str, size: int = MOST_HASHED) -> Beginning | None:
+        """The beginning of a file; None for one that is empty or cannot be read."""
+        try:
+            with open(path, "rb") as file:
+                data = file.read(size)
+        except OSError:
+            return None
+        return cls(len(data), hashlib.sha256(data).hexdigest()[:16]) if data else None
+
+    def begins(self, path: str) -> bool:
+        """Whether the file begins so."""
+        return Beginning.of(path, self.size) == self
+
+
 class Position(NamedTuple):
     """How far a stack came.
 
     journal   the identity of the journal; "" without one
     place     in the journal, or of the queue
     files     how many records of each source that is a file
+    begins    how the files begin that grow
     """
 
     journal: str
     place: int
     files: Mapping[str, int] = {}
+    begins: Mapping[str, Beginning] = {}
 
     def __str__(self) -> str:
-        files = "".join(f";{count} {name}" for name, count in sorted(self.files.items()))
-        return f"{self.journal}:{self.place}{files}"
+        text = f"{self.journal}:{self.place}"
+        for name, count in sorted(self.files.items()):
+            begins = self.begins.get(name)
+            text += f";{count}{'' if begins is None else f'/{begins.size}-{begins.digest}'} {name}"
+        return text
 
 
 def parsed(text: str | None) -> Position | None:
     """The position that a text is; None for a text that is none."""
     first, *rest = (text or "").split(";")
     match = re.fullmatch(r"([0-9a-f]*):(\d{1,19})", first)
-    files = [re.fullmatch(r"(\d{1,19}) (.+)", part, re.S) for part in rest]
-    if match is None or not all(files):
-        return None
-    return Position(match[1], int(match[2]), {m[2]: int(m[1]) for m in files if m is not None})
+    files, begins = dict[str, int](), dict[str, Beginning]()
+    for part in rest:
+        file = _FILE.fullmatch(part)
+        if file is None:
+            return None
+        files[file[4]] = int(file[1])
+        if file[2]:
+            begins[file[4]] = Beginning(int(file[2]), file[3])
+    return None if match is None else Position(match[1], int(match[2]), files, begins)
 
 
 class Kept(msgspec.Struct, omit_defaults=True):

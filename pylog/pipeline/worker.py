@@ -27,7 +27,8 @@ from pylog.pipeline import sinks
 from pylog.pipeline.channel import Channel
 from pylog.pipeline.config import Source, Stack
 from pylog.pipeline.decoding import Decoding, Wanted
-from pylog.pipeline.feeds import Feed, Feeds, FileFeed, JournalFeed, QueueFeed
+from pylog.pipeline.feeds import Feed, Feeds, JournalFeed, QueueFeed
+from pylog.pipeline.file_feed import FileFeed
 from pylog.pipeline.forms import columns_of, takes_rows
 from pylog.pipeline.joined_feeds import JoinedFeeds
 from pylog.pipeline.joins import Settings as JoinSettings

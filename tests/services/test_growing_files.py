@@ -61,4 +61,9 @@ def test_a_log_that_is_rotated_is_read_once_also_after_a_restart(tmp_path: Path)
     with running(text) as (_, end):
         until(lambda: len(given()) == 11)
         end()
-    assert given() == list(range(11))
+    log.rename(tmp_path / "fw.log.3")
+    log.write_text(logged(11, 12, 13))  # more records than were read of the file before
+    with running(text) as (_, end):
+        until(lambda: len(given()) == 14)
+        end()
+    assert given() == list(range(14))
