@@ -126,6 +126,8 @@ class Output(ABC):
     takes_rows      whether it has `write_rows`
     shows_payload   whether it uses the payload of records
     wanted          by kind, the columns that it takes from a batch; None: it takes records
+    makes_lines     whether each packet is a line that depends on nothing but its record, so that
+                    lines are made of columns, many at once: it has `lines_of` and `write_lines`
 
     The caller follows this order: `position`, then any number of `write` with a `commit` now and
     then, at the end `close`. Between calls it asks for `confirmed`, also when no records come.
@@ -142,6 +144,7 @@ class Output(ABC):
     takes_rows = False
     shows_payload = True
     wanted: Mapping[str, Sequence[str]] | None = None
+    makes_lines = False
     _committed: str | None = None
 
     @abstractmethod
@@ -151,6 +154,18 @@ class Output(ABC):
     def write_rows(self, rows: Sequence[Row]) -> None:
         """As `write`, for records that a Reader gives as rows."""
         raise TypeError(f"{type(self).__module__} takes records, no rows")
+
+    def lines_of(self, records: Sequence[Record]) -> bytes:
+        """The lines of packets, each with its end, which are not written."""
+        raise TypeError(f"{type(self).__module__} makes no lines")
+
+    def time_text(self, utc: str) -> str:
+        """A time of RFC 3339 in UTC as it stands in a line: with the same decimals."""
+        return utc
+
+    def write_lines(self, lines: bytes | memoryview) -> None:
+        """Write what `lines_of` gives for packets; the memory is not kept."""
+        raise TypeError(f"{type(self).__module__} makes no lines")
 
     @abstractmethod
     def flush(self) -> None:
