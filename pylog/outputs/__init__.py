@@ -126,8 +126,6 @@ class Output(ABC):
     takes_rows      whether it has `write_rows`
     shows_payload   whether it uses the payload of records
     wanted          by kind, the columns that it takes from a batch; None: it takes records
-    makes_lines     whether each packet is a line that depends on nothing but its record, so that
-                    lines are made of columns, many at once: it has `lines_of` and `write_lines`
 
     The caller follows this order: `position`, then any number of `write` with a `commit` now and
     then, at the end `close`. Between calls it asks for `confirmed`, also when no records come.
@@ -144,7 +142,6 @@ class Output(ABC):
     takes_rows = False
     shows_payload = True
     wanted: Mapping[str, Sequence[str]] | None = None
-    makes_lines = False
     _committed: str | None = None
 
     @abstractmethod
@@ -156,7 +153,7 @@ class Output(ABC):
         raise TypeError(f"{type(self).__module__} takes records, no rows")
 
     def lines_of(self, records: Sequence[Record]) -> bytes:
-        """The lines of packets, each with its end, which are not written."""
+        """The lines of packets, each with its end, which are not written; see `makes_lines`."""
         raise TypeError(f"{type(self).__module__} makes no lines")
 
     def time_text(self, utc: str) -> str:
@@ -355,6 +352,16 @@ def needs_raw(name: str, options: Mapping[str, Any] | None = None) -> bool:
     """
     more = getattr(_module(name), "needs_raw", None)
     return description(name).raw or (more is not None and bool(more(**check(name, options))))
+
+
+def makes_lines(name: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether an output with these options writes a line for each packet that depends on nothing
+    but its record, so that many are made at once: it has `lines_of` and `write_lines`.
+
+    Such an output has a function `makes_lines(**options)`.
+    """
+    more = getattr(_module(name), "makes_lines", None)
+    return more is not None and bool(more(**check(name, options)))
 
 
 def shows_joins(name: str, options: Mapping[str, Any] | None = None) -> bool:

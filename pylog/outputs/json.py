@@ -48,6 +48,11 @@ def check(*, columns: str | None, exclude: str | None, rename: Mapping[str, str]
     renamed(named(columns, exclude), rename)
 
 
+def makes_lines(*, columns: str | None, exclude: str | None, **_: Any) -> bool:
+    """As outputs.makes_lines: without columns that are decoded from a packet's payload."""
+    return REQUESTED.keys().isdisjoint(named(columns, exclude))
+
+
 class _Objects:
     """Makes what becomes the JSON object of a record.
 

@@ -21,6 +21,7 @@ from pylog.backends.capture import Capture
 from pylog.detect import Detection
 from pylog.errors import DecodeError
 from pylog.filter import Filter
+from pylog.formats import columns
 from pylog.losses import Losses
 from pylog.open_log import OnError, OpenLog
 from pylog.origins import NOWHERE, Origin
@@ -74,12 +75,18 @@ class Bulk(OpenLog):
         self.decoder.peek = self._peek
         self.counts: Counter[str] = Counter()
         self.end = start
+        self.left_out = 0
         self._window = b""
         self._window_at = start
         """Offset in the input of the first byte of the window."""
         self._final = False  # whether the window reaches the end of the input
         self._per_row = 200
         self._regular = Regular(self.decoder, origin)
+
+    @property
+    def in_columns(self) -> bool:
+        """Whether there are columns of the log's format, so that messages are decoded together."""
+        return columns.of(self.decoder.stream) is not None
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
@@ -115,13 +122,12 @@ class Bulk(OpenLog):
     ) -> Iterator[Piece]:
         """All records in their order: lines of an output, and records that it must write itself.
 
-        where     which records; None: all
+        where     which records; None: all; `left_out` counts the others
         actions   what prefixes stand for
 
         DecodeError as `batches`.
         """
         ordered = Ordered(form, where, actions)
-        self.ordered = ordered
 
         def many(pos: int) -> int:
             run = self._regular.run(self._window, self._window_at, pos, self._stop_in_window())
@@ -134,6 +140,7 @@ class Bulk(OpenLog):
 
         for records in self._steps(many, ROWS):
             ordered.add_records(records)
+            self.left_out = ordered.left_out
             yield from ordered.take()
 
     def _count(self, irregular: Iterable[Record], lost: Iterable[tuple[int, Record]]) -> None:

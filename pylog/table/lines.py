@@ -74,7 +74,9 @@ class Lines:
         made = []
         for start in range(0, count, ROWS):
             part = slice(start, start + ROWS)
-            of_part: Any = slice(start, min(start + ROWS, count)) if chosen is None else chosen[part]
+            of_part: Any = (
+                slice(start, min(start + ROWS, count)) if chosen is None else chosen[part]
+            )
             made.append(self._text(packets, of_part, codes[part], patterns, order))
         return made
 
@@ -139,9 +141,7 @@ class Lines:
         first = self._pool.add([after.encode() for _, _, after in split])
         yield first if len({after for _, _, after in split}) == 1 else codes + np.int32(first)
 
-    def _addresses(
-        self, packets: _Packets, column: Addresses, rows: Any
-    ) -> Iterator[Array | int]:
+    def _addresses(self, packets: _Packets, column: Addresses, rows: Any) -> Iterator[Array | int]:
         is_six = column.is_six[rows]
         if not is_six.any():
             yield from four_octets(column.four[packets.places_of_four(column)[rows]])
