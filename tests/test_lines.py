@@ -82,7 +82,7 @@ def of_columns(data: bytes, layout: str | None, case: Case) -> tuple[bytes, int]
                 output.write(Batch(piece.records))
             else:
                 output.write_lines(piece.lines)
-                count += piece.count
+                count += piece.number
     output.close()
     return stream.getvalue(), count
 
@@ -102,10 +102,13 @@ ORIGINS = samples.origins()
 DUMPS = [dump for dump in samples.dumps() if dump.stat().st_size < 200_000]
 
 
+NAMED = zip(CASES, NAMES, strict=True)
+
+
 @pytest.mark.parametrize(
     ("dump", "case"),
-    [pytest.param(d, c, id=f"{samples.name(d)} {n}")
-     for d, (c, n) in effort.sample(itertools.product(DUMPS, zip(CASES, NAMES)), least=24)],
+    [pytest.param(dump, case, id=f"{samples.name(dump)} {name}")
+     for dump, (case, name) in effort.sample(itertools.product(DUMPS, NAMED), least=24)],
 )  # fmt: skip
 def test_lines_of_columns_are_those_of_records(dump: Path, case: Case) -> None:
     data = dump.read_bytes()
@@ -138,3 +141,21 @@ def test_lines_of_a_damaged_log_are_those_of_records(data: st.DataObject) -> Non
     layout = ORIGINS[samples.name(dump)]["layout"]
     with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
         assert of_columns(damaged, layout, case)[0] == of_records(damaged, layout, case)
+
+
+@pytest.mark.parametrize("dump", ["ipl/v5-1-2-lp64le-filter.ipf", "nflog/batch"])
+@pytest.mark.parametrize("to", ["json", "csv", "text"])
+@pytest.mark.parametrize("given", [["read"], ["read", "--where", "sport > 1024"], ["convert"]])
+def test_commands_write_the_same_by_either_engine(
+    dump: str, to: str, given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = samples.dumps(f"{dump}.bin")
+    made = []
+    for engine, enough in (("rows", 1 << 40), ("columns", 0)):
+        out = tmp_path / f"{engine}.{ {'json': 'jsonl', 'text': 'txt'}.get(to, to) }"
+        target = [str(out)] if given == ["convert"] else ["-w", str(out)]
+        with mock.patch.object(_engine, "ENOUGH", enough):
+            assert cli.main([*given, "-v", str(path), *target]) == 0
+        assert ("decoded by columns" in capsys.readouterr().err) is (engine == "columns")
+        made.append(out.read_bytes())
+    assert made[0] == made[1]

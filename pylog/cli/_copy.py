@@ -248,6 +248,7 @@ def copy(
     idle          is called now and then while no records come
     on_terminal   whether the output is a terminal
     """
+    context: Callable[[int], contextlib.AbstractContextManager[Any]]
     context = contextlib.nullcontext if confirm is None else confirm
     backends = [reader.backend for reader in records.readers()]
     with progress(backends, on_terminal) as move:
@@ -283,7 +284,7 @@ def _copy_lines(
     output: outputs.Output,
     actions: Actions | None,
     where: Filter | None,
-    context: Callable[[int], contextlib.AbstractContextManager[None]],
+    context: Callable[[int], contextlib.AbstractContextManager[Any]],
     move: Callable[[], None],
 ) -> int:
     """As `copy`, of a log in bulk into an output that makes lines."""
@@ -291,7 +292,7 @@ def _copy_lines(
 
     assert isinstance(records, Bulk)
     for piece in records.lines(output, where, actions):
-        with context(piece.count):
+        with context(piece.number):
             if piece.lines is not None:
                 output.write_lines(piece.lines)
             else:

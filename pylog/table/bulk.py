@@ -152,11 +152,15 @@ class Bulk(OpenLog):
     def _lots(self, wanted: Mapping[str, Selection], rows: int) -> Iterator[Lot]:
         """All records, in their order."""
         lot: Lot = {}
-        for records in self._steps(lambda pos: self._many(lot, pos, wanted), rows):
+
+        def many(pos: int) -> int:
+            return self._many(lot, pos, wanted)
+
+        for records in self._steps(many, rows):
             for record in records:
                 lot.setdefault(kind_of(record), []).append(record)
-            made, lot = lot, {}
-            yield made
+            yield lot.copy()
+            lot.clear()
 
     def _steps(self, many: Callable[[int], int], rows: int) -> Iterator[list[Record]]:
         """Decode all messages: what `many` does not, the Decoder decodes, and these are its records

@@ -25,6 +25,10 @@ ROWS = 8192
 MOST_CODES = 1 << 16
 """How many codes a part of the values that packets have in common may have."""
 
+SIZES = ("length", "caplen")
+FEW_SIZES = 8
+"""A field of SIZES that has at most so many values is text of patterns."""
+
 FEW = 64
 """So many patterns for a run of packets pay, however short it is; or one for so few packets:"""
 EACH = 4
@@ -161,6 +165,7 @@ class _Packets:
     """The columns of the regular messages: which they agree in, and which differ.
 
     columns   of all fields that have any value
+    gaps      the fields that differ from packet to packet
     """
 
     def __init__(self, rows: Rows, more: Mapping[str, Column | None]) -> None:
@@ -169,11 +174,22 @@ class _Packets:
             column = more[name] if name in more else rows.column(name)
             if column is not None:
                 self.columns[name] = column
+        self.gaps = {*GAPS} - {name for name in SIZES if self._has_few(name)}
         self._is_six = None
         self._places: dict[str, Any] = {}
         saddr = self.columns.get("saddr")
         if isinstance(saddr, Addresses):
             self._is_six = saddr.is_six if saddr.is_six.any() else None
+
+    def _has_few(self, name: str) -> bool:
+        """Whether the field has so few values that they may be text of patterns."""
+        column = self.columns.get(name)
+        if not isinstance(column, NumberColumn) or not len(column.values):
+            return False
+        values = column.values if column.valid is None else column.values[column.valid]
+        if len(values) and not 0 <= values.min() <= values.max() < MOST_CODES:
+            return False
+        return np.count_nonzero(np.bincount(values.astype(np.intp))) <= FEW_SIZES
 
     def alike(self, chosen: Array | None, count: int) -> tuple[Array, Array]:
         """A code for each row, the same for those that agree, and an example row for each code."""
@@ -185,7 +201,7 @@ class _Packets:
                     parts[id(column.codes)] = column.codes
             elif isinstance(column, NumberColumn):
                 valid = column.valid
-                if name not in GAPS:
+                if name not in self.gaps:
                     values = column.values
                     parts[id(values)] = values if valid is None else np.where(valid, values, 0)
                 if valid is not None:
@@ -221,7 +237,7 @@ class _Packets:
                 column.valid is not None and not column.valid[row]
             ):
                 values[name] = None
-            elif name in GAPS:
+            elif name in self.gaps:
                 gaps.append(name)
             else:
                 assert isinstance(column, NumberColumn)

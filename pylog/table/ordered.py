@@ -30,11 +30,11 @@ _ROW = "(row)"
 
 
 class Piece(NamedTuple):
-    """Consecutive records: their lines, or else the records."""
+    """Consecutive records, so many: their lines, or else the records."""
 
     lines: memoryview | None
     records: list[Record]
-    count: int
+    number: int
 
 
 class Ordered:
@@ -69,7 +69,7 @@ class Ordered:
     def add(self, run: Run) -> None:
         """Add the records of messages that were decoded together."""
         rows = run.rows
-        between = [(i, loss) for i, loss in run.lost]
+        between: list[tuple[int, Record]] = [*run.lost]
         between += zip(rows.irregular.tolist(), run.irregular, strict=True)
         between.sort(key=lambda pair: pair[0])  # a loss stays before the record of its message
         wanted = self._wanted(run)

@@ -1,7 +1,7 @@
 """A pool of pieces of text, of which lines are put together by their places in it.
 
-A line is a row of places. Arrow's `take` copies the pieces of all rows, one behind the other, so the
-bytes it makes are the lines. Numbers, times and addresses are pieces of tables that are always in
+A line is a row of places. Arrow's `take` copies the pieces of all rows, one behind the other, so
+the bytes it makes are the lines. Numbers, times and addresses are pieces of tables that are always in
 the pool: a number of nine digits is two pieces, an IPv4 address two. What only some lines have is
 added behind the tables, and forgotten before the next lines.
 """
@@ -82,7 +82,7 @@ class Pool:
         """The place of the hex of each row's bytes; they lie in the order of the rows."""
         starts, sizes = blobs.starts[rows], blobs.sizes[rows]
         first, last = int(starts[0]), int((starts + sizes).max())
-        text = binascii.hexlify(blobs.data[first:last])
+        text = binascii.hexlify(blobs.data[first:last].data)
         ends = np.empty(2 * len(starts), np.int64)  # there is a gap between two rows
         ends[::2] = 2 * (starts - first)
         ends[1::2] = ends[::2] + 2 * sizes
