@@ -17,7 +17,7 @@ from pylog.formats.columns import Addresses, Array, Blobs, Column, NumberColumn,
 from pylog.record import PacketRecord, rfc3339
 from pylog.table.addresses import texts
 from pylog.table.patterns import GAPS, LineForm, Pattern, Patterns
-from pylog.table.pool import EMPTY, Pool, decimals, four_octets, second_texts, three_digits
+from pylog.table.pool import EMPTY, Pool, decimals, distinct_of, four_octets, three_digits
 
 ROWS = 8192
 """How many lines are put together at a time: so few that their pieces stay in the cache."""
@@ -29,9 +29,8 @@ SIZES = ("length", "caplen")
 FEW_SIZES = 8
 """A field of SIZES that has at most so many values is text of patterns."""
 
-FEW = 64
-"""So many patterns for a run of packets pay, however short it is; or one for so few packets:"""
-EACH = 4
+FEW, EACH = 64, 4
+"""How many patterns a run of packets may need: FEW, and one more for EACH so many packets."""
 
 
 class Text(NamedTuple):
@@ -131,7 +130,7 @@ class Lines:
 
     def _times(self, times: Array) -> Iterator[Array | int]:
         seconds, parts = np.divmod(times, 1_000_000_000)
-        codes, distinct = second_texts(seconds)
+        codes, distinct = distinct_of(seconds)
         made = [self._form.time_text(rfc3339(second * 10**9)) for second in distinct]
         split = [text.rpartition(".000000") for text in made]
         first = self._pool.add([f"{before}.".encode() for before, _, _ in split])
@@ -189,7 +188,7 @@ class _Packets:
         values = column.values if column.valid is None else column.values[column.valid]
         if len(values) and not 0 <= values.min() <= values.max() < MOST_CODES:
             return False
-        return np.count_nonzero(np.bincount(values.astype(np.intp))) <= FEW_SIZES
+        return bool(np.count_nonzero(np.bincount(values.astype(np.intp))) <= FEW_SIZES)
 
     def alike(self, chosen: Array | None, count: int) -> tuple[Array, Array]:
         """A code for each row, the same for those that agree, and an example row for each code."""

@@ -1,15 +1,15 @@
 """A pool of pieces of text, of which lines are put together by their places in it.
 
 A line is a row of places. Arrow's `take` copies the pieces of all rows, one behind the other, so
-the bytes it makes are the lines. Numbers, times and addresses are pieces of tables that are always in
-the pool: a number of nine digits is two pieces, an IPv4 address two. What only some lines have is
-added behind the tables, and forgotten before the next lines.
+the bytes it makes are the lines. Numbers, times and addresses are pieces of tables that are always
+in the pool: a number of nine digits is two pieces, an IPv4 address two. What only some lines have
+is added behind the tables, and forgotten before the next lines.
 """
 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -31,9 +31,6 @@ _FIRST = _THREE + 1000
 """That of the first half of an IPv4 address, with a dot behind it."""
 _SECOND = _FIRST + _NUMBERS
 """That of the first second half of an IPv4 address."""
-
-MOST = 1 << 30
-"""How many bytes lines have at most that are made together: Arrow's places are of 32 bits."""
 
 
 @cache
@@ -151,8 +148,8 @@ def four_octets(octets: Array) -> list[Array]:
     return [_FIRST + halves[:, 0], _SECOND + halves[:, 1]]
 
 
-def second_texts(seconds: Array) -> tuple[Array, list[int]]:
-    """The distinct ones of mostly ascending numbers, and a code for each."""
+def distinct_of(seconds: Array) -> tuple[Array, list[int]]:
+    """A code for each of some mostly ascending numbers, and the number of each code."""
     new = np.flatnonzero(seconds[1:] != seconds[:-1]) + 1
     runs = seconds[np.concatenate(([0], new))]
     codes = np.zeros(len(seconds), np.int32)
@@ -160,8 +157,3 @@ def second_texts(seconds: Array) -> tuple[Array, list[int]]:
     distinct, of_runs = np.unique(runs, return_inverse=True)
     codes = of_runs.astype(np.int32)[np.cumsum(codes)]
     return codes, distinct.tolist()
-
-
-def places_of(first: int, codes: Iterable[int]) -> Array:
-    """The places of codes, whose pieces were added from `first` on."""
-    return first + np.asarray(codes, np.int32)
