@@ -35,6 +35,7 @@ from pylog.cli._sources import (
 from pylog.cli._where import given_filter, report_filtered
 from pylog.decoder import LOT
 from pylog.errors import BackendError
+from pylog.open_log import OpenLog
 from pylog.outputs._files import OutputFiles
 from pylog.reader import Reader, Records, Rows
 from pylog.records import Filtered, FilteredRows
@@ -247,6 +248,7 @@ def copy(
     idle          is called now and then while no records come
     on_terminal   whether the output is a terminal
     """
+    context: Callable[[int], contextlib.AbstractContextManager[Any]]
     context = contextlib.nullcontext if confirm is None else confirm
     backends = [reader.backend for reader in records.readers()]
     with progress(backends, on_terminal) as move:
@@ -261,6 +263,8 @@ def copy(
                 with context(len(lot)):
                     output.write_rows(lot)
             return 0
+        if output.wanted is None and not isinstance(records, Records):
+            return _copy_lines(records, output, actions, where, context, move)
         selections: dict[str, Selection] = {}
         if output.wanted is not None and not isinstance(records, Records):
             from pylog.table.select import Selection  # needs the extra, as the output does
@@ -273,6 +277,28 @@ def copy(
             with context(len(batch)):
                 output.write(batch)
         return sum(selection.left_out for selection in selections.values())
+
+
+def _copy_lines(
+    records: OpenLog,
+    output: outputs.Output,
+    actions: Actions | None,
+    where: Filter | None,
+    context: Callable[[int], contextlib.AbstractContextManager[Any]],
+    move: Callable[[], None],
+) -> int:
+    """As `copy`, of a log in bulk into an output that makes lines."""
+    from pylog.table.bulk import Bulk  # needs the extra
+
+    assert isinstance(records, Bulk)
+    for piece in records.lines(output, where, actions):
+        with context(piece.number):
+            if piece.lines is not None:
+                output.write_lines(piece.lines)
+            else:
+                output.write(Batch(piece.records))
+        move()
+    return records.left_out
 
 
 def _batches(

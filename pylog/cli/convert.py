@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import pylog
 from pylog import outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
+from pylog.cli._engine import opened_by_columns
 from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import (
@@ -157,7 +159,7 @@ def _write(
             return done.report(arguments.verbose)
         flows = flows_of(arguments, merged=False)
         for source in arguments.source:
-            with _opened(arguments, source, name) as reader:
+            with _opened(arguments, source, name, options) as reader:
                 records = as_flows(reader, flows, source is arguments.source[-1])
                 if where is not None and isinstance(records, Records):
                     records = records.where(where, actions=actions)
@@ -174,10 +176,16 @@ def _write(
     return failed
 
 
-def _opened(arguments: argparse.Namespace, source: str, name: str) -> OpenLog:
-    """A reader of a file, in bulk if the output is faster with columns."""
-    if outputs.description(name).columns and not arguments.flows:
-        return opened_in_bulk(arguments, source)
+def _opened(
+    arguments: argparse.Namespace, source: str, name: str, options: Mapping[str, Any]
+) -> OpenLog:
+    """A reader of a file, in bulk if that is faster for the output."""
+    if not arguments.flows:
+        if outputs.description(name).columns:
+            return opened_in_bulk(arguments, source)
+        log = opened_by_columns(arguments, source, name, options)
+        if log is not None:
+            return log
     raw = outputs.description(name).raw
     reader = pylog.open(
         source, layout=arguments.layout, on_error=arguments.on_error, raw=raw,

@@ -13,11 +13,13 @@ records of all sources come in the order of time.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import Copy
+from pylog.cli._engine import opened_by_columns
 from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         for group in groups:
             if copy.left == 0 or stopping.status:
                 break
-            with _opened(arguments, group, together) as records:
+            with _opened(arguments, group, together, options) as records:
                 joined = with_joins(arguments, records)
                 copy.all(as_flows(joined, flows, group is groups[-1]))
         if arguments.verbose:
@@ -100,20 +102,29 @@ def run(arguments: argparse.Namespace) -> int:
     return copy.exit_status
 
 
-def _opened(arguments: argparse.Namespace, sources: Sequence[str], together: bool) -> AnyLog:
+def _opened(
+    arguments: argparse.Namespace,
+    sources: Sequence[str],
+    together: bool,
+    options: Mapping[str, Any],
+) -> AnyLog:
     """A reader of the sources.
 
-    It reads in bulk if the output is faster with columns, and all records of one file are wanted
+    It reads in bulk if that is faster for the output, and all records of one file are wanted
     without a change.
     """
     single = arguments.count is None and not together and not given_options(arguments)
     if (
         single
         and not (arguments.rules or arguments.with_flows or arguments.flows)
-        and outputs.description(arguments.to).columns
         and not changes(arguments)
     ):
-        return opened_in_bulk(arguments, sources[0])
+        if outputs.description(arguments.to).columns:
+            return opened_in_bulk(arguments, sources[0])
+        if arguments.target is None:
+            log = opened_by_columns(arguments, sources[0], arguments.to, options)
+            if log is not None:
+                return log
     records = opened(arguments, sources, needs_raw(arguments))
     if arguments.raw:
         for reader in records.readers():

@@ -152,6 +152,18 @@ class Output(ABC):
         """As `write`, for records that a Reader gives as rows."""
         raise TypeError(f"{type(self).__module__} takes records, no rows")
 
+    def lines_of(self, records: Sequence[Record]) -> bytes:
+        """The lines of packets, each with its end, which are not written; see `makes_lines`."""
+        raise TypeError(f"{type(self).__module__} makes no lines")
+
+    def time_text(self, utc: str) -> str:
+        """A time of RFC 3339 in UTC as it stands in a line: with the same decimals."""
+        return utc
+
+    def write_lines(self, lines: bytes | memoryview) -> None:
+        """Write what `lines_of` gives for packets; the memory is not kept."""
+        raise TypeError(f"{type(self).__module__} makes no lines")
+
     @abstractmethod
     def flush(self) -> None:
         """Write what was kept, as far as the form allows, and flush the stream."""
@@ -340,6 +352,16 @@ def needs_raw(name: str, options: Mapping[str, Any] | None = None) -> bool:
     """
     more = getattr(_module(name), "needs_raw", None)
     return description(name).raw or (more is not None and bool(more(**check(name, options))))
+
+
+def makes_lines(name: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether an output with these options writes a line for each packet that depends on nothing
+    but its record, so that many are made at once: it has `lines_of` and `write_lines`.
+
+    Such an output has a function `makes_lines(**options)`.
+    """
+    more = getattr(_module(name), "makes_lines", None)
+    return more is not None and bool(more(**check(name, options)))
 
 
 def shows_joins(name: str, options: Mapping[str, Any] | None = None) -> bool:

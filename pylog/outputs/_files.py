@@ -14,7 +14,7 @@ from pylog import outputs
 from pylog.batch import Batch
 from pylog.errors import BackendError
 from pylog.notes import notes
-from pylog.record import Row
+from pylog.record import Record, Row
 from pylog.transports.ends import End, end_of
 from pylog.transports.rotation import File, Files
 
@@ -92,6 +92,16 @@ class OutputFiles(outputs.Output):
     def write_rows(self, rows: Sequence[Row]) -> None:
         with self.writing() as output:
             output.write_rows(rows)
+
+    def lines_of(self, records: Sequence[Record]) -> bytes:
+        return self.ready().lines_of(records)
+
+    def time_text(self, utc: str) -> str:
+        return self.ready().time_text(utc)
+
+    def write_lines(self, lines: bytes | memoryview) -> None:
+        with self.writing() as output:
+            output.write_lines(lines)
 
     def flush(self) -> None:
         if self.output is not None:

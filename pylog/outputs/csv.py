@@ -30,6 +30,8 @@ from pylog.record import (
     ON_REQUEST,
     Column,
     Fragment,
+    PacketRow,
+    Record,
     Row,
     escape,
     escape_json,
@@ -154,6 +156,11 @@ def check(
     renamed(named(columns, exclude), rename)
 
 
+def makes_lines(*, columns: str | None, exclude: str | None, **_: Any) -> bool:
+    """As outputs.makes_lines: without columns that are decoded from a packet's payload."""
+    return REQUESTED.keys().isdisjoint(named(columns, exclude))
+
+
 def check_appending(
     first: bytes, *, columns: str | None, exclude: str | None,
     rename: Mapping[str, str] | None = None, **_: Any,
@@ -223,6 +230,14 @@ class Output(outputs.Output):
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         self._add(rows, read=True)
+
+    def lines_of(self, records: Sequence[Record]) -> bytes:
+        line = _line(PacketRow, self._safe, False, self._header)
+        return "".join([line(row_of(record)) for record in records]).encode()
+
+    def write_lines(self, lines: bytes | memoryview) -> None:
+        self._write()
+        self._stream.write(lines)
 
     def _add(self, rows: Iterable[Row], read: bool) -> None:
         for kind, same in groupby(rows, type):

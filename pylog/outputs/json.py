@@ -48,6 +48,11 @@ def check(*, columns: str | None, exclude: str | None, rename: Mapping[str, str]
     renamed(named(columns, exclude), rename)
 
 
+def makes_lines(*, columns: str | None, exclude: str | None, **_: Any) -> bool:
+    """As outputs.makes_lines: without columns that are decoded from a packet's payload."""
+    return REQUESTED.keys().isdisjoint(named(columns, exclude))
+
+
 class _Objects:
     """Makes what becomes the JSON object of a record.
 
@@ -121,14 +126,20 @@ class Output(outputs.Output):
         self.takes_rows = self._objects.names is None
 
     def write(self, batch: Batch) -> None:
-        self._put(self._encoder.encode_lines([self._objects.of(r) for r in batch.records()]))
+        self._put(self.lines_of(batch.records()))
+
+    def lines_of(self, records: Sequence[Record]) -> bytes:
+        return self._encoder.encode_lines([self._objects.of(record) for record in records])
+
+    def write_lines(self, lines: bytes | memoryview) -> None:
+        self._put(lines)
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         self._put(row_lines(self._objects.rows(rows)))
 
-    def _put(self, lines: bytes) -> None:
+    def _put(self, lines: bytes | memoryview) -> None:
         if self._terminal:
-            lines = "\n".join(map(escape_json, lines.decode().split("\n"))).encode()
+            lines = "\n".join(map(escape_json, bytes(lines).decode().split("\n"))).encode()
         self._stream.write(lines)
 
     def flush(self) -> None:

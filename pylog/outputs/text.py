@@ -88,6 +88,7 @@ class Output(outputs.Output):
         self._stream = target.stream
         commits = Commits(target.colour)
         self._line_of = _maker(tz, columns, exclude, services, target.colour, commits)
+        self._clock = clock_of(tz)
         if columns is not None:
             names = named(columns, exclude)
             self.takes_rows = not any(name in REQUESTED for name in names)
@@ -100,8 +101,20 @@ class Output(outputs.Output):
         self._write(rows)
 
     def _write(self, records: Iterable[Record | Row]) -> None:
+        self._stream.write(self._lines(records))
+
+    def _lines(self, records: Iterable[Record | Row]) -> bytes:
         lines = "\n".join([*map(self._line_of, records), ""])
-        self._stream.write(lines.encode("utf-8", "backslashreplace"))
+        return lines.encode("utf-8", "backslashreplace")
+
+    def lines_of(self, records: Sequence[Record]) -> bytes:
+        return self._lines(records)
+
+    def time_text(self, utc: str) -> str:
+        return utc if self._clock is None else self._clock.text(utc)
+
+    def write_lines(self, lines: bytes | memoryview) -> None:
+        self._stream.write(lines)
 
     def flush(self) -> None:
         self._stream.flush()
@@ -147,6 +160,15 @@ def check(*, tz: str, columns: str | None, exclude: str | None, services: bool) 
     """ValueError for a zone or columns that do not exist."""
     zone_of(tz)
     named(columns, exclude)
+
+
+def makes_lines(
+    *, columns: str | None, exclude: str | None, services: bool, **_: Any
+) -> bool:  # fmt: skip
+    """As outputs.makes_lines: without columns that are decoded from a packet's payload, and the
+    names of services, which depend on ports.
+    """
+    return not services and REQUESTED.keys().isdisjoint(named(columns, exclude))
 
 
 def line(

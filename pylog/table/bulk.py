@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from pylog import backends
+from pylog.actions import Actions
 from pylog.backends.base import Backend
 from pylog.backends.capture import Capture
 from pylog.detect import Detection
 from pylog.errors import DecodeError
+from pylog.filter import Filter
+from pylog.formats import columns
 from pylog.losses import Losses
 from pylog.open_log import OnError, OpenLog
 from pylog.origins import NOWHERE, Origin
 from pylog.record import Record, kind_of
+from pylog.table.ordered import Ordered, Piece
+from pylog.table.patterns import LineForm
 from pylog.table.regular import MAX_WINDOW, STRETCH, Lot, Regular
 from pylog.table.select import Gathered, Selection
 
@@ -70,12 +75,18 @@ class Bulk(OpenLog):
         self.decoder.peek = self._peek
         self.counts: Counter[str] = Counter()
         self.end = start
+        self.left_out = 0
         self._window = b""
         self._window_at = start
         """Offset in the input of the first byte of the window."""
         self._final = False  # whether the window reaches the end of the input
         self._per_row = 200
         self._regular = Regular(self.decoder, origin)
+
+    @property
+    def in_columns(self) -> bool:
+        """Whether there are columns of the log's format, so that messages are decoded together."""
+        return columns.of(self.decoder.stream) is not None
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
@@ -103,18 +114,72 @@ class Bulk(OpenLog):
             if lot is None:
                 return
 
+    def lines(
+        self,
+        form: LineForm,
+        where: Filter | None = None,
+        actions: Actions | None = None,
+    ) -> Iterator[Piece]:
+        """All records in their order: lines of an output, and records that it must write itself.
+
+        where     which records; None: all; `left_out` counts the others
+        actions   what prefixes stand for
+
+        DecodeError as `batches`.
+        """
+        ordered = Ordered(form, where, actions)
+
+        def many(pos: int) -> int:
+            run = self._regular.run(self._window, self._window_at, pos, self._stop_in_window())
+            if run is None:
+                return 0
+            ordered.add(run)
+            self._count(run.irregular, run.lost)
+            self._per_row = run.used // self._regular.messages + 1
+            return run.used
+
+        for records in self._steps(many, ROWS):
+            ordered.add_records(records)
+            self.left_out = ordered.left_out
+            yield from ordered.take()
+
+    def _count(self, irregular: Iterable[Record], lost: Iterable[tuple[int, Record]]) -> None:
+        """Count the records of messages that were decoded together."""
+        others = Counter(map(kind_of, irregular)) + Counter(kind_of(loss) for _, loss in lost)
+        self.counts.update(others)
+        self.counts["packet"] += self._regular.packets - others["packet"]
+
     def _lots(self, wanted: Mapping[str, Selection], rows: int) -> Iterator[Lot]:
         """All records, in their order."""
+        lot: Lot = {}
+
+        def many(pos: int) -> int:
+            return self._many(lot, pos, wanted)
+
+        for records in self._steps(many, rows):
+            for record in records:
+                lot.setdefault(kind_of(record), []).append(record)
+            yield lot.copy()
+            lot.clear()
+
+    def _steps(self, many: Callable[[int], int], rows: int) -> Iterator[list[Record]]:
+        """Decode all messages: what `many` does not, the Decoder decodes, and these are its records
+        in their order.
+
+        many   decodes what it can from this place in the window on; how many bytes it has used
+        rows   how many messages are decoded at a time, about
+        """
         while not self._final and self._fill(rows):
             pos, size = 0, STRETCH
             while len(self._window) - pos >= (1 if self._final else STRETCH):
-                lot: Lot = {}
+                records: list[Record] = []
+                self._window_at = self.end - pos
                 try:
-                    used = self._many(lot, pos, wanted) or self._stretch(lot, pos, size)
+                    used = many(pos) or self._stretch(records, pos, size)
                 except DecodeError:
-                    yield lot  # the records before it
+                    yield records  # those before it
                     raise
-                yield lot
+                yield records
                 pos += used
                 self.end += used
                 if self._is_done():
@@ -128,9 +193,9 @@ class Bulk(OpenLog):
                 else:
                     break
             self._window = self._window[pos:]
-        yield from self._rest_of_stream()
+        yield self._rest_of_stream()
         while (record := self.input.end()) is not None:
-            yield {kind_of(record): [self._counted(record)]}
+            yield [self._counted(record)]
 
     def records(self) -> Iterator[Record]:
         """The records in their order, of all kinds."""
@@ -149,12 +214,12 @@ class Bulk(OpenLog):
         self.counts[kind_of(record)] += 1
         return record
 
-    def _rest_of_stream(self) -> Iterator[Lot]:
+    def _rest_of_stream(self) -> list[Record]:
         """The records that the Decoder still has when no byte is left."""
         self._window = b""
-        lot: Lot = {}
-        self._stretch(lot, 0, 0)
-        yield lot
+        records: list[Record] = []
+        self._stretch(records, 0, 0)
+        return records
 
     def _fill(self, rows: int) -> bool:
         """Put about as many bytes as `rows` messages have into the window; False at the end."""
@@ -174,15 +239,17 @@ class Bulk(OpenLog):
         self._window = b"".join(parts)
         return bool(self._window)
 
+    def _stop_in_window(self) -> int:
+        """Where in the window the last message must begin before."""
+        stop = len(self._window)
+        return stop if self.decoder.stop is None else min(stop, self.decoder.stop - self._window_at)
+
     def _many(self, lot: Lot, pos: int, wanted: Mapping[str, Selection]) -> int:
         """Decode the messages from window[pos] on by columns; how many bytes they have."""
-        decoder, window = self.decoder, self._window
-        self._window_at = self.end - pos
-        stop = len(window)
-        if decoder.stop is not None:
-            stop = min(stop, decoder.stop - self._window_at)
         needed = wanted["packet"].needed if "packet" in wanted else None
-        used = self._regular.read(lot, window, self._window_at, pos, stop, needed)
+        used = self._regular.read(
+            lot, self._window, self._window_at, pos, self._stop_in_window(), needed
+        )
         if used:
             packets = self._regular.packets
             records = [record for kind in lot if kind != "packet" for record in lot[kind]]
@@ -204,10 +271,10 @@ class Bulk(OpenLog):
             data += more
         return data, final
 
-    def _stretch(self, lot: Lot, pos: int, size: int) -> int:
+    def _stretch(self, records: list[Record], pos: int, size: int) -> int:
         """Let the Decoder decode window[pos : pos + size]; how many bytes it has consumed.
 
-        0 if no message is complete in so few bytes.
+        0 if no message is complete in so few bytes. Its records are added to `records`.
         """
         decoder = self.decoder
         self._window_at = self.end - pos
@@ -216,7 +283,7 @@ class Bulk(OpenLog):
             self._window[pos : pos + size], self._final and pos + size >= len(self._window)
         )
         while (record := decoder.next()) is not None:
-            lot.setdefault(kind_of(record), []).append(self._counted(record))
+            records.append(self._counted(record))
         return decoder.position - self.end
 
     def _is_done(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,24 @@ Observed = Callable[[Array], Array]
 
 Lot = dict[str, Any]
 """Consecutive records by kind: a list of them, or a batch."""
+
+
+class Run(NamedTuple):
+    """Messages that follow each other: the regular ones in columns, the others decoded.
+
+    irregular   the records of the irregular messages, in the order of rows.irregular
+    more        the columns of regular messages that are not made of them: origin, observed_ns
+    lost        losses, each with the number of the message before which it is, in order
+    used        how many bytes the messages have
+    decoded     the number of a message -> its record, until the next run is read
+    """
+
+    rows: Rows
+    irregular: list[Record]
+    more: dict[str, Column | None]
+    lost: list[tuple[int, LossRecord]]
+    used: int
+    decoded: Callable[[int], Record]
 
 
 class Regular:
@@ -74,14 +92,25 @@ class Regular:
         0 within damage, while the Decoder still has to report a loss, and where the next messages
         are irregular: then the Decoder must decode them, from `pos` on.
         """
+        run = self.run(window, at, pos, stop, observed)
+        if run is None:
+            return 0
+        lot["loss"] = [loss for _, loss in run.lost]
+        self._keep(lot, run, needed)
+        return run.used
+
+    def run(
+        self, window: bytes, at: int, pos: int, stop: int, observed: Observed | None = None
+    ) -> Run | None:
+        """As `read`: the messages that are read together; None where that gives 0."""
         decoder, stream = self._decoder, self._decoder.stream
         if stream.damage is not None or decoder.losses.has_announced:
-            return 0
+            return None
         if self._columns is None or self._columns[0] is not stream:
             self._columns = stream, columns.of(stream)
         reads = self._columns[1]
         if reads is None:
-            return 0
+            return None
         decoder.seek(at)
         stop = min(stop, pos + self._reach)
         rows = reads.read(window, pos, stop)
@@ -97,42 +126,43 @@ class Regular:
                 break
         if rows is None or len(rows.irregular) == len(rows.starts):
             self._reach = STRETCH  # the next messages are probably irregular too
-            return 0
-        lot["loss"] = self._account(window, rows, irregular, observed)
-        self._keep(lot, rows, irregular, needed, observed)
-        used = rows.after - pos
+            return None
+        lost = self._account(window, rows, irregular, observed)
+        used, count = rows.after - pos, len(rows.starts)
         self._reach = min(max(STRETCH, 2 * used), MAX_WINDOW)
-        self.messages = len(rows.starts)
+        self.messages = count
+        others = sum(type(record) is not PacketRecord for record in irregular)
+        self.packets = count - others
+        decoder.received += count
         stream.other += rows.other
-        stream.in_step += len(rows.starts)
-        return used
-
-    def _keep(
-        self,
-        lot: Lot,
-        rows: Rows,
-        irregular: list[Record],
-        needed: pa.Schema | None,
-        observed: Observed | None,
-    ) -> None:
-        """Put the messages into the lot, regular and irregular ones in their order."""
-        count = len(rows.starts)
-        self._decoder.received += count
-        packets = [i for i, record in enumerate(irregular) if type(record) is PacketRecord]
-        for record in irregular:
-            if type(record) is not PacketRecord:
-                lot.setdefault(kind_of(record), []).append(record)
-        self.packets = count - len(irregular) + len(packets)
-        if needed is None:
-            return
+        stream.in_step += count
         more = self._origins(rows)
         if observed is not None:
             starts = np.delete(rows.starts, rows.irregular)
             more |= {"observed_ns": NumberColumn(observed(starts)), "offset": None}
-        lot["packet"] = batch_of(rows, needed, more)
+
+        def decoded(i: int) -> Record:
+            message = rows.message(i)
+            decoder.seek(at)
+            record = self._decoded(window, message, observed)
+            self._give_origin(record, message)
+            return record
+
+        return Run(rows, irregular, more, lost, used, decoded)
+
+    def _keep(self, lot: Lot, run: Run, needed: pa.Schema | None) -> None:
+        """Put the messages into the lot, regular and irregular ones in their order."""
+        rows, irregular = run.rows, run.irregular
+        packets = [i for i, record in enumerate(irregular) if type(record) is PacketRecord]
+        for record in irregular:
+            if type(record) is not PacketRecord:
+                lot.setdefault(kind_of(record), []).append(record)
+        if needed is None:
+            return
+        lot["packet"] = batch_of(rows, needed, run.more)
         if packets:
             others = batch("packet", [irregular[i] for i in packets], needed)
-            places = np.delete(np.arange(count), rows.irregular), rows.irregular[packets]
+            places = np.delete(np.arange(len(rows.starts)), rows.irregular), rows.irregular[packets]
             order = pa.array(np.argsort(np.concatenate(places)))
             lot["packet"] = pa.concat_batches([lot["packet"], others]).take(order)
 
@@ -160,8 +190,9 @@ class Regular:
 
     def _account(
         self, window: bytes, rows: Rows, irregular: list[Record], observed: Observed | None
-    ) -> list[LossRecord]:
-        """The losses between the messages, as a Reader reports them.
+    ) -> list[tuple[int, LossRecord]]:
+        """The losses between the messages, as a Reader reports them, each with the number of the
+        message before which it is.
 
         Only the first record of each log, and records whose number is not the expected one, are
         passed to the Decoder.
@@ -197,7 +228,7 @@ class Regular:
                 checked.append((int(own[0]), name, None))
                 checked += [(int(own[i + 1]), name, int(following[own[i]])) for i in gaps]
                 last.append((name, int(following[own[-1]])))
-        lost: list[LossRecord] = []
+        lost: list[tuple[int, LossRecord]] = []
         decoder, stream = self._decoder, self._decoder.stream
         for i, (interface, name_of_log), before in sorted(checked, key=itemgetter(0)):
             if before is not None:
@@ -207,7 +238,7 @@ class Regular:
             record = records.get(i) or self._decoded(window, message, observed)
             while (loss := decoder.lost_before(record, message)) is not None:
                 self._give_origin(loss, message)
-                lost.append(loss)
+                lost.append((i, loss))
         for (interface, name_of_log), after in last:
             decoder.losses.passed(name_of_log, after, interface)
         stream.used = 0

@@ -62,7 +62,7 @@ class Selection:
     def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The selected rows and columns of a batch."""
         if self._actions is not None:
-            batch = _with_actions(batch, self._actions)
+            batch = with_actions(batch, self._actions)
         rows = batch.num_rows
         if self._filter is not None:
             batch = self._filter.of(batch)
@@ -73,7 +73,7 @@ class Selection:
         return batch.select(self.result.names) if self.needed != self.result else batch
 
 
-def _with_actions(batch: pa.RecordBatch, actions: Actions) -> pa.RecordBatch:
+def with_actions(batch: pa.RecordBatch, actions: Actions) -> pa.RecordBatch:
     """The batch of packets with the actions of those of NFLOG, as Actions.record gives them."""
     action, prefix = (batch.column(name).cast(pa.string()) for name in ("action", "prefix"))
     words = pc.fill_null(prefix, "").dictionary_encode()
