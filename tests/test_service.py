@@ -383,10 +383,7 @@ def test_a_unit_opens_what_is_installed_below_a_closed_folder(
     nested.mkdir(parents=True)
     for folder in (closed, closed / "in", nested.parent):
         folder.chmod(0o700)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:  # pytest makes them for one user
-        parent.chmod(0o755)
-    programs = [f"{closed}/in/venv", f"{opened}/venv", str(nested)]
+    programs = [str(tmp_path), f"{closed}/in/venv", f"{opened}/venv", str(nested)]
     found = directives(unit(f"{closed}/fw.toml", ["/opt/pylog"], programs=programs)[0])
     assert found["TemporaryFileSystem"] == [f"{closed}:ro {nested.parent}:ro"]
     assert found["BindReadOnlyPaths"] == [f"{closed}/in/venv {nested} {closed}/fw.toml"]
