@@ -385,8 +385,12 @@ def test_a_unit_opens_what_is_installed_below_a_closed_folder(
         folder.chmod(0o700)
     programs = [str(tmp_path), f"{closed}/in/venv", f"{opened}/venv", str(nested)]
     found = directives(unit(f"{closed}/fw.toml", ["/opt/pylog"], programs=programs)[0])
-    assert found["TemporaryFileSystem"] == [f"{closed}:ro {nested.parent}:ro"]
-    assert found["BindReadOnlyPaths"] == [f"{closed}/in/venv {nested} {closed}/fw.toml"]
+    hidden, shown = found["TemporaryFileSystem"][0], found["BindReadOnlyPaths"][0]
+    # folders above that of the test may be closed, too
+    assert [f for f in hidden.split() if f"{tmp_path}/" in f] == [
+        f"{closed}:ro", f"{nested.parent}:ro",
+    ]  # fmt: skip
+    assert set(shown.split()) >= {f"{closed}/in/venv", str(nested), f"{closed}/fw.toml"}
 
 
 def test_service_prints_a_unit(tmp_path: Path) -> None:
