@@ -276,17 +276,20 @@ def test_the_command_replays_a_capture(tmp_path: Path) -> None:
 def test_ip2hbin_loses_a_record_without_addresses_only_where_ulogd_is_copied(
     tmp_path: Path,
 ) -> None:
-    made = []
+    made, lost = [], []
     for exact, name in ((False, "safe"), (True, "exact")):
         conf = (f"[global]\nlogfile={tmp_path}/l\nstack=l:NFLOG,b:BASE,h:IP2HBIN,g:GPRINT\n"
                 f"[l]\n[g]\nfile={tmp_path}/{name}\n")  # fmt: skip
-        replay(daemon(conf.encode(), exact=exact), "g10.rec")
+        own = daemon(conf.encode(), exact=exact)
+        replay(own, "g10.rec")
         made.append((tmp_path / name).read_bytes().splitlines())
+        lost.append(own.stacks[0].lost)
     safe, copied = made
     without = [line for line in safe if b"arp.operation=" in line]
     assert without and not any(b"ip.hsaddr=" in line for line in without)
     packets = [r for r in ulogd_cases.records("g10.rec") if isinstance(r, PacketRecord)]
     assert len(safe) == len(packets) > len(copied)
+    assert lost == [0, len(safe) - len(copied)]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")

@@ -11,14 +11,16 @@ import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pylog.errors import BackendError
 from pylog.record import LossRecord
 from pylog.ulogd.conffile import Complaint, Conffile, Section
-from pylog.ulogd.keys import Value
+from pylog.ulogd.inputs import Input
 from pylog.ulogd.log import ERROR, DaemonLog
+from pylog.ulogd.messages import MessageReader, Reading
 from pylog.ulogd.plugins import ANY, PLUGINS, SINK, SOURCE, Plugin
+from pylog.ulogd.views import Message
 from pylog.ulogd.worker import Filter, Instance, Sink, Surroundings, Values, View, Worker
 
 LONGEST_ID = 30
@@ -40,8 +42,13 @@ class Element(NamedTuple):
 
 
 Step = Callable[[Values, View], None]
-Reading = Callable[[Any], Value]
-"""Reads the value of a key from a view."""
+
+
+class _Reader(NamedTuple):
+    """What reads the records of a source for a stack: messages, and other views cell by cell."""
+
+    messages: MessageReader
+    views: list[tuple[int, Reading]]
 
 
 class Stack:
@@ -69,37 +76,56 @@ class Stack:
         }
         self.records = self.lost = self.missed = 0
         self._reason = ""
-        self._views: dict[str, list[tuple[int, Reading]]] = {}
+        self._readers: dict[str, _Reader] = {}
 
-    def begin(self, source: Instance, view: View) -> Values:
+    def begin(self, source: Input, view: View) -> Values:
         """The cells of a record: those of its source that a plugin reads are filled, the others
         empty.
 
-        source   the instance that gave it, which may be another plugin of the same id
+        source   what gave it, which may be another plugin of the same id
         """
-        views = self._views.get(source.id)
-        if views is None:
-            views = self._views[source.id] = self._read_of(source)
+        reader = self._readers.get(source.instance.id)
+        if reader is None:
+            reader = self._readers[source.instance.id] = self._reader_of(source)
+        if isinstance(view, Message) and reader.views:
+            return reader.messages.cells(view)
         values: Values = [None] * (self.size + 1)
-        for at, read in views:
+        for at, read in reader.views:
             values[at] = read(view)
         return values
 
-    def _read_of(self, source: Instance) -> list[tuple[int, Reading]]:
-        """The cells of a source that other plugins read, and what fills each; the plugins must
-        have been started, as tables have their columns only then.
+    def _reader_of(self, source: Input) -> _Reader:
+        """What reads the records of a source; the plugins must have been started, as tables have
+        their columns only then.
         """
-        own = self._keys[source.id]
-        needed = set()
-        for element in self.elements:
-            needed.update(element.instance.inputs)
-            needed.update(at for _, at in element.instance.columns)
-        given = {key.name: key.view for key in source.plugin.keys}
-        return [
-            (at, read)
+        own = self._keys[source.instance.id]
+        needed = self.needed
+        given = {key.name: key.view for key in source.instance.plugin.keys}
+        wanted = [
+            (at, key.name, read)
             for at, key in enumerate(own.plugin.keys, own.first)
-            if at in needed and (read := given.get(key.name)) is not None
+            if at in needed
+            and key.name not in source.hidden
+            and (read := given.get(key.name)) is not None
         ]
+        return _Reader(MessageReader(self.size, wanted), [(at, read) for at, _, read in wanted])
+
+    def prepare(self) -> None:
+        """Let the plugins, which have all started, get ready for records."""
+        needed = self.needed
+        for element in self.elements:
+            if element.work is not None:
+                element.work.prepare(needed)
+
+    @property
+    def needed(self) -> frozenset[int]:
+        """The cells that plugins read."""
+        cells: set[int] = set()
+        for element in self.elements:
+            if element.work is None or not element.work.reads_views:
+                cells.update(at for at in element.instance.inputs if at is not None)
+            cells.update(at for _, at in element.instance.columns)
+        return frozenset(cells)
 
     def miss(self, record: LossRecord, log: DaemonLog) -> None:
         """Count what the source lost; it is reported as it happens."""

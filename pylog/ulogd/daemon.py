@@ -161,6 +161,7 @@ class Daemon:
                 self.routes[instance.id] = route = Route(work)
                 opened.append(instance.id)
                 tapped.append(route)
+        stack.prepare()
         for route in tapped:
             route.stacks.append(stack)
 
@@ -194,7 +195,7 @@ class Daemon:
             self._run(stack, route.source, view)
 
     def _run(self, stack: Stack, source: Input, view: View) -> None:
-        values = stack.begin(source.instance, view)
+        values = stack.begin(source, view)
         try:
             for step in stack.steps:
                 step(values, view)

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from pylog.errors import BackendError
 from pylog.ulogd.files import File
-from pylog.ulogd.views import PORTS, Counter, Flow, Packet, Tuple
+from pylog.ulogd.views import PORTS, Counter, Flow, Message, Packet, Tuple
 from pylog.ulogd.worker import Sink, Values, View
 
 LONGEST = 4095
@@ -38,6 +38,7 @@ def _safe(text: bytes) -> bytes:
 class Xml(Sink):
     """The output XML."""
 
+    reads_views = True
     _file: File
 
     def start(self) -> None:
@@ -64,7 +65,9 @@ class Xml(Sink):
 
     def write(self, values: Values, view: View) -> None:
         when = self._when()
-        if isinstance(view, Packet):
+        if isinstance(view, Message):
+            line = self._packet(view.packet(), when)
+        elif isinstance(view, Packet):
             line = self._packet(view, when)
         elif isinstance(view, Flow):
             line = _flow(view, when)
