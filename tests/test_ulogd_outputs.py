@@ -97,7 +97,8 @@ def test_files_are_reopened_as_ulogd_does(name: str, tmp_path: Path) -> None:
         if number == 100:
             for path in [*tmp_path.glob("out.*"), *tmp_path.glob("*.xml")]:
                 path.rename(f"{path}.1")
-            made.reopen()
+            for stack in made.stacks:
+                made.reopen(stack)
 
     with zone(case["tz"]):
         replay(made, case["input"], hang_up)

@@ -58,7 +58,7 @@ class Stack:
     elements  the plugins, a source first
     size      how many cells a record has, besides a last one that is always empty
     records   how many went through it; `lost` of them an output could not write
-    missed    how many its source lost
+    missed    how many were lost on the way to it, and in how many `gaps` of unclear size
     """
 
     def __init__(self, text: str, line: int, elements: list[Element], size: int) -> None:
@@ -74,7 +74,7 @@ class Stack:
             for element in reversed(elements)
             if element.instance.plugin.place == SOURCE
         }
-        self.records = self.lost = self.missed = 0
+        self.records = self.lost = self.missed = self.gaps = 0
         self._reason = ""
         self._readers: dict[str, _Reader] = {}
 
@@ -128,8 +128,9 @@ class Stack:
         return frozenset(cells)
 
     def miss(self, record: LossRecord, log: DaemonLog) -> None:
-        """Count what the source lost; it is reported as it happens."""
-        self.missed += record.count or 1
+        """Count what was lost on the way to the stack; it is reported as it happens."""
+        self.missed += record.count or 0
+        self.gaps += record.count is None
         log.write(ERROR, f"stack of line {self.line}: {record.describe()}")
 
     def lose(self, reason: str, log: DaemonLog) -> None:
@@ -139,16 +140,29 @@ class Stack:
             self._reason = reason
             log.write(ERROR, f"stack of line {self.line}: {reason}")
 
-    def report(self, log: DaemonLog) -> None:
-        """Report what was lost on the way to the stack and in it, when its plugins have stopped."""
-        works = [element.work for element in self.elements]
-        self.lost += sum(work.lost for work in works if isinstance(work, Sink))
-        for count, how in (
-            (self.missed, "were lost before they were read"),
-            (self.lost, "could not be written"),
+    @property
+    def works(self) -> list[Worker]:
+        """The plugins at work."""
+        return [element.work for element in self.elements if element.work is not None]
+
+    def stop(self, log: DaemonLog) -> bool:
+        """Stop the plugins, and report what was lost; whether anything could not be written."""
+        has_failed = False
+        for work in self.works:
+            try:
+                work.stop()
+            except BackendError as error:
+                has_failed = True
+                log.write(ERROR, str(error))
+        self.lost += sum(work.lost for work in self.works if isinstance(work, Sink))
+        for count, what in (
+            (self.missed, "records were lost before they were read"),
+            (self.gaps, "times records were lost before they were read, it is unclear how many"),
+            (self.lost, "records could not be written"),
         ):
             if count:
-                log.write(ERROR, f"stack of line {self.line}: {count} records {how}")
+                log.write(ERROR, f"stack of line {self.line}: {count} {what}")
+        return has_failed or bool(self.lost)
 
 
 def elements_of(text: str) -> list[tuple[str, str]]:

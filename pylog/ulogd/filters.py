@@ -101,8 +101,9 @@ class Ip2hbin(_Addresses):
         family, protocol = (None if at is None else values[at] for at in self.instance.inputs[:2])
         if not family_of(family, protocol):
             if self.surroundings.exact:
-                raise BackendError(f"IP2HBIN: a packet of family {family!r} has no IP addresses, and"
-                                   " ulogd loses it")  # fmt: skip
+                raise BackendError(
+                    f"IP2HBIN: a packet of family {family!r} has no IP addresses; ulogd loses it"
+                )
             return
         super().interpret(values, view)
 
