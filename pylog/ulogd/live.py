@@ -26,7 +26,7 @@ from pylog.formats.nfct_attributes import ACCT
 from pylog.formats.nfct_requests import request
 from pylog.pipeline.config import Settings, Source
 from pylog.pipeline.intake import Intake
-from pylog.pipeline.receiver import Receiver
+from pylog.pipeline.receiver import Connect, Receiver
 from pylog.pipeline.waiting import READ, WRITE, Act, Waiting
 from pylog.ulogd.build import Stack
 from pylog.ulogd.daemon import Daemon
@@ -50,11 +50,17 @@ class Live:
     log   writes a line of a level to the daemon's own log
     """
 
-    def __init__(self, queue_size: int = Settings.queue) -> None:
+    def __init__(
+        self, queue_size: int = Settings.queue, connect: Connect = backends.connect
+    ) -> None:
+        """
+        queue_size   the most bytes that wait for a stack
+        connect      opens the backends of NFLOG and NFCT
+        """
         self.log: Callable[[int, str], None] = lambda level, text: None
         self.receiver = Receiver(self._connected)
         self.threads: list[StackThread] = []
-        self._queue_size = queue_size
+        self._queue_size, self._connect = queue_size, connect
         self._waiting = Waiting()
         self._listings: dict[str, Callable[[], Listing]] = {}
         self._listeners: dict[str, Listener] = {}
@@ -87,7 +93,7 @@ class Live:
 
     def _connected(self, address: str, options: Mapping[str, Any]) -> list[Backend]:
         made = self._listings.get(address)
-        return backends.connect(address, options) if made is None else [made()]
+        return self._connect(address, options) if made is None else [made()]
 
     def _open_packets(self, source: Nflog, netns: str | None) -> None:
         given = _of_packets(source, netns)
