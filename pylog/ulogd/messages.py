@@ -41,7 +41,8 @@ class MessageReader:
     def __init__(self, size: int, wanted: Sequence[tuple[int, str, Reading]]) -> None:
         """
         size     how many cells a record has
-        wanted   the cells to fill, each with the name of its key and what reads it from a Packet
+        wanted   the cells to fill, each with the name of its key and what reads it from a Packet;
+                 a name that is no key stands for what the head determines
         """
         self._size = size
         self._wanted = [(at, read) for at, _, read in wanted]
@@ -98,12 +99,12 @@ class MessageReader:
     def _learned(self, message: Message) -> list[Value]:
         """The cells of a message whose head is new, which is remembered."""
         data, size = message.data, self._head_size(message)
-        template = self._read(Message(data[:size], message.order, 0, message.label).packet())
-        for at in (self._second, self._micro):
-            template[at] = None
-        self._heads.keep(data[:size], template)
-        sizes = self._sizes[data[:KEY]]
-        sizes[:] = sorted({size, *sizes[: SIZES - 1]}, reverse=True)
+        if size <= len(data):  # otherwise the padding of its last attribute is missing
+            template = self._read(Message(data[:size], message.order, 0, message.label).packet())
+            template[self._second] = template[self._micro] = None
+            self._heads.keep(data[:size], template)
+            sizes = self._sizes[data[:KEY]]
+            sizes[:] = sorted({size, *sizes[: SIZES - 1]}, reverse=True)
         return self._read(message.packet())
 
     def _read(self, packet: Packet) -> list[Value]:
@@ -120,4 +121,4 @@ class MessageReader:
             if kind & 0x3FFF in _TAIL or full < 4 or at + full > len(data):
                 break
             at += full + 3 & ~3
-        return min(at, len(data))
+        return at

@@ -33,6 +33,8 @@ from pylog.ulogd.worker import View
 
 FLUSH_S = 0.5
 """How often a stack writes what its outputs hold back."""
+TOGETHER = 64
+"""So many messages are taken from a decoder at once."""
 LISTING = " listing"
 """What follows the id of a source in the name of the listing that SIGUSR2 asks for."""
 
@@ -51,7 +53,7 @@ class Undecoded(Decoding):
         decoder.lot = 1 if decoder.stream.gives_raw else LOT
         items: list[Any] = []
         while True:
-            item = decoder.raw_batch(LOT) or decoder.next()
+            item = decoder.raw_batch(TOGETHER) or decoder.next()
             if item is None:
                 return items
             items.append(item)
