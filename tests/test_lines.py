@@ -150,11 +150,11 @@ def test_commands_write_the_same_by_either_engine(
 ) -> None:
     (path,) = samples.dumps(f"{dump}.bin")
     made = []
-    for engine, enough in (("rows", 1 << 40), ("columns", 0)):
-        out = tmp_path / f"{engine}.{ {'json': 'jsonl', 'text': 'txt'}.get(to, to) }"
+    for name, enough in (("rows", 1 << 40), ("columns", 0)):
+        out = tmp_path / f"{name}.{ {'json': 'jsonl', 'text': 'txt'}.get(to, to) }"
         target = [str(out)] if given == ["convert"] else ["-w", str(out)]
         with mock.patch.object(engine, "OF_FILE", enough):
             assert cli.main([*given, "-v", str(path), *target]) == 0
-        assert ("decoded by columns" in capsys.readouterr().err) is (engine == "columns")
+        assert ("decoded by columns" in capsys.readouterr().err) is (name == "columns")
         made.append(out.read_bytes())
     assert made[0] == made[1]
