@@ -21,7 +21,7 @@ pytest.importorskip("pyarrow")
 import tables
 
 import pylog
-from pylog import cli, outputs
+from pylog import cli, engine, outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.filter import Filter
