@@ -225,6 +225,8 @@ class Turns:
             firewall.nft(rules)
             stack.callback(firewall.nft, "flush ruleset")
             lab.send(WARM_UP, RATE)
+            if output.kind == "flows":
+                firewall.run("conntrack", "-F")  # or the same packets are of flows that are there
             lab.quiet(process.pid)
             before = cpu_of(process.pid)
             lab.send(int(RATE * self._scale.seconds), RATE)
