@@ -43,6 +43,7 @@ class Marks(NamedTuple):
     four: dict[str, str]
     six: dict[str, str]
     payload: bytes
+    within: int
 
 
 MARKS = (
@@ -54,6 +55,7 @@ MARKS = (
         {"saddr": "f0a1:b2c3:d4e5:f607:1829:3a4b:5c6d:7e8f",
          "daddr": "f1a2:b3c4:d5e6:f708:192a:3b4c:5d6e:7f81"},
         bytes.fromhex("9ea15ea2c0dec0df"),
+        6100000041,
     ),
     Marks(
         {"offset": 7200000000000029, "seq": 4100000031, "sport": 63541, "dport": 64553,
@@ -63,17 +65,25 @@ MARKS = (
         {"saddr": "f2a3:b4c5:d6e7:f809:1a2b:3c4d:5e6f:7182",
          "daddr": "f3a4:b5c6:d7e8:f90a:1b2c:3d4e:5f61:7283"},
         bytes.fromhex("9da35da4c1dec1df"),
+        6200000053,
     ),
 )  # fmt: skip
 
 GAPS = (*MARKS[0].numbers, *MARKS[0].times, *MARKS[0].four, "payload")
 """The fields that differ from packet to packet."""
 
+_WITHIN = ":"
+
 MOST_TEXT = 1 << 14
 """How many bytes the texts of a pattern have at most, so that many lines fit into memory."""
 
 MAXIMUM = 4096
 """How many patterns are remembered: senders of packets may choose what they depend on."""
+
+
+def number_within(field: str, key: str) -> str:
+    """The name of the gap for a number that differs, within the mapping that a field holds."""
+    return field + _WITHIN + key
 
 
 class Patterns:
@@ -88,7 +98,7 @@ class Patterns:
         """The pattern of packets with the same values; None: the output has none for them.
 
         values   the fields that they have in common
-        gaps     the fields that differ
+        gaps     the fields that differ, of which a record has a value
         six      whether the addresses are IPv6
         """
         key = msgspec.msgpack.encode((values, gaps, six))
@@ -108,7 +118,13 @@ class Patterns:
         all_marks: dict[str, Any] = {
             **marks.numbers, **marks.times, **addresses, "payload": marks.payload,
         }  # fmt: skip
-        record = PacketRecord(**values, **{name: all_marks[name] for name in gaps})
+        values = values | {name: all_marks[name] for name in gaps if _WITHIN not in name}
+        for name in gaps:
+            field, within, key = name.partition(_WITHIN)
+            if within:
+                all_marks[name] = marks.within
+                values[field] = values[field] | {key: marks.within}
+        record = PacketRecord(**values)
         if self._change is not None:
             record = self._change(record)
         line = self._form.lines_of([record])
