@@ -86,10 +86,14 @@ class Lines:
         self, packets: Packets, codes: Array, examples: Array
     ) -> list[Pattern | None]:
         """The pattern of each code; None: those packets are left to the output."""
-        patterns: list[Pattern | None] = []
-        enough = 1 if len(examples) <= FEW + len(codes) // EACH else EACH
-        for row, many in zip(examples.tolist(), np.bincount(codes).tolist(), strict=True):
-            patterns.append(self._patterns.of(*packets.example(row)) if many >= enough else None)
+        names = [*packets.columns]
+        if len(examples) <= FEW + len(codes) // EACH:
+            return self._patterns.of(names, packets.examples(examples))
+        many = np.flatnonzero(np.bincount(codes) >= EACH)
+        patterns: list[Pattern | None] = [None] * len(examples)
+        of_many = self._patterns.of(names, packets.examples(examples[many]))
+        for i, pattern in zip(many.tolist(), of_many, strict=True):
+            patterns[i] = pattern
         return patterns
 
 

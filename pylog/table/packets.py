@@ -6,7 +6,7 @@ do, and a packet of each code gives the values that they have in common.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,14 @@ from pylog.formats.columns import (
     Rows,
 )
 from pylog.record import PacketRecord
-from pylog.table.patterns import GAPS, number_within
+from pylog.table.patterns import GAP, GAPS, number_within
 
 MOST_CODES = 1 << 16
-"""How many codes a part of the values that packets have in common may have."""
+"""Numbers below it get their codes from a table."""
 
 SIZES = ("length", "caplen")
 FEW_SIZES = 8
-"""A field of SIZES that has at most so many values is text of patterns."""
+"""A field of SIZES that has at most so many values, all below MOST_CODES, is text of patterns."""
 
 
 class Packets:
@@ -71,65 +71,59 @@ class Packets:
 
     def alike(self, chosen: Array | None, count: int) -> tuple[Array, Array]:
         """A code for each row, the same for those that agree, and an example row for each code."""
-        rows: Any = slice(None) if chosen is None else chosen
-        code, size = np.zeros(count, np.intp), 1
+        codes, size = np.zeros(count, np.intp), 1
         for part, many in self._parts():
-            values = part[rows]
+            values = part if chosen is None else part[chosen]
             if (values == values[0]).all():
                 continue
-            if many is None:
+            if not many:
                 values, many = _dense(values)
             if size * many > MOST_CODES:
-                code, size = _dense(code)
-            code = code * many + values
+                codes, size = _dense(codes)
+            codes = codes * many + values
             size *= many
-        code, size = _dense(code)
-        numbers = np.arange(count) if chosen is None else chosen
+        codes, size = _dense(codes)
         examples = np.empty(size, np.intp)
-        examples[code[::-1]] = numbers[::-1]
-        return code, examples
+        examples[codes[::-1]] = (np.arange(count) if chosen is None else chosen)[::-1]
+        return codes, examples
 
-    def _parts(self) -> Iterator[tuple[Array, int | None]]:
-        """What packets with the same code agree in, each with the number of its values, which are
-        those below that number; None: they may be any.
-        """
-        passed: dict[int, Array] = {}  # by id: these arrays must stay, so that no other gets theirs
+    def _parts(self) -> list[tuple[Array, int]]:
+        """What packets with the same code agree in: numbers below the second one; 0: any."""
+        parts: dict[int, tuple[Array, int]] = {}  # by id: fields may share an array
         if self._is_six is not None:
-            yield self._is_six, 2
+            parts[id(self._is_six)] = self._is_six, 2
         for name, column in self.columns.items():
-            parts: list[tuple[Array, int | None]] = []
             if isinstance(column, Repeated):
                 if len(column.values) > 1:
-                    parts.append((column.codes, len(column.values)))
-            else:
-                valid = column.valid
-                if isinstance(column, NumberColumn) and name not in self.gaps:
-                    values = column.values if valid is None else np.where(valid, column.values, 0)
-                    parts.append((values, None))
-                if valid is not None:
-                    parts.append((valid, 2))
-            for part, many in parts:
-                if id(part) not in passed:
-                    passed[id(part)] = part
-                    yield part, many
+                    parts[id(column.codes)] = column.codes, len(column.values)
+                continue
+            valid = column.valid
+            if valid is not None:
+                parts[id(valid)] = valid, 2
+            if isinstance(column, NumberColumn) and name not in self.gaps:
+                values = column.values if valid is None else np.where(valid, column.values, 0)
+                parts[id(values)] = values, 0
+        return [*parts.values()]
 
-    def example(self, row: int) -> tuple[dict[str, Any], list[str], bool]:
-        """The values of a row that others may have, the fields that differ, and whether the
-        addresses are IPv6.
+    def examples(self, rows: Array) -> list[tuple[Any, ...]]:
+        """The values of these rows that others may have: of each column, and last whether the
+        addresses are IPv6. None where the record has none, GAP where it differs from packet to
+        packet.
         """
-        values: dict[str, Any] = {}
-        gaps = []
+        columns: list[list[Any]] = []
         for name, column in self.columns.items():
             if isinstance(column, Repeated):
-                values[name] = column.values[column.codes[row]]
-            elif column.valid is not None and not column.valid[row]:
-                continue
-            elif isinstance(column, Addresses | Blobs) or name in self.gaps:
-                gaps.append(name)
+                values = [column.values[code] for code in column.codes[rows].tolist()]
+            elif isinstance(column, NumberColumn) and name not in self.gaps:
+                values = column.values[rows].tolist()
             else:
-                assert isinstance(column, NumberColumn)
-                values[name] = int(column.values[row])
-        return values, gaps, bool(self._is_six is not None and self._is_six[row])
+                values = [GAP] * len(rows)
+            if not isinstance(column, Repeated) and column.valid is not None:
+                there = column.valid[rows].tolist()
+                values = [v if has else None for v, has in zip(values, there, strict=True)]
+            columns.append(values)
+        six = [False] * len(rows) if self._is_six is None else self._is_six[rows].tolist()
+        return [*zip(*columns, six, strict=True)]
 
     def places_of_four(self, column: Addresses) -> Any:
         """Where the IPv4 address of each row is."""
@@ -148,11 +142,8 @@ class Packets:
 
 def _dense(values: Array) -> tuple[Array, int]:
     """Codes from 0 on for the distinct values, and how many there are."""
-    if values.dtype == bool:
-        return values, 2
-    if values.min() >= 0 and values.max() < MOST_CODES:
-        small = values.astype(np.intp, copy=False)
-        used = np.bincount(small) > 0
-        return (np.cumsum(used) - 1)[small], int(used.sum())
+    if 0 <= values.min() and values.max() < MOST_CODES:
+        used = np.bincount(values.astype(np.intp, copy=False)) > 0
+        return (np.cumsum(used) - 1)[values], int(used.sum())
     distinct, codes = np.unique(values, return_inverse=True)
     return codes, len(distinct)

@@ -10,7 +10,7 @@ with other marks: where the results differ in more than the marks, there is no p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -72,6 +72,9 @@ MARKS = (
 GAPS = (*MARKS[0].numbers, *MARKS[0].times, *MARKS[0].four, "payload")
 """The fields that differ from packet to packet."""
 
+GAP = msgspec.msgpack.Ext(0, b"")
+"""In place of a value that differs from packet to packet."""
+
 _WITHIN = ":"
 
 MOST_TEXT = 1 << 14
@@ -94,21 +97,27 @@ class Patterns:
         self._form, self._change = form, change
         self._learnt: dict[bytes, Pattern | None] = {}
 
-    def of(self, values: dict[str, Any], gaps: Sequence[str], six: bool) -> Pattern | None:
-        """The pattern of packets with the same values; None: the output has none for them.
+    def of(self, names: Sequence[str], examples: Iterable[tuple[Any, ...]]) -> list[Pattern | None]:
+        """The pattern of packets that agree with each example; None: the output has none for them.
 
-        values   the fields that they have in common
-        gaps     the fields that differ, of which a record has a value
-        six      whether the addresses are IPv6
+        names      of fields
+        examples   the value of each, None or GAP; last whether the addresses are IPv6
         """
-        key = msgspec.msgpack.encode((values, gaps, six))
-        if key not in self._learnt:
-            if len(self._learnt) >= MAXIMUM:
-                self._learnt.clear()
-            first, second = (self._learn(values, gaps, six, marks) for marks in MARKS)
-            fits = first == second and sum(map(len, first.texts if first else ())) <= MOST_TEXT
-            self._learnt[key] = first if fits else None
-        return self._learnt[key]
+        encode, fields = msgspec.msgpack.Encoder().encode, "\0".join(names).encode()
+        patterns = []
+        for example in examples:
+            key = fields + encode(example)
+            if key not in self._learnt:
+                if len(self._learnt) >= MAXIMUM:
+                    self._learnt.clear()
+                pairs = [*zip(names, example, strict=False)]
+                values = {name: v for name, v in pairs if v is not GAP and v is not None}
+                gaps = [name for name, v in pairs if v is GAP]
+                first, second = (self._learn(values, gaps, example[-1], marks) for marks in MARKS)
+                fits = first == second and sum(map(len, first.texts if first else ())) <= MOST_TEXT
+                self._learnt[key] = first if fits else None
+            patterns.append(self._learnt[key])
+        return patterns
 
     def _learn(
         self, values: dict[str, Any], gaps: Sequence[str], six: bool, marks: Marks
