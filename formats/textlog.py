@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from itertools import accumulate
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -64,12 +65,26 @@ HINT = re.compile(rb"IN=|\"MESSAGE\"|ipfw: |rule |STATE:|NAT:| @\S{1,20}:-?\d+ |
 """A line of every program has one of these."""
 
 
+class State(NamedTuple):
+    """What a line may depend on.
+
+    other      how many lines of other programs there were
+    last       the record of the last line, if that had one
+    calendar   year and month of the last line without a year
+    """
+
+    other: int
+    last: Record | None
+    calendar: tuple[int | None, int]
+
+
 class TextStream(Stream):
     """The records of a text log."""
 
     source = LAYOUT
     layout = LAYOUT
     container = "text"
+    columns_module = "pylog.formats.columns.textlog"
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +95,7 @@ class TextStream(Stream):
         """The record of the last line, if that had one."""
         self._passing = False
         """Whether the rest of a line that is too long is passed over."""
-        self._fast = Fast(self._rule, self._timed)
+        self.fast = Fast(self._rule, self._timed)
 
     def measure(self, data: bytes, pos: int) -> int:
         end = data.find(b"\n", pos)
@@ -89,9 +104,7 @@ class TextStream(Stream):
     def split(self, data: bytes, final: bool) -> list[Item]:
         self.base += self.used
         self.final = final
-        if self._calendar is None:
-            self._calendar = Calendar(self.times)
-        self._records = {}
+        self.begin()
         items: list[Item] = []
         lines = data.split(b"\n")
         rest = lines.pop()  # a line without an end
@@ -102,7 +115,7 @@ class TextStream(Stream):
             pos, held = self._lines(lines, pos, items)
         if rest and not self._passing:
             if final:
-                held = self._line(rest, pos, len(data), items)
+                held = self.take(rest, pos, len(data), items)
                 pos = len(data)
             elif len(rest) > LONGEST:
                 self.other += 1
@@ -121,21 +134,17 @@ class TextStream(Stream):
 
         Gives where the next line begins, and where the record begins that it may count for, or -1.
         """
-        assert self._calendar is not None
         edges = list(accumulate([len(line) + 1 for line in lines], initial=pos))
         offsets = [self.base + edge for edge in edges]
-        before = self.other, self._last, self._calendar.state
-        order = Order.FREE
-        if self.times.zone is not None:
-            order = Order.FIRST if before[2][0] is None else Order.MONTH
+        before, order = self.state(), self.order()
         given = [None] * len(lines) if self.live else offsets
-        regular = self._fast.records(lines, given, self.observed_ns, order)
-        state = self._calendar.state
+        regular = self.fast.records(lines, given, self.observed_ns, order)
+        calendar = self.state().calendar
         held = self._merge(lines, regular, edges, offsets, items)
-        if order is Order.MONTH and state != self._calendar.state:
+        if order is Order.MONTH and calendar != self.state().calendar:
             items.clear()  # a line between regular ones is of another month: take them in order
             self._records.clear()
-            self.other, self._last, self._calendar.state = before
+            self.restore(before)
             held = self._merge(lines, [None] * len(lines), edges, offsets, items)
         return edges[-1], held
 
@@ -156,7 +165,7 @@ class TextStream(Stream):
                 self._records.update(zip(offsets[at:i], records, strict=True))
                 self._last, held = records[-1], edges[i - 1]
             if i < len(lines):
-                held = self._line(lines[i], edges[i], edges[i + 1], items)
+                held = self.take(lines[i], edges[i], edges[i + 1], items)
             at = i + 1
         return held
 
@@ -165,7 +174,7 @@ class TextStream(Stream):
         self._records[self.base + start] = self._last = record
         items.append(Message(start, end))
 
-    def _line(self, octets: bytes, start: int, end: int, items: list[Item]) -> int:
+    def take(self, octets: bytes, start: int, end: int, items: list[Item]) -> int:
         """Take a line that is not regular, data[start:end]; gives where the record begins that a
         line after it may count for, or -1.
         """
@@ -203,6 +212,35 @@ class TextStream(Stream):
         offset = None if self.live else self.base + start
         self._accept(replace(last, count=times, offset=offset), start, end, items)
         return start
+
+    # For columns
+
+    def state(self) -> State:
+        """What the next line depends on."""
+        assert self._calendar is not None
+        return State(self.other, self._last, self._calendar.state)
+
+    def order(self) -> Order:
+        """Whether the moments of the next lines depend on each other."""
+        if self.times.zone is None:
+            return Order.FREE
+        return Order.FIRST if self.state().calendar[0] is None else Order.MONTH
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        assert self._calendar is not None
+        self.other, self._last, self._calendar.state = state
+
+    def begin(self) -> State:
+        """Forget the records of the last `split`, and give the state."""
+        if self._calendar is None:
+            self._calendar = Calendar(self.times)
+        self._records = {}
+        return self.state()
+
+    def keep(self, records: Iterable[tuple[int, Record]]) -> None:
+        """Have records ready for `decode`, each with its place in the data."""
+        self._records.update((self.base + start, record) for start, record in records)
 
     # A line
 
