@@ -16,23 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, repeat
 from typing import Any, NamedTuple
 
-from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
-from pylog.formats.packet import TCP_FLAGS
 from pylog.formats.textlog_fields import AT_LOCAL, canonical, is_ipv4, is_ipv6
-from pylog.formats.textlog_kernel import FLAGS, MOST
+from pylog.formats.textlog_kernel import MOST
+from pylog.formats.textlog_shapes import CUT, DIGITS, Shape, shape_of
 from pylog.formats.textlog_stamps import Order, Stamps, Timed
 from pylog.memo import Bounded, Memo
 from pylog.record import PacketRecord
 from pylog.record.places import (
     AT_DADDR,
-    AT_DPORT,
     AT_EXTRA,
     AT_FAMILY,
-    AT_GID,
-    AT_ICMP_CODE,
-    AT_ICMP_TYPE,
-    AT_LENGTH,
-    AT_MARK,
     AT_OBSERVED,
     AT_OFFSET,
     AT_PREFIX,
@@ -41,20 +34,10 @@ from pylog.record.places import (
     AT_SPORT,
     AT_TCP_FLAGS,
     AT_TIMESTAMP,
-    AT_UID,
     Values,
 )
 
-_DIGITS = b"0123456789abcdef.:"
 _CAPITALS = bytes(range(ord("A"), ord("Z") + 1))
-_SHAPE = re.compile(
-    rb" DST= LEN= (?:TOS=x(?P<tos>[A-F]{0,2}) PREC=x(?P<prec>[A-F]{0,2}) TTL= (?P<ident>ID)="
-    rb"|TC= HOPLIMIT= FLOWLBL=) (?:DF )?PROTO=(?:"
-    rb"(?P<tcp>TCP) SPT= DPT= (?P<seq>SEQ= ACK= )?WINDOW= RES=x (?P<flags>(?:[A-Z]{3} )*)URGP="
-    rb"|(?P<udp>UDP) SPT= DPT= LEN=(?= )|(?P<icmp>ICMPv?) TYPE= CODE=(?P<echo> ID= SEQ=)?)"
-    rb"(?P<owner> UID= GID=)?(?P<mark> MARK=x)? ?\r?"
-)
-"""After LEN= of UDP a blank must follow: without it the number may be cut."""
 _TOS = re.compile(rb" TOS=(0x[0-9A-F]{2}) PREC=(0x[0-9A-F]{2}) ")
 _RULE = re.compile(
     rb"((?:\S*[^\s:] )?kernel(?:: | - - - )(?:\[ *\d+\.\d+\] )?)?"
@@ -63,13 +46,10 @@ _RULE = re.compile(
 )
 """The host and program of a line, with the kernel's own time, and a prefix of ordinary signs."""
 _UPTIME = re.compile(rb"\[ *\d+\.\d+\] ")
-CUT = b" SRC="
-"""Where lines are cut."""
 _PAD = bytes(15)
 """Numbers are read with up to 16 bytes before them."""
 _SAMPLE = "P "
 """A prefix in place of others."""
-LARGEST = 0xFFFFFFFF
 MOST_SEEN = 65536
 """So many addresses are remembered."""
 
@@ -77,71 +57,6 @@ _SCATTERED = (AT_SPORT, "ip_id", "flow_label", "tcp_seq", "tcp_ack", "icmp_id", 
 """Numbers that seldom repeat."""
 
 Column = Iterable[Any]
-
-
-class Number(NamedTuple):
-    """A number of a shape: its place in the record or its name in `extra`, base and largest."""
-
-    place: int | str
-    base: int
-    most: int
-    only_if_set: bool = False
-
-
-class Shape(NamedTuple):
-    """What a shape says.
-
-    text      the shape itself
-    tos       whether TOS= and PREC= have capital letters
-    between   what is left of the value of PROTO= without capital letters
-    numbers   those from the third value on; None: the value of PROTO=
-    """
-
-    text: bytes
-    family: str
-    protocol: int
-    flags: str | None
-    tos: bool
-    between: bytes
-    numbers: tuple[Number | None, ...]
-
-
-def _shape(text: bytes) -> Shape | None:
-    """What a shape says; None: the grammar must read such lines."""
-    match = _SHAPE.fullmatch(text)
-    if match is None or not (words := set((match["flags"] or b"").decode().split())) <= set(FLAGS):
-        return None
-    numbers: list[Number | None] = [Number(AT_LENGTH, 10, 999_999_999)]
-    if match["ident"]:
-        numbers += [Number("tos", 16, 0xFF), Number("prec", 16, 0xFF)]
-    else:
-        numbers += [Number("tos", 10, 999)]
-    ident = "ip_id" if match["ident"] else "flow_label"
-    numbers += [Number("ttl", 10, LARGEST), Number(ident, 10, LARGEST), None]
-    protocol, between, flags = UDP, b" ", None
-    if match["icmp"]:
-        protocol, between = (ICMPV6, b"v6 ") if match["icmp"] == b"ICMPv" else (ICMP, b" ")
-        numbers += [Number(AT_ICMP_TYPE, 10, 0xFF), Number(AT_ICMP_CODE, 10, 0xFF)]
-        if match["echo"]:
-            numbers += [Number("icmp_id", 10, 0xFFFF), Number("icmp_seq", 10, 0xFFFF)]
-    else:
-        numbers += [Number(AT_SPORT, 10, 0xFFFF), Number(AT_DPORT, 10, 0xFFFF)]
-    if match["udp"]:
-        numbers.append(Number("udp_length", 10, 0xFFFF))
-    elif match["tcp"]:
-        protocol, flags = TCP, TCP_FLAGS[sum(FLAGS[word] for word in words)]
-        if match["seq"]:
-            numbers += [Number("tcp_seq", 10, LARGEST), Number("tcp_ack", 10, LARGEST)]
-        numbers += [Number("tcp_window", 10, LARGEST), Number("tcp_reserved", 16, LARGEST, True),
-                    Number("tcp_urgent", 10, LARGEST, True)]  # fmt: skip
-    if match["owner"]:
-        numbers += [Number(AT_UID, 10, LARGEST), Number(AT_GID, 10, LARGEST)]
-    if match["mark"]:
-        numbers.append(Number(AT_MARK, 16, LARGEST))
-    return Shape(
-        text, "ipv4" if match["ident"] else "ipv6", protocol, flags,
-        bool(match["tos"] or match["prec"]), between, tuple(numbers),
-    )  # fmt: skip
 
 
 class _Addresses(dict[bytes, str]):
@@ -250,7 +165,7 @@ class Fast:
         self._rules: Bounded[tuple[bytes, bytes, bytes], Values | None] = Bounded()
         """Templates by the form of the time, what follows it up to IN=, and what follows that."""
         self._four, self._six = _Addresses(is_ipv4), _Addresses(is_ipv6)
-        self._hex, self._decimal, self._shapes = _Hex(), _Decimal(), Memo(_shape)
+        self._hex, self._decimal, self._shapes = _Hex(), _Decimal(), Memo(shape_of)
 
     def records(
         self,
@@ -283,7 +198,7 @@ class Fast:
         """  # fmt: skip
         count = len(texts)
         joined = b"\n".join([_PAD, *texts, b""])
-        shapes = joined.translate(None, _DIGITS).split(b"\n")[1:-1]
+        shapes = joined.translate(None, DIGITS).split(b"\n")[1:-1]
         groups: dict[bytes, list[int]] = {}
         for i, text in enumerate(shapes):
             if text in groups:

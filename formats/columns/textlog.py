@@ -25,11 +25,12 @@ from pylog.formats.columns import (
     Repeated,
     Rows,
 )
-from pylog.formats.columns.textlog_shapes import Parsed, parsed
+from pylog.formats.columns.textlog_numbers import Parsed, parsed
 from pylog.formats.items import Item
-from pylog.formats.textlog import State, TextStream
-from pylog.formats.textlog_fast import CUT, Apart
+from pylog.formats.textlog_fast import Apart
+from pylog.formats.textlog_shapes import CUT
 from pylog.formats.textlog_stamps import Order
+from pylog.formats.textlog_stream import State, TextStream
 from pylog.record import PacketHeaders, PacketRecord
 from pylog.record.places import AT_DADDR, AT_SADDR, Values
 
@@ -139,7 +140,8 @@ class TextRows(Rows):
             offsets = (self._line_starts + self._base).tolist()
             records = self._stream.fast.made(self._apart, offsets, None)
             starts = self._line_starts.tolist()
-            self._stream.keep([(starts[i], records[i]) for i in self._rows.tolist()])
+            made = ((starts[i], records[i]) for i in self._rows.tolist())
+            self._stream.keep((start, record) for start, record in made if record is not None)
         return message
 
     def logs(self) -> Repeated:
@@ -239,7 +241,8 @@ def _places(data: bytes) -> Array:
         for at in range(4) if len(data) >= at + 4
     ]  # fmt: skip
     places = np.sort(np.concatenate(every)) if every else np.empty(0, np.int64)
-    return places[np.frombuffer(data, np.uint8).take(places + 4, mode="clip") == CUT[4]]
+    behind = np.frombuffer(data, np.uint8).take(places + 4, mode="clip")
+    return np.compress(behind == CUT[4], places)
 
 
 def _coded(values: list[Any]) -> tuple[Array, list[Any]]:

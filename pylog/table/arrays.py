@@ -14,7 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pylog.formats.columns import Addresses, Blobs, Column, NumberColumn, Numbered, Numbers, Repeated, Rows
+from pylog.formats.columns import (
+    Addresses,
+    Blobs,
+    Column,
+    NumberColumn,
+    Numbered,
+    Numbers,
+    Repeated,
+    Rows,
+)
 from pylog.formats.packet_headers import requested
 from pylog.record import PacketHeaders
 from pylog.table.addresses import packed, texts

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pylog.formats.columns import Array
 from pylog.formats.columns.arrays import gather
 from pylog.formats.ip_numbers import ICMPV6
-from pylog.formats.textlog_fast import Apart, Shape
+from pylog.formats.textlog_fast import Apart
+from pylog.formats.textlog_shapes import Shape
 from pylog.record.places import AT_DADDR, AT_SADDR
 
 LINES = 1024
@@ -73,7 +74,8 @@ def form_of(shape: Shape) -> Form:
     """Where what stands in the lines of a shape."""
     parts = re.split(rb"([ =])", shape.text)
     separators, words, sizes = bytearray(), [], []
-    octets, decimals, most, hexadecimals, six = [], [], [], [], []
+    octets: list[int] = []
+    decimals, most, hexadecimals, six = [], [], [], []
     mark = protocol = -1
     seen = 0
     for at in range(0, len(parts), 2):
