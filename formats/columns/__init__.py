@@ -89,14 +89,12 @@ class Numbered(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """In each row a mapping of names to numbers, in the order of `columns`.
+    """In each row a mapping of names to numbers, in the order of `columns`; none is empty.
 
     columns   the number of each name; a row has no such name where it is not valid
-    valid     False where the record has None (None: nowhere)
     """
 
     columns: Mapping[str, NumberColumn]
-    valid: Array | None = None
 
 
 Column = NumberColumn | Repeated | Addresses | Blobs | Numbered | Numbers

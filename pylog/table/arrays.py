@@ -146,12 +146,11 @@ def _objects(column: Numbers, count: int) -> pa.Array:
     """Mappings of names to numbers as JSON."""
     parts: list[Any] = []
     for name, (values, valid) in column.columns.items():
-        none = None if valid is None else ~valid
-        numbers = pa.array(values.astype(np.int64, copy=False), mask=none).cast(pa.string())
+        numbers = _array(NumberColumn(values, valid), pa.int64()).cast(pa.string())
         parts.append(pc.binary_join_element_wise(f'"{name}":', numbers, ""))
     joined = pc.binary_join_element_wise(*parts, ",", null_handling="skip")
     texts = pc.binary_join_element_wise("{", joined, "}", "")
-    places = pa.array(np.arange(count, dtype=np.int32))
+    places = _array(NumberColumn(np.arange(count)), pa.int32())
     return pa.DictionaryArray.from_arrays(places, texts, safe=False)
 
 
