@@ -10,7 +10,7 @@ import numpy as np
 
 from pylog.errors import DecodeError
 from pylog.formats.columns import Array, Rows
-from pylog.formats.columns.arrays import follow, gather
+from pylog.formats.columns.arrays import follow, gather, spaced
 from pylog.formats.columns.mapped import Mapped, MappedRows
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.ipl_records import packet_log
@@ -58,7 +58,7 @@ class IplColumns:
                 good = np.isin(magic, self._numbers)
             return np.where(good & (size <= MAX_RECORD), places + size, -1)
 
-        starts, end = follow(pos, stop, find, after)
+        starts, end = follow(pos, stop, spaced(pos, stop, find), after)
         if end > len(data):  # the last record is not complete
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):

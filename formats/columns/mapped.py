@@ -14,7 +14,7 @@ import numpy as np
 
 from pylog.formats import Stream
 from pylog.formats.columns import Array, Blobs, Column, NumberColumn, Repeated, Rows
-from pylog.formats.columns.arrays import alike, words
+from pylog.formats.columns.arrays import alike
 from pylog.formats.columns.packet import IpPackets, swap
 from pylog.formats.mapping import Mapping
 from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
@@ -125,7 +125,8 @@ class MappedRows(Rows):
     def _explained(self) -> tuple[Array, list[Values]]:
         """A code for each record, and for each code the values that its words determine."""
         mapped, mapping = self._mapped, self._mapped.mapping
-        codes, rows = alike(words(self._heads, mapped.mask))
+        octets = self._heads.view(np.uint8).reshape(len(self._heads), -1)
+        codes, rows = alike([octets & mapped.mask])
         starts = self.starts[self._rows[rows]].tolist()
         given = [mapping.read(self._data, start)[mapping.runs_at :] for start in starts]
         return codes, [mapping.explained[runs] for runs in given]
