@@ -254,7 +254,7 @@ class Layouts:
 
 def _together(layouts: list[Layout]) -> Layout:
     """Layouts as one, with a row for each; the bytes have a size that is a multiple of 64."""
-    span = max(len(layout.heads) for layout in layouts) + 63 & ~63
+    span = max(len(layout.heads) for layout in layouts) + 64 & ~63
     tables = []
     for values in zip(*layouts, strict=True):
         if values[0].dtype == np.uint8:
