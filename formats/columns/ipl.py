@@ -12,7 +12,7 @@ import numpy as np
 
 from pylog.errors import DecodeError
 from pylog.formats.columns import Array, Rows
-from pylog.formats.columns.arrays import follow, gather
+from pylog.formats.columns.arrays import follow, gather, spaced
 from pylog.formats.columns.mapped import Mapped, MappedRows
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.ipl_records import packet_log
@@ -60,7 +60,7 @@ class IplColumns:
             ends = places + self._sizes(frames)
             return np.where(self._seem_records(array, places, frames, ends), ends, -1)
 
-        starts, end = follow(pos, stop, find, after)
+        starts, end = follow(pos, stop, spaced(pos, stop, find), after)
         if end > len(data):  # the last record is not complete
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):

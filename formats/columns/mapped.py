@@ -22,7 +22,7 @@ from pylog.formats.columns import (
     Repeated,
     Rows,
 )
-from pylog.formats.columns.arrays import alike, words
+from pylog.formats.columns.arrays import alike
 from pylog.formats.columns.packet import IpPackets, swap
 from pylog.formats.mapping import Mapping
 from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
@@ -138,7 +138,8 @@ class MappedRows(Rows):
     def _coded(self) -> tuple[Array, list[tuple[bytes, ...]]]:
         """A code for each record, and for each code the bytes that determine its words."""
         mapped, mapping = self._mapped, self._mapped.mapping
-        codes, rows = alike(words(self._heads, mapped.mask))
+        octets = self._heads.view(np.uint8).reshape(len(self._heads), -1)
+        codes, rows = alike([octets & mapped.mask])
         starts = self.starts[self._rows[rows]].tolist()
         return codes, [mapping.read(self._data, start)[mapping.runs_at :] for start in starts]
 
