@@ -167,7 +167,8 @@ def grouped(count: int, rows_of: Callable[[Any], Array]) -> tuple[Array, Array]:
     for at in range(0, count, BLOCK):
         rows = rows_of(slice(at, at + BLOCK))
         size = rows.shape[1]
-        factors = np.arange(1, 2 * size, 2, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        # powers: with multiples of a number, small numbers in other columns have equal sums
+        factors = np.cumprod(np.full(size, 0x9E3779B97F4A7C15, np.uint64))
         sums[at : at + BLOCK] = np.einsum("ij,j->i", rows, factors)
     codes, first = _coded(sums)
     examples = rows_of(first)
@@ -190,11 +191,13 @@ def equal(rows: Array, others: Array) -> Array:
 
 def _coded(values: Array) -> tuple[Array, Array]:
     """As `alike`, for a single array."""
+    if (values == values[0]).all():
+        return np.zeros(len(values), np.intp), np.zeros(1, np.intp)
     order = np.argsort(values)
     ordered = values[order]
     new = np.empty(len(values), bool)
     new[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    new[1:] = ordered[1:] != ordered[:-1]  # rows of bytes, too, which np.not_equal does not take
     codes = np.empty(len(values), np.intp)
     codes[order] = np.cumsum(new) - 1
     return codes, order[new]
