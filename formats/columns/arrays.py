@@ -7,6 +7,8 @@ begin, and `alike` groups rows with equal bytes, so that each distinct value is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -163,21 +165,27 @@ def grouped(count: int, rows_of: Callable[[Any], Array]) -> tuple[Array, Array]:
     rows_of   a slice or places -> these rows, of uint64. It is asked for a few at a time, and
               twice, since large arrays cost more: they do not stay in the cache
     """
-    sums, size = np.empty(count, np.uint64), 0
+    sums = np.empty(count, np.uint64)
     for at in range(0, count, BLOCK):
         rows = rows_of(slice(at, at + BLOCK))
-        size = rows.shape[1]
-        # powers: with multiples of a number, small numbers in other columns have equal sums
-        factors = np.cumprod(np.full(size, 0x9E3779B97F4A7C15, np.uint64))
-        sums[at : at + BLOCK] = np.einsum("ij,j->i", rows, factors)
+        sums[at : at + BLOCK] = np.einsum("ij,j->i", rows, _factors(rows.shape[1]))
     codes, first = _coded(sums)
     examples = rows_of(first)
     for at in range(0, count, BLOCK):
         block = slice(at, at + BLOCK)
         if not np.array_equal(rows_of(block), examples.take(codes[block], axis=0)):
-            everything = np.ascontiguousarray(rows_of(slice(count)))  # unequal rows, equal sums
-            return _coded(everything.view(f"V{8 * size}")[:, 0])
+            # unequal rows with equal sums: whoever sends packets can make such
+            _, first, codes = np.unique(
+                rows_of(slice(count)), axis=0, return_index=True, return_inverse=True
+            )
+            return codes.ravel(), first
     return codes, first
+
+
+@cache
+def _factors(count: int) -> Array:
+    chance = Random(1)
+    return np.array([chance.getrandbits(64) | 1 for _ in range(count)], np.uint64)
 
 
 def equal(rows: Array, others: Array) -> Array:

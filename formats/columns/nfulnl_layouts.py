@@ -83,8 +83,9 @@ class Layout(NamedTuple):
     regular: Array
 
 
+_NO_BYTES = np.zeros(0, np.uint8)
 NO_LAYOUT = Layout(
-    *(np.zeros(0, np.uint8) for _ in range(3)), np.array(0), np.zeros(_COUNT, np.int64),
+    _NO_BYTES, _NO_BYTES, _NO_BYTES, np.array(0), np.zeros(_COUNT, np.int64),
     np.full(_COUNT, -1), np.array(False),
 )  # fmt: skip
 
@@ -345,4 +346,5 @@ def _dtype(name: str) -> np.dtype[Any]:
     """An attribute of fixed size as NumPy has it."""
     kind = ATTRIBUTES[ATTRIBUTE_NUMBER[name]][1]
     plan = Plan(kind if isinstance(kind, Struct) else Struct("value" / kind))
-    return np.dtype(plan.dtype())
+    dtype: np.dtype[Any] = np.dtype(plan.dtype())
+    return dtype
