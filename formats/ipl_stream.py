@@ -24,6 +24,9 @@ from pylog.formats.mapping import DecodeMany, packets
 from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.record import PacketRecord, Record, Row
 
+LEAST_HEADER = 20
+"""Without a magic, fl_hlen is at least the size of an IPv4 header."""
+
 MAX_RECORD = 0x80000
 """The largest log buffer that a kernel accepts, and so the largest record (ipl_logsize)."""
 
@@ -123,7 +126,6 @@ class IplStream(Stream):
         self.layout_value = layout
         self.layout = layout.name
         self.log = log
-        self.needle, self.needle_at, self.needle_size = _needle(layout, log)
         is_clear = layout.version.magic_tells_log
         self._by_magic = {layout.magic(d): d for d in (layout.logs if is_clear else (log,))}
         self._magic_size = len(layout.magic(log))
@@ -134,7 +136,24 @@ class IplStream(Stream):
         self._packet_size = ipf.size
         self._swapped = layout.host_order_ip
 
-    # What follows is made when it is needed: of the many layouts that detection tries, few decode.
+    # What follows is made when it is needed: of the many layouts that detection tries, few decode,
+    # and few meet damage.
+
+    @cached_property
+    def _needle(self) -> tuple[re.Pattern[bytes], int, int]:
+        return _needle(self.layout_value, self.log)
+
+    @property
+    def needle(self) -> re.Pattern[bytes]:  # type: ignore[override]
+        return self._needle[0]
+
+    @property
+    def needle_at(self) -> int:  # type: ignore[override]
+        return self._needle[1]
+
+    @property
+    def needle_size(self) -> int:  # type: ignore[override]
+        return self._needle[2]
 
     @cached_property
     def _packets(self) -> DecodeMany:
@@ -274,7 +293,7 @@ class IplStream(Stream):
     def _check_without_magic(self, data: bytes, pos: int, hlen: int) -> None:
         """Without a magic, demand more of a record: its packet must begin as IPv4."""
         at = pos + self._packet_size
-        if hlen < 20 or (at < len(data) and data[at] >> 4 != 4):
+        if hlen < LEAST_HEADER or (at < len(data) and data[at] >> 4 != 4):
             raise self.error(pos, "fl_hlen", hlen, "an IPv4 header of 20 bytes or more after it")
 
     def _ip_length(self, data: bytes, at: int) -> int:
