@@ -15,6 +15,7 @@ import numpy as np
 from pylog.formats.columns import (
     Addresses,
     Array,
+    Blobs,
     Column,
     NumberColumn,
     Numbered,
@@ -54,6 +55,9 @@ class Texts(NamedTuple):
     named: Sequence[Any]
 
 
+Plain = NumberColumn | Repeated | Addresses | Blobs | Texts
+
+
 class Packets:
     """The columns of the regular messages: which they agree in, and which differ.
 
@@ -63,31 +67,32 @@ class Packets:
     """
 
     def __init__(self, rows: Rows, more: Mapping[str, Column | None]) -> None:
-        self.columns: dict[str, Column | Texts] = {}
+        self.columns: dict[str, Plain] = {}
         self.gaps = {*GAPS}
         for name in PacketRecord.__struct_fields__:
-            column: Column | Texts | None = more[name] if name in more else rows.column(name)
+            column = more[name] if name in more else rows.column(name)
             if isinstance(column, Numbered):
-                number = number_within(name, column.key)
-                self.gaps.add(number)
-                self.columns[number] = NumberColumn(column.numbers, column.valid)
+                self._add_number(name, column.key, NumberColumn(column.numbers, column.valid))
                 column = Repeated(column.codes, column.values)
-            if isinstance(column, Numbers):
+            elif isinstance(column, Numbers):
                 for key, numbers in column.columns.items():
-                    number = number_within(name, key)
-                    self.gaps.add(number)
-                    self.columns[number] = numbers
+                    self._add_number(name, key, numbers)
                 column = _mappings(column, len(rows.starts) - len(rows.irregular))
-            if name in TEXTS and isinstance(column, Repeated):
-                column = _texts(column) or column
+            texts = _texts(column) if name in TEXTS and isinstance(column, Repeated) else None
             if column is not None:
-                self.columns[name] = column
+                self.columns[name] = texts or column
         self.gaps -= {name for name in SIZES if self._has_few(name)}
         self._is_six = None
         self._places: dict[str, Any] = {}
         saddr = self.columns.get("saddr")
         if isinstance(saddr, Addresses):
             self._is_six = saddr.is_six if saddr.is_six.any() else None
+
+    def _add_number(self, field: str, key: str, numbers: NumberColumn) -> None:
+        """Add the numbers of a key of the mappings in a field."""
+        name = number_within(field, key)
+        self.gaps.add(name)
+        self.columns[name] = numbers
 
     def _has_few(self, name: str) -> bool:
         """Whether the field has so few values that they may be text of patterns."""
@@ -130,7 +135,6 @@ class Packets:
             if isinstance(column, Texts):
                 parts[id(column.forms)] = column.forms, len(column.named)
                 continue
-            assert not isinstance(column, Numbers)
             valid = column.valid
             if valid is not None:
                 parts[id(valid)] = valid, 2
@@ -154,7 +158,7 @@ class Packets:
                 values = column.values[rows].tolist()
             else:
                 values = [GAP] * len(rows)
-            if not isinstance(column, Repeated | Texts | Numbers) and column.valid is not None:
+            if not isinstance(column, Repeated | Texts) and column.valid is not None:
                 there = column.valid[rows].tolist()
                 values = [v if has else None for v, has in zip(values, there, strict=True)]
             columns.append(values)
