@@ -78,13 +78,13 @@ class Lines:
             kept = have[codes]
             left, chosen = numbers[~kept], numbers[kept]
             codes, count = (np.cumsum(have) - 1)[codes[kept]], len(chosen)
-        fitting = [pattern for pattern, fits in zip(patterns, have, strict=True) if fits and pattern]
+        fitting = [
+            pattern for pattern, fits in zip(patterns, have, strict=True) if fits and pattern
+        ]
         form = _Form(self._form, self._pool, packets, chosen, codes, fitting, order)
         return Made([form.text(at, min(at + ROWS, count)) for at in range(0, count, ROWS)], left)
 
-    def _patterns_of(
-        self, packets: Packets, codes: Array, examples: Array
-    ) -> list[Pattern | None]:
+    def _patterns_of(self, packets: Packets, codes: Array, examples: Array) -> list[Pattern | None]:
         """The pattern of each code; None: those packets are left to the output."""
         names = [*packets.columns]
         if len(examples) <= FEW + len(codes) // EACH:

@@ -14,7 +14,6 @@ import numpy as np
 from pylog.formats.columns import (
     Addresses,
     Array,
-    Blobs,
     Column,
     NumberColumn,
     Numbered,
@@ -142,7 +141,7 @@ class Packets:
 
 def _dense(values: Array) -> tuple[Array, int]:
     """Codes from 0 on for the distinct values, and how many there are."""
-    if 0 <= values.min() and values.max() < MOST_CODES:
+    if values.min() >= 0 and values.max() < MOST_CODES:
         used = np.bincount(values.astype(np.intp, copy=False)) > 0
         return (np.cumsum(used) - 1)[values], int(used.sum())
     distinct, codes = np.unique(values, return_inverse=True)

@@ -34,6 +34,7 @@ _FIRST = _THREE + 1000
 _SECOND = _FIRST + _NUMBERS
 """That of the first second half of an IPv4 address."""
 
+
 @cache
 def _tables() -> tuple[Array, Array]:
     """The bytes of the pieces that are always there, and where they end."""
