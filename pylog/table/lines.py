@@ -8,7 +8,7 @@ Python. Packets for which the output has no pattern are left to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,9 +78,7 @@ class Lines:
             kept = have[codes]
             left, chosen = numbers[~kept], numbers[kept]
             codes, count = (np.cumsum(have) - 1)[codes[kept]], len(chosen)
-        fitting = [
-            pattern for pattern, fits in zip(patterns, have, strict=True) if fits and pattern
-        ]
+        fitting = [p for p, fits in zip(patterns, have, strict=True) if p is not None and fits]
         form = _Form(self._form, self._pool, packets, chosen, codes, fitting, order)
         return Made([form.text(at, min(at + ROWS, count)) for at in range(0, count, ROWS)], left)
 
@@ -180,10 +178,11 @@ class _Form:
             elif isinstance(part, str):
                 has = self._has[part]
                 there = None if has is None else has[codes]
-                if part in self._times:
-                    pieces = iter(piece[start:stop] for piece in self._times[part])
-                else:
-                    pieces = self._pieces(part, rows, there)
+                pieces: Iterable[Array] = (
+                    [piece[start:stop] for piece in self._times[part]]
+                    if part in self._times
+                    else self._pieces(part, rows, there)
+                )
                 columns += (p if there is None else np.where(there, p, EMPTY) for p in pieces)
             else:
                 columns.append(part[codes])
