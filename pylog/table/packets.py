@@ -17,6 +17,7 @@ from pylog.formats.columns import (
     Column,
     NumberColumn,
     Numbered,
+    Numbers,
     Repeated,
     Rows,
 )
@@ -40,7 +41,7 @@ class Packets:
     """
 
     def __init__(self, rows: Rows, more: Mapping[str, Column | None]) -> None:
-        self.columns: dict[str, Column] = {}
+        self.columns: dict[str, NumberColumn | Repeated | Addresses | Blobs] = {}
         self.gaps = {*GAPS}
         for name in PacketRecord.__struct_fields__:
             column = more[name] if name in more else rows.column(name)
@@ -49,6 +50,7 @@ class Packets:
                 self.gaps.add(number)
                 self.columns[number] = NumberColumn(column.numbers, column.valid)
                 column = Repeated(column.codes, column.values)
+            assert not isinstance(column, Numbers)  # of text logs, whose lines are made by rows
             if column is not None:
                 self.columns[name] = column
         self.gaps -= {name for name in SIZES if self._has_few(name)}
