@@ -15,7 +15,6 @@ from pylog import engine, outputs
 from pylog.actions import Actions
 from pylog.backends.base import Backend
 from pylog.decoder import LOT
-from pylog.detect import UNDECIDED
 from pylog.filter import Filter
 from pylog.reader import Reader
 from pylog.record import Row, row_of
@@ -185,7 +184,7 @@ def live_lines(
         where = records.wanted
         if where.files or not where.fits_rows:
             return None
-    stream = None if reader.detection is UNDECIDED else reader.decoder.stream
+    stream = reader.decoder.stream if reader.detection.layouts else None
     if not (engine.installed() and backend.live and backend.message_aligned):
         return None
     if stream is None or not stream.columns_module or stream.grouped:

@@ -14,6 +14,7 @@ import numpy as np
 from pylog.formats.columns import (
     Addresses,
     Array,
+    Blobs,
     Column,
     NumberColumn,
     Numbered,
