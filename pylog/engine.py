@@ -32,6 +32,11 @@ def installed() -> bool:
     return None not in (find_spec("numpy"), find_spec("pyarrow"))
 
 
+def file_by_columns(size: int) -> bool:
+    """Whether a file of so many bytes, of a format with columns, is to be read by them."""
+    return size >= OF_FILE and installed()
+
+
 def why_rows(size: int | None, has_columns: bool, makes_lines: bool) -> str | None:
     """Why a log is to be read by rows, as the end of a sentence; None: by columns.
 
@@ -45,9 +50,9 @@ def why_rows(size: int | None, has_columns: bool, makes_lines: bool) -> str | No
         return "its format has no columns"
     if not makes_lines:
         return "its records are needed one by one"
-    if size < OF_FILE:
-        return f"it is shorter than {OF_FILE >> 20} MiB"
-    return None if installed() else "the extra arrow is not installed"
+    if not installed():
+        return "the extra arrow is not installed"
+    return None if file_by_columns(size) else f"it is shorter than {OF_FILE >> 20} MiB"
 
 
 def run_by_columns(size: int, lines: bool) -> bool:

@@ -26,7 +26,8 @@ def by_engine(
     """
     (reader, *others) = log.readers()
     size = os.path.getsize(source) if os.path.isfile(source) else None
-    has_columns = bool(reader.decoder.stream.columns_module) if reader.detection.layouts else False
+    stream = reader.decoder.stream if reader.detection.layouts else None
+    has_columns = bool(stream and stream.columns_module and stream.container != "text")
     lines = single and not others and outputs.makes_lines(name, options)
     why = engine.why_rows(size, has_columns, lines)
     chosen: Log | OpenLog = log

@@ -128,9 +128,11 @@ class Bulk(OpenLog):
 
         DecodeError as `batches`.
         """
-        ordered = Ordered(form, where, actions)
+        ordered, in_columns = Ordered(form, where, actions), self.in_columns
 
         def many(pos: int) -> int:
+            if not in_columns:
+                return 0
             run = self._regular.run(self._window, self._window_at, pos, self._stop_in_window())
             if run is None:
                 return 0
