@@ -6,6 +6,7 @@ first bucket, the width of its buckets in seconds, and lists with a number for e
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ empty: their clock was wrong. Of MANY records one may be such.
 """
 MANY = 100
 HOUR, DAY = 3600, 86_400
+EARLIEST = 631_152_000
+"""1990: a clock that was not set yet says 1970 or 1980."""
 
 
 class Axis(NamedTuple):
@@ -98,7 +101,7 @@ def figures(
         "records": dict(now.records),
         "first": first,
         "last": last,
-        "covered": _covered(now, marked),
+        "covered": _covered(now, marked, start, end),
         "packets": now.packets,
         "blocked": now.blocked if now.verdicts else None,
         "bytes": now.octets,
@@ -141,7 +144,8 @@ def figures(
 def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[int, int, int]:
     """The span of the pictures in seconds, and how many packets lie outside of it.
 
-    It is that of the period, or as much of it as is over; or of all records but for a few strays.
+    It is that of the period, or as much of it as is over; or of all records but for a few strays,
+    and for those of years that a clock which was not set says, or later than the report.
     """
     if now.first is None or now.last is None:
         return 0, 1, 0
@@ -152,16 +156,20 @@ def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[i
     if not starts:
         return now.first, now.last + 1, 0
     sums = np.array([int(now.lines.buckets[at].sum()) for at in starts])
-    running = np.cumsum(sums)
+    least, most = (bisect_left(starts, time) for time in (EARLIEST, made + DAY))
+    if least >= most:
+        least, most = 0, len(starts)
+    running = np.cumsum(sums[least:most])
     few = running[-1] * STRAY / 2
     if running[-1] >= MANY:
         few = max(few, 1.0)
-    low = int(np.searchsorted(running, few, side="right"))
-    high = min(int(np.searchsorted(running, running[-1] - few, side="left")), len(starts) - 1)
+    low = least + int(np.searchsorted(running, few, side="right"))
+    high = least + int(np.searchsorted(running, running[-1] - few, side="left"))
+    low, high = min(low, most - 1), min(high, most - 1)
     core = starts[high] + now.lines.width - starts[low]
-    while low > 0 and starts[low] - starts[low - 1] <= core:
+    while low > least and starts[low] - starts[low - 1] <= core:
         low -= 1  # no longer without a record than all others together
-    while high < len(starts) - 1 and starts[high + 1] - starts[high] <= core:
+    while high < most - 1 and starts[high + 1] - starts[high] <= core:
         high += 1
     begin = starts[low] if low else now.first
     end = starts[high] + now.lines.width if high < len(starts) - 1 else now.last + 1
@@ -302,19 +310,20 @@ def _before(periods: Periods, number: int, before: Sums | None) -> dict[str, Any
         made |= {
             "packets": before.packets,
             "blocked": before.blocked if before.verdicts else None,
-            "covered": _covered(before, _spans(before, begin, end)),
+            "covered": _covered(before, _spans(before, begin, end), begin, end),
             "lost": before.losses.records,
             "uncounted": before.losses.uncounted,
         }
     return made
 
 
-def _covered(sums: Sums, marked: Sequence[Span]) -> int:
-    """How many seconds the log covers: from its first to its last record, silent spans left out."""
+def _covered(sums: Sums, marked: Sequence[Span], start: int, end: int) -> int:
+    """How many seconds of a span the log covers: from its first to its last record, silent spans
+    left out."""
     if sums.first is None or sums.last is None:
         return 0
     silent = sum(span.end - span.start for span in marked if span.kind == "silent")
-    return max(1, sums.last + 1 - sums.first - silent)
+    return max(1, min(sums.last + 1, end) - max(sums.first, start) - silent)
 
 
 def _offsets(periods: Periods, start: int, end: int) -> list[list[int]]:
