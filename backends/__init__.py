@@ -90,13 +90,13 @@ def connect(source: str | os.PathLike[str] | BinaryIO, options: Mapping[str, Any
     """
     check_source(source)
     name, address = named(source) or ("capture", source)
-    module = _module(name)
+    module = module_of(name)
     return module.connect(address, resolve(name, module.OPTIONS, options))
 
 
 def options_of(source: object) -> tuple[Option, ...]:
     """The options of a source; ValueError for a name whose module cannot be used."""
-    return _module((named(source) or ("capture", source))[0]).OPTIONS
+    return module_of((named(source) or ("capture", source))[0]).OPTIONS
 
 
 def check(source: str, options: Mapping[str, Any]) -> None:
@@ -104,7 +104,7 @@ def check(source: str, options: Mapping[str, Any]) -> None:
     opening it: its module may have a function `check(address, options)`.
     """
     name, address = named(source) or ("capture", source)
-    module = _module(name)
+    module = module_of(name)
     values = resolve(name, module.OPTIONS, options)
     more = getattr(module, "check", None)
     if more is not None:
@@ -119,7 +119,7 @@ def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[s
     for source in sources:
         check_source(source)
     names = [(named(source) or ("capture", ""))[0] for source in sources]
-    declared = [{option.name for option in _module(name).OPTIONS} for name in names]
+    declared = [{option.name for option in module_of(name).OPTIONS} for name in names]
     for key in options:
         if not any(key in own for own in declared):
             there = advice(key, (name for own in declared for name in sorted(own)))
@@ -127,7 +127,8 @@ def shared(sources: Sequence[object], options: Mapping[str, Any]) -> list[dict[s
     return [{key: v for key, v in options.items() if key in own} for own in declared]
 
 
-def _module(name: str) -> BackendModule:
+def module_of(name: str) -> BackendModule:
+    """The backend module of that name."""
     if name == "capture":  # for files no other backend is imported
         from pylog.backends import capture
 

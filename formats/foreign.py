@@ -99,51 +99,46 @@ MAGICS: tuple[tuple[bytes, str, str], ...] = (
 _DATE = r"(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*)"
 _CLOCK = r"(?:(?:[A-Z][a-z]{2} [ \d]\d |\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d+|\d+\.\d{6,9})"
 
-LINE_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(pattern), name, advice)
-    for pattern, name, advice in (
-        (r"\d\d/\d\d/\d{4} \d\d:\d\d:\d\d\.\d{6} |missed \d+ (?:ipf|NAT|state) log entries"
-         r"|.*\bipmon(?:\[\d+\])?: ",
-         "text that ipmon printed", _NO_LINE),
-        (r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z|-) (?:pass|block|nomatch|log|-|nat|state|flow"
-         r"|LOST|CUT OFF) ",
-         "text that pylog printed", "name the log that it was made from"),
-        (r'\{"kind":"(?:packet|flow|loss)",',
-         "a JSON lines file that pylog wrote", "name the log that it was made from"),
-        (r"kind,source,layout,",
-         "a CSV file that pylog wrote", "name the log that it was made from"),
-        (r".*IN=\S* OUT=\S* *(?:MAC|SRC|ARP|PHYS|TUNNEL)|.*\bIN=\S* OUT=\S* .*\b(?:SRC|MAC|MARK)=",
-         "text that the kernel's LOG printed", _NO_LINE),
-        (_CLOCK + r" (?:rule \S*/|IP6? |ARP[, ]|[0-9a-f:]{17} |\S+ (?:In|Out|B|M|P) )",
-         "text that tcpdump printed", "pylog reads that of pflog (tcpdump -e -i pflog0); of others"
-         " write a capture instead: tcpdump -w FILE"),
-        (r" *\d+ +\d+\.\d+ +\S+ (?:→|->) \S+ ",
-         "text that tshark printed", "write a capture instead: tshark -w FILE"),
-        (r"(?:0x)?[0-9a-f]{4,8}:?\s+(?:[0-9a-f]{2} ?){2}",
-         "a hex dump", "turn it into bytes again (for xxd: xxd -r FILE | pylog read -)"),
-        (r"(?:<\d+>)?1 " + _DATE + r" \S+ \S+ \S+ \S+ |(?:<\d+>)?" + _DATE + r" \S+.*?: "
-         r"|(?:<\d+>|\w+ *:\w+ *: )?\[ *\d+\.\d+\] |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d ",
-         "a text log (syslog)", "no line at its beginning is of a firewall; if later ones are, name"
-         " its layout: --layout text"),
-    )
+LINE_RULES: tuple[tuple[str, str, str], ...] = (
+    (r"\d\d/\d\d/\d{4} \d\d:\d\d:\d\d\.\d{6} |missed \d+ (?:ipf|NAT|state) log entries"
+     r"|.*\bipmon(?:\[\d+\])?: ",
+     "text that ipmon printed", _NO_LINE),
+    (r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z|-) (?:pass|block|nomatch|log|-|nat|state|flow"
+     r"|LOST|CUT OFF) ",
+     "text that pylog printed", "name the log that it was made from"),
+    (r'\{"kind":"(?:packet|flow|loss)",',
+     "a JSON lines file that pylog wrote", "name the log that it was made from"),
+    (r"kind,source,layout,",
+     "a CSV file that pylog wrote", "name the log that it was made from"),
+    (r".*IN=\S* OUT=\S* *(?:MAC|SRC|ARP|PHYS|TUNNEL)|.*\bIN=\S* OUT=\S* .*\b(?:SRC|MAC|MARK)=",
+     "text that the kernel's LOG printed", _NO_LINE),
+    (_CLOCK + r" (?:rule \S*/|IP6? |ARP[, ]|[0-9a-f:]{17} |\S+ (?:In|Out|B|M|P) )",
+     "text that tcpdump printed", "pylog reads that of pflog (tcpdump -e -i pflog0); of others"
+     " write a capture instead: tcpdump -w FILE"),
+    (r" *\d+ +\d+\.\d+ +\S+ (?:→|->) \S+ ",
+     "text that tshark printed", "write a capture instead: tshark -w FILE"),
+    (r"(?:0x)?[0-9a-f]{4,8}:?\s+(?:[0-9a-f]{2} ?){2}",
+     "a hex dump", "turn it into bytes again (for xxd: xxd -r FILE | pylog read -)"),
+    (r"(?:<\d+>)?1 " + _DATE + r" \S+ \S+ \S+ \S+ |(?:<\d+>)?" + _DATE + r" \S+.*?: "
+     r"|(?:<\d+>|\w+ *:\w+ *: )?\[ *\d+\.\d+\] |\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d ",
+     "a text log (syslog)", "no line at its beginning is of a firewall; if later ones are, name"
+     " its layout: --layout text"),
 )  # fmt: skip
 """How a line begins, what such a text is, and what to do."""
 
-DOCUMENT_RULES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
-    (re.compile(pattern, re.I), name, advice)
-    for pattern, name, advice in (
-        (r"<!doctype html|<html|<head|<body",
-         "a web page (HTML)", "if it was downloaded, the server sent this in place of the log"),
-        (r"<\?xml|<!--|<[a-z][\w:.-]*(?:\s|/?>)", "an XML file", _NAME),
-        (r'\{\s*(?:"|\}\s*$)|\[\s*[\[{"]', "a JSON file", "pylog writes JSON and does not read it"),
-        (r"#!", "a script", _NAME),
-    )
+DOCUMENT_RULES: tuple[tuple[str, str, str], ...] = (
+    (r"<!doctype html|<html|<head|<body",
+     "a web page (HTML)", "if it was downloaded, the server sent this in place of the log"),
+    (r"<\?xml|<!--|<[a-z][\w:.-]*(?:\s|/?>)", "an XML file", _NAME),
+    (r'\{\s*(?:"|\}\s*$)|\[\s*[\[{"]', "a JSON file", "pylog writes JSON and does not read it"),
+    (r"#!", "a script", _NAME),
 )  # fmt: skip
 """How a text begins, what it is, and what to do."""
 
+_ASCII = bytes(range(0x80))
 _TEXT = Foreign("text", "no line of it is of a firewall that pylog reads", open=True)
 _CSV = Foreign("a CSV file", "pylog writes CSV and does not read it")
-_CONTROL = re.compile(r"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
+_CONTROL = r"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]"
 
 
 def recognized(head: bytes, final: bool) -> Foreign | None:
@@ -193,7 +188,7 @@ def _text_of(sample: bytes) -> tuple[str | None, str]:
     except UnicodeDecodeError as error:
         if error.start >= len(sample) - 3:  # the sample ends within a character
             text = sample[: error.start].decode("utf-8-sig")
-        elif sum(byte >= 0x80 for byte in sample) * 8 > len(sample):
+        elif len(sample.translate(None, _ASCII)) * 8 > len(sample):
             return None, ""
         else:
             text = sample.decode("latin-1")
@@ -202,12 +197,12 @@ def _text_of(sample: bytes) -> tuple[str | None, str]:
 
 def _is_printable(text: str) -> bool:
     """Whether nearly all characters are printable: prefixes may hold control bytes."""
-    return bool(text.strip()) and len(_CONTROL.findall(text)) * 32 <= len(text)
+    return bool(text.strip()) and len(re.findall(_CONTROL, text)) * 32 <= len(text)
 
 
 def _rule_of(line: str) -> int | None:
     """The first of LINE_RULES that a line fits."""
-    return next((i for i, (rule, *_) in enumerate(LINE_RULES) if rule.match(line)), None)
+    return next((i for i, (rule, *_) in enumerate(LINE_RULES) if re.match(rule, line)), None)
 
 
 def _kind_of(text: str) -> Foreign:
@@ -219,7 +214,7 @@ def _kind_of(text: str) -> Foreign:
         chosen = min(votes, key=lambda rule: (-votes[rule], rule))
         return Foreign(*LINE_RULES[chosen][1:], open=True)
     for pattern, name, advice in DOCUMENT_RULES:
-        if pattern.match(text.lstrip()):
+        if re.match(pattern, text.lstrip(), re.I):
             return Foreign(name, advice)
     for comma in ",;\t":
         counts = {line.count(comma) for line in lines[:10]}

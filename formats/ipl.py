@@ -34,6 +34,8 @@ DEFAULT_BUFFER = 0x2000
 
 FIRST_LOOK = 1 << 14
 """Every layout is tried on this many bytes, before the better ones are tried on more."""
+FIRST_GLANCE = 1 << 12
+"""This many are enough where a layout explains most of them."""
 
 
 def stream(name: str, head: bytes = b"") -> IplStream:
@@ -127,8 +129,11 @@ def layout_names() -> list[str]:
 def probe(head: bytes, final: bool) -> list[Guess]:
     """Try every layout on the first bytes of an input."""
     layouts = list(ipl_layouts.layouts())
-    sample = head[:FIRST_LOOK]
-    trials = trials_of(candidates(layouts, sample), sample, final)
+    for size in (FIRST_GLANCE, FIRST_LOOK):
+        sample = head[:size]
+        trials = trials_of(candidates(layouts, sample), sample, final)
+        if max((trial.explained for trial in trials), default=0) * 4 > len(sample) * 3:
+            break
     if not trials:  # without a magic a record may begin anywhere: try fewer bytes
         trials = trials_of(without_magic(layouts), head[:4096], final)
     lenient = not trials

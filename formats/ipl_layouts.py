@@ -162,7 +162,7 @@ class Version:
                 "state": _IPSLOG[self.ipslog]}  # fmt: skip
         return _IPLOG[self.iplog], body[log]
 
-    @property
+    @cached_property
     def major(self) -> int:
         return int(self.name[0])
 

@@ -45,6 +45,9 @@ class Trial:
         self.stream.lenient = lenient
         self.explained = self.messages = self.score = 0
         self.records: list[_Logged] = []
+        self._major, self._ipflog = layout.version.major, layout.version.ipflog
+        self._copied = "FR_COPIED" if self._major >= 5 else "FF_LOGNOMATCH"
+        """The flag of the kernel's copy of a rule, whose bit is FF_LOGNOMATCH in 4.x."""
         self.evidence: dict[str, int] = {}
         expected: dict[str, int] = {}
         for item in self.stream.split(data, final):
@@ -60,11 +63,6 @@ class Trial:
             self.messages += 1
             self.explained += item.end - item.start
             self._score(record, self.stream.message_log(data, item), expected)
-
-    @property
-    def _copied(self) -> str:
-        """The flag of the kernel's copy of a rule, whose bit is FF_LOGNOMATCH in 4.x."""
-        return "FR_COPIED" if self.layout.version.major >= 5 else "FF_LOGNOMATCH"
 
     def _score(self, record: PacketRecord | FlowRecord, log: str, expected: dict[str, int]) -> None:
         """Count what only the right layout gets right."""
@@ -83,13 +81,13 @@ class Trial:
         extra = record.extra or {}
         flags = extra.get("fl_flags", ())
         if self._copied in flags and "FR_NOMATCH" not in flags:
-            facts.append(f"rules marked {self._copied} as in {self.layout.version.major}.x")
-        if isinstance(record, PacketRecord) and self.layout.version.ipflog == "5.0.5":
+            facts.append(f"rules marked {self._copied} as in {self._major}.x")
+        if isinstance(record, PacketRecord) and self._ipflog == "5.0.5":
             if names.FAMILIES.get(extra.get("fl_family", 0)) == record.family:
                 facts.append("address families right")
             else:
                 self.score -= 1
-        if isinstance(record, PacketRecord) and self.layout.version.ipflog in ("3.4.0", "3.4.29"):
+        if isinstance(record, PacketRecord) and self._ipflog in ("3.4.0", "3.4.29"):
             self.score -= _contradictions(record)
         if record.seq is not None:
             if record.seq == expected.get(log, 1):

@@ -12,6 +12,7 @@ nfnetlink_acct.c; recordings of what Linux 6.18 sends.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from pylog.errors import DecodeError
@@ -94,8 +95,11 @@ class NfctStream(NetlinkStream):
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("ctnetlink", order)
-        self._fast = FastPath(self, order)
         self._sign = SEQ.to_bytes(4)[:3] if order == ">" else SEQ.to_bytes(4, "little")[1:]
+
+    @cached_property
+    def _fast(self) -> FastPath:  # of the many streams that detection tries, few decode
+        return FastPath(self, self.order)
 
     def notice(self, data: bytes) -> None:
         """Once pylog has marked a listing, flows are compared with it (nfct_living)."""

@@ -13,6 +13,7 @@ pages; recordings of what Linux 6.18 sends.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -102,7 +103,10 @@ class NfulnlStream(NetlinkStream):
     def __init__(self, order: str) -> None:
         super().__init__(order)
         self.layout = name_of("nfulnl", order)
-        self._fast = FastPath(self, order, LINKTYPE_NFLOG)
+
+    @cached_property
+    def _fast(self) -> FastPath:  # of the many streams that detection tries, few decode
+        return FastPath(self, self.order, LINKTYPE_NFLOG)
 
     def plausible(self, data: bytes, start: int, end: int, linktype: int) -> bool | None:
         return self.plausible_attributes(data, start + 4, end)

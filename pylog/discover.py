@@ -78,6 +78,17 @@ def collect(
     return Collected(modules, problems)
 
 
+def only(group: str, package: str, path: Iterable[str], name: str) -> Any:
+    """The module of that name in a package, without importing the others; None if there is none, or
+    if another distribution has entry points of the group, so that names must be compared.
+    """
+    if not name.isidentifier() or "_" in name:
+        return None
+    others = any(point.group == group for points in _distributions().values() for point in points)
+    there = any(os.path.exists(os.path.join(folder, f"{name}.py")) for folder in path)
+    return importlib.import_module(f"{package}.{name}") if there and not others else None
+
+
 @cache
 def added(group: str) -> list[Added]:
     """The entry points of a group, in the order of their distributions and names."""

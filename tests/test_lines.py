@@ -21,10 +21,9 @@ pytest.importorskip("pyarrow")
 import tables
 
 import pylog
-from pylog import cli, outputs
+from pylog import cli, engine, outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
-from pylog.cli import _engine
 from pylog.filter import Filter
 from pylog.formats.columns import arrays
 from pylog.table import bulk, lines
@@ -151,11 +150,11 @@ def test_commands_write_the_same_by_either_engine(
 ) -> None:
     (path,) = samples.dumps(f"{dump}.bin")
     made = []
-    for engine, enough in (("rows", 1 << 40), ("columns", 0)):
-        out = tmp_path / f"{engine}.{ {'json': 'jsonl', 'text': 'txt'}.get(to, to) }"
+    for name, enough in (("rows", 1 << 40), ("columns", 0)):
+        out = tmp_path / f"{name}.{ {'json': 'jsonl', 'text': 'txt'}.get(to, to) }"
         target = [str(out)] if given == ["convert"] else ["-w", str(out)]
-        with mock.patch.object(_engine, "ENOUGH", enough):
+        with mock.patch.object(engine, "OF_FILE", enough):
             assert cli.main([*given, "-v", str(path), *target]) == 0
-        assert ("decoded by columns" in capsys.readouterr().err) is (engine == "columns")
+        assert ("decoded by columns" in capsys.readouterr().err) is (name == "columns")
         made.append(out.read_bytes())
     assert made[0] == made[1]

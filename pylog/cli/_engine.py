@@ -1,25 +1,16 @@
-"""Which engine decodes a file and makes its lines: columns, many records at once, or rows.
-
-Columns are faster, but NumPy and pyarrow take a while to load, and the extra may not be installed.
-So long files of formats that have columns are read by them, everything else by rows. The output is
-the same.
-"""
+"""Opens logs for the engine that pylog.engine chooses: columns for long files, else rows."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
-from pylog import outputs
+from pylog import engine, outputs
 from pylog.cli import say
 from pylog.cli._sources import opened_in_bulk
 from pylog.open_log import OpenLog
-
-ENOUGH = 1 << 24
-"""How many bytes a file must have: of fewer, loading NumPy and pyarrow takes longer."""
 
 
 def opened_by_columns(
@@ -31,9 +22,8 @@ def opened_by_columns(
     """
     by_columns = (
         os.path.isfile(source)
-        and os.path.getsize(source) >= ENOUGH
+        and engine.file_by_columns(os.path.getsize(source))
         and outputs.makes_lines(name, options)
-        and None not in (find_spec("numpy"), find_spec("pyarrow"))
     )
     if not by_columns:
         return None

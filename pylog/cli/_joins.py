@@ -7,7 +7,6 @@ the flows; the records of these sources are then left out.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pylog import backends, outputs
@@ -16,32 +15,28 @@ from pylog.outputs._named import named, with_joined
 from pylog.reader import Records
 from pylog.record import (
     CounterRecord,
-    Field,
     FlowRecord,
     Record,
     RulesetRecord,
     TraceRecord,
 )
-from pylog.record.joined import FLOW, RULE
 
 
 class _Joining(NamedTuple):
     """An argument.
 
     option   its name
-    fields   what it adds to a packet
     source   the live source that has the other records
     kinds    of these records
     """
 
     option: str
-    fields: Mapping[str, Field]
     source: str
     kinds: tuple[type[Record], ...]
 
 
-_RULES = _Joining("rules", RULE, "nftables", (RulesetRecord, TraceRecord))
-_FLOWS = _Joining("with_flows", FLOW, "nfct", (FlowRecord, CounterRecord))
+_RULES = _Joining("rules", "nftables", (RulesetRecord, TraceRecord))
+_FLOWS = _Joining("with_flows", "nfct", (FlowRecord, CounterRecord))
 
 
 def add_join_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +74,9 @@ def prepare(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
             f"--{option} is for {', '.join(outputs.showing_joins())}, not for {arguments.to}"
         )
     if chosen and arguments.to == "csv" and options.get("columns") is None:
-        fields = [name for joining in chosen for name in joining.fields]
+        from pylog.record.joined import FLOW, RULE  # only here: making the type takes a while
+
+        fields = [name for joining in chosen for name in (RULE if joining is _RULES else FLOW)]
         options["columns"] = with_joined(fields)
         named(options["columns"], options.get("exclude"))
     live = [name for source in arguments.source if (name := _live(source)) is not None]

@@ -16,10 +16,10 @@ from pylog import outputs
 from pylog.actions import WORDS, Actions
 from pylog.cli import say
 from pylog.cli._files import add_rotation_arguments
+from pylog.cli._parser import Parser
 from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, pair
 from pylog.options import SHOWN
 from pylog.record import Record
-from pylog.secrets import secret_of_text
 
 _RELEASE = "to.ipmon_version"
 
@@ -27,10 +27,15 @@ Change = Callable[[Record], Record]
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every command that writes records as they come."""
+    """The arguments of every command that writes records as they come.
+
+    A parser that is made for a command line gets the options of the output that it names.
+    """
+    names = _named(parser) or outputs.names()
+    parser.set_defaults(option_outputs=tuple(names))
     parser.add_argument(
         "--to", type=_output, metavar="FORM",
-        help=f"what to write: {', '.join(outputs.names())}, or the ending of such a file, as jsonl;"
+        help=f"what to write: {', '.join(names)}, or the ending of such a file, as jsonl;"
         " json.gz and json.zst are compressed (default: what the ending of FILE says, else text)",
     )  # fmt: skip
     parser.add_argument(
@@ -38,7 +43,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         help="write there, not to standard output; its ending says what: fw.json, fw.csv.gz."
         " At SIGHUP the file is opened again by its name, unless it is one of tables",
     )  # fmt: skip
-    places = [name for name in outputs.names() if outputs.description(name).place]
+    places = [name for name in names if outputs.description(name).place]
     if places:
         parser.add_argument(
             "--target", metavar="ADDRESS",
@@ -73,7 +78,19 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "--from-layout", metavar="NAME",
         help="the layout of the input, when --layout is that of the output (--to ipl)",
     )  # fmt: skip
-    add_output_options(parser, outputs.names(), lambda name: f"--to {name}")
+    add_output_options(parser, names, lambda name: f"--to {name}")
+
+
+def _named(parser: argparse.ArgumentParser) -> list[str]:
+    """The output that the command line names; none for a parser that is to have the options of all,
+    or that must report what is wrong.
+    """
+    if not isinstance(parser, Parser) or parser.words is None:
+        return []
+    try:
+        return [outputs.form(parser.given("-w", "--write"), parser.given("--to")).name]
+    except ValueError:
+        return []
 
 
 def add_action_argument(parser: argparse._ActionsContainer) -> None:
@@ -158,7 +175,7 @@ def output_options(
     """
     owners: dict[str, list[str]] = {}
     given: dict[str, Any] = {}
-    for other in outputs.names():
+    for other in getattr(arguments, "option_outputs", None) or outputs.names():
         for option in outputs.description(other).options:
             if option.flag == "--layout":
                 value = arguments.layout if name == getattr(arguments, "to", None) else None
@@ -169,6 +186,8 @@ def output_options(
             if other == name:
                 given[option.name] = dict(value) if option.kind is dict else value
                 if option.secret:
+                    from pylog.secrets import secret_of_text  # only here: few outputs have any
+
                     given[option.name] = secret_of_text(value).value()
             elif option.flag != "--layout":
                 owners.setdefault(option.name, []).append(other)

@@ -15,6 +15,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import pylog
@@ -59,7 +60,45 @@ OTHER_WORDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, whatever they quote, and a usage line."""
+    """A parser whose errors are one line, whatever they quote, and a usage line.
+
+    words   the command line that it is made for: it may lack options of outputs and sources that
+            this does not use, since collecting all of them takes as long as reading a short log.
+            None: it has all options
+    """
+
+    words: Sequence[str] | None = None
+
+    def given(self, *flags: str) -> str | None:
+        """The value of the last of these options on the command line; None: there is none."""
+        value = None
+        words = list(self.words or ())
+        for i, word in enumerate(words):
+            name, sign, after = word.partition("=")
+            if name in flags:
+                value = after if sign else words[i + 1] if i + 1 < len(words) else None
+        return value
+
+    def understands(self, words: Sequence[str]) -> bool:
+        """Whether every option among the words is spelt out, and one that this parser has."""
+        for word in words:
+            if word == "--":
+                break
+            name = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if (
+                word.startswith("-")
+                and len(word) > 1
+                and not (
+                    name in self._option_string_actions or self._negative_number_matcher.match(word)
+                )
+            ):
+                return False
+        return True
+
+    def format_help(self) -> str:
+        if self.words is not None:
+            return command_parser(self.prog.removeprefix("pylog ")).format_help()
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {escape(message)}\n{self.format_usage()}")
@@ -178,7 +217,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         raise SystemExit(0)
     name = words[0]
     if name in command_names():
-        parsed: argparse.Namespace = command_parser(name).parse_args(words[1:])
+        parser = command_parser(name, words[1:])
+        if not parser.understands(_with_times(words[1:])):
+            parser = command_parser(name)
+        parsed: argparse.Namespace = parser.parse_args(words[1:])
         return parsed
     if name.startswith("-"):
         overview = build_parser(command_names() if name in ("-h", "--help") else (), ())
@@ -195,10 +237,15 @@ def unknown_command(name: str, others: Sequence[str] = ()) -> NoReturn:
     build_parser((), ()).error(f"no command {name!r}{advice(name, names, 'pylog help')}")
 
 
-def command_parser(name: str) -> Parser:
-    """The parser of a command, with all its arguments."""
+def command_parser(name: str, words: Sequence[str] | None = None) -> Parser:
+    """The parser of a command, with all its arguments or those that `words` use."""
     module = importlib.import_module(f"pylog.cli.{name}")
-    return _filled(Parser(prog=f"pylog {name}", **_settings(module, name)), module)
+    settings = _settings(module, name)
+    if words is not None:  # argparse would import shutil to get the width, and formats no help
+        settings["formatter_class"] = partial(Formatter, width=80)
+    parser = Parser(prog=f"pylog {name}", **settings)
+    parser.words = words
+    return _filled(parser, module)
 
 
 def build_parser(names: Iterable[str], complete: Iterable[str]) -> Parser:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import pylog
 from pylog import backends
 from pylog.cli import say
+from pylog.cli._parser import Parser
 from pylog.errors import BackendError
 from pylog.merge import WINDOW_S
 from pylog.notes import notes
@@ -59,7 +60,8 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_text_log_arguments(parser: argparse.ArgumentParser) -> None:
     """The options for the times of text logs, of a command that reads no live sources."""
-    options = backends.modules()["capture"].OPTIONS
+    options = backends.module_of("capture").OPTIONS
+    parser.set_defaults(option_sources=("capture",))
     times = [("capture", option) for option in options if option.name in TEXT_LOGS]
     add_option_groups(parser, times, lambda _: "text logs", lambda _: None)
 
@@ -70,12 +72,14 @@ def add_live_arguments(
     """The options of the live sources, and that for merging.
 
     sources   the names of those that the command can read; None: all
+
+    A parser that is made for a command line without live sources gets the options of files.
     """
-    modules = {
-        name: module
-        for name, module in backends.modules().items()
-        if sources is None or name in sources
-    }
+    if sources is None and isinstance(parser, Parser) and parser.words is not None:
+        sources = None if any(":" in word for word in parser.words) else ("capture",)
+    names = backends.modules() if sources is None else sources
+    modules = {name: backends.module_of(name) for name in names}
+    parser.set_defaults(option_sources=tuple(modules))
 
     def text(names: list[str]) -> str | None:
         return modules[names[0]].HELP if len(names) == 1 else None
@@ -236,7 +240,8 @@ def writes_layout(output: str) -> bool:
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of backends on the command line."""
-    names = [option.name for module in backends.modules().values() for option in module.OPTIONS]
+    sources = getattr(arguments, "option_sources", None) or backends.modules()
+    names = [option.name for source in sources for option in backends.module_of(source).OPTIONS]
     return {n: v for n in names if (v := getattr(arguments, n, None)) is not None}
 
 

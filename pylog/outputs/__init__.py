@@ -244,6 +244,13 @@ def _modules() -> dict[str, OutputModule]:
     return discover.claimed("output name", ((module.NAME, module) for module in modules))
 
 
+@cache
+def _only(name: str) -> OutputModule | None:
+    """The output of that name, without importing all; None: all must be looked at."""
+    module: OutputModule | None = discover.only("pylog.outputs", __name__, __path__, name)
+    return module if module is not None and getattr(module, "NAME", None) == name else None
+
+
 def names() -> list[str]:
     """The names of all outputs."""
     return list(_modules())
@@ -251,7 +258,11 @@ def names() -> list[str]:
 
 def problem(name: str) -> str | None:
     """Why an output of another distribution cannot be used; None: it can, or there is none."""
-    return None if name in _modules() else _collected().problems.get(name)
+    return None if _exists(name) else _collected().problems.get(name)
+
+
+def _exists(name: str) -> bool:
+    return _only(name) is not None or name in _modules()
 
 
 def endings() -> dict[str, str]:
@@ -260,13 +271,21 @@ def endings() -> dict[str, str]:
     return {e: module.NAME for e, module in discover.claimed("ending", claims).items()}
 
 
+def _with_ending(ending: str) -> str | None:
+    """The output whose files have that ending; None: there is none."""
+    name = ending[1:]
+    if _only(name) is not None and ending in description(name).endings:
+        return name
+    return endings().get(ending)
+
+
 def form_of(path: str) -> Form | None:
     """What the ending of a path says: fw.json, fw.csv.gz; None if it says nothing.
 
     Raises ValueError for a compressed file of an output that cannot be written so.
     """
     stem, suffix = without_suffix(path)
-    name = endings().get(os.path.splitext(stem)[1].lower())
+    name = _with_ending(os.path.splitext(stem)[1].lower())
     return None if name is None else _checked(Form(name, suffix), path)
 
 
@@ -287,7 +306,7 @@ def form(path: str | None, to: str | None = None) -> Form:
     if to is None:
         return by_ending or Form(TEXT, suffix)
     word, to_suffix = without_suffix(to)
-    name = word if word in _modules() else endings().get(f".{word.lower()}", word)
+    name = word if _exists(word) else _with_ending(f".{word.lower()}") or word
     chosen = description(name)
     if by_ending is not None and by_ending.name != name:
         if by_ending.name != chosen.like and (chosen.binary or by_ending.name != TEXT):
@@ -443,6 +462,8 @@ def open(name: str, target: Target | Place, options: Mapping[str, Any] | None = 
 
 
 def _module(name: str) -> OutputModule:
+    if (module := _only(name)) is not None:
+        return module
     if name not in _modules():
         raise ValueError(problem(name) or f"no output {name!r}{advice(name, names())}")
     return _modules()[name]

@@ -24,7 +24,6 @@ from pylog.record import (
     json_name,
     no_column,
 )
-from pylog.record.joined import JOINED
 
 
 def every() -> tuple[str, ...]:
@@ -106,6 +105,11 @@ def excluded(exclude: str | None, more: Iterable[str] = ()) -> tuple[str, ...]:
 
 
 def _check(names: Iterable[str], more: Iterable[str] = ()) -> None:
+    there = [*every(), *REQUESTED, *more]
+    if all(name in there for name in names):
+        return
+    from pylog.record.joined import JOINED  # only here: few columns are of it
+
     there = [*every(), *REQUESTED, *JOINED, *more]
     for name in names:
         if name not in there:

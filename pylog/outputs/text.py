@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import json
 from msgspec.structs import astuple
@@ -58,8 +58,10 @@ from pylog.record import (
     rfc3339,
     row_type,
 )
-from pylog.record.joined import JoinedRecord
 from pylog.zones import TZ, Clock, clock_of, zone_of
+
+if TYPE_CHECKING:
+    from pylog.record.joined import JoinedRecord
 
 NAME = "text"
 JOINS = True
@@ -213,9 +215,10 @@ def line(
     else:
         if commits is not None and kind_of(record) == "ruleset":
             return commits.text(record, time)
-        if isinstance(record, JoinedRecord):
+        if isinstance(record, PacketRecord):
+            joined: Any = record
             packet = PacketRecord(*astuple(record)[: len(PacketRecord.__struct_fields__)])
-            return " ".join([line(packet, colour, clock), *map(escape, _joined_words(record))])
+            return " ".join([line(packet, colour, clock), *map(escape, _joined_words(joined))])
         first, *more = _WORDS.get(type(record), _fields)(record)
         text = " ".join([time, first, *more])
     if not text.isprintable():

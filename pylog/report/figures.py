@@ -6,7 +6,6 @@ first bucket, the width of its buckets in seconds, and lists with a number for e
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -17,9 +16,10 @@ from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.report import flow_sums
 from pylog.report.periods import Periods
 from pylog.report.spans import Span, spans
+from pylog.report.strays import drawn
 from pylog.report.sums import EDGES, NO_PORT, OTHERS, RANGES, Sums
 from pylog.report.timeline import Numbers, Timeline, width_for
-from pylog.report.tops import Names, entries, fresh, top
+from pylog.report.tops import Names, entries, fresh, reached, top
 
 MOST_POINTS = 800
 """Buckets of a chart."""
@@ -31,14 +31,9 @@ MOST_EXACT = 20_000
 MOST_TREND = 48
 MOST_LABELS = 8
 """Lines of a chart; what is rarer is drawn together."""
-STRAY = 0.001
-"""A share of records so small does not stretch the axis of time over a span that is otherwise
-empty: their clock was wrong. Of MANY records one may be such.
-"""
-MANY = 100
 HOUR, DAY = 3600, 86_400
-EARLIEST = 631_152_000
-"""1990: a clock that was not set yet says 1970 or 1980."""
+THURSDAY = 3 * 24
+"""The hour of the week in which 1970 began."""
 
 
 class Axis(NamedTuple):
@@ -113,8 +108,10 @@ def figures(
         "timeline": {**axis._asdict(), "labels": labels, "packets": lines},
         "days": _days(now, labels),
         "week": [row.reshape(7, 24).tolist() for row in now.hours],
+        "week_hours": _week_hours(asked.periods, start, end),
         "fireplot": _fireplot(now, start, end),
         "top": {},
+        "reach": [],
         "new": None,
         "flows": _flows(asked, now, start, end),
         "changes": [_commit(commit) for commit in now.changes.commits],
@@ -131,6 +128,7 @@ def figures(
         old = {} if before is None else dict(_rankings_of(before))[name].totals()
         made["top"][name] = top(own, old, of_name, trend, asked.top, now.verdicts, name == "rules")
         shares[name] = own.error
+    made["reach"] = reached(now, asked.names.address, trend, asked.top)
     if before is not None:
         made["new"] = {
             name: fresh(own, dict(_rankings_of(before))[name], of_name, asked.top)
@@ -139,41 +137,6 @@ def figures(
     made["countries"] = asked.names.countries(now.sources.totals(), asked.top)
     made["inexact"] = {name: error for name, error in shares.items() if error}
     return made
-
-
-def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[int, int, int]:
-    """The span of the pictures in seconds, and how many packets lie outside of it.
-
-    It is that of the period, or as much of it as is over; or of all records but for a few strays,
-    and for those of years that a clock which was not set says, or later than the report.
-    """
-    if now.first is None or now.last is None:
-        return 0, 1, 0
-    if periods.kind != "all" and number is not None:
-        begin, end = periods.bounds(number)
-        return begin, end if made >= end else min(end, now.last + 1), 0
-    starts = sorted(now.lines.buckets)
-    if not starts:
-        return now.first, now.last + 1, 0
-    sums = np.array([int(now.lines.buckets[at].sum()) for at in starts])
-    least, most = (bisect_left(starts, time) for time in (EARLIEST, made + DAY))
-    if least >= most:
-        least, most = 0, len(starts)
-    running = np.cumsum(sums[least:most])
-    few = running[-1] * STRAY / 2
-    if running[-1] >= MANY:
-        few = max(few, 1.0)
-    low = least + int(np.searchsorted(running, few, side="right"))
-    high = least + int(np.searchsorted(running, running[-1] - few, side="left"))
-    low, high = min(low, most - 1), min(high, most - 1)
-    core = starts[high] + now.lines.width - starts[low]
-    while low > least and starts[low] - starts[low - 1] <= core:
-        low -= 1  # no longer without a record than all others together
-    while high < most - 1 and starts[high + 1] - starts[high] <= core:
-        high += 1
-    begin = starts[low] if low else now.first
-    end = starts[high] + now.lines.width if high < len(starts) - 1 else now.last + 1
-    return begin, end, int(sums[:low].sum() + sums[high + 1 :].sum())
 
 
 def axis_of(start: int, end: int, most: int, timelines: Sequence[Timeline]) -> Axis:
@@ -222,6 +185,17 @@ def _days(now: Sums, labels: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"day": date.fromordinal(day).isoformat(), "packets": made[day]} for day in sorted(made)
     ]
+
+
+def _week_hours(periods: Periods, start: int, end: int) -> list[list[int]]:
+    """How often each hour of the week is in a span, by weekday from Monday and hour."""
+    hours = np.zeros(168, np.int64)
+    first, last = (_local(periods, second) // HOUR for second in (start, end - 1))
+    count = last - first + 1
+    hours += count // 168
+    for hour in range(first, first + count % 168):
+        hours[(hour + THURSDAY) % 168] += 1
+    return hours.reshape(7, 24).tolist()
 
 
 def _busiest(now: Sums) -> dict[str, int] | None:

@@ -40,9 +40,9 @@ class Gathered:
         self._rows += table.num_rows
 
     def grouped_if_many(self, most: int) -> pa.Table | None:
-        """The groups, if many rows were added, or there may be more than `most` groups; or None."""
+        """The groups, if many rows were added, or there are more than twice `most`; or None."""
         new = self._rows - self._grouped
-        if new > min(max(GATHERED, self._grouped), most):
+        if new > min(max(GATHERED, self._grouped), most) or self._rows > 2 * most:
             return self.group()
         return None
 

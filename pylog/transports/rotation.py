@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from pylog.errors import BackendError
@@ -177,16 +176,17 @@ class Files:
         """The highest number of the files that are there, 0 for none."""
         stem, ending = self._parts()
         pattern = re.compile(re.escape(stem) + r"-(\d{5,})" + re.escape(ending))
-        names = [path.name for path in Path(self._path).parent.glob("*")]
+        folder = os.path.dirname(self._path) or "."
+        names = os.listdir(folder) if os.path.isdir(folder) else []
         return max((int(m[1]) for name in names if (m := pattern.fullmatch(name))), default=0)
 
     def _path_of(self, number: int) -> str:
         stem, ending = self._parts()
-        return str(Path(self._path).with_name(f"{stem}-{number:05}{ending}"))
+        return os.path.join(os.path.dirname(self._path), f"{stem}-{number:05}{ending}")
 
     def _parts(self) -> tuple[str, str]:
         """What stands before the number in a name, and after it."""
-        name = Path(self._path).name
+        name = os.path.basename(self._path)
         bare, suffix = without_suffix(name)
         stem, ending = os.path.splitext(bare)
         return stem, ending + name[len(name) - len(suffix) :]

@@ -401,6 +401,7 @@ complete -c pylog -n '_shtab_pylog_using capture' -s h -l help -d 'show this hel
 complete -c pylog -n '_shtab_pylog_using capture' -s w -l write -xka "(__fish_complete_path (commandline -ct))" -d 'the pcapng file; - is standard output'
 complete -c pylog -n '_shtab_pylog_using capture' -s n -l count -x -d 'stop after that many records'
 complete -c pylog -n '_shtab_pylog_using capture' -l duration -x -d 'stop after that time, in seconds, or with s, m, h, d'
+complete -c pylog -n '_shtab_pylog_using capture' -l datagrams -d 'write each datagram of netlink as it was received, with all its records, and decode nothing; excludes -n, --where, --since and --until'
 complete -c pylog -n '_shtab_pylog_using capture' -l rotate-size -x -d 'begin a new file when one has that many bytes, also with k, M, G; the files have numbers: fw-00001.log, fw-00002.log'
 complete -c pylog -n '_shtab_pylog_using capture' -l rotate-time -x -d 'begin a new file when one is that old, in seconds, or with s, m, h, d'
 complete -c pylog -n '_shtab_pylog_using capture' -l compress -d 'compress the files: with zstd if FILE ends in .zst, else with gzip (.gz)'
