@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
-OF_FILE = 1 << 24
+OF_FILE = 1 << 23
 """How many bytes a file must have: of fewer, loading NumPy and pyarrow takes longer."""
 
 OF_RUN = 1 << 18
@@ -24,8 +24,26 @@ def installed() -> bool:
 
 
 def file_by_columns(size: int) -> bool:
-    """Whether a file of so many bytes is to be read by columns."""
+    """Whether a file of so many bytes, of a format with columns, is to be read by them."""
     return size >= OF_FILE and installed()
+
+
+def why_rows(size: int | None, has_columns: bool, makes_lines: bool) -> str | None:
+    """Why a log is to be read by rows, as the end of a sentence; None: by columns.
+
+    size          of a regular file; None: it is another log
+    has_columns   whether there are columns of its format
+    makes_lines   whether the output writes a line for each of its records, without a change
+    """
+    if size is None:
+        return "it is no regular file"
+    if not has_columns:
+        return "its format has no columns"
+    if not makes_lines:
+        return "its records are needed one by one"
+    if not installed():
+        return "the extra arrow is not installed"
+    return None if file_by_columns(size) else f"it is shorter than {OF_FILE >> 20} MiB"
 
 
 def run_by_columns(size: int) -> bool:

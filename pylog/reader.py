@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pylog import engine
 from pylog.backends.base import Backend
 from pylog.decoder import LOT
 from pylog.detect import UNDECIDED
@@ -26,6 +27,9 @@ from pylog.origins import NOWHERE, Origin
 from pylog.record import Record, Row
 from pylog.records import Records as Records
 from pylog.records import check_limit, deadline_of
+
+LOT_SIZE = 1 << 21
+"""How many bytes of a file are decoded at a time if records are made of columns."""
 
 
 class Reader(OpenLog, Records):
@@ -53,6 +57,8 @@ class Reader(OpenLog, Records):
         super().__init__(
             backend, layout=layout, on_error=on_error, raw=raw, placed=placed, origin=origin
         )
+        if placed and backend.regular and engine.file_by_columns(backend.size or 0):
+            self.decoder.by_columns, self.input.enough = True, LOT_SIZE
 
     def rows(self, payload: bool = True) -> Rows:
         """The records as rows, which is much faster than record.row_of for each record. No record

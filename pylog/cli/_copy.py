@@ -44,6 +44,7 @@ from pylog.transports.rotation import File, Files, Manner
 
 if TYPE_CHECKING:
     from pylog.filter import Filter
+    from pylog.table.ordered import Piece
     from pylog.table.select import Selection
 
 LOOK_S = 1.0
@@ -293,12 +294,17 @@ def _copy_lines(
     assert isinstance(records, Bulk)
     for piece in records.lines(output, where, actions):
         with context(piece.number):
-            if piece.lines is not None:
-                output.write_lines(piece.lines)
-            else:
-                output.write(Batch(piece.records))
+            write_piece(output, piece)
         move()
     return records.left_out
+
+
+def write_piece(output: outputs.Output, piece: Piece) -> None:
+    """Write consecutive records of a log in bulk: their lines, or themselves."""
+    if piece.lines is not None:
+        output.write_lines(piece.lines)
+    else:
+        output.write(Batch(piece.records))
 
 
 def _batches(
