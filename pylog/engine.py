@@ -38,7 +38,7 @@ def installed() -> bool:
 
 
 def records_by_columns(size: int) -> bool:
-    """Whether the records of a file of so many bytes, of a format with columns, are made of them."""
+    """Whether records of a file of so many bytes, of a format with columns, are made of them."""
     return size >= OF_RECORDS and installed()
 
 
