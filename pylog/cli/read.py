@@ -23,8 +23,10 @@ from pylog.cli._engine import by_engine, in_columns
 from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
+from pylog.cli._live import load
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
 from pylog.cli._sources import (
+    TEXT_LOGS,
     AnyLog,
     Stopping,
     add_live_arguments,
@@ -88,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     flows = flows_of(arguments, together)
+    if live and arguments.count is None and not changes(arguments):
+        load(arguments.to, options)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
         groups = [sources] if together else [[source] for source in sources]
         for group in groups:
@@ -114,7 +118,7 @@ def _opened(
     """
     single = (
         arguments.count is None
-        and not (together or given_options(arguments) or changes(arguments))
+        and not (together or given_options(arguments).keys() - {*TEXT_LOGS} or changes(arguments))
         and not (arguments.rules or arguments.with_flows or arguments.flows)
     )
     if single and outputs.description(arguments.to).columns:
