@@ -118,6 +118,7 @@ class IplStream(Stream):
 
     source = "ipl"
     columns_module = "pylog.formats.columns.ipl"
+    columns_after_split = True
 
     def __init__(self, layout: Layout, log: str = "ipf") -> None:
         super().__init__()

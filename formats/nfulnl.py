@@ -94,6 +94,7 @@ class NfulnlStream(NetlinkStream):
     source = "nflog"
     gives_raw = True
     columns_module = "pylog.formats.columns.nfulnl"
+    columns_after_split = True
     one_message_linktypes = frozenset(LINKTYPES)
     types = frozenset((NFULNL_MSG_PACKET,))
     noun = "log message"

@@ -737,7 +737,7 @@ class Decoder:
         if self._made is None or at >= len(self._made):
             self._made, self._made_from = None, self._first
             messages = self._messages(LOT_OF_COLUMNS)
-            if len(messages) < LEAST_OF_COLUMNS or messages[0].origin is not None:
+            if len(messages) < LEAST_OF_COLUMNS or not self.stream.columns_after_split:
                 return []
             from pylog.formats import columns  # here, because NumPy takes long to import
 

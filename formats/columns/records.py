@@ -138,7 +138,7 @@ class Made:
         """Of the first of the messages, as far as columns are made of these."""
         self._stream, self._data, self._messages = stream, data, messages
         rows = reads.read(data, messages[0].start, messages[-1].start + 1)
-        self._count = 0
+        self._count, self._irregular, self._values = 0, list[int](), list[Iterable[Any]]()
         if rows is None or len(rows.irregular) == len(rows.starts):
             return
         if rows.starts.tolist() != [message.start for message in messages[: len(rows.starts)]]:
@@ -156,6 +156,8 @@ class Made:
     def take(self, start: int, stop: int) -> list[Record]:
         """The records from number `start` to `stop`, or to one that cannot be decoded."""
         stop = min(stop, self._count)
+        if not self._values:
+            return []
         first, last = (bisect_left(self._irregular, at) for at in (start, stop))
         begin, end = start - first, stop - last
         parts = [part[begin:end] if isinstance(part, list) else part for part in self._values]
