@@ -47,12 +47,12 @@ class NextSeq(dict[str, int]):
         packets = [record for record in records if type(record) is PacketRecord]
         if packets and len(packets) == len(records):  # of one log, if nothing is missing
             log, seqs = packets[0].log, [record.seq for record in packets]
-            first, same = self.get(log), {record.group for record in packets}
+            first, sources = self.get(log), {record.source for record in packets}
             if (
                 first is not None
                 and seqs == list(range(first, first + len(seqs)))
-                and len(same) == 1
-                and {record.count for record in packets} == {None}
+                and (sources == {"ipl"} or len({record.group for record in packets}) == 1)
+                and {record.count for record in packets} <= {None, 1}
             ):
                 self[log] = (first + len(seqs)) & 0xFFFFFFFF
                 return len(seqs)

@@ -731,13 +731,15 @@ class Decoder:
         """
         if not self.by_columns or self._raw or self._gives_rows or self._deciding is not None:
             return []
+        if self.stream.decodes_when_split:
+            return []
         at = self._first - self._made_from
         if at < self._pause:
             return []
         if self._made is None or at >= len(self._made):
             self._made, self._made_from = None, self._first
             messages = self._messages(LOT_OF_COLUMNS)
-            if len(messages) < LEAST_OF_COLUMNS or not self.stream.columns_after_split:
+            if len(messages) < LEAST_OF_COLUMNS or messages[0].origin is not None:
                 return []
             from pylog.formats import columns  # here, because NumPy takes long to import
 

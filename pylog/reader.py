@@ -57,7 +57,7 @@ class Reader(OpenLog, Records):
         super().__init__(
             backend, layout=layout, on_error=on_error, raw=raw, placed=placed, origin=origin
         )
-        if placed and backend.regular and engine.file_by_columns(backend.size or 0):
+        if placed and backend.regular and engine.records_by_columns(backend.size or 0):
             self.decoder.by_columns, self.input.enough = True, LOT_SIZE
 
     def rows(self, payload: bool = True) -> Rows:
@@ -232,7 +232,7 @@ class Reader(OpenLog, Records):
         if self.input.final or (undecided and not self.input.detect(deadline)):
             return False
         if backend.in_one_place:  # after what was fed last
-            self._report_overrun()
+            self.report_overrun()
         if decoder.stale:
             backend.refresh()
         more = self.input.take(deadline)
@@ -240,11 +240,11 @@ class Reader(OpenLog, Records):
         final = not more or backend.message_aligned
         decoder.feed(more, final, received_ns, backend.namespace)
         if not backend.in_one_place:
-            self._report_overrun()
+            self.report_overrun()
         return True
 
-    def _report_overrun(self) -> None:
-        """Let the decoder know of an overrun of the backend."""
+    def report_overrun(self) -> None:
+        """Let the decoder know of an overrun of the backend, after it was fed what came with it."""
         backend = self.backend
         if backend.overrun is not None:
             # numbers of these logs will show what was lost; without a log, it is reported at once

@@ -105,7 +105,7 @@ def test_a_long_file_gives_records_of_columns(tmp_path: Path) -> None:
     path = tmp_path / "long.bin"
     recording = next(dump for dump in DUMPS if dump.name == "seq.bin").read_bytes()
     path.write_bytes(recording)
-    with mock.patch("pylog.engine.OF_FILE", 1), even_few() as counts, pylog.open(path) as reader:
+    with mock.patch("pylog.engine.OF_RECORDS", 1), even_few() as counts, pylog.open(path) as reader:
         assert reader.decoder.by_columns
         made = list(reader)
     assert made == read(recording, None, by_columns=False)[0]

@@ -199,11 +199,13 @@ def equal(rows: Array, others: Array) -> Array:
 
 def _coded(values: Array) -> tuple[Array, Array]:
     """As `alike`, for a single array."""
+    if (values == values[0]).all():
+        return np.zeros(len(values), np.intp), np.zeros(1, np.intp)
     order = np.argsort(values)
     ordered = values[order]
     new = np.empty(len(values), bool)
     new[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    new[1:] = ordered[1:] != ordered[:-1]  # rows of bytes, too, which np.not_equal does not take
     codes = np.empty(len(values), np.intp)
     codes[order] = np.cumsum(new) - 1
     return codes, order[new]

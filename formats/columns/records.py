@@ -8,7 +8,7 @@ a record costs a third less than by the Stream.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -79,22 +79,26 @@ def _chosen(codes: Array, values: Sequence[Any]) -> list[Any]:
 
 def _copies(codes: Array, values: Sequence[Any]) -> list[Any]:
     """Copies of the value of each code: a mapping, or None."""
-    if all(value is not None and _is_flat(value) for value in values):
-        return list(map(dict.copy, _chosen(codes, values)))
-    ways = [None if value is None else dict.copy if _is_flat(value) else _copy for value in values]
-    pairs = zip(_chosen(codes, ways), _chosen(codes, values), strict=True)
-    return [None if copy is None else copy(value) for copy, value in pairs]
+    return [make() for make in _chosen(codes, [_copier(value) for value in values])]
 
 
-def _is_flat(mapping: dict[str, Any]) -> bool:
-    return not any(isinstance(value, dict | list) for value in mapping.values())
+def _copier(value: Any) -> Callable[[], Any]:
+    """What makes copies of a mapping or list, with copies of those in it; of None it gives None."""
+    if value is None:
+        return lambda: None
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    nested = [(key, _copier(part)) for key, part in parts if isinstance(part, dict | list)]
+    if not nested:
+        copy: Callable[[], Any] = value.copy
+        return copy
 
+    def copied() -> Any:
+        copy = value.copy()
+        for key, make in nested:
+            copy[key] = make()
+        return copy
 
-def _copy(value: Any) -> Any:
-    """A copy of mappings and lists in each other."""
-    if isinstance(value, dict):
-        return {key: _copy(part) for key, part in value.items()}
-    return [_copy(part) for part in value] if isinstance(value, list) else value
+    return copied
 
 
 def _addresses(column: Addresses) -> Iterable[Any]:
@@ -137,8 +141,8 @@ class Made:
     ) -> None:
         """Of the first of the messages, as far as columns are made of these."""
         self._stream, self._data, self._messages = stream, data, messages
+        self._count, self._irregular, self._values = 0, list[int](), list[Any]()
         rows = reads.read(data, messages[0].start, messages[-1].start + 1)
-        self._count, self._irregular, self._values = 0, list[int](), list[Iterable[Any]]()
         if rows is None or len(rows.irregular) == len(rows.starts):
             return
         if rows.starts.tolist() != [message.start for message in messages[: len(rows.starts)]]:
@@ -156,8 +160,6 @@ class Made:
     def take(self, start: int, stop: int) -> list[Record]:
         """The records from number `start` to `stop`, or to one that cannot be decoded."""
         stop = min(stop, self._count)
-        if not self._values:
-            return []
         first, last = (bisect_left(self._irregular, at) for at in (start, stop))
         begin, end = start - first, stop - last
         parts = [part[begin:end] if isinstance(part, list) else part for part in self._values]

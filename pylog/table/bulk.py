@@ -85,9 +85,8 @@ class Bulk(OpenLog):
 
     @property
     def in_columns(self) -> bool:
-        """Whether lines of the log's records are made of columns, many at a time."""
-        stream = self.decoder.stream
-        return stream.container != "text" and columns.of(stream) is not None
+        """Whether there are columns of the log's format, so that messages are decoded together."""
+        return columns.of(self.decoder.stream) is not None
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
@@ -299,16 +298,20 @@ def opened(
     layout: str | None = None,
     on_error: OnError = "resync",
     origin: Origin = NOWHERE,
+    detection: Detection | None = None,
     log_tz: str | None = None,
     year: int | None = None,
 ) -> Bulk:
-    """A Bulk of a path, "-" or a binary file object; ValueError for a live source."""
+    """A Bulk of a path, "-" or a binary file object; ValueError for a live source.
+
+    detection   what the log is; None: it is detected
+    """
     named = backends.named(source)
     if named is not None and named[0] != "capture":
         raise ValueError(f"{source} is live: tables are made of files")
     (backend,) = backends.connect(source, {"log_tz": log_tz, "year": year})
     try:
-        return Bulk(backend, layout=layout, on_error=on_error, origin=origin)
+        return Bulk(backend, layout=layout, on_error=on_error, origin=origin, detection=detection)
     except BaseException:
         backend.close()
         raise
