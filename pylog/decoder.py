@@ -731,6 +731,8 @@ class Decoder:
         """
         if not self.by_columns or self._raw or self._gives_rows or self._deciding is not None:
             return []
+        if self.stream.decodes_when_split:
+            return []
         at = self._first - self._made_from
         if at < self._pause:
             return []
