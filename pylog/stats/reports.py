@@ -128,8 +128,11 @@ def questions(report: Report, zone: str, every: str | None, keys: int | None) ->
     ]  # fmt: skip
 
 
+SCANNED = {distinct_name(("dport",)): PORTS, distinct_name(("daddr",)): HOSTS}
+"""What a scanner touched in a window: one of these, so many or more."""
+
+
 def keep_scanners(answer: Answer) -> None:
     """Keep the groups of a window in which a source touched many ports or many hosts."""
     values = answer.values()
-    ports, hosts = (values[distinct_name((name,))] for name in ("dport", "daddr"))
-    answer.keep(lambda group: ports(group) >= PORTS or hosts(group) >= HOSTS)
+    answer.keep(lambda group: any(values[name](group) >= n for name, n in SCANNED.items()))
