@@ -5,7 +5,7 @@ nftables and conntrack are of link type NETLINK (253), and IPFilter's records of
 capture of nftables begins with a listing of the ruleset, one of nfct with one of all flows. Names
 of interfaces, losses and layouts are kept with them, so that pylog read and pylog replay give the
 same records as reading live. With --datagrams, datagrams are written as they were received, all of
-link type NETLINK, which takes a third of the CPU time.
+link type NETLINK (253), which takes two thirds of the CPU time.
 
 With --rotate-size or --rotate-time, or if FILE exists, it gets a number: fw.pcapng becomes
 fw-00001.pcapng, fw-00002.pcapng and so on, after existing files. No existing file is overwritten.
