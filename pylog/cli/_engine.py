@@ -27,7 +27,7 @@ def by_engine(
     (reader, *others) = log.readers()
     size = os.path.getsize(source) if os.path.isfile(source) else None
     stream = reader.decoder.stream if reader.detection.layouts else None
-    has_columns = bool(stream and stream.columns_module and stream.container != "text")
+    has_columns = bool(stream and stream.columns_module)
     lines = single and not others and outputs.makes_lines(name, options)
     why = engine.why_rows(size, has_columns, lines)
     chosen: Log | OpenLog = log
