@@ -15,8 +15,6 @@ from pylog.report.periods import Periods
 from pylog.report.sums import Sums
 
 DAY = 86_400
-LEAST = 60
-"""The shortest span, in seconds."""
 STRAY = 0.001
 """A share of records so small does not stretch the axis of time over a span that is otherwise
 empty: their clock was wrong. Of MANY records one may be such.
@@ -58,5 +56,4 @@ def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[i
         high += 1
     begin = starts[low] if low else now.first
     end = starts[high] + now.lines.width if high < len(starts) - 1 else now.last + 1
-    end = max(end, begin + LEAST)  # so that the times of an axis differ
     return begin, end, int(sums[:low].sum() + sums[high + 1 :].sum())
