@@ -28,7 +28,7 @@ LEFT = ("NFULA_CT",)
 
 DETERMINING = (
     "NFULA_PACKET_HDR", "NFULA_PREFIX", *(row.field for row in DEVICES), "NFULA_HWADDR",
-    "NFULA_HWLEN", "NFULA_HWHEADER", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR",
+    "NFULA_HWTYPE", "NFULA_HWLEN", "NFULA_HWHEADER", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR",
 )  # fmt: skip
 """What a rule, a hook and a neighbour determine: messages that agree in these attributes and their
 layout also agree in the fields that come from them."""
