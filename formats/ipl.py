@@ -15,7 +15,7 @@ from pylog.formats import Guess, Message, cut_off, ipl_layouts, ipl_resume
 from pylog.formats import ipl_names as names
 from pylog.formats.ip_numbers import ICMP, ICMPV6
 from pylog.formats.ipl_stream import IplStream, LogFrame, log_frame
-from pylog.formats.ipl_trial import Trial, candidates, same_records, trials_of, without_magic
+from pylog.formats.ipl_trial import candidates, same_records, trials_of, without_magic
 from pylog.formats.packet import swapped
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def probe(head: bytes, final: bool) -> list[Guess]:
         trials = trials_of(candidates(layouts, sample, lenient), sample, final, lenient)
     if trials and len(head) > 4096:
         best = max(trial.explained for trial in trials)
-        trials = [Trial(t.layout, t.log, head, final, lenient)
-                  for t in trials if t.explained * 2 > best]  # fmt: skip
+        better = [(t.layout, t.log) for t in trials if t.explained * 2 > best]
+        trials = trials_of(better, head, final, lenient)
     # without a magic, random bytes may look like a record or two
     trials = [t for t in trials if t.layout.version.has_magic or t.messages >= 3]
     if not trials:

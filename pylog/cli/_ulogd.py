@@ -91,6 +91,7 @@ def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
             if not arguments.daemon:
                 say(str(error))
             return error.status
+        signals.is_start = False
         live.begin(daemon)
         if user is not None:
             user.become()
