@@ -21,7 +21,7 @@ import effort
 import pytest
 import ulogd_cases
 from inprocess import run
-from ulogd_cases import blanked, cases, daemon, replay, zone
+from ulogd_cases import Receiver, blanked, cases, daemon, replay, with_port, zone
 
 from pylog.record import CounterRecord, PacketRecord
 from pylog.ulogd.log import NOTICE
@@ -107,39 +107,6 @@ def test_files_are_reopened_as_ulogd_does(name: str, tmp_path: Path) -> None:
         check(case, output, (tmp_path / mine).read_bytes())
 
 
-class Receiver:
-    """A socket that collects what comes."""
-
-    def __init__(self, kind: socket.SocketKind, address: Any) -> None:
-        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
-        self._socket = socket.socket(family, kind)
-        self._socket.bind(address)
-        self.address = self._socket.getsockname()
-        self._stream = kind == socket.SOCK_STREAM
-        self.parts: list[bytes] = []
-        if self._stream:
-            self._socket.listen()
-        else:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        self._thread = threading.Thread(target=self._receive, daemon=True)
-        self._thread.start()
-
-    def _receive(self) -> None:
-        source = self._socket.accept()[0] if self._stream else self._socket
-        while part := source.recv(1 << 16):
-            self.parts.append(part)
-
-    def end(self) -> list[bytes]:
-        """What came, up to an empty datagram or the end of the stream."""
-        if not self._stream:
-            kind = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
-            with socket.socket(kind, socket.SOCK_DGRAM) as own:
-                own.sendto(b"", self.address)
-        self._thread.join(10)
-        self._socket.close()
-        return self.parts
-
-
 @pytest.mark.parametrize("name", ["json-tcp", "json-udp", "json-unix"])
 def test_json_reaches_sockets_as_of_ulogd(name: str, tmp_path: Path) -> None:
     case = cases()[name]
@@ -147,9 +114,7 @@ def test_json_reaches_sockets_as_of_ulogd(name: str, tmp_path: Path) -> None:
     kind = socket.SOCK_DGRAM if mode == "udp" else socket.SOCK_STREAM
     conf = configuration(case, tmp_path)
     receiver = Receiver(kind, str(tmp_path / "s") if mode == "unix" else ("127.0.0.1", 0))
-    if mode != "unix":
-        lines = [line for line in conf.split(b"\n") if not line.startswith((b"port", b"host"))]
-        conf = b"\n".join([*lines, b"port=%d" % receiver.address[1], b""])
+    conf = with_port(conf, receiver)
     with zone(case["tz"]):
         replay(daemon(conf, hostname=case["host"]), case["input"])
     parts = receiver.end()

@@ -1,4 +1,5 @@
-"""Sends the lines of a format to a receiver: what the outputs syslog, tcp, udp and unix share.
+"""Sends messages to a receiver, and the lines of a format as such: what the outputs syslog, tcp,
+udp, unix and ulogd share.
 
 A stream is delivered at least once, see pylog.transports.delivery. A datagram is sent once, as best
 effort: one that is too long is refused, and one that the system does not take is waited for.
@@ -56,8 +57,8 @@ def lines_show_joins(**options: Any) -> bool:
     return shows_joins(options["format"])
 
 
-class SentLines(outputs.Output):
-    """Sends each line of each record as a message.
+class SentMessages(outputs.Output):
+    """Sends messages of records, which subclasses make and give to `_send`.
 
     max_size   the longest message, in bytes; None: as long as the receiver takes
     """
@@ -67,9 +68,6 @@ class SentLines(outputs.Output):
     def __init__(self, place: outputs.Place, address: Address, options: dict[str, Any]) -> None:
         """Connects; BackendError."""
         self._place, self._address = place, address
-        self._lines = given_lines(options)
-        self._line = self._lines.line
-        self.takes_rows = self._lines.of_rows is not None
         self._context = context_of(**tls_options(options)) if address.scheme == "tls" else None
         self._name = options.get("server_name") or address.host
         self._sender = self._connected()
@@ -100,29 +98,8 @@ class SentLines(outputs.Output):
         return self._sender.reconnects
 
     @abstractmethod
-    def _message(self, record: Record | Row, line: str) -> bytes:
-        """The message of a line, without what ends it in a stream."""
-
-    @abstractmethod
     def _framed(self, message: bytes) -> bytes:
         """A message as it is in a stream."""
-
-    def write(self, batch: Batch) -> None:
-        messages, records = [], []
-        for record in batch.records():
-            text = self._line(record)
-            for line in text.split("\n") if "\n" in text else (text,):
-                if not line:
-                    continue
-                if not line.isprintable():  # a tab separates columns; nothing else may be there
-                    line = "\t".join(map(escape, line.split("\t")))
-                messages.append(self._message(record, line))
-                records.append(record)
-        self._send(records, messages)
-
-    def write_rows(self, rows: Sequence[Row]) -> None:
-        assert self._lines.of_rows is not None
-        self._send(rows, [*map(self._message, rows, self._lines.of_rows(rows))])
 
     def _send(self, records: Sequence[Record | Row], messages: Sequence[bytes]) -> None:
         """Send the messages of records, each a message; refuse those that are too long."""
@@ -160,8 +137,43 @@ class SentLines(outputs.Output):
         return self._sender.confirmed() if isinstance(self._sender, Delivery) else self._committed
 
     def close(self) -> None:
+        self._sender.close()
+
+
+class SentLines(SentMessages):
+    """Sends each line of each record as a message."""
+
+    def __init__(self, place: outputs.Place, address: Address, options: dict[str, Any]) -> None:
+        """Connects; BackendError."""
+        self._lines = given_lines(options)
+        self._line = self._lines.line
+        self.takes_rows = self._lines.of_rows is not None
+        super().__init__(place, address, options)
+
+    @abstractmethod
+    def _message(self, record: Record | Row, line: str) -> bytes:
+        """The message of a line, without what ends it in a stream."""
+
+    def write(self, batch: Batch) -> None:
+        messages, records = [], []
+        for record in batch.records():
+            text = self._line(record)
+            for line in text.split("\n") if "\n" in text else (text,):
+                if not line:
+                    continue
+                if not line.isprintable():  # a tab separates columns; nothing else may be there
+                    line = "\t".join(map(escape, line.split("\t")))
+                messages.append(self._message(record, line))
+                records.append(record)
+        self._send(records, messages)
+
+    def write_rows(self, rows: Sequence[Row]) -> None:
+        assert self._lines.of_rows is not None
+        self._send(rows, [*map(self._message, rows, self._lines.of_rows(rows))])
+
+    def close(self) -> None:
         try:
-            self._sender.close()
+            super().close()
         finally:
             for sentence in self._lines.report():
                 notes.warning("%s", sentence)

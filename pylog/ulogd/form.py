@@ -19,20 +19,30 @@ from pylog.ulogd.plugins import FILTER, PLUGINS
 from pylog.ulogd.worker import Instance, Sink, Stop, Surroundings
 
 FORMS = {"logemu": "LOGEMU", "oprint": "OPRINT", "gprint": "GPRINT", "nacct": "NACCT",
-         "json": "JSON", "xml": "XML"}  # fmt: skip
+         "json": "JSON", "xml": "XML", "syslog": "SYSLOG"}  # fmt: skip
 """The plugin of each form."""
 PACKET_FILTERS = {
-    "logemu": "BASE,IFINDEX,IP2STR,PRINTPKT", "xml": "", "nacct": "",
+    "logemu": "BASE,IFINDEX,IP2STR,PRINTPKT", "syslog": "BASE,IFINDEX,IP2STR,PRINTPKT", "xml": "",
+    "nacct": "",
 }  # fmt: skip
-OTHER_FILTERS = "BASE,IFINDEX,IP2STR,HWHDR"
-FLOW_FILTERS = {"logemu": "IP2STR,PRINTFLOW", "xml": ""}
+OTHER_PACKET_FILTERS = "BASE,IFINDEX,IP2STR,HWHDR"
+FLOW_FILTERS = {"logemu": "IP2STR,PRINTFLOW", "syslog": "IP2STR,PRINTFLOW", "xml": ""}
+OTHER_FLOW_FILTERS = "IP2STR"
 
 _NO_SECTION = Section({}, "", True, [])
 
 
-def filters_of(form: str, filters: str | None) -> list[str]:
-    """The filters for packets: those given, or else the usual ones of a form; ValueError."""
-    text = PACKET_FILTERS.get(form, OTHER_FILTERS) if filters is None else filters
+def packet_filters_of(form: str, filters: str | None) -> list[str]:
+    """The filters for packets: those given, or else those that a form needs; ValueError."""
+    return _filters(PACKET_FILTERS.get(form, OTHER_PACKET_FILTERS) if filters is None else filters)
+
+
+def flow_filters_of(form: str, filters: str | None) -> list[str]:
+    """The filters for flows: those given, or else those that a form needs; ValueError."""
+    return _filters(FLOW_FILTERS.get(form, OTHER_FLOW_FILTERS) if filters is None else filters)
+
+
+def _filters(text: str) -> list[str]:
     words = [word for word in text.split(",") if word]
     for word in words:
         plugin = PLUGINS.get(word)
@@ -76,7 +86,7 @@ class Form:
 
     def __init__(
         self, form: str, filters: str | None, options: dict[str, Any], exact: bool, hostname: str,
-        label: int = 0, numbers: bool = False,
+        label: int = 0, numbers: bool = False, flow_filters: str | None = None,
     ) -> None:  # fmt: skip
         """
         options   of the plugin of the form
@@ -90,13 +100,12 @@ class Form:
         self._file = _Collected()
         self._surroundings = Surroundings(
             hostname=hostname or socket.gethostname(), exact=exact,
-            open_file=lambda path, sync: self._file, replayed=True,
+            open_file=lambda path, sync: self._file, replayed=True, send_syslog=self._file.write,
         )  # fmt: skip
         self._options = options
         self.left_out = 0
         self._stacks: dict[type, tuple[Input, Stack]] = {}
-        packets = filters_of(form, filters)
-        flows = [w for w in FLOW_FILTERS.get(form, "IP2STR").split(",") if w]
+        packets, flows = packet_filters_of(form, filters), flow_filters_of(form, flow_filters)
         for kind, words in (
             (PacketRecord, ["NFLOG", *packets]), (FlowRecord, ["NFCT", *flows]),
             (CounterRecord, ["NFACCT"]),
@@ -104,7 +113,8 @@ class Form:
             try:
                 self._stacks[kind] = self._stack([*words, FORMS[form]])
             except StackError as error:
-                if kind is PacketRecord and form != "nacct":
+                given = flow_filters is not None and kind is FlowRecord
+                if given or (kind is PacketRecord and form != "nacct"):
                     raise ValueError(f"form {form}: {error}") from error
         self._started: set[type] = set()
 

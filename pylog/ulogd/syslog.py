@@ -43,21 +43,25 @@ class Syslog(Sink):
         line = None if at is None else values[at]
         if not isinstance(line, bytes):
             return
+        if not self.surroundings.exact:
+            line = escaped(line.rstrip(b"\n"))
+        (self.surroundings.send_syslog or self._put)(self._message(line))
+
+    def _put(self, message: bytes) -> None:
+        """Send a message to the socket, or queue it."""
         if self._sender is None:
             place = Place(self.surroundings.syslog, "syslog", 514, SOCKETS)
             live = not self.surroundings.replayed
             self._sender = Sender(place, f"syslog at {place.name}", self._notice, live)
-        if not self.surroundings.exact:
-            line = escaped(line.rstrip(b"\n"))
-        self._sender.put(self._message(line))
+        # the zero byte ends a message of a stream; Connection cuts it off a datagram
+        self._sender.put(message + b"\0")
 
     def _message(self, line: bytes) -> bytes:
         when = self._times.text(int(time.time()))
-        # the zero byte ends a message of a stream; Connection cuts it off a datagram
-        return b"<%d>%s ulogd[%d]: %s\0" % (self._priority, when, os.getpid(), line)
+        return b"<%d>%s ulogd[%d]: %s" % (self._priority, when, os.getpid(), line)
 
     def _notice(self, text: str) -> bytes:
-        return self._message(text.encode())
+        return self._message(text.encode()) + b"\0"
 
     def stop(self) -> None:
         if self._sender is not None:

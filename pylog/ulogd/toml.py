@@ -1,7 +1,8 @@
 """`pylog ulogd --to-toml`: the configuration of `pylog run` that stands for a ulogd.conf.
 
-ulogd's forms of text are the output `ulogd` there, which writes the same bytes. Where pylog has no
-such output, the nearest one of its own is named, with a comment that says what is different.
+ulogd's forms of text are the output `ulogd` there, which writes the same bytes to the same files
+and sockets. Where pylog has no such output, the nearest one of its own is named, with a comment
+that says what is different.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from typing import Any
 from pylog.record import escape
 from pylog.ulogd.build import Stack
 from pylog.ulogd.check import Checked
+from pylog.ulogd.form import FORMS
 from pylog.ulogd.inputs import PROTOCOLS, buffer, networks, words
 from pylog.ulogd.plugins import SINK, SOURCE
 from pylog.ulogd.worker import Instance
 
-FORMS = {"LOGEMU": "logemu", "OPRINT": "oprint", "GPRINT": "gprint", "NACCT": "nacct",
-         "JSON": "json", "XML": "xml"}  # fmt: skip
+_FORM_OF = {plugin: form for form, plugin in FORMS.items()}
 OTHERS = {
-    "SYSLOG": ("syslog", "unix:/dev/log", "lines of the kernel's LOG, not PRINTPKT's"),
     "PCAP": ("pcapng", "", "pcapng, with everything that the kernel said, in place of pcap"),
     "SQLITE3": ("sqlite", "", "tables of pylog in place of the given one"),
     "MYSQL": ("mysql", "mysql://", "tables of pylog in place of the given one"),
@@ -112,7 +112,7 @@ def _stack(stack: Stack, names: set[str], exact: bool) -> Iterator[str]:
     filters = [e.instance for e in stack.elements if e.instance.plugin.place not in (SOURCE, SINK)]
     source = next(e.instance for e in stack.elements if e.instance.plugin.place == SOURCE)
     kind = sink.plugin.name
-    if source.plugin.name not in ("NFLOG", "NFCT") or (kind not in FORMS and kind not in OTHERS):
+    if source.plugin.name not in ("NFLOG", "NFCT") or (kind not in _FORM_OF and kind not in OTHERS):
         yield f"# left out: pylog run has nothing like {source.plugin.name} and {kind}"
         return
     name, number = sink.id, 2
@@ -128,16 +128,8 @@ def _stack(stack: Stack, names: set[str], exact: bool) -> Iterator[str]:
         parts += _of_flows(source.options)
     if parts:
         yield _pair("where", " and ".join(f"({part})" for part in parts))
-    if kind in FORMS and not (kind == "JSON" and sink.options["mode"].lower() != "file"):
+    if kind in _FORM_OF:
         yield from _form(sink, source, filters, exact)
-    elif kind == "JSON":
-        mode, options = sink.options["mode"].lower(), sink.options
-        yield "# pylog's own JSON: ulogd's goes to files only"
-        yield _pair("to", mode)
-        where = (
-            options["file"] if mode == "unix" else f"{mode}://{options['host']}:{options['port']}"
-        )
-        yield _pair("target", where)
     else:
         yield from _other(sink)
 
@@ -172,14 +164,12 @@ def _marked(value: int, mask: int) -> str:
 def _form(sink: Instance, source: Instance, filters: list[Instance], exact: bool) -> Iterator[str]:
     options, kind = sink.options, sink.plugin.name
     yield _pair("to", "ulogd")
-    yield _pair("form", FORMS[kind])
-    target = options.get("file", "-")
-    if kind == "XML" and not options["stdout"]:
-        target = f"{options['directory'].rstrip('/')}/ulogd.xml"
-    yield _pair("target", target)
-    if source.plugin.name == "NFLOG":
-        words = [f.plugin.name for f in filters if f.plugin.name != "MARK"]
-        yield _pair("filters", ",".join(words))
+    yield _pair("form", _FORM_OF[kind])
+    yield _pair("target", _target(kind, options))
+    words = [f.plugin.name for f in filters if f.plugin.name != "MARK"]
+    is_flows = source.plugin.name == "NFCT"
+    yield _pair("flow_filters" if is_flows else "filters", ",".join(words))
+    if not is_flows:
         if source.options["seq_local"] or source.options["seq_global"]:
             yield _pair("numbers", True)
         if source.options["numeric_label"]:
@@ -192,8 +182,25 @@ def _form(sink: Instance, source: Instance, filters: list[Instance], exact: bool
                 yield _pair(name, True)
         if options["device"] != "Netfilter":
             yield _pair("device", options["device"])
+    if kind == "SYSLOG":
+        yield _pair("log_facility", options["facility"])
+        yield _pair("log_level", options["level"])
     if kind in ("JSON", "GPRINT") and bool(options["timestamp"]) != (kind == "JSON"):
         yield _pair("stamp", "on" if options["timestamp"] else "off")
+
+
+def _target(kind: str, options: dict[str, Any]) -> str:
+    """The file or the address that a form is written to."""
+    if kind == "SYSLOG":
+        return "unix:/dev/log"
+    if kind == "XML" and not options["stdout"]:
+        return f"{options['directory'].rstrip('/')}/ulogd.xml"
+    mode = options["mode"].lower() if kind == "JSON" else "file"
+    if mode in ("tcp", "udp"):
+        host = options["host"]
+        return f"{mode}://{f'[{host}]' if ':' in host else host}:{options['port']}"
+    file: str = options.get("file", "-")
+    return f"unix:{file}" if mode == "unix" else file
 
 
 def _other(sink: Instance) -> Iterator[str]:
@@ -208,8 +215,4 @@ def _other(sink: Instance) -> Iterator[str]:
         port = f":{options['port']}" if options["port"] else ""
         target += f"{options['user']}@{options['host']}{port}/{options['db']}"
         yield '# its password: password = { file = "..." }'
-    elif sink.plugin.name == "SYSLOG":
-        yield _pair("format", "kernel")
-        facility = options["facility"].removeprefix("LOG_").lower()
-        yield _pair("facility", "daemon" if facility == "kern" else facility)
     yield _pair("target", target or options.get("file") or options.get("db"))

@@ -36,6 +36,7 @@ class Surroundings:
     replayed     whether a log is replayed
     syslog       the socket of SYSLOG, "": /dev/log
     open_file    opens a file to append to, by its path and whether to flush after each record
+    send_syslog  takes the messages of SYSLOG, None: they go to the socket
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class Surroundings:
         replayed: bool = False,
         syslog: str = "",
         open_file: Callable[[str, bool], File] | None = None,
+        send_syslog: Callable[[bytes], None] | None = None,
     ) -> None:
         self.hostname, self.exact, self.interfaces, self.log = hostname, exact, interfaces, log
-        self.replayed, self.syslog = replayed, syslog
+        self.replayed, self.syslog, self.send_syslog = replayed, syslog, send_syslog
         self.open_file = open_file or partial(File, exact=exact)
         self.replay_us: int | None = None
         """The clock of the record at hand of a replay."""

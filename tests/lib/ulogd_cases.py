@@ -14,8 +14,10 @@ import json
 import lzma
 import os
 import re
+import socket
 import struct
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -172,3 +174,44 @@ def replay(
         made.surroundings.replay_us = (record.observed_ns or 0) // 1000
         made.feed(record)
     made.stop()
+
+
+class Receiver:
+    """A socket that collects what comes."""
+
+    def __init__(self, kind: socket.SocketKind, address: Any) -> None:
+        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        self._socket = socket.socket(family, kind)
+        self._socket.bind(address)
+        self.address = self._socket.getsockname()
+        self._stream = kind == socket.SOCK_STREAM
+        self.parts: list[bytes] = []
+        if self._stream:
+            self._socket.listen()
+        else:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
+        self._thread.start()
+
+    def _receive(self) -> None:
+        source = self._socket.accept()[0] if self._stream else self._socket
+        while part := source.recv(1 << 16):
+            self.parts.append(part)
+
+    def end(self) -> list[bytes]:
+        """What came, up to an empty datagram or the end of the stream."""
+        if not self._stream:
+            kind = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+            with socket.socket(kind, socket.SOCK_DGRAM) as own:
+                own.sendto(b"", self.address)
+        self._thread.join(10)
+        self._socket.close()
+        return self.parts
+
+
+def with_port(conf: bytes, receiver: Receiver) -> bytes:
+    """A configuration of one output JSON whose host and port are those of a receiver."""
+    if not isinstance(receiver.address, tuple):
+        return conf
+    lines = [line for line in conf.split(b"\n") if not line.startswith((b"port", b"host"))]
+    return b"\n".join([*lines, b"port=%d" % receiver.address[1], b""])
