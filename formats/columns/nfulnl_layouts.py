@@ -21,7 +21,7 @@ from pylog.formats.columns.arrays import BLOCK, alike, beside, equal, gather, in
 from pylog.formats.netlink import NFGENMSG, NLA_TYPE_MASK, align, nlattr_head
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS, VLAN
 from pylog.formats.nfulnl_table import ATTRIBUTE_NUMBER, DEVICES
-from pylog.formats.plan import Plan
+from pylog.formats.plan import Plan, plan_of
 
 LEFT = ("NFULA_CT",)
 """The attributes that are left to the Stream."""
@@ -183,7 +183,7 @@ class Layouts:
     def _walked(self, array: Array, bodies: Array, ends: Array) -> tuple[Array, Array]:
         """Which messages have attributes that fill them, and the numbers of their layouts."""
         count = len(bodies)
-        at, rows = bodies + Plan(NFGENMSG).size, np.arange(count)
+        at, rows = bodies + plan_of(NFGENMSG).size, np.arange(count)
         fills = at < ends
         parts: list[Array] = []
         while len(rows):
@@ -225,7 +225,7 @@ class Layouts:
 
     def _layout(self, given: Array) -> Layout:
         """The layout of messages with these headers."""
-        at, own = Plan(NFGENMSG).size, self._head.itemsize
+        at, own = plan_of(NFGENMSG).size, self._head.itemsize
         kinds, lengths = self._kinds(given).tolist(), self._sizes(given).tolist()
         span = at + sum(map(align, lengths)) + own
         heads, head_mask, mask = (np.zeros(span, np.uint8) for _ in range(3))
