@@ -301,8 +301,8 @@ class NfulnlRows(Rows):
         more = [self._link_sizes, *self._more_determining(), own]
 
         def determining(rows: Any) -> Array:
-            of_attributes = self._attributes.determining(rows)
-            return np.concatenate([of_attributes, beside([part[rows] for part in more])], axis=1)
+            parts = [part[rows] for part in more]
+            return beside([*self._attributes.determining(rows), *parts])
 
         codes, rows = grouped(len(self._rows), determining)
         keys = zip(determining(rows)[:, :-1], own[rows].tolist(), rows.tolist(), strict=True)
