@@ -148,10 +148,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def _with_times(words: Sequence[str]) -> list[str]:
-    """The words of a command line, with `--since -2h` as one: it would be an option."""
+    """The words of a command line, with `--since -2h` as one: -2h would be an option."""
     joined: list[str] = []
     for word in words:
-        if joined and joined[-1] in ("--since", "--until") and re.match(r"-\d", word):
+        if (
+            joined
+            and joined[-1] in ("--since", "--until", "--new-since")
+            and re.match(r"-\d", word)
+        ):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

@@ -145,9 +145,11 @@ def _parts(
                 yield part
                 if actions is not None:
                     with open(os.path.join(part, PREFIXES), "rb") as file:
-                        unmatched, prefixed = msgspec.json.decode(file.read())
+                        unmatched, prefixed, prefixes = msgspec.json.decode(file.read())
                     actions.unmatched.intersection_update(unmatched)
                     actions.prefixed |= prefixed
+                    for prefix, number in prefixes.items():
+                        actions.count(prefix, number)
                 done.add(split, end)
                 move(done.size)
     report_unmatched(actions)
@@ -157,7 +159,8 @@ def _noting_prefixes(split: Split, folder: str, *, work: Work, actions: Actions)
     """Do the work, in a process of its own, and write into the folder what `actions` matched."""
     end = work(split, folder)
     with open(os.path.join(folder, PREFIXES), "wb") as file:
-        file.write(msgspec.json.encode([sorted(actions.unmatched), actions.prefixed]))
+        noted = [sorted(actions.unmatched), actions.prefixed, actions.prefixes]
+        file.write(msgspec.json.encode(noted))
     return end
 
 
@@ -184,6 +187,7 @@ def write_records(
         output.close()
         end = reader.ended()
         end.tally.left_out = left_out
+        end.tally.untimed = 0 if where is None else where.untimed
         return end
 
 

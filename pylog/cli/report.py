@@ -33,6 +33,7 @@ from pylog.cli._sources import (
     RECORDS,
     Stopping,
     add_source_arguments,
+    add_text_log_arguments,
     check_is_no_log,
     check_not_live,
     group_of,
@@ -101,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_action_argument(group_of(parser, RECORDS))
     add_where_arguments(parser)
     add_source_arguments(parser)
+    add_text_log_arguments(parser)
     parser.set_defaults(origin=False, label=[])
 
 

@@ -87,6 +87,9 @@ def _count_split(
             aggregate.add(kind, batch)
         end = reader.ended()
     end.tally.left_out = sum(selection.left_out for selection in wanted.values())
+    if actions is not None:
+        end.tally.prefixes = actions.prefixes
+    end.tally.untimed = 0 if where is None else where.untimed
     with open(os.path.join(folder, RESULT), "wb") as file:
         pickle.dump(aggregate, file)
     return end
