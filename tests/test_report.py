@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 from collections import Counter
 from datetime import datetime
 from functools import cache
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import reports
 import samples
+from msgspec import structs
 
 import pylog
 from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
@@ -25,7 +27,9 @@ from pylog.record import FlowRecord, LossRecord, PacketRecord, Record
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("jinja2")
 
-from pylog.report.gather import Gathered  # noqa: E402
+from pylog.report import reach  # noqa: E402
+from pylog.report.gather import COLUMNS, Gathered  # noqa: E402
+from pylog.report.page import page  # noqa: E402
 from pylog.report.periods import Periods  # noqa: E402
 from pylog.report.ranking import NEVER, Ranking  # noqa: E402
 from pylog.report.spans import spans  # noqa: E402
@@ -33,6 +37,7 @@ from pylog.report.sums import label_of  # noqa: E402
 from pylog.report.tables import by_time  # noqa: E402
 from pylog.report.texts import Times, octets, per, short, span  # noqa: E402
 from pylog.report.timeline import Timeline  # noqa: E402
+from pylog.table.schemas import batch, chosen  # noqa: E402
 
 ZONE = ZoneInfo(reports.ZONE)
 IPL = samples.FIXTURES / "ipl/v5-1-2-lp64le-filter.ipf.bin"
@@ -427,3 +432,69 @@ def test_a_period_without_records_is_said() -> None:
     done = inprocess.text("report", NFT, "--period", "2020-02", "--to", "json")
     assert done.returncode == 0 and "no record of February 2020" in done.stderr
     assert json.loads(done.stdout)["packets"] == 0
+
+
+def test_a_flood_is_no_reason_to_expect_more() -> None:
+    chance = np.random.default_rng(3)
+    records = chance.poisson(4, 900)  # 15 hours, by minute
+    records[500:503] = 0
+    flood = records.copy()
+    flood[420:440] += 700
+    for each in (records, flood):
+        losses = np.zeros((900, 2), np.int64)
+        assert spans(each, losses, 0, 60) == []
+        each = each.copy()
+        each[600:610] = 0  # forty were to be expected
+        assert [span[:3] for span in spans(each, losses, 0, 60)] == [(36_000, 36_600, "silent")]
+
+
+def probe(source: str, port: int, host: int, sport: int = 40_000, flags: str = "S") -> PacketRecord:
+    return PacketRecord(
+        source="nflog", layout="nfulnl-le", timestamp_ns=reports.OCTOBER * 10**9, action="block",
+        protocol=6, tcp_flags=flags, saddr=source, sport=sport, dport=port,
+        daddr=f"198.51.{host >> 8}.{host & 255}",
+    )  # fmt: skip
+
+
+def test_who_has_tried_many_ports_or_addresses_is_named() -> None:
+    records = [probe("192.0.2.7", port, 1) for port in range(1, 9001)]
+    records += [probe("10.1.2.3", 23, host) for host in range(600)]
+    records += [probe("192.0.2.80", port, 2, 443, "SA") for port in range(1024, 4000)]  # answers
+    records += [probe("192.0.2.8", port, 1) for port in range(20)]
+    made = reports.report(records, "all")
+    wide, own = made["reach"]
+    assert (wide["name"], wide["addresses"], "private" in wide) == ("192.0.2.7", 1, False)
+    assert wide["ports"] == pytest.approx(9000, rel=0.35)
+    assert (own["name"], own["ports"], own["private"]) == ("10.1.2.3", 1, True)
+    assert own["addresses"] == pytest.approx(600, rel=0.35)
+    said = [text for text in made["summary"] if " tried " in text]
+    assert [text.split()[0] for text in said] == ["192.0.2.7", "10.1.2.3,"]
+    assert said[1] == f"10.1.2.3, a private address, tried about {own['addresses']} addresses."
+    assert any("all of them blocked" in text for text in made["summary"])
+    text = page(made)
+    assert "Passed or only logged" not in text and "private address" in text
+    assert "All packets</h3>" not in text and 'value="passed"' not in text
+
+
+def test_estimates_of_many_sources_are_bounded_and_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "KEPT", 50)
+    one, two = reach.Reach(), reach.Reach()
+    for number in range(300):
+        source = f"10.0.{number >> 8}.{number & 255}"
+        sent = [probe(source, port, 1) for port in range(40 if number % 100 == 7 else 2)]
+        columns = batch("packet", sent, chosen("packet", COLUMNS["packet"]))
+        (one if number < 150 else two).add(columns)
+    one.merge(two)
+    expected = {"10.0.0.7", "10.0.0.107", "10.0.0.207"}
+    tried = list(one.most(20, 10))
+    assert {each.source for each in tried} == expected and all(30 < t.ports < 50 for t in tried)
+
+
+def test_an_hour_of_the_week_is_the_mean_of_those_in_the_log() -> None:
+    week = 7 * reports.DAY
+    times = [reports.OCTOBER + number * week for number in (0, 0, 1, 2)]
+    one = probe("192.0.2.1", 80, 1)
+    records = [structs.replace(one, timestamp_ns=time * 10**9) for time in times]
+    made = reports.report(records, "all")
+    assert sum(map(sum, made["week_hours"])) == 2 * 168 + 1
+    assert re.findall(r'title="\w+ \d\d:00: ([\d.]+) packets', page(made)).count("1.3") == 1

@@ -125,10 +125,10 @@ def test_the_tables_have_the_numbers_of_the_pictures() -> None:
     rows = re.findall(r'<tr><th scope="row">([\d-]+)</th><td class="n">([\d,]+)</td>', table)
     expected = {day["day"]: sum(day["packets"].values()) for day in figures["days"]}
     assert {day: int(count.replace(",", "")) for day, count in rows} == expected
-    cells = re.findall(r'title="(\w+) (\d\d):00: ([\d,]+) packets', text)
-    assert sum(int(n.replace(",", "")) for _, _, n in cells[:168]) == sum(
-        map(sum, figures["week"][0])
-    )
+    cells = re.findall(r'title="(\w+) (\d\d):00: ([\d,.]+) packets', text)
+    means = [count / often for counts, hours in zip(figures["week"][0], figures["week_hours"],
+             strict=True) for count, often in zip(counts, hours, strict=True)]  # fmt: skip
+    assert [float(n.replace(",", "")) for _, _, n in cells[:168]] == pytest.approx(means, abs=0.06)
     for sentence in figures["summary"]:
         assert escape(sentence).split("<")[0][:40] in "".join(html_texts(text))
 

@@ -18,7 +18,7 @@ from pylog.report.periods import Periods
 from pylog.report.spans import Span, spans
 from pylog.report.sums import EDGES, NO_PORT, OTHERS, RANGES, Sums
 from pylog.report.timeline import Numbers, Timeline, width_for
-from pylog.report.tops import Names, entries, fresh, top
+from pylog.report.tops import Names, entries, fresh, reached, top
 
 MOST_POINTS = 800
 """Buckets of a chart."""
@@ -36,6 +36,8 @@ empty: their clock was wrong. Of MANY records one may be such.
 """
 MANY = 100
 HOUR, DAY = 3600, 86_400
+THURSDAY = 3 * 24
+"""The hour of the week in which 1970 began."""
 
 
 class Axis(NamedTuple):
@@ -110,8 +112,10 @@ def figures(
         "timeline": {**axis._asdict(), "labels": labels, "packets": lines},
         "days": _days(now, labels),
         "week": [row.reshape(7, 24).tolist() for row in now.hours],
+        "week_hours": _week_hours(asked.periods, start, end),
         "fireplot": _fireplot(now, start, end),
         "top": {},
+        "reach": [],
         "new": None,
         "flows": _flows(asked, now, start, end),
         "changes": [_commit(commit) for commit in now.changes.commits],
@@ -128,6 +132,7 @@ def figures(
         old = {} if before is None else dict(_rankings_of(before))[name].totals()
         made["top"][name] = top(own, old, of_name, trend, asked.top, now.verdicts, name == "rules")
         shares[name] = own.error
+    made["reach"] = reached(now, asked.names.address, trend, asked.top)
     if before is not None:
         made["new"] = {
             name: fresh(own, dict(_rankings_of(before))[name], of_name, asked.top)
@@ -214,6 +219,17 @@ def _days(now: Sums, labels: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"day": date.fromordinal(day).isoformat(), "packets": made[day]} for day in sorted(made)
     ]
+
+
+def _week_hours(periods: Periods, start: int, end: int) -> list[list[int]]:
+    """How often each hour of the week is in a span, by weekday from Monday and hour."""
+    hours = np.zeros(168, np.int64)
+    first, last = (_local(periods, second) // HOUR for second in (start, end - 1))
+    count = last - first + 1
+    hours += count // 168
+    for hour in range(first, first + count % 168):
+        hours[(hour + THURSDAY) % 168] += 1
+    return hours.reshape(7, 24).tolist()
 
 
 def _busiest(now: Sums) -> dict[str, int] | None:

@@ -20,7 +20,7 @@ from pylog.table.schemas import schema
 
 COLUMNS = {
     "packet": ["timestamp", "observed", "source", "count", "action", "prefix", "group", "rule",
-               "protocol", "saddr", "daddr", "dport", "length"],
+               "protocol", "saddr", "daddr", "sport", "dport", "tcp_flags", "length"],
     "flow": ["timestamp", "observed", "source", "event", "flow_type", "saddr", "nat_saddr",
              "nat_daddr", "packets", "bytes"],
     "loss": ["timestamp", "observed", "count", "size", "log", "reason"],

@@ -81,6 +81,7 @@ def page(f: Mapping[str, Any]) -> str:
         "count_all": lambda entry: entry["packets"],
         "count_blocked": lambda entry: entry["blocked"],
         "count_passed": lambda entry: entry["packets"] - entry["blocked"],
+        "percent": texts.percent,
         "count_flows": lambda entry: entry["flows"],
         "share": pictures.share,
         "trend": pictures.Trends(f, times),
@@ -143,6 +144,7 @@ def _contents(f: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("ports-section", "Ports", f["fireplot"]["cells"]),
             ("week-section", "Weekday and hour", timed),
             ("top-section", "Most frequent", f["packets"]),
+            ("reach-section", "Scans", f["reach"]),
             ("new-section", "New", True),
             ("flows-section", "Flows and NAT", f["flows"]),
             ("changes-section", "Rules", f["changes"] or f["more_changes"]),
@@ -154,7 +156,7 @@ def _contents(f: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _fire_choice(f: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if f["blocked"] is None:
+    if f["blocked"] in (None, f["packets"]):
         return []
     return [("all", "all"), ("blocked", "blocked"), ("passed", "passed or only logged")]
 

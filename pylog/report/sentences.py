@@ -13,6 +13,8 @@ from pylog.report.figures import per_day
 from pylog.report.texts import Times, number, octets, percent, plural, span
 
 NAMES = {"sources": "source", "targets": "target", "ports": "port", "rules": "rule"}
+VERY_MANY = 200
+"""A source that has tried so many ports or addresses is worth a sentence of its own."""
 MUCH = 1.1
 """A change by less than a tenth is none worth a sentence of its own."""
 
@@ -50,8 +52,8 @@ def sentence(template: str, *values: str, warns: bool = False) -> Sentence:
 def summary(f: Mapping[str, Any]) -> list[Sentence]:
     """The sentences of a report."""
     times = Times(f["offsets"])
-    made = [*_totals(f, times), *_compared(f), *_busiest(f, times), *_blocked(f), *_new(f),
-            *_flows(f), *_changes(f, times)]  # fmt: skip
+    made = [*_totals(f, times), *_compared(f), *_busiest(f, times), *_blocked(f), *_reach(f),
+            *_new(f), *_flows(f), *_changes(f, times)]  # fmt: skip
     return [*made, *_missing(f)]
 
 
@@ -67,6 +69,12 @@ def _totals(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
                        *(labels[:1] if most else ()))  # fmt: skip
         return
     passed = f["packets"] - f["blocked"]
+    if not passed:
+        yield sentence(
+            "The firewall logged {}, all of them blocked: what passed is not in this log.",
+            plural(f["packets"], "packet"),
+        )
+        return
     yield sentence(
         "The firewall logged {}: {} were blocked ({}), {} passed or were only logged.",
         plural(f["packets"], "packet"), number(f["blocked"]),
@@ -140,6 +148,19 @@ def _blocked(f: Mapping[str, Any]) -> Iterator[Sentence]:
             f"The most blocked {noun} is {{}}: {{}}, {{}}.", ports[0]["name"],
             plural(ports[0]["blocked"], "packet"), percent(ports[0]["blocked"], f["blocked"]),
         )  # fmt: skip
+
+
+def _reach(f: Mapping[str, Any]) -> Iterator[Sentence]:
+    """Who has tried very many ports or addresses."""
+    for entry in [e for e in f["reach"] if max(e["ports"], e["addresses"]) >= VERY_MANY][:3]:
+        ports, addresses = entry["ports"], entry["addresses"]
+        tried = [f"about {number(ports)} ports"] if ports >= VERY_MANY else []
+        if addresses >= VERY_MANY:
+            tried.append(f"about {number(addresses)} addresses")
+        own = ", a private address," if entry.get("private") else ""
+        yield sentence(
+            f"{{}}{own} tried {' of '.join(['{}'] * len(tried))}.", _named(entry), *tried
+        )
 
 
 def _new(f: Mapping[str, Any]) -> Iterator[Sentence]:

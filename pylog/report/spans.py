@@ -1,9 +1,10 @@
 """Spans of time in which a log may lack records: losses, and hours without a record.
 
 A loss with a time was seen there. What was lost came after the last record before it, so empty
-buckets just before a loss belong to it. A silent span is one without any record where, by the mean
-of all others, at least MANY were to be expected: the firewall logged nothing, or nobody logged it.
-A span before the first or after the last record is outside of the log.
+buckets just before a loss belong to it. A silent span is one without any record where at least MANY
+were to be expected: the firewall logged nothing, or nobody logged it. What is to be expected is the
+mean, or the rate of most of the time if that is less: a flood is no reason to expect more. A span
+before the first or after the last record is outside of the log.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pylog.report.timeline import Numbers
 MANY = 30
 """As many records are missing by chance with a probability of e^-30."""
 LEAST_BUCKETS = 2
+QUARTER, GAMMA_QUARTER = 0.25, 0.9613
+"""A share of the time, and the quantile of a gamma distribution of shape 2 for it."""
 
 Kind = Literal["loss", "silent", "outside"]
 
@@ -37,6 +40,24 @@ class Span(NamedTuple):
     uncounted: int = 0
 
 
+def _expected(records: Numbers) -> float:
+    """How many records a bucket has without floods.
+
+    For each moment take the mean time between the records around it. Where records come at random, a
+    quarter of the time is in gaps shorter than 0.96 times the mean gap (a gamma distribution).
+    """
+    mean = float(records.mean())
+    places = np.flatnonzero(records)
+    if len(places) < 2:
+        return mean
+    lengths = np.diff(places)
+    gaps = lengths / records[places[:-1]]
+    order = np.argsort(gaps, kind="stable")
+    passed = np.cumsum(lengths[order])
+    quarter = gaps[order][np.searchsorted(passed, passed[-1] * QUARTER)]
+    return min(mean, GAMMA_QUARTER / float(quarter))
+
+
 def spans(records: Numbers, losses: Numbers, start: int, width: int) -> list[Span]:
     """The spans in a timeline, in their order; adjacent losses are one.
 
@@ -50,11 +71,11 @@ def spans(records: Numbers, losses: Numbers, start: int, width: int) -> list[Spa
     if not len(present):
         return []
     first, last = int(present[0]), int(present[-1]) + 1
-    mean = float(records[first:last].mean())
+    expected = _expected(records[first:last])
     made: list[Span] = []
 
     def add_empty(begin: int, end: int, kind: Kind) -> None:
-        if end - begin >= LEAST_BUCKETS and mean * (end - begin) >= MANY:
+        if end - begin >= LEAST_BUCKETS and expected * (end - begin) >= MANY:
             made.append(Span(start + begin * width, start + end * width, kind))
 
     add_empty(0, first, "outside")

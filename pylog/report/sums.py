@@ -17,6 +17,7 @@ from pylog.report.arrays import coded, combined, numbers
 from pylog.report.flow_sums import FlowSums
 from pylog.report.loss_sums import LossSums
 from pylog.report.ranking import NEVER, Ranking
+from pylog.report.reach import Reach
 from pylog.report.rule_changes import RuleChanges
 from pylog.report.timeline import Numbers, Timeline, exact_sums
 
@@ -73,6 +74,7 @@ class Sums:
     fire         packets by range of ports, two columns each: passed or unknown, and blocked
     days         (date as ordinal, label) -> packets
     hours        packets, and blocked packets, by hour of the week
+    reach        how many ports and addresses each source has tried
     first, last  the seconds of the first and the last record with a time
     """
 
@@ -87,6 +89,7 @@ class Sums:
         self.hours = np.zeros((2, 168), np.int64)
         self.sources, self.targets = Ranking(), Ranking()
         self.services, self.rules = Ranking(), Ranking()
+        self.reach = Reach()
         self.first: int | None = None
         self.last: int | None = None
         self.flows = FlowSums()
@@ -132,6 +135,7 @@ class Sums:
         self.hours += other.hours
         for own, others in zip(self._rankings(), other._rankings(), strict=True):
             own.merge(others)
+        self.reach.merge(other.reach)
         if other.first is not None and other.last is not None:
             self._extend(other.first, other.last)
         self.flows.merge(other.flows)
@@ -175,6 +179,7 @@ class Sums:
         self._add_ports(rows, timed, weights, blocked)
         self.sources.add(batch.column("saddr"), rows.local, weights, blocked)
         self.targets.add(batch.column("daddr"), rows.local, weights, blocked)
+        self.reach.add(batch)
         shares, names = combined(
             coded(batch.column("source")), coded(batch.column("group")),
             coded(batch.column("rule")), prefix,

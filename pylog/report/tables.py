@@ -25,7 +25,8 @@ def cards(f: Mapping[str, Any]) -> list[dict[str, str]]:
 
     if f["packets"]:
         rate = f["packets"] * DAY / max(DAY, f["covered"])
-        add("Packets", texts.number(f["packets"]), f"{texts.number(rate)} a day"
+        days = texts.plural(round(f["covered"] / DAY), "day")
+        add("Packets", texts.number(f["packets"]), f"{texts.number(rate)} a day in {days}"
             if f["covered"] >= DAY else texts.octets(f["bytes"]))  # fmt: skip
         if f["blocked"] is not None:
             add("Blocked", texts.number(f["blocked"]),
@@ -132,19 +133,29 @@ def weeks(f: Mapping[str, Any], times: texts.Times) -> list[tuple[str, list[dict
     if not f["packets"] or f["first"] is None:
         return []
     missing = _missing_hours(f["spans"], times)
-    made = [("All packets", _week(f["week"][0], missing))]
-    if f["blocked"]:
-        made.append(("Blocked packets", _week(f["week"][1], missing)))
-    return made
+    tables = [("All packets", f["week"][0]), ("Blocked packets", f["week"][1])]
+    if not f["blocked"]:
+        del tables[1]
+    elif f["blocked"] == f["packets"]:
+        del tables[0]
+    return [(title, _week(_means(table, f["week_hours"]), missing)) for title, table in tables]
 
 
-def _week(table: Sequence[Sequence[int]], missing: set[tuple[int, int]]) -> list[dict[str, Any]]:
-    most = max(1, max(map(max, table)))
+def _means(table: Sequence[Sequence[int]], hours: Sequence[Sequence[int]]) -> list[list[float]]:
+    """The counts by weekday and hour, divided by how often each of these hours was."""
+    return [
+        [count / max(1, often) for count, often in zip(*rows, strict=True)]
+        for rows in zip(table, hours, strict=True)
+    ]
+
+
+def _week(table: Sequence[Sequence[float]], missing: set[tuple[int, int]]) -> list[dict[str, Any]]:
+    most = max(map(max, table)) or 1
     return [
         {
             "name": name,
             "cells": [
-                {"count": count, "missing": (day, hour) in missing,
+                {"count": count, "text": texts.mean(count), "missing": (day, hour) in missing,
                  "shade": 0 if not count else 1 + int(sqrt(count / most) * (SHADES - 1.001))}
                 for hour, count in enumerate(table[day])
             ],

@@ -25,6 +25,11 @@ def short(count: int) -> str:
     return str(count)
 
 
+def mean(count: float) -> str:
+    """A mean of counts in as few characters: 0.4, 12, 1.2k; empty for none."""
+    return short(round(count)) if count >= 9.95 or count == int(count) else f"{count:.1f}"
+
+
 def octets(count: int) -> str:
     """A number of bytes in decimal units."""
     value, unit = float(count), 0

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from pylog.report.ranking import Ranking
 
 if TYPE_CHECKING:
     from pylog.report.figures import Axis
+    from pylog.report.sums import Sums
     from pylog.stats.geo import Geo
 
 Name = Callable[[Any], dict[str, Any]]
 """From a key of a ranking to the names that an entry has for it."""
+PRIVATE = [
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
+                 "169.254.0.0/16", "127.0.0.0/8", "fc00::/7", "fe80::/10", "::1/128")
+]  # fmt: skip
+"""Networks of RFC 1918, 6598, 3927, 4193 and 4291, which are nobody's in public."""
+MANY_TRIED = 30
+"""A source that has tried so many ports or addresses is listed."""
 
 
 class Names:
@@ -22,8 +32,10 @@ class Names:
         self._geo = geo
 
     def address(self, address: str) -> dict[str, Any]:
-        """The address, and its country and network where the file has them."""
+        """The address, whether it is private, and its country and network if the file has them."""
         entry: dict[str, Any] = {"name": address}
+        if is_private(address):
+            entry["private"] = True
         if self._geo is not None:
             for part in ("country", "network"):
                 value = self._geo.part(part, address)
@@ -45,6 +57,27 @@ class Names:
             {"name": name, "packets": packets, "blocked": blocked}
             for name, (packets, blocked) in rows[:most]
         ]
+
+
+def is_private(address: str) -> bool:
+    """Whether an address belongs to no public network."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in PRIVATE if network.version == parsed.version)
+
+
+def reached(sums: Sums, name: Name, trend: Axis, most: int) -> list[dict[str, Any]]:
+    """The sources that have tried many ports or addresses: about how many of each."""
+    tried = list(sums.reach.most(MANY_TRIED, most))
+    totals = sums.sources.totals()
+    rows = _entries(sums.sources, {key.source: totals.get(key.source, (0, 0)) for key in tried},
+                    [key.source for key in tried], {}, name, trend)  # fmt: skip
+    for row, key in zip(rows, tried, strict=True):
+        row |= {"ports": key.ports, "addresses": key.addresses}
+        del row["before"]
+    return rows
 
 
 def top(

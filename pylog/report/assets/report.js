@@ -120,7 +120,7 @@ function chart(id, axis, height, options, read) {
     legend: {show: false}, padding: [8, 18, 0, 0],
     scales: {x: {time: true, range: (u, low, high) =>
                  [Math.max(low ?? axis.start, axis.start), Math.min(high ?? end, end)]}, ...options.scales},
-    axes: [{...axes, size: 34, values: timeLabels}, {...axes, size: 56, ...options.axis}],
+    axes: [{...axes, size: 46, values: timeLabels}, {...axes, size: 56, ...options.axis}],
     series: options.series, bands: options.bands,
     cursor: {drag: {x: true, y: false, setScale: true}, y: !!options.crosshair,
              points: {show: false}},
@@ -216,7 +216,7 @@ function stacked(id, axis, labels, lines, height, format) {
     });
     return [xs, ...heaped.reverse()];
   };
-  let cut = false;
+  let cut = flattens();
   const high = most => { // of the picture: without its rarest peaks, if they are to be cut
     if (!cut) return most;
     const sums = plot.data[1].slice(0, -1).sort((a, b) => a - b);
@@ -236,6 +236,11 @@ function stacked(id, axis, labels, lines, height, format) {
       plot.ctx.fill();
     });
   };
+  function flattens() { // whether few peaks make all the rest a flat line
+    const sums = lines[0].map((_, at) => lines.reduce((sum, line) => sum + line[at], 0)).sort((a, b) => a - b);
+    const most = sums[sums.length - 1], common = sums[Math.floor(0.99 * (sums.length - 1))];
+    return common > 0 && most > 8 * common;
+  }
   const order = labels.map((_, i) => labels.length - 1 - i);
   const plot = chart(id, axis, height, {
     data: heaps(), draw: [cutMarks],
@@ -249,6 +254,7 @@ function stacked(id, axis, labels, lines, height, format) {
       ? `${label.text} ${format.value(lines[i][index])}` : "").filter(Boolean).join(", "));
   plot.lines = lines;
   const peaks = figure.querySelector(".peaks");
+  peaks.setAttribute("aria-pressed", String(cut));
   peaks.addEventListener("click", () => {
     cut = !cut;
     peaks.setAttribute("aria-pressed", String(cut));
