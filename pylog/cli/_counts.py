@@ -11,14 +11,14 @@ import argparse
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pylog import backends
 from pylog.backends.files import files_of
 from pylog.cli import begin_logging, say
 from pylog.cli._inputs import expand
 from pylog.cli._joins import with_joins
-from pylog.cli._outputs import given_actions, report_unmatched
+from pylog.cli._outputs import no_verdict, noting_actions, report_unmatched
 from pylog.cli._progress import bar, progress
 from pylog.cli._sources import (
     Stopping,
@@ -31,11 +31,15 @@ from pylog.cli._sources import (
     summary,
     text_log_options,
 )
-from pylog.cli._where import report_filtered
+from pylog.cli._where import lacks_zone, report_filtered
 from pylog.decoder import LOT
 from pylog.filter import Filter
 from pylog.reader import Records
+from pylog.stats import hints
 from pylog.stats.summary import Aggregate, Summary
+
+if TYPE_CHECKING:  # which needs the extra
+    from pylog.table.splits import Tally
 
 A = TypeVar("A", bound=Aggregate)
 LOOK_S = 0.25
@@ -52,6 +56,7 @@ class Counting:
     failed        whether nothing of a log could be read
     unknowable    logs of which cannot be known whether they lost records
     left_out      how many records the filter left out
+    containers    of the logs that were read, see Detection
     """
 
     def __init__(
@@ -59,11 +64,12 @@ class Counting:
     ) -> None:
         """`make` makes an empty aggregate; it can be sent to other processes."""
         self._arguments, self._make, self._where = arguments, make, where
-        self._actions = given_actions(arguments)
+        self._actions = noting_actions(arguments)
         self.aggregate = make()
         self.failed = False
         self.unknowable: list[str] = []
         self.left_out = 0
+        self.containers: set[str] = set()
 
     def all(self, stopping: Stopping, for_s: float | None = None) -> None:
         """Read all sources to their end, or until a signal; so long at most.
@@ -94,6 +100,35 @@ class Counting:
         if arguments.verbose:
             report_filtered(self._where, self.left_out)
         report_unmatched(self._actions)
+
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """The times of --since and --until, in nanoseconds since 1970 UTC."""
+        limits: tuple[int | None, int | None] = self._arguments.limits
+        return limits
+
+    @property
+    def untimed(self) -> int:
+        """Records that the filter left out although they have no time."""
+        return 0 if self._where is None else self._where.untimed
+
+    def no_time(self, count: int) -> str:
+        """That so many records have no time, and what to do about it."""
+        return hints.no_time(count, lacks_zone(self._arguments, self.containers))
+
+    def no_verdict(self) -> str:
+        """As cli._outputs.no_verdict."""
+        return no_verdict(self._actions)
+
+    def check_times(self, needing: str, counted: int, untimed: int) -> None:
+        """ValueError if no record has a time, for options that need times.
+
+        needing   those options, as they are typed; "": none was given
+        counted   records that the aggregate got, and how many of those are `untimed`
+        """
+        untimed += self.untimed
+        if needing and untimed and untimed == counted + self.left_out:
+            raise ValueError(f"{needing} needs times, but {self.no_time(untimed)}")
 
     def _in_records(self, logs: list[str], for_s: float | None) -> bool:
         live = any(backends.is_live(source) or source == "-" for source in logs)
@@ -163,6 +198,7 @@ class Counting:
         if self._arguments.verbose:
             say(summary(log))
         self.failed |= is_unreadable(log)
+        self.containers.add(log.detection.container)
         if log.dropped is None and not log.uncounted:
             self.unknowable.append(log.backend.title)
 
@@ -188,9 +224,20 @@ class Counting:
                     self.aggregate.merge(part)
                     done.add(split, ended)
                     self.left_out += ended.tally.left_out
+                    self._add_noted(ended.tally)
                     move(done.size)
         self.unknowable += done.unknowable
         self.failed |= done.report(False)
+
+    def _add_noted(self, tally: Tally) -> None:
+        """Add what a process noted."""
+        self.containers.add(tally.container)
+        if self._where is not None:
+            self._where.untimed += tally.untimed
+        for prefix, number in tally.prefixes.items():
+            assert self._actions is not None
+            self._actions.of(prefix)
+            self._actions.count(prefix, number)
 
     def _table(self, path: str) -> None:
         from pylog.stats import passes  # needs the extra

@@ -141,6 +141,13 @@ def report_unmatched(actions: Actions | None) -> None:
         say(f"--action: no packet read has a prefix like {like}{there and f'; {there}'}")
 
 
+def report_no_verdict(actions: Actions | None) -> None:
+    """Report `no_verdict`, of a filter that wanted no record."""
+    text = no_verdict(actions)
+    if text:
+        say(text)
+
+
 def no_verdict(actions: Actions | None) -> str:
     """What to do about a log without verdicts, of which a filter by verdicts wanted nothing; "" if
     there was no packet without a verdict, or --action is given."""

@@ -59,6 +59,10 @@ OTHER_WORDS = {
 """Options of other programs, and the options that commands of pylog have for them."""
 
 
+TIMES = ("--since", "--until", "--new-since")
+"""Options whose value may be as -2h."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, whatever they quote, and a usage line.
 
@@ -151,11 +155,7 @@ def _with_times(words: Sequence[str]) -> list[str]:
     """The words of a command line, with `--since -2h` as one: -2h would be an option."""
     joined: list[str] = []
     for word in words:
-        if (
-            joined
-            and joined[-1] in ("--since", "--until", "--new-since")
-            and re.match(r"-\d", word)
-        ):
+        if joined and joined[-1] in TIMES and re.match(r"-\d", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

@@ -23,10 +23,10 @@ from pylog.actions import Actions
 from pylog.backends.files import files, size
 from pylog.batch import Batch
 from pylog.cli import begin_logging, say
-from pylog.cli._outputs import given_actions, report_unmatched
+from pylog.cli._outputs import given_actions, noting_actions, report_no_verdict, report_unmatched
 from pylog.cli._progress import bar
 from pylog.cli._sources import nothing_read, summed_up, text_log_options
-from pylog.cli._where import given_filter, report_filtered
+from pylog.cli._where import given_filter, report_filtered, report_untimed
 from pylog.decoder import LOT
 from pylog.filter import Filter
 from pylog.outputs._columns import ColumnsOutput, report_left_out, wanted
@@ -72,6 +72,15 @@ class Done:
         tallies = self._tallies.items()
         return [name for name, tally in tallies if tally.dropped is None and not tally.uncounted]
 
+    def report_unsaid(self, arguments: argparse.Namespace, actions: Actions | None) -> None:
+        """Report what was left out because the logs do not say it."""
+        tallies = self._tallies.values()
+        if self._where is not None:
+            self._where.untimed += sum(tally.untimed for tally in tallies)
+        report_untimed(arguments, {tally.container for tally in tallies})
+        if all(tally.received == tally.left_out for tally in tallies):
+            report_no_verdict(actions)
+
     def report(self, verbose: bool) -> bool:
         """Report on the logs; whether there is one of which nothing could be read."""
         unreadable = False
@@ -102,7 +111,7 @@ def to_output(
     if isinstance(output, ColumnsOutput):
         return _to_columns(arguments, output, folder)
     output.flush()  # the header, before the records
-    actions = given_actions(arguments)
+    actions = noting_actions(arguments)
     where = given_filter(arguments)
     work = partial(write_records, name=name, options=options, actions=actions, where=where)
     done = Done(where)
@@ -113,7 +122,7 @@ def to_output(
 
 
 def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: str) -> Done:
-    actions = given_actions(arguments)
+    actions = noting_actions(arguments)
     where = given_filter(arguments)
     selections = {
         kind: Selection(kind, names, where, actions) for kind, names in output.wanted.items()
@@ -153,6 +162,7 @@ def _parts(
                 done.add(split, end)
                 move(done.size)
     report_unmatched(actions)
+    done.report_unsaid(arguments, actions)
 
 
 def _noting_prefixes(split: Split, folder: str, *, work: Work, actions: Actions) -> End:

@@ -24,7 +24,7 @@ def no_time(count: int, lacks_zone: bool) -> str:
     """
     text = "1 record has no time" if count == 1 else f"{count:,} records have no time"
     if lacks_zone:
-        text += ": their lines state no zone; --log-tz Europe/Oslo or --log-tz local states it"
+        text += ": their lines state no zone; give it with --log-tz Europe/Oslo, or --log-tz local"
     return text
 
 
@@ -38,8 +38,9 @@ def no_verdict(prefixes: Sequence[tuple[str, int]]) -> str:
     if not names:
         return f"{text}, and its packets have no prefix"
     blocking = [name for name in names if any(word in name.lower() for word in BLOCKING)]
-    option = shlex.quote(f"{pattern_of((blocking or names)[0])}=block")
-    return f"{text}; {prefixes_text(prefixes)}: --action {option} makes verdicts of prefixes"
+    patterns = dict.fromkeys(map(pattern_of, (blocking or names[:1])[:MOST_PREFIXES]))
+    options = " ".join(f"--action {shlex.quote(f'{pattern}=block')}" for pattern in patterns)
+    return f"{text}; {prefixes_text(prefixes)}. {options} makes verdicts of prefixes"
 
 
 def pattern_of(prefix: str) -> str:
