@@ -24,6 +24,9 @@ from pylog.formats.mapping import DecodeMany, packets
 from pylog.formats.plan import BYTEORDER, Unpack
 from pylog.record import PacketRecord, Record, Row
 
+LEAST_HEADER = 20
+"""Without a magic, fl_hlen is at least the size of an IPv4 header."""
+
 MAX_RECORD = 0x80000
 """The largest log buffer that a kernel accepts, and so the largest record (ipl_logsize)."""
 
@@ -274,7 +277,7 @@ class IplStream(Stream):
     def _check_without_magic(self, data: bytes, pos: int, hlen: int) -> None:
         """Without a magic, demand more of a record: its packet must begin as IPv4."""
         at = pos + self._packet_size
-        if hlen < 20 or (at < len(data) and data[at] >> 4 != 4):
+        if hlen < LEAST_HEADER or (at < len(data) and data[at] >> 4 != 4):
             raise self.error(pos, "fl_hlen", hlen, "an IPv4 header of 20 bytes or more after it")
 
     def _ip_length(self, data: bytes, at: int) -> int:

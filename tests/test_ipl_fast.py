@@ -5,12 +5,11 @@ a loop over the rows of the table.
 from __future__ import annotations
 
 import itertools
-from functools import cache
 
 import effort
-import hostile
 import msgspec
 import pytest
+from hostile import record_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,23 +37,6 @@ def packet(version: int, protocol: int, bits: int, length: int | None, layer4: b
     return bytes((version, 0)) + length.to_bytes(2) + b"\x12\x34" + bits.to_bytes(2) + bytes(
         (64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2)
     ) + layer4  # fmt: skip
-
-
-@cache
-def template(name: str) -> bytes:
-    return hostile.ipl_record(name)
-
-
-def record_of(layout: Layout, content: bytes) -> bytes:
-    """A record of a packet, whose bytes are as the layout's kernel keeps them."""
-    plan = layout.plan("ipf")
-    head = bytearray(template(layout.name)[: plan.size])
-    hlen = min(20, len(content))
-    for name, value in (("ipl_dsize", plan.size + len(content)), ("fl_hlen", hlen),
-                        ("fl_plen", len(content) - hlen)):  # fmt: skip
-        if name in plan.places:
-            plan.set(head, name, value)
-    return bytes(head) + content
 
 
 def check(stream: IplStream, data: bytes) -> PacketRecord:

@@ -58,7 +58,11 @@ class Toy(Stream):
         raise NotImplementedError
 
     def decode(self, data: bytes, message: Message, raw: bool = False) -> Record:
-        raise NotImplementedError
+        found: list[Record | Row] = []
+        self.records(data, [message], raw, found)
+        (record,) = found
+        assert isinstance(record, PacketRecord)
+        return record
 
     def records(
         self, data: bytes, messages: Any, raw: bool, found: list[Record | Row], numbers: Any = None

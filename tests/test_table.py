@@ -21,47 +21,23 @@ import samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylog.record import KINDS
-
 pytest.importorskip("pyarrow")
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import tables
+from tables import agree, small_pieces
 
 import pylog
 from pylog.backends import capture
 from pylog.batch import Batch
 from pylog.formats import Message, ipl, pcap_blocks
-from pylog.formats.columns import arrays
-from pylog.formats.columns import pcap as pcap_columns
 from pylog.formats.netlink import nlmsghdr
 from pylog.formats.pcap_stream import PcapStream
 from pylog.outputs import Target, pcapng
 from pylog.table import bulk, schema
 from pylog.table.bulk import Bulk
-from pylog.table.schemas import packed
 from pylog.table.select import Selection
-
-
-@contextlib.contextmanager
-def small_pieces() -> Iterator[None]:
-    """Few bytes at a time, so that a short log takes many windows, stretches and walks."""
-    with (
-        mock.patch.multiple(bulk, MIN_WINDOW=4096, MAX_WINDOW=8192, STRETCH=1024),
-        mock.patch.object(arrays, "SPACING", 512),
-        mock.patch.object(pcap_columns, "FEW", 1),
-    ):
-        yield
-
-
-def agree(data: bytes, layout: str | None = None) -> None:
-    """Tables and streamed records of the data are the same."""
-    records = tables.streamed(data, layout)
-    for kind in KINDS:
-        names = [*schema(kind).names, *packed(kind)]
-        table = pylog.read_table(io.BytesIO(data), kind=kind, columns=names, layout=layout)
-        assert tables.plain(table) == tables.rows(records, kind, names)
 
 
 @pytest.mark.parametrize("dump", effort.sample(samples.dumps(), least=25), ids=samples.name)
@@ -86,12 +62,7 @@ def test_a_table_of_a_damaged_log_has_the_rows_that_a_reader_gives(data: st.Data
         agree(damaged, layout)
 
 
-PAYLOADS = sorted({
-    record.payload
-    for dump in (*samples.dumps("ipl/v5-1-2-lp64le-*.ipf.bin"), *samples.dumps("nflog/*.bin"))
-    for record in tables.streamed(dump.read_bytes(), ORIGINS[samples.name(dump)]["layout"])
-    if isinstance(record, pylog.PacketRecord) and record.payload
-})  # fmt: skip
+PAYLOADS = tables.payloads()
 
 PLAIN = next(p for p in PAYLOADS if p[0] == 0x45 and p[9] == 6 and not p[7] and len(p) >= 40)
 """TCP, whole and no fragment."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 import socket
 import struct
 import threading
 from pathlib import Path
 
+import effort
 import hypothesis
 import pytest
 import ulogd_cases
@@ -15,11 +17,13 @@ from hypothesis import strategies as st
 from ulogd_cases import archive, blanked, daemon, zone
 
 from pylog.errors import BackendError, DecodeError
-from pylog.record import CounterRecord
+from pylog.record import CounterRecord, PacketRecord
 from pylog.ulogd.inputs import Networks
 from pylog.ulogd.keys import COUNTER, FLOW, PACKET, SOCKET
+from pylog.ulogd.messages import MessageReader
 from pylog.ulogd.plugins import PLUGINS
 from pylog.ulogd.unixsock import Listener, packet_of_frame, size_of
+from pylog.ulogd.views import Message
 
 OUTPUTS = ("out.log", "out.json", "out.gprint", "out.oprint", "out.nacct")
 
@@ -143,3 +147,47 @@ def test_every_key_of_a_source_has_a_view() -> None:
         assert key.view is not None, key.name
     for plugin in PLUGINS.values():
         assert bool(plugin.refused) != bool(plugin.work), plugin.name
+
+
+def test_a_message_reader_reads_what_a_packet_has() -> None:
+    """Also of messages with attributes in another order, cut, twice or of other sizes, and after
+    others with the same head.
+    """
+    chance = effort.chance("ulogd messages")
+    raws = [r.raw[16:] for r in ulogd_cases.records("g10.rec")
+            if isinstance(r, PacketRecord) and r.raw]  # fmt: skip
+    names = [key.name for key in PACKET]
+    wanted = [(at, key.name, key.view) for at, key in enumerate(PACKET) if key.view is not None]
+    readers = [MessageReader(len(names), wanted), MessageReader(len(names), wanted[10:20])]
+    for number in range(700):
+        data = raws[number % len(raws)]
+        if number % 3:
+            data = changed(data, chance)
+        message = Message(data, "<", 1_700_000_000_000_000 + number, 7)
+        packet = message.packet()
+        for reader, own in zip(readers, (wanted, wanted[10:20]), strict=True):
+            cells = reader.cells(message)
+            assert len(cells) == len(names) + 1 and cells[-1] is None
+            assert [cells[at] for at, _, _ in own] == [read(packet) for _, _, read in own]
+
+
+def changed(data: bytes, chance: random.Random) -> bytes:
+    """A message with its attributes in another order, or with other bytes."""
+    parts, at = [], 4
+    while at + 4 <= len(data):
+        size = max(4, int.from_bytes(data[at : at + 2], "little"))
+        parts.append(data[at : at + (size + 3 & ~3)])
+        at += size + 3 & ~3
+    kind = chance.randrange(5)
+    if kind == 0:
+        chance.shuffle(parts)
+    elif kind == 1:
+        parts.insert(chance.randrange(len(parts)), chance.choice(parts))
+    elif kind == 2:
+        del parts[chance.randrange(len(parts))]
+    octets = bytearray(data[:4] + b"".join(parts))
+    if kind == 3:
+        del octets[chance.randrange(len(octets)) :]
+    for _ in range(chance.randrange(3) if kind == 4 else 0):
+        octets[chance.randrange(len(octets))] = chance.randrange(256)
+    return bytes(octets)

@@ -97,7 +97,8 @@ def test_files_are_reopened_as_ulogd_does(name: str, tmp_path: Path) -> None:
         if number == 100:
             for path in [*tmp_path.glob("out.*"), *tmp_path.glob("*.xml")]:
                 path.rename(f"{path}.1")
-            made.reopen()
+            for stack in made.stacks:
+                made.reopen(stack)
 
     with zone(case["tz"]):
         replay(made, case["input"], hang_up)
@@ -276,17 +277,20 @@ def test_the_command_replays_a_capture(tmp_path: Path) -> None:
 def test_ip2hbin_loses_a_record_without_addresses_only_where_ulogd_is_copied(
     tmp_path: Path,
 ) -> None:
-    made = []
+    made, lost = [], []
     for exact, name in ((False, "safe"), (True, "exact")):
         conf = (f"[global]\nlogfile={tmp_path}/l\nstack=l:NFLOG,b:BASE,h:IP2HBIN,g:GPRINT\n"
                 f"[l]\n[g]\nfile={tmp_path}/{name}\n")  # fmt: skip
-        replay(daemon(conf.encode(), exact=exact), "g10.rec")
+        own = daemon(conf.encode(), exact=exact)
+        replay(own, "g10.rec")
         made.append((tmp_path / name).read_bytes().splitlines())
+        lost.append(own.stacks[0].lost)
     safe, copied = made
     without = [line for line in safe if b"arp.operation=" in line]
     assert without and not any(b"ip.hsaddr=" in line for line in without)
     packets = [r for r in ulogd_cases.records("g10.rec") if isinstance(r, PacketRecord)]
     assert len(safe) == len(packets) > len(copied)
+    assert lost == [0, len(safe) - len(copied)]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")

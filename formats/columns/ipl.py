@@ -1,7 +1,9 @@
-"""IPFilter's packet records, many at once, in the layouts that have a magic.
+"""IPFilter's packet records, many at once, in every layout.
 
-This module only finds where the records begin, by magic and ipl_dsize. Their columns come from the
-table of the packet log (columns.mapped). NAT and state records between them are left to the Stream.
+This module only finds where the records begin and end, as IplStream.measure does: by magic and
+ipl_dsize, without a magic by ipl_dsize or the lengths of header and body, and by the first byte of
+the packet. Their columns come from the table of the packet log (columns.mapped). NAT and state
+records between them are left to the Stream.
 """
 
 from __future__ import annotations
@@ -14,16 +16,14 @@ from pylog.formats.columns.arrays import follow, gather
 from pylog.formats.columns.mapped import Mapped, MappedRows
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.ipl_records import packet_log
-from pylog.formats.ipl_stream import MAX_RECORD, IplStream
-from pylog.formats.plan import BYTEORDER
+from pylog.formats.ipl_stream import LEAST_HEADER, MAX_RECORD, IplStream
+from pylog.formats.packet_schemas import IPV4, IPV6
+from pylog.formats.plan import BYTEORDER, Plan
 
 
 def columns(stream: IplStream) -> IplColumns | None:
-    """What reads the packet log of a layout whose records have a magic and a length."""
-    layout = stream.layout_value
-    if stream.log != "ipf" or not layout.version.has_magic:
-        return None
-    return IplColumns(stream)
+    """What reads the packet log of a layout; None for another log."""
+    return IplColumns(stream) if stream.log == "ipf" else None
 
 
 class IplColumns:
@@ -35,10 +35,13 @@ class IplColumns:
         self.mapped = Mapped(stream, packet_log(layout))
         plan = layout.plan("ipf")
         self.size = plan.size
-        logs = layout.logs if layout.version.magic_tells_log else ("ipf",)
-        self.magics = [layout.magic(log) for log in logs]
-        self._numbers = [int.from_bytes(m, BYTEORDER[layout.abi.order]) for m in self.magics]
-        self._frame = np.dtype(plan.dtype(names=("ipl_magic", "ipl_dsize")))
+        lengths = ["ipl_magic", "ipl_dsize", "fl_hlen", "fl_plen"]
+        self._frame = np.dtype(plan.dtype(names=[n for n in lengths if n in plan.places]))
+        self._sized = "ipl_dsize" in plan.places
+        self._numbers = [int.from_bytes(m, BYTEORDER[layout.abi.order]) for m in stream.magics]
+        self._packet_number = int.from_bytes(layout.magic("ipf"), BYTEORDER[layout.abi.order])
+        self._has_magic = layout.version.has_magic
+        self._order = "<" if layout.host_order_ip else ">"
 
     def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
         """As pylog.formats.columns.Columns.read."""
@@ -46,17 +49,16 @@ class IplColumns:
         stop = min(stop, len(data) - self.size - SIZE + 1)  # this much of each record may be read
         if pos >= stop:
             return None
+        needle, at, reach = self.stream.needle, self.stream.needle_at, self.stream.needle_size
 
         def find(near: int, limit: int) -> int:
-            return data.find(self.magics[0], near, limit + len(self.magics[0]) - 1)
+            match = needle.search(data, near + at, limit + at + reach)
+            return -1 if match is None else match.start() - at
 
         def after(places: Array) -> Array:
             frames = gather(array, places, self._frame)
-            magic, size = frames["ipl_magic"], frames["ipl_dsize"].astype(np.int64)
-            good = magic == self._numbers[0]
-            if not good.all():
-                good = np.isin(magic, self._numbers)
-            return np.where(good & (size <= MAX_RECORD), places + size, -1)
+            ends = places + self._sizes(frames)
+            return np.where(self._seem_records(array, places, frames, ends), ends, -1)
 
         starts, end = follow(pos, stop, find, after)
         if end > len(data):  # the last record is not complete
@@ -65,8 +67,7 @@ class IplColumns:
             return None
         ends = np.append(starts[1:], end)
         heads = gather(array, starts, self.mapped.dtype)
-        size = self.size + heads["fl_hlen"].astype(np.int64) + heads["fl_plen"]
-        fits = (heads["ipl_magic"] == self._numbers[0]) & (starts + size == ends)
+        fits = self._fit(array, starts, ends, heads)
         for i in np.flatnonzero(~fits).tolist():
             if not self._is_record(data, int(starts[i]), int(ends[i])):
                 starts, ends, heads, fits = starts[:i], ends[:i], heads[:i], fits[:i]
@@ -74,6 +75,47 @@ class IplColumns:
         if not len(starts):
             return None
         return MappedRows(self.mapped, data, array, starts, ends, heads, fits)
+
+    def _sizes(self, frames: Array) -> Array:
+        """The sizes of the records as their heads state them."""
+        if self._sized:
+            return np.asarray(frames["ipl_dsize"], np.int64)
+        lengths: Array = frames["fl_hlen"].astype(np.int64) + frames["fl_plen"]
+        return self.size + lengths
+
+    def _seem_records(self, array: Array, places: Array, frames: Array, ends: Array) -> Array:
+        """Which of the places records seem to begin at, of any log."""
+        small: Array = ends - places <= MAX_RECORD
+        if not self._has_magic:
+            small &= array[places + self.size] >> 4 == 4
+            small &= frames["fl_hlen"] >= LEAST_HEADER
+            return small
+        good = frames["ipl_magic"] == self._packet_number
+        if not good.all():
+            good = np.isin(frames["ipl_magic"], self._numbers)
+        small &= good
+        return small
+
+    def _fit(self, array: Array, starts: Array, ends: Array, heads: Array) -> Array:
+        """Which of the records are of packets, with lengths that add up.
+
+        fl_plen may have only the lowest 8 bits of the body's length, which ip_len bounds then.
+        """
+        header = heads["fl_hlen"].astype(np.int64)
+        body, stated = ends - starts - self.size - header, heads["fl_plen"].astype(np.int64)
+        good: Array = body == stated
+        wrapped = np.flatnonzero((body > stated) & (body - stated & 0xFF == 0))
+        if len(wrapped):
+            packets = starts[wrapped] + self.size
+            four = gather(array, packets, np.dtype(Plan(IPV4).dtype()))
+            length = four["length"].view(f"{self._order}u2").astype(np.int64)
+            six = gather(array, packets, np.dtype(Plan(IPV6).dtype()))
+            is_six = six["version_class_flow"] >> 28 == 6
+            length = np.where(is_six, six["payload_length"].astype(np.int64) + 40, length)
+            good[wrapped] = header[wrapped] + body[wrapped] <= length
+        if self._has_magic:
+            good &= heads["ipl_magic"] == self._packet_number
+        return good
 
     def _is_record(self, data: bytes, start: int, end: int) -> bool:
         """Whether the stream also takes data[start:end] for a record."""

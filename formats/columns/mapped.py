@@ -13,13 +13,21 @@ from functools import cached_property
 import numpy as np
 
 from pylog.formats import Stream
-from pylog.formats.columns import Array, Blobs, Column, NumberColumn, Repeated, Rows
+from pylog.formats.columns import (
+    Array,
+    Blobs,
+    Column,
+    DecodedOnce,
+    NumberColumn,
+    Repeated,
+    Rows,
+)
 from pylog.formats.columns.arrays import alike, words
 from pylog.formats.columns.packet import IpPackets, swap
 from pylog.formats.mapping import Mapping
 from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
 from pylog.record import PacketRecord
-from pylog.record.places import Values
+from pylog.record.places import AT_EXTRA
 
 MAX_SECOND = 2**63 // 10**9 - 1
 """The last second of which all nanoseconds fit in 64 bits."""
@@ -34,6 +42,8 @@ class Mapped:
     mask      uint8, 0xFF for the bytes of a head that determine its words
     words     the place of each record field that the words determine
     numbers   the Number row of each record field
+    decoded_once   records with the `extra` of all that agree in their words and what their packets
+                   put into it
     """
 
     def __init__(self, stream: Stream, mapping: Mapping) -> None:
@@ -47,6 +57,7 @@ class Mapped:
                 self.mask[leaf.offset : leaf.offset + leaf.size] = 0xFF
         self.words = {NAMES[place]: place for row in mapping.words for place in row.places}
         self.numbers = {NAMES[row.place]: row for row in mapping.numbers}
+        self.decoded_once = DecodedOnce()
 
 
 class MappedRows(Rows):
@@ -64,7 +75,7 @@ class MappedRows(Rows):
         places, sizes = starts + mapping.plan.size, ends - starts - mapping.plan.size
         ethertypes = np.where(array[places] >> 4 == 6, ETH_P_IPV6, ETH_P_IP)
         packets = IpPackets(array, places, sizes, ethertypes, mapping.host_order)
-        regular = fits & packets.regular & ~packets.has_extra
+        regular = fits & packets.regular
         if mapping.count_field:
             regular &= heads[mapping.count_field] > 0
         self._times = None
@@ -114,21 +125,42 @@ class MappedRows(Rows):
             return NumberColumn(self._packet_sizes)
         if name == "payload":
             return self._payload()
+        if name == "extra":
+            return self._extra()
         column = self._packets.column(name)
         if column is None and name in mapped.words:
-            codes, explained = self._explained
+            codes, runs = self._coded
             place = mapped.words[name]
-            return Repeated(codes, [values[place] for values in explained])
+            return Repeated(codes, [mapping.explained[each][place] for each in runs])
         return column
 
     @cached_property
-    def _explained(self) -> tuple[Array, list[Values]]:
-        """A code for each record, and for each code the values that its words determine."""
+    def _coded(self) -> tuple[Array, list[tuple[bytes, ...]]]:
+        """A code for each record, and for each code the bytes that determine its words."""
         mapped, mapping = self._mapped, self._mapped.mapping
         codes, rows = alike(words(self._heads, mapped.mask))
         starts = self.starts[self._rows[rows]].tolist()
-        given = [mapping.read(self._data, start)[mapping.runs_at :] for start in starts]
-        return codes, [mapping.explained[runs] for runs in given]
+        return codes, [mapping.read(self._data, start)[mapping.runs_at :] for start in starts]
+
+    def _extra(self) -> Repeated:
+        """`extra`, of which headers of the packet may put in a part, as what an error quotes."""
+        mapped, explained = self._mapped, self._mapped.mapping.explained
+        codes, runs = self._coded
+        own, keys = self._packets.extra_keys()
+        if len(keys) == 1:
+            return Repeated(codes, [explained[each][AT_EXTRA] for each in runs])
+        pairs, rows = alike([codes, own])
+        values = []
+        for row, code, key in zip(rows.tolist(), codes[rows], own[rows], strict=True):
+            if keys[key]:
+                message = self.message(int(self._rows[row]))
+                both = b"".join((*runs[code], keys[key]))
+                record = mapped.decoded_once.record(both, mapped.stream, self._data, message)
+                assert isinstance(record, PacketRecord)
+                values.append(record.extra)
+            else:
+                values.append(explained[runs[code]][AT_EXTRA])
+        return Repeated(pairs, values)
 
     def _payload(self) -> Blobs:
         data = self._array

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import queue
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pylog
@@ -15,18 +13,18 @@ from pylog.cli import answer, say
 from pylog.cli._sources import Stopping, greet, is_unreadable
 from pylog.cli._ulogd_process import PidFile, Signals, User, to_background
 from pylog.errors import as_backend_error
+from pylog.pipeline.config import Settings
 from pylog.record import LossRecord
 from pylog.ulogd.check import Checked, explanation, info
 from pylog.ulogd.conffile import Conffile
 from pylog.ulogd.daemon import Daemon, Exit
 from pylog.ulogd.live import Live
-from pylog.ulogd.log import FATAL, NOTICE, DaemonLog
+from pylog.ulogd.log import NOTICE, DaemonLog, noted
 from pylog.ulogd.toml import converted
-from pylog.ulogd.views import Packet
 from pylog.ulogd.worker import Surroundings
 
-IDLE_S = 0.5
-"""How often signals are looked for and files are flushed, while nothing comes."""
+DRAIN_S = Settings.drain
+"""How long stacks may write what came before the end."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,53 +82,39 @@ def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
         live = Live()
         stack.callback(live.close)
         daemon = _daemon(arguments, conffile, live)
-        signals = stack.enter_context(Signals())
+        stack.enter_context(noted(daemon.log))
+        signals = stack.enter_context(Signals(live.waker))
         try:
             daemon.start()
         except Exit as error:
             if not arguments.daemon:
                 say(str(error))
             return error.status
-        stack.callback(daemon.stop)
+        live.begin(daemon)
         if user is not None:
             user.become()
-        _loop(daemon, live, signals)
+        live.start(daemon)
+        while not signals.endings and live.failure is None:
+            _act(daemon, live, signals)
+            live.turn()
+        if signals.endings:
+            daemon.log.write(NOTICE, "Terminal signal received, exiting")
+        daemon.stop(live.stop(DRAIN_S, lambda: signals.endings > 1))
+        if live.failure is not None:
+            raise live.failure
     return int(daemon.failed)
 
 
-def _loop(daemon: Daemon, live: Live, signals: Signals) -> None:
-    """Take what sources give, and do what signals ask for."""
-    flush_s = time.monotonic() + IDLE_S
-    while True:
-        for number in signals.taken():
-            if number == signal.SIGHUP:
-                daemon.reopen()
-            elif number == signal.SIGUSR2:
-                live.dump()
-            elif number in (signal.SIGUSR1, signal.SIGALRM):
-                daemon.log.write(NOTICE, f"signal received ({signal.Signals(number).name})")
-        if signals.ending and not live.is_stopping:
-            daemon.log.write(NOTICE, "Terminal signal received, exiting")
-            live.stop()
-        try:
-            name, items, dumped = live.queue.get(timeout=IDLE_S)
-        except queue.Empty:
-            if live.is_stopping and not live.is_alive:
-                return
-            if live.ended == live.sources:
-                daemon.failed = True
-                daemon.log.write(FATAL, "no source is left")
-                return
-            items = ()
-        for item in items:
-            if isinstance(item, Packet):
-                daemon.feed_view(name, item)
-            else:
-                daemon.feed(item, name, dumped)
-        now_s = time.monotonic()
-        if now_s >= flush_s:
-            flush_s = now_s + IDLE_S
-            daemon.flush()
+def _act(daemon: Daemon, live: Live, signals: Signals) -> None:
+    """Do what signals ask for."""
+    for number in signals.taken():
+        if number == signal.SIGHUP:
+            daemon.reopen_log()
+            live.reopen()
+        elif number == signal.SIGUSR2:
+            live.ask()
+        elif number in (signal.SIGUSR1, signal.SIGALRM):
+            daemon.log.write(NOTICE, f"signal received ({signal.Signals(number).name})")
 
 
 def _interfaces(path: str | None) -> dict[int, bytes] | None:

@@ -16,13 +16,17 @@ from pylog.errors import BackendError, as_backend_error
 
 
 class Signals:
-    """The context in which signals set flags.
+    """The context in which signals are noted.
 
-    ending   whether to end
+    endings   how often one came that ends the process
     """
 
-    def __init__(self) -> None:
-        self.ending = False
+    def __init__(self, waker: int) -> None:
+        """
+        waker   a descriptor that is written to when a signal comes
+        """
+        self.endings = 0
+        self._waker = waker
         self._came: set[int] = set()
         self._before: dict[int, Any] = {}
 
@@ -30,15 +34,17 @@ class Signals:
         for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM"):
             number = getattr(signal, name)
             self._before[number] = signal.signal(number, self._note)
+        self._woken = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._woken)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
-            self.ending = True
+            self.endings += 1
         self._came.add(number)
 
     def taken(self) -> set[int]:

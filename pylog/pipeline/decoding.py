@@ -198,12 +198,16 @@ class Decoding:
             decoder = log.decoder
             decoder.feed(bytes(piece.data), True, piece.observed_ns, piece.info.netns)
             try:
-                records += taken(decoder)
+                records += self.taken(decoder)
             except DecodeError as error:  # strict decoding alone raises it
                 notes.warning("%s: %s", log.info.address, error)
         if log.decoder.stale and _is_recent(piece.observed_ns):
             self._stale.add(piece.info.name)
         return self._with_actions(records, log.wanted.actions)
+
+    def taken(self, decoder: Decoder) -> list[Record]:
+        """All records of the bytes that a decoder was fed. Raises DecodeError, if it is strict."""
+        return taken(decoder)
 
     def _lost(self, log: _Log, loss: LossRecord) -> list[Record]:
         """A loss that the receiver reported."""

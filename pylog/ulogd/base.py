@@ -29,33 +29,12 @@ _ARP = struct.Struct(">HHBBH6s4s6s4s").unpack_from
     AT["ip.saddr"], AT["ip6.payloadlen"], AT["tcp.sport"], AT["udp.sport"], AT["icmp.type"],
     AT["icmpv6.type"], AT["sctp.sport"], AT["arp.hwtype"],
 )  # fmt: skip
-_PROTOCOL, _NEXT = AT["ip.protocol"], AT["ip6.nexthdr"]
+_PROTOCOL, _NEXT, _ETHERTYPE = AT["ip.protocol"], AT["ip6.nexthdr"], AT["oob.protocol"]
 _EXTENSIONS = frozenset((0, 43, 44, 50, 51, 60))
 """ip6_is_ext_hdr(): hop-by-hop, routing, fragment, ESP, AH, destination options."""
 
-Cells = Values
 
-
-def decode(family: int | None, protocol: int | None, data: bytes | None) -> Cells:
-    """The values of all keys of BASE, in the order of HEADERS."""
-    cells: Cells = [None] * len(HEADERS)
-    cells[AT["oob.protocol"]] = protocol
-    data = data or b""
-    if family == 2:
-        _ipv4(cells, data)
-    elif family == 10:
-        _ipv6(cells, data)
-    elif family == 7:
-        if protocol == 0x0800:
-            _ipv4(cells, data)
-        elif protocol == 0x86DD:
-            _ipv6(cells, data)
-        elif protocol == 0x0806:
-            _arp(cells, data)
-    return cells
-
-
-def _ipv4(cells: Cells, data: bytes) -> None:
+def _ipv4(cells: Values, first: int, data: bytes, deep: bool) -> None:
     size = len(data)
     if size < 20:
         return
@@ -63,20 +42,21 @@ def _ipv4(cells: Cells, data: bytes) -> None:
     if size <= ihl * 4:
         return
     _, tos, total, ident, fragment, ttl, protocol, checksum, saddr, daddr = _IP4(data)
-    cells[IP : IP + 10] = (
+    at = first + IP
+    cells[at : at + 10] = (
         saddr, daddr, protocol, tos, ttl, total, ihl, checksum, ident, fragment,
     )  # fmt: skip
-    reader = _IPV4.get(protocol)
-    if reader is not None:
-        reader(cells, data[ihl * 4 :])
+    if deep and (reader := _IPV4.get(protocol)) is not None:
+        reader(cells, first, data, ihl * 4)
 
 
-def _ipv6(cells: Cells, data: bytes) -> None:
+def _ipv6(cells: Values, first: int, data: bytes, deep: bool) -> None:
     if len(data) < 40:
         return
     flow, payload, header, hops, saddr, daddr = _IP6(data)
-    cells[IP : IP + 2] = saddr, daddr
-    cells[IP6 : IP6 + 4] = payload, flow >> 20 & 0xFF, flow & 0xFFFFF, hops
+    cells[first + IP : first + IP + 2] = saddr, daddr
+    own = first + IP6
+    cells[own : own + 4] = payload, flow >> 20 & 0xFF, flow & 0xFFFFF, hops
     at, fragment = 40, False
     while header in _EXTENSIONS:
         if len(data) - at < 2:
@@ -85,8 +65,8 @@ def _ipv6(cells: Cells, data: bytes) -> None:
             if len(data) - at < 8:
                 return
             offset = int.from_bytes(data[at + 2 : at + 4]) & 0xFFF8
-            cells[IP6 + 5] = offset
-            cells[IP6 + 6] = int.from_bytes(data[at + 4 : at + 8])
+            cells[own + 5] = offset
+            cells[own + 6] = int.from_bytes(data[at + 4 : at + 8])
             fragment = fragment or bool(offset)
             size = 8
         elif fragment:
@@ -98,78 +78,99 @@ def _ipv6(cells: Cells, data: bytes) -> None:
         if at + size > len(data):
             return
         if header == 50:
-            cells[_NEXT] = header
+            cells[first + _NEXT] = header
             return
         header, at = data[at], at + size
-    cells[_NEXT] = header
+    cells[first + _NEXT] = header
     if fragment:
         return
-    cells[_PROTOCOL] = header
-    reader = _IPV6.get(header)
-    if reader is not None:
-        reader(cells, data[at:])
+    cells[first + _PROTOCOL] = header
+    if deep and (reader := _IPV6.get(header)) is not None:
+        reader(cells, first, data, at)
 
 
-def _tcp(cells: Cells, data: bytes) -> None:
-    if len(data) < 20:
+def _tcp(cells: Values, first: int, data: bytes, at: int) -> None:
+    if len(data) - at < 20:
         return
-    sport, dport, seq, ack, offset, flags, window, checksum, urgent = _TCP(data)
-    cells[TCP : TCP + 17] = (
+    sport, dport, seq, ack, offset, flags, window, checksum, urgent = _TCP(data, at)
+    own = first + TCP
+    cells[own : own + 17] = (
         sport, dport, seq, ack, window, 0, 0, flags >> 5 & 1,
         urgent if flags & 32 else None, flags >> 4 & 1, flags >> 3 & 1, flags >> 2 & 1,
         flags >> 1 & 1, flags & 1, offset & 15, flags >> 6, checksum,
     )  # fmt: skip
 
 
-def _udp(cells: Cells, data: bytes) -> None:
-    if len(data) >= 8:
-        cells[UDP : UDP + 4] = _PORTS4(data)
+def _udp(cells: Values, first: int, data: bytes, at: int) -> None:
+    if len(data) - at >= 8:
+        cells[first + UDP : first + UDP + 4] = _PORTS4(data, at)
 
 
-def _sctp(cells: Cells, data: bytes) -> None:
-    if len(data) >= 12:
-        sport, dport, _, checksum = _SCTP(data)
-        cells[SCTP : SCTP + 3] = sport, dport, checksum
+def _sctp(cells: Values, first: int, data: bytes, at: int) -> None:
+    if len(data) - at >= 12:
+        sport, dport, _, checksum = _SCTP(data, at)
+        cells[first + SCTP : first + SCTP + 3] = sport, dport, checksum
 
 
-def _icmp(cells: Cells, data: bytes) -> None:
-    if len(data) < 8:
+def _icmp(cells: Values, first: int, data: bytes, at: int) -> None:
+    if len(data) - at < 8:
         return
-    kind, code, _, first, second = _ICMP(data)
+    kind, code, checksum, one, two = _ICMP(data, at)
     echo = kind in (0, 8)
-    gateway = struct.pack("<I", first << 16 | second) if kind in (5, 12) else None
-    cells[ICMP : ICMP + 7] = (
-        kind, code, first if echo else None, second if echo else None, gateway,
-        second if kind == 3 and code == 4 else None, int.from_bytes(data[2:4], "little"),
+    gateway = struct.pack("<I", one << 16 | two) if kind in (5, 12) else None
+    cells[first + ICMP : first + ICMP + 7] = (
+        kind, code, one if echo else None, two if echo else None, gateway,
+        two if kind == 3 and code == 4 else None, _swapped(checksum),
     )  # fmt: skip
 
 
-def _icmpv6(cells: Cells, data: bytes) -> None:
-    if len(data) < 8:
+def _icmpv6(cells: Values, first: int, data: bytes, at: int) -> None:
+    if len(data) - at < 8:
         return
-    kind, code, _, first, second = _ICMP(data)
+    kind, code, checksum, one, two = _ICMP(data, at)
     echo = kind in (128, 129)
-    cells[ICMPV6 : ICMPV6 + 5] = (
-        kind, code, first if echo else None, second if echo else None,
-        int.from_bytes(data[2:4], "little"),
+    cells[first + ICMPV6 : first + ICMPV6 + 5] = (
+        kind, code, one if echo else None, two if echo else None, _swapped(checksum),
     )  # fmt: skip
 
 
-def _arp(cells: Cells, data: bytes) -> None:
+def _swapped(number: int) -> int:
+    return (number & 0xFF) << 8 | number >> 8
+
+
+def _arp(cells: Values, first: int, data: bytes, deep: bool) -> None:
     if len(data) < 28:
         return
     hwtype, protocol, _, _, operation, shw, saddr, dhw, daddr = _ARP(data)
-    cells[ARP : ARP + 7] = hwtype, protocol, operation, shw, saddr, dhw, daddr
+    at = first + ARP
+    cells[at : at + 7] = hwtype, protocol, operation, shw, saddr, dhw, daddr
 
 
-_IPV4: dict[int, Callable[[Cells, bytes], None]] = {1: _icmp, 6: _tcp, 17: _udp, 132: _sctp}
-_IPV6: dict[int, Callable[[Cells, bytes], None]] = {6: _tcp, 17: _udp, 58: _icmpv6}
+Transport = Callable[[Values, int, bytes, int], None]
+_IPV4: dict[int, Transport] = {1: _icmp, 6: _tcp, 17: _udp, 132: _sctp}
+_IPV6: dict[int, Transport] = {6: _tcp, 17: _udp, 58: _icmpv6}
+_FAMILIES = {2: _ipv4, 10: _ipv6}
+_ETHERTYPES = {0x0800: _ipv4, 0x86DD: _ipv6, 0x0806: _arp}
+"""What reads a packet of a family, and one of a bridge by its EtherType."""
 
 
 class Base(Filter):
-    """The filter BASE."""
+    """The filter BASE.
+
+    deep   whether any plugin reads a key of what IP carries
+    """
+
+    deep = True
+
+    def prepare(self, needed: frozenset[int]) -> None:
+        first = self.instance.first
+        self.deep = any(at >= first + TCP and at != first + _ETHERTYPE
+                        for at in needed if at < first + len(HEADERS))  # fmt: skip
 
     def interpret(self, values: Values, view: View) -> None:
         data, _, family, protocol = self.instance.cells(values)
         first = self.instance.first
-        values[first : first + len(HEADERS)] = decode(family, protocol, data)
+        values[first + _ETHERTYPE] = protocol
+        read = _ETHERTYPES.get(protocol) if family == 7 else _FAMILIES.get(family)
+        if read is not None:
+            read(values, first, data or b"", self.deep)

@@ -11,14 +11,16 @@ import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pylog.errors import BackendError
 from pylog.record import LossRecord
 from pylog.ulogd.conffile import Complaint, Conffile, Section
-from pylog.ulogd.keys import Value
+from pylog.ulogd.inputs import Input
 from pylog.ulogd.log import ERROR, DaemonLog
+from pylog.ulogd.messages import MessageReader, Reading
 from pylog.ulogd.plugins import ANY, PLUGINS, SINK, SOURCE, Plugin
+from pylog.ulogd.views import Message
 from pylog.ulogd.worker import Filter, Instance, Sink, Surroundings, Values, View, Worker
 
 LONGEST_ID = 30
@@ -40,8 +42,13 @@ class Element(NamedTuple):
 
 
 Step = Callable[[Values, View], None]
-Reading = Callable[[Any], Value]
-"""Reads the value of a key from a view."""
+
+
+class _Reader(NamedTuple):
+    """What reads the records of a source for a stack: messages, and other views cell by cell."""
+
+    messages: MessageReader
+    views: list[tuple[int, Reading]]
 
 
 class Stack:
@@ -51,7 +58,7 @@ class Stack:
     elements  the plugins, a source first
     size      how many cells a record has, besides a last one that is always empty
     records   how many went through it; `lost` of them an output could not write
-    missed    how many its source lost
+    missed    how many were lost on the way to it, and in how many `gaps` of unclear size
     """
 
     def __init__(self, text: str, line: int, elements: list[Element], size: int) -> None:
@@ -67,43 +74,63 @@ class Stack:
             for element in reversed(elements)
             if element.instance.plugin.place == SOURCE
         }
-        self.records = self.lost = self.missed = 0
+        self.records = self.lost = self.missed = self.gaps = 0
         self._reason = ""
-        self._views: dict[str, list[tuple[int, Reading]]] = {}
+        self._readers: dict[str, _Reader] = {}
 
-    def begin(self, source: Instance, view: View) -> Values:
+    def begin(self, source: Input, view: View) -> Values:
         """The cells of a record: those of its source that a plugin reads are filled, the others
         empty.
 
-        source   the instance that gave it, which may be another plugin of the same id
+        source   what gave it, which may be another plugin of the same id
         """
-        views = self._views.get(source.id)
-        if views is None:
-            views = self._views[source.id] = self._read_of(source)
+        reader = self._readers.get(source.instance.id)
+        if reader is None:
+            reader = self._readers[source.instance.id] = self._reader_of(source)
+        if isinstance(view, Message) and reader.views:
+            return reader.messages.cells(view)
         values: Values = [None] * (self.size + 1)
-        for at, read in views:
+        for at, read in reader.views:
             values[at] = read(view)
         return values
 
-    def _read_of(self, source: Instance) -> list[tuple[int, Reading]]:
-        """The cells of a source that other plugins read, and what fills each; the plugins must
-        have been started, as tables have their columns only then.
+    def _reader_of(self, source: Input) -> _Reader:
+        """What reads the records of a source; the plugins must have been started, as tables have
+        their columns only then.
         """
-        own = self._keys[source.id]
-        needed = set()
-        for element in self.elements:
-            needed.update(element.instance.inputs)
-            needed.update(at for _, at in element.instance.columns)
-        given = {key.name: key.view for key in source.plugin.keys}
-        return [
-            (at, read)
+        own = self._keys[source.instance.id]
+        needed = self.needed
+        given = {key.name: key.view for key in source.instance.plugin.keys}
+        wanted = [
+            (at, key.name, read)
             for at, key in enumerate(own.plugin.keys, own.first)
-            if at in needed and (read := given.get(key.name)) is not None
+            if at in needed
+            and key.name not in source.hidden
+            and (read := given.get(key.name)) is not None
         ]
+        return _Reader(MessageReader(self.size, wanted), [(at, read) for at, _, read in wanted])
+
+    def prepare(self) -> None:
+        """Let the plugins, which have all started, get ready for records."""
+        needed = self.needed
+        for element in self.elements:
+            if element.work is not None:
+                element.work.prepare(needed)
+
+    @property
+    def needed(self) -> frozenset[int]:
+        """The cells that plugins read."""
+        cells: set[int] = set()
+        for element in self.elements:
+            if element.work is None or not element.work.reads_views:
+                cells.update(at for at in element.instance.inputs if at is not None)
+            cells.update(at for _, at in element.instance.columns)
+        return frozenset(cells)
 
     def miss(self, record: LossRecord, log: DaemonLog) -> None:
-        """Count what the source lost; it is reported as it happens."""
-        self.missed += record.count or 1
+        """Count what was lost on the way to the stack; it is reported as it happens."""
+        self.missed += record.count or 0
+        self.gaps += record.count is None
         log.write(ERROR, f"stack of line {self.line}: {record.describe()}")
 
     def lose(self, reason: str, log: DaemonLog) -> None:
@@ -113,16 +140,29 @@ class Stack:
             self._reason = reason
             log.write(ERROR, f"stack of line {self.line}: {reason}")
 
-    def report(self, log: DaemonLog) -> None:
-        """Report what was lost on the way to the stack and in it, when its plugins have stopped."""
-        works = [element.work for element in self.elements]
-        self.lost += sum(work.lost for work in works if isinstance(work, Sink))
-        for count, how in (
-            (self.missed, "were lost before they were read"),
-            (self.lost, "could not be written"),
+    @property
+    def works(self) -> list[Worker]:
+        """The plugins at work."""
+        return [element.work for element in self.elements if element.work is not None]
+
+    def stop(self, log: DaemonLog) -> bool:
+        """Stop the plugins, and report what was lost; whether anything could not be written."""
+        has_failed = False
+        for work in self.works:
+            try:
+                work.stop()
+            except BackendError as error:
+                has_failed = True
+                log.write(ERROR, str(error))
+        self.lost += sum(work.lost for work in self.works if isinstance(work, Sink))
+        for count, what in (
+            (self.missed, "records were lost before they were read"),
+            (self.gaps, "times records were lost before they were read, it is unclear how many"),
+            (self.lost, "records could not be written"),
         ):
             if count:
-                log.write(ERROR, f"stack of line {self.line}: {count} records {how}")
+                log.write(ERROR, f"stack of line {self.line}: {count} {what}")
+        return has_failed or bool(self.lost)
 
 
 def elements_of(text: str) -> list[tuple[str, str]]:

@@ -1,24 +1,24 @@
 """The daemon: reads [global], builds and starts its stacks, and runs records through them.
 
 Stacks are built where they stand in the file, so what comes before a stack counts for it. A record
-of a source goes through the second, third, ... stack that names it and through the first one last,
-as with ulogd.
+of a replayed log goes through the second, third, ... stack that names its source and through the
+first one last, as with ulogd. Live, each stack has a thread, see `threads`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from pylog.errors import BackendError
 from pylog.record import LossRecord, Record
 from pylog.ulogd.build import Builder, Stack, StackError
 from pylog.ulogd.conffile import Conffile, Given, Option
-from pylog.ulogd.inputs import Input, Nfct
+from pylog.ulogd.inputs import Input
 from pylog.ulogd.log import ERROR, FATAL, INFO, NOTICE, DaemonLog
 from pylog.ulogd.plugins import PLUGINS
-from pylog.ulogd.worker import Stop, Surroundings, View, Worker
+from pylog.ulogd.worker import Stop, Surroundings, View
 
 GLOBAL = (
     Option("logfile", "word", "", help="stdout, syslog or a file for the daemon's own messages"),
@@ -161,40 +161,31 @@ class Daemon:
                 self.routes[instance.id] = route = Route(work)
                 opened.append(instance.id)
                 tapped.append(route)
+        stack.prepare()
         for route in tapped:
             route.stacks.append(stack)
 
-    def feed(self, record: Record, name: str | None = None, dumped: bool = False) -> None:
-        """Run a record through the stacks of all sources, or of the one with that id.
-
-        dumped   it is of the listing that SIGUSR2 asks for
-        """
-        for own, route in self.routes.items():
-            if name is not None and name != own:
-                continue
+    def feed(self, record: Record) -> None:
+        """Run a record through the stacks of all sources."""
+        for route in self.routes.values():
             if isinstance(record, LossRecord):
                 for stack in route.stacks:
                     stack.miss(record, self.log)
-                continue
-            source = route.source
-            if dumped and isinstance(source, Nfct):
-                view = source.dumped(record)
-            else:
-                view = source.view(record)
-            if view is not None:
+            elif (view := route.source.view(record)) is not None:
                 self._run_all(route, view)
 
     def feed_view(self, name: str, view: View) -> None:
-        """As `feed`, for what a source has already seen."""
+        """Run what a source has already seen through its stacks."""
         self._run_all(self.routes[name], view)
 
     def _run_all(self, route: Route, view: View) -> None:
         first, *others = route.stacks
         for stack in (*others, first):
-            self._run(stack, route.source, view)
+            self.run(stack, route.source, view)
 
-    def _run(self, stack: Stack, source: Input, view: View) -> None:
-        values = stack.begin(source.instance, view)
+    def run(self, stack: Stack, source: Input, view: View) -> None:
+        """Run what a source has seen through a stack."""
+        values = stack.begin(source, view)
         try:
             for step in stack.steps:
                 step(values, view)
@@ -205,43 +196,34 @@ class Daemon:
             self.failed = True
         stack.records += 1
 
-    def reopen(self) -> None:
-        """What SIGHUP does: the own log first, then every plugin."""
+    def reopen_log(self) -> None:
+        """What SIGHUP does first: open the own log again."""
         try:
             self.log.reopen()
         except BackendError as error:
             self.log.write(ERROR, f"{error}; the old file stays open")
-        for work in self._works():
+
+    def reopen(self, stack: Stack) -> None:
+        """What SIGHUP does then with every plugin of a stack."""
+        for work in stack.works:
             try:
                 work.reopen()
             except BackendError as error:
                 self.log.write(ERROR, f"{error}; the old file stays open")
 
-    def flush(self) -> None:
-        """Write what outputs hold back."""
-        for work in self._works():
+    def flush(self, stack: Stack) -> None:
+        """Write what the outputs of a stack hold back."""
+        for work in stack.works:
             try:
                 work.flush()
             except BackendError as error:
                 self.failed = True
                 self.log.write(ERROR, str(error))
 
-    def stop(self) -> None:
-        """Stop every plugin; what could not be written is reported."""
-        for work in self._works():
-            try:
-                work.stop()
-            except BackendError as error:
-                self.failed = True
-                self.log.write(ERROR, str(error))
-        for stack in self.stacks:
-            stack.report(self.log)
-            self.failed |= bool(stack.lost)
+    def stop(self, hung: Collection[Stack] = ()) -> None:
+        """Stop every plugin; what could not be written is reported.
 
-    def _works(self) -> Iterable[Worker]:
-        return [
-            element.work
-            for stack in self.stacks
-            for element in stack.elements
-            if element.work is not None
-        ]
+        hung   stacks that do not end
+        """
+        for stack in self.stacks:
+            self.failed |= stack in hung or stack.stop(self.log)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import socket
 
+from pylog.errors import BackendError
+from pylog.memo import Memo
 from pylog.ulogd.keys import Value
-from pylog.ulogd.views import Packet
+from pylog.ulogd.views import Message, Packet
 from pylog.ulogd.worker import Filter, Stop, Values, View
 
 ARPHRD_ETHER, ARPHRD_VOID = 1, 0xFFFF
@@ -30,7 +32,7 @@ class Ifindex(Filter):
 
     def interpret(self, values: Values, view: View) -> None:
         first, known = self.instance.first, self.surroundings.interfaces
-        record = view if isinstance(view, Packet) else None
+        record = view if isinstance(view, Packet | Message) else None
         for place, at in enumerate(self.instance.inputs):
             number = None if at is None else values[at]
             if known is not None:
@@ -43,14 +45,30 @@ class Ifindex(Filter):
 
 
 class _Addresses(Filter):
-    """Converts the addresses among its inputs, which begin at the third."""
+    """Converts the addresses among its inputs, which begin at the third, as far as plugins read
+    what they become.
+    """
+
+    _pairs: list[tuple[int, int]]
+    """Cells of addresses, and of what they become."""
+
+    def prepare(self, needed: frozenset[int]) -> None:
+        first = self.instance.first
+        self._pairs = [
+            (at, first + place)
+            for place, at in enumerate(self.instance.inputs[2:])
+            if at is not None and first + place in needed
+        ]
+
+    def start(self) -> None:
+        self._converted = Memo(self.converted)
 
     def interpret(self, values: Values, view: View) -> None:
-        first = self.instance.first
-        for place, at in enumerate(self.instance.inputs[2:]):
-            address = None if at is None else values[at]
-            if isinstance(address, bytes):
-                values[first + place] = self.converted(address)
+        for at, to in self._pairs:
+            address = values[at]
+            if address is not None:
+                assert isinstance(address, bytes)
+                values[to] = self._converted[address]
 
     def converted(self, address: bytes) -> bytes:
         raise NotImplementedError
@@ -59,18 +77,9 @@ class _Addresses(Filter):
 class Ip2str(_Addresses):
     """The filter IP2STR."""
 
-    def start(self) -> None:
-        self._texts: dict[bytes, bytes] = {}
-
     def converted(self, address: bytes) -> bytes:
-        text = self._texts.get(address)
-        if text is None:
-            kind = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-            text = socket.inet_ntop(kind, address).encode()
-            if len(self._texts) >= 4096:
-                self._texts.clear()
-            self._texts[address] = text
-        return text
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        return socket.inet_ntop(family, address).encode()
 
 
 class Ip2bin(_Addresses):
@@ -92,7 +101,9 @@ class Ip2hbin(_Addresses):
         family, protocol = (None if at is None else values[at] for at in self.instance.inputs[:2])
         if not family_of(family, protocol):
             if self.surroundings.exact:
-                raise Stop
+                raise BackendError(
+                    f"IP2HBIN: a packet of family {family!r} has no IP addresses; ulogd loses it"
+                )
             return
         super().interpret(values, view)
 
@@ -103,24 +114,28 @@ class Ip2hbin(_Addresses):
 class Hwhdr(Filter):
     """The filter HWHDR: link addresses and the link header as text."""
 
+    def start(self) -> None:
+        self._link = Memo(_link)
+
     def interpret(self, values: Values, view: View) -> None:
         first = self.instance.first
         kind, protocol, header, _, address, _ = self.instance.cells(values)
-        values[first + 1] = protocol
-        if isinstance(address, bytes) and address:
-            values[first + 2] = address[:6].hex(":").encode()
-        if not isinstance(header, bytes):
-            if isinstance(address, bytes):
-                values[first] = ARPHRD_VOID
-            return
-        values[first] = kind
-        if kind == ARPHRD_ETHER:
-            if values[first + 2] is None:
-                values[first + 2] = header[6:12].hex(":").encode()
-            values[first + 3] = header[:6].hex(":").encode()
-            if len(header) >= 14 and protocol is None:
-                values[first + 1] = int.from_bytes(header[12:14])
-        values[first + 4] = header.hex(":").encode()
+        values[first : first + 5] = self._link[kind, protocol, header, address]
+
+
+def _link(link: tuple[int | None, int | None, bytes | None, bytes | None]) -> Values:
+    """The keys of HWHDR for raw.type, oob.protocol, raw.mac and raw.mac.saddr."""
+    kind, protocol, header, address = link
+    source = address[:6].hex(":").encode() if address else None
+    if header is None:
+        return [None if address is None else ARPHRD_VOID, protocol, source, None, None]
+    destination = None
+    if kind == ARPHRD_ETHER:
+        source = header[6:12].hex(":").encode() if source is None else source
+        destination = header[:6].hex(":").encode()
+        if len(header) >= 14 and protocol is None:
+            protocol = int.from_bytes(header[12:14])
+    return [kind, protocol, source, destination, header.hex(":").encode()]
 
 
 class Mark(Filter):

@@ -16,7 +16,6 @@ from pylog.ulogd.conffile import Section
 from pylog.ulogd.files import File
 from pylog.ulogd.inputs import Input, Nfacct, Nfct, Nflog
 from pylog.ulogd.plugins import FILTER, PLUGINS
-from pylog.ulogd.views import Packet
 from pylog.ulogd.worker import Instance, Sink, Stop, Surroundings
 
 FORMS = {"logemu": "LOGEMU", "oprint": "OPRINT", "gprint": "GPRINT", "nacct": "NACCT",
@@ -86,7 +85,8 @@ class Form:
 
         Raises ValueError for a form or filters that do not fit.
         """
-        self._label, self._numbers = label, numbers
+        self._label = label
+        self._hidden = frozenset(() if numbers else ("oob.seq.local", "oob.seq.global"))
         self._file = _Collected()
         self._surroundings = Surroundings(
             hostname=hostname or socket.gethostname(), exact=exact,
@@ -124,6 +124,7 @@ class Form:
         stack = Stack(",".join(words), 0, elements, bind(elements))
         source = elements[0].work
         assert isinstance(source, Nflog | Nfct | Nfacct)
+        source.hidden = self._hidden
         return source, stack
 
     def octets(self, record: Record) -> bytes:
@@ -142,14 +143,13 @@ class Form:
         if view is None:
             self.left_out += 1
             return b""
-        if isinstance(view, Packet) and not self._numbers:
-            view.seq = view.seq_global = None
         if type(record) not in self._started:
             self._started.add(type(record))
             for element in stack.elements:
                 if element.work is not None:
                     element.work.start()
-        values = stack.begin(source.instance, view)
+            stack.prepare()
+        values = stack.begin(source, view)
         try:
             for step in stack.steps:
                 step(values, view)

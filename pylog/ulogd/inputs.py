@@ -15,7 +15,12 @@ from pylog.ulogd.worker import Instance, Surroundings, View, Worker
 
 
 class Input(Worker):
-    """A source."""
+    """A source.
+
+    hidden   names of keys that are never valid, although records have the value
+    """
+
+    hidden: frozenset[str] = frozenset()
 
     def view(self, record: Record) -> View | None:
         """A record as the plugin sees it, None for one of another kind."""
@@ -25,15 +30,16 @@ class Input(Worker):
 class Nflog(Input):
     """The source NFLOG: packets."""
 
+    def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
+        super().__init__(instance, surroundings)
+        self.label = self.options["numeric_label"] & 0xFF
+        if not surroundings.replayed and not self.options["seq_local"]:
+            self.hidden = frozenset(("oob.seq.local",))  # pylog asks for it, to count losses
+
     def view(self, record: Record) -> View | None:
         if not isinstance(record, PacketRecord):
             return None
-        packet = packet_of(
-            record, self.surroundings.clock_us(), self.options["numeric_label"] & 0xFF
-        )
-        if not self.surroundings.replayed:  # where pylog asks for numbers, to count losses
-            packet.seq = packet.seq if self.options["seq_local"] else None
-        return packet
+        return packet_of(record, self.surroundings.clock_us(), self.label)
 
     @property
     def group(self) -> int:

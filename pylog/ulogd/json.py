@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import time
 
+from pylog.memo import Memo
 from pylog.ulogd.files import File
-from pylog.ulogd.keys import IP, LITERAL, RAW, Key
+from pylog.ulogd.keys import IP, LITERAL, RAW, TEXT, U64, Key
+from pylog.ulogd.patterns import Part, Patterns
 from pylog.ulogd.sockets import Socket
 from pylog.ulogd.worker import Instance, Sink, Surroundings, Values, View
 
@@ -22,6 +24,7 @@ NAMES = {
        for port, name in (("sport", "src_port"), ("dport", "dest_port"))},
 }  # fmt: skip
 """What keys are called in JSON, where it is another name."""
+_NO_KEYS = b", }\n"
 MODES = ("file", "tcp", "udp", "unix")
 
 _SPECIAL = re.compile(r'[\x00-\x1f"\\]')
@@ -32,6 +35,16 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r
 def quoted(text: str) -> str:
     """A text as libjansson writes it."""
     return f'"{_SPECIAL.sub(_escape, text)}"'
+
+
+def _exactly(text: bytes) -> bytes:
+    """A text in quotes; UnicodeDecodeError."""
+    return quoted(text.decode()).encode()
+
+
+def _escaped(text: bytes) -> bytes:
+    """A text in quotes; bytes that are not UTF-8 as \\xNN."""
+    return quoted(text.decode(errors="backslashreplace")).encode()
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -69,18 +82,29 @@ class Json(Sink):
         self._mode = self.options["mode"].lower()
         if self._mode not in MODES:
             raise ValueError(f"unknown mode {self.options['mode']!r}; there are {', '.join(MODES)}")
-        self._exact = surroundings.exact
-        self._clock = Clock(self._exact)
-        self._device = quoted(_text_of(self.options["device"]))
+        exact = surroundings.exact
+        self._clock = Clock(exact)
+        self._texts = Memo(_exactly if exact else _escaped)
+        device = quoted(_text_of(self.options["device"]))
+        self._begin = b'{"@version": 1, ' if self.options["eventv1"] else b"{"
+        self._stamp = b'"@timestamp"' if self.options["eventv1"] else b'"timestamp"'
+        self._device = f'"dvc": {device}'.encode()
 
     def wanted(self, offered: list[tuple[Key, int]]) -> list[tuple[Key, int]]:
         self._times = {key.name: at for key, at in offered if key.name.startswith("oob.time.")}
-        self._pairs = [
-            (f"{quoted(NAMES.get(key.name, key.name))}: ", at, key)
-            for key, at in offered
-            if key.type not in (RAW, LITERAL, IP)
-        ]
+        self._columns = [
+            (key, at) for key, at in offered if key.type not in (RAW, LITERAL, IP)
+        ]  # fmt: skip
+        self._patterns = Patterns(self._columns, self._part, b", ", b", ", b"}\n", once=True)
         return offered
+
+    def _part(self, key: Key, at: int) -> Part:
+        name = f"{quoted(NAMES.get(key.name, key.name))}: ".encode()
+        if key.name == "raw.label" and self.options["boolean_label"]:
+            return Part(b'"action": ', b"%s", lambda v: b'"allowed"' if v else b'"blocked"')
+        if key.type == U64:
+            return Part(name, b"%d", lambda v: v if v < 1 << 63 else v - (1 << 64))
+        return Part(name, b"%s", self._texts.__getitem__) if key.type == TEXT else Part(name, b"%d")
 
     def start(self) -> None:
         options = self.options
@@ -92,43 +116,37 @@ class Json(Sink):
             self._out = Socket(self._mode, options["host"], options["port"], options["file"], live)
 
     def write(self, values: Values, view: View) -> None:
-        self._out.write(self.line(values).encode())
+        self._out.write(self.line(values))
 
-    def line(self, values: Values) -> str:
+    def line(self, values: Values) -> bytes:
         """The line of a record, with its newline."""
-        options = self.options
-        parts: dict[str, str] = {}
-        if options["eventv1"]:
-            parts['"@version": '] = "1"
-        if options["timestamp"]:
+        begin = self._begin
+        if self.options["timestamp"]:
             at = self._times.get("oob.time.sec")
             second = None if at is None else values[at]
             at = self._times.get("oob.time.usec")
             micro = None if at is None else values[at]
             if not isinstance(second, int):
                 second, micro = self.surroundings.clock_us() // 1_000_000, None
-            name = '"@timestamp": ' if options["eventv1"] else '"timestamp": '
             assert not isinstance(micro, bytes)
-            parts[name] = f'"{self._clock.text(second, micro)}"'
-        parts['"dvc": '] = self._device
-        for name, at, key in self._pairs:
-            value = values[at]
-            if value is None:
-                continue
-            if isinstance(value, int):
-                if options["boolean_label"] and key.name == "raw.label":
-                    name, text = '"action": ', '"allowed"' if value else '"blocked"'
-                else:
-                    text = str(value if value < 1 << 63 else value - (1 << 64))
-            else:
+            begin += b'%s: "%s", ' % (self._stamp, self._clock.text(second, micro).encode())
+        try:
+            text = self._patterns.text(values)
+        except UnicodeDecodeError:
+            text = self._patterns.text(self._without(values))
+        return begin + self._device + (b"}\n" if text == _NO_KEYS else text)
+
+    def _without(self, values: Values) -> Values:
+        """The cells without texts that are not UTF-8."""
+        left = values.copy()
+        for _, at in self._columns:
+            value = left[at]
+            if isinstance(value, bytes):
                 try:
-                    text = quoted(value.decode())
+                    value.decode()
                 except UnicodeDecodeError:
-                    if self._exact:
-                        continue
-                    text = quoted(value.decode(errors="backslashreplace"))
-            parts[name] = text
-        return "{" + ", ".join([name + text for name, text in parts.items()]) + "}\n"
+                    left[at] = None
+        return left
 
     def flush(self) -> None:
         self._out.flush()

@@ -7,9 +7,11 @@ too, so that a start that fails does not do so silently.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pylog.errors import BackendError
 from pylog.record import escape
@@ -71,6 +73,32 @@ class DaemonLog:
         """What SIGHUP does; BackendError."""
         if self._file is not None:
             self._file.reopen()
+
+
+class _Handler(logging.Handler):
+    """Writes what pylog notes to the log of a daemon."""
+
+    def __init__(self, log: DaemonLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_error = record.levelno >= logging.WARNING
+        self._log.write(ERROR if is_error else INFO, record.getMessage())
+
+
+@contextlib.contextmanager
+def noted(log: DaemonLog) -> Iterator[None]:
+    """The context in which pylog's notes go to a daemon's log, and nowhere else."""
+    logger, own = logging.getLogger("pylog"), _Handler(log)
+    before = logger.propagate
+    logger.addHandler(own)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(own)
+        logger.propagate = before
 
 
 def _to_syslog(level: int, text: str) -> None:

@@ -30,7 +30,10 @@ class Sqlite3(Sink):
     def start(self) -> None:
         path, table = self.options["db"], self.options["table"]
         try:
-            self._database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+            self._database = sqlite3.connect(
+                path, timeout=BUSY_S, isolation_level=None,
+                check_same_thread=False,  # one thread at a time, which is not always the first
+            )  # fmt: skip
             name = '"' + table.replace('"', '""') + '"'
             rows = self._database.execute(f"select * from {name} limit 0")
         except sqlite3.Error as error:

@@ -10,17 +10,27 @@ import os
 import re
 import time
 
+from pylog.memo import Memo
 from pylog.ulogd.files import File
-from pylog.ulogd.keys import IP, LITERAL, RAW, TEXT
+from pylog.ulogd.keys import IP, NUMBERS, TEXT, Key
+from pylog.ulogd.patterns import Part, Patterns
 from pylog.ulogd.worker import Instance, Sink, Surroundings, Values, View
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_CONTROLS = bytes((*range(32), 127))
 
 
 def escaped(text: bytes) -> bytes:
     """A text with its control bytes as \\xNN."""
+    if len(text.translate(None, _CONTROLS)) == len(text):  # faster than a search
+        return text
     return _CONTROL.sub(lambda match: b"\\x%02x" % match[0][0], text)
+
+
+def _one_line(text: bytes) -> bytes:
+    """A text that cannot begin another line; that of `print` loses its newline."""
+    return escaped(text.removesuffix(b"\n"))
 
 
 def escaped_line(line: bytes) -> bytes:
@@ -104,30 +114,33 @@ def _dotted(octets: bytes) -> bytes:
     return b"%d.%d.%d.%d" % tuple(octets[:4])
 
 
+def _reversed(octets: bytes) -> bytes:
+    """HIPQUAD of what is in network order."""
+    return _dotted(octets[3::-1])
+
+
 class Oprint(FileSink):
     """The output OPRINT: a block for each record, a key a line."""
 
     def start(self) -> None:
         super().start()
-        self._columns = [(key.name.encode() + b"=", key.type, at)
-                         for key, at in self.instance.columns]  # fmt: skip
+        address = Memo(_reversed).__getitem__
+        text = None if self.exact else Memo(_one_line).__getitem__
+
+        def part(key: Key, at: int) -> Part:
+            name = key.name.encode() + b"="
+            if key.type in NUMBERS:
+                return Part(name, b"%d\n")
+            if key.type == TEXT:
+                return Part(name, b"%s\n", text)
+            if key.type == IP:
+                return Part(name, b"%s\n", address)
+            return Part(name, b"default\n", has_value=False)
+
+        self._patterns = Patterns(self.instance.columns, part, b"===>PACKET BOUNDARY\n")
 
     def write(self, values: Values, view: View) -> None:
-        parts = [b"===>PACKET BOUNDARY\n"]
-        for name, kind, at in self._columns:
-            value = values[at]
-            if value is not None:
-                parts.append(b"%s%s\n" % (name, self._text(kind, value)))
-        self.file.write(b"".join(parts))
-
-    def _text(self, kind: str, value: int | bytes) -> bytes:
-        if isinstance(value, int):
-            return b"%d" % value
-        if kind == TEXT:
-            return value if self.exact else escaped(value.removesuffix(b"\n"))
-        if kind == IP:  # HIPQUAD of what is in network order
-            return _dotted(value[3::-1])
-        return b"default"
+        self.file.write(self._patterns.text(values))
 
 
 class Gprint(FileSink):
@@ -135,23 +148,23 @@ class Gprint(FileSink):
 
     def start(self) -> None:
         super().start()
-        self._columns = [(key.name.encode() + b"=", key.type, at)
-                         for key, at in self.instance.columns]  # fmt: skip
+        address = Memo(_dotted).__getitem__
+        text = None if self.exact else Memo(_one_line).__getitem__
+
+        def part(key: Key, at: int) -> Part | None:
+            name = key.name.encode() + b"="
+            if key.type in NUMBERS:
+                return Part(name, b"%d")
+            if key.type == IP:
+                return Part(name, b"%s", address)
+            return Part(name, b"%s", text) if key.type == TEXT else None
+
+        self._patterns = Patterns(self.instance.columns, part, b"", b",", b"\n")
 
     def write(self, values: Values, view: View) -> None:
-        parts = []
+        line = self._patterns.text(values)
         if self.options["timestamp"]:
             t = time.localtime(self.surroundings.clock_us() // 1_000_000)
-            parts.append(time.strftime("timestamp=%Y/%m/%d-%H:%M:%S", t).encode())
-        for name, kind, at in self._columns:
-            value = values[at]
-            if value is None or kind in (RAW, LITERAL):
-                continue
-            if isinstance(value, int):
-                text = b"%d" % value
-            elif kind == IP:
-                text = _dotted(value)
-            else:
-                text = value if self.exact else escaped(value.removesuffix(b"\n"))
-            parts.append(name + text)
-        self.file.write(b",".join(parts) + b"\n")
+            stamp = time.strftime("timestamp=%Y/%m/%d-%H:%M:%S", t).encode()
+            line = stamp + (b"" if line == b"\n" else b",") + line
+        self.file.write(line)

@@ -1,9 +1,9 @@
 """A record as ulogd sees it: `Packet`, `Flow` and `Counter`, which `keys` reads.
 
-ulogd takes its values from the kernel's message, so an NFLOG record is read from its raw message
-where the reader kept it: a prefix is bytes there, and an interface a number. Records of other
-sources have the same values as far as they say them, so any log can be replayed. A time that the
-record does not state is the clock's, as with ulogd.
+ulogd takes its values from the kernel's message, so an NFLOG record is its raw message where the
+reader kept it: a prefix is bytes there, and an interface a number. A `Message` is read when a stack
+needs it, see `messages`. Records of other sources have the same values as far as they say them, so
+any log can be replayed. A time that the record does not state is the clock's, as with ulogd.
 """
 
 from __future__ import annotations
@@ -53,15 +53,14 @@ class Packet:
     __slots__ = (
         "address", "entry", "family", "gid", "hook", "in_name", "indev", "label", "link_header",
         "link_type", "mark", "message", "nufw", "out_name", "outdev", "payload",
-        "physindev", "physoutdev", "prefix", "protocol", "record", "seq", "seq_global", "stamp_us",
+        "physindev", "physoutdev", "prefix", "protocol", "seq", "seq_global", "stamp_us",
         "time_us", "uid",
     )  # fmt: skip
 
-    def __init__(self, clock_us: int, label: int = 0) -> None:
-        self.record: PacketRecord | None = None
+    def __init__(self, clock_us: int, label: int | None = 0) -> None:
         self.time_us = clock_us
         self.stamp_us: int | None = None
-        self.label: int | None = label
+        self.label = label
         self.family: int = 0
         self.link_header: bytes | None = None
         self.payload: bytes | None = None
@@ -86,15 +85,48 @@ class Packet:
         self.nufw: dict[str, Any] = {}
 
 
-def packet_of(record: PacketRecord, clock_us: int, label: int = 0) -> Packet:
+class Message:
+    """A packet as a message of NFLOG, not read yet.
+
+    data            from nfgenmsg on
+    order           the byte order of lengths and types, < or >
+    clock_us        the time of a message that states none
+    indev, outdev   the names of its interfaces, or their numbers
+    """
+
+    __slots__ = ("clock_us", "data", "indev", "label", "order", "outdev")
+
+    def __init__(
+        self, data: bytes, order: str, clock_us: int, label: int | None,
+        indev: str | int | None = None, outdev: str | int | None = None,
+    ) -> None:  # fmt: skip
+        self.data, self.order, self.clock_us, self.label = data, order, clock_us, label
+        self.indev, self.outdev = indev, outdev
+
+    @property
+    def in_name(self) -> bytes | None:
+        return _name(self.indev)
+
+    @property
+    def out_name(self) -> bytes | None:
+        return _name(self.outdev)
+
+    def packet(self) -> Packet:
+        """The packet with all that the message says."""
+        packet = Packet(self.clock_us, self.label)
+        packet.in_name, packet.out_name = self.in_name, self.out_name
+        _read_message(packet, self.data, self.order)
+        return packet
+
+
+def packet_of(record: PacketRecord, clock_us: int, label: int = 0) -> Packet | Message:
     """A packet record as ulogd sees it."""
-    packet = Packet(clock_us, label)
-    packet.record = record
-    packet.in_name, packet.out_name = _name(record.indev), _name(record.outdev)
     if record.raw is not None and record.layout.startswith("nfulnl"):
-        _read_message(packet, record.raw, ">" if record.layout.endswith("be") else "<")
-    else:
-        _read_record(packet, record)
+        order = ">" if record.layout.endswith("be") else "<"
+        return Message(record.raw[16:], order, clock_us, label, record.indev, record.outdev)
+    packet = Packet(clock_us, label)
+    packet.in_name, packet.out_name = _name(record.indev), _name(record.outdev)
+    _read_record(packet, record)
     return packet
 
 
@@ -103,14 +135,14 @@ def _name(device: str | int | None) -> bytes | None:
 
 
 def _read_message(packet: Packet, data: bytes, order: str) -> None:
-    """Take the attributes of an NFLOG message, nlmsghdr included, as libnetfilter_log reads them:
-    the last of a kind counts, one that is too short is absent.
+    """Take the attributes of an NFLOG message from nfgenmsg on, as libnetfilter_log reads them: the
+    last of a kind counts, one that is too short is absent.
     """
-    if len(data) < 20:
+    if len(data) < 4:
         return
-    packet.family = data[16]
+    packet.family = data[0]
     size, head = len(data), _HEADS[order]
-    at, length = 20, 0
+    at, length = 4, 0
     header: bytes | None = None
     while at + 4 <= size:
         full, kind = head(data, at)

@@ -14,9 +14,9 @@ from typing import Any
 from pylog.ulogd.files import File
 from pylog.ulogd.keys import Key, Value
 from pylog.ulogd.plugins import Plugin
-from pylog.ulogd.views import Counter, Flow, Packet
+from pylog.ulogd.views import Counter, Flow, Message, Packet
 
-View = Packet | Flow | Counter
+View = Packet | Message | Flow | Counter
 Values = list[Value]
 
 
@@ -80,7 +80,11 @@ class Worker:
     """A plugin at work.
 
     The constructor checks the options, ValueError. `start` opens what it needs, BackendError.
+
+    reads_views   whether it reads views, and no cells
     """
+
+    reads_views = False
 
     def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
         self.instance, self.surroundings = instance, surroundings
@@ -95,6 +99,12 @@ class Worker:
 
     def start(self) -> None:
         """Open what is needed; BackendError."""
+
+    def prepare(self, needed: frozenset[int]) -> None:
+        """Get ready for records, when all plugins of the stack have started.
+
+        needed   the cells that plugins read
+        """
 
     def reopen(self) -> None:
         """What SIGHUP does; BackendError, after which it goes on as before."""

@@ -16,7 +16,9 @@ from contextlib import suppress
 
 from pylog.errors import BackendError
 from pylog.ulogd.files import File
-from pylog.ulogd.views import PORTS, Counter, Flow, Packet, Tuple
+from pylog.ulogd.keys import Value
+from pylog.ulogd.messages import MessageReader, Reading
+from pylog.ulogd.views import PORTS, Counter, Flow, Message, Packet, Tuple
 from pylog.ulogd.worker import Sink, Values, View
 
 LONGEST = 4095
@@ -38,9 +40,16 @@ def _safe(text: bytes) -> bytes:
 class Xml(Sink):
     """The output XML."""
 
+    reads_views = True
     _file: File
 
     def start(self) -> None:
+        self._second, self._time = -1, b""
+        wanted: list[tuple[int, str, Reading]] = [
+            (0, "", self._head),
+            (1, "raw.pkt", lambda p: p.payload),
+        ]
+        self._messages = MessageReader(2, wanted)
         flow, packet, counter = self.instance.inputs
         self._kind = 1 if packet is not None else 2 if counter is not None else 0
         if flow is None and packet is None and counter is None:
@@ -64,8 +73,11 @@ class Xml(Sink):
 
     def write(self, values: Values, view: View) -> None:
         when = self._when()
-        if isinstance(view, Packet):
-            line = self._packet(view, when)
+        if isinstance(view, Message):
+            head, payload, _ = self._messages.cells(view)
+            line = self._packet(head, payload, when)
+        elif isinstance(view, Packet):
+            line = self._packet(self._head(view), view.payload, when)
         elif isinstance(view, Flow):
             line = _flow(view, when)
         else:
@@ -75,17 +87,28 @@ class Xml(Sink):
         self._file.write(line + b"\n")
 
     def _when(self) -> bytes:
-        t = time.localtime(self.surroundings.clock_us() // 1_000_000)
-        return (
-            b"<hour>%d</hour><min>%02d</min><sec>%02d</sec><wday>%d</wday><day>%d</day>"
-            b"<month>%d</month><year>%d</year>"
-        ) % (t.tm_hour, t.tm_min, t.tm_sec, (t.tm_wday + 1) % 7 + 1, t.tm_mday, t.tm_mon, t.tm_year)
+        second = self.surroundings.clock_us() // 1_000_000
+        if second != self._second:
+            self._second, t = second, time.localtime(second)
+            self._time = (
+                b"<hour>%d</hour><min>%02d</min><sec>%02d</sec><wday>%d</wday><day>%d</day>"
+                b"<month>%d</month><year>%d</year>"
+            ) % (t.tm_hour, t.tm_min, t.tm_sec, (t.tm_wday + 1) % 7 + 1, t.tm_mday, t.tm_mon,
+                 t.tm_year)  # fmt: skip
+        return self._time
 
     def _text(self, text: bytes) -> bytes:
         return text if self.surroundings.exact else _safe(text)
 
-    def _packet(self, p: Packet, when: bytes) -> bytes:
-        parts = [b"<log><when>%s</when>" % when]
+    @staticmethod
+    def _packet(head: Value, payload: Value, when: bytes) -> bytes:
+        assert isinstance(head, bytes) and not isinstance(payload, int)
+        data = b"" if payload is None else b"<payload>%s</payload>" % payload.hex().encode()
+        return b"<log><when>%s</when>%s%s</log>" % (when, head, data)
+
+    def _head(self, p: Packet) -> bytes:
+        """What the head of a message determines."""
+        parts = []
         if p.prefix is not None:
             parts.append(b"<prefix>%s</prefix>" % self._text(p.prefix))
         if p.protocol is not None:
@@ -100,9 +123,7 @@ class Xml(Sink):
         ):  # fmt: skip
             if number:
                 parts.append(b"<%s>%d</%s>" % (word, number, word))
-        if p.payload is not None:
-            parts.append(b"<payload>%s</payload>" % p.payload.hex().encode())
-        return b"".join(parts) + b"</log>"
+        return b"".join(parts)
 
     def _counter(self, c: Counter, when: bytes) -> bytes:
         return b"<obj><name>%s</name><pkts>%020d</pkts><bytes>%020d</bytes>%s</obj>" % (

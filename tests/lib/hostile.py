@@ -19,6 +19,7 @@ from builders import pcap_header, pcap_packet
 
 from pylog.formats import ipl_layouts, netlink, nfct_attributes, nft_attributes, nfulnl_attributes
 from pylog.formats.ipl_encode import Encoder
+from pylog.formats.ipl_layouts import Layout
 from pylog.formats.packet import swapped
 from pylog.formats.pcap_blocks import (
     interface_block,
@@ -74,6 +75,23 @@ def ipl_record(name: str) -> bytes:
         extra={"fl_flags": ["FR_BLOCK", "FR_LOG"]},
     )  # fmt: skip
     return Encoder(layout).encode(fields)
+
+
+@cache
+def _template(name: str) -> bytes:
+    return ipl_record(name)
+
+
+def record_of(layout: Layout, content: bytes) -> bytes:
+    """A record of a packet, whose bytes are as the layout's kernel keeps them."""
+    plan = layout.plan("ipf")
+    head = bytearray(_template(layout.name)[: plan.size])
+    hlen = min(20, len(content))
+    for name, value in (("ipl_dsize", plan.size + len(content)), ("fl_hlen", hlen),
+                        ("fl_plen", len(content) - hlen)):  # fmt: skip
+        if name in plan.places:
+            plan.set(head, name, value)
+    return bytes(head) + content
 
 
 def _netlink(order: str) -> Log:

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import ipaddress
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, get_type_hints
+from unittest import mock
 
 import pyarrow as pa
+import samples
 from hypothesis import strategies as st
 
 import pylog
-from pylog.record import Record, kind_of
+from pylog.formats.columns import arrays
+from pylog.formats.columns import pcap as pcap_columns
+from pylog.record import KINDS, PacketRecord, Record, kind_of
+from pylog.table import bulk, schema
+from pylog.table.schemas import packed as packed_columns
 
 
 def streamed(data: bytes, layout: str | None = None) -> list[Record]:
     """The records of a log as a Reader gives them."""
     with pylog.open(io.BytesIO(data), layout=layout) as reader:
         return list(reader)
+
+
+@cache
+def payloads() -> list[bytes]:
+    """Packets as kernels log them, sorted: of both families, fragments, errors, damaged."""
+    origins = samples.origins()
+    dumps = (*samples.dumps("ipl/v5-1-2-lp64le-*.ipf.bin"), *samples.dumps("nflog/*.bin"))
+    return sorted({
+        record.payload
+        for dump in dumps
+        for record in streamed(dump.read_bytes(), origins[samples.name(dump)]["layout"])
+        if isinstance(record, PacketRecord) and record.payload
+    })  # fmt: skip
 
 
 def rows(records: Iterable[Record], kind: str, columns: Iterable[str]) -> list[dict[str, Any]]:
@@ -61,6 +81,26 @@ def value(record: Any, name: str) -> Any:
     if not is_name_or_number(record, name):
         return found
     return f"#{found}" if isinstance(found, int) or found.startswith("#") else found
+
+
+@contextlib.contextmanager
+def small_pieces() -> Iterator[None]:
+    """Few bytes at a time, so that a short log takes many windows, stretches and walks."""
+    with (
+        mock.patch.multiple(bulk, MIN_WINDOW=4096, MAX_WINDOW=8192, STRETCH=1024),
+        mock.patch.object(arrays, "SPACING", 512),
+        mock.patch.object(pcap_columns, "FEW", 1),
+    ):
+        yield
+
+
+def agree(data: bytes, layout: str | None = None) -> None:
+    """Tables and streamed records of the data are the same."""
+    records = streamed(data, layout)
+    for kind in KINDS:
+        names = [*schema(kind).names, *packed_columns(kind)]
+        table = pylog.read_table(io.BytesIO(data), kind=kind, columns=names, layout=layout)
+        assert plain(table) == rows(records, kind, names)
 
 
 def packed(text: str) -> bytes:

@@ -196,10 +196,10 @@ def test_statements_wait_while_the_server_is_away(
 
     def disturb(number: int) -> None:
         if number == 100:
-            daemon.flush()
+            daemon.flush(daemon.stacks[0])
             ulogd.kill()
         if number == 200:
-            daemon.flush()  # notices it
+            daemon.flush(daemon.stacks[0])  # notices it
             ulogd.start()
 
     ulogd_cases.replay(daemon, "g10.rec", disturb)
