@@ -36,6 +36,7 @@ from pylog.cli._sources import (
     descriptors_of,
     greet,
     is_unreadable,
+    losses_are_seen,
     paths_of,
     summary,
 )
@@ -178,6 +179,7 @@ class Copy(contextlib.ExitStack):
                     left_out = self._filtered.left_out
                 report_filtered(self._filter, left_out)
         for reader in records.readers():
+            output.note_losses(losses_are_seen(reader))
             self._containers.add(reader.detection.container)
             if self.left != 0 and is_unreadable(reader):
                 self._failed = True

@@ -26,6 +26,7 @@ from pylog.cli._sources import (
     greet,
     is_unreadable,
     labels,
+    losses_are_seen,
     opened,
     opened_in_bulk,
     summary,
@@ -55,6 +56,7 @@ class Counting:
     aggregate     what is made of the records
     failed        whether nothing of a log could be read
     unknowable    logs of which cannot be known whether they lost records
+    without_losses    tables of logs with losses, which they do not hold
     left_out      how many records the filter left out
     containers    of the logs that were read, see Detection
     """
@@ -68,6 +70,7 @@ class Counting:
         self.aggregate = make()
         self.failed = False
         self.unknowable: list[str] = []
+        self.without_losses: list[str] = []
         self.left_out = 0
         self.containers: set[str] = set()
 
@@ -199,7 +202,7 @@ class Counting:
             say(summary(log))
         self.failed |= is_unreadable(log)
         self.containers.add(log.detection.container)
-        if log.dropped is None and not log.uncounted:
+        if not losses_are_seen(log):
             self.unknowable.append(log.backend.title)
 
     def _parts(self) -> None:
@@ -243,7 +246,11 @@ class Counting:
         from pylog.stats import passes  # needs the extra
 
         wanted = passes.selections(self.aggregate, self._where, self._actions)
-        rows = passes.count_table(self.aggregate, path, wanted)
+        rows, losses = passes.count_table(self.aggregate, path, wanted)
+        if losses == "left out":
+            self.without_losses.append(path)
+        elif losses not in ("none", "held"):
+            self.unknowable.append(path)
         self.left_out += sum(selection.left_out for selection in wanted.values())
         if self._arguments.verbose:
             say(f"{path}: {rows} rows read")

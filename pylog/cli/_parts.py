@@ -25,7 +25,7 @@ from pylog.batch import Batch
 from pylog.cli import begin_logging, say
 from pylog.cli._outputs import given_actions, noting_actions, report_no_verdict, report_unmatched
 from pylog.cli._progress import bar
-from pylog.cli._sources import nothing_read, summed_up, text_log_options
+from pylog.cli._sources import losses_are_seen, nothing_read, summed_up, text_log_options
 from pylog.cli._where import given_filter, report_filtered, report_untimed
 from pylog.decoder import LOT
 from pylog.filter import Filter
@@ -69,8 +69,7 @@ class Done:
     @property
     def unknowable(self) -> list[str]:
         """The logs of which cannot be known whether they lost records."""
-        tallies = self._tallies.items()
-        return [name for name, tally in tallies if tally.dropped is None and not tally.uncounted]
+        return [name for name, tally in self._tallies.items() if not losses_are_seen(tally)]
 
     def report_unsaid(self, arguments: argparse.Namespace, actions: Actions | None) -> None:
         """Report what was left out because the logs do not say it."""
@@ -133,6 +132,7 @@ def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: st
         for kind, columns in read_batches(part, selections):
             output.write(Batch.of_columns({kind: columns}))
     output.leave_out(done.counts)
+    output.note_losses(not done.unknowable)
     return done
 
 

@@ -17,7 +17,7 @@ from pylog.cli._counts import Counting
 from pylog.cli._sources import check_is_no_log, paths_of
 from pylog.record import escape, rfc3339
 from pylog.stats import shown as forms
-from pylog.stats.hints import no_losses
+from pylog.stats.hints import losses_left_out, no_losses
 from pylog.stats.result import Answer, Group
 from pylog.stats.summary import Summary
 from pylog.transports.files import check_is_free, replacing
@@ -113,6 +113,8 @@ def missing(
     lost = summary.losses.text()
     if lost:
         lines.append(f"LOST: {lost}; the numbers do not contain them")
+    elif counting.without_losses:
+        lines.append(f"LOST: {losses_left_out(counting.without_losses)}")
     elif counting.unknowable:
         lines.append(f"losses: {no_losses(counting.unknowable)}")
     else:
@@ -162,7 +164,7 @@ def _list(values: Sequence[Any], count: int) -> str:
 def _described(sections: Sequence[Section], summary: Summary, counting: Counting) -> dict[str, Any]:
     """The answers as an object of JSON."""
     losses = msgspec.to_builtins(summary.losses) | {
-        "unknowable": counting.unknowable,
+        "unknowable": counting.unknowable, "left_out_of": counting.without_losses,
         "times": [{"time": rfc3339(time), "records": count}
                   for time, count in summary.losses.times],
     }  # fmt: skip

@@ -47,6 +47,7 @@ from pylog.cli._sources import (
     group_of,
     is_unreadable,
     labels,
+    losses_are_seen,
     opened_in_bulk,
     paths_of,
     summary,
@@ -172,6 +173,7 @@ def _write(
                 if arguments.verbose:
                     say(summary(reader))
                     report_filtered(where, passed_over)
+                output.note_losses(losses_are_seen(reader))
                 containers.add(reader.detection.container)
                 received, left_out = received + reader.received, left_out + passed_over
                 failed |= is_unreadable(reader)

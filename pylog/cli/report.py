@@ -166,7 +166,7 @@ def _made(
     title, where = _readable(arguments.title), _filter_text(arguments)
     asked = Asked(
         title, periods, arguments.tz, where, Names(geo), arguments.top, int(time.time()),
-        [_readable(name) for name in logs], not counting.unknowable,
+        [_readable(name) for name in logs], not (counting.unknowable or counting.without_losses),
     )  # fmt: skip
     number, now, before = counting.aggregate.result()
     made = figures(asked, number, now, before)

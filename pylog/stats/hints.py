@@ -75,3 +75,9 @@ def no_losses(logs: Sequence[str]) -> str:
     """Losses of these logs cannot be seen."""
     which = logs[0] if len(logs) == 1 else f"{len(logs)} of the logs"
     return f"{which} cannot tell whether records were lost"
+
+
+def losses_left_out(tables: Sequence[str]) -> str:
+    """These tables are of logs that lost records, and do not hold the losses."""
+    which = tables[0] if len(tables) == 1 else f"{len(tables)} tables"
+    return f"records of the log of {which} were lost; pylog convert --kind loss writes the losses"
