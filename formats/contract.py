@@ -59,7 +59,6 @@ class Format(Protocol):
     NAME            its name, which no other format has
     LINKTYPES       the pcap link types whose packets it reads; captures are written with the first
     LOOKED_FOR      how its messages are recognized, for an input that is no log; "" to be silent
-    STREAM          the subclass of Stream that cuts bytes into messages and decodes them
     probe           (first bytes, whether these are all): does this look like my format?
     cut             what an input that ends within its first message lacks, see `cut_off`, or None
     stream          the Stream of a layout that is named; ValueError if there is none of that name
@@ -74,7 +73,6 @@ class Format(Protocol):
     NAME: str
     LINKTYPES: tuple[int, ...]
     LOOKED_FOR: str
-    STREAM: Any
 
     def probe(self, head: bytes, final: bool) -> list[Guess]: ...
 
@@ -86,8 +84,9 @@ class Format(Protocol):
 
 
 class CapturedFormat(Format, Protocol):
-    """What a format gives whose messages capture files hold; its STREAM then has `captured`.
+    """What a format gives whose messages capture files hold.
 
+    STREAM              the subclass of Stream that decodes the messages; it has `captured`
     captured_layout     (packet, link type, offset) -> the layout's name
     capture             a message of `Stream.raw` -> packet, byte order, original length
     described           the layout's name as a capture file has to state it
@@ -104,6 +103,8 @@ class CapturedFormat(Format, Protocol):
                         shows; packets of others are passed over
     linktype            (layout's name) -> the link type to write, if it is not the first
     """
+
+    STREAM: Any
 
     def captured_layout(self, packet: bytes, linktype: int, offset: int) -> str: ...
 

@@ -16,23 +16,16 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, repeat
 from typing import Any, NamedTuple
 
-from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
-from pylog.formats.packet import TCP_FLAGS
 from pylog.formats.textlog_fields import AT_LOCAL, canonical, is_ipv4, is_ipv6
-from pylog.formats.textlog_kernel import FLAGS, MOST
+from pylog.formats.textlog_kernel import MOST
+from pylog.formats.textlog_shapes import CUT, DIGITS, Shape, shape_of
 from pylog.formats.textlog_stamps import Order, Stamps, Timed
 from pylog.memo import Bounded, Memo
 from pylog.record import PacketRecord
 from pylog.record.places import (
     AT_DADDR,
-    AT_DPORT,
     AT_EXTRA,
     AT_FAMILY,
-    AT_GID,
-    AT_ICMP_CODE,
-    AT_ICMP_TYPE,
-    AT_LENGTH,
-    AT_MARK,
     AT_OBSERVED,
     AT_OFFSET,
     AT_PREFIX,
@@ -41,20 +34,10 @@ from pylog.record.places import (
     AT_SPORT,
     AT_TCP_FLAGS,
     AT_TIMESTAMP,
-    AT_UID,
     Values,
 )
 
-_DIGITS = b"0123456789abcdef.:"
 _CAPITALS = bytes(range(ord("A"), ord("Z") + 1))
-_SHAPE = re.compile(
-    rb" DST= LEN= (?:TOS=x(?P<tos>[A-F]{0,2}) PREC=x(?P<prec>[A-F]{0,2}) TTL= (?P<ident>ID)="
-    rb"|TC= HOPLIMIT= FLOWLBL=) (?:DF )?PROTO=(?:"
-    rb"(?P<tcp>TCP) SPT= DPT= (?P<seq>SEQ= ACK= )?WINDOW= RES=x (?P<flags>(?:[A-Z]{3} )*)URGP="
-    rb"|(?P<udp>UDP) SPT= DPT= LEN=(?= )|(?P<icmp>ICMPv?) TYPE= CODE=(?P<echo> ID= SEQ=)?)"
-    rb"(?P<owner> UID= GID=)?(?P<mark> MARK=x)? ?\r?"
-)
-"""After LEN= of UDP a blank must follow: without it the number may be cut."""
 _TOS = re.compile(rb" TOS=(0x[0-9A-F]{2}) PREC=(0x[0-9A-F]{2}) ")
 _RULE = re.compile(
     rb"((?:\S*[^\s:] )?kernel(?:: | - - - )(?:\[ *\d+\.\d+\] )?)?"
@@ -63,9 +46,10 @@ _RULE = re.compile(
 )
 """The host and program of a line, with the kernel's own time, and a prefix of ordinary signs."""
 _UPTIME = re.compile(rb"\[ *\d+\.\d+\] ")
+_PAD = bytes(15)
+"""Numbers are read with up to 16 bytes before them."""
 _SAMPLE = "P "
 """A prefix in place of others."""
-LARGEST = 0xFFFFFFFF
 MOST_SEEN = 65536
 """So many addresses are remembered."""
 
@@ -73,69 +57,6 @@ _SCATTERED = (AT_SPORT, "ip_id", "flow_label", "tcp_seq", "tcp_ack", "icmp_id", 
 """Numbers that seldom repeat."""
 
 Column = Iterable[Any]
-
-
-class _Number(NamedTuple):
-    """A number of a shape: its place in the record or its name in `extra`, base and largest."""
-
-    place: int | str
-    base: int
-    most: int
-    only_if_set: bool = False
-
-
-class _Shape(NamedTuple):
-    """What a shape says.
-
-    tos       whether TOS= and PREC= have capital letters
-    between   what is left of the value of PROTO= without capital letters
-    numbers   those from the third value on; None: the value of PROTO=
-    """
-
-    family: str
-    protocol: int
-    flags: str | None
-    tos: bool
-    between: bytes
-    numbers: tuple[_Number | None, ...]
-
-
-def _shape(text: bytes) -> _Shape | None:
-    """What a shape says; None: the grammar must read such lines."""
-    match = _SHAPE.fullmatch(text)
-    if match is None or not (words := set((match["flags"] or b"").decode().split())) <= set(FLAGS):
-        return None
-    numbers: list[_Number | None] = [_Number(AT_LENGTH, 10, 999_999_999)]
-    if match["ident"]:
-        numbers += [_Number("tos", 16, 0xFF), _Number("prec", 16, 0xFF)]
-    else:
-        numbers += [_Number("tos", 10, 999)]
-    ident = "ip_id" if match["ident"] else "flow_label"
-    numbers += [_Number("ttl", 10, LARGEST), _Number(ident, 10, LARGEST), None]
-    protocol, between, flags = UDP, b" ", None
-    if match["icmp"]:
-        protocol, between = (ICMPV6, b"v6 ") if match["icmp"] == b"ICMPv" else (ICMP, b" ")
-        numbers += [_Number(AT_ICMP_TYPE, 10, 0xFF), _Number(AT_ICMP_CODE, 10, 0xFF)]
-        if match["echo"]:
-            numbers += [_Number("icmp_id", 10, 0xFFFF), _Number("icmp_seq", 10, 0xFFFF)]
-    else:
-        numbers += [_Number(AT_SPORT, 10, 0xFFFF), _Number(AT_DPORT, 10, 0xFFFF)]
-    if match["udp"]:
-        numbers.append(_Number("udp_length", 10, 0xFFFF))
-    elif match["tcp"]:
-        protocol, flags = TCP, TCP_FLAGS[sum(FLAGS[word] for word in words)]
-        if match["seq"]:
-            numbers += [_Number("tcp_seq", 10, LARGEST), _Number("tcp_ack", 10, LARGEST)]
-        numbers += [_Number("tcp_window", 10, LARGEST), _Number("tcp_reserved", 16, LARGEST, True),
-                    _Number("tcp_urgent", 10, LARGEST, True)]  # fmt: skip
-    if match["owner"]:
-        numbers += [_Number(AT_UID, 10, LARGEST), _Number(AT_GID, 10, LARGEST)]
-    if match["mark"]:
-        numbers.append(_Number(AT_MARK, 16, LARGEST))
-    return _Shape(
-        "ipv4" if match["ident"] else "ipv6", protocol, flags,
-        bool(match["tos"] or match["prec"]), between, tuple(numbers),
-    )  # fmt: skip
 
 
 class _Addresses(dict[bytes, str]):
@@ -187,6 +108,46 @@ class _Decimal(dict[bytes, int]):
         return number
 
 
+class Apart(NamedTuple):
+    """Lines taken apart.
+
+    texts       what stands behind CUT in each line
+    joined      all texts, each with a line end, behind _PAD and a line end
+    groups      the lines of each shape that have a template
+    moments     of each line in nanoseconds since 1970, None if that is open
+    written     as `timestamp_local` of its record
+    templates   the values of a record that its rule and devices determine; None: the grammar must
+                read the line
+    """
+
+    texts: list[bytes]
+    joined: bytes
+    groups: list[tuple[Shape, list[int]]]
+    moments: list[int | None]
+    written: list[str | None]
+    templates: list[Values | None]
+
+
+class _Templates(dict[bytes, Values | None]):
+    """The templates of a lot, by what stands between the time and SRC=."""
+
+    def __init__(
+        self, make: Callable[[bytes, bytes, str, bytes], Values | None], kind: bytes, stamp: bytes,
+        written: str,
+    ) -> None:  # fmt: skip
+        """
+        make      makes a template of the other arguments and a key
+        stamp     the time of one of the lines, as `written`
+        """
+        super().__init__()
+        self._make = make
+        self._given = kind, stamp, written
+
+    def __missing__(self, rest: bytes) -> Values | None:
+        template = self[rest] = self._make(*self._given, rest)
+        return template
+
+
 RuleOf = Callable[[str, str], Values | None]
 
 
@@ -204,7 +165,7 @@ class Fast:
         self._rules: Bounded[tuple[bytes, bytes, bytes], Values | None] = Bounded()
         """Templates by the form of the time, what follows it up to IN=, and what follows that."""
         self._four, self._six = _Addresses(is_ipv4), _Addresses(is_ipv6)
-        self._hex, self._decimal, self._shapes = _Hex(), _Decimal(), Memo(_shape)
+        self._hex, self._decimal, self._shapes = _Hex(), _Decimal(), Memo(shape_of)
 
     def records(
         self,
@@ -217,10 +178,27 @@ class Fast:
 
         order   of lines without a year
         """  # fmt: skip
-        made: list[PacketRecord | None] = [None] * len(lines)
-        parts = [line.partition(b" SRC=") for line in lines]
-        texts = [rest for _, _, rest in parts]
-        shapes = b"\n".join(texts).translate(None, _DIGITS).split(b"\n")
+        parts = [line.partition(CUT) for line in lines]
+        heads, texts = [head for head, _, _ in parts], [text for _, _, text in parts]
+        return self.made(self.apart(heads, texts, order), offsets, observed_ns)
+
+    def made(
+        self, apart: Apart, offsets: Sequence[int | None], observed_ns: int | None
+    ) -> list[PacketRecord | None]:
+        """The records of lines that were taken apart; None: the grammar must read the line."""
+        made: list[PacketRecord | None] = [None] * len(apart.texts)
+        for shape, rows in apart.groups:
+            self._take(shape, rows, apart, offsets, observed_ns, made)
+        return made
+
+    def apart(self, heads: list[bytes], texts: list[bytes], order: Order) -> Apart:
+        """Lines without their ends, taken apart; they are cut in two at CUT.
+
+        order   of lines without a year
+        """  # fmt: skip
+        count = len(texts)
+        joined = b"\n".join([_PAD, *texts, b""])
+        shapes = joined.translate(None, DIGITS).split(b"\n")[1:-1]
         groups: dict[bytes, list[int]] = {}
         for i, text in enumerate(shapes):
             if text in groups:
@@ -228,43 +206,50 @@ class Fast:
             elif text:
                 groups[text] = [i]
         regular = [(shape, rows) for text, rows in groups.items() if (shape := self._shapes[text])]
+        apart = Apart(texts, joined, [], [None] * count, [None] * count, [None] * count)
         if not regular:
-            return made
-        heads = self._heads([head for head, _, _ in parts], [r for _, r in regular], order)
-        for shape, rows in regular:
-            rows = [i for i in rows if heads[i] is not None and len(lines[i]) < MOST]
-            self._take(shape, rows, texts, heads, offsets, observed_ns, made)
-        return made
+            return apart
+        self._read_heads(heads, [rows for _, rows in regular], order, apart)
+        templates, most = apart.templates, MOST - len(CUT)
+        if None in templates or max(map(len, heads)) + max(map(len, texts)) >= most:
+            for shape, rows in regular:
+                fit = [
+                    i for i in rows
+                    if templates[i] is not None and len(heads[i]) + len(texts[i]) < most
+                ]  # fmt: skip
+                if fit:
+                    apart.groups.append((shape, fit))
+        else:
+            apart.groups.extend(regular)
+        return apart
 
     def _take(
         self,
-        shape: _Shape,
+        shape: Shape,
         rows: list[int],
-        texts: list[bytes],
-        heads: list[Any],
+        apart: Apart,
         offsets: Sequence[int | None],
         observed_ns: int | None,
         made: list[PacketRecord | None],
     ) -> None:
         """Make the records of lines of a shape. Where one is irregular, halves are tried."""
-        if not rows:
-            return
         try:
-            columns = self._columns(shape, [texts[i] for i in rows])
+            columns = self._columns(shape, [apart.texts[i] for i in rows])
         except ValueError:  # a word that is no value
             if len(rows) > 1:
                 half = len(rows) // 2
                 for part in (rows[:half], rows[half:]):
-                    self._take(shape, part, texts, heads, offsets, observed_ns, made)
+                    self._take(shape, part, apart, offsets, observed_ns, made)
             return
-        moments, written, templates = zip(*[heads[i] for i in rows], strict=True)
+        templates: list[Values] = [apart.templates[i] for i in rows]  # type: ignore[misc]
         first = templates[0]
         values: list[Column]
         if all(template is first for template in templates):
             values = [repeat(value) for value in first]
         else:
             values = list(zip(*templates, strict=True))
-        values[AT_TIMESTAMP], values[AT_LOCAL] = moments, written
+        values[AT_TIMESTAMP] = [apart.moments[i] for i in rows]
+        values[AT_LOCAL] = [apart.written[i] for i in rows]
         values[AT_OFFSET], values[AT_OBSERVED] = [offsets[i] for i in rows], repeat(observed_ns)
         values[AT_FAMILY], values[AT_PROTOCOL] = repeat(shape.family), repeat(shape.protocol)
         values[AT_TCP_FLAGS] = repeat(shape.flags)
@@ -273,7 +258,7 @@ class Fast:
         for i, record in zip(rows, map(PacketRecord, *values), strict=True):
             made[i] = record
 
-    def _columns(self, shape: _Shape, texts: list[bytes]) -> dict[int, list[Any]]:
+    def _columns(self, shape: Shape, texts: list[bytes]) -> dict[int, list[Any]]:
         """The columns of lines of one shape, which begin at the value of SRC=; ValueError."""
         joined = b"=".join(texts)
         if b"= " in joined:
@@ -317,47 +302,45 @@ class Fast:
 
     # What stands before SRC=
 
-    def _heads(
-        self, heads: list[bytes], groups: list[list[int]], order: Order
-    ) -> list[tuple[int | None, str | None, Values] | None]:
-        """Moment, time as written, and template of the lines in groups, by the line; None: the
-        grammar must read it.
-        """
-        found: list[tuple[int | None, str | None, Values] | None] = [None] * len(heads)
+    def _read_heads(
+        self, heads: list[bytes], groups: list[list[int]], order: Order, apart: Apart
+    ) -> None:
+        """Put the times and templates of the lines in groups."""
         rows = groups[0] if len(groups) == 1 else sorted([i for group in groups for i in group])
-        cut = [heads[i].partition(b"IN=") for i in rows]
-        seen: dict[tuple[bytes, bytes, bytes], Values | None] = {}
-        for lot in self._stamps.lots([before for before, _, _ in cut], order):
-            kind, size = lot.kind, lot.size
-            for at, moment, written in zip(lot.rows, lot.moments, lot.written, strict=True):
-                before, _, devices = cut[at]
-                key = kind, before[size:], devices
-                if key in seen:
-                    template = seen[key]
-                else:
-                    template = seen[key] = self._template(key, before, lot.text(before))
-                if template is not None:
-                    found[rows[at]] = moment, written, template
-        return found
+        if len(rows) < len(heads):
+            heads = [heads[i] for i in rows]
+        for lot in self._stamps.lots(heads, order):
+            own, size = lot.rows, lot.size
+            chosen = heads if len(own) == len(heads) else [heads[at] for at in own]
+            first = chosen[0]
+            seen = _Templates(self._template, lot.kind, first[:size], lot.text(first))
+            templates = [seen[head[size:]] for head in chosen]
+            values = lot.moments, lot.written, templates
+            if len(own) == len(apart.texts):
+                apart.moments[:], apart.written[:], apart.templates[:] = values
+                continue
+            moments, written, of_line = apart.moments, apart.written, apart.templates
+            for at, moment, text, template in zip(own, *values, strict=True):
+                i = rows[at]
+                moments[i], written[i], of_line[i] = moment, text, template
 
-    def _template(
-        self, key: tuple[bytes, bytes, bytes], before: bytes, written: str
-    ) -> Values | None:
+    def _template(self, kind: bytes, stamp: bytes, written: str, rest: bytes) -> Values | None:
         """The values that a rule and its devices determine.
 
-        before    the line up to IN=
-        written   its time
+        kind      of a Lot
+        stamp     what stands before the rule: the time, as `written`
+        rest      what stands between that and SRC=
         """
-        kind, rule, devices = key
+        rule, _, devices = rest.partition(b"IN=")
         match = _RULE.fullmatch(rule)
         if match is not None and b"kernel: " not in match[2]:
             program = _UPTIME.sub(b"", match[1] or b"")
-            template = self._shared((kind, program, devices), before[: -len(rule)], written, True)
+            template = self._shared((kind, program, devices), stamp, written, True)
             if template is not None:
                 values = template.copy()
                 values[AT_PREFIX] = match[2].decode()
                 return values
-        return self._shared((kind, b" " + rule, devices), before[: -len(rule) or None], written)
+        return self._shared((kind, b" " + rule, devices), stamp, written)
 
     def _shared(
         self, key: tuple[bytes, bytes, bytes], stamp: bytes, written: str, sample: bool = False
@@ -366,7 +349,7 @@ class Fast:
         if key in self._rules:
             return self._rules[key]
         _, rule, devices = key
-        if b" SRC=" in devices:
+        if CUT in devices:
             return None
         rule = rule + _SAMPLE.encode() if sample else rule[1:]
         values = self._rule_of((stamp + rule + b"IN=" + devices).decode("latin-1") + " ", written)

@@ -12,13 +12,20 @@ import re
 from pylog.formats.addresses import addresses, octets
 from pylog.formats.ipmon_words import PROTOCOLS
 from pylog.memo import Memo
-from pylog.record import PacketRecord
+from pylog.record import PacketHeaders, PacketRecord, columns_of
 from pylog.record.fields import place
 from pylog.record.places import AT_RAW, Values
 
 AT_HOST = place(PacketRecord.host)
 AT_LOCAL = place(PacketRecord.timestamp_local)
 _EMPTY: Values = [None] * (max(AT_RAW, AT_HOST, AT_LOCAL) + 1)
+
+
+_SIZES = {"u8": 0xFF, "u16": 0xFFFF, "u32": 0xFFFFFFFF}
+LARGEST = {
+    name: _SIZES[column] for name, column in columns_of(PacketHeaders).items() if column in _SIZES
+}
+"""The largest values of the fields on request, which are in `extra`; larger ones are left out."""
 
 
 def no_values() -> Values:

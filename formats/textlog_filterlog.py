@@ -15,7 +15,15 @@ from typing import Any
 from pylog.formats.ip_numbers import EXTENSIONS, FRAGMENT, ICMP, ICMPV6, SCTP, TCP, UDP
 from pylog.formats.packet import TCP_FLAGS
 from pylog.formats.pflog_words import ACTIONS, LATER_ACTIONS, LATER_REASONS, REASONS
-from pylog.formats.textlog_fields import canonical, hexadecimal, no_values, number, port, utf8
+from pylog.formats.textlog_fields import (
+    LARGEST,
+    canonical,
+    hexadecimal,
+    no_values,
+    number,
+    port,
+    utf8,
+)
 from pylog.record import Fragment
 from pylog.record.places import (
     AT_ACTION,
@@ -210,7 +218,7 @@ class _Packet:
         names = ((4, "tcp_seq"), (5, "tcp_ack"), (6, "tcp_window"), (7, "tcp_urgent"))
         for at, name in names:
             text = cells[at].partition(":")[0] if at < len(cells) else ""
-            if (value := number(text)) is not None:
+            if (value := number(text, LARGEST.get(name, 0xFFFF))) is not None:
                 extra[name] = value
         if len(cells) > 8 and cells[8]:
             extra["tcp_option_names"] = utf8(cells[8])

@@ -21,6 +21,7 @@ from pylog.formats.ipmon_words import ICMP as ICMP_WORDS
 from pylog.formats.ipmon_words import ICMP6 as ICMP6_WORDS
 from pylog.formats.packet import TCP_FLAGS
 from pylog.formats.textlog_fields import (
+    LARGEST,
     canonical,
     family_of,
     no_values,
@@ -199,7 +200,7 @@ def _put_headers(values: Values, extra: dict[str, Any], rest: str) -> None:
         for text, name in zip(
             match.groups()[1:], ("tcp_seq", "tcp_ack", "tcp_window"), strict=True
         ):
-            if text is not None and (value := number(text)) is not None:
+            if text is not None and (value := number(text, LARGEST[name])) is not None:
                 extra[name] = value
     elif match := _ICMP.match(rest):
         six = values[AT_FAMILY] == "ipv6" or values[AT_PROTOCOL] == ICMPV6

@@ -21,6 +21,7 @@ from pylog.formats.ip_numbers import AH, ESP, ICMP, ICMPV6, TCP, UDP, UDPLITE
 from pylog.formats.packet import TCP_FLAGS, vlan_tag
 from pylog.formats.packet_schemas import FAMILIES
 from pylog.formats.textlog_fields import (
+    LARGEST,
     canonical,
     family_of,
     hexadecimal,
@@ -269,7 +270,8 @@ class _Words:
             _add(extra, "icmp_seq", number(value, 0xFFFF))
         elif key in _EXTRA:
             name, base = _EXTRA[key]
-            given = number(value) if base == 10 else hexadecimal(value)
+            most = LARGEST.get(name, 0xFFFFFFFF)
+            given = number(value, most) if base == 10 else hexadecimal(value, most)
             if given or key not in ("RES", "URGP"):
                 _add(extra, name, given)
         elif key == "GATEWAY":

@@ -139,8 +139,13 @@ class Stamps:
 
     def _days(self, lines: Sequence[bytes], rows: Sequence[int], at: int, size: int) -> Lot:
         """Those with a time without a year, whose moment is open."""
-        rows, texts = _fitting(_DAYS, lines, rows, at, size)
-        return Lot(b"day", size, rows, [None] * len(rows), [t[:-1].decode() for t in texts], at)
+        texts = [lines[i][at:size] for i in rows]
+        names = {text: text[:-1].decode() for text in set(texts) if _DAYS.fullmatch(text)}
+        written = [names.get(text) for text in texts]
+        if None in written:
+            kept = [n for n, name in enumerate(written) if name is not None]
+            rows, written = [rows[n] for n in kept], [written[n] for n in kept]
+        return Lot(b"day", size, rows, [None] * len(rows), written, at)
 
     def _instants(
         self,

@@ -19,7 +19,15 @@ from pylog.formats.ip_numbers import AH, ESP, GRE, ICMP, ICMPV6, SCTP, TCP, UDP
 from pylog.formats.packet import TCP_FLAGS
 from pylog.formats.pflog_layouts import NOBODY, UID_MAX
 from pylog.formats.pflog_words import ACTIONS, LATER_ACTIONS, LATER_REASONS, REASONS
-from pylog.formats.textlog_fields import canonical, family_of, no_values, number, port, utf8
+from pylog.formats.textlog_fields import (
+    LARGEST,
+    canonical,
+    family_of,
+    no_values,
+    number,
+    port,
+    utf8,
+)
 from pylog.formats.textlog_times import MONTHS, When, dated, fraction_ns, yearless
 from pylog.record import Fragment
 from pylog.record.places import (
@@ -221,8 +229,9 @@ def _put_details(values: Values, extra: dict[str, Any], text: str) -> None:
     payload = found.get("payload")
     values[AT_LENGTH] = found.get("length") if payload is None else payload + 40
     values[AT_PROTOCOL] = found.get("proto")
-    if found.get("ttl") is not None:
-        extra["ttl"] = found["ttl"]
+    ttl = found.get("ttl")
+    if ttl is not None and ttl <= LARGEST["ttl"]:
+        extra["ttl"] = ttl
 
 
 def _end(text: str) -> tuple[str | None, int | None]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -88,7 +88,16 @@ class Numbered(NamedTuple):
     valid: Array
 
 
-Column = NumberColumn | Repeated | Addresses | Blobs | Numbered
+class Numbers(NamedTuple):
+    """In each row a mapping of names to numbers, in the order of `columns`; none is empty.
+
+    columns   the number of each name; a row has no such name where it is not valid
+    """
+
+    columns: Mapping[str, NumberColumn]
+
+
+Column = NumberColumn | Repeated | Addresses | Blobs | Numbered | Numbers
 
 
 class DecodedOnce(dict[bytes, Record]):
@@ -138,6 +147,12 @@ class Rows(ABC):
         """The logs that number the regular messages, as (interface of a capture, record.log);
         without a capture the interface is None.
         """
+
+    def on_request(self) -> Mapping[str, NumberColumn] | None:
+        """The columns of the fields on request, where the log says them itself, those that have any
+        value; None: the payloads say them.
+        """
+        return None
 
     @abstractmethod
     def column(self, name: str) -> Column | None:

@@ -14,7 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pylog.formats.columns import Addresses, Blobs, Column, NumberColumn, Numbered, Repeated, Rows
+from pylog.formats.columns import (
+    Addresses,
+    Blobs,
+    Column,
+    NumberColumn,
+    Numbered,
+    Numbers,
+    Repeated,
+    Rows,
+)
 from pylog.formats.packet_headers import requested
 from pylog.record import PacketHeaders
 from pylog.table.addresses import packed, texts
@@ -29,8 +38,15 @@ def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column | None]) -
     count = len(rows.starts) - len(rows.irregular)
     arrays = []
     on_request = REQUESTED["packet"]
-    headers = [] if on_request.keys().isdisjoint(wanted.names) else _headers(rows)
+    said = rows.on_request()
+    needs = said is None and not on_request.keys().isdisjoint(wanted.names)
+    headers = _headers(rows) if needs else []
     for column in wanted:
+        if said is not None and column.name in on_request:
+            number = said.get(column.name)
+            arrays.append(pa.nulls(count, column.type) if number is None
+                          else _array(number, column.type))  # fmt: skip
+            continue
         if column.name in on_request:
             arrays.append(pa.array([getattr(h, column.name) for h in headers], column.type))
             continue
@@ -43,6 +59,8 @@ def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column | None]) -
             arrays.append(_repeated(Repeated(values.codes, converted), column.type))
         elif isinstance(values, Numbered):
             arrays.append(_numbered(values, column.type))
+        elif isinstance(values, Numbers):
+            arrays.append(_objects(values, count))
         else:
             arrays.append(_array(values, column.type))
     return pa.RecordBatch.from_arrays(arrays, schema=wanted)
@@ -122,6 +140,18 @@ def _numbered(column: Numbered, kind: pa.DataType) -> pa.Array:
     )
     places = pa.array(np.arange(len(codes), dtype=np.int32))
     return pa.DictionaryArray.from_arrays(places, joined, safe=False)
+
+
+def _objects(column: Numbers, count: int) -> pa.Array:
+    """Mappings of names to numbers as JSON."""
+    parts: list[Any] = []
+    for name, (values, valid) in column.columns.items():
+        numbers = _array(NumberColumn(values, valid), pa.int64()).cast(pa.string())
+        parts.append(pc.binary_join_element_wise(f'"{name}":', numbers, ""))
+    joined = pc.binary_join_element_wise(*parts, ",", null_handling="skip")
+    texts = pc.binary_join_element_wise("{", joined, "}", "")
+    places = _array(NumberColumn(np.arange(count)), pa.int32())
+    return pa.DictionaryArray.from_arrays(places, texts, safe=False)
 
 
 def _buffer(values: Any) -> pa.Buffer:

@@ -85,8 +85,9 @@ class Bulk(OpenLog):
 
     @property
     def in_columns(self) -> bool:
-        """Whether there are columns of the log's format, so that messages are decoded together."""
-        return columns.of(self.decoder.stream) is not None
+        """Whether lines of the log's records are made of columns, many at a time."""
+        stream = self.decoder.stream
+        return stream.container != "text" and columns.of(stream) is not None
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS

@@ -172,10 +172,11 @@ class Regular:
         if origin is None:
             return {}
         logs, hosts = rows.logs(), self._decoder.stream.hosts
-        return {
-            "origin": Repeated(logs.codes, [origin] * len(logs.values)),
-            "host": Repeated(logs.codes, [hosts.get(i, host) for i, _ in logs.values]),
-        }
+        named = Repeated(logs.codes, [hosts.get(i, host) for i, _ in logs.values])
+        own = rows.column("host")
+        if isinstance(own, Repeated):  # of a text log, whose lines name it
+            named = own._replace(values=[host if name is None else name for name in own.values])
+        return {"origin": Repeated(logs.codes, [origin] * len(logs.values)), "host": named}
 
     def _decoded(self, window: bytes, message: Message, observed: Observed | None) -> Record:
         """The record of a message by itself; DecodeError."""
