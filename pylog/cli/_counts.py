@@ -53,12 +53,12 @@ large parts take less work than many small ones.
 class Counting:
     """Reads the sources of the arguments into an aggregate, by `all`.
 
-    aggregate     what is made of the records
-    failed        whether nothing of a log could be read
-    unknowable    logs of which cannot be known whether they lost records
-    without_losses    tables of logs with losses, which they do not hold
-    left_out      how many records the filter left out
-    containers    of the logs that were read, see Detection
+    aggregate        what is made of the records
+    failed           whether nothing of a log could be read
+    unknowable       logs of which cannot be known whether they lost records
+    without_losses   tables of logs with losses, which they do not hold
+    left_out         how many records the filter left out
+    containers       of the logs that were read, see Detection
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Counting:
         self.aggregate = make()
         self.failed = False
         self.unknowable: list[str] = []
+        self._with_tables = False
         self.without_losses: list[str] = []
         self.left_out = 0
         self.containers: set[str] = set()
@@ -98,6 +99,7 @@ class Counting:
                     self._bulk(source)
             else:
                 self._parts()
+        self._with_tables = bool(tables)
         for path in tables:
             self._table(path)
         if arguments.verbose:
@@ -117,7 +119,8 @@ class Counting:
 
     def no_time(self, count: int) -> str:
         """That so many records have no time, and what to do about it."""
-        return hints.no_time(count, lacks_zone(self._arguments, self.containers))
+        lacks = lacks_zone(self._arguments, self.containers)
+        return hints.no_time(count, lacks, self._with_tables)
 
     def no_verdict(self) -> str:
         """As cli._outputs.no_verdict."""

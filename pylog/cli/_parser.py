@@ -53,12 +53,15 @@ MORE = "more"
 """What the help calls the others."""
 
 OTHER_WORDS = {
-    "-o": ("-w",), "--output": ("-w",), "--out": ("-w",), "--json": ("--to json",),
-    "--csv": ("--to csv",), "--format": ("--to json", "--json"), "-f": ("--follow",), "-c": ("-n",),
+    "-o": ("-w",), "--output": ("-w",), "--out": ("-w",), "-w": ("-o",), "--write": ("-o",),
+    "--json": ("--to json",), "--csv": ("--to csv",), "--format": ("--to json", "--json"),
+    "-f": ("--follow",), "-c": ("-n",),
 }  # fmt: skip
 """Options of other programs, and the options that commands of pylog have for them."""
 
 
+WRITING = ("-w", "-o", "--write", "--output", "--out")
+"""Options that name the file to write; where it is an argument, there is none."""
 TIMES = ("--since", "--until", "--new-since")
 """Options whose value may be as -2h."""
 
@@ -140,6 +143,8 @@ class Parser(argparse.ArgumentParser):
         for meant in OTHER_WORDS.get(name, ()):
             if meant.split()[0] in options:
                 return f"; did you mean {meant}?"
+        if name in WRITING and any(action.dest == "out" for action in self._positionals._actions):
+            return "; the file to write is the last argument"
         if name == "--scrub":
             return "; a scrubbed copy is written by pylog read --scrub -w FILE"
         longs = [option for option in options if option.startswith("--")]

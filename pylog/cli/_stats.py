@@ -153,6 +153,7 @@ def _table(sections: Sequence[Section], notes: list[str], clock: Clock | None) -
                     hosts = _list(evidence[i][1], groups[i].distinct[1])
                     lines.append(f"    ports {ports}; hosts {hosts}")
         lines += forms.beneath(of_section, groups)
+        lines += forms.may_be_older(groups, clock)
     return [*lines, *notes]
 
 

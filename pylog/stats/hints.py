@@ -17,14 +17,17 @@ LONGEST = 40
 """Characters of a prefix that it shows."""
 
 
-def no_time(count: int, lacks_zone: bool) -> str:
+def no_time(count: int, lacks_zone: bool, of_table: bool = False) -> str:
     """So many records have no time, and what gives them one.
 
     lacks_zone   whether they are of a text log, and nobody stated its zone
+    of_table     whether they may be of a Parquet or Arrow file, which was made of such a log
     """
     text = "1 record has no time" if count == 1 else f"{count:,} records have no time"
     if lacks_zone:
         text += ": their lines state no zone; give it with --log-tz Europe/Oslo, or --log-tz local"
+    elif of_table:
+        text += "; if their log was text, convert it again with --log-tz"
     return text
 
 
