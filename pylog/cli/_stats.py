@@ -153,8 +153,8 @@ def _table(sections: Sequence[Section], notes: list[str], clock: Clock | None) -
                     hosts = _list(evidence[i][1], groups[i].distinct[1])
                     lines.append(f"    ports {ports}; hosts {hosts}")
         lines += forms.beneath(of_section, groups)
-        lines += forms.may_be_older(groups, clock)
-    return [*lines, *notes]
+    shown = [group for _, _, groups, _ in sections for group in groups]
+    return [*lines, *forms.may_be_older(shown, clock), *notes]
 
 
 def _list(values: Sequence[Any], count: int) -> str:

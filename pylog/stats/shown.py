@@ -159,6 +159,6 @@ def may_be_older(shown: Sequence[Group], clock: Clock | None) -> list[str]:
     if early < max(FEW, len(shown) / 2):
         return []
     return [
-        f"first: counting begins at {time_text(begin, clock)}; {early:,} of these were seen soon"
-        " after, and may be older"
+        f"first: counting begins at {time_text(begin, clock)}; {early:,} of those shown were"
+        " seen soon after, and may be older"
     ]
