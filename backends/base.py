@@ -108,6 +108,7 @@ class Backend(ABC):
     accountable   gaps in these numbers show all that such a loss may cost
     scope     which records are wanted; None: all
     tick_s    how often to ask again, where the system does not wake a thread that waits
+    holds_s   how long the system may hold records back before they can be received; None: not
     ends      where pieces end of the bytes that `receive` gave last, each of complete messages;
               (): it is not known
     log_tz    of a text log: the name of the zone of its times; None: unknown
@@ -136,6 +137,7 @@ class Backend(ABC):
     accountable = True
     scope: Scope | FlowScope | None = None
     tick_s: float | None = None
+    holds_s: float | None = None
     ends: Sequence[int] = ()
     rotations = 0
     log_tz: str | None = None

@@ -106,6 +106,7 @@ class Nflog(NetlinkSource):
         self.logs = {str(group): 0 for group in groups}
         self._options = _checked(options)
         self.numbered = bool(self._options["seq"])
+        self.holds_s = float(self._options["timeout_s"])
         self._families = _families(self._options["pf_bind"])
         if self._families and 0 not in groups:
             raise ValueError(_NOT_ASKED_FOR)

@@ -11,13 +11,13 @@ Sources: the tcpdump.org link type list; pcap-linktype(7).
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pylog.errors import DecodeError
 from pylog.formats import Guess, Message, Stream
 from pylog.formats.ip_header import stated_length
 from pylog.formats.packet import put_headers, seeming
 from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6, IPV4, IPV6
-from pylog.formats.scrub import Scrubber
 from pylog.record import PacketRecord, Record
 from pylog.record.places import (
     AT_EXTRA,
@@ -29,6 +29,9 @@ from pylog.record.places import (
     AT_SOURCE,
     no_values,
 )
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "ip"
 LINKTYPE_RAW, LINKTYPE_IPV4, LINKTYPE_IPV6 = 101, 228, 229

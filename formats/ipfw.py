@@ -11,7 +11,7 @@ Source: ipfw_bpf_tap in FreeBSD's ip_fw_bpf.c.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pylog.formats import Guess, Item, Message, Stream
 from pylog.formats.addresses import mac
@@ -19,7 +19,6 @@ from pylog.formats.ip_header import stated_length
 from pylog.formats.packet import inner_tags, put_headers, seeming
 from pylog.formats.packet_schemas import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, ETHERNET
 from pylog.formats.plan import Plan
-from pylog.formats.scrub import Scrubber
 from pylog.record import PacketRecord, Record
 from pylog.record.places import (
     AT_HWADDR,
@@ -34,6 +33,9 @@ from pylog.record.places import (
     AT_VLAN,
     no_values,
 )
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "ipfw"
 LINKTYPE_ETHERNET = 1

@@ -8,6 +8,7 @@ capture holds a record unchanged, with the layout's name in the description of i
 from __future__ import annotations
 
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from pylog.errors import DecodeError
 from pylog.formats import Guess, Message, cut_off, ipl_layouts, ipl_resume
@@ -16,7 +17,9 @@ from pylog.formats.ip_numbers import ICMP, ICMPV6
 from pylog.formats.ipl_stream import IplStream, LogFrame, log_frame
 from pylog.formats.ipl_trial import Trial, candidates, same_records, trials_of, without_magic
 from pylog.formats.packet import swapped
-from pylog.formats.scrub import Scrubber
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "ipl"
 LINKTYPES: tuple[int, ...] = (116,)

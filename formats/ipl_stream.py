@@ -126,7 +126,6 @@ class IplStream(Stream):
         self.layout_value = layout
         self.layout = layout.name
         self.log = log
-        self.needle, self.needle_at, self.needle_size = _needle(layout, log)
         is_clear = layout.version.magic_tells_log
         self._by_magic = {layout.magic(d): d for d in (layout.logs if is_clear else (log,))}
         self._magic_size = len(layout.magic(log))
@@ -137,7 +136,24 @@ class IplStream(Stream):
         self._packet_size = ipf.size
         self._swapped = layout.host_order_ip
 
-    # What follows is made when it is needed: of the many layouts that detection tries, few decode.
+    # What follows is made when it is needed: of the many layouts that detection tries, few decode,
+    # and few meet damage.
+
+    @cached_property
+    def _needle(self) -> tuple[re.Pattern[bytes], int, int]:
+        return _needle(self.layout_value, self.log)
+
+    @property
+    def needle(self) -> re.Pattern[bytes]:  # type: ignore[override]
+        return self._needle[0]
+
+    @property
+    def needle_at(self) -> int:  # type: ignore[override]
+        return self._needle[1]
+
+    @property
+    def needle_size(self) -> int:  # type: ignore[override]
+        return self._needle[2]
 
     @cached_property
     def _packets(self) -> DecodeMany:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pylog.errors import DecodeError
 from pylog.formats import Dropped, Guess, Item, Message, NetlinkFormat, NextSeq
@@ -36,8 +36,10 @@ from pylog.formats.netlink_stream import NetlinkStream, name_of, order_of
 from pylog.formats.pcap_interfaces import Origin
 from pylog.formats.plan import Plan
 from pylog.formats.registry import registered, subsystems
-from pylog.formats.scrub import Scrubber
 from pylog.record import Record, Row
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "netlink"
 LINKTYPES: tuple[int, ...] = (LINKTYPE_NETLINK, LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2)

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Message, NextSeq, netlink_stream, nfct_scrub
+from pylog.formats import Message, NextSeq, netlink_stream
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ACCT,
@@ -67,6 +67,9 @@ from pylog.formats.nfct_flow import (
 from pylog.formats.nfct_requests import SEQ
 from pylog.formats.plan import Plan
 from pylog.record import CounterRecord, FlowRecord, Record, Row
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "nfct"
 SUBSYSTEM = (NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_CTNETLINK_EXP, NFNL_SUBSYS_ACCT)
@@ -208,7 +211,6 @@ _layouts = Layouts("ctnetlink", NfctStream)
 stream, layout_names, cut = _layouts.stream, _layouts.layout_names, _layouts.cut
 probe, resumes, resume = _layouts.probe, _layouts.resumes, _layouts.resume
 capture, described = netlink_stream.capture, netlink_stream.described
-scrub = nfct_scrub.scrub
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
@@ -219,3 +221,10 @@ def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
 def interface_numbers(message: bytes, layout: str) -> dict[str, int]:
     """None: no message of conntrack names an interface."""
     return {}
+
+
+def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
+    """See nfct_scrub."""
+    from pylog.formats import nfct_scrub  # only here: reading does not need it
+
+    return nfct_scrub.scrub(message, layout, scrubber)

@@ -11,15 +11,18 @@ sends.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pylog.formats import Message, netlink_stream, nft_entities, nft_scrub, nft_trace
+from pylog.formats import Message, netlink_stream, nft_entities, nft_trace
 from pylog.formats.netlink import NFGENMSG, NFNL_SUBSYS_NFTABLES, align
 from pylog.formats.netlink_stream import Layouts, NetlinkStream, name_of
 from pylog.formats.nft_attributes import NFT_MSG_TRACE
 from pylog.formats.nft_read import Parsing, Place
 from pylog.formats.plan import Plan
 from pylog.record import Record, RulesetRecord, TraceRecord
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "nftables"
 SUBSYSTEM = NFNL_SUBSYS_NFTABLES
@@ -122,9 +125,16 @@ _layouts = Layouts("nft", NftStream)
 stream, layout_names, cut = _layouts.stream, _layouts.layout_names, _layouts.cut
 probe, resumes, resume = _layouts.probe, _layouts.resumes, _layouts.resume
 capture, described = netlink_stream.capture, netlink_stream.described
-interface_numbers, scrub = nft_trace.interface_numbers, nft_scrub.scrub
+interface_numbers = nft_trace.interface_numbers
 
 
 def captured_layout(packet: bytes, linktype: int, offset: int) -> str:
     """Never asked: formats.mixed owns the link types."""
     raise TypeError("packets of nftables have the link type of netlink")
+
+
+def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
+    """See nft_scrub."""
+    from pylog.formats import nft_scrub  # only here: reading does not need it
+
+    return nft_scrub.scrub(message, layout, scrubber)

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pylog.errors import DecodeError
-from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct_attributes, nfulnl_scrub
+from pylog.formats import Message, NextSeq, RawBatch, netlink_stream, nfct_attributes
 from pylog.formats.netlink import (
     NFGENMSG,
     NFNL_SUBSYS_ULOG,
@@ -75,6 +75,9 @@ from pylog.record.places import (
     AT_VLAN,
     no_values,
 )
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "nfulnl"
 SUBSYSTEM = NFNL_SUBSYS_ULOG
@@ -338,4 +341,11 @@ STREAM = NfulnlStream
 _layouts = Layouts("nfulnl", NfulnlStream)
 stream, layout_names, cut = _layouts.stream, _layouts.layout_names, _layouts.cut
 probe, resumes, resume = _layouts.probe, _layouts.resumes, _layouts.resume
-described, scrub = netlink_stream.described, nfulnl_scrub.scrub
+described = netlink_stream.described
+
+
+def scrub(message: bytes, layout: str, scrubber: Scrubber) -> bytes:
+    """See nfulnl_scrub."""
+    from pylog.formats import nfulnl_scrub  # only here: reading does not need it
+
+    return nfulnl_scrub.scrub(message, layout, scrubber)

@@ -6,7 +6,7 @@ a loss has to be reported before it. The expected numbers are kept here; pylog.l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pylog.record import Record
 
@@ -41,3 +41,12 @@ class NextSeq(dict[str, int]):
             return False
         self[log] = (record.seq + (record.count or 1)) & 0xFFFFFFFF
         return True
+
+    def passed(self, records: Iterable[Record]) -> int:
+        """How many of the records, the first of them, have the expected numbers; see `pass_on`."""
+        count = 0
+        for record in records:
+            if not self.pass_on(record):
+                break
+            count += 1
+        return count

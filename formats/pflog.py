@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pylog.formats import Guess, Message, Stream
 from pylog.formats.addresses import addresses
@@ -40,7 +40,6 @@ from pylog.formats.pflog_layouts import (
 )
 from pylog.formats.pflog_words import actions, directions, reasons, word
 from pylog.formats.plan import BYTEORDER
-from pylog.formats.scrub import Scrubber
 from pylog.memo import Memo
 from pylog.record import PacketRecord, Record
 from pylog.record.places import (
@@ -63,6 +62,9 @@ from pylog.record.places import (
     Values,
     no_values,
 )
+
+if TYPE_CHECKING:
+    from pylog.formats.scrub import Scrubber
 
 NAME = "pflog"
 LINKTYPE_PFLOG, LINKTYPE_OLD_PFLOG = 117, 17

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pylog.formats.textlog_times import MONTHS, NEVER, When, dated, fraction_ns, yearless
+from pylog.formats.textlog_times import NEVER, When, dated, fraction_ns, month_of, yearless
 
 PROGRAMS = ("kernel", "ipmon", "filterlog", "ulogd", "ipfw", "pf", "tcpdump")
 """Programs whose messages are read."""
@@ -47,23 +47,21 @@ _CALLER = r"(?:\[ *[TC]\d+\])?"
 _UPTIME = re.compile(rf"\[ *(\d+\.\d+)(?: <[ \d.]+>)?\]{_CALLER} ")
 _RELATIVE = re.compile(r"\[(?:[A-Z][a-z]{2} ?\d{1,2} \d\d:\d\d| *[+<] *\d+\.\d+>?)\] ")
 _DECODED = re.compile(r"\w+ *:\w+ *: (?=\[|\d{4}-)")
-_CTIME = re.compile(
-    rf"\[[A-Z][a-z]{{2}} ([A-Z][a-z]{{2}}) ([ \d]\d) (\d\d:\d\d:\d\d) (\d{{4}})\]{_CALLER} "
-)
+_NAME = r"[A-Za-z\x80-\xff]{2,10}\.?"
+"""A day of the week or a month, in any language."""
+_CTIME = re.compile(rf"\[{_NAME} ({_NAME}) ([ \d]\d) (\d\d:\d\d:\d\d) (\d{{4}})\]{_CALLER} ")
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d:\d\d:\d\d)(?:([.,])(\d{1,9}))?(Z|[+-]\d\d:?\d\d)? "
 )
 _BSD = re.compile(
-    r"(?:(\d{4}) )?([A-Z][a-z]{2}) ([ \d]\d) (?:(\d{4}) )?(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?"
+    rf"(?:(\d{{4}}) )?({_NAME}) ([ \d]\d) (?:(\d{{4}}) )?(\d\d:\d\d:\d\d)(?:\.(\d{{1,9}}))?"
     r"(?: (\d{4}))? "
 )
 """The year stands in any of three places, as routers and syslog-ng write it, or nowhere."""
 _FULL = re.compile(
-    r"[A-Z][a-z]{2} (\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ([A-Z]{2,5}|[+-]\d\d) "
+    rf"{_NAME} " r"(\d{4})-(\d\d)-(\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ([A-Z]{2,5}|[+-]\d\d) "
 )
-_LOGREAD = re.compile(
-    r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d) (\d{4}) (?:\w+\.\w+ )?"
-)
+_LOGREAD = re.compile(rf"{_NAME} ({_NAME}) " r"([ \d]\d) (\d\d:\d\d:\d\d) (\d{4}) (?:\w+\.\w+ )?")
 _UNIX = re.compile(r"(\d{9,11})\.(\d{6}) ")
 _5424 = re.compile(
     r"1 (\S+) (\S+) (\S+) (\S+) (\S+) (-|(?:\[(?:[^\]\"\\]|\"(?:[^\"\\]|\\.)*\")*\])+)(?: |$)"
@@ -72,11 +70,15 @@ _FACILITY = re.compile(r"<\w+\.\w+> ")
 """As syslogd -v of FreeBSD writes it before the host, and without brackets that of BusyBox."""
 _KNOWN = re.compile(
     rf"(?:(\S*[^\s:]) )?(?:[a-z]+\d?\.[a-z]+ )?({'|'.join(PROGRAMS)})(?:\[\d+\])?: "
+    r"(?:\[ID \d{1,9} \w{1,10}\.\w{1,10}\] )?"
 )
+"""Solaris puts an identifier of the message behind the program."""
 _OTHER = re.compile(r"(\S+) ")
 _REPEATED = re.compile(r"message repeated (\d{1,9}) times: \[ ?")
 LAST_REPEATED = re.compile(r"last message repeated (\d{1,9}) times?\s*$")
 """The message of syslogd in place of lines that were equal to the one before."""
+_ENTRY = re.compile(r"(?:\x1e|data: )?(?=\{)")
+"""Before an entry of JSON, as journalctl -o json-seq and json-sse write it."""
 _FIELD = re.compile(r'\s*(?:MESSAGE=|"(?:MESSAGE"|msg") ?: (?="))')
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7])")
 
@@ -84,8 +86,8 @@ _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7])")
 def opened(line: str) -> Envelope:
     """The envelope of a line, which has no line end."""
     first = line[:1]
-    if first == "{":
-        return _journal(line) or Envelope("none", line)
+    if first in "{\x1ed" and (match := _ENTRY.match(line)):
+        return _journal(line[match.end() :]) or Envelope("none", line)
     if first.isdecimal() and (match := _KMSG.match(line)):
         usec = match[1]
         written = f"{usec[:-6] or '0'}.{usec[-6:]:0>6}"
@@ -108,7 +110,7 @@ def opened(line: str) -> Envelope:
         return Envelope(name, line[match.end() :], When(match[1]), escaped=line.isascii())
     if match := _CTIME.match(line, at):
         when = dated(
-            match[0][1:-2], (int(match[4]), MONTHS.get(match[1], 0), int(match[2])), match[3],
+            match[0][1:-2], (int(match[4]), month_of(match[1]), int(match[2])), match[3],
             None, None,
         )  # fmt: skip
         return Envelope("dmesg-T", line[match.end() :], when, escaped=line.isascii())
@@ -127,7 +129,7 @@ def opened(line: str) -> Envelope:
     if match := _BSD.match(line, at):
         first, month, day, second, clock, digits, third = match.groups()
         if year := first or second or third:
-            date = int(year), MONTHS.get(month, 0), int(day)
+            date = int(year), month_of(month), int(day)
             when = dated(line[at : match.end() - 1], date, clock, digits, None)
         else:
             when = yearless(match[0][:-1], month, day, clock, digits)
@@ -143,7 +145,7 @@ def opened(line: str) -> Envelope:
     if match := _LOGREAD.match(line, at):
         when = dated(
             match[0].rsplit(" ", 1)[0][:24],
-            (int(match[4]), MONTHS.get(match[1], 0), int(match[2])), match[3], None, None,
+            (int(match[4]), month_of(match[1]), int(match[2])), match[3], None, None,
         )  # fmt: skip
         return _named("logread", line, match.end(), when)
     if match := _UNIX.match(line, at):

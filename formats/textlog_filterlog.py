@@ -56,6 +56,8 @@ PFSENSE, OPNSENSE = "filterlog-pfsense", "filterlog-opnsense"
 
 _ACTIONS = frozenset((*ACTIONS, *LATER_ACTIONS["freebsd"]))
 _REASONS = frozenset((*REASONS, *LATER_REASONS["freebsd"]))
+MOST_COMMAS = 8
+"""A label of OPNsense with more commas is not read."""
 _UNKNOWN = re.compile(r"unk(?:n|nown)\((\d{1,10}|%u)\)$")
 _ERROR = re.compile(r"(?:error|errormsg)='([^']*)',?")
 _TRUNCATED = re.compile(r"truncated-(?:ip|icmp) ?= ?(\d+)")
@@ -107,7 +109,7 @@ def read(message: str, program: str) -> tuple[Values, str] | None:
 
     program   that the envelope names, "" for none
     """
-    cells = message.rstrip().split(",")
+    cells = _cells(message.rstrip())
     if len(cells) < 10 or not cells[4] or " " in cells[4] or cells[8] not in ("4", "6"):
         return None
     action, reason = _word(cells[6], _ACTIONS), _word(cells[5], _REASONS)
@@ -122,8 +124,8 @@ def read(message: str, program: str) -> tuple[Values, str] | None:
     values[AT_RULE], values[AT_ACTION], values[AT_REASON] = rule, action, reason
     if cells[2]:
         values[AT_GROUP] = utf8(cells[2])
-    if sub is not None:
-        extra["subrulenr"] = sub
+        if sub is not None:
+            extra["subrulenr"] = sub
     form = _put_rule_id(extra, cells[3])
     way = cells[7]
     if way in ("in", "out", "forward", "fwd"):
@@ -135,6 +137,17 @@ def read(message: str, program: str) -> tuple[Values, str] | None:
         return None
     values[AT_EXTRA] = extra or None
     return values, form or packet.form or PFSENSE
+
+
+def _cells(message: str) -> list[str]:
+    """The values of a line. Only the label of OPNsense's rules may have commas of its own."""
+    cells = message.split(",")
+    for more in range(1, min(MOST_COMMAS + 1, len(cells) - 9)):
+        if cells[8] in ("4", "6"):
+            break
+        if cells[8 + more] in ("4", "6") and _is_way(cells[7 + more]):
+            return [*cells[:3], ",".join(cells[3 : 4 + more]), *cells[4 + more :]]
+    return cells
 
 
 def _word(text: str, words: frozenset[str]) -> str | int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP
+from pylog.formats.ip_numbers import ICMP, ICMPV6, TCP, UDP, UDPLITE
 from pylog.formats.textlog_fields import canonical, hexadecimal, no_values, number, port, utf8
 from pylog.record import Fragment
 from pylog.record.places import (
@@ -34,14 +34,14 @@ from pylog.record.places import (
 SOURCE = "ipfw"
 
 _LINE = re.compile(
-    r"(?:ipfw: )?(-1|\d{1,5}) "
+    r"(?:ipfw: )?(-1|\d{1,10}) "
     r"(Deny|Accept|Reject|Reset|Count|Nat|Reass|Return|UNKNOWN|Refuse|Check-state|Abort"
     r"|(?:Unreach|Divert|Tee|SetFib|SetDscp|SkipTo|Pipe|Queue|Netgraph|Ngtee|Call|Altq) [\w-]+"
     r"|Eaction \S+|Forward to (?:\[[^\]]*\]|[^ :]+)(?::\d+)?) "
-    r"(MAC|TCP|UDP|ICMPv6(?::\d+\.\d+)?|ICMP(?::\d+\.\d+)?|P:\d{1,3})"
+    r"(MAC|TCP|UDP(?:Lite)?|ICMPv6(?::\d+\.\d+)?|ICMP(?::\d+\.\d+)?|P:\d{1,3})"
     r"(?: (\S+) (\S+))??"
     r" (?:(in|out) via (\S+)|\[no if info\])"
-    r"(?: \(frag ([0-9a-f]{1,8}):(\d+)@(\d+)(\+?)\))?\s*$"
+    r"(?: \(frag ([0-9a-f]{1,8}):(-?\d+)@(\d+)(\+?)\))?\s*$"
 )
 _END = re.compile(r"(?:\[([0-9A-Fa-f:.]+)(?:%\w+)?\]|([0-9.]+))(?::(\d+))?$")
 ACTIONS = {
@@ -49,7 +49,7 @@ ACTIONS = {
     "Refuse": "block", "Abort": "block",
 }  # fmt: skip
 """What becomes of a packet; other actions are their words in lower case."""
-_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "ICMP": ICMP, "ICMPv6": ICMPV6}
+_PROTOCOLS = {"TCP": TCP, "UDP": UDP, "UDPLite": UDPLITE, "ICMP": ICMP, "ICMPv6": ICMPV6}
 
 
 def read(message: str) -> Values | None:
@@ -66,7 +66,7 @@ def read(message: str) -> Values | None:
     if word not in ("Accept", "Deny"):
         extra["action"] = utf8(action)
     if rule != "-1":
-        values[AT_RULE] = int(rule)
+        values[AT_RULE] = number(rule)
     if way:
         values[AT_DIRECTION] = way
         values[AT_INDEV if way == "in" else AT_OUTDEV] = utf8(device)

@@ -38,6 +38,7 @@ from pylog.formats.textlog_times import NEVER, Calendar, When
 from pylog.record import FlowRecord, PacketRecord, Record, Row
 from pylog.record.places import (
     AT_COUNT,
+    AT_EXTRA,
     AT_LAYOUT,
     AT_OBSERVED,
     AT_OFFSET,
@@ -172,7 +173,16 @@ class TextStream(Stream):
             line = line.removeprefix("\xef\xbb\xbf")  # the byte-order mark of UTF-8
         if "repeated" in line and (match := LAST_REPEATED.search(line)):
             return self._repeated(int(match[1]), start, end, items)
-        self._last = None
+        last, self._last = self._last, None
+        if (
+            last is not None
+            and last.source == textlog_tcpdump.SOURCE
+            and self._is_next(items, start)
+        ):
+            text = line if line[:1] in " \t" else opened(line).message
+            complete = textlog_tcpdump.completed(last, text)
+            if complete is not None:
+                return self._replace_last(complete, end, items)
         if not line or line.isspace():
             return -1
         if len(line) <= LONGEST:
@@ -192,15 +202,24 @@ class TextStream(Stream):
         if last is None:
             self.other += 1
             return -1
-        if items and isinstance(items[-1], Message) and items[-1].end == start:
-            at = items[-1].start
-            items[-1].end = end
+        if self._is_next(items, start):
             count = (last.count or 1) + times
-            self._records[self.base + at] = self._last = replace(last, count=count)
-            return at
+            return self._replace_last(replace(last, count=count), end, items)
         offset = None if self.live else self.base + start
         self._accept(replace(last, count=times, offset=offset), start, end, items)
         return start
+
+    def _is_next(self, items: list[Item], start: int) -> bool:
+        """Whether the record of the line before the one at `start` can still be replaced."""
+        return bool(items) and isinstance(items[-1], Message) and items[-1].end == start
+
+    def _replace_last(self, record: Record, end: int, items: list[Item]) -> int:
+        """Let the last message go on to `end`, with another record; gives where it begins."""
+        last = items[-1]
+        assert isinstance(last, Message)
+        last.end = end
+        self._records[self.base + last.start] = self._last = record
+        return last.start
 
     # For columns
 
@@ -337,7 +356,7 @@ class TextStream(Stream):
         if envelope.repeated is not None or envelope.when.written != written:
             return None
         values = textlog_kernel.read(envelope.message, envelope.escaped, True, False)
-        if values is None:
+        if values is None or values[AT_EXTRA]:
             return None
         values[AT_LAYOUT] = self._form("kernel", envelope)
         if envelope.host is not None:

@@ -5,6 +5,7 @@
 
 An anchor may hold dots, slashes and brackets, so the rule inside it is read from the right. Of the
 text of the packet only what both programs have is read: addresses, ports, protocol and TCP flags.
+With -v tcpdump.org begins a line of its own with the addresses, after four blanks.
 tcpdump.org's 5.0 prints uids of a little-endian machine in the wrong byte order.
 
 Source: print-pflog.c of tcpdump 4.99.3 and 5.0.0-PRE, and of OpenBSD; both were run.
@@ -29,7 +30,7 @@ from pylog.formats.textlog_fields import (
     utf8,
 )
 from pylog.formats.textlog_times import MONTHS, When, dated, fraction_ns, yearless
-from pylog.record import Fragment
+from pylog.record import Fragment, PacketRecord, Record
 from pylog.record.places import (
     AT_ACTION,
     AT_DADDR,
@@ -64,17 +65,18 @@ _TIME = re.compile(
     r"|(\d{9,11})\.(\d{6,9}) (?=rule )"
 )
 _LINE = re.compile(
-    r"rule (\d{0,10}|def)(?:\.(.+)\.(\d{1,10}|def))?/(?:(\d{1,3}|unkn)?\((.*?)\)?)"
+    r"rule (\d{0,10}|def)(?:\.(.*)\.(\d{1,10}|def))?/(?:(\d{1,3}|unkn)?\((.*?)\)?)"
     r"((?: \[[^\]]*\])*)(:?)"
     r" ([a-z0-9-]+(?: \(\w+\))?|unkn\(\d{1,10}\)) (in/out|in|out|fwd|unkn\(\d{1,10}\)) on (\S+): "
     r"(?:\[([^\]]*)\] )?(.*)$"
 )
-_DETAILS = re.compile(r"\((?:tos|class|flowlabel|hlim)[^()]*(?:\([^()]*\)[^()]*)*\) ?")
+_DETAILS = re.compile(r"(?:IP6? )?\((?:tos|class|flowlabel|hlim)[^()]*(?:\([^()]*\)[^()]*)*\) ?")
 _DETAIL = {
     "length": re.compile(r"\blength:? (\d+)"), "ttl": re.compile(r"\b(?:ttl|hlim) (\d+)"),
     "proto": re.compile(r"(?:proto|next-header)[^()]*\((\d+)\)"),
     "payload": re.compile(r"payload length: (\d+)"),
 }  # fmt: skip
+_MISSING = re.compile(r"(?:IP6? )?truncated-ip6? - \d{1,6} bytes missing!\s?")
 _ENDS = re.compile(r"(?:IP6? )?(\S+) > ([^\s:]\S*): (.*)$")
 _FRAG6 = re.compile(r"frag \((?:0x[0-9a-f]+:)?(\d+)\|\d+\)")
 _FLAGS = re.compile(r"Flags \[([A-Za-z.]+)\]")
@@ -126,7 +128,7 @@ def read(message: str) -> tuple[Values, str] | None:
     values[AT_SOURCE] = SOURCE
     if rule not in ("", "def") and int(rule) < NOBODY:
         values[AT_RULE] = int(rule)
-    if anchor:
+    if anchor:  # without one the number after it means nothing
         values[AT_GROUP] = utf8(anchor)
         if sub != "def" and int(sub) < NOBODY:
             extra["subrulenr"] = int(sub)
@@ -139,6 +141,25 @@ def read(message: str) -> tuple[Values, str] | None:
     _put_packet(values, extra, packet)
     values[AT_EXTRA] = extra or None
     return values, ORG if colon else OPENBSD
+
+
+def completed(record: Record, text: str) -> PacketRecord | None:
+    """The record with the addresses in the line after its own, where -v puts them; None if it has
+    addresses, or the line none.
+    """
+    if not isinstance(record, PacketRecord) or record.saddr is not None:
+        return None
+    if not text.startswith(("    ", "\t")):
+        return None
+    values = [getattr(record, name) for name in PacketRecord.__struct_fields__]
+    extra = dict(record.extra or {})
+    _put_packet(values, extra, text.strip())
+    if values[AT_SADDR] is None:
+        return None
+    if record.protocol is not None:
+        values[AT_PROTOCOL] = record.protocol
+    values[AT_EXTRA] = extra or None
+    return PacketRecord(*values)
 
 
 def _reason(digits: str | None, word: str) -> str | int | None:
@@ -181,6 +202,8 @@ def _put_packet(values: Values, extra: dict[str, Any], text: str) -> None:
     if details := _DETAILS.match(text):
         text = text[details.end() :]
         _put_details(values, extra, details[0])
+    if missing := _MISSING.match(text):
+        text = text[missing.end() :]
     ends = _ENDS.match(text)
     if ends is None:
         return

@@ -23,6 +23,29 @@ MONTHS = {
         ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
     )
 }
+_ABROAD = (
+    "jän jan janv ene gen sty tammi", "feb febr févr fev lut helmi", "mär märz mars mrt mar maalis",
+    "apr avr abr kwi huhti", "mai maj mei may mag maj touko", "jun juni juin giu cze kesä",
+    "jul juli juil lug lip heinä", "aug août ago sie elo", "sep sept set wrz syys",
+    "okt oct ott out paź loka", "nov lis marras", "dez dec déc des dic gru joulu",
+)  # fmt: skip
+"""How months are abbreviated in German, French, Spanish, Italian, Portuguese, Dutch, Swedish,
+Danish, Norwegian, Polish and Finnish. dmesg -T and journalctl write times in the user's language.
+"""
+_MONTHS_ABROAD = {
+    written: number
+    for number, names in enumerate(_ABROAD, 1)
+    for name in names.split()
+    for form in (name, name.capitalize())
+    for written in (form, form.encode().decode("latin-1"))
+}
+
+
+def month_of(name: str) -> int:
+    """The number of a month by its abbreviation, whose characters are bytes; 0 if unknown."""
+    return MONTHS.get(name) or _MONTHS_ABROAD.get(name.removesuffix("."), 0)
+
+
 DAY = 86400
 SLACK = DAY
 """A line may lie so many seconds after the latest moment: its zone may be ahead of UTC."""
@@ -120,7 +143,7 @@ def dated(
 
 def yearless(written: str, month: str, day: str, clock: str, digits: str | None) -> When:
     """A time without a year, as RFC 3164 has it."""
-    number, of_month = MONTHS.get(month, 0), int(day)
+    number, of_month = month_of(month), int(day)
     if not number or not 1 <= of_month <= 31:
         return When(written)
     return When(written, clock_seconds(clock), fraction_ns(digits), False, number, of_month)

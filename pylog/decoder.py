@@ -50,11 +50,19 @@ from pylog.record import (
 )
 
 if TYPE_CHECKING:
+    from pylog.formats.columns import Columns
     from pylog.formats.nft_commits import Who
     from pylog.grouped import Grouping, Wanted
 
 LOT = 512
 """How many records are decoded at a time, at most."""
+
+LOT_OF_COLUMNS = 1 << 13
+"""As LOT, of records that are made of columns: these cost a few milliseconds however few there are,
+and this many keep a few MiB."""
+
+LEAST_OF_COLUMNS = 1 << 11
+"""Fewer records are not made of columns."""
 
 
 def interface_of(message: Message) -> int | None:
@@ -71,6 +79,7 @@ class Decoder:
     losses         what sequence numbers and reports say of records that are missing
     damages        what could not be decoded; its error is raised again by `next`
     lot            how many records to decode at a time, at most
+    by_columns     whether records may be made of columns, where many messages are at hand
     peek           how to look at bytes of a capture that were not fed yet; None: not at all
     stop           offset in the input: messages at or after it are left out
     """
@@ -112,6 +121,7 @@ class Decoder:
         self.losses = Losses({}) if losses is None else losses
         self.damages = Damages(name, strict=strict, raw=raw, live=live, placed=placed)
         self.lot = LOT
+        self.by_columns = False
         self.peek: Peek | None = None
         self.stop: int | None = None
         self._name, self._layout = name, layout
@@ -138,6 +148,14 @@ class Decoder:
         """How many of those were given."""
         self._lot = LOT
         """As `lot`, but less where errors or gaps come often."""
+        self._columns: tuple[Stream, Columns | None] | None = None
+        """What makes columns of the messages of a stream."""
+        self._made: list[Record | None] = []
+        """Records that were made of columns, of the items from `_made_from` on; None for items that
+        cannot be decoded."""
+        self._made_from = 0
+        self._pause = 0
+        """So many items from `_made_from` on are decoded singly: few were made of columns."""
         self._received = self._size = 0
         """Of the records before `_decoded`: how many, and the size of the last one's message."""
         self.begin(detection)
@@ -606,6 +624,7 @@ class Decoder:
         """Drop all items."""
         self._release_given()
         self._items, self._first, self._looked_at = [], 0, 0
+        self._made, self._made_from, self._pause = [], 0, 0
 
     def _take(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, or a report of a loss or of interfaces."""
@@ -682,11 +701,15 @@ class Decoder:
             return self._decode_single(first, None)
         decoded: list[Any] = self._decoded
         messages = self._messages(min(self.lot, self._lot))
+        made = self._of_columns(len(messages))
         error = None
-        try:
-            self.stream.records(self._data, messages, self._raw, decoded, numbers)
-        except DecodeError as met:  # reported when its message is next
-            error = met
+        if made:
+            decoded += made[: numbers.passed(made)]
+        else:
+            try:
+                self.stream.records(self._data, messages, self._raw, decoded, numbers)
+            except DecodeError as met:  # reported when its message is next
+                error = met
         # where errors or gaps come often, most of a large lot would be decoded twice
         if error is not None or len(decoded) < len(messages):
             self._lot = max(1 if error is not None else 8, 2 * len(decoded))
@@ -701,6 +724,35 @@ class Decoder:
             for record, message in zip(self._decoded, messages, strict=False):
                 self.give_origin(record, interface_of(message))
         return None
+
+    def _of_columns(self, count: int) -> list[Record]:
+        """The records of the next messages, so many at most, if they are made of columns: [] if
+        another way is faster or needed, or the next message cannot be decoded.
+        """
+        if not self.by_columns or self._raw or self._gives_rows or self._deciding is not None:
+            return []
+        at = self._first - self._made_from
+        if at < self._pause:
+            return []
+        if at >= len(self._made):
+            self._made, self._made_from = [], self._first
+            messages = self._messages(LOT_OF_COLUMNS)
+            if len(messages) < LEAST_OF_COLUMNS or messages[0].origin is not None:
+                return []
+            from pylog.formats import columns  # here, because NumPy takes long to import
+
+            if self._columns is None or self._columns[0] is not self.stream:
+                self._columns = self.stream, columns.of(self.stream)
+            if self._columns[1] is None:
+                return []
+            from pylog.formats.columns.records import records
+
+            self._made = records(self._columns[1], self.stream, self._data, messages)
+            self._pause = LEAST_OF_COLUMNS if len(self._made) < LEAST_OF_COLUMNS else 0
+            at = 0
+        made = self._made[at : at + count]
+        end = made.index(None) if None in made else len(made)
+        return cast(list[Record], made[:end])
 
     def _without_left_out(self, messages: list[Message]) -> list[Message]:
         """Pass over the messages of the lot that were left out; gives the others.
@@ -759,6 +811,7 @@ class Decoder:
         other = in_another_layout(self.stream, self.alternatives, self._data, message, self._raw)
         if other is not None:
             record, (self.stream, *self.alternatives) = other
+            self._made = []
             if self._live:
                 notes.warning("%s: read as %s from here on", self._name, self.stream.layout)
             return record, False

@@ -10,11 +10,20 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
-OF_FILE = 1 << 24
+OF_FILE = 1 << 23
 """How many bytes a file must have: of fewer, loading NumPy and pyarrow takes longer."""
 
-OF_RUN = 1 << 18
-"""How many bytes that are at hand must have, where both are loaded."""
+OF_RUN = 1 << 17
+"""How many bytes that are at hand must have to become columns, where both are loaded."""
+
+OF_LINES = 3 << 17
+"""The same to become lines: rows are faster there."""
+
+GATHERED = 1 << 20
+"""How many bytes are enough for a run: with more, a record hardly costs less."""
+
+REST_S = 0.1
+"""The longest rest of a reader: half of the time that the kernel holds records back."""
 
 
 @cache
@@ -24,10 +33,54 @@ def installed() -> bool:
 
 
 def file_by_columns(size: int) -> bool:
-    """Whether a file of so many bytes is to be read by columns."""
+    """Whether a file of so many bytes, of a format with columns, is to be read by them."""
     return size >= OF_FILE and installed()
 
 
-def run_by_columns(size: int) -> bool:
-    """Whether so many bytes of messages, which are at hand, are to be decoded by columns."""
-    return size >= OF_RUN
+def why_rows(size: int | None, has_columns: bool, makes_lines: bool) -> str | None:
+    """Why a log is to be read by rows, as the end of a sentence; None: by columns.
+
+    size          of a regular file; None: it is another log
+    has_columns   whether there are columns of its format
+    makes_lines   whether the output writes a line for each of its records, without a change
+    """
+    if size is None:
+        return "it is no regular file"
+    if not has_columns:
+        return "its format has no columns"
+    if not makes_lines:
+        return "its records are needed one by one"
+    if not installed():
+        return "the extra arrow is not installed"
+    return None if file_by_columns(size) else f"it is shorter than {OF_FILE >> 20} MiB"
+
+
+def run_by_columns(size: int, lines: bool) -> bool:
+    """Whether so many bytes of messages, which are at hand, are to be decoded by columns.
+
+    lines   whether they become lines, not columns
+    """
+    return size >= (OF_LINES if lines else OF_RUN)
+
+
+class Pace:
+    """How long a reader of a live source may rest, so that the next run is worth columns.
+
+    Where little comes it does not rest, so that no record waits for others. It rests while more
+    than enough for columns comes in the longest rest, and then no longer than GATHERED bytes take.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._at = float("-inf")
+        self.rest_s = 0.0
+
+    def read(self, size: int, now: float) -> None:
+        """So many bytes were read since the last call; `rest_s` is how long to rest now.
+
+        now   by the monotonic clock
+        """
+        rate = size / max(now - self._at, 1e-3)
+        self._at = now
+        enough = run_by_columns(int(rate * self._longest_s), True)
+        self.rest_s = min(self._longest_s, GATHERED / rate) if enough else 0.0

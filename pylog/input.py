@@ -36,6 +36,7 @@ class Input:
     head    bytes that were received, but that the decoder was not fed
     final   whether the end was received
     taken   how many bytes `take` gave so far
+    enough  how many bytes of a regular file `take` gives, unless it ends before
     """
 
     def __init__(self, backend: Backend, decoder: Decoder, layout: str | None) -> None:
@@ -44,7 +45,7 @@ class Input:
         """
         self._backend, self._decoder, self._layout = backend, decoder, layout
         self.restart()
-        self.taken = 0
+        self.taken = self.enough = 0
         self._peek_s = PATIENCE_S
 
     def restart(self) -> None:
@@ -113,6 +114,8 @@ class Input:
     def take(self, deadline: float | None) -> bytes:
         """The bytes to feed next, waiting for them; b"" at the end. TimeoutError."""
         more, self.head = self.head or self._receive(deadline), b""
+        while more and len(more) < self.enough and (further := self._backend.receive()):
+            more += further
         self.final = not more
         self.taken += len(more)
         return more

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pylog.backends.base import Backend
-from pylog.formats.textlog_times import LATE, MONTHS, STEP, LogTimes
+from pylog.formats.textlog_times import LATE, STEP, LogTimes, month_of
 from pylog.memo import Memo
 from pylog.zones import zone_of
 
 _EPOCH = datetime(1970, 1, 1)
-_MONTH = re.compile(rb"(?:<\d{1,3}>)?(%s) [ \d]\d \d\d:\d\d:\d\d" % "|".join(MONTHS).encode())
+_MONTH = re.compile(rb"(?:<\d{1,3}>)?([A-Za-z\x80-\xff]{2,10}\.?) [ \d]\d \d\d:\d\d:\d\d")
 _BEGINNING = 32
 """The month of a line stands in so many bytes."""
 
@@ -71,7 +71,9 @@ class Months:
         for text in data.split(b"\n"):
             if text.startswith(self._beginning) or (match := _MONTH.match(text)) is None:
                 continue
-            month = MONTHS[match[1].decode()]
+            month = month_of(match[1].decode("latin-1"))
+            if not month:
+                continue
             if self._month - month >= STEP:
                 self.steps += 1
             elif (self._month, month) == LATE:

@@ -147,7 +147,9 @@ class Losses:
         expected = self._expected if self.dropped is not None else NextSeq()
         if self._overrun is None:
             return expected
-        unaffected = NextSeq({k: n for k, n in expected.items() if k not in self._overrun_logs})
+        # of what came with the overrun no number replaces it, so only gaps need a look
+        logs = self._overrun_logs if self._received_since else ()
+        unaffected = NextSeq({k: n for k, n in expected.items() if k not in logs})
         unaffected.unnumbered = False
         return unaffected
 

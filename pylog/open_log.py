@@ -29,6 +29,7 @@ class OpenLog:
 
     decoder   makes the records
     input     receives for the decoder
+    origin    the origin and host of its records
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class OpenLog:
             if layout not in (None, backend.layout):
                 raise ValueError(f"{backend.name} has the layout {backend.layout}, not {layout}")
             layout, detection = backend.layout, stream_for(backend.layout)
-        self.backend = backend
+        self.backend, self.origin = backend, origin
         times = times_of(backend)
         self.decoder = Decoder(
             UNDECIDED if detection is None else detection,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pylog import engine
 from pylog.backends.base import Backend
 from pylog.decoder import LOT
 from pylog.detect import UNDECIDED
@@ -26,6 +27,9 @@ from pylog.origins import NOWHERE, Origin
 from pylog.record import Record, Row
 from pylog.records import Records as Records
 from pylog.records import check_limit, deadline_of
+
+LOT_SIZE = 1 << 21
+"""How many bytes of a file are decoded at a time if records are made of columns."""
 
 
 class Reader(OpenLog, Records):
@@ -53,6 +57,8 @@ class Reader(OpenLog, Records):
         super().__init__(
             backend, layout=layout, on_error=on_error, raw=raw, placed=placed, origin=origin
         )
+        if placed and backend.regular and engine.file_by_columns(backend.size or 0):
+            self.decoder.by_columns, self.input.enough = True, LOT_SIZE
 
     def rows(self, payload: bool = True) -> Rows:
         """The records as rows, which is much faster than record.row_of for each record. No record
@@ -226,7 +232,7 @@ class Reader(OpenLog, Records):
         if self.input.final or (undecided and not self.input.detect(deadline)):
             return False
         if backend.in_one_place:  # after what was fed last
-            self._report_overrun()
+            self.report_overrun()
         if decoder.stale:
             backend.refresh()
         more = self.input.take(deadline)
@@ -234,11 +240,11 @@ class Reader(OpenLog, Records):
         final = not more or backend.message_aligned
         decoder.feed(more, final, received_ns, backend.namespace)
         if not backend.in_one_place:
-            self._report_overrun()
+            self.report_overrun()
         return True
 
-    def _report_overrun(self) -> None:
-        """Let the decoder know of an overrun of the backend."""
+    def report_overrun(self) -> None:
+        """Let the decoder know of an overrun of the backend, after it was fed what came with it."""
         backend = self.backend
         if backend.overrun is not None:
             # numbers of these logs will show what was lost; without a log, it is reported at once

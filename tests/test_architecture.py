@@ -63,8 +63,8 @@ ALLOWED: dict[str, set[str]] = {
                       "pylog.filter", "pylog.formats", "pylog.packets",
                       "pylog.reader"},  # the last for type checkers only
     "pylog.reader": {*_BASE, "pylog.formats", "pylog.backends", "pylog.aio", "pylog.decoder",
-                     "pylog.detect", "pylog.input", "pylog.open_log", "pylog.origins",
-                     "pylog.records"},
+                     "pylog.detect", "pylog.engine", "pylog.input", "pylog.open_log",
+                     "pylog.origins", "pylog.records"},
     "pylog.join": {*_BASE, "pylog.formats"},
     "pylog.flows": {*_BASE, "pylog.flows"},
     "pylog.flows.ends": {*_BASE, "pylog.formats"},

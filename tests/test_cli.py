@@ -95,7 +95,8 @@ def test_strict_stops_and_says_where() -> None:
 
 def test_verbose_ends_in_a_summary() -> None:
     done = run("read", "-v", DAMAGED)
-    read, end, written = done.stderr.decode().splitlines()
+    engine, read, end, written = done.stderr.decode().splitlines()
+    assert engine == f"pylog: {DAMAGED}: decoded by rows, since it is shorter than 8 MiB"
     assert "cut off at offset 10597, within its last record" in end
     assert read == (
         f"pylog: {DAMAGED}: raw, ipl-5.1.2-lp64le: 57 records read, damaged places: 4,"

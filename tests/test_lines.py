@@ -92,7 +92,7 @@ def small_pieces() -> Iterator[None]:
     with (
         mock.patch.multiple(bulk, MIN_WINDOW=4096, MAX_WINDOW=8192, STRETCH=1024),
         mock.patch.object(arrays, "SPACING", 512),
-        mock.patch.object(lines, "ROWS", 3),
+        mock.patch.multiple(lines, ROWS=3, FEW=8, EACH=2),
     ):
         yield
 

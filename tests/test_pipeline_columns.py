@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,17 +13,19 @@ pytest.importorskip("pyarrow")
 
 import pyarrow as pa
 
+from pylog import engine, outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.filter import Filter
 from pylog.formats import Message
 from pylog.origins import NOWHERE, Origin
-from pylog.pipeline import decoding
 from pylog.pipeline.blocks import SourceInfo, detection_of
 from pylog.pipeline.columns import Columns, runs
 from pylog.pipeline.config import Stack
 from pylog.pipeline.decoding import Decoding, Wanted
-from pylog.pipeline.forms import columns_of
+from pylog.pipeline.feeds import Made
+from pylog.pipeline.forms import columns_of, lines_of, takes_rows
+from pylog.pipeline.kept import Lines
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.stages import Settings, Stages
 from pylog.record import LossRecord, Record, kind_of, row_of
@@ -39,7 +42,8 @@ OTHER_NAMES = {2: "eth9", 3: "lan0"}
 
 @pytest.fixture(autouse=True)
 def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "ENOUGH", 1)
+    monkeypatch.setattr(engine, "OF_RUN", 1)
+    monkeypatch.setattr(engine, "OF_LINES", 1)
 
 
 def pieces(data: bytes, damage: bool = False) -> list[Piece]:
@@ -71,7 +75,7 @@ def decoded(
     batches: list[pa.RecordBatch] = []
     for run in runs(given):
         assert isinstance(run, list)
-        more, own = made.take_run(run)
+        more, own, _ = made.take_run(run)
         records += more
         batches += own
     return records, batches
@@ -124,13 +128,55 @@ def test_the_filter_leaves_out_rows_and_counts_them() -> None:
     others: list[Record] = []
     for run in runs(given):
         assert isinstance(run, list)
-        more, batches = made.take_run(run)
+        more, batches, _ = made.take_run(run)
         others += more
         found += sum(batch.num_rows for batch in batches)
     unread = [r for r in others if kind_of(r) == "packet"]
     assert matching
     assert found + sum(map(wanted.matches, unread)) == len(matching)
     assert made.news()[0] + len(unread) + found == sum(kind_of(r) == "packet" for r in records)
+
+
+def written(
+    given: Sequence[Piece], stack: Stack, wanted: Wanted, by_lines: bool
+) -> tuple[bytes, int]:
+    """What a stack writes of pieces, as lines or as rows, and how many packets were lines."""
+    stages, stream = Stages(stack.stages), io.BytesIO()
+    output = outputs.open(stack.to, outputs.Target(stream))
+    lines = lines_of(stack, stages) if by_lines else None
+    assert not by_lines or lines is not None
+    rows = takes_rows(output, stack, stages)
+    made = Decoding({"fw": wanted}, rows=rows, lines=lines, where=stack.stages.early())
+    in_lines = 0
+    for run in runs(given):
+        assert isinstance(run, list)
+        lot = Made()
+        lot.add(made.take_run(run))
+        for each in (lot.records, *lot.lines):
+            if isinstance(each, Lines):
+                output.write_lines(each.data)
+                in_lines += len(each)
+            else:
+                kept: Any = stages.apply(each)
+                output.write_rows(kept) if rows else output.write(Batch(kept))
+    output.close()
+    return stream.getvalue(), in_lines
+
+
+@pytest.mark.parametrize("to", ["json", "csv", "text"])
+@pytest.mark.parametrize("damage", [False, True], ids=["complete", "damaged"])
+@pytest.mark.parametrize("where", [None, "seq >= 30 and family == ipv4"])
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_lines_are_the_bytes_that_rows_give(
+    path: Path, where: str | None, damage: bool, to: str
+) -> None:
+    given = pieces(path.read_bytes(), damage)
+    stack = Stack("a", ["fw"], to, "f", stages=Settings(where=where))
+    wanted = Wanted(Origin("fw", "here"), Actions({"*drop*": "block"}))
+    expected, _ = written(given, stack, wanted, False)
+    made, in_lines = written(given, stack, wanted, True)
+    assert made == expected
+    assert in_lines or path != MIXED
 
 
 class Taking:

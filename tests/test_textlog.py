@@ -183,6 +183,77 @@ def test_what_a_line_says_beyond_the_fields_is_there_on_request() -> None:
     assert line == b"64,7,64240,0"
 
 
+# Lines of other releases and systems
+
+
+TCP_LINE = "TCP 192.0.2.7:4000 198.51.100.1:22 in via em0"
+CSV = "em0,match,block,in,4,0x0,,64,1,0,DF,17,udp,60,192.0.2.7,198.51.100.1,4000,22,20"
+UNCOMMON = {
+    f"ipfw: 100 Forward to [2001:db8::1]:80 {TCP_LINE}": ("forward", 100, None),
+    f"ipfw: 100 Deny {TCP_LINE.replace('TCP', 'UDPLite')}": ("block", 100, None),
+    f"ipfw: 70000 Unreach 13 {TCP_LINE}": ("block", 70000, None),
+    f"5,,,a label, with commas,{CSV}": ("block", 5, None),
+    f"5,16777216,,1000000103,{CSV}": ("block", 5, None),
+    f"5,3,acme/x,1000000103,{CSV}": ("block", 5, "acme/x"),
+    "12:00:00.000001 rule 5..16777216/0(match): block in on em0: 192.0.2.7.4000 > 198.51.100.1.22:"
+    " Flags [S]": ("block", 5, None),
+    "12:00:00.000001 rule 5/0(match): block in on em0: IP truncated-ip - 20 bytes missing!"
+    " 192.0.2.7.4000 > 198.51.100.1.22: Flags [S]": ("block", 5, None),
+    "Nov 28 20:57:17 fw ipmon[9]: [ID 702911 local0.warning] 20:57:17.123457 fxp0 @0:5 b"
+    " 192.0.2.7,4000 -> 198.51.100.1,22 PR tcp len 20 40 -S IN": ("block", 5, "0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", UNCOMMON)
+def test_a_line_of_any_release_is_read(line: str) -> None:
+    record = one(line)
+    assert (record.action, record.rule, record.group) == UNCOMMON[line]
+    ends = record.saddr, record.sport, record.daddr, record.dport
+    assert ends == ("192.0.2.7", 4000, "198.51.100.1", 22)
+    assert ("subrulenr" in (record.extra or {})) == (record.group == "acme/x")
+
+
+@pytest.mark.parametrize("start", [
+    "22:14:21.123456 rule 5/0(match): ", "Nov 14 22:14:21 fw pf: 00:00:01.123456 rule 5/0(match): ",
+])  # fmt: skip
+def test_the_second_line_of_a_packet_of_tcpdump_v_has_its_addresses(start: str) -> None:
+    after = "Nov 14 22:14:21 fw pf: " if "pf:" in start else ""
+    text = (
+        f"{start}block in on em0: (tos 0x0, ttl 64, id 1, offset 0, flags [DF], proto TCP (6),"
+        f" length 60)\n{after}    192.0.2.7.4000 > 198.51.100.1.22: Flags [S], length 0\n"
+    )
+    for data in (text, f"{text}{text}"):
+        for record in read(data):
+            assert isinstance(record, PacketRecord)
+            assert (record.saddr, record.dport, record.length) == ("192.0.2.7", 22, 60)
+    assert len(read(f"{text}{text}")) == 2
+
+
+@pytest.mark.parametrize(("stamp", "month"), [
+    ("[Sa Mär 28 20:57:17 2026] ", 3), ("[sam. août 28 20:57:17 2026] ", 8),
+    ("Dez 28 20:57:17 fw kernel: ", 12), ("déc. 28 20:57:17 fw kernel: ", 12),
+    ("maj 28 20:57:17.123456 fw kernel: ", 5),
+])  # fmt: skip
+def test_months_may_be_of_another_language(stamp: str, month: int) -> None:
+    record = one(f"{stamp}drop {LOG}", log_tz="UTC", year=2026)
+    assert record.prefix == "drop " and str(record.timestamp_local) in stamp
+    assert datetime.fromtimestamp((record.timestamp_ns or 0) / 1e9, UTC).month == month
+
+
+@pytest.mark.parametrize("before", ["", "data: ", "\x1e"])
+def test_entries_of_every_json_form_of_journalctl_are_read(before: str) -> None:
+    entry = {"MESSAGE": f"drop {LOG}", "_HOSTNAME": "fw", "SYSLOG_IDENTIFIER": "kernel",
+             "__REALTIME_TIMESTAMP": "1795899437307693"}  # fmt: skip
+    record = one(before + json.dumps(entry))
+    assert (record.prefix, record.host) == ("drop ", "fw") and record.timestamp_ns
+
+
+def test_the_tunnel_of_a_sit_device_is_kept() -> None:
+    start = "[ 1.000000] IN=sit0 OUT= MAC=45:00:00:64 TUNNEL=192.0.2.1->192.0.2.2 "
+    record = one(start + LOG[LOG.index("SRC=") :])
+    assert record.extra is not None and record.extra["tunnel"] == "192.0.2.1->192.0.2.2"
+
+
 # The fast path
 
 

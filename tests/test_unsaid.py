@@ -105,7 +105,7 @@ def test_convert_reports_what_it_left_out(
     assert done.returncode == 0 and done.stderr.count(f"60 records {HINT}") == 1
     asked = ("--where", "action == block", "--force")
     done = inprocess.text("convert", *jobs, *asked, syslog, tmp_path / name)
-    assert f"{PREFIXES}. {ACTIONS}" in done.stderr
+    assert f"the prefixes are 'fw-drop: ', 'fw-reject: '. {ACTIONS}" in done.stderr
 
 
 def test_only_records_without_a_time_count_as_such(syslog: Path, tmp_path: Path) -> None:

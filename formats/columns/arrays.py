@@ -7,6 +7,8 @@ begin, and `alike` groups rows with equal bytes, so that each distinct value is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from pylog.formats.columns import Array
 
 SPACING = 1 << 13
 """The distance in bytes between the starts of the stretches that are walked at the same time."""
+
+
+BLOCK = 2048
+"""How many rows of bytes are looked at at a time, so that they stay in the cache."""
 
 
 def gather(data: Array, places: Array, kind: Any) -> Array:
@@ -44,22 +50,50 @@ def in_a_row(*parts: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
+def seeming(data: bytes, pos: int, stop: int, pattern: bytes, at: int) -> Array:
+    """The places from `pos` on, in steps of 4 bytes, that have the pattern of 4 bytes at `at`."""
+    words = np.frombuffer(data, np.uint32, max(0, stop - pos + 3) // 4, pos + at)
+    return np.flatnonzero(words == np.frombuffer(pattern, np.uint32)[0]) * 4 + pos
+
+
+def spaced(pos: int, stop: int, find: Callable[[int, int], int]) -> Array:
+    """Places where messages seem to begin, one in each SPACING bytes from pos + SPACING on.
+
+    find   (place, limit) -> the first such place between them; -1: none
+    """
+    places = [find(near, min(near + SPACING, stop)) for near in range(pos + SPACING, stop, SPACING)]
+    return np.array([at for at in places if at >= 0], np.int64)
+
+
 def follow(
-    pos: int, stop: int, find: Callable[[int, int], int], after: Callable[[Array], Array]
+    pos: int, stop: int, places: Array, after: Callable[[Array], Array]
 ) -> tuple[Array, int]:
     """Where the messages begin that follow each other from `pos` on, and where the next would.
 
-    stop    no message begins there or later
-    find    (place, limit) -> the first place between them where a message seems to begin; -1: none
-    after   places -> where the message at each ends; -1 where there is none
+    stop     no message begins there or later
+    places   where messages seem to begin, ascending: all, or only one here and there
+    after    places -> where the message at each ends; -1 where there is none
 
-    Many stretches are walked at the same time, each from a place that `find` gave to the next one.
-    If the walk of a stretch passes over the place where the next began, that place was no message,
-    and the earlier walk goes on.
+    From all these places messages are walked at the same time, each walk to the next place. If a
+    walk passes over the next place, that was no message, and fewer places are tried.
     """
-    places = [find(near, min(near + SPACING, stop)) for near in range(pos + SPACING, stop, SPACING)]
-    seeming = np.array([at for at in places if at >= 0], np.int64)
-    anchors = np.array([pos, *_chained(seeming, stop, after)])
+    starts, anchors, ends = _walked(pos, stop, places[places > pos], after)
+    if (ends[:-1] == anchors[1:]).all():
+        return starts, int(ends[-1])
+    apart = anchors.searchsorted(np.arange(pos + SPACING, stop, SPACING))
+    apart = np.unique(apart[apart < len(anchors)])
+    starts, anchors, ends = _walked(pos, stop, _chained(anchors[apart], stop, after), after)
+    met = ends[:-1] == anchors[1:]
+    return (starts, int(ends[-1])) if met.all() else _joined(starts, anchors, ends, stop, after)
+
+
+def _walked(
+    pos: int, stop: int, places: Array, after: Callable[[Array], Array]
+) -> tuple[Array, Array, Array]:
+    """The messages between `pos` and the places, the places with `pos`, and where the walk from
+    each has ended.
+    """
+    anchors = np.concatenate([[pos], places])
     limits = np.append(anchors[1:], stop)
     ends = anchors.copy()
     walked = []
@@ -73,9 +107,8 @@ def follow(
         walked.append(here)
         ends[live] = following
         live = live[following < limits[live]]
-    starts = np.sort(np.concatenate(walked))
-    met = ends[:-1] == anchors[1:]
-    return (starts, int(ends[-1])) if met.all() else _joined(starts, anchors, ends, stop, after)
+    starts = walked[0] if len(walked) == 1 else np.sort(np.concatenate(walked))
+    return starts, anchors, ends
 
 
 def _chained(places: Array, stop: int, after: Callable[[Array], Array]) -> Array:
@@ -110,47 +143,69 @@ def _joined(
 def alike(parts: Sequence[Array]) -> tuple[Array, Array]:
     """Which rows agree in all parts: a code for each row, and an example row for each code.
 
-    parts   one or more arrays with an integer for each row; codes and rows are of type intp
+    parts   arrays with an integer for each row, or with rows of bytes, uint8, whose size is a
+            multiple of 8; codes and rows are of type intp
     """
-    varying = [part.astype(np.uint64) for part in parts if not (part == part[0]).all()]
-    if not varying:
-        return np.zeros(len(parts[0]), np.intp), np.zeros(1, np.intp)
-    mixed = varying[0]
-    for i, part in enumerate(varying[1:]):
-        mixed = (mixed * _ODD[i % len(_ODD)] ^ (mixed >> np.uint64(29))) + part
-    codes, rows = _coded(mixed)
-    if len(varying) > 1 and any((part != part[rows][codes]).any() for part in varying):
-        codes, rows = _coded(np.stack(varying, axis=1).view(f"V{8 * len(varying)}").ravel())
-    return codes, rows
+    if len(parts) == 1 and parts[0].ndim == 1:
+        return _coded(parts[0])
+    return grouped(len(parts[0]), lambda rows: beside([part[rows] for part in parts]))
 
 
-_ODD = [np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)]
+def beside(parts: Sequence[Array]) -> Array:
+    """The parts, as for `alike`, in rows of uint64."""
+    matrices = [
+        part.view(np.uint64) if part.ndim > 1 else part.astype(np.uint64)[:, None] for part in parts
+    ]
+    return np.concatenate(matrices, axis=1)
 
 
-def words(rows: Array, mask: Array | None = None) -> list[Array]:
-    """Rows of bytes as arrays of uint64, for `alike`: only the words that are not equal everywhere.
+def grouped(count: int, rows_of: Callable[[Any], Array]) -> tuple[Array, Array]:
+    """As `alike`, for as many rows as `count`.
 
-    rows   of a size that is a multiple of 8
-    mask   uint8, 0 for the bytes that do not count
+    rows_of   a slice or places -> these rows, of uint64. It is asked for a few at a time, and
+              twice, since large arrays cost more: they do not stay in the cache
     """
-    matrix = np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1)
-    different = np.zeros(matrix.shape[1], np.uint64)
-    for at in range(0, len(matrix), 2048):  # this many rows stay in the L1 cache
-        different |= np.bitwise_or.reduce(matrix[at : at + 2048] ^ matrix[0], axis=0)
-    counting = different if mask is None else different & mask.view(np.uint64)
-    return [
-        matrix[:, i] if mask is None else matrix[:, i] & mask.view(np.uint64)[i]
-        for i in np.flatnonzero(counting)
-    ] or [np.zeros(len(rows), np.uint64)]
+    sums = np.empty(count, np.uint64)
+    for at in range(0, count, BLOCK):
+        rows = rows_of(slice(at, at + BLOCK))
+        sums[at : at + BLOCK] = np.einsum("ij,j->i", rows, _factors(rows.shape[1]))
+    codes, first = _coded(sums)
+    examples = rows_of(first)
+    for at in range(0, count, BLOCK):
+        block = slice(at, at + BLOCK)
+        if not np.array_equal(rows_of(block), examples.take(codes[block], axis=0)):
+            # unequal rows with equal sums: whoever sends packets can make such
+            _, first, codes = np.unique(
+                rows_of(slice(count)), axis=0, return_index=True, return_inverse=True
+            )
+            return codes.ravel(), first
+    return codes, first
+
+
+@cache
+def _factors(count: int) -> Array:
+    chance = Random(1)
+    return np.array([chance.getrandbits(64) | 1 for _ in range(count)], np.uint64)
+
+
+def equal(rows: Array, others: Array) -> Array:
+    """Which rows of bytes equal the others; their size is a multiple of 64."""
+    same = (rows.view(np.uint64) == others.view(np.uint64)).view(np.uint64)
+    good: Array = np.ones(len(rows), bool)
+    for i in range(same.shape[1]):
+        good &= same[:, i] == 0x0101010101010101
+    return good
 
 
 def _coded(values: Array) -> tuple[Array, Array]:
     """As `alike`, for a single array."""
+    if (values == values[0]).all():
+        return np.zeros(len(values), np.intp), np.zeros(1, np.intp)
     order = np.argsort(values)
     ordered = values[order]
     new = np.empty(len(values), bool)
     new[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    new[1:] = ordered[1:] != ordered[:-1]  # rows of bytes, too, which np.not_equal does not take
     codes = np.empty(len(values), np.intp)
     codes[order] = np.cumsum(new) - 1
     return codes, order[new]

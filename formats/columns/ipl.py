@@ -8,11 +8,13 @@ records between them are left to the Stream.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from pylog.errors import DecodeError
 from pylog.formats.columns import Array, Rows
-from pylog.formats.columns.arrays import follow, gather
+from pylog.formats.columns.arrays import SPACING, follow, gather, seeming, spaced
 from pylog.formats.columns.mapped import Mapped, MappedRows
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.ipl_records import packet_log
@@ -41,6 +43,8 @@ class IplColumns:
         self._numbers = [int.from_bytes(m, BYTEORDER[layout.abi.order]) for m in stream.magics]
         self._packet_number = int.from_bytes(layout.magic("ipf"), BYTEORDER[layout.abi.order])
         self._has_magic = layout.version.has_magic
+        self._letters = layout.magic("ipf").strip(b"\0")
+        self._letters_at = layout.magic("ipf").find(self._letters)
         self._order = "<" if layout.host_order_ip else ">"
 
     def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
@@ -49,18 +53,13 @@ class IplColumns:
         stop = min(stop, len(data) - self.size - SIZE + 1)  # this much of each record may be read
         if pos >= stop:
             return None
-        needle, at, reach = self.stream.needle, self.stream.needle_at, self.stream.needle_size
-
-        def find(near: int, limit: int) -> int:
-            match = needle.search(data, near + at, limit + at + reach)
-            return -1 if match is None else match.start() - at
 
         def after(places: Array) -> Array:
             frames = gather(array, places, self._frame)
             ends = places + self._sizes(frames)
             return np.where(self._seem_records(array, places, frames, ends), ends, -1)
 
-        starts, end = follow(pos, stop, find, after)
+        starts, end = follow(pos, stop, self._places(data, pos, stop), after)
         if end > len(data):  # the last record is not complete
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):
@@ -75,6 +74,23 @@ class IplColumns:
         if not len(starts):
             return None
         return MappedRows(self.mapped, data, array, starts, ends, heads, fits)
+
+    def _places(self, data: bytes, pos: int, stop: int) -> Array:
+        """Places where records seem to begin, ascending, with no long gaps between them."""
+        if not self._has_magic:
+            return spaced(pos, stop, partial(self._find, data))
+        found = [seeming(data, pos, stop, self._letters, self._letters_at)]
+        gaps = np.diff(found[0], prepend=pos, append=stop)
+        if gaps.max() > SPACING:  # records do not end at multiples of 4 from each other
+            starts = range(pos + 1, min(pos + 4, stop))
+            found += [seeming(data, at, stop, self._letters, self._letters_at) for at in starts]
+        return np.sort(np.concatenate(found))
+
+    def _find(self, data: bytes, near: int, limit: int) -> int:
+        """The first place from `near` on, before `limit`, that the stream's needle finds."""
+        needle, at = self.stream.needle, self.stream.needle_at
+        match = needle.search(data, near + at, limit + at + self.stream.needle_size)
+        return -1 if match is None else match.start() - at
 
     def _sizes(self, frames: Array) -> Array:
         """The sizes of the records as their heads state them."""

@@ -22,7 +22,7 @@ from pylog.formats.columns import (
     Repeated,
     Rows,
 )
-from pylog.formats.columns.arrays import alike, words
+from pylog.formats.columns.arrays import alike, grouped
 from pylog.formats.columns.packet import IpPackets, swap
 from pylog.formats.mapping import Mapping
 from pylog.formats.packet_schemas import ETH_P_IP, ETH_P_IPV6
@@ -39,7 +39,8 @@ class Mapped:
     """How NumPy reads the records of a stream with a table.
 
     dtype     of the heads, whose size is a multiple of 8
-    mask      uint8, 0xFF for the bytes of a head that determine its words
+    span      the part of a head, in words of uint64, that determines its words
+    mask      all ones for the bits in it that do so
     words     the place of each record field that the words determine
     numbers   the Number row of each record field
     decoded_once   records with the `extra` of all that agree in their words and what their packets
@@ -50,11 +51,15 @@ class Mapped:
         self.stream, self.mapping = stream, mapping
         plan = mapping.plan
         self.dtype = np.dtype(plan.dtype((plan.size + 7) & ~7))
-        self.mask = np.zeros(self.dtype.itemsize, np.uint8)
+        octets = np.zeros(self.dtype.itemsize, np.uint8)
         fields = {name for row in mapping.words for name in row.fields}
         for leaf in plan.leaves:
             if leaf.name in fields:
-                self.mask[leaf.offset : leaf.offset + leaf.size] = 0xFF
+                octets[leaf.offset : leaf.offset + leaf.size] = 0xFF
+        mask = octets.view(np.uint64)
+        places = np.flatnonzero(mask).tolist() or [0]
+        self.span = slice(places[0], places[-1] + 1)
+        self.mask = mask[self.span]
         self.words = {NAMES[place]: place for row in mapping.words for place in row.places}
         self.numbers = {NAMES[row.place]: row for row in mapping.numbers}
         self.decoded_once = DecodedOnce()
@@ -138,7 +143,9 @@ class MappedRows(Rows):
     def _coded(self) -> tuple[Array, list[tuple[bytes, ...]]]:
         """A code for each record, and for each code the bytes that determine its words."""
         mapped, mapping = self._mapped, self._mapped.mapping
-        codes, rows = alike(words(self._heads, mapped.mask))
+        heads = self._heads.view(np.uint64).reshape(len(self._heads), -1)
+        chosen = heads[:, mapped.span] & mapped.mask
+        codes, rows = grouped(len(heads), lambda rows: chosen[rows])
         starts = self.starts[self._rows[rows]].tolist()
         return codes, [mapping.read(self._data, start)[mapping.runs_at :] for start in starts]
 

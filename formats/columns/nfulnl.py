@@ -9,7 +9,6 @@ that come again or are too short, and damaged packets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -26,9 +25,9 @@ from pylog.formats.columns import (
     Repeated,
     Rows,
 )
-from pylog.formats.columns.arrays import alike, by_size, follow, gather, words
+from pylog.formats.columns.arrays import alike, beside, by_size, follow, gather, grouped, seeming
 from pylog.formats.columns.mapped import MAX_SECOND
-from pylog.formats.columns.nfulnl_walk import ONE_TAG, WORD, AttributeKinds, Attributes
+from pylog.formats.columns.nfulnl_layouts import ONE_TAG, Attributes, Layouts
 from pylog.formats.columns.packet import NO_PACKET, SIZE, IpPackets, families
 from pylog.formats.netlink import (
     NFGENMSG,
@@ -37,12 +36,11 @@ from pylog.formats.netlink import (
     nlmsghdr,
 )
 from pylog.formats.nfulnl import NfulnlStream
-from pylog.formats.nfulnl_attributes import ATTRIBUTES, NFULNL_MSG_PACKET, READERS
+from pylog.formats.nfulnl_attributes import NFULNL_MSG_PACKET
 from pylog.formats.nfulnl_fast import ETHERTYPES
 from pylog.formats.nfulnl_payload import LINK_HEADER_HOOKS
 from pylog.formats.nfulnl_table import (
     ADDRESS,
-    ATTRIBUTE_NUMBER,
     DEVICES,
     HOOK,
     NUMBERS,
@@ -52,22 +50,19 @@ from pylog.formats.nfulnl_table import (
 from pylog.formats.packet import vlan_tag
 from pylog.formats.packet_schemas import ETH_P_8021AD, ETH_P_8021Q, ETHERNET, VLAN_TAG
 from pylog.formats.plan import BYTEORDER, Plan
-from pylog.record import PacketRecord, Record
+from pylog.record import PacketRecord
 
 PLACES = PacketRecord.__struct_fields__
 
 SIMPLE = {PLACES[row.place]: row.field for row in NUMBERS}
 """The fields that are a number, and the attributes that hold it."""
 
-SAMPLED = ("group", *(PLACES[at] for at in HOOK.places), *(PLACES[row.place] for row in DEVICES))
-"""Fields that come from `decode`, once for all messages that agree in DETERMINING and in nfgenmsg,
-the size of the link header, and whether they have NFULA_SEQ_GLOBAL. `extra` comes from it, too,
-once for all messages that also agree in what their packet puts into it."""
-DETERMINING = (
-    "NFULA_PACKET_HDR", *(row.field for row in DEVICES), "NFULA_HWLEN", "NFULA_CT_INFO",
+SAMPLED = (
+    "group", *(PLACES[at] for row in (HOOK, PREFIX, ADDRESS) for at in row.places),
+    *(PLACES[row.place] for row in DEVICES),
 )  # fmt: skip
-ANY = {PLACES[row.places[0]]: row for row in (PREFIX, ADDRESS)}
-"""The Words that all bytes of an attribute determine, by field."""
+"""Fields that come from `decode`, once for all messages that agree in what determines them, in the
+size of the link header, and in what their packet puts into `extra`. `extra` comes from it, too."""
 
 AHEAD = 8
 """This many bytes may be read behind a message."""
@@ -77,8 +72,6 @@ GENMSG = Plan(NFGENMSG).names
 MOST_TAGS = 2
 """A payload that begins with more VLAN tags is left to the Stream."""
 TAGS = (ETH_P_8021Q, ETH_P_8021AD)
-LONGEST = 255
-"""Longer values of the attributes in ANY are left to the Stream; the kernel's are shorter."""
 
 
 def columns(stream: NfulnlStream) -> NfulnlColumns:
@@ -94,9 +87,9 @@ class NfulnlColumns:
         self.stream, self.decoder = stream, decoder or stream
         self.nlmsghdr = np.dtype(Plan(nlmsghdr(stream.order)).dtype())
         self.genmsg = np.dtype(Plan(NFGENMSG).dtype())
-        self.kinds = AttributeKinds(stream.order)
+        self.layouts = Layouts(stream.order)
         self.type_at = Plan(nlmsghdr(stream.order)).places["nlmsg_type"].offset
-        self.decoded_once = {name: DecodedOnce() for name in ("", "extra")}
+        self.decoded_once = DecodedOnce()
         self._pattern = NFULNL_MSG_PACKET.to_bytes(2, BYTEORDER[stream.order]) + bytes(2)
 
     def read(self, data: bytes, pos: int, stop: int) -> Rows | None:
@@ -105,14 +98,6 @@ class NfulnlColumns:
         stop = min(stop, len(data) - max(SIZE, self.nlmsghdr.itemsize) + 1)
         if pos >= stop:
             return None
-        at = self.type_at
-
-        def find(near: int, limit: int) -> int:
-            place = near + at - 1
-            while (place := data.find(self._pattern, place + 1, limit + at)) >= 0:
-                if (place - at - pos) % 4 == 0:
-                    return place - at
-            return -1
 
         def after(places: Array) -> Array:
             heads = gather(array, places, self.nlmsghdr)
@@ -122,7 +107,8 @@ class NfulnlColumns:
                 good |= (kind > 0) & (kind < NLMSG_OVERRUN) & (size >= 16)
             return np.where(good & (size <= LIMIT) & (size & 3 == 0), places + size, -1)
 
-        starts, end = follow(pos, stop, find, after)
+        places = seeming(data, pos, stop, self._pattern, self.type_at)
+        starts, end = follow(pos, stop, places, after)
         if end > len(data) - AHEAD:  # the last one is not complete, or too near the end
             starts, end = starts[:-1], int(starts[-1])
         if not len(starts):
@@ -154,7 +140,7 @@ class NfulnlRows(Rows):
         self._base = columns.stream.base  # which looking ahead may change before columns are made
         array, heads = self._array, gather(self._array, bodies, columns.genmsg)
         self.starts, self.ends, self._heads = starts, ends, heads
-        self._attributes = Attributes(columns.kinds, array, bodies + columns.genmsg.itemsize, ends)
+        self._attributes = Attributes(columns.layouts, array, bodies, ends)
         self._regular = ~self._attributes.irregular
         if candidates is not None:
             self._regular &= candidates
@@ -164,7 +150,6 @@ class NfulnlRows(Rows):
         default[list(ETHERTYPES)] = list(ETHERTYPES.values())
         stated = present & (hdr["hw_protocol"] != 0)
         self._ethertypes = np.where(stated, hdr["hw_protocol"], default[family]).astype(np.int64)
-        self._check_hwaddr()
         stamp, self._stamped = self._attributes.fixed("NFULA_TIMESTAMP")
         seconds, micros = (stamp[field].astype(np.int64) for field in TIME)
         timely = (seconds >= 0) & (seconds <= MAX_SECOND) & (micros >= 0) & (micros < 1_000_000)
@@ -196,21 +181,13 @@ class NfulnlRows(Rows):
             packets.take(regular)
         self._packets = packets
 
-    def _check_hwaddr(self) -> None:
-        """Leave addresses of impossible size, and long values, to the Stream."""
-        for name in ("NFULA_PREFIX", "NFULA_HWADDR", "NFULA_HWHEADER"):
-            self._regular &= self._attributes.size(name) <= LONGEST
-        hwaddr = Plan(ATTRIBUTES[ATTRIBUTE_NUMBER["NFULA_HWADDR"]][1])
-        addresses = self._attributes.word("NFULA_HWADDR").view(hwaddr.dtype(WORD, ["hw_addrlen"]))
-        most = hwaddr.places["hw_addr"].size
-        self._regular &= ~self._attributes.has("NFULA_HWADDR") | (addresses["hw_addrlen"] <= most)
-
     def _pass_links(self, link_first: Array) -> None:
         """Find the link headers, and pass over those at the start of a payload.
 
         link_first   the messages of hooks that log from the link header on
         """
         array, size, of = self._array, ETHERNET.sizeof(), self._attributes
+        self._opened = False  # whether a payload begins with a link header
         header, l2hdr = of.has("NFULA_HWHEADER"), of.has("NFULA_L2HDR")
         self._links, self._link_sizes = (
             of.place("NFULA_HWHEADER"),
@@ -240,6 +217,7 @@ class NfulnlRows(Rows):
         places = of.place("NFULA_L2HDR")[rows]
         ethernet[has_l2] = (octets[has_l2] == gather(array, places[has_l2], size)).all(axis=1)
         rows, starts = rows[ethernet], starts[ethernet]
+        self._opened = len(rows) > 0
         self._payloads[rows] += size
         self._caplens[rows] -= size
         lacking = self._link_sizes[rows] < 0
@@ -287,18 +265,8 @@ class NfulnlRows(Rows):
             return Repeated(codes, [getattr(record, name) for record in samples])
         if name == "extra":
             return self._extra()
-        if name in ANY:
-            (attribute,) = ANY[name].fields
-            explain, places = ANY[name].explain, self._attributes.place(attribute)
-            _, _, unpack = READERS[ATTRIBUTE_NUMBER[attribute]]
-
-            def meaning(octets: bytes) -> Any:
-                given = (octets,) if unpack is None else unpack(octets, 0)
-                return explain(*given)[0]
-
-            return self._any(meaning, places, self._attributes.size(attribute))
         if name == "hwheader":
-            return self._any(lambda octets: octets.hex() or None, self._links, self._link_sizes)
+            return self._link_headers()
         if name == "vlan":
             return self._vlans()
         if name == "timestamp_ns":
@@ -327,49 +295,38 @@ class NfulnlRows(Rows):
         return Repeated(codes, values)
 
     @cached_property
-    def _coded(self) -> tuple[Array, list[bytes], Array]:
-        """A code for each regular message, and the key and an example of each code."""
-        parts = self._determining()
-        codes, rows = alike(parts)
-        keys = np.stack([part[rows].astype(np.int64) for part in parts], axis=1)
-        return codes, [key.tobytes() for key in keys], rows
-
-    @cached_property
-    def _samples(self) -> tuple[Array, list[Record]]:
+    def _samples(self) -> tuple[Array, list[PacketRecord]]:
         """A code for each regular message, and for each code a record with its SAMPLED fields."""
-        codes, keys, rows = self._coded
-        pairs = zip(keys, rows.tolist(), strict=True)
-        return codes, [self._sample("", key, row) for key, row in pairs]
+        own, packet_keys = self._packets.extra_keys()
+        more = [self._link_sizes, *self._more_determining(), own]
 
-    def _determining(self) -> list[Array]:
-        """What determines the SAMPLED fields, as numbers of each regular message."""
-        parts = [self._heads[name] for name in GENMSG]
-        there = np.zeros(len(self._rows), np.int64)
-        for i, name in enumerate(DETERMINING):
-            values, has = self._attributes.fixed(name)
-            there |= has.astype(np.int64) << i
-            parts += [np.where(has, values[field], 0) for field in values.dtype.names]
-        there |= self._attributes.has("NFULA_SEQ_GLOBAL").astype(np.int64) << len(DETERMINING)
-        return [*parts, there, self._link_sizes]
+        def determining(rows: Any) -> Array:
+            of_attributes = self._attributes.determining(rows)
+            return np.concatenate([of_attributes, beside([part[rows] for part in more])], axis=1)
+
+        codes, rows = grouped(len(self._rows), determining)
+        keys = zip(determining(rows)[:, :-1], own[rows].tolist(), rows.tolist(), strict=True)
+        return codes, [self._sample(key.tobytes() + packet_keys[i], row) for key, i, row in keys]
+
+    def _more_determining(self) -> list[Array]:
+        """Other numbers that determine the SAMPLED fields."""
+        return []
 
     def _extra(self) -> Column:
         """`extra`, with the NFULA_SEQ_GLOBAL of each message, which differs in all of them."""
-        codes, keys, rows = self._coded
-        own, packet_keys = self._packets.extra_keys()
-        if len(packet_keys) > 1:
-            pairs, rows = alike([codes, own])
-            keys = [keys[codes[i]] + packet_keys[own[i]] for i in rows.tolist()]
-            codes = pairs
-        chosen = zip(keys, rows.tolist(), strict=True)
-        samples = [self._sample("extra", key, row) for key, row in chosen]
-        values = [record.extra for record in samples if isinstance(record, PacketRecord)]
+        codes, samples = self._samples
+        values = [record.extra for record in samples]
         numbers, there = self._attributes.fixed("NFULA_SEQ_GLOBAL")
         if not there.any():
             return Repeated(codes, values)
         return Numbered(codes, values, "NFULA_SEQ_GLOBAL", numbers["value"], there)
 
-    def _any(self, meaning: Callable[[bytes], Any], places: Array, sizes: Array) -> Repeated:
-        """What bytes of any size mean, worked out once for equal ones; a size below 0 for none."""
+    def _link_headers(self) -> Repeated:
+        """The link headers: where a payload begins with one, worked out once for equal bytes."""
+        if not self._opened:
+            codes, samples = self._samples
+            return Repeated(codes, [record.hwheader for record in samples])
+        places, sizes = self._links, self._link_sizes
         having = np.flatnonzero(sizes >= 0)
         codes = np.zeros(len(sizes), np.intp)
         values: list[Any] = [None]
@@ -377,12 +334,14 @@ class NfulnlRows(Rows):
         for size, rows in by_size(sizes):
             octets = gather(self._array, places[rows], (size + 8) & ~7)
             mask = (np.arange(octets.shape[1]) < size).astype(np.uint8) * 0xFF
-            own_codes, first = alike(words(octets, mask))
+            own_codes, first = alike([octets & mask])
             codes[having[rows]] = own_codes + len(values)
-            values += [meaning(key.tobytes()) for key in octets[first, :size]]
+            values += [key.tobytes().hex() or None for key in octets[first, :size]]
         return Repeated(codes, values)
 
-    def _sample(self, what: str, key: bytes, row: int) -> Record:
+    def _sample(self, key: bytes, row: int) -> PacketRecord:
         """The record of a regular message, or of an earlier message with the same key."""
         columns, message = self._columns, self.message(int(self._rows[row]))
-        return columns.decoded_once[what].record(key, columns.decoder, self._data, message)
+        record = columns.decoded_once.record(key, columns.decoder, self._data, message)
+        assert isinstance(record, PacketRecord)
+        return record

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 
 from pylog.formats.columns import Array
-from pylog.formats.columns.arrays import alike, gather, words
+from pylog.formats.columns.arrays import alike, gather
 from pylog.formats.ip_numbers import EXTENSIONS, FRAGMENT
 from pylog.formats.packet_schemas import HEADER_NAMES, ICMP, IPV4, IPV6, TCP
 
@@ -66,7 +66,7 @@ class ExtraKeys:
         spans = np.minimum(self._spans, most[kinds])
         octets &= masks[kinds]
         octets[np.arange(KEY) >= spans[:, None]] = 0
-        codes, first = alike([*words(octets), spans, kinds, self._upper])
+        codes, first = alike([octets, spans, kinds, self._upper])
         heads = np.stack([spans, kinds, self._upper], axis=1).astype(np.uint16)
         return codes, [heads[i].tobytes() + octets[i].tobytes() for i in first.tolist()]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pylog.formats import Message, nfulnl
 from pylog.formats.columns import Array, Column, NumberColumn, Repeated
-from pylog.formats.columns.arrays import alike, follow, gather
+from pylog.formats.columns.arrays import alike, follow, gather, seeming, spaced
 from pylog.formats.columns.nfulnl import AHEAD, NfulnlColumns, NfulnlRows
 from pylog.formats.columns.packet import SIZE
 from pylog.formats.netlink import NFGENMSG, nlattr_head
@@ -134,7 +134,7 @@ class PcapColumns:
         names = {number: dict(interface.names) for number, interface in interfaces.items()}
         if any(self._names.get(number, now) != now for number, now in names.items()):
             for messages in self._messages.values():
-                messages.decoded_once[""].clear()
+                messages.decoded_once.clear()
             self._names.clear()
         self._names.update(names)
 
@@ -197,9 +197,9 @@ class CapturedRows(NfulnlRows):
             ],
         )
 
-    def _determining(self) -> list[Array]:
-        """As NfulnlRows, and the capture's interface: each may have its own interface names."""
-        return [*super()._determining(), self._captured.interfaces[self._rows]]
+    def _more_determining(self) -> list[Array]:
+        """The capture's interface: each may have its own interface names."""
+        return [self._captured.interfaces[self._rows]]
 
 
 def _cut(heads: Array) -> Array:
@@ -215,13 +215,6 @@ def _blocks(
     frame = np.dtype(plans(stream.order)["block"].dtype())
     kind, last = EPB.to_bytes(4, BYTEORDER[stream.order]), len(data) - AHEAD
 
-    def find(near: int, limit: int) -> int:
-        place = near - 1
-        while (place := data.find(kind, place + 1, limit + len(kind) - 1)) >= 0:
-            if (place - pos) % 4 == 0:
-                return place
-        return -1
-
     def after(places: Array) -> Array:
         heads = gather(array, places, frame)
         size = heads["total_length"].astype(np.int64)
@@ -229,7 +222,7 @@ def _blocks(
         good &= (size <= MAXIMUM_BLOCK) & (places + size <= last)
         return np.where(good, places + size, -1)
 
-    places, end = follow(pos, stop, find, after)
+    places, end = follow(pos, stop, seeming(data, pos, stop, kind, 0), after)
     nexts = np.append(places, end)[1:]
     heads = gather(array, places, head)
     starts, sizes = places + head.itemsize, heads["caplen"].astype(np.int64)
@@ -267,9 +260,9 @@ def _packets(
         good &= ~np.isin(heads["sec"], magics)  # another file may begin
         return np.where(good & (following <= last), following, -1)
 
-    places, end = follow(pos, stop, find, after)
-    heads = gather(array, places, head)
+    starts, end = follow(pos, stop, spaced(pos, stop, find), after)
+    heads = gather(array, starts, head)
     ticks = heads["sec"].astype(np.uint64) * np.uint64(interface.units) + heads["fraction"]
-    numbers, cut = np.zeros(len(places), np.uint32), _cut(heads)
-    nexts = np.append(places, end)[1:]
-    return CapturedPackets(places + head.itemsize, nexts, nexts, numbers, ticks, cut)
+    numbers, cut = np.zeros(len(starts), np.uint32), _cut(heads)
+    nexts = np.append(starts, end)[1:]
+    return CapturedPackets(starts + head.itemsize, nexts, nexts, numbers, ticks, cut)

@@ -75,7 +75,7 @@ class TextColumns:
         """As `read`, or the place of a line before which reading must end."""
         stop = data.rfind(b"\n", pos, stop)
         last = data.rfind(b"\n", pos, max(stop, pos))
-        while last > 0 and b"repeated" in data[last + 1 : stop]:
+        while last > 0 and _goes_on(data[last + 1 : stop]):
             stop, last = last, data.rfind(b"\n", pos, last)
         if last < 0:
             return None
@@ -95,17 +95,20 @@ class TextColumns:
             return None
         items: list[Item] = []
         spans = zip(starts[irregular].tolist(), starts[irregular + 1].tolist(), strict=True)
+        after = pos
         for start, end in spans:
-            before = len(items)
+            if start != after:  # the line before it is a regular one
+                stream.restore(State(stream.other, None, stream.state().calendar))
+            before, after = len(items), end
             stream.take(data[start : end - 1], start, end, items)
             if len(items) > before and not isinstance(items[-1], Message):
                 stream.restore(state)
                 return start if start > pos else None
-        other, after = stream.other - state.other, stream.state().calendar
+        other, last_calendar = stream.other - state.other, stream.state().calendar
         stream.restore(state)
-        if order is Order.MONTH and after != calendar:
+        if order is Order.MONTH and last_calendar != calendar:
             return None
-        stream.restore(State(state.other, None, after))
+        stream.restore(State(state.other, None, last_calendar))
         return TextRows(stream, starts, apart, read, items, other)
 
 
@@ -217,6 +220,11 @@ class TextRows(Rows):
         four, six, is_six = self._parsed.addresses[place]
         own = is_six[self._rows]
         return Addresses(four[self._rows[~own]], six[self._rows[own]], own)
+
+
+def _goes_on(line: bytes) -> bool:
+    """Whether a line may change the record of the one before it."""
+    return b"repeated" in line or (b" > " in line and b"rule " not in line)
 
 
 def _cut(data: bytes) -> tuple[list[bytes], list[bytes], Array]:

@@ -19,6 +19,7 @@ from pylog import outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
+from pylog.cli._live import LiveLines, live_lines
 from pylog.cli._outputs import (
     Change,
     changes,
@@ -52,6 +53,7 @@ from pylog.transports.rotation import File, Files, Manner
 
 if TYPE_CHECKING:
     from pylog.filter import Filter
+    from pylog.table.ordered import Piece
     from pylog.table.select import Selection
 
 LOOK_S = 1.0
@@ -163,11 +165,13 @@ class Copy(contextlib.ExitStack):
         source, left_out = records, 0
         if self._filter is not None and isinstance(records, Records):
             source = self._filtered = records.where(self._filter, actions=self._actions)
+        lines = self._live_lines(source)
         try:
             left_out = copy(
                 source, output if self._description.appends else output.ready(),
                 changes=self._changes, actions=self._actions, where=self._filter, limit=self.left,
                 confirm=self._confirm, idle=self._idle, on_terminal=output.on_terminal,
+                lines=lines,
             )  # fmt: skip
         finally:
             self._stopping.records = None
@@ -176,13 +180,28 @@ class Copy(contextlib.ExitStack):
                 for reader in records.readers():
                     say(summary(reader))
                 if self._filtered is not None:
-                    left_out = self._filtered.left_out
+                    left_out += self._filtered.left_out
+                if lines is not None:
+                    say(lines.text())
                 report_filtered(self._filter, left_out)
         for reader in records.readers():
             output.note_losses(losses_are_seen(reader))
             self._containers.add(reader.detection.container)
             if self.left != 0 and is_unreadable(reader):
                 self._failed = True
+
+    def _live_lines(self, records: AnyLog) -> LiveLines | None:
+        """What reads a live source for an output that makes lines; None: records are read."""
+        output, arguments = self._output, self._arguments
+        single = isinstance(records, Reader | Filtered) and len(records.readers()) == 1
+        if not single or self._changes or self.left is not None:
+            return None
+        if not (isinstance(output, OutputFiles) and output.takes_rows):
+            return None
+        if not outputs.makes_lines(arguments.to, self._options):
+            return None
+        assert isinstance(records, Reader | Filtered)
+        return live_lines(records, output, self._actions)
 
     def _open(self, records: AnyLog) -> None:
         if self._files is None:
@@ -256,6 +275,7 @@ def copy(
     confirm: Callable[[int], contextlib.AbstractContextManager[None]] | None = None,
     idle: Callable[[], None] | None = None,
     on_terminal: bool = False,
+    lines: LiveLines | None = None,
 ) -> int:
     """Write the records of a source, `limit` at most, each changed by all `changes`. Gives how many
     records of a log in bulk the filter left out.
@@ -265,11 +285,14 @@ def copy(
     confirm       makes the context in which so many records are written
     idle          is called now and then while no records come
     on_terminal   whether the output is a terminal
+    lines         what reads a live source in place of `records`
     """
     context: Callable[[int], contextlib.AbstractContextManager[Any]]
     context = contextlib.nullcontext if confirm is None else confirm
     backends = [reader.backend for reader in records.readers()]
     with progress(backends, on_terminal) as move:
+        if lines is not None:
+            return _copy_live(lines, output, context, idle)
         rows: Rows | FilteredRows | None = None
         if isinstance(records, Reader | Filtered) and output.takes_rows and not changes:
             rows = records.rows(output.shows_payload) if records.gives_rows else None
@@ -297,6 +320,26 @@ def copy(
         return sum(selection.left_out for selection in selections.values())
 
 
+def _copy_live(
+    lines: LiveLines,
+    output: outputs.Output,
+    context: Callable[[int], contextlib.AbstractContextManager[Any]],
+    idle: Callable[[], None] | None,
+) -> int:
+    """As `copy`, of a live source into an output that makes lines."""
+    for lot in lines.lots():
+        if not lot.number:
+            if idle is not None:
+                idle()
+            continue
+        with context(lot.number):
+            if lot.lines is not None:
+                output.write_lines(lot.lines)
+            else:
+                output.write_rows(lot.rows)
+    return lines.left_out
+
+
 def _copy_lines(
     records: OpenLog,
     output: outputs.Output,
@@ -311,12 +354,17 @@ def _copy_lines(
     assert isinstance(records, Bulk)
     for piece in records.lines(output, where, actions):
         with context(piece.number):
-            if piece.lines is not None:
-                output.write_lines(piece.lines)
-            else:
-                output.write(Batch(piece.records))
+            write_piece(output, piece)
         move()
     return records.left_out
+
+
+def write_piece(output: outputs.Output, piece: Piece) -> None:
+    """Write consecutive records of a log in bulk: their lines, or themselves."""
+    if piece.lines is not None:
+        output.write_lines(piece.lines)
+    else:
+        output.write(Batch(piece.records))
 
 
 def _batches(

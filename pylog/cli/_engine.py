@@ -5,35 +5,50 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pylog import engine, outputs
 from pylog.cli import say
-from pylog.cli._sources import opened_in_bulk
+from pylog.cli._sources import AnyLog, opened_in_bulk
 from pylog.open_log import OpenLog
 
+Log = TypeVar("Log", bound=AnyLog)
 
-def opened_by_columns(
-    arguments: argparse.Namespace, source: str, name: str, options: Mapping[str, Any]
-) -> OpenLog | None:
-    """A file in bulk, whose records become lines of an output; None: rows are faster, or needed.
+
+def by_engine(
+    arguments: argparse.Namespace, log: Log, source: str, name: str, options: Mapping[str, Any],
+    single: bool,
+) -> Log | OpenLog:  # fmt: skip
+    """The log, or its file in bulk, whose records become lines of an output many at once.
 
     name, options   of the output
+    single          whether the output gets all records of this one source, without a change
     """
-    by_columns = (
-        os.path.isfile(source)
-        and engine.file_by_columns(os.path.getsize(source))
-        and outputs.makes_lines(name, options)
-    )
-    if not by_columns:
-        return None
-    from pylog.table.bulk import Bulk  # needs the extra
+    (reader, *others) = log.readers()
+    size = os.path.getsize(source) if os.path.isfile(source) else None
+    stream = reader.decoder.stream if reader.detection.layouts else None
+    has_columns = bool(stream and stream.columns_module and stream.container != "text")
+    lines = single and not others and outputs.makes_lines(name, options)
+    why = engine.why_rows(size, has_columns, lines)
+    chosen: Log | OpenLog = log
+    if why is None:
+        chosen = opened_in_bulk(arguments, source, reader)
+        reader.close()
+    if arguments.verbose and not reader.backend.live:
+        say_engine(chosen, why)
+    return chosen
 
+
+def in_columns(arguments: argparse.Namespace, source: str) -> OpenLog:
+    """A file in bulk, for an output that takes columns."""
     log = opened_in_bulk(arguments, source)
-    assert isinstance(log, Bulk)
-    if not log.in_columns:
-        log.close()
-        return None
     if arguments.verbose:
-        say(f"{log.backend.title}: decoded by columns")
+        say_engine(log, None)
     return log
+
+
+def say_engine(log: AnyLog, why_rows: str | None) -> None:
+    """Say by which engine a log is read."""
+    how = "columns" if why_rows is None else f"rows, since {why_rows}"
+    for reader in log.readers():
+        say(f"{reader.backend.title}: decoded by {how}")

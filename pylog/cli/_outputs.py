@@ -143,19 +143,22 @@ def report_unmatched(actions: Actions | None) -> None:
 
 def report_no_verdict(actions: Actions | None) -> None:
     """Report `no_verdict`, of a filter that wanted no record."""
-    text = no_verdict(actions)
+    text = no_verdict(actions, False)
     if text:
         say(text)
 
 
-def no_verdict(actions: Actions | None) -> str:
+def no_verdict(actions: Actions | None, counted: bool = True) -> str:
     """What to do about a log without verdicts, of which a filter by verdicts wanted nothing; "" if
-    there was no packet without a verdict, or --action is given."""
+    there was no packet without a verdict, or --action is given.
+
+    counted   whether `actions` counted all packets
+    """
     if actions is None or actions.patterns or not actions.prefixes:
         return ""
     from pylog.stats import hints  # only here
 
-    return hints.no_verdict(actions.prefixes.most_common())
+    return hints.no_verdict(actions.prefixes.most_common(), counted)
 
 
 def coloured(arguments: argparse.Namespace, stream: BinaryIO) -> bool:

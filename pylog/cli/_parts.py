@@ -23,6 +23,7 @@ from pylog.actions import Actions
 from pylog.backends.files import files, size
 from pylog.batch import Batch
 from pylog.cli import begin_logging, say
+from pylog.cli._copy import write_piece
 from pylog.cli._outputs import given_actions, noting_actions, report_no_verdict, report_unmatched
 from pylog.cli._progress import bar
 from pylog.cli._sources import losses_are_seen, nothing_read, summed_up, text_log_options
@@ -186,6 +187,14 @@ def write_records(
     """Write the records of a split into a folder, as a continuation of the output of that name."""
     with SplitReader(split) as reader, open(os.path.join(folder, RECORDS), "wb") as stream:
         output = outputs.open(name, outputs.Target(stream, appending=True), options)
+        if outputs.makes_lines(name, options):
+            for piece in reader.bulk.lines(output, where, actions):
+                write_piece(output, piece)
+            output.close()
+            end = reader.ended()
+            end.tally.left_out = reader.bulk.left_out
+            end.tally.untimed = 0 if where is None else where.untimed
+            return end
         records, left_out = reader.records(), 0
         while lot := list(itertools.islice(records, LOT)):
             if actions is not None:

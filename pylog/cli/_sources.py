@@ -331,8 +331,13 @@ def opened(arguments: argparse.Namespace, sources: Sequence[str], raw: bool = Fa
     return readers[0] if len(readers) == 1 else merged
 
 
-def opened_in_bulk(arguments: argparse.Namespace, source: str) -> OpenLog:
-    """A file as columns, for an output that is faster with them."""
+def opened_in_bulk(
+    arguments: argparse.Namespace, source: str, reader: OpenLog | None = None
+) -> OpenLog:
+    """A file as columns, for an output that is faster with them.
+
+    reader   of the same file, which says what it is; None: that is detected
+    """
     from pylog.table import bulk  # needs the extra, as the output does
 
     check_options(arguments, [source])
@@ -341,6 +346,7 @@ def opened_in_bulk(arguments: argparse.Namespace, source: str) -> OpenLog:
         layout=input_layout(arguments),
         on_error=arguments.on_error,
         origin=origin(arguments, source),
+        detection=None if reader is None else reader.detection,
         **text_log_options(arguments),
     )
 

@@ -24,7 +24,7 @@ import pylog
 from pylog import outputs
 from pylog.cli import say
 from pylog.cli._copy import copy
-from pylog.cli._engine import opened_by_columns
+from pylog.cli._engine import by_engine, in_columns
 from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import (
@@ -48,7 +48,6 @@ from pylog.cli._sources import (
     is_unreadable,
     labels,
     losses_are_seen,
-    opened_in_bulk,
     paths_of,
     summary,
     wants_origin,
@@ -190,12 +189,8 @@ def _opened(
     arguments: argparse.Namespace, source: str, name: str, options: Mapping[str, Any]
 ) -> OpenLog:
     """A reader of a file, in bulk if that is faster for the output."""
-    if not arguments.flows:
-        if outputs.description(name).columns:
-            return opened_in_bulk(arguments, source)
-        log = opened_by_columns(arguments, source, name, options)
-        if log is not None:
-            return log
+    if outputs.description(name).columns and not arguments.flows:
+        return in_columns(arguments, source)
     raw = outputs.description(name).raw
     reader = pylog.open(
         source, layout=arguments.layout, on_error=arguments.on_error, raw=raw,
@@ -204,7 +199,7 @@ def _opened(
     )  # fmt: skip
     if raw:
         reader.pass_messages()
-    return reader
+    return by_engine(arguments, reader, source, name, options, not arguments.flows)
 
 
 def _to_data_set(arguments: argparse.Namespace, name: str, options: dict[str, Any]) -> int:

@@ -19,10 +19,11 @@ from typing import Any
 from pylog import backends, outputs
 from pylog.cli import say
 from pylog.cli._copy import Copy
-from pylog.cli._engine import opened_by_columns
+from pylog.cli._engine import by_engine, in_columns
 from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_flows
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
+from pylog.cli._live import load
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
 from pylog.cli._sources import (
     AnyLog,
@@ -33,7 +34,6 @@ from pylog.cli._sources import (
     given_options,
     labels,
     opened,
-    opened_in_bulk,
 )
 from pylog.cli._where import add_where_arguments
 
@@ -89,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
     live = any(backends.is_live(source) for source in sources)
     together = arguments.merge or live or bool(arguments.follow)
     flows = flows_of(arguments, together)
+    if live and arguments.count is None and not changes(arguments):
+        load(arguments.to, options)
     with Stopping() as stopping, Copy(arguments, options, stopping) as copy:
         groups = [sources] if together else [[source] for source in sources]
         for group in groups:
@@ -113,20 +115,16 @@ def _opened(
     It reads in bulk if that is faster for the output, and all records of one file are wanted
     without a change.
     """
-    single = arguments.count is None and not together and not given_options(arguments)
-    if (
-        single
+    single = (
+        arguments.count is None
+        and not (together or given_options(arguments) or changes(arguments))
         and not (arguments.rules or arguments.with_flows or arguments.flows)
-        and not changes(arguments)
-    ):
-        if outputs.description(arguments.to).columns:
-            return opened_in_bulk(arguments, sources[0])
-        if arguments.target is None:
-            log = opened_by_columns(arguments, sources[0], arguments.to, options)
-            if log is not None:
-                return log
+    )
+    if single and outputs.description(arguments.to).columns:
+        return in_columns(arguments, sources[0])
     records = opened(arguments, sources, needs_raw(arguments))
     if arguments.raw:
         for reader in records.readers():
             reader.pass_messages()
-    return records
+    single = single and arguments.target is None
+    return by_engine(arguments, records, sources[0], arguments.to, options, single)

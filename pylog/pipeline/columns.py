@@ -1,4 +1,4 @@
-"""Decodes what a source gave by column, for outputs that take columns, such as databases.
+"""Decodes what a source gave by column, for outputs that take columns or make lines of them.
 
 A run of pieces is one window of bytes: its regular packets become Arrow columns at once, see
 pylog.table.regular. Losses and irregular messages become records as always, so a stack gets both.
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pylog.actions import Actions
-from pylog.decoder import LOT, Decoder
+from pylog.decoder import Decoder
 from pylog.filter import Filter
 from pylog.origins import Origin
 from pylog.pipeline.journal_reader import Gap
@@ -23,14 +23,12 @@ from pylog.record import Record
 if TYPE_CHECKING:  # which needs the extra
     import pyarrow as pa
 
+    from pylog.table.patterns import LineForm
+    from pylog.table.received import Receipt
     from pylog.table.regular import Lot
 
-ENOUGH = 1 << 17
-"""How many bytes a run must have to be decoded by column."""
 LONGEST = 1 << 22
 """How many bytes of pieces are a run, at most."""
-AHEAD = bytes(256)
-"""What may be read behind the last message."""
 
 
 class Columns(NamedTuple):
@@ -41,6 +39,17 @@ class Columns(NamedTuple):
     """
 
     wanted: Mapping[str, Sequence[str]]
+    where: Filter | None = None
+
+
+class LinesWanted(NamedTuple):
+    """What a stack takes as lines.
+
+    form    its output
+    where   which packets; None: all
+    """
+
+    form: LineForm
     where: Filter | None = None
 
 
@@ -104,24 +113,17 @@ class ColumnReader:
         """The records of a run that are not in columns, and the columns of the other packets. Each
         piece has a time.
         """
-        import numpy as np
+        from pylog.table.received import Window
 
         decoder, base = self._decoder, self._decoder.position
-        window = b"".join([*(piece.data for piece in run), AHEAD])
-        ends = np.cumsum([len(piece.data) for piece in run])
-        times = np.array([piece.observed_ns for piece in run], np.int64)
-
-        def observed(places: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            return times[np.searchsorted(ends, places, "right")]
-
+        window, pos = Window(receipts(run)), 0
         records: list[Record] = []
         batches: list[pa.RecordBatch] = []
         decoder.losses.received()
-        pos, size = 0, int(ends[-1])
-        while pos < size:
+        while pos < window.size:
             lot: Lot = {}
             used = self._regular.read(
-                lot, window, base, pos, size, self._selection.needed, observed
+                lot, window.data, base, pos, window.size, self._selection.needed, window.observed
             )
             packets = lot.pop("packet", None)
             if packets is not None:
@@ -130,21 +132,17 @@ class ColumnReader:
                     batches.append(selected)
             for others in lot.values():
                 records += others
-            if not used:
-                i = int(np.searchsorted(ends, pos, "right"))
-                used = int(ends[i]) - pos
-                decoder.seek(base + pos)
-                decoder.feed(window[pos : pos + used], True, run[i].observed_ns)
-                records += taken(decoder)
-            pos += used
-        decoder.seek(base + size)
+            if used:
+                pos += used
+            else:
+                pos, more = window.decoded(decoder, base, pos)
+                records += more
+        decoder.seek(base + window.size)
         return records, batches
 
 
-def taken(decoder: Decoder) -> list[Record]:
-    """All records of the bytes that a decoder was fed. Raises DecodeError, if it is strict."""
-    records: list[Record] = []
-    while (record := decoder.next()) is not None:
-        records.append(record)
-        records += decoder.more(LOT)
-    return records
+def receipts(run: Iterable[Piece]) -> list[Receipt]:
+    """The data of a run, of which each piece has a time."""
+    from pylog.table.received import Receipt
+
+    return [Receipt(p.data, p.observed_ns or 0) for p in run if p.data]

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pylog import backends
+from pylog import backends, engine
 from pylog.actions import Actions
 from pylog.backends.process import Process
-from pylog.decoder import Decoder
+from pylog.decoder import LOT, Decoder
 from pylog.detect import Detection
 from pylog.errors import DecodeError
 from pylog.filter import Filter
@@ -27,7 +27,15 @@ from pylog.notes import notes
 from pylog.options import resolve
 from pylog.origins import Origin
 from pylog.pipeline.blocks import SourceInfo, detection_of
-from pylog.pipeline.columns import ENOUGH, LONGEST, ColumnReader, Columns, joined, taken
+from pylog.pipeline.columns import (
+    LONGEST,
+    ColumnReader,
+    Columns,
+    LinesWanted,
+    joined,
+    receipts,
+)
+from pylog.pipeline.kept import Lines
 from pylog.pipeline.parsing import Piece
 from pylog.pipeline.segments import CHUNK
 from pylog.pipeline.tally import Tally
@@ -36,6 +44,8 @@ from pylog.records import DecidingFilter
 
 if TYPE_CHECKING:  # which needs the extra
     import pyarrow as pa
+
+    from pylog.table.received import LineReader
 
 RECENT_NS = 10 * 10**9
 """What was received this long ago is recent."""
@@ -68,6 +78,7 @@ class Decoding:
         messages: bool = False,
         where: Filter | None = None,
         columns: Columns | None = None,
+        lines: LinesWanted | None = None,
         tally: Tally | None = None,
     ) -> None:
         """
@@ -77,10 +88,12 @@ class Decoding:
         messages   each message is its record, for captures, see Decoder.pass_messages
         where      packets that it does not want may be left out before they are decoded
         columns    packets are given as columns where that is faster; None: as records
+        lines      packets are given as lines where that is faster; None: as records
         tally      counts by source
         """
-        self._wanted, self._where, self._columns = wanted, where, columns
-        self.most = CHUNK if columns is None else LONGEST
+        self._wanted, self._where = wanted, where
+        self._columns, self._lines = columns, lines
+        self.most = CHUNK if columns is None and lines is None else LONGEST
         self._raw, self._rows, self._payload, self._messages = raw, rows, payload, messages
         self._logs: dict[tuple[str, int], _Log] = {}
         self._left_out = Counter[str]()
@@ -130,10 +143,20 @@ class Decoding:
             decoder.pass_messages()
         if self._where is not None:
             decoder.leave_out(DecidingFilter(self._where, wanted.actions))
-        reader = None
+        reader: ColumnReader | LineReader | None = None
         if self._columns is not None and not decoder.stream.grouped:
             reader = ColumnReader(decoder, self._columns, wanted.origin, wanted.actions)
+        elif self._lines is not None and not decoder.stream.grouped:
+            reader = self._line_reader(decoder, wanted, self._lines)
         return _Log(info, decoder, names, authors, wanted, reader)
+
+    def _line_reader(self, decoder: Decoder, wanted: Wanted, lines: LinesWanted) -> LineReader:
+        from pylog.table.received import LineReader
+
+        return LineReader(
+            decoder, wanted.origin, lines.form, lines.where, wanted.actions,
+            row_of if self._rows else None,
+        )  # fmt: skip
 
     def news(self) -> tuple[int, frozenset[str]]:
         """Since the last call: how many packets were left out before they were decoded, and the
@@ -161,28 +184,47 @@ class Decoding:
         log = self._logs.get(info.key)
         return log is not None and bool(log.decoder.stream.grouped)
 
-    def take_run(self, run: list[Piece]) -> tuple[list[Record], list[pa.RecordBatch]]:
-        """The records of a run, see columns.runs, and columns of packets, with the losses in their
-        places.
+    def take_run(self, run: list[Piece]) -> Taken:
+        """The records of a run, see columns.runs, or columns or lines of packets, with the losses
+        in their places.
         """
         info, size = run[0].info, sum(len(piece.data) for piece in run)
         records = self.declare(info)
         log = self._logs[info.key]
-        batches: list[pa.RecordBatch] = []
+        reader, made = log.reader, Taken(records)
         if (
-            log.reader is None
+            reader is None
             or run[0].loss is not None
-            or size < ENOUGH
+            or not engine.run_by_columns(size, not isinstance(reader, ColumnReader))
             or any(piece.observed_ns is None for piece in run if piece.data)
         ):
             records += [record for piece in joined(run) for record in self.take(piece)]
         else:
             if run[0].names is not None:
                 log.rename(run[0].names)
-            more, batches = log.reader.read([piece for piece in run if piece.data])
-            records += self._with_actions(more, log.wanted.actions)
-        self._tally.add(info.name, records, size, sum(batch.num_rows for batch in batches))
-        return records, batches
+            if isinstance(reader, ColumnReader):
+                more, batches = reader.read(run)
+                records += self._with_actions(more, log.wanted.actions)
+                made = Taken(records, batches)
+            else:
+                made = Taken(records, (), self._lines_of(reader, run, log.wanted.actions))
+        between = [each for each in made.lines if not isinstance(each, Lines)]
+        number = sum(batch.num_rows for batch in made.columns)
+        number += sum(len(each) for each in made.lines if isinstance(each, Lines))
+        self._tally.add(info.name, sum(between, [*records]), size, number)
+        return made
+
+    def _lines_of(
+        self, reader: LineReader, run: list[Piece], actions: Actions | None
+    ) -> list[Lines | list[Record]]:
+        """The lines and records of a run, which may be kept."""
+        made: list[Lines | list[Record]] = []
+        for piece in reader.read(receipts(run)):
+            if piece.lines is not None:
+                made.append(Lines(memoryview(bytes(piece.lines)), piece.number))
+            else:
+                made.append(self._with_actions(piece.records, actions))
+        return made
 
     def take(self, piece: Piece) -> list[Record]:
         """The records of a piece, with the losses in their places."""
@@ -207,7 +249,11 @@ class Decoding:
 
     def taken(self, decoder: Decoder) -> list[Record]:
         """All records of the bytes that a decoder was fed. Raises DecodeError, if it is strict."""
-        return taken(decoder)
+        records: list[Record] = []
+        while (record := decoder.next()) is not None:
+            records.append(record)
+            records += decoder.more(LOT)
+        return records
 
     def _lost(self, log: _Log, loss: LossRecord) -> list[Record]:
         """A loss that the receiver reported."""
@@ -258,6 +304,14 @@ class Decoding:
         return self._with_actions(records, log.wanted.actions)
 
 
+class Taken(NamedTuple):
+    """What was decoded: records or rows, then columns of packets, or lines and records."""
+
+    records: list[Record]
+    columns: Sequence[pa.RecordBatch] = ()
+    lines: Sequence[Lines | list[Record]] = ()
+
+
 class _Log(NamedTuple):
     """A source that is being decoded."""
 
@@ -266,7 +320,7 @@ class _Log(NamedTuple):
     names: dict[int, str]
     authors: Bounded[tuple[int, str], Process]
     wanted: Wanted
-    reader: ColumnReader | None
+    reader: ColumnReader | LineReader | None
 
     def rename(self, names: Mapping[int, str]) -> None:
         """Interfaces have these names from here on."""

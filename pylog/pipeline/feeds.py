@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pylog.backends.base import readable
 from pylog.notes import notes
 from pylog.pipeline.columns import runs
-from pylog.pipeline.decoding import Decoding
+from pylog.pipeline.decoding import Decoding, Taken
 from pylog.pipeline.journal_reader import Gap, JournalReader, Placed
+from pylog.pipeline.kept import Lines
 from pylog.pipeline.parsing import Parser, Piece
 from pylog.pipeline.positions import Beginning, Position
 from pylog.pipeline.segments import CHUNK, frames
@@ -34,7 +35,8 @@ WARM_SIZE = 64_000_000
 class Lot(NamedTuple):
     """Records or rows, when the newest of them was received, how many bytes they had, and how many
     more were left out because the filter does not want them; sources that should list again; and
-    packets in columns, which passed the filter.
+    packets in columns, which passed the filter. Lines, and records between them, come after the
+    other records.
     """
 
     records: list[Record]
@@ -43,6 +45,25 @@ class Lot(NamedTuple):
     left_out: int = 0
     stale: frozenset[str] = frozenset()
     columns: Sequence[pa.RecordBatch] = ()
+    lines: Sequence[Lines | list[Record]] = ()
+
+
+class Made:
+    """What the runs of a lot have become. Once there are lines, records stay between them."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.columns: list[pa.RecordBatch] = []
+        self.lines: list[Lines | list[Record]] = []
+
+    def add(self, taken: Taken) -> None:
+        """Add what a run has become."""
+        if self.lines and taken.records:
+            self.lines.append(taken.records)
+        else:
+            self.records += taken.records
+        self.columns += taken.columns
+        self.lines += taken.lines
 
 
 class Feed(ABC):
@@ -146,23 +167,21 @@ class JournalFeed(Feed):
         if placed is None:
             self.ended = self.until is not None and self._reader.place >= self.until
             return None
-        records: list[Record] = []
-        columns: list[pa.RecordBatch] = []
+        made = Made()
         observed_ns, size = None, 0
         for content in runs(content for content, _ in placed):
             if isinstance(content, Gap):
-                records += self._decoding.gap(content.size, content.reason)
+                made.add(Taken(self._decoding.gap(content.size, content.reason)))
                 size += content.size
                 continue
-            more, batches = self._decoding.take_run(content)
-            records += more
-            columns += batches
+            made.add(self._decoding.take_run(content))
             observed_ns = content[-1].observed_ns or observed_ns
             size += sum(len(piece.data) for piece in content)
         self.place = self._reader.place
         if self.until is not None and self.place >= self.until:
             self.ended = True
-        return Lot(records, observed_ns, size, *self._decoding.news(), columns)
+        news = self._decoding.news()
+        return Lot(made.records, observed_ns, size, *news, made.columns, made.lines)
 
     def _decoded(self, content: Piece | Gap) -> list[Record]:
         if isinstance(content, Gap):
@@ -205,8 +224,7 @@ class QueueFeed(Feed):
             self.ended = True
             return None
         data = self._rest + more
-        records: list[Record] = []
-        columns: list[pa.RecordBatch] = []
+        made = Made()
         observed_ns, used = None, 0
         pieces = []
         for frame in frames(data):
@@ -215,14 +233,13 @@ class QueueFeed(Feed):
                 pieces.append(piece)
         for run in runs(pieces):
             assert not isinstance(run, Gap)
-            more_records, batches = self._decoding.take_run(run)
-            records += more_records
-            columns += batches
+            made.add(self._decoding.take_run(run))
             observed_ns = run[-1].observed_ns or observed_ns
         self._rest = data[used:]
         self.place += used
         self._check_end()
-        return Lot(records, observed_ns, used, *self._decoding.news(), columns)
+        news = self._decoding.news()
+        return Lot(made.records, observed_ns, used, *news, made.columns, made.lines)
 
     def _check_end(self) -> None:
         if self.until is not None and self.place >= self.until:

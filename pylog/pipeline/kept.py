@@ -11,8 +11,19 @@ from pylog.record import Record
 KEPT = 100_000
 """How many records are kept at most, before reading stops."""
 
-Written = Batch | Sequence[Record]
-"""What is written at once: columns, or records or rows."""
+
+class Lines:
+    """The lines of so many records, by `len`."""
+
+    def __init__(self, data: memoryview, number: int) -> None:
+        self.data, self._number = data, number
+
+    def __len__(self) -> int:
+        return self._number
+
+
+Written = Batch | Lines | Sequence[Record]
+"""What is written at once: columns, lines, or records or rows."""
 
 
 class Kept:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any, BinaryIO
 
-from pylog import outputs
+from pylog import engine, outputs
 from pylog.outputs._files import OutputFiles
 from pylog.pipeline.config import PARTITIONED_S, PARTITIONED_SIZE, Stack
 from pylog.pipeline.joins import completed
@@ -24,6 +25,19 @@ def needs_raw(stack: Stack) -> bool:
     """Whether the output of a stack needs records with their raw bytes."""
     plain = {n: value for n, value in stack.options.items() if not isinstance(value, Secret)}
     return outputs.needs_raw(stack.to, plain)
+
+
+def line_form(stack: Stack) -> outputs.Output | None:
+    """An output like that of a stack, whose lines are made and not written; None: it writes no
+    file of lines for which columns are faster.
+    """
+    if stack.is_place or stack.partition is not None or not engine.installed():
+        return None
+    options = {name: revealed(value) for name, value in stack.options.items()}
+    options = completed(stack.joins, stack.to, options)
+    if not outputs.makes_lines(stack.to, options):
+        return None
+    return outputs.open(stack.to, outputs.Target(io.BytesIO()), options)
 
 
 def delivery(stack: Stack, durable: bool) -> outputs.Delivery:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from pylog import outputs
+from pylog import engine, outputs
 from pylog.backends.base import readable
 from pylog.batch import Batch
 from pylog.errors import BackendError, DecodeError
@@ -23,15 +23,14 @@ from pylog.outputs._files import OutputFiles
 from pylog.pipeline.channel import Channel, Counts
 from pylog.pipeline.config import Stack
 from pylog.pipeline.feeds import Feeds, JournalFeed, Lot, QueueFeed
-from pylog.pipeline.forms import columns_of, takes_rows
+from pylog.pipeline.forms import columns_of, lines_of, takes_rows
 from pylog.pipeline.keeping import Keeping
-from pylog.pipeline.kept import Kept, Written
+from pylog.pipeline.kept import Kept, Lines, Written
 from pylog.pipeline.letters import DeadLetters
 from pylog.pipeline.parts import Parts
 from pylog.pipeline.positions import Position, parsed
 from pylog.pipeline.stages import Stages
 from pylog.pipeline.tally import Tally, losses
-from pylog.record import Record
 
 COMMIT_S, COMMIT_RECORDS = 1.0, 20_000
 """What was written is committed after that time, or so many records."""
@@ -68,6 +67,7 @@ class StackRun:
         keeping: Keeping,
         letters: DeadLetters,
         tally: Tally,
+        longest_s: float = 0.0,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
         """
@@ -76,6 +76,7 @@ class StackRun:
         begin         where an output that was just opened is to go on
         keeping       keeps positions that the output does not store
         tally         counts by source
+        longest_s     how long records that become lines may wait for others, see engine.Pace
         """
         self.counts = Counts(sources=tally.counts)
         self._stack, self._channel = stack, channel
@@ -86,6 +87,8 @@ class StackRun:
         self._takes_rows = False
         self._gathers, self._read_at = False, 0.0
         """Whether what comes is gathered, and when to read again."""
+        self._pace: engine.Pace | None = None
+        self._longest_s = longest_s
         self.counts.start_cpu_s = cpu_s()
         self._feeds: Feeds | None = None
         self._output: outputs.Output | None = None
@@ -157,9 +160,10 @@ class StackRun:
                 self._end_feeds(feeds)
         else:
             self._write_again(output)
-        self._gathers = feeds.all == [feeds.live] and bool(
-            columns_of(output, self._stack, self._stages)
-        )
+        of_journal = feeds.all == [feeds.live]
+        self._gathers = of_journal and bool(columns_of(output, self._stack, self._stages))
+        makes_lines = of_journal and lines_of(self._stack, self._stages) is not None
+        self._pace = engine.Pace(self._longest_s) if makes_lines else None
         self.counts.state, self.counts.problem = "running", ""
         self._committed_at = time.monotonic()
         while not self._stopped:
@@ -169,8 +173,7 @@ class StackRun:
             lot = None if self._is_full() or self._gather_s() > 0 else feeds.read()
             if lot is not None:
                 self._take(output, lot)
-                if self._gathers and lot.size < GATHER_BYTES and self._ending is None:
-                    self._read_at = time.monotonic() + GATHER_S
+                self._rest(lot.size)
             elif feeds.ended:
                 self._finish(output, feeds)
                 return
@@ -183,6 +186,15 @@ class StackRun:
         if isinstance(output, OutputFiles):
             output.close()
 
+    def _rest(self, size: int) -> None:
+        """After so many bytes were read, say when to read again."""
+        now = time.monotonic()
+        if self._gathers:
+            self._read_at = now + GATHER_S if size < GATHER_BYTES else now
+        elif self._pace is not None:
+            self._pace.read(size, now)
+            self._read_at = now + self._pace.rest_s
+
     def _gather_s(self) -> float:
         """How long to gather what comes before it is read."""
         return 0.0 if self._ending is not None else self._read_at - time.monotonic()
@@ -194,22 +206,26 @@ class StackRun:
         counts = self.counts
         counts.records += len(lot.records) + lot.left_out
         counts.records += sum(columns.num_rows for columns in lot.columns)
+        counts.records += sum(map(len, lot.lines))
         self._stages.left_out["where"] += lot.left_out
         counts.bytes += lot.size
         for name in lot.stale:
             self._channel.send("refresh", name)
-        records: Sequence[Record] = lot.records
-        number, lost = losses(records)
-        counts.losses += number
-        counts.lost += lost
         lots: list[Written] = [Batch.of_columns({"packet": columns}) for columns in lot.columns]
-        if records := self._stages.apply(records):
-            lots.append(records)
-        for each in lots:
+        for each in (lot.records, *lot.lines):
+            if isinstance(each, Lines):
+                lots.append(each)
+                continue
+            number, lost = losses(each)
+            counts.losses += number
+            counts.lost += lost
+            if records := self._stages.apply(each):
+                lots.append(records)
+        for written in lots:
             if self._keeps:
-                self._kept.add(each)
-            self._write(output, each)
-            counts.written += len(each)
+                self._kept.add(written)
+            self._write(output, written)
+            counts.written += len(written)
         if lot.observed_ns is not None:
             counts.observed_ns = lot.observed_ns
         self._moved = self._is_news = True
@@ -223,6 +239,8 @@ class StackRun:
         self._keeping.before_writing(output)
         if isinstance(records, Batch):
             output.write(records)
+        elif isinstance(records, Lines):
+            output.write_lines(records.data)
         elif self._takes_rows:
             rows: Any = records
             output.write_rows(rows)

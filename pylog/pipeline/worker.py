@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from pylog import outputs
+from pylog import engine, outputs
 from pylog.actions import Actions
 from pylog.errors import as_backend_error
 from pylog.notes import notes
@@ -29,7 +29,7 @@ from pylog.pipeline.config import Source, Stack
 from pylog.pipeline.decoding import Decoding, Wanted
 from pylog.pipeline.feeds import Feed, Feeds, JournalFeed, QueueFeed
 from pylog.pipeline.file_feed import FileFeed
-from pylog.pipeline.forms import columns_of, takes_rows
+from pylog.pipeline.forms import columns_of, lines_of, takes_rows
 from pylog.pipeline.joined_feeds import JoinedFeeds
 from pylog.pipeline.joins import Settings as JoinSettings
 from pylog.pipeline.keeping import Keeping
@@ -197,7 +197,8 @@ def _run(
         identity = ""
         early = None if stack.joins.any else stack.stages.early()
         decoding = Decoding(wanted, **form, where=early, tally=tally,
-                            columns=columns_of(output, stack, stages))  # fmt: skip
+                            columns=columns_of(output, stack, stages),
+                            lines=lines_of(stack, stages))  # fmt: skip
         if live and folder is not None:
             feed = JournalFeed(folder, decoding, live)
             identity = feed.reader.id
@@ -238,5 +239,6 @@ def _run(
         keeping=Keeping(stack.name, None if stores else kept),
         letters=letters,
         tally=tally,
+        longest_s=0.0 if any(s.options.get("latency") for s in sources.values()) else engine.REST_S,
         cpu_s=cpu_s,
     )

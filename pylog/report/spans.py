@@ -43,8 +43,8 @@ class Span(NamedTuple):
 def _expected(records: Numbers) -> float:
     """How many records a bucket has without floods.
 
-    For each moment take the mean time between the records around it. Where records come at random, a
-    quarter of the time is in gaps shorter than 0.96 times the mean gap (a gamma distribution).
+    For each moment take the mean time between the records around it. Where records come at random,
+    a quarter of the time is in gaps shorter than 0.96 times the mean gap (a gamma distribution).
     """
     mean = float(records.mean())
     places = np.flatnonzero(records)

@@ -31,10 +31,11 @@ def no_time(count: int, lacks_zone: bool, of_table: bool = False) -> str:
     return text
 
 
-def no_verdict(prefixes: Sequence[tuple[str, int]]) -> str:
+def no_verdict(prefixes: Sequence[tuple[str, int]], counted: bool = True) -> str:
     """The log has no verdicts, and what makes them.
 
     prefixes   the prefixes of packets and their counts, the most frequent first
+    counted    as for `prefixes_text`
     """
     text = "this log does not say what became of a packet"
     names = [prefix for prefix, _ in prefixes if prefix]
@@ -43,7 +44,7 @@ def no_verdict(prefixes: Sequence[tuple[str, int]]) -> str:
     blocking = [name for name in names if any(word in name.lower() for word in BLOCKING)]
     patterns = dict.fromkeys(map(pattern_of, (blocking or names[:1])[:MOST_PREFIXES]))
     options = " ".join(f"--action {shlex.quote(f'{pattern}=block')}" for pattern in patterns)
-    return f"{text}; {prefixes_text(prefixes)}. {options} makes verdicts of prefixes"
+    return f"{text}; {prefixes_text(prefixes, counted)}. {options} makes verdicts of prefixes"
 
 
 def pattern_of(prefix: str) -> str:

@@ -128,9 +128,11 @@ class Bulk(OpenLog):
 
         DecodeError as `batches`.
         """
-        ordered = Ordered(form, where, actions)
+        ordered, in_columns = Ordered(form, where, actions), self.in_columns
 
         def many(pos: int) -> int:
+            if not in_columns:
+                return 0
             run = self._regular.run(self._window, self._window_at, pos, self._stop_in_window())
             if run is None:
                 return 0
@@ -299,16 +301,20 @@ def opened(
     layout: str | None = None,
     on_error: OnError = "resync",
     origin: Origin = NOWHERE,
+    detection: Detection | None = None,
     log_tz: str | None = None,
     year: int | None = None,
 ) -> Bulk:
-    """A Bulk of a path, "-" or a binary file object; ValueError for a live source."""
+    """A Bulk of a path, "-" or a binary file object; ValueError for a live source.
+
+    detection   what the log is; None: it is detected
+    """
     named = backends.named(source)
     if named is not None and named[0] != "capture":
         raise ValueError(f"{source} is live: tables are made of files")
     (backend,) = backends.connect(source, {"log_tz": log_tz, "year": year})
     try:
-        return Bulk(backend, layout=layout, on_error=on_error, origin=origin)
+        return Bulk(backend, layout=layout, on_error=on_error, origin=origin, detection=detection)
     except BaseException:
         backend.close()
         raise

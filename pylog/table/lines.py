@@ -1,36 +1,34 @@
 """The lines of many packets at once, for outputs that write a line for each.
 
 What few values stand for, such as the rule, the interfaces and the protocol, is text of a pattern
-(pylog.table.patterns), once for all packets that agree in it. What differs from packet to packet is
-looked up in tables (pylog.table.pool). So no packet costs a call in Python. Packets for which the
-output has no pattern are left to it.
+(pylog.table.patterns), once for all packets that agree in it (pylog.table.packets). What differs
+from packet to packet is looked up in tables (pylog.table.pool). So no packet costs a call in
+Python. Packets for which the output has no pattern are left to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pylog.formats.columns import Addresses, Array, Blobs, Column, NumberColumn, Repeated, Rows
-from pylog.record import PacketRecord, rfc3339
+from pylog.formats.columns import Addresses, Array, Blobs, Column, NumberColumn, Rows
+from pylog.record import rfc3339
 from pylog.table.addresses import texts
-from pylog.table.patterns import GAPS, LineForm, Pattern, Patterns
+from pylog.table.packets import Packets
+from pylog.table.patterns import LineForm, Pattern, Patterns
 from pylog.table.pool import EMPTY, Pool, decimals, distinct_of, four_octets, three_digits
 
 ROWS = 8192
 """How many lines are put together at a time: so few that their pieces stay in the cache."""
 
-MOST_CODES = 1 << 16
-"""How many codes a part of the values that packets have in common may have."""
-
-SIZES = ("length", "caplen")
-FEW_SIZES = 8
-"""A field of SIZES that has at most so many values is text of patterns."""
-
 FEW, EACH = 64, 4
-"""How many patterns a run of packets may need: FEW, and one more for EACH so many packets."""
+"""Where packets need more patterns than FEW, and one more for EACH so many packets, those of which
+fewer than EACH agree are left to the output."""
+
+_Text = bytes | list[bytes]
+"""A text of all lines, or one of each pattern."""
 
 
 class Text(NamedTuple):
@@ -38,6 +36,13 @@ class Text(NamedTuple):
 
     data: memoryview
     edges: Array
+
+
+class Made(NamedTuple):
+    """The lines of packets, in their order, and the numbers of those that the output must write."""
+
+    texts: list[Text]
+    left: Array
 
 
 class Lines:
@@ -51,101 +56,155 @@ class Lines:
 
     def of(
         self, rows: Rows, more: Mapping[str, Column | None], chosen: Array | None = None
-    ) -> list[Text] | None:
-        """The lines of the regular messages, all packets, in their order; None: the output must
-        write them one by one.
+    ) -> Made:
+        """The lines of the regular messages, all packets.
 
         more     columns that are not made of the messages; None: all are None
-        chosen   the numbers of those that are wanted; None: all
+        chosen   the numbers of those that are wanted, ascending; None: all
         """
         count = len(rows.starts) - len(rows.irregular) if chosen is None else len(chosen)
+        numbers = np.arange(count) if chosen is None else chosen
         if not count:
-            return []
-        packets = _Packets(rows, more)
+            return Made([], numbers)
+        packets = Packets(rows, more)
         codes, examples = packets.alike(chosen, count)
-        if len(examples) > FEW + count // EACH:
-            return None
-        patterns = []
-        for row in examples.tolist():
-            pattern = self._patterns.of(*packets.example(row))
-            if pattern is None:
-                return None
-            patterns.append(pattern)
-        order = _order(patterns)
-        if order is None:
-            return None
-        made = []
-        for start in range(0, count, ROWS):
-            part = slice(start, start + ROWS)
-            of_part: Any = (
-                slice(start, min(start + ROWS, count)) if chosen is None else chosen[part]
-            )
-            made.append(self._text(packets, of_part, codes[part], patterns, order))
-        return made
+        patterns = self._patterns_of(packets, codes, examples)
+        order = _order([pattern for pattern in patterns if pattern is not None])
+        have = np.array([_fits(pattern, order) for pattern in patterns])
+        if not have.any():
+            return Made([], numbers)
+        left = numbers[:0]
+        if not have.all():
+            kept = have[codes]
+            left, chosen = numbers[~kept], numbers[kept]
+            codes, count = (np.cumsum(have) - 1)[codes[kept]], len(chosen)
+        fitting = [p for p, fits in zip(patterns, have, strict=True) if p is not None and fits]
+        form = _Form(self._form, self._pool, packets, chosen, codes, fitting, order)
+        return Made([form.text(at, min(at + ROWS, count)) for at in range(0, count, ROWS)], left)
 
-    def _text(
-        self, packets: _Packets, rows: Any, codes: Array, patterns: list[Pattern], order: list[str]
-    ) -> Text:
-        """The lines of some rows."""
-        pool = self._pool
-        pool.clear()
+    def _patterns_of(self, packets: Packets, codes: Array, examples: Array) -> list[Pattern | None]:
+        """The pattern of each code; None: those packets are left to the output."""
+        names = [*packets.columns]
+        if len(examples) <= FEW + len(codes) // EACH:
+            return self._patterns.of(names, packets.examples(examples))
+        many = np.flatnonzero(np.bincount(codes) >= EACH)
+        patterns: list[Pattern | None] = [None] * len(examples)
+        of_many = self._patterns.of(names, packets.examples(examples[many]))
+        for i, pattern in zip(many.tolist(), of_many, strict=True):
+            patterns[i] = pattern
+        return patterns
+
+
+class _Form:
+    """How the lines of packets with patterns are put together: texts, and gaps between them."""
+
+    def __init__(
+        self, form: LineForm, pool: Pool, packets: Packets, chosen: Array | None, codes: Array,
+        patterns: Sequence[Pattern], order: Sequence[str],
+    ) -> None:  # fmt: skip
+        """
+        chosen   the numbers of the packets; None: all
+        codes    the pattern of each
+        order    the gaps of all patterns
+        """
+        self._line_form, self._pool, self._packets = form, pool, packets
+        self._chosen, self._codes = chosen, codes
+        self._times: dict[str, list[Array]] = {}
+        self._has: dict[str, Array | None] = {}
         aligned = [_aligned(pattern, order) for pattern in patterns]
-        first = pool.add([text for texts in aligned for text in texts])
-        width = len(order) + 1
-        base = codes.astype(np.int32) * np.int32(width) + np.int32(first)
-        columns: list[Array | int] = []
-        for i in range(width):
-            if len({texts[i] for texts in aligned}) == 1:
-                if aligned[0][i]:
-                    columns.append(first + i)
-            else:
-                columns.append(base + np.int32(i))
-            if i < len(order):
-                has = np.array([order[i] in pattern.gaps for pattern in patterns])
-                there = None if has.all() else has[codes]
-                for piece in self._pieces(packets, order[i], rows, there):
-                    columns.append(
-                        piece if there is None else np.where(there, piece, np.int32(EMPTY))
-                    )
-        return Text(*pool.lines(columns, len(codes)))
+        pool.clear()
+        parts: list[_Text | str] = []
+        for i, name in enumerate(order):
+            has = np.array([name in pattern.gaps for pattern in patterns])
+            self._has[name] = None if has.all() else has
+            parts += _alternatives([texts[i] for texts in aligned]), name
+            if name.endswith("_ns"):
+                tail = self._time(name)
+                parts.append(_alternatives([tail if there else b"" for there in has.tolist()]))
+        parts.append(_alternatives([texts[-1] for texts in aligned]))
+        self._parts = [
+            part if isinstance(part, str) else self._added(part)
+            for part in _joined(parts, len(patterns))
+        ]
+        pool.keep()
 
-    def _pieces(
-        self, packets: _Packets, name: str, rows: Any, there: Array | None
-    ) -> Iterator[Array | int]:
+    def _time(self, name: str) -> bytes:
+        """Prepare the pieces of a time; the text behind it, if it is the same of all."""
+        column = self._packets.columns[name]
+        assert isinstance(column, NumberColumn)
+        times, has = self._of(column.values), self._has[name]
+        if has is not None:
+            times = np.where(has[self._codes], times, 0)
+        seconds = times // 1_000_000_000
+        parts = (times - seconds * 1_000_000_000).astype(np.uint32)
+        codes, distinct = distinct_of(seconds)
+        made = [self._line_form.time_text(rfc3339(second * 10**9)) for second in distinct]
+        split = [text.rpartition(".000000") for text in made]
+        micros = parts // np.uint32(1000)
+        high = micros // np.uint32(1000)
+        first = self._pool.add([f"{before}.".encode() for before, _, _ in split])
+        pieces = [codes + np.int32(first), three_digits(high),
+                  three_digits(micros - high * np.uint32(1000))]  # fmt: skip
+        nanos = parts - micros * np.uint32(1000)
+        if nanos.any():
+            pieces.append(np.where(nanos > 0, three_digits(nanos), np.int32(EMPTY)))
+        tails = [after.encode() for _, _, after in split]
+        self._times[name] = pieces
+        if len({*tails}) == 1:
+            return tails[0]
+        pieces.append(codes + np.int32(self._pool.add(tails)))
+        return b""
+
+    def _of(self, values: Array) -> Array:
+        return values if self._chosen is None else values[self._chosen]
+
+    def _added(self, text: _Text) -> int | Array:
+        """The place of a text, or of that of each pattern."""
+        if isinstance(text, bytes):
+            return self._pool.add([text])
+        numbers = {piece: i for i, piece in enumerate(dict.fromkeys(text))}
+        first = self._pool.add([*numbers])
+        return np.array([first + numbers[piece] for piece in text], np.int32)
+
+    def text(self, start: int, stop: int) -> Text:
+        """The lines of the packets from the first of these numbers to before the other."""
+        self._pool.forget()
+        rows = slice(start, stop) if self._chosen is None else self._chosen[start:stop]
+        codes = self._codes[start:stop]
+        columns: list[Array | int] = []
+        for part in self._parts:
+            if isinstance(part, int):
+                columns.append(part)
+            elif isinstance(part, str):
+                has = self._has[part]
+                there = None if has is None else has[codes]
+                pieces: Iterable[Array] = (
+                    [piece[start:stop] for piece in self._times[part]]
+                    if part in self._times
+                    else self._pieces(part, rows, there)
+                )
+                columns += (p if there is None else np.where(there, p, EMPTY) for p in pieces)
+            else:
+                columns.append(part[codes])
+        return Text(*self._pool.lines(columns, len(codes)))
+
+    def _pieces(self, name: str, rows: Any, there: Array | None) -> Iterator[Array]:
         """The places of a field's pieces.
 
         there   where the field has a value; None: everywhere
         """
-        column, pool = packets.columns[name], self._pool
+        column, pool = self._packets.columns[name], self._pool
         if isinstance(column, Blobs):
             yield pool.add_hex(column, rows)
         elif isinstance(column, Addresses):
-            yield from self._addresses(packets, column, rows)
+            yield from self._addresses(column, rows)
         else:
             assert isinstance(column, NumberColumn)
             values = column.values[rows]
-            if there is not None:
-                values = np.where(there, values, 0)
-            yield from self._times(values) if name.endswith("_ns") else decimals(values)
+            yield from decimals(values if there is None else np.where(there, values, 0))
 
-    def _times(self, times: Array) -> Iterator[Array | int]:
-        seconds, parts = np.divmod(times, 1_000_000_000)
-        codes, distinct = distinct_of(seconds)
-        made = [self._form.time_text(rfc3339(second * 10**9)) for second in distinct]
-        split = [text.rpartition(".000000") for text in made]
-        first = self._pool.add([f"{before}.".encode() for before, _, _ in split])
-        yield codes + np.int32(first)
-        micros, nanos = np.divmod(parts.astype(np.uint32), np.uint32(1000))
-        high, low = np.divmod(micros, np.uint32(1000))
-        yield three_digits(high)
-        yield three_digits(low)
-        if nanos.any():
-            yield np.where(nanos > 0, three_digits(nanos), np.int32(EMPTY))
-        first = self._pool.add([after.encode() for _, _, after in split])
-        yield first if len({after for _, _, after in split}) == 1 else codes + np.int32(first)
-
-    def _addresses(self, packets: _Packets, column: Addresses, rows: Any) -> Iterator[Array | int]:
-        is_six = column.is_six[rows]
+    def _addresses(self, column: Addresses, rows: Any) -> Iterator[Array]:
+        packets, is_six = self._packets, column.is_six[rows]
         if not is_six.any():
             yield from four_octets(column.four[packets.places_of_four(column)[rows]])
             return
@@ -160,118 +219,8 @@ class Lines:
         yield second
 
 
-class _Packets:
-    """The columns of the regular messages: which they agree in, and which differ.
-
-    columns   of all fields that have any value
-    gaps      the fields that differ from packet to packet
-    """
-
-    def __init__(self, rows: Rows, more: Mapping[str, Column | None]) -> None:
-        self.columns: dict[str, Column] = {}
-        for name in PacketRecord.__struct_fields__:
-            column = more[name] if name in more else rows.column(name)
-            if column is not None:
-                self.columns[name] = column
-        self.gaps = {*GAPS} - {name for name in SIZES if self._has_few(name)}
-        self._is_six = None
-        self._places: dict[str, Any] = {}
-        saddr = self.columns.get("saddr")
-        if isinstance(saddr, Addresses):
-            self._is_six = saddr.is_six if saddr.is_six.any() else None
-
-    def _has_few(self, name: str) -> bool:
-        """Whether the field has so few values that they may be text of patterns."""
-        column = self.columns.get(name)
-        if not isinstance(column, NumberColumn) or not len(column.values):
-            return False
-        values = column.values if column.valid is None else column.values[column.valid]
-        if len(values) and not 0 <= values.min() <= values.max() < MOST_CODES:
-            return False
-        return bool(np.count_nonzero(np.bincount(values.astype(np.intp))) <= FEW_SIZES)
-
-    def alike(self, chosen: Array | None, count: int) -> tuple[Array, Array]:
-        """A code for each row, the same for those that agree, and an example row for each code."""
-        rows: Any = slice(None) if chosen is None else chosen
-        parts: dict[int, Array] = {}
-        for name, column in self.columns.items():
-            if isinstance(column, Repeated):
-                if len(column.values) > 1:
-                    parts[id(column.codes)] = column.codes
-            elif isinstance(column, NumberColumn):
-                valid = column.valid
-                if name not in self.gaps:
-                    values = column.values
-                    parts[id(values)] = values if valid is None else np.where(valid, values, 0)
-                if valid is not None:
-                    parts[id(valid)] = valid
-        if self._is_six is not None:
-            parts[id(self._is_six)] = self._is_six
-        code, size = np.zeros(count, np.intp), 1
-        for part in parts.values():
-            values = part[rows]
-            if (values == values[0]).all():
-                continue
-            coded, many = _dense(values)
-            if size * many > MOST_CODES:
-                code, size = _dense(code)
-            code = code * many + coded
-            size *= many
-        code, size = _dense(code)
-        numbers = np.arange(count) if chosen is None else chosen
-        examples = np.empty(size, np.intp)
-        examples[code[::-1]] = numbers[::-1]
-        return code, examples
-
-    def example(self, row: int) -> tuple[dict[str, Any], list[str], bool]:
-        """The values of a row that others may have, the fields that differ, and whether the
-        addresses are IPv6.
-        """
-        values: dict[str, Any] = {}
-        gaps = []
-        for name, column in self.columns.items():
-            if isinstance(column, Repeated):
-                values[name] = column.values[column.codes[row]]
-            elif isinstance(column, NumberColumn) and (
-                column.valid is not None and not column.valid[row]
-            ):
-                values[name] = None
-            elif name in self.gaps:
-                gaps.append(name)
-            else:
-                assert isinstance(column, NumberColumn)
-                values[name] = int(column.values[row])
-        return values, gaps, bool(self._is_six is not None and self._is_six[row])
-
-    def places_of_four(self, column: Addresses) -> Any:
-        """Where the IPv4 address of each row is."""
-        if "four" not in self._places:
-            self._places["four"] = (
-                np.cumsum(~column.is_six) - 1 if len(column.six) else np.arange(len(column.is_six))
-            )
-        return self._places["four"]
-
-    def places_of_six(self, column: Addresses) -> Any:
-        """Where the IPv6 address of each row is."""
-        if "six" not in self._places:
-            self._places["six"] = np.cumsum(column.is_six) - 1
-        return self._places["six"]
-
-
-def _dense(values: Array) -> tuple[Array, int]:
-    """Codes from 0 on for the distinct values, and how many there are."""
-    if values.dtype == bool:
-        return values.astype(np.intp), 2
-    if values.min() >= 0 and values.max() < MOST_CODES:
-        small = values.astype(np.intp, copy=False)
-        used = np.bincount(small) > 0
-        return (np.cumsum(used) - 1)[small], int(used.sum())
-    distinct, codes = np.unique(values, return_inverse=True)
-    return codes, len(distinct)
-
-
-def _order(patterns: Sequence[Pattern]) -> list[str] | None:
-    """The gaps of all patterns in an order that fits each; None: there is none."""
+def _order(patterns: Sequence[Pattern]) -> list[str]:
+    """The gaps of all patterns, in an order that fits as many as possible."""
     order: list[str] = []
     for gaps in dict.fromkeys(pattern.gaps for pattern in patterns):
         at = 0
@@ -279,11 +228,34 @@ def _order(patterns: Sequence[Pattern]) -> list[str] | None:
             if name not in order:
                 order.insert(at, name)
             at = order.index(name) + 1
-    fits = all([n for n in order if n in p.gaps] == list(p.gaps) for p in patterns)
-    return order if fits else None
+    return order
+
+
+def _fits(pattern: Pattern | None, order: Sequence[str]) -> bool:
+    """Whether there is a pattern whose gaps are in this order."""
+    return pattern is not None and [n for n in order if n in pattern.gaps] == [*pattern.gaps]
 
 
 def _aligned(pattern: Pattern, order: Sequence[str]) -> list[bytes]:
     """The texts of a pattern, before each gap of the order and at the end."""
     before = dict(zip(pattern.gaps, pattern.texts, strict=False))
     return [*(before.get(name, b"") for name in order), pattern.texts[-1]]
+
+
+def _alternatives(of_patterns: list[bytes]) -> _Text:
+    """The texts of patterns; one if they are the same."""
+    return of_patterns[0] if len({*of_patterns}) == 1 else of_patterns
+
+
+def _joined(parts: Sequence[_Text | str], patterns: int) -> list[_Text | str]:
+    """The parts of a line, with texts that follow each other as one, and without empty ones."""
+    joint: list[_Text | str] = []
+    for part in parts:
+        if isinstance(part, str) or not joint or isinstance(last := joint[-1], str):
+            joint.append(part)
+        elif isinstance(part, bytes) and isinstance(last, bytes):
+            joint[-1] = last + part
+        else:
+            before, after = ([t] * patterns if isinstance(t, bytes) else t for t in (last, part))
+            joint[-1] = [a + b for a, b in zip(before, after, strict=True)]
+    return [part for part in joint if part != b""]

@@ -1,13 +1,14 @@
 """Lines and records in the order of the log: what an output gets that writes a line for a packet.
 
 Of messages that were decoded together, the regular packets become lines at once, see
-pylog.table.lines. Between them stand losses and irregular records, which the output writes itself.
-It writes all packets of a run itself where it has no patterns for them.
+pylog.table.lines. Between them stand losses, irregular records and packets for which the output has
+no pattern; those it writes itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -69,19 +70,18 @@ class Ordered:
     def add(self, run: Run) -> None:
         """Add the records of messages that were decoded together."""
         rows = run.rows
+        regular = np.delete(np.arange(len(rows.starts)), rows.irregular)
+        wanted = self._wanted(run)
+        texts, left = self._lines.of(rows, run.more, wanted)
         between: list[tuple[int, Record]] = [*run.lost]
         between += zip(rows.irregular.tolist(), run.irregular, strict=True)
-        between.sort(key=lambda pair: pair[0])  # a loss stays before the record of its message
-        wanted = self._wanted(run)
-        made = self._lines.of(rows, run.more, wanted)
-        if made is None:
-            self._add_decoded(run, between, wanted)
-            return
-        numbers = np.array([i for i, _ in between], np.int64)
-        places = numbers - rows.irregular.searchsorted(numbers)  # among the regular messages
-        if wanted is not None:
-            places = wanted.searchsorted(places)
-        self._merge(made, places.tolist(), [record for _, record in between])
+        between += ((i, run.decoded(i)) for i in regular[left].tolist())
+        between.sort(key=itemgetter(0))  # a loss stays before the record of its message
+        with_line = regular if wanted is None else regular[wanted]
+        if len(left):
+            with_line = np.setdiff1d(with_line, regular[left], assume_unique=True)
+        places = with_line.searchsorted(np.array([i for i, _ in between], np.int64))
+        self._merge(texts, places.tolist(), [record for _, record in between])
 
     def _merge(self, made: list[Text], places: list[int], between: list[Record]) -> None:
         """Add lines, and records before the line at each of these places."""
@@ -101,18 +101,6 @@ class Ordered:
         if stop > start:
             lines = data[int(edges[start]) : int(edges[stop])]
             self._pieces.append(Piece(lines, [], stop - start))
-
-    def _add_decoded(
-        self, run: Run, between: list[tuple[int, Record]], wanted: Array | None
-    ) -> None:
-        """Add the records of a run, of which no lines were made."""
-        regular = np.delete(np.arange(len(run.rows.starts)), run.rows.irregular)
-        if wanted is not None:
-            self.left_out -= len(regular) - len(wanted)  # `add_records` counts them
-        given = [(i, 1, run.decoded(i)) for i in regular.tolist()]
-        given += [(i, 0, record) for i, record in between]
-        given.sort(key=lambda entry: entry[:2])
-        self.add_records(record for _, _, record in given)
 
     def _wanted(self, run: Run) -> Array | None:
         """The numbers of the regular packets that the filter wants; None: of all."""

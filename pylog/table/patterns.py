@@ -10,7 +10,7 @@ with other marks: where the results differ in more than the marks, there is no p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -43,6 +43,7 @@ class Marks(NamedTuple):
     four: dict[str, str]
     six: dict[str, str]
     payload: bytes
+    within: int
 
 
 MARKS = (
@@ -54,6 +55,7 @@ MARKS = (
         {"saddr": "f0a1:b2c3:d4e5:f607:1829:3a4b:5c6d:7e8f",
          "daddr": "f1a2:b3c4:d5e6:f708:192a:3b4c:5d6e:7f81"},
         bytes.fromhex("9ea15ea2c0dec0df"),
+        6100000041,
     ),
     Marks(
         {"offset": 7200000000000029, "seq": 4100000031, "sport": 63541, "dport": 64553,
@@ -63,17 +65,28 @@ MARKS = (
         {"saddr": "f2a3:b4c5:d6e7:f809:1a2b:3c4d:5e6f:7182",
          "daddr": "f3a4:b5c6:d7e8:f90a:1b2c:3d4e:5f61:7283"},
         bytes.fromhex("9da35da4c1dec1df"),
+        6200000053,
     ),
 )  # fmt: skip
 
 GAPS = (*MARKS[0].numbers, *MARKS[0].times, *MARKS[0].four, "payload")
 """The fields that differ from packet to packet."""
 
+GAP = msgspec.msgpack.Ext(0, b"")
+"""In place of a value that differs from packet to packet."""
+
+_WITHIN = ":"
+
 MOST_TEXT = 1 << 14
 """How many bytes the texts of a pattern have at most, so that many lines fit into memory."""
 
 MAXIMUM = 4096
 """How many patterns are remembered: senders of packets may choose what they depend on."""
+
+
+def number_within(field: str, key: str) -> str:
+    """The name of the gap for a number that differs, within the mapping that a field holds."""
+    return field + _WITHIN + key
 
 
 class Patterns:
@@ -84,21 +97,27 @@ class Patterns:
         self._form, self._change = form, change
         self._learnt: dict[bytes, Pattern | None] = {}
 
-    def of(self, values: dict[str, Any], gaps: Sequence[str], six: bool) -> Pattern | None:
-        """The pattern of packets with the same values; None: the output has none for them.
+    def of(self, names: Sequence[str], examples: Iterable[tuple[Any, ...]]) -> list[Pattern | None]:
+        """The pattern of packets that agree with each example; None: the output has none for them.
 
-        values   the fields that they have in common
-        gaps     the fields that differ
-        six      whether the addresses are IPv6
+        names      of fields
+        examples   the value of each, None or GAP; last whether the addresses are IPv6
         """
-        key = msgspec.msgpack.encode((values, gaps, six))
-        if key not in self._learnt:
-            if len(self._learnt) >= MAXIMUM:
-                self._learnt.clear()
-            first, second = (self._learn(values, gaps, six, marks) for marks in MARKS)
-            fits = first == second and sum(map(len, first.texts if first else ())) <= MOST_TEXT
-            self._learnt[key] = first if fits else None
-        return self._learnt[key]
+        encode, fields = msgspec.msgpack.Encoder().encode, "\0".join(names).encode()
+        patterns = []
+        for example in examples:
+            key = fields + encode(example)
+            if key not in self._learnt:
+                if len(self._learnt) >= MAXIMUM:
+                    self._learnt.clear()
+                pairs = [*zip(names, example, strict=False)]
+                values = {name: v for name, v in pairs if v is not GAP and v is not None}
+                gaps = [name for name, v in pairs if v is GAP]
+                first, second = (self._learn(values, gaps, example[-1], marks) for marks in MARKS)
+                fits = first == second and sum(map(len, first.texts if first else ())) <= MOST_TEXT
+                self._learnt[key] = first if fits else None
+            patterns.append(self._learnt[key])
+        return patterns
 
     def _learn(
         self, values: dict[str, Any], gaps: Sequence[str], six: bool, marks: Marks
@@ -108,7 +127,13 @@ class Patterns:
         all_marks: dict[str, Any] = {
             **marks.numbers, **marks.times, **addresses, "payload": marks.payload,
         }  # fmt: skip
-        record = PacketRecord(**values, **{name: all_marks[name] for name in gaps})
+        values = values | {name: all_marks[name] for name in gaps if _WITHIN not in name}
+        for name in gaps:
+            field, within, key = name.partition(_WITHIN)
+            if within:
+                all_marks[name] = marks.within
+                values[field] = values[field] | {key: marks.within}
+        record = PacketRecord(**values)
         if self._change is not None:
             record = self._change(record)
         line = self._form.lines_of([record])

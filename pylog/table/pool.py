@@ -14,8 +14,10 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pylog.formats.columns import Array, Blobs
+from pylog.formats.columns.arrays import by_size, gather
 
 EMPTY = 0
 """The place of the piece without bytes."""
@@ -36,15 +38,37 @@ _SECOND = _FIRST + _NUMBERS
 @cache
 def _tables() -> tuple[Array, Array]:
     """The bytes of the pieces that are always there, and where they end."""
-    pieces = [b""]
-    pieces += [b"%d" % n for n in range(_NUMBERS)]
-    pieces += [b"%04d" % n for n in range(_GROUP)]
-    pieces += [b"%03d" % n for n in range(1000)]
-    pairs = [b"%d.%d" % divmod(n, 256) for n in range(_NUMBERS)]
-    pieces += [pair + b"." for pair in pairs]
-    pieces += pairs
-    ends = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
-    return np.frombuffer(b"".join(pieces), np.uint8), ends.astype(np.int32)
+    dots = np.full((_NUMBERS, 1), ord("."), np.uint8), np.ones((_NUMBERS, 1), bool)
+    octets, digits = _plain(256, 3)
+    high, low = np.divmod(np.arange(_NUMBERS), 256)
+    first, second = (octets[high], digits[high]), (octets[low], digits[low])
+    tables = [
+        [(np.empty((1, 0), np.uint8), np.empty((1, 0), bool))],
+        [_plain(_NUMBERS, 5)],
+        [(text, np.ones_like(text, bool)) for text in [_digits(_GROUP, 4)]],
+        [(text, np.ones_like(text, bool)) for text in [_digits(1000, 3)]],
+        [first, dots, second, dots],
+        [first, dots, second],
+    ]
+    data, sizes = [], []
+    for parts in tables:
+        text, there = (np.concatenate(side, axis=1) for side in zip(*parts, strict=True))
+        data.append(text[there])
+        sizes.append(np.count_nonzero(there, axis=1))
+    return np.concatenate(data), np.cumsum(np.concatenate(sizes)).astype(np.int32)
+
+
+def _digits(count: int, width: int) -> Array:
+    """The numbers below `count` in so many digits, a row each."""
+    powers = 10 ** np.arange(width - 1, -1, -1)
+    return (np.arange(count)[:, None] // powers % 10 + ord("0")).astype(np.uint8)
+
+
+def _plain(count: int, width: int) -> tuple[Array, Array]:
+    """As _digits, and which digits are no zeros in front."""
+    powers = 10 ** np.arange(width - 1, -1, -1)
+    powers[-1] = 0
+    return _digits(count, width), np.arange(count)[:, None] >= powers
 
 
 class Pool:
@@ -52,16 +76,24 @@ class Pool:
 
     def __init__(self) -> None:
         data, ends = _tables()
-        self._tables = len(data), len(ends)
         self._data = np.empty(2 * len(data), np.uint8)
         self._data[: len(data)] = data
         self._ends = np.zeros(2 * len(ends), np.int32)
         self._ends[1 : len(ends) + 1] = ends
-        self.clear()
+        self._kept = self._used, self._count = len(data), len(ends)
+        self._tables = self._kept
 
     def clear(self) -> None:
         """Forget the pieces that were added."""
-        self._used, self._count = self._tables
+        self._used, self._count = self._kept = self._tables
+
+    def keep(self) -> None:
+        """Let `forget` keep what was added up to now."""
+        self._kept = self._used, self._count
+
+    def forget(self) -> None:
+        """Forget the pieces that were added since `keep`."""
+        self._used, self._count = self._kept
 
     def add(self, pieces: Sequence[bytes]) -> int:
         """The place of the first of these pieces; the others follow it."""
@@ -76,15 +108,18 @@ class Pool:
         return self._add(text[edges[0] : edges[-1]], edges[1:] - edges[0])
 
     def add_hex(self, blobs: Blobs, rows: Array) -> Array:
-        """The place of the hex of each row's bytes; they lie in the order of the rows."""
+        """The place of the hex of each row's bytes."""
         starts, sizes = blobs.starts[rows], blobs.sizes[rows]
-        first, last = int(starts[0]), int((starts + sizes).max())
-        text = binascii.hexlify(blobs.data[first:last].data)
-        ends = np.empty(2 * len(starts), np.int64)  # there is a gap between two rows
-        ends[::2] = 2 * (starts - first)
-        ends[1::2] = ends[::2] + 2 * sizes
-        first_place = self._add(np.frombuffer(text, np.uint8)[: int(ends[-1])], ends)
-        return np.arange(first_place + 1, first_place + 1 + 2 * len(starts), 2, dtype=np.int32)
+        places = np.empty(len(starts), np.int32)
+        for size, alike in by_size(sizes):
+            if not size:
+                places[alike] = EMPTY
+                continue
+            octets = gather(blobs.data, starts[alike], size)
+            text = np.frombuffer(binascii.hexlify(octets.data), np.uint8)
+            first = self._add(text, np.arange(1, len(octets) + 1) * (2 * size))
+            places[alike] = np.arange(first, first + len(octets), dtype=np.int32)
+        return places
 
     def _add(self, data: Array, ends: Array) -> int:
         place, used = self._count, self._used
@@ -110,7 +145,9 @@ class Pool:
             [None, pa.py_buffer(self._ends[: self._count + 1]),
              pa.py_buffer(self._data[: self._used])],
         )  # fmt: skip
-        taken = pieces.take(pa.array(places.ravel()))
+        # pa.array would import pandas, where it is installed
+        wanted = pa.Array.from_buffers(pa.int32(), places.size, [None, pa.py_buffer(places)])
+        taken = pc.take(pieces, wanted, boundscheck=False)
         _, ends, data = taken.buffers()
         edges = np.frombuffer(ends, np.int32, len(taken) + 1)[:: len(columns)]
         return memoryview(data if data is not None else b"")[: int(edges[-1])], edges
@@ -128,13 +165,16 @@ def decimals(values: Array) -> list[Array]:
     most = int(values.max(initial=0))
     if most < _NUMBERS:
         return [_PLAIN + values.astype(np.int32)]
-    high, low = np.divmod(values.astype(np.uint64), np.uint64(_GROUP))
-    short = high == 0
-    last = low.astype(np.int32) + np.where(short, np.int32(_PLAIN), np.int32(_FOUR))
+    if most < _NUMBERS * _GROUP:
+        values = values.astype(np.uint32)
+    high, low = np.divmod(values, values.dtype.type(_GROUP))
+    last = low.astype(np.int32)
     leading = decimals(high)
-    if short.any():
-        leading = [np.where(short, np.int32(EMPTY), piece) for piece in leading]
-    return [*leading, last]
+    if int(high.min()) > 0:
+        return [*leading, last + np.int32(_FOUR)]
+    short = high == 0
+    last += np.where(short, np.int32(_PLAIN), np.int32(_FOUR))
+    return [*(np.where(short, np.int32(EMPTY), piece) for piece in leading), last]
 
 
 def three_digits(values: Array) -> Array:

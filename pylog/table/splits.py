@@ -290,7 +290,7 @@ def scan(split: Split) -> End:
 
 
 class SplitReader:
-    """Reads a split, by `records` or by `batches`."""
+    """Reads a split, by `records`, by `batches`, or by `bulk.lines`."""
 
     def __init__(self, split: Split) -> None:
         with ExitStack() as stack:
@@ -300,7 +300,7 @@ class SplitReader:
             stack.callback(backend.close)
             backend.name = path
             backend.log_tz, backend.year = split.log_tz, split.year
-            self._bulk = Bulk(
+            self.bulk = Bulk(
                 backend,
                 layout=split.layout,
                 on_error=split.on_error,
@@ -311,24 +311,24 @@ class SplitReader:
                 origin=split.origin,
             )
             if split.layouts:
-                decoder = self._bulk.decoder
+                decoder = self.bulk.decoder
                 for stream in (decoder.stream, *decoder.alternatives):
                     stream.in_step = split.in_step
             self._files = stack.pop_all()
 
     def records(self) -> Iterator[Record]:
         """As `Bulk.records`."""
-        return self._bulk.records()
+        return self.bulk.records()
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
     ) -> Iterator[tuple[str, pa.RecordBatch]]:
         """As `Bulk.batches`."""
-        return self._bulk.batches(wanted, rows)
+        return self.bulk.batches(wanted, rows)
 
     def ended(self) -> End:
         """Where reading stands, after the last record."""
-        bulk, decoder = self._bulk, self._bulk.decoder
+        bulk, decoder = self.bulk, self.bulk.decoder
         layouts = tuple(stream.name for stream in (decoder.stream, *decoder.alternatives))
         tally = Tally(bulk.detection.container, bulk.layout, bulk.received, bulk.malformed,
                       bulk.dropped, bulk.uncounted, bulk.ending, bulk.counts)  # fmt: skip
