@@ -607,8 +607,8 @@ def test_a_pattern_that_matches_nothing_is_noted_once(
     (line,) = said
     named = re.sub("'inet [a-z]+ '", "PREFIX", line)  # lines are made by patterns: no exact order
     assert named == (
-        "pylog: --action: no packet read has a prefix like 'pign*'; the prefixes are PREFIX, PREFIX,"
-        " PREFIX and 15 more"
+        "pylog: --action: no packet read has a prefix like 'pign*'; the prefixes are PREFIX,"
+        " PREFIX, PREFIX and 15 more"
     )
     assert main(["read", *words[:6], str(FILTER)]) == 0  # of IPFilter, which has no prefixes
     assert "--action" not in capfd.readouterr().err
