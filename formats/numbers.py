@@ -6,9 +6,9 @@ a loss has to be reported before it. The expected numbers are kept here; pylog.l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
-from pylog.record import Record
+from pylog.record import PacketRecord, Record
 
 
 class NextSeq(dict[str, int]):
@@ -42,11 +42,21 @@ class NextSeq(dict[str, int]):
         self[log] = (record.seq + (record.count or 1)) & 0xFFFFFFFF
         return True
 
-    def passed(self, records: Iterable[Record]) -> int:
+    def passed(self, records: Sequence[Record]) -> int:
         """How many of the records, the first of them, have the expected numbers; see `pass_on`."""
-        count = 0
-        for record in records:
+        packets = [record for record in records if type(record) is PacketRecord]
+        if packets and len(packets) == len(records):  # of one log, if nothing is missing
+            log, seqs = packets[0].log, [record.seq for record in packets]
+            first, sources = self.get(log), {record.source for record in packets}
+            if (
+                first is not None
+                and seqs == list(range(first, first + len(seqs)))
+                and (sources == {"ipl"} or len({record.group for record in packets}) == 1)
+                and {record.count for record in packets} <= {None, 1}
+            ):
+                self[log] = (first + len(seqs)) & 0xFFFFFFFF
+                return len(seqs)
+        for i, record in enumerate(records):
             if not self.pass_on(record):
-                break
-            count += 1
-        return count
+                return i
+        return len(records)

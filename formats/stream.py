@@ -115,6 +115,8 @@ class Stream(ABC):
     needle_size = 0
     columns_module = ""
     """The module whose `columns` reads many messages at once, see formats.columns; "" for none."""
+    decodes_when_split = False
+    """Whether `split` makes the records, so that `decode` only gives them."""
     gives_raw = False
     """Whether `raw_batch` can give anything."""
     hosts: Mapping[int, str] = {}

@@ -75,6 +75,7 @@ class TextStream(Stream):
     layout = LAYOUT
     container = "text"
     columns_module = "pylog.formats.columns.textlog"
+    decodes_when_split = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -51,6 +51,7 @@ from pylog.record import (
 
 if TYPE_CHECKING:
     from pylog.formats.columns import Columns
+    from pylog.formats.columns.records import Made
     from pylog.formats.nft_commits import Who
     from pylog.grouped import Grouping, Wanted
 
@@ -150,9 +151,8 @@ class Decoder:
         """As `lot`, but less where errors or gaps come often."""
         self._columns: tuple[Stream, Columns | None] | None = None
         """What makes columns of the messages of a stream."""
-        self._made: list[Record | None] = []
-        """Records that were made of columns, of the items from `_made_from` on; None for items that
-        cannot be decoded."""
+        self._made: Made | None = None
+        """Records that are made of columns, of the items from `_made_from` on."""
         self._made_from = 0
         self._pause = 0
         """So many items from `_made_from` on are decoded singly: few were made of columns."""
@@ -624,7 +624,7 @@ class Decoder:
         """Drop all items."""
         self._release_given()
         self._items, self._first, self._looked_at = [], 0, 0
-        self._made, self._made_from, self._pause = [], 0, 0
+        self._made, self._made_from, self._pause = None, 0, 0
 
     def _take(self, item: Item) -> LossRecord | None:
         """Take an item that is no message: damage, or a report of a loss or of interfaces."""
@@ -731,11 +731,13 @@ class Decoder:
         """
         if not self.by_columns or self._raw or self._gives_rows or self._deciding is not None:
             return []
+        if self.stream.decodes_when_split:
+            return []
         at = self._first - self._made_from
         if at < self._pause:
             return []
-        if at >= len(self._made):
-            self._made, self._made_from = [], self._first
+        if self._made is None or at >= len(self._made):
+            self._made, self._made_from = None, self._first
             messages = self._messages(LOT_OF_COLUMNS)
             if len(messages) < LEAST_OF_COLUMNS or messages[0].origin is not None:
                 return []
@@ -745,14 +747,12 @@ class Decoder:
                 self._columns = self.stream, columns.of(self.stream)
             if self._columns[1] is None:
                 return []
-            from pylog.formats.columns.records import records
+            from pylog.formats.columns.records import Made
 
-            self._made = records(self._columns[1], self.stream, self._data, messages)
+            self._made = Made(self._columns[1], self.stream, self._data, messages)
             self._pause = LEAST_OF_COLUMNS if len(self._made) < LEAST_OF_COLUMNS else 0
             at = 0
-        made = self._made[at : at + count]
-        end = made.index(None) if None in made else len(made)
-        return cast(list[Record], made[:end])
+        return self._made.take(at, at + count)
 
     def _without_left_out(self, messages: list[Message]) -> list[Message]:
         """Pass over the messages of the lot that were left out; gives the others.
@@ -811,7 +811,7 @@ class Decoder:
         other = in_another_layout(self.stream, self.alternatives, self._data, message, self._raw)
         if other is not None:
             record, (self.stream, *self.alternatives) = other
-            self._made = []
+            self._made = None
             if self._live:
                 notes.warning("%s: read as %s from here on", self._name, self.stream.layout)
             return record, False

@@ -11,7 +11,12 @@ from functools import cache
 from importlib.util import find_spec
 
 OF_FILE = 1 << 23
-"""How many bytes a file must have: of fewer, loading NumPy and pyarrow takes longer."""
+"""How many bytes a file must have to become lines: of fewer, loading NumPy and pyarrow takes longer
+than is gained.
+"""
+
+OF_RECORDS = 1 << 24
+"""The same to become records, by which less is gained."""
 
 OF_RUN = 1 << 17
 """How many bytes that are at hand must have to become columns, where both are loaded."""
@@ -32,9 +37,9 @@ def installed() -> bool:
     return None not in (find_spec("numpy"), find_spec("pyarrow"))
 
 
-def file_by_columns(size: int) -> bool:
-    """Whether a file of so many bytes, of a format with columns, is to be read by them."""
-    return size >= OF_FILE and installed()
+def records_by_columns(size: int) -> bool:
+    """Whether records of a file of so many bytes, of a format with columns, are made of them."""
+    return size >= OF_RECORDS and installed()
 
 
 def why_rows(size: int | None, has_columns: bool, makes_lines: bool) -> str | None:
@@ -52,7 +57,7 @@ def why_rows(size: int | None, has_columns: bool, makes_lines: bool) -> str | No
         return "its records are needed one by one"
     if not installed():
         return "the extra arrow is not installed"
-    return None if file_by_columns(size) else f"it is shorter than {OF_FILE >> 20} MiB"
+    return None if size >= OF_FILE else f"it is shorter than {OF_FILE >> 20} MiB"
 
 
 def run_by_columns(size: int, lines: bool) -> bool:

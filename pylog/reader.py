@@ -57,7 +57,7 @@ class Reader(OpenLog, Records):
         super().__init__(
             backend, layout=layout, on_error=on_error, raw=raw, placed=placed, origin=origin
         )
-        if placed and backend.regular and engine.file_by_columns(backend.size or 0):
+        if placed and backend.regular and engine.records_by_columns(backend.size or 0):
             self.decoder.by_columns, self.input.enough = True, LOT_SIZE
 
     def rows(self, payload: bool = True) -> Rows:

@@ -38,17 +38,16 @@ SHORT = [dump for dump in DUMPS if 1000 < dump.stat().st_size < 60000]
 def even_few() -> Iterator[list[int]]:
     """Records are made of columns even if there are few. Gives how many messages had columns."""
     counts: list[int] = []
-    made_of = records.records
 
-    def counted(*given: Any) -> Any:
-        made = made_of(*given)
-        counts.append(len(made))
-        return made
+    class Counted(records.Made):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            counts.append(len(self))
 
     with (
         mock.patch.object(decoder, "LEAST_OF_COLUMNS", 2),
         mock.patch.object(decoder, "LOT_OF_COLUMNS", 100),
-        mock.patch.object(records, "records", counted),
+        mock.patch.object(records, "Made", Counted),
     ):
         yield counts
 
@@ -106,7 +105,7 @@ def test_a_long_file_gives_records_of_columns(tmp_path: Path) -> None:
     path = tmp_path / "long.bin"
     recording = next(dump for dump in DUMPS if dump.name == "seq.bin").read_bytes()
     path.write_bytes(recording)
-    with mock.patch("pylog.engine.OF_FILE", 1), even_few() as counts, pylog.open(path) as reader:
+    with mock.patch("pylog.engine.OF_RECORDS", 1), even_few() as counts, pylog.open(path) as reader:
         assert reader.decoder.by_columns
         made = list(reader)
     assert made == read(recording, None, by_columns=False)[0]

@@ -31,9 +31,10 @@ from pylog.report import reach  # noqa: E402
 from pylog.report.gather import COLUMNS, Gathered  # noqa: E402
 from pylog.report.page import page  # noqa: E402
 from pylog.report.periods import Periods  # noqa: E402
+from pylog.report.pictures import coloured  # noqa: E402
 from pylog.report.ranking import NEVER, Ranking  # noqa: E402
 from pylog.report.spans import spans  # noqa: E402
-from pylog.report.sums import label_of  # noqa: E402
+from pylog.report.sums import OTHERS, label_of  # noqa: E402
 from pylog.report.tables import by_time  # noqa: E402
 from pylog.report.texts import Times, octets, per, short, span  # noqa: E402
 from pylog.report.timeline import Timeline  # noqa: E402
@@ -158,7 +159,7 @@ def test_what_is_missing_is_marked_in_the_numbers() -> None:
     assert {name: made["losses"][name] for name in ("losses", "records", "uncounted", "bytes")} == {
         "losses": 2, "records": 17, "uncounted": 1, "bytes": 40,
     }  # fmt: skip
-    assert any("at least 17 records were lost" in text for text in made["summary"])
+    assert any("At least 17 records were lost" in text for text in made["summary"])
     rows = by_time(made, Times(made["offsets"]))["rows"]
     assert sum("without a record" in row["missing"] for row in rows) >= 1
     assert sum(row["total"] for row in rows) == made["packets"] - made["untimed"]
@@ -305,6 +306,41 @@ def test_a_wrong_clock_does_not_stretch_the_pictures() -> None:
     assert made["strays"] == 1
     assert made["timeline"]["start"] >= reports.OCTOBER - 86_400
     assert made["packets"] == sum(map(weight, packets())) + 1
+
+
+def test_clocks_that_were_not_set_do_not_stretch_the_pictures() -> None:
+    late, unset = (reports.MADE + 10 * 365 * 86_400) * 10**9, 86_400 * 10**9
+    wrong = [PacketRecord(source="nflog", layout="nfulnl-le", timestamp_ns=time + i * 10**9)
+             for time in (unset, late) for i in range(50)]  # fmt: skip
+    made, right = (reports.report([*more, *packets()], "all") for more in (wrong, []))
+    assert made["strays"] == 100 and made["packets"] == right["packets"] + 100
+    for name in ("start", "width", "buckets"):
+        assert made["timeline"][name] == right["timeline"][name]
+    assert abs(made["covered"] - right["covered"]) < 86_400 and made["spans"] == right["spans"]
+    only = reports.report(wrong[50:], "all")
+    assert not only["strays"] and only["timeline"]["start"] <= late // 10**9
+
+
+def test_one_has_its_own_words() -> None:
+    one = PacketRecord("nflog", "nfulnl-le", timestamp_ns=reports.OCTOBER * 10**9, action="block")
+    assert reports.report([one])["summary"][0] == (
+        "The firewall logged 1 packet, which was blocked: what passed is not in this log."
+    )
+    made = reports.report([one, structs.replace(one, action="pass")])
+    assert made["summary"][0] == (
+        "The firewall logged 2 packets: 1 was blocked (50.0 %), 1 passed or was only logged."
+    )
+    lost = reports.report([LossRecord("nflog", "nfulnl-le", reason="overrun")], "all")
+    assert lost["summary"] == [
+        "The log has no record.",
+        "At least 1 record was lost, in 1 place: the numbers do not contain it.",
+    ]
+
+
+def test_lines_of_a_picture_have_different_colours() -> None:
+    colours = [line["colour"] for line in coloured(["pass", "web", "block", "ssh", OTHERS])]
+    assert colours == ["pass", "s3", "block", "s4", "others"]
+    assert [line["colour"] for line in coloured(["web", "pass"])] == ["s2", "pass"]
 
 
 def test_hostile_numbers_and_texts_are_bounded() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import pickle
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from hypothesis import strategies as st
 from samples import FIXTURES
 
 import pylog
+from pylog.cli import _counts
 from pylog.record import LossRecord, PacketRecord, Record
 from pylog.stats import LossTally, Plan, Question, Summary
 from pylog.stats import times as parts
@@ -30,6 +35,7 @@ from pylog.stats.columns import ColumnGroups
 from pylog.stats.counted import RecordGroups
 from pylog.stats.geo import Geo
 from pylog.stats.keys import network
+from pylog.table import parallel
 from pylog.table.schemas import batch, chosen
 from pylog.zones import zone_of
 
@@ -83,11 +89,42 @@ def test_numbers_equal_those_of_duckdb(parquet: Path, arguments: str) -> None:
         assert sorted(rows, key=str) == sorted(expected, key=str)
 
 
-def test_processes_give_the_same_numbers(tmp_path: Path) -> None:
+class Inline(Executor):
+    """Runs what a pool of processes runs, in this one: what goes there and back is pickled."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        work, arguments, named = pickle.loads(pickle.dumps((work, arguments, named)))
+        done: Future[Any] = Future()
+        done.set_result(pickle.loads(pickle.dumps(work(*arguments, **named))))
+        return done
+
+
+@pytest.mark.parametrize("arguments", [
+    "--by saddr/16 --distinct dport", "--every 10m --by saddr --distinct dport --distinct "
+    "daddr,dport --sum length",
+])  # fmt: skip
+def test_processes_give_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(_counts, "SPLIT_SIZE", 20_000)
     log = tmp_path / "long.ipf"
-    log.write_bytes(IPL.read_bytes() * 20)
-    one = stats("--by", "saddr/16", "--distinct", "dport", log)
-    assert stats("--by", "saddr/16", "--distinct", "dport", "--jobs", "2", log) == one
+    log.write_bytes(IPL.read_bytes() * 9)
+    one = stats(*arguments.split(), log)
+    assert stats(*arguments.split(), "--jobs", "2", log) == one
+
+
+def test_arrow_does_not_import_pandas(tmp_path: Path) -> None:
+    """Which takes 0.3 s and 45 MB; a module of that name stands for it, installed or not."""
+    (tmp_path / "pandas.py").write_text("import sys; sys.exit('pandas is imported')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "pylog", "stats", "--report", "scanners", "--where", "dport",
+               str(IPL)]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "losses: none" in done.stdout, done.stderr
 
 
 ASKED = [
@@ -129,6 +166,26 @@ def test_columns_and_records_give_the_same_groups(question: Question, path: Path
         assert sorted(columns.groups, key=str) == sorted(counted.groups, key=str)
         columns.groups = counted.groups = []
         assert columns == counted
+
+
+def test_an_answer_may_be_of_the_greatest_groups_only() -> None:
+    plan = Plan(Question(("saddr",), None, ("bytes",), (("daddr", "dport"), ("dport",))))
+    with pylog.open(IPL) as reader:
+        records = [record for record in reader if record.kind == "packet"]
+    groups = in_columns(plan, "packet", records)
+    everything = groups.answer()
+    assert len(everything.groups) > 3
+    for order in (None, "count", "distinct_dport"):
+        few = groups.answer(2, order)
+        assert len(few.groups) == 2 and few.top(2, order) == everything.top(2, order)
+        assert few.in_all == everything.in_all
+    least = {"distinct_dport": 8, "bytes": 1500}
+    values = everything.values()
+    wanted = [
+        g for g in everything.groups if any(values[name](g) >= n for name, n in least.items())
+    ]
+    assert 0 < len(wanted) < len(everything.groups)
+    assert groups.answer(least=least).groups == wanted
 
 
 def test_a_flow_adds_its_counters_when_it_has_ended() -> None:

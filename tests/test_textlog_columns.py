@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import effort
+import inprocess
 import oracles
 import pytest
 
 pytest.importorskip("pyarrow")
 
 import pylog
+from pylog import engine
 from pylog.formats.columns.textlog import TextColumns, TextRows
 from pylog.formats.textlog_shapes import DIGITS, shape_of
 from pylog.table.schemas import on_request, schema
@@ -163,3 +166,24 @@ def test_a_header_field_that_is_too_large_is_left_out() -> None:
         io.BytesIO(f"{line}\n".encode()), columns=["ttl", "tcp_window", "ip_id"]
     ).to_pylist()
     assert row == {"ttl": None, "tcp_window": None, "ip_id": 1}
+
+
+@pytest.mark.parametrize("to", ["json", "csv", "text"])
+@pytest.mark.parametrize("times", [(), ("--log-tz", "UTC", "--year", "2026")])
+def test_lines_of_columns_are_those_of_the_records(
+    to: str, times: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(f"{to}{times}")
+    stamps = ("Nov 28 20:57:17 fw kernel: ", "Nov  8 20:{n:02}:{n:02} fw kernel: PF ",
+              "[{n:5}.{n:06}] drop ", "2026-11-28T20:57:17.{n:06}+01:00 fw kernel: ")  # fmt: skip
+    path = tmp_path / "fw.log"
+    every = [f"{rng.choice(stamps).format(n=n % 60)}{LOG.format(n=n % 200)}\n" for n in range(300)]
+    path.write_bytes("".join(every).encode() + mixed(rng))
+    found = []
+    for least in (0, 1 << 60):
+        monkeypatch.setattr(engine, "OF_FILE", least)
+        words = ("read", str(path), "--layout", "text", "--to", to, *times, "-v")
+        done = inprocess.run(*words)
+        assert (b"decoded by columns" in done.stderr) == (least == 0)
+        found.append(done.stdout)
+    assert found[0] == found[1] and found[0].count(b"\n") > 300

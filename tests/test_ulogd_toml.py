@@ -6,12 +6,18 @@ import tomllib
 from pathlib import Path
 
 import effort
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 from inprocess import run, text
 from ulogd_cases import archive, cases, configurations, daemon, pcapng, replay, zone
 
+from pylog.backends.netlink_socket import RCVBUF
+from pylog.filter import Filter
+from pylog.record import FlowRecord
 from pylog.ulogd.check import Checked
 from pylog.ulogd.conffile import Conffile
+from pylog.ulogd.inputs import BUFFERS
 from pylog.ulogd.toml import converted
 
 FORMS = ("logemu", "oprint", "gprint", "gprint-ts", "json", "json-label1", "json-eventv1",
@@ -56,3 +62,58 @@ def test_a_form_ends_what_it_began() -> None:
     assert wrong.returncode == 2 and "no filter 'NOSUCH'" in wrong.stderr
     missing = text("read", "--to", "ulogd", "--filters", "BASE", path)
     assert missing.returncode == 2 and "cannot find key 'print'" in missing.stderr
+
+
+WITH_OPTIONS = """[global]
+stack=l:NFLOG,k:MARK,x:XML
+stack=c:NFCT,s:IP2STR,j:JSON
+[l]
+group=3
+netlink_socket_buffer_size=100000
+netlink_socket_buffer_maxsize=200000
+network_namespace_path=/run/netns/a
+[k]
+mark=5
+[x]
+stdout=1
+[c]
+event_mask=1
+hash_enable=0
+pollinterval=7
+reliable=1
+accept_src_filter=10.0.0.0/8,2001:db8::/32
+accept_proto_filter=tcp,udp
+[j]
+file=/tmp/\x7f\xff
+"""
+
+
+def test_options_of_sources_become_those_of_pylog_run(tmp_path: Path) -> None:
+    checked = Checked(Conffile(WITH_OPTIONS.encode("latin-1")))
+    path = tmp_path / "fw.toml"
+    path.write_text("\n".join(converted(checked, exact=True)))
+    made = tomllib.loads(path.read_text())
+    assert made["sources"] == {
+        "l": {"from": "nflog:3", "netns": "/run/netns/a", "rcvbuf": 200_000, "rcvbuf_max": 400_000},
+        "c": {"from": "nfct:", "events": "new", "snapshot": True, "poll_s": 7.0, "reliable": True},
+    }
+    packets, flows = made["stacks"]
+    assert packets["where"] == "(mark == 5)" and packets["target"] == "-"
+    assert flows["target"] == "/tmp/\x7f\\xff"
+    matches = Filter(flows["where"]).matches
+    for saddr, protocol, wanted in (
+        ("10.1.2.3", 6, True), ("11.1.2.3", 6, False), ("10.1.2.3", 1, False),
+        ("2001:db8::1", 17, True), ("2001:db9::1", 17, False),
+    ):  # fmt: skip
+        family = "ipv6" if ":" in saddr else "ipv4"
+        flow = FlowRecord("conntrack", "x", family=family, saddr=saddr, protocol=protocol)
+        assert matches(flow) == wanted, saddr
+    assert text("check", path).returncode == 0
+    assert (RCVBUF.low, RCVBUF.high) == BUFFERS
+
+
+@hypothesis.given(st.text(st.characters(codec="latin-1"), max_size=30))
+def test_any_text_of_a_configuration_can_stand_in_toml(word: str) -> None:
+    conf = f'[global]\nstack=l:NFLOG,g:GPRINT\nstack="{word}:NFLOG"\n[l]\n[g]\nfile="{word}"\n'
+    checked = Checked(Conffile(conf.encode("latin-1"), word))
+    tomllib.loads("\n".join(converted(checked, exact=True)))

@@ -7,8 +7,8 @@ a record costs a third less than by the Stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -26,20 +26,11 @@ from pylog.formats.columns import (
     NumberColumn,
     Numbered,
     Repeated,
-    Rows,
 )
 from pylog.formats.columns.arrays import alike
 from pylog.record import PacketRecord, Record
 
 FIELDS = PacketRecord.__struct_fields__
-
-
-def packets(rows: Rows) -> list[PacketRecord]:
-    """The records of the regular messages, in order, without `raw`."""
-    columns = [rows.column(name) for name in FIELDS]
-    last = max(i for i, column in enumerate(columns) if column is not None)
-    values = [repeat(None) if column is None else values_of(column) for column in columns]
-    return list(map(PacketRecord, *values[: last + 1]))
 
 
 def values_of(column: Column) -> Iterable[Any]:
@@ -88,22 +79,26 @@ def _chosen(codes: Array, values: Sequence[Any]) -> list[Any]:
 
 def _copies(codes: Array, values: Sequence[Any]) -> list[Any]:
     """Copies of the value of each code: a mapping, or None."""
-    if all(value is not None and _is_flat(value) for value in values):
-        return list(map(dict.copy, _chosen(codes, values)))
-    ways = [None if value is None else dict.copy if _is_flat(value) else _copy for value in values]
-    pairs = zip(_chosen(codes, ways), _chosen(codes, values), strict=True)
-    return [None if copy is None else copy(value) for copy, value in pairs]
+    return [make() for make in _chosen(codes, [_copier(value) for value in values])]
 
 
-def _is_flat(mapping: dict[str, Any]) -> bool:
-    return not any(isinstance(value, dict | list) for value in mapping.values())
+def _copier(value: Any) -> Callable[[], Any]:
+    """What makes copies of a mapping or list, with copies of those in it; of None it gives None."""
+    if value is None:
+        return lambda: None
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
+    nested = [(key, _copier(part)) for key, part in parts if isinstance(part, dict | list)]
+    if not nested:
+        copy: Callable[[], Any] = value.copy
+        return copy
 
+    def copied() -> Any:
+        copy = value.copy()
+        for key, make in nested:
+            copy[key] = make()
+        return copy
 
-def _copy(value: Any) -> Any:
-    """A copy of mappings and lists in each other."""
-    if isinstance(value, dict):
-        return {key: _copy(part) for key, part in value.items()}
-    return [_copy(part) for part in value] if isinstance(value, list) else value
+    return copied
 
 
 def _addresses(column: Addresses) -> Iterable[Any]:
@@ -136,22 +131,42 @@ def _octets(column: Blobs) -> Iterable[Any]:
     return blobs
 
 
-def records(
-    reads: Columns, stream: Stream, data: bytes, messages: Sequence[Message]
-) -> list[Record | None]:
-    """The records of messages that follow each other: of the first of them, as far as columns are
-    made of these. None for one that cannot be decoded.
+class Made:
+    """The records of messages that follow each other, made a few at a time: those that are used
+    while they are still in the cache cost less.
     """
-    rows = reads.read(data, messages[0].start, messages[-1].start + 1)
-    if rows is None or rows.starts.tolist() != [m.start for m in messages[: len(rows.starts)]]:
-        return []
-    made: list[Record | None] = [None] * len(rows.starts)
-    regular = np.delete(np.arange(len(made)), rows.irregular)
-    if not len(regular):
-        return []
-    for i, record in zip(regular.tolist(), packets(rows), strict=True):
-        made[i] = record
-    for i in rows.irregular.tolist():
-        with suppress(DecodeError):
-            made[i] = stream.decode(data, messages[i])
-    return made
+
+    def __init__(
+        self, reads: Columns, stream: Stream, data: bytes, messages: Sequence[Message]
+    ) -> None:
+        """Of the first of the messages, as far as columns are made of these."""
+        self._stream, self._data, self._messages = stream, data, messages
+        self._count, self._irregular, self._values = 0, list[int](), list[Any]()
+        rows = reads.read(data, messages[0].start, messages[-1].start + 1)
+        if rows is None or len(rows.irregular) == len(rows.starts):
+            return
+        if rows.starts.tolist() != [message.start for message in messages[: len(rows.starts)]]:
+            return
+        self._count, self._irregular = len(rows.starts), rows.irregular.tolist()
+        columns = [rows.column(name) for name in FIELDS]
+        last = max(i for i, column in enumerate(columns) if column is not None)
+        self._values = [
+            repeat(None) if column is None else values_of(column) for column in columns[: last + 1]
+        ]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, start: int, stop: int) -> list[Record]:
+        """The records from number `start` to `stop`, or to one that cannot be decoded."""
+        stop = min(stop, self._count)
+        first, last = (bisect_left(self._irregular, at) for at in (start, stop))
+        begin, end = start - first, stop - last
+        parts = [part[begin:end] if isinstance(part, list) else part for part in self._values]
+        made: list[Any] = list(map(PacketRecord, *parts)) if begin < end else []
+        for i in self._irregular[first:last]:
+            try:
+                made.insert(i - start, self._stream.decode(self._data, self._messages[i]))
+            except DecodeError:
+                return made[: i - start]
+        return made

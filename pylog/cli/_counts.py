@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pylog import backends
 from pylog.backends.files import files_of
 from pylog.cli import begin_logging, say
+from pylog.cli._arrow import spare_arrow
 from pylog.cli._inputs import expand
 from pylog.cli._joins import with_joins
 from pylog.cli._outputs import no_verdict, noting_actions, report_unmatched
@@ -48,6 +49,12 @@ SPLIT_SIZE = 1 << 26
 """Bytes of a part for a process: what was counted of each part is written, read and merged, so few
 large parts take less work than many small ones.
 """
+
+
+def begin_process() -> None:
+    """Prepare a process that counts parts."""
+    begin_logging()
+    spare_arrow()
 
 
 class Counting:
@@ -87,6 +94,7 @@ class Counting:
             pass  # raises the error that says how to get it
         arguments.source = logs
         in_records = self._in_records(logs, for_s)
+        spare_arrow()
         if arguments.jobs is not None and in_records:
             raise ValueError("--jobs is for files, read in columns")
         if logs:
@@ -216,7 +224,7 @@ class Counting:
 
         arguments = self._arguments
         done = Done(self._where)
-        with Pool(arguments.jobs, begin=begin_logging) as pool:
+        with Pool(arguments.jobs, begin=begin_process) as pool:
             splits = planned(
                 arguments.source, arguments.jobs, arguments.layout, arguments.on_error,
                 arguments.origin or None, dict(arguments.label), **text_log_options(arguments),

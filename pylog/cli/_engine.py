@@ -27,7 +27,7 @@ def by_engine(
     (reader, *others) = log.readers()
     size = os.path.getsize(source) if os.path.isfile(source) else None
     stream = reader.decoder.stream if reader.detection.layouts else None
-    has_columns = bool(stream and stream.columns_module and stream.container != "text")
+    has_columns = bool(stream and stream.columns_module)
     lines = single and not others and outputs.makes_lines(name, options)
     why = engine.why_rows(size, has_columns, lines)
     chosen: Log | OpenLog = log
@@ -35,6 +35,8 @@ def by_engine(
         chosen = opened_in_bulk(arguments, source, reader)
         reader.close()
     if arguments.verbose and not reader.backend.live:
+        if has_columns and reader.decoder.by_columns:
+            why = None
         say_engine(chosen, why)
     return chosen
 
@@ -43,7 +45,8 @@ def in_columns(arguments: argparse.Namespace, source: str) -> OpenLog:
     """A file in bulk, for an output that takes columns."""
     log = opened_in_bulk(arguments, source)
     if arguments.verbose:
-        say_engine(log, None)
+        has_columns = log.decoder.stream.columns_module
+        say_engine(log, None if has_columns else "its format has no columns")
     return log
 
 

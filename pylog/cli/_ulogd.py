@@ -70,6 +70,7 @@ def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
     """Run the records of the live sources through the stacks, until SIGTERM or SIGINT."""
     user = User(arguments.uid) if arguments.uid is not None else None
     with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(Signals())
         pid_file = None if arguments.pidfile is None else PidFile(arguments.pidfile)
         if arguments.daemon:
             if pid_file is not None:
@@ -83,7 +84,7 @@ def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
         stack.callback(live.close)
         daemon = _daemon(arguments, conffile, live)
         stack.enter_context(noted(daemon.log))
-        signals = stack.enter_context(Signals(live.waker))
+        stack.enter_context(signals.waking(live.waker))
         try:
             daemon.start()
         except Exit as error:
@@ -99,7 +100,7 @@ def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
             live.turn()
         if signals.endings:
             daemon.log.write(NOTICE, "Terminal signal received, exiting")
-        daemon.stop(live.stop(DRAIN_S, lambda: signals.endings > 1))
+        daemon.stop(live.stop(DRAIN_S, lambda: signals.interrupts > 1))
         if live.failure is not None:
             raise live.failure
     return int(daemon.failed)

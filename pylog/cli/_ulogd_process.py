@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,15 +19,12 @@ from pylog.errors import BackendError, as_backend_error
 class Signals:
     """The context in which signals are noted.
 
-    endings   how often one came that ends the process
+    endings      how often one came that ends the process
+    interrupts   how often of them it was SIGINT
     """
 
-    def __init__(self, waker: int) -> None:
-        """
-        waker   a descriptor that is written to when a signal comes
-        """
-        self.endings = 0
-        self._waker = waker
+    def __init__(self) -> None:
+        self.endings = self.interrupts = 0
         self._came: set[int] = set()
         self._before: dict[int, Any] = {}
 
@@ -34,17 +32,27 @@ class Signals:
         for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM"):
             number = getattr(signal, name)
             self._before[number] = signal.signal(number, self._note)
-        self._woken = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._woken)
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # one more must not change how the process ends, which it is about to do
+            is_last = self.endings and number in (signal.SIGTERM, signal.SIGINT)
+            signal.signal(number, signal.SIG_IGN if is_last else handler)
+
+    @contextlib.contextmanager
+    def waking(self, descriptor: int) -> Iterator[None]:
+        """The context in which a signal also writes to a descriptor."""
+        before = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self.endings += 1
+            self.interrupts += number == signal.SIGINT
         self._came.add(number)
 
     def taken(self) -> set[int]:

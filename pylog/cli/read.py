@@ -26,6 +26,7 @@ from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._live import load
 from pylog.cli._outputs import add_output_arguments, changes, needs_raw, read_options
 from pylog.cli._sources import (
+    TEXT_LOGS,
     AnyLog,
     Stopping,
     add_live_arguments,
@@ -117,7 +118,7 @@ def _opened(
     """
     single = (
         arguments.count is None
-        and not (together or given_options(arguments) or changes(arguments))
+        and not (together or given_options(arguments).keys() - {*TEXT_LOGS} or changes(arguments))
         and not (arguments.rules or arguments.with_flows or arguments.flows)
     )
     if single and outputs.description(arguments.to).columns:

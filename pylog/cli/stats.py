@@ -34,7 +34,7 @@ from pylog.cli._where import add_where_arguments, given_filter, time_ns
 from pylog.options import SHOWN
 from pylog.stats.keys import TIME_PARTS
 from pylog.stats.question import SUMS, Question
-from pylog.stats.reports import REPORTS, Report, keep_scanners, questions
+from pylog.stats.reports import REPORTS, SCANNED, Report, keep_scanners, questions
 from pylog.stats.result import Answer, Group
 from pylog.stats.summary import LOSS, Summary
 from pylog.units import seconds
@@ -181,15 +181,17 @@ def run(arguments: argparse.Namespace) -> int:
         title = report.sections[number].title if report else ""
         order = arguments.order or (report.sections[number].order if report else None)
         limit = arguments.top or (TOP if shown.form == "table" else None)
-        chosen = since_ns is not None or arguments.report == "scanners"
-        of_section = summary.answer(number, kind, None if chosen else limit, order)
+        scanners = arguments.report == "scanners"
+        of_section = summary.answer(
+            number, kind, None if since_ns is not None else limit, order,
+            SCANNED if scanners else None,
+        )  # fmt: skip
         if since_ns is not None:
             of_section.keep(partial(_is_new, since_ns=since_ns))
-        if arguments.report == "scanners":
+        if scanners:
             keep_scanners(of_section)
         groups = of_section.top(limit, order)
-        evidence = _evidence(summary, number, of_section, groups) if (
-            arguments.report == "scanners") else []  # fmt: skip
+        evidence = _evidence(summary, number, of_section, groups) if scanners else []
         sections.append((title, of_section, groups, evidence))
     write(shown, sections, summary, counting, clock)
     tell = answer if shown.form == "table" and not arguments.write else say

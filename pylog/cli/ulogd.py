@@ -5,7 +5,8 @@ The configuration is ulogd.conf, by the rules of ulogd 2.0.8; what 2.0.9 would r
 --check explains the file and starts nothing. With --replay the records of a log take the place of
 the live sources, and the clock is that of their receipt.
 
-SIGHUP opens files anew, SIGUSR2 reads counters at once, SIGTERM and SIGINT end in order.
+SIGHUP opens files anew, SIGUSR2 reads counters at once, SIGTERM and SIGINT end in
+order, within 20 seconds; a second SIGINT (Ctrl-C) ends at once.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.report import flow_sums
 from pylog.report.periods import Periods
 from pylog.report.spans import Span, spans
+from pylog.report.strays import drawn
 from pylog.report.sums import EDGES, NO_PORT, OTHERS, RANGES, Sums
 from pylog.report.timeline import Numbers, Timeline, width_for
 from pylog.report.tops import Names, entries, fresh, reached, top
@@ -30,11 +31,6 @@ MOST_EXACT = 20_000
 MOST_TREND = 48
 MOST_LABELS = 8
 """Lines of a chart; what is rarer is drawn together."""
-STRAY = 0.001
-"""A share of records so small does not stretch the axis of time over a span that is otherwise
-empty: their clock was wrong. Of MANY records one may be such.
-"""
-MANY = 100
 HOUR, DAY = 3600, 86_400
 THURSDAY = 3 * 24
 """The hour of the week in which 1970 began."""
@@ -100,7 +96,7 @@ def figures(
         "records": dict(now.records),
         "first": first,
         "last": last,
-        "covered": _covered(now, marked),
+        "covered": _covered(now, marked, start, end),
         "packets": now.packets,
         "blocked": now.blocked if now.verdicts else None,
         "bytes": now.octets,
@@ -141,36 +137,6 @@ def figures(
     made["countries"] = asked.names.countries(now.sources.totals(), asked.top)
     made["inexact"] = {name: error for name, error in shares.items() if error}
     return made
-
-
-def drawn(periods: Periods, number: int | None, now: Sums, made: int) -> tuple[int, int, int]:
-    """The span of the pictures in seconds, and how many packets lie outside of it.
-
-    It is that of the period, or as much of it as is over; or of all records but for a few strays.
-    """
-    if now.first is None or now.last is None:
-        return 0, 1, 0
-    if periods.kind != "all" and number is not None:
-        begin, end = periods.bounds(number)
-        return begin, end if made >= end else min(end, now.last + 1), 0
-    starts = sorted(now.lines.buckets)
-    if not starts:
-        return now.first, now.last + 1, 0
-    sums = np.array([int(now.lines.buckets[at].sum()) for at in starts])
-    running = np.cumsum(sums)
-    few = running[-1] * STRAY / 2
-    if running[-1] >= MANY:
-        few = max(few, 1.0)
-    low = int(np.searchsorted(running, few, side="right"))
-    high = min(int(np.searchsorted(running, running[-1] - few, side="left")), len(starts) - 1)
-    core = starts[high] + now.lines.width - starts[low]
-    while low > 0 and starts[low] - starts[low - 1] <= core:
-        low -= 1  # no longer without a record than all others together
-    while high < len(starts) - 1 and starts[high + 1] - starts[high] <= core:
-        high += 1
-    begin = starts[low] if low else now.first
-    end = starts[high] + now.lines.width if high < len(starts) - 1 else now.last + 1
-    return begin, end, int(sums[:low].sum() + sums[high + 1 :].sum())
 
 
 def axis_of(start: int, end: int, most: int, timelines: Sequence[Timeline]) -> Axis:
@@ -318,19 +284,20 @@ def _before(periods: Periods, number: int, before: Sums | None) -> dict[str, Any
         made |= {
             "packets": before.packets,
             "blocked": before.blocked if before.verdicts else None,
-            "covered": _covered(before, _spans(before, begin, end)),
+            "covered": _covered(before, _spans(before, begin, end), begin, end),
             "lost": before.losses.records,
             "uncounted": before.losses.uncounted,
         }
     return made
 
 
-def _covered(sums: Sums, marked: Sequence[Span]) -> int:
-    """How many seconds the log covers: from its first to its last record, silent spans left out."""
+def _covered(sums: Sums, marked: Sequence[Span], start: int, end: int) -> int:
+    """How many seconds of a span the log covers: from its first to its last record, silent spans
+    left out."""
     if sums.first is None or sums.last is None:
         return 0
     silent = sum(span.end - span.start for span in marked if span.kind == "silent")
-    return max(1, sums.last + 1 - sums.first - silent)
+    return max(1, min(sums.last + 1, end) - max(sums.first, start) - silent)
 
 
 def _offsets(periods: Periods, start: int, end: int) -> list[list[int]]:

@@ -17,6 +17,8 @@ except ImportError as error:
 
 COLOURS = {"block": "block", "pass": "pass", OTHERS: "others"}
 MOST_COLOURS = 8
+ALIKE = {"pass": 1, "block": 2}
+"""The numbered colours that are those of verdicts: beside these no other line has them."""
 HEIGHT = 22
 """Of the picture of a trend, in its own units; each bucket is 2 wide."""
 Json = dict[str, Any]
@@ -51,7 +53,8 @@ def data(f: Mapping[str, Any], times: texts.Times) -> Json:
 
 def coloured(labels: Sequence[str]) -> list[dict[str, str]]:
     """Labels with the names of their colours."""
-    numbers = iter(range(1, MOST_COLOURS + 1))
+    taken = {number for label, number in ALIKE.items() if label in labels}
+    numbers = iter([n for n in range(1, MOST_COLOURS + 1) if n not in taken])
     return [
         {"text": shown(label),
          "colour": COLOURS.get(label) or f"s{next(numbers, MOST_COLOURS)}"}

@@ -60,7 +60,8 @@ def summary(f: Mapping[str, Any]) -> list[Sentence]:
 def _totals(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
     if not f["packets"]:
         if not f["flows"] and not f["changes"]:
-            yield sentence("The log has {} of this period.", "no record")
+            of_period = " of this period" * bool(f["period"]["name"])
+            yield sentence(f"The log has {{}}{of_period}.", "no record")
         return
     if f["blocked"] is None:
         labels = [name for name in f["labels"] if name != "no verdict"]
@@ -71,12 +72,13 @@ def _totals(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
     passed = f["packets"] - f["blocked"]
     if not passed:
         yield sentence(
-            "The firewall logged {}, all of them blocked: what passed is not in this log.",
-            plural(f["packets"], "packet"),
-        )
+            "The firewall logged {}," + (" all of them" if f["packets"] > 1 else " which was")
+            + " blocked: what passed is not in this log.", plural(f["packets"], "packet"),
+        )  # fmt: skip
         return
     yield sentence(
-        "The firewall logged {}: {} were blocked ({}), {} passed or were only logged.",
+        f"The firewall logged {{}}: {{}} {'was' if f['blocked'] == 1 else 'were'} blocked ({{}}),"
+        f" {{}} passed or {'was' if passed == 1 else 'were'} only logged.",
         plural(f["packets"], "packet"), number(f["blocked"]),
         percent(f["blocked"], f["packets"]), number(passed),
     )  # fmt: skip
@@ -114,7 +116,8 @@ def _busiest(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
     mean = f["packets"] * width / max(width, f["covered"])
     often = busiest["packets"] / mean if mean else 0
     name = span(width).removeprefix("1 ")
-    template = f"The busiest {name} was {{}} to {{}}, with {{}}"
+    verb = "were" if name.endswith("s") else "was"
+    template = f"The busiest {name} {verb} {{}} to {{}}, with {{}}"
     values = [f"{times.day(busiest['start'])}, {times.clock(busiest['start'])}",
               times.clock(busiest["start"] + width),
               plural(busiest["packets"], "packet")]  # fmt: skip
@@ -220,11 +223,12 @@ def _changes(f: Mapping[str, Any], times: Times) -> Iterator[Sentence]:
 def _missing(f: Mapping[str, Any]) -> Iterator[Sentence]:
     losses = f["losses"]
     if losses["records"] or losses["uncounted"]:
-        lost = plural(losses["records"], "record")
-        least = "at least " if losses["uncounted"] else ""
+        number = losses["records"] or 1
+        least = "At least " if losses["uncounted"] else ""
         yield sentence(
-            f"{{}} {'was' if losses['records'] == 1 else 'were'} lost, in {{}}: the numbers do not"
-            " contain them.", least + lost, plural(losses["losses"], "place"), warns=True,
+            f"{{}} {'was' if number == 1 else 'were'} lost, in {{}}: the numbers do not contain"
+            f" {'it' if number == 1 else 'them'}.", least + plural(number, "record"),
+            plural(losses["losses"], "place"), warns=True,
         )  # fmt: skip
     silent = [each["end"] - each["start"] for each in f["spans"] if each["kind"] == "silent"]
     if silent:

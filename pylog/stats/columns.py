@@ -8,7 +8,8 @@ Sums are floating-point numbers, exact up to 2**53: 9 PB.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pylog.stats import shown
-from pylog.stats.grouping import column_of, grouped, numbers_of, sizes
+from pylog.stats.distinct import Distinct
+from pylog.stats.gathered import Gathered
+from pylog.stats.grouping import column_of, numbered, numbers_of, one
 from pylog.stats.keys import KIND, Form, Key
 from pylog.stats.question import ENDED, FLOW_COLUMNS, MOST_KEYS, MOST_PAIRS, Plan, Question, summed
-from pylog.stats.result import Answer, Group, in_order
+from pylog.stats.result import Answer, Group, distinct_name
 from pylog.table import rows
 from pylog.table.schemas import TIME
 
 TYPES: dict[Form, Any] = {
     "text": pa.string(), "number": pa.int64(), "bool": pa.bool_(), "time": pa.int64(),
 }  # fmt: skip
-GATHERED = 1 << 17
-"""So many rows are gathered before they are grouped, or as many as there are groups."""
 
 
 class ColumnGroups:
@@ -38,16 +39,13 @@ class ColumnGroups:
         self._limit = plan.question.keys or MOST_KEYS
         self._keys = [f"key{i}" for i in range(len(plan.keys))]
         self._sums = [f"sum{i}" for i in range(len(plan.question.sums))]
-        self._groups = _Gathered(
+        self._groups = Gathered(
             self._keys,
             [*((n, "sum") for n in ("guard", "count", "records", *self._sums)),
              ("first", "min"), ("last", "max")],
         )  # fmt: skip
-        self._distinct = [
-            _Gathered([*self._keys, *(f"value{i}" for i in range(len(keys)))], [])
-            for keys in plan.distinct
-        ]
-        self.count = self.records = self.floor = self.distinct_floor = 0
+        self._distinct = Distinct(plan.distinct, self._keys, self._limit * MOST_PAIRS)
+        self.count = self.records = self.floor = 0
         self.sums = [0.0] * len(plan.question.sums)
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -57,19 +55,18 @@ class ColumnGroups:
             return
         time = _times(batch)
         weight = _filled(batch, "count", 1)
-        keys = [_values(key, self.kind, batch, time) for key in self.plan.keys]
-        columns = dict(zip(self._keys, keys, strict=True))
+        values = partial(_values, kind=self.kind, batch=batch, times=time)
+        keys = [values(key) for key in self.plan.keys]
+        groups = numbered(keys, one(size))
         numbers: dict[str, Any] = {"guard": weight, "count": weight,
                                    "records": np.ones(size, np.int64)}  # fmt: skip
         for i, name in enumerate(self.plan.question.sums):
             numbers[self._sums[i]] = added = _summed(name, self.kind, batch, weight)
             self.sums[i] += float(added.sum())
-        made = {name: column_of(values) for name, values in numbers.items()}
-        self._groups.add(_table(columns | made | {"first": time, "last": time}))
-        for gathered, wanted in zip(self._distinct, self.plan.distinct, strict=True):
-            values = [_values(key, self.kind, batch, time) for key in wanted]
-            named = {f"value{i}": value for i, value in enumerate(values)}
-            gathered.add(_table(columns | named))
+        made = {name: column_of(added) for name, added in numbers.items()}
+        columns = dict(zip(self._keys, keys, strict=True))
+        self._groups.add(_table(columns | made | {"first": time, "last": time}), groups)
+        self._distinct.add(keys, groups, values)
         self.count += int(weight.sum())
         self.records += size
         self._bound()
@@ -77,26 +74,24 @@ class ColumnGroups:
     def merge(self, other: ColumnGroups) -> None:
         """Add the groups of other records."""
         self._groups.extend(other._groups)
-        for gathered, others in zip(self._distinct, other._distinct, strict=True):
-            gathered.extend(others)
+        self._distinct.merge(other._distinct)
         self.count += other.count
         self.records += other.records
         self.floor += other.floor
-        self.distinct_floor += other.distinct_floor
         self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
         self._bound()
 
     def __getstate__(self) -> dict[str, Any]:
         if self.records:
-            for gathered in (self._groups, *self._distinct):
-                gathered.group()
+            self._groups.group()
+            self._distinct.group()
         return self.__dict__ | {"plan": self.plan.question}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state | {"plan": Plan(state["plan"])}
 
     def _bound(self) -> None:
-        """Drop the lightest groups, and the fewest distinct values, if there are too many."""
+        """Drop the lightest groups if there are too many."""
         table = self._groups.grouped_if_many(self._limit)
         if table is not None and table.num_rows > self._limit:
             guards = numbers_of(table.column("guard"))
@@ -107,139 +102,76 @@ class ColumnGroups:
                 table.schema.get_field_index("guard"), "guard", column_of(guards - least)
             )
             self._groups.replace(table.take(column_of(np.flatnonzero(guards > least))))
-        most = self._limit * MOST_PAIRS
-        for gathered in self._distinct:
-            pairs = gathered.grouped_if_many(most)
-            if pairs is None or pairs.num_rows <= most:
-                continue
-            places, lost = self._most_distinct(pairs, most // 2)
-            self.distinct_floor += lost
-            gathered.replace(pairs.take(places))
-
-    def _most_distinct(self, pairs: pa.Table, most: int) -> tuple[pa.Array, int]:
-        """The rows of the groups that have the most rows, so many rows in all; and how many rows
-        any other group has at most.
-        """
-        if not self._keys:
-            return column_of(np.arange(most)), pairs.num_rows - most
-        codes, counts = sizes(pairs, self._keys)
-        order = np.argsort(-counts, kind="stable")
-        kept = max(int(np.searchsorted(np.cumsum(counts[order]), most, "right")), 1)
-        ranks = np.empty_like(order)
-        ranks[order] = np.arange(len(order))
-        of_row = ranks[codes]
-        places = np.flatnonzero(of_row < kept)
-        lost = max(len(places) - most, int(counts[order[kept]]) if kept < len(order) else 0)
-        return column_of(places[:most]), lost
 
     def examples(self, key: tuple[Any, ...], place: int, limit: int) -> list[tuple[Any, ...]]:
         """As RecordGroups.examples."""
-        pairs = self._distinct[place].group()
-        for name, value in zip(self._keys, key, strict=True):
-            column = pairs.column(name)  # an expression would import pandas
-            pairs = pairs.filter(column.is_null() if value is None else pc.equal(column, value))
-        values = pairs.drop_columns(self._keys).to_pydict().values()
-        return sorted(zip(*values, strict=True), key=in_order)[:limit]
+        return self._distinct.examples(key, place, limit)
 
-    def answer(self, limit: int | None = None, order: str | None = None) -> Answer:
-        """The groups so far; with a limit at least those that Answer.top gives for it."""
+    def answer(
+        self,
+        limit: int | None = None,
+        order: str | None = None,
+        least: Mapping[str, int] | None = None,
+    ) -> Answer:
+        """The groups so far; with `limit` and `least` only those that these ask for.
+
+        limit   at least the groups that Answer.top gives for it and the order
+        least   at least the groups that have one of these numbers, or more, see Answer.values
+        """
+        question = self.plan.question
         if not self.records:
-            return Answer(self.plan.question, self.kind, [], 0, 0, tuple(map(round, self.sums)))
+            return Answer(question, self.kind, [], 0, 0, tuple(map(round, self.sums)))
         table = self._groups.group()
         in_all = table.num_rows
-        ranked = _ranked_by(order, self.plan.question)
-        if limit is not None and ranked is not None and limit < in_all:
-            ranks = numbers_of(table.column(ranked))
-            least = np.partition(ranks, in_all - limit)[in_all - limit]
-            table = table.take(column_of(np.flatnonzero(ranks >= least)))
-        keys = [table.column(name).to_pylist() for name in self._keys]
-        numbers = {n: table.column(n).to_pylist() for n in ("guard", "count", "records", "first",
-                                                            "last", *self._sums)}  # fmt: skip
-        counts = [self._distinct_counts(gathered, table) for gathered in self._distinct]
-        groups = []
-        floor, columns = self.floor, [numbers[name] for name in self._sums]
-        for i, key in enumerate(zip(*keys, strict=True) if keys else [()] * table.num_rows):
-            count = numbers["count"][i]
-            groups.append(
-                Group(
-                    key, count, max(count, numbers["guard"][i] + floor), numbers["records"][i],
-                    numbers["first"][i], numbers["last"][i],
-                    tuple([round(column[i]) for column in columns]),
-                    tuple([of[i] for of in counts]),
-                )
-            )  # fmt: skip
+        distinct = self._distinct.counts(table)
+        numbers = {"count": numbers_of(table.column("count"))}
+        numbers |= {name: numbers_of(table.column(own))
+                    for name, own in zip(question.sums, self._sums, strict=True)}  # fmt: skip
+        numbers |= dict(zip(map(distinct_name, question.distinct), distinct, strict=True))
+        places = _chosen(numbers, question, limit, order, least)
+        if places is not None:
+            table = table.take(column_of(places))
+            distinct = [counts[places] for counts in distinct]
         return Answer(
-            self.plan.question, self.kind, groups, self.count, self.records,
-            tuple(map(round, self.sums)), self.floor, self.distinct_floor, in_all,
+            question, self.kind, self._made(table, distinct), self.count, self.records,
+            tuple(map(round, self.sums)), self.floor, self._distinct.floor, in_all,
         )  # fmt: skip
 
-    def _distinct_counts(self, gathered: _Gathered, groups: pa.Table) -> list[int]:
-        """How many distinct values each of the groups has, in their order."""
-        pairs = gathered.group()
-        keys, count = self._keys, groups.num_rows
-        if not keys:
-            return [pairs.num_rows] * count
-        both = pa.concat_tables([groups.select(keys), pairs.select(keys)])
-        codes, counts = sizes(both, keys)
-        of_groups = counts.take(codes[:count]) - 1  # without the group itself
-        return [int(n) for n in of_groups]
+    def _made(self, table: pa.Table, distinct: Sequence[Any]) -> list[Group]:
+        """The groups of the rows of a table."""
+        keys = [table.column(name).to_pylist() for name in self._keys]
+        guards, counts, records, first, last = (
+            table.column(name).to_pylist()
+            for name in ("guard", "count", "records", "first", "last")
+        )
+        sums = [map(round, table.column(name).to_pylist()) for name in self._sums]
+        values = [counts.tolist() for counts in distinct]
+        nothing: list[tuple[int, ...]] = [()] * table.num_rows
+        columns = zip(
+            zip(*keys, strict=True) if keys else nothing, guards, counts, records, first, last,
+            zip(*sums, strict=True) if sums else nothing,
+            zip(*values, strict=True) if values else nothing, strict=True,
+        )  # fmt: skip
+        return [
+            Group(
+                key, count, max(count, guard + self.floor), seen, begun, ended, sums_of, values_of
+            )
+            for key, guard, count, seen, begun, ended, sums_of, values_of in columns
+        ]
 
 
-def _ranked_by(order: str | None, question: Question) -> str | None:
-    """The column by which groups are ordered; None: by none alone."""
-    if question.every is not None:
+def _chosen(
+    numbers: Mapping[str, Any], question: Question, limit: int | None, order: str | None,
+    least: Mapping[str, int] | None,
+) -> Any:  # fmt: skip
+    """The places of the groups that are asked for, as in ColumnGroups.answer; None: of all."""
+    if least is not None:
+        wanted = [numbers[name] >= number for name, number in least.items()]
+        return np.flatnonzero(np.logical_or.reduce(wanted))
+    ranks = numbers.get(order or next(iter(question.sums), "count"))
+    if limit is None or question.every is not None or ranks is None or limit >= len(ranks):
         return None
-    if order is None and question.sums:
-        return "sum0"
-    if order in question.sums:
-        return f"sum{question.sums.index(order)}"
-    return "count" if order in (None, "count") else None
-
-
-class _Gathered:
-    """Rows that are grouped by keys now and then."""
-
-    def __init__(self, keys: list[str], numbers: list[tuple[str, str]]) -> None:
-        """`numbers` are the other columns, each with the function that makes one number of many."""
-        self._keys, self._numbers = keys, numbers
-        self._tables: list[pa.Table] = []
-        self._rows = self._grouped = 0
-        """Rows in all, and of the first table, which is grouped."""
-
-    def add(self, table: pa.Table) -> None:
-        """Add the rows of a batch, grouped."""
-        self._append(self._group(table))
-
-    def extend(self, other: _Gathered) -> None:
-        """Add what another has."""
-        for table in other._tables:
-            self._append(table)
-
-    def _append(self, table: pa.Table) -> None:
-        self._tables.append(table)
-        self._rows += table.num_rows
-
-    def grouped_if_many(self, most: int) -> pa.Table | None:
-        """The groups, if many rows were added, or there may be more than `most` groups; or None."""
-        new = self._rows - self._grouped
-        if new > min(max(GATHERED, self._grouped), most):
-            return self.group()
-        return None
-
-    def group(self) -> pa.Table:
-        """The groups of all rows."""
-        if len(self._tables) != 1 or self._grouped != self._rows:
-            self.replace(self._group(pa.concat_tables(self._tables).combine_chunks()))
-            pa.default_memory_pool().release_unused()  # or it keeps 50 MB and more
-        return self._tables[0]
-
-    def replace(self, table: pa.Table) -> None:
-        """Have these groups instead."""
-        self._tables = [table]
-        self._rows = self._grouped = table.num_rows
-
-    def _group(self, table: pa.Table) -> pa.Table:
-        return grouped(table, self._keys, self._numbers)
+    return np.flatnonzero(ranks >= np.partition(ranks, len(ranks) - limit)[len(ranks) - limit])
 
 
 def _times(batch: pa.RecordBatch) -> pa.Array:

@@ -180,8 +180,13 @@ class RecordGroups:
         """
         return sorted(self._distinct[place].get(key, ()), key=in_order)[:limit]
 
-    def answer(self, limit: int | None = None, order: str | None = None) -> Answer:
-        """The groups so far; all of them, whatever the limit."""
+    def answer(
+        self,
+        limit: int | None = None,
+        order: str | None = None,
+        least: Mapping[str, int] | None = None,
+    ) -> Answer:
+        """The groups so far; all of them, whatever is asked for."""
         groups = [
             Group(
                 key, n[COUNT], max(n[COUNT], n[GUARD] + self.floor), n[RECORDS], n[FIRST], n[LAST],

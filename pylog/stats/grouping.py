@@ -7,8 +7,8 @@ s, which is more than a million records take here. Sums are exact up to 2**53.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,65 @@ import pyarrow as pa
 LEAST, MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
-def grouped(table: pa.Table, keys: Sequence[str], numbers: Sequence[tuple[str, str]]) -> pa.Table:
+class Numbered(NamedTuple):
+    """The groups of the rows of a table.
+
+    codes   the number of each row's group, by the first rows of groups
+    groups  how many groups there are
+    """
+
+    codes: Any
+    groups: int
+
+    def rows(self) -> pa.Array:
+        """The first row of each group."""
+        firsts = np.empty(self.groups, np.int64)
+        firsts[self.codes[::-1]] = np.arange(len(self.codes) - 1, -1, -1)  # the last one is kept
+        return column_of(firsts)
+
+    def sizes(self) -> Any:
+        """How many rows each group has."""
+        return np.bincount(self.codes, minlength=self.groups)
+
+
+def one(rows: int) -> Numbered:
+    """One group of so many rows."""
+    return Numbered(np.zeros(rows, np.int64), min(rows, 1))
+
+
+def numbered(columns: Iterable[Any], within: Numbered) -> Numbered:
+    """The rows of a group that have equal values in columns, where null is a value.
+
+    within   the groups of the rows, which are divided by the columns
+    """
+    for column in columns:
+        own = _codes(_whole(column))
+        if within.groups > 1:
+            own = _codes(column_of(within.codes * own.groups + own.codes))
+        within = own
+    return within
+
+
+def by_columns(table: pa.Table, keys: Sequence[str]) -> Numbered:
+    """The groups of the rows of a table by columns."""
+    return numbered(map(table.column, keys), one(table.num_rows))
+
+
+def grouped(
+    table: pa.Table, keys: Sequence[str], numbers: Sequence[tuple[str, str]],
+    groups: Numbered | None = None,
+) -> pa.Table:  # fmt: skip
     """A row for each combination of keys, in the order of their first rows.
 
     keys      columns whose values make a group; null is a value
     numbers   the other columns of the result, of integers or floats, each with what is made of the
               rows of a group: sum (without nulls), min or max (null if all are)
+    groups    of the rows by `keys`, if they are numbered already
     """
-    codes, count = _numbered(table, keys)
-    rows = column_of(_first_rows(codes, count))
+    if groups is None:
+        groups = by_columns(table, keys)
+    codes, count = groups
+    rows = groups.rows()
     columns = [table.column(name).take(rows) for name in keys]
     for name, function in numbers:
         column = _whole(table.column(name))
@@ -34,12 +84,6 @@ def grouped(table: pa.Table, keys: Sequence[str], numbers: Sequence[tuple[str, s
         else:
             columns.append(_extreme(codes, count, column, function))
     return pa.Table.from_arrays(columns, names=[*keys, *(name for name, _ in numbers)])
-
-
-def sizes(table: pa.Table, keys: Sequence[str]) -> tuple[Any, Any]:
-    """The number of the group of each row, and how many rows each group has, by first rows."""
-    codes, count = _numbered(table, keys)
-    return codes, np.bincount(codes, minlength=count)
 
 
 def numbers_of(column: Any) -> Any:
@@ -55,27 +99,9 @@ def column_of(values: Any) -> pa.Array:
     return pa.Array.from_buffers(form, len(values), [None, pa.py_buffer(values)])
 
 
-def _numbered(table: pa.Table, keys: Sequence[str]) -> tuple[Any, int]:
-    """The number of the group of each row, by their first rows, and how many groups there are."""
-    codes, count = np.zeros(table.num_rows, np.int64), min(table.num_rows, 1)
-    for i, name in enumerate(keys):
-        own, distinct = _codes(_whole(table.column(name)))
-        if not i:
-            codes, count = own, distinct
-        else:
-            codes, count = _codes(column_of(codes * distinct + own))
-    return codes, count
-
-
-def _first_rows(codes: Any, count: int) -> Any:
-    firsts = np.empty(count, np.int64)
-    firsts[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of equal places the last is kept
-    return firsts
-
-
-def _codes(column: pa.Array) -> tuple[Any, int]:
+def _codes(column: pa.Array) -> Numbered:
     encoded = column.dictionary_encode(null_encoding="encode")
-    return numbers_of(encoded.indices).astype(np.int64), len(encoded.dictionary)
+    return Numbered(numbers_of(encoded.indices).astype(np.int64), len(encoded.dictionary))
 
 
 def _extreme(codes: Any, count: int, column: pa.Array, function: str) -> pa.Array:

@@ -125,16 +125,20 @@ def questions(report: Report, zone: str, every: str | None, keys: int | None) ->
     ]  # fmt: skip
 
 
+SCANNED = {distinct_name(("dport",)): PORTS, distinct_name(("daddr",)): HOSTS}
+"""What a scanner touched in a window: one of these, so many or more."""
+
+
 def keep_scanners(answer: Answer) -> None:
     """Keep the groups of a window in which a source touched many ports or many hosts.
 
     Packets without a time are in no window.
     """
     values = answer.values()
-    ports, hosts = (values[distinct_name((name,))] for name in ("dport", "daddr"))
     at = answer.names.index(BUCKET)
     answer.keep(
         lambda group: (
-            group.keys[at] is not None and (ports(group) >= PORTS or hosts(group) >= HOSTS)
+            group.keys[at] is not None
+            and any(values[name](group) >= n for name, n in SCANNED.items())
         )
     )

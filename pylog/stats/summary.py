@@ -143,19 +143,21 @@ class Summary:
         kind: str | None = None,
         limit: int | None = None,
         order: str | None = None,
+        least: Mapping[str, int] | None = None,
     ) -> Answer:
         """The answer to a question.
 
         kind    of the records; None: the first of `kinds_of`
         limit   of the groups at least those that `Answer.top` gives for this limit and order; None:
                 all
+        least   at least the groups that have one of these numbers, or more, see `Answer.values`
         """
         if kind is None:
             kind = next(iter(self.kinds_of(number)), next(iter(sorted(self._only)), "packet"))
         groups = self._groups[number].get(kind)
         if groups is None:
             groups = RecordGroups(self.plans[number], kind)
-        return groups.answer(limit, order)
+        return groups.answer(limit, order, least)
 
     def examples(
         self, number: int, kind: str, keys: tuple[Any, ...], place: int, limit: int

@@ -85,9 +85,8 @@ class Bulk(OpenLog):
 
     @property
     def in_columns(self) -> bool:
-        """Whether lines of the log's records are made of columns, many at a time."""
-        stream = self.decoder.stream
-        return stream.container != "text" and columns.of(stream) is not None
+        """Whether there are columns of the log's format, so that messages are decoded together."""
+        return columns.of(self.decoder.stream) is not None
 
     def batches(
         self, wanted: Mapping[str, Selection], rows: int = ROWS
@@ -128,11 +127,9 @@ class Bulk(OpenLog):
 
         DecodeError as `batches`.
         """
-        ordered, in_columns = Ordered(form, where, actions), self.in_columns
+        ordered = Ordered(form, where, actions)
 
         def many(pos: int) -> int:
-            if not in_columns:
-                return 0
             run = self._regular.run(self._window, self._window_at, pos, self._stop_in_window())
             if run is None:
                 return 0

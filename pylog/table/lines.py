@@ -16,7 +16,7 @@ import numpy as np
 from pylog.formats.columns import Addresses, Array, Blobs, Column, NumberColumn, Rows
 from pylog.record import rfc3339
 from pylog.table.addresses import texts
-from pylog.table.packets import Packets
+from pylog.table.packets import Packets, Texts
 from pylog.table.patterns import LineForm, Pattern, Patterns
 from pylog.table.pool import EMPTY, Pool, decimals, distinct_of, four_octets, three_digits
 
@@ -194,7 +194,9 @@ class _Form:
         there   where the field has a value; None: everywhere
         """
         column, pool = self._packets.columns[name], self._pool
-        if isinstance(column, Blobs):
+        if isinstance(column, Texts):
+            yield column.codes[rows].astype(np.int32) + np.int32(pool.add(column.texts))
+        elif isinstance(column, Blobs):
             yield pool.add_hex(column, rows)
         elif isinstance(column, Addresses):
             yield from self._addresses(column, rows)

@@ -6,8 +6,9 @@ do, and a packet of each code gives the values that they have in common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from pylog.formats.columns import (
     Rows,
 )
 from pylog.record import PacketRecord
-from pylog.table.patterns import GAP, GAPS, number_within
+from pylog.table.patterns import GAP, GAPS, form_of, number_within, text_gap
 
 MOST_CODES = 1 << 16
 """Numbers below it get their codes from a table."""
@@ -33,33 +34,65 @@ FEW_SIZES = 8
 """A field of SIZES that has at most so many values, all below MOST_CODES, is text of patterns."""
 
 
+TEXTS = ("timestamp_local",)
+FEW_TEXTS = 16
+"""A field of TEXTS with at most so many values is text of patterns."""
+PLAIN = re.compile(r"[A-Za-z0-9 :.+-]{1,64}")
+"""A text that no output changes, but by its form: one with blanks may be in quotes."""
+
+
+class Texts(NamedTuple):
+    """In each row one of many texts, `texts[code]`, or None.
+
+    codes   intp; noise where there is None
+    forms   the place in `named` of the form of the text in each row
+    named   the forms: a gap for the texts of a form, None for None
+    """
+
+    codes: Array
+    texts: Sequence[bytes]
+    forms: Array
+    named: Sequence[Any]
+
+
+Plain = NumberColumn | Repeated | Addresses | Blobs | Texts
+
+
 class Packets:
     """The columns of the regular messages: which they agree in, and which differ.
 
-    columns   of all fields that have any value; the number in each row of a Numbered is a column of
-              its own, named by patterns.number_within
+    columns   of all fields that have any value; the numbers in each row of a Numbered or Numbers
+              are columns of their own, named by patterns.number_within
     gaps      the fields that differ from packet to packet
     """
 
     def __init__(self, rows: Rows, more: Mapping[str, Column | None]) -> None:
-        self.columns: dict[str, NumberColumn | Repeated | Addresses | Blobs] = {}
+        self.columns: dict[str, Plain] = {}
         self.gaps = {*GAPS}
         for name in PacketRecord.__struct_fields__:
             column = more[name] if name in more else rows.column(name)
             if isinstance(column, Numbered):
-                number = number_within(name, column.key)
-                self.gaps.add(number)
-                self.columns[number] = NumberColumn(column.numbers, column.valid)
+                self._add_number(name, column.key, NumberColumn(column.numbers, column.valid))
                 column = Repeated(column.codes, column.values)
-            assert not isinstance(column, Numbers)  # of text logs, whose lines are made by rows
+            elif isinstance(column, Numbers):
+                for key, numbers in column.columns.items():
+                    self._add_number(name, key, numbers)
+                column = _mappings(column, len(rows.starts) - len(rows.irregular))
+            texts = _texts(column) if name in TEXTS and isinstance(column, Repeated) else None
             if column is not None:
-                self.columns[name] = column
+                self.columns[name] = texts or column
         self.gaps -= {name for name in SIZES if self._has_few(name)}
         self._is_six = None
         self._places: dict[str, Any] = {}
         saddr = self.columns.get("saddr")
         if isinstance(saddr, Addresses):
             self._is_six = saddr.is_six if saddr.is_six.any() else None
+
+    def _add_number(self, field: str, key: str, numbers: NumberColumn) -> None:
+        """Add the numbers of a key of the mappings in a field."""
+        name = number_within(field, key)
+        self.gaps.add(name)
+        self.columns[name] = numbers
 
     def _has_few(self, name: str) -> bool:
         """Whether the field has so few values that they may be text of patterns."""
@@ -99,6 +132,9 @@ class Packets:
                 if len(column.values) > 1:
                     parts[id(column.codes)] = column.codes, len(column.values)
                 continue
+            if isinstance(column, Texts):
+                parts[id(column.forms)] = column.forms, len(column.named)
+                continue
             valid = column.valid
             if valid is not None:
                 parts[id(valid)] = valid, 2
@@ -116,11 +152,13 @@ class Packets:
         for name, column in self.columns.items():
             if isinstance(column, Repeated):
                 values = [column.values[code] for code in column.codes[rows].tolist()]
+            elif isinstance(column, Texts):
+                values = [column.named[form] for form in column.forms[rows].tolist()]
             elif isinstance(column, NumberColumn) and name not in self.gaps:
                 values = column.values[rows].tolist()
             else:
                 values = [GAP] * len(rows)
-            if not isinstance(column, Repeated) and column.valid is not None:
+            if not isinstance(column, Repeated | Texts) and column.valid is not None:
                 there = column.valid[rows].tolist()
                 values = [v if has else None for v, has in zip(values, there, strict=True)]
             columns.append(values)
@@ -140,6 +178,31 @@ class Packets:
         if "six" not in self._places:
             self._places["six"] = np.cumsum(column.is_six) - 1
         return self._places["six"]
+
+
+def _mappings(column: Numbers, count: int) -> Repeated:
+    """The mappings in each row, by the names that they have; all numbers are 0."""
+    codes = np.zeros(count, np.intp)
+    for i, (_, valid) in enumerate(column.columns.values()):
+        codes += (1 << i) * (np.ones(count, np.intp) if valid is None else valid)
+    distinct, places = np.unique(codes, return_inverse=True)
+    names = [*column.columns]
+    return Repeated(
+        places.astype(np.intp, copy=False),
+        [{name: 0 for i, name in enumerate(names) if code >> i & 1} for code in distinct.tolist()],
+    )
+
+
+def _texts(column: Repeated) -> Texts | None:
+    """The texts of a column by their forms; None if they are few, or not plain."""
+    texts = [text or "" for text in column.values]
+    if len(texts) <= FEW_TEXTS or not all(PLAIN.fullmatch(text) for text in texts if text):
+        return None
+    formed = [*map(form_of, texts)]
+    places = {form: i for i, form in enumerate(dict.fromkeys(formed))}
+    forms = np.array([places[form] for form in formed], np.intp)
+    named = [text_gap(form) if form else None for form in places]
+    return Texts(column.codes, [text.encode() for text in texts], forms[column.codes], named)
 
 
 def _dense(values: Array) -> tuple[Array, int]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
+from string import ascii_letters, digits
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -75,6 +77,9 @@ GAPS = (*MARKS[0].numbers, *MARKS[0].times, *MARKS[0].four, "payload")
 GAP = msgspec.msgpack.Ext(0, b"")
 """In place of a value that differs from packet to packet."""
 
+TEXT = 1
+"""The code of a gap for texts of a form."""
+
 _WITHIN = ":"
 
 MOST_TEXT = 1 << 14
@@ -84,9 +89,34 @@ MAXIMUM = 4096
 """How many patterns are remembered: senders of packets may choose what they depend on."""
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, msgspec.msgpack.Ext) and value.code == TEXT
+
+
 def number_within(field: str, key: str) -> str:
     """The name of the gap for a number that differs, within the mapping that a field holds."""
     return field + _WITHIN + key
+
+
+def text_gap(form: str) -> msgspec.msgpack.Ext:
+    """The gap for all texts of a form."""
+    return msgspec.msgpack.Ext(TEXT, form.encode())
+
+
+def form_of(text: str) -> str:
+    """The form of a text, which all texts have with letters and digits at the same places."""
+    return text.translate(_FORMS)
+
+
+_FORMS = dict.fromkeys(map(ord, ascii_letters), "a") | dict.fromkeys(map(ord, digits), "0")
+
+
+def _text_mark(form: str, start: int) -> str:
+    """A text of that form which stands nowhere else."""
+    letters, numbers = cycle("QxJzWkVq"[start:] + "Yj"), cycle("7391846205"[start:] + "8")
+    return "".join(
+        next(letters) if sign == "a" else next(numbers) if sign == "0" else sign for sign in form
+    )
 
 
 class Patterns:
@@ -111,40 +141,52 @@ class Patterns:
                 if len(self._learnt) >= MAXIMUM:
                     self._learnt.clear()
                 pairs = [*zip(names, example, strict=False)]
-                values = {name: v for name, v in pairs if v is not GAP and v is not None}
-                gaps = [name for name, v in pairs if v is GAP]
-                first, second = (self._learn(values, gaps, example[-1], marks) for marks in MARKS)
+                values = {
+                    name: v for name, v in pairs
+                    if v is not None and not isinstance(v, msgspec.msgpack.Ext)
+                }  # fmt: skip
+                gaps = [name for name, v in pairs if isinstance(v, msgspec.msgpack.Ext)]
+                texts = {name: v.data.decode() for name, v in pairs if _is_text(v)}
+                first, second = (
+                    self._learn(values, gaps, texts, example[-1], marks) for marks in MARKS
+                )
                 fits = first == second and sum(map(len, first.texts if first else ())) <= MOST_TEXT
                 self._learnt[key] = first if fits else None
             patterns.append(self._learnt[key])
         return patterns
 
     def _learn(
-        self, values: dict[str, Any], gaps: Sequence[str], six: bool, marks: Marks
-    ) -> Pattern | None:
-        """The pattern by an example with these marks; None if a mark is there twice."""
+        self, values: dict[str, Any], gaps: Sequence[str], texts: dict[str, str], six: bool,
+        marks: Marks,
+    ) -> Pattern | None:  # fmt: skip
+        """The pattern by an example with these marks; None if a mark is there twice.
+
+        texts   the forms of the gaps for texts
+        """
         addresses = marks.six if six else marks.four
         all_marks: dict[str, Any] = {
             **marks.numbers, **marks.times, **addresses, "payload": marks.payload,
         }  # fmt: skip
+        start = MARKS.index(marks)
+        all_marks |= {name: _text_mark(form, start) for name, form in texts.items()}
         values = values | {name: all_marks[name] for name in gaps if _WITHIN not in name}
-        for name in gaps:
+        for i, name in enumerate(gaps):
             field, within, key = name.partition(_WITHIN)
             if within:
-                all_marks[name] = marks.within
-                values[field] = values[field] | {key: marks.within}
+                all_marks[name] = marks.within + i * 1_000_003
+                values[field] = values[field] | {key: all_marks[name]}
         record = PacketRecord(**values)
         if self._change is not None:
             record = self._change(record)
         line = self._form.lines_of([record])
-        texts = {}
+        written = {}
         for name in gaps:
             text = all_marks[name]
             if name in marks.times:
                 text = self._form.time_text(rfc3339(text))
             elif name == "payload":
                 text = text.hex()
-            texts[str(text).encode()] = name
-        parts = re.split(b"(" + b"|".join(map(re.escape, texts)) + b")", line) if gaps else [line]
-        there = [texts[mark] for mark in parts[1::2]]
+            written[str(text).encode()] = name
+        parts = re.split(b"(" + b"|".join(map(re.escape, written)) + b")", line) if gaps else [line]
+        there = [written[mark] for mark in parts[1::2]]
         return None if len(set(there)) < len(there) else Pattern(tuple(parts[::2]), tuple(there))

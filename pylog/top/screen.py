@@ -121,6 +121,7 @@ class Top(App[str]):
     ) -> None:  # fmt: skip
         """`wanted` is the first filter; `tz` the zone of lines, and `clock` that of the heads."""
         super().__init__()
+        self.animation_level = "none"  # a line that slides is drawn 60 times a second
         self._counts, self._reading, self._clock = counts, reading, clock
         self._shown_title = escape(title)
         self._wanted, self._rule_text = wanted, rule_text

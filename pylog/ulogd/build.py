@@ -134,8 +134,12 @@ class Stack:
         log.write(ERROR, f"stack of line {self.line}: {record.describe()}")
 
     def lose(self, reason: str, log: DaemonLog) -> None:
-        """Count a record that an output could not write; a new reason is reported."""
+        """Count a record that an output could not write."""
         self.lost += 1
+        self.complain(reason, log)
+
+    def complain(self, reason: str, log: DaemonLog) -> None:
+        """Report why an output could not write, if it is another reason than the last one."""
         if reason != self._reason:
             self._reason = reason
             log.write(ERROR, f"stack of line {self.line}: {reason}")
@@ -192,6 +196,8 @@ class Builder:
         self.conffile, self.surroundings = conffile, surroundings
         self.loaded: set[str] = set()
         self.complaints: list[tuple[str, Complaint]] = []
+        self._complained: set[tuple[str, str]] = set()
+        """The ids and plugins whose complaints are among them."""
 
     def plan(self, text: str) -> list[tuple[Instance, Section]]:
         """The instances of a stack with their options, the last one configured first; StackError.
@@ -222,7 +228,9 @@ class Builder:
         log = self.surroundings.log
         planned = self.plan(text)
         for instance, section in planned:
-            if section.found or instance.plugin.options:
+            kind = instance.id, instance.plugin.name
+            if (section.found or instance.plugin.options) and kind not in self._complained:
+                self._complained.add(kind)
                 self.complaints += [(instance.id, c) for c in section.complaints]
         works: list[Worker | None] = []
         for instance, section in reversed(planned):

@@ -74,8 +74,9 @@ def explanation(conffile: Conffile) -> tuple[list[str], int]:
     if checked.error:
         lines.append(f"  [global] cannot be read, so ulogd does not start: {checked.error}")
     lines += _own_messages(checked)
+    sources: set[str] = set()
     for stack in checked.stacks:
-        lines += ["", *_drawing(stack, checked)]
+        lines += ["", *_drawing(stack, sources)]
         for element in stack.elements:
             lines += _options(element.instance.id, element.instance.plugin, element.section.given)
     for line, text, why in checked.failures:
@@ -109,18 +110,22 @@ def _own_messages(checked: Checked) -> Iterator[str]:
             yield f"  {option.name} = {option.default} (default)"
 
 
-def _drawing(stack: Stack, checked: Checked) -> Iterator[str]:
+def _drawing(stack: Stack, sources: set[str]) -> Iterator[str]:
+    """A stack as a drawing.
+
+    sources   the ids of sources in the stacks before; those of this one are added
+    """
     yield f"stack of line {stack.line}:"
     parts = []
+    own = set()
     for element in stack.elements:
         instance = element.instance
-        first = instance.plugin.place == SOURCE and any(
-            other.instance.id == instance.id
-            for before in checked.stacks[: checked.stacks.index(stack)]
-            for other in before.elements
-            if other.instance.plugin.place == SOURCE
-        )
-        parts.append(f"{instance.id}:{instance.plugin.name}" + " (shared)" * first)
+        is_source = instance.plugin.place == SOURCE
+        is_shared = is_source and instance.id in sources
+        parts.append(f"{instance.id}:{instance.plugin.name}" + " (shared)" * is_shared)
+        if is_source:
+            own.add(instance.id)
+    sources |= own
     line = "  " + parts[0]
     for part in parts[1:]:
         if len(line) + len(part) > 94:

@@ -9,6 +9,7 @@ refuse. Source: src/conffile.c, measured with 154 files.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -134,6 +135,25 @@ class Conffile:
     def __init__(self, data: bytes, path: str = "ulogd.conf") -> None:
         self.path = path
         self._lines = list(_pieces(data))
+        self._heads: dict[bytes, int] = {}
+        """By the name of each section, the first line after its head."""
+        self._unreadable: int | None = None
+        """The number of the line that ends the search for a section; None: there is none."""
+        self._read: dict[tuple[str, tuple[str, ...]], Section] = {}
+        """The sections that were read, by their names and the names of their options."""
+        self._index()
+
+    def _index(self) -> None:
+        """Find the heads of all sections."""
+        for at, (number, line) in enumerate(self._lines, 1):
+            if line[:1] == b"#":
+                continue
+            if not line.endswith(b"\n") or b"\0" in line:
+                self._unreadable = number
+                return
+            first = word(line, 0, AROUND_NAMES)
+            if first is not None:
+                self._heads.setdefault(first[0], at)
 
     def read(
         self,
@@ -141,18 +161,30 @@ class Conffile:
         options: Iterable[Option],
         act: Callable[[Option, Given], None] | None = None,
     ) -> Section:
-        """Read the first section of that name.
+        """Read the first section of that name; one that was read before is the same object.
 
         act   is called for each value of a list, and of other options, where it stands
         """
         declared = {option.name: option for option in options}
+        key = (name, tuple(declared))
+        if act is not None:
+            return self._section(name, declared, act)
+        if key not in self._read:
+            self._read[key] = self._section(name, declared, None)
+        return self._read[key]
+
+    def _section(
+        self, name: str, declared: dict[str, Option], act: Callable[[Option, Given], None] | None
+    ) -> Section:
         section = Section({}, "", True, [])
-        lines = iter(self._lines)
-        error = _find(lines, name.encode("utf-8", "surrogateescape"))
-        if error is not None:
-            complaint = Complaint(0, "", error)
-            return Section({}, error, False, [complaint])
-        for number, line in lines:
+        encoded = name.encode("utf-8", "surrogateescape")
+        begin = self._heads.get(encoded)
+        if begin is None:
+            error = f"line {self._unreadable} too long."
+            if self._unreadable is None:
+                error = f'section "{encoded.decode("utf-8", "backslashreplace")}" not found'
+            return Section({}, error, False, [Complaint(0, "", error)])
+        for number, line in itertools.islice(self._lines, begin, None):
             if line[:1] == b"#":
                 continue
             if not line.endswith(b"\n") or b"\0" in line:
@@ -244,16 +276,3 @@ def _pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
         end = end + 1 if ended else min(start + LINE, len(data))
         yield number, data[start:end]
         start, number = end, number + ended
-
-
-def _find(lines: Iterator[tuple[int, bytes]], name: bytes) -> str | None:
-    """Go on to the line after the head of a section; the error if that fails."""
-    for number, line in lines:
-        if line[:1] == b"#":
-            continue
-        if not line.endswith(b"\n") or b"\0" in line:
-            return f"line {number} too long."
-        first = word(line, 0, AROUND_NAMES)
-        if first is not None and first[0] == name:
-            return None
-    return f'section "{name.decode("utf-8", "backslashreplace")}" not found'

@@ -218,7 +218,7 @@ class Daemon:
                 work.flush()
             except BackendError as error:
                 self.failed = True
-                self.log.write(ERROR, str(error))
+                stack.complain(str(error), self.log)
 
     def stop(self, hung: Collection[Stack] = ()) -> None:
         """Stop every plugin; what could not be written is reported.

@@ -1,7 +1,8 @@
-"""Files that outputs append to, buffered as stdio does: 4096 bytes at a time, or each record.
+"""Files that outputs append to, buffered as stdio does: about 4096 bytes at a time, or each record.
 
-Two outputs may write to one file, as with ulogd; their blocks then alternate. A write that fails
-is an error that names the file; a part of a record is cut off again.
+A write that fails is an error that names the file, and what it was to write is counted as lost. A
+file then ends with a complete record. Only exact files are written in blocks of 4096 bytes, as
+ulogd's, which may end within a record; where two outputs write to one file, its blocks alternate.
 """
 
 from __future__ import annotations
@@ -19,18 +20,24 @@ BLOCK = 4096
 class File:
     """A file to append to.
 
-    sync   flush after each record
+    lost   how many records it could not write, besides those that `write` raised an error for
     """
 
-    def __init__(self, path: str, sync: bool) -> None:
-        """BackendError when it cannot be opened.
+    lost = 0
 
-        /dev/stdout is standard output itself, which cannot be opened by its name if it is a socket,
-        as that of a service is.
+    def __init__(self, path: str, sync: bool, exact: bool = False) -> None:
+        """
+        sync    flush after each record
+        exact   write blocks as ulogd does
+
+        BackendError when it cannot be opened. /dev/stdout is standard output itself, which cannot
+        be opened by its name if it is a socket, as that of a service is.
         """
         self._file = _Standard() if path == "/dev/stdout" else Appended(path)
-        self._sync = sync
+        self._sync, self._exact = sync, exact
         self._buffer = b""
+        self._records = 0
+        """How many are in the buffer, one perhaps in part."""
 
     @property
     def is_empty(self) -> bool:
@@ -39,20 +46,37 @@ class File:
         )
 
     def write(self, data: bytes) -> None:
-        """Append a record; BackendError."""
-        self._buffer += data
-        if self._sync:
+        """Append a record; BackendError if it is lost."""
+        full = len(self._buffer) + len(data) > BLOCK
+        if full and not self._exact:
             self.flush()
-        elif len(self._buffer) > BLOCK:
-            size = len(self._buffer) // BLOCK * BLOCK
-            full, self._buffer = self._buffer[:size], self._buffer[size:]
-            self._file.write(full)
+        self._buffer += data
+        self._records += 1
+        if self._sync or (full and self._exact):
+            try:
+                self._put(0 if self._sync else len(self._buffer) % BLOCK)
+            except BackendError:
+                self.lost -= 1
+                raise
 
     def flush(self) -> None:
-        """Write what is buffered; BackendError."""
+        """Write what is buffered; BackendError, and then all of it is lost."""
         if self._buffer:
-            data, self._buffer = self._buffer, b""
-            self._file.write(data)
+            self._put(0)
+
+    def _put(self, left: int) -> None:
+        """Write what is buffered but the last `left` bytes; BackendError, and then all of it is
+        lost.
+        """
+        data, self._buffer = self._buffer, b""
+        records, self._records = self._records, int(left > 0)
+        try:
+            self._file.write(data[: len(data) - left])
+        except BackendError:
+            self.lost += records
+            self._records = 0
+            raise
+        self._buffer = data[len(data) - left :]
 
     def reopen(self) -> None:
         """Go on in the file that now has the path; BackendError, and the old one stays."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 
-from pylog.errors import BackendError
 from pylog.transports.sender import Sender
 from pylog.transports.sockets import Place
 from pylog.ulogd.worker import Sink, Values, View
@@ -46,5 +45,7 @@ class Graphite(Sink):
 
     def stop(self) -> None:
         self._sender.close()
-        if self._sender.dropped:
-            raise BackendError(f"{self._sender.dropped} counters to Carbon are lost")
+
+    @property
+    def lost(self) -> int:
+        return self._sender.dropped

@@ -13,6 +13,9 @@ from pylog.record import CounterRecord, FlowRecord, PacketRecord, Record
 from pylog.ulogd.views import Counter, Flow, packet_of
 from pylog.ulogd.worker import Instance, Surroundings, View, Worker
 
+BUFFERS = (4608, 1 << 30)
+"""The smallest and the largest receive buffer of pylog's backends."""
+
 
 class Input(Worker):
     """A source.
@@ -116,10 +119,10 @@ class Networks:
 
     def __init__(self, options: dict[str, Any]) -> None:
         """ValueError for a network or protocol that is not valid."""
-        self._source = _networks(options["accept_src_filter"], "accept_src_filter")
-        self._destination = _networks(options["accept_dst_filter"], "accept_dst_filter")
+        self._source = networks(options["accept_src_filter"], "accept_src_filter")
+        self._destination = networks(options["accept_dst_filter"], "accept_dst_filter")
         self._protocols = set()
-        for word in _words(options["accept_proto_filter"]):
+        for word in words(options["accept_proto_filter"]):
             if word.lower() not in PROTOCOLS:
                 known = ", ".join(PROTOCOLS)
                 raise ValueError(f"accept_proto_filter: no protocol {word!r}; there are {known}")
@@ -135,13 +138,15 @@ class Networks:
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """The words of a list with commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _networks(text: str, name: str) -> list[Network]:
+def networks(text: str, name: str) -> list[Network]:
+    """The networks of an option; ValueError."""
     try:
-        return [ipaddress.ip_network(word, strict=False) for word in _words(text)]
+        return [ipaddress.ip_network(word, strict=False) for word in words(text)]
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
@@ -167,3 +172,15 @@ class Nfacct(Input):
             return None
         time_us = self.surroundings.clock_us() if self.options["timestamp"] else None
         return Counter(record, time_us)
+
+
+def buffer(options: dict[str, Any]) -> dict[str, int]:
+    """The options of pylog's backends for the receive buffer, where ulogd would set it; otherwise
+    it is pylog's, which is larger than the system's. The kernel doubles what ulogd sets.
+    """
+    sizes = options["netlink_socket_buffer_size"], options["netlink_socket_buffer_maxsize"]
+    if not 0 < sizes[0] < sizes[1]:
+        return {}
+    least, largest = BUFFERS
+    size, limit = (min(max(2 * size, least), largest) for size in sizes)
+    return {"rcvbuf": size, "rcvbuf_max": limit}

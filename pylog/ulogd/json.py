@@ -151,6 +151,10 @@ class Json(Sink):
     def flush(self) -> None:
         self._out.flush()
 
+    @property
+    def lost(self) -> int:
+        return self._out.lost
+
     def reopen(self) -> None:
         self._out.reopen()
 

@@ -18,7 +18,7 @@ from typing import Any
 from pylog import backends
 from pylog.backends.base import HOST_ORDER, Backend
 from pylog.backends.netlink_requests import dump
-from pylog.backends.netlink_socket import RCVBUF, NetlinkSocket
+from pylog.backends.netlink_socket import NetlinkSocket
 from pylog.backends.netns import Namespace
 from pylog.errors import BackendError, DecodeError
 from pylog.formats.netlink import NETLINK_NETFILTER, build
@@ -30,7 +30,7 @@ from pylog.pipeline.receiver import Connect, Receiver
 from pylog.pipeline.waiting import READ, WRITE, Act, Waiting
 from pylog.ulogd.build import Stack
 from pylog.ulogd.daemon import Daemon
-from pylog.ulogd.inputs import Input, Nfacct, Nfct, Nflog, Unixsock
+from pylog.ulogd.inputs import Input, Nfacct, Nfct, Nflog, Unixsock, buffer
 from pylog.ulogd.log import ERROR, NOTICE
 from pylog.ulogd.threads import LISTING, StackThread
 from pylog.ulogd.unixsock import Listener, packet_of_frame
@@ -322,7 +322,7 @@ def _of_packets(source: Nflog, netns: str | None) -> dict[str, Any]:
         "timeout_s": (options["netlink_qtimeout"] or 100) / 100,
         "seq_global": bool(options["seq_global"]),
         "conntrack": bool(options["attach_conntrack"]),
-        **_buffer(options),
+        **buffer(options),
     }
     if source.takes_loggers and source.group == 0:
         given["pf_bind"] = LOGGERS
@@ -341,22 +341,8 @@ def _of_flows(options: dict[str, Any], netns: str | None) -> dict[str, Any]:
         "snapshot": bool(options["hash_enable"] or options["pollinterval"]),
         "poll_s": float(options["pollinterval"]),
         "reliable": bool(options["reliable"]),
-        **_buffer(options),
+        **buffer(options),
     }
     if netns is not None:
         given["netns"] = netns
     return given
-
-
-def _buffer(options: dict[str, Any]) -> dict[str, int]:
-    """The sizes of the receive buffer, if ulogd would set them; else those of pylog, which are
-    larger than the system's.
-    """
-    size, limit = options["netlink_socket_buffer_size"], options["netlink_socket_buffer_maxsize"]
-    if not 0 < size < limit:
-        return {}
-    return {"rcvbuf": _size(2 * size), "rcvbuf_max": _size(2 * limit)}
-
-
-def _size(size: int) -> int:
-    return int(min(max(size, RCVBUF.low or 0), RCVBUF.high or size))

@@ -59,7 +59,7 @@ class DaemonLog:
             try:
                 self._file.write(line.encode("utf-8", "surrogateescape"))
             except BackendError as error:
-                self._say(str(error))
+                self._say(f"{error}: {text}")
         elif self.place == "stdout":
             try:
                 sys.stdout.write(line)

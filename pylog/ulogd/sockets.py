@@ -6,7 +6,6 @@ the queue of pylog.transports.sender, which renews the connection; what is lost 
 
 from __future__ import annotations
 
-from pylog.errors import BackendError
 from pylog.transports.sender import Sender
 from pylog.transports.sockets import Place
 
@@ -21,10 +20,9 @@ class Socket:
         path   of a unix socket
         live   as of a Sender
         """
-        name = f"[{host}]" if ":" in host else host
-        where = path if mode == "unix" else f"{mode}:{name}:{port}"
-        self._name = f"receiver of JSON at {where}"
-        self._sender = Sender(Place(where, "receiver", 12345), self._name, _notice, live)
+        where = path if mode == "unix" else f"{mode}:{f'[{host}]' if ':' in host else host}:{port}"
+        name = f"receiver of JSON at {where}"
+        self._sender = Sender(Place(where, "receiver", 12345), name, _notice, live)
 
     def write(self, data: bytes) -> None:
         """Send a line, or queue it."""
@@ -37,10 +35,13 @@ class Socket:
         """Go on: the connection is renewed when it has ended."""
 
     def close(self) -> None:
-        """Send what waits; BackendError if lines are lost."""
+        """Send what waits."""
         self._sender.close()
-        if self._sender.dropped:
-            raise BackendError(f"{self._sender.dropped} lines to the {self._name} are lost")
+
+    @property
+    def lost(self) -> int:
+        """How many lines could not be sent, when it is closed."""
+        return self._sender.dropped
 
 
 def _notice(text: str) -> bytes:

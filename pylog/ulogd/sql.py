@@ -75,7 +75,7 @@ class Database(Sink):
         self._client: Client | None = None
         self._due_s = 0
         """When the next attempt to connect is due, by the clock of the records."""
-        self._off, self._reason = False, ""
+        self._off, self._reason, self._lost = False, "", 0
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._rows = self.options["ring_buffer_size"]
@@ -155,9 +155,13 @@ class Database(Sink):
     def stop(self) -> None:
         self._due_s = 0
         self.flush()
-        self.lost += len(self._waiting)
+        self._lost += len(self._waiting)
         self._waiting.clear()
         self._close()
+
+    @property
+    def lost(self) -> int:
+        return self._lost
 
     # Statements
 
@@ -238,7 +242,7 @@ class Database(Sink):
             try:
                 client.execute([statement])
             except Refused as error:
-                self.lost += 1
+                self._lost += 1
                 self._report(f"a row is refused: {error}")
             except Gone:
                 self._drop(number)
@@ -255,7 +259,7 @@ class Database(Sink):
         seconds = self.options["reconnect"]
         if not seconds:
             self._off = True
-            self.lost += len(self._waiting) if self._keeps else 0
+            self._lost += len(self._waiting) if self._keeps else 0
             self._report(f"{reason}; permanently disabling the plugin")
             return
         self._report(f"{reason}; no connection to the database, the next attempt follows after"

@@ -1,13 +1,15 @@
 """The output SQLITE3: a row for each record, in the columns that a table has.
 
 Exact rows have ulogd's narrow types: numbers as signed 32 bits, an address as the number of its
-first four bytes in host order. Otherwise numbers are bound as they are, and IPv6 addresses are
+first eight bytes in host order. Otherwise numbers are bound as they are, and IPv6 addresses are
 NULL, as with ulogd 2.0.9. Source: output/sqlite3/ulogd_output_SQLITE3.c, measured.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pylog.errors import BackendError
 from pylog.ulogd.columns import columns_of
@@ -22,6 +24,8 @@ class Sqlite3(Sink):
     """The output SQLITE3."""
 
     _database: sqlite3.Connection
+    _lost = _rows = 0
+    """Rows that are lost, and those of the open transaction."""
 
     def wanted(self, offered: list[tuple[Key, int]]) -> list[tuple[Key, int]]:
         self._offered = offered
@@ -50,12 +54,28 @@ class Sqlite3(Sink):
 
     def write(self, values: Values, view: View) -> None:
         row = [self._bound(key, values[at]) for key, at in self.instance.columns]
-        try:
+        with self._writing():
             if not self._database.in_transaction:
                 self._database.execute("begin")
             self._database.execute(self._statement, row)
+        self._rows += 1
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The context that gives an error of SQLite as BackendError, and counts the rows of a
+        transaction that has ended with it.
+        """
+        try:
+            yield
         except sqlite3.Error as error:
+            if not self._database.in_transaction:
+                self._lost += self._rows
+                self._rows = 0
             raise BackendError(f"cannot write {self.options['db']}: {error}") from error
+
+    @property
+    def lost(self) -> int:
+        return self._lost
 
     def _bound(self, key: Key, value: Value) -> Value:
         """A value as it is bound."""
@@ -69,18 +89,18 @@ class Sqlite3(Sink):
         if key.type == IP:
             if len(value) == 16 and not exact:
                 return None
-            return int.from_bytes(value[:4], "little", signed=exact)
+            return int.from_bytes(value[:8], "little", signed=len(value) == 16)
         return value
 
     def flush(self) -> None:
-        try:
+        with self._writing():
             if self._database.in_transaction:
                 self._database.execute("commit")
-        except sqlite3.Error as error:
-            raise BackendError(f"cannot write {self.options['db']}: {error}") from error
+        self._rows = 0
 
     def stop(self) -> None:
         try:
             self.flush()
         finally:
+            self._lost += self._rows
             self._database.close()

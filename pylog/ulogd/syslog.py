@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 
-from pylog.errors import BackendError
 from pylog.transports.sender import Sender
 from pylog.transports.sockets import Place
 from pylog.transports.syslog import SOCKETS
@@ -63,5 +62,7 @@ class Syslog(Sink):
     def stop(self) -> None:
         if self._sender is not None:
             self._sender.close()
-            if self._sender.dropped:
-                raise BackendError(f"{self._sender.dropped} lines to syslog are lost")
+
+    @property
+    def lost(self) -> int:
+        return 0 if self._sender is None else self._sender.dropped

@@ -56,6 +56,10 @@ class FileSink(Sink):
     def flush(self) -> None:
         self.file.flush()
 
+    @property
+    def lost(self) -> int:
+        return self.file.lost
+
     def stop(self) -> None:
         self.file.close()
 

@@ -10,8 +10,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from pylog.record import escape
 from pylog.ulogd.build import Stack
 from pylog.ulogd.check import Checked
+from pylog.ulogd.inputs import PROTOCOLS, buffer, networks, words
 from pylog.ulogd.plugins import SINK, SOURCE
 from pylog.ulogd.worker import Instance
 
@@ -30,7 +32,7 @@ OTHERS = {
 
 def converted(checked: Checked, exact: bool) -> Iterator[str]:
     """The lines of the configuration."""
-    yield f"# made from {checked.conffile.path} by `pylog ulogd --to-toml`"
+    yield f"# made from {_safe(checked.conffile.path)} by `pylog ulogd --to-toml`"
     for line, text, why in checked.failures:
         yield f"# left out, as it cannot run: line {line}: {_safe(text)}: {_safe(why)}"
     sources: dict[str, Instance] = {}
@@ -48,21 +50,35 @@ def converted(checked: Checked, exact: bool) -> Iterator[str]:
 
 
 def _safe(text: str) -> str:
-    return text.replace("\n", " ").encode("utf-8", "backslashreplace").decode()
+    """A text for a comment, in which control characters may not stand."""
+    return _unicode(escape(text.replace("\n", " ")))
+
+
+def _unicode(text: str) -> str:
+    """A text that is Unicode; bytes that are not UTF-8 as \\xNN."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        # DEL may not stand in a string of TOML, either
+        return json.dumps(_unicode(value)).replace("\x7f", "\\u007f")
+    return json.dumps([_unicode(v) for v in value] if isinstance(value, list) else value)
 
 
 def _pair(key: str, value: Any) -> str:
-    return f"{key} = {json.dumps(value, ensure_ascii=True)}"
+    return f"{key} = {_value(value)}"
 
 
 def _table(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+    is_bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if is_bare else _value(name)
 
 
 def _source(instance: Instance) -> Iterator[str]:
     options, kind = instance.options, instance.plugin.name
     if kind not in ("NFLOG", "NFCT"):
-        yield f"# {instance.id}: pylog run has no source like {kind}"
+        yield f"# {_safe(instance.id)}: pylog run has no source like {kind}"
         return
     yield f"[sources.{_table(instance.id)}]"
     if kind == "NFLOG":
@@ -76,12 +92,18 @@ def _source(instance: Instance) -> Iterator[str]:
                 yield _pair(name.replace("attach_", ""), True)
         if options["group"] & 0xFFFF == 0:
             yield _pair("pf_bind", "ipv4,ipv6,bridge")
+        yield from _socket(options)
     else:
         yield _pair("from", "nfct:")
         events = [] if options["hash_enable"] or not options["event_mask"] & 1 else ["new"]
         events += ["destroy"] if options["hash_enable"] or options["event_mask"] & 4 else []
         yield _pair("events", ",".join(events or ["destroy"]))
-        yield _pair("snapshot", False)
+        yield _pair("snapshot", bool(options["pollinterval"]))
+        if options["pollinterval"]:
+            yield _pair("poll_s", float(options["pollinterval"]))
+        if options["reliable"]:
+            yield _pair("reliable", True)
+        yield from _socket(options)
 
 
 def _stack(stack: Stack, names: set[str], exact: bool) -> Iterator[str]:
@@ -100,9 +122,12 @@ def _stack(stack: Stack, names: set[str], exact: bool) -> Iterator[str]:
     yield "[[stacks]]"
     yield _pair("name", name)
     yield _pair("from", [source.id])
-    for mark in filters:
-        if mark.plugin.name == "MARK":
-            yield _pair("where", _where(mark.options["mark"], mark.options["mask"]))
+    marks = [f.options for f in filters if f.plugin.name == "MARK"]
+    parts = [_marked(options["mark"], options["mask"]) for options in marks]
+    if source.plugin.name == "NFCT":
+        parts += _of_flows(source.options)
+    if parts:
+        yield _pair("where", " and ".join(f"({part})" for part in parts))
     if kind in FORMS and not (kind == "JSON" and sink.options["mode"].lower() != "file"):
         yield from _form(sink, source, filters, exact)
     elif kind == "JSON":
@@ -117,7 +142,28 @@ def _stack(stack: Stack, names: set[str], exact: bool) -> Iterator[str]:
         yield from _other(sink)
 
 
-def _where(value: int, mask: int) -> str:
+def _socket(options: dict[str, Any]) -> Iterator[str]:
+    """The namespace and the buffer of a source."""
+    if options["network_namespace_path"]:
+        yield _pair("netns", options["network_namespace_path"])
+    for name, size in buffer(options).items():
+        yield _pair(name, size)
+
+
+def _of_flows(options: dict[str, Any]) -> Iterator[str]:
+    """The filters of NFCT, whose networks of one family say nothing of flows of the other."""
+    for name, field in (("accept_src_filter", "saddr"), ("accept_dst_filter", "daddr")):
+        given = networks(options[name], name)
+        for version in (4, 6):
+            own = ", ".join(str(n) for n in given if n.version == version)
+            if own:
+                yield f"family != ipv{version} or {field} in {{{own}}}"
+    numbers = [str(PROTOCOLS[word.lower()]) for word in words(options["accept_proto_filter"])]
+    if numbers:
+        yield f"protocol in {{{', '.join(numbers)}}}"
+
+
+def _marked(value: int, mask: int) -> str:
     """The filter of MARK; ulogd takes a packet without a mark for one with mark 0."""
     field = "mark" if mask == 0xFFFFFFFF else f"mark & {mask:#x}"
     return f"{field} == {value}" if value else f"not ({field} != 0)"
@@ -127,7 +173,9 @@ def _form(sink: Instance, source: Instance, filters: list[Instance], exact: bool
     options, kind = sink.options, sink.plugin.name
     yield _pair("to", "ulogd")
     yield _pair("form", FORMS[kind])
-    target = options["file"] if kind != "XML" else f"{options['directory'].rstrip('/')}/ulogd.xml"
+    target = options.get("file", "-")
+    if kind == "XML" and not options["stdout"]:
+        target = f"{options['directory'].rstrip('/')}/ulogd.xml"
     yield _pair("target", target)
     if source.plugin.name == "NFLOG":
         words = [f.plugin.name for f in filters if f.plugin.name != "MARK"]

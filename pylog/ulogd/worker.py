@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pylog.ulogd.files import File
@@ -45,10 +46,11 @@ class Surroundings:
         log: Callable[[int, str], None] = lambda level, text: None,
         replayed: bool = False,
         syslog: str = "",
-        open_file: Callable[[str, bool], File] = File,
+        open_file: Callable[[str, bool], File] | None = None,
     ) -> None:
         self.hostname, self.exact, self.interfaces, self.log = hostname, exact, interfaces, log
-        self.replayed, self.syslog, self.open_file = replayed, syslog, open_file
+        self.replayed, self.syslog = replayed, syslog
+        self.open_file = open_file or partial(File, exact=exact)
         self.replay_us: int | None = None
         """The clock of the record at hand of a replay."""
 
@@ -125,12 +127,12 @@ class Filter(Worker):
 
 
 class Sink(Worker):
-    """A plugin that writes.
+    """A plugin that writes."""
 
-    lost   how many records it could not write, besides those that `write` raised an error for
-    """
-
-    lost = 0
+    @property
+    def lost(self) -> int:
+        """How many records it could not write, besides those that `write` raised an error for."""
+        return 0
 
     def write(self, values: Values, view: View) -> None:
         """Write a record; BackendError if it is lost."""

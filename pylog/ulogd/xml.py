@@ -44,7 +44,7 @@ class Xml(Sink):
     _file: File
 
     def start(self) -> None:
-        self._second, self._time = -1, b""
+        self._second, self._time, self._lost = -1, b"", 0
         wanted: list[tuple[int, str, Reading]] = [
             (0, "", self._head),
             (1, "raw.pkt", lambda p: p.payload),
@@ -133,6 +133,10 @@ class Xml(Sink):
     def flush(self) -> None:
         self._file.flush()
 
+    @property
+    def lost(self) -> int:
+        return self._lost + self._file.lost
+
     def reopen(self) -> None:
         before = self._file
         try:
@@ -143,6 +147,7 @@ class Xml(Sink):
         file, self._file = self._file, before
         with suppress(BackendError):
             self._end()
+        self._lost += before.lost
         self._file = file
 
     def stop(self) -> None:

@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -222,7 +222,7 @@ class Lab:
         self._send = compiled("send.c", self.path)
         self._frames = self.path / "frames"
         with self._frames.open("wb") as file:
-            for packet in packets(FRAMES):
+            for packet in self.packets(FRAMES):
                 frame = netlab.ethernet(MAC_C0, MAC_F0, 0x0800, packet)
                 file.write(struct.pack("!H", len(frame)) + frame)
         self._lab.__enter__()
@@ -231,6 +231,11 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self._lab.__exit__()
         self._folder.cleanup()
+
+    @staticmethod
+    def packets(count: int) -> Iterable[bytes]:
+        """The packets that are sent, over and over."""
+        return packets(count)
 
     def send(self, count: int, rate: int) -> float:
         """Send packets to the firewall; how many there were a second."""
@@ -260,13 +265,13 @@ class Lab:
             raise Missing(f"ended at once: {errors.read_text().strip()}")
         firewall.nft(RULES)
         self.send(WARM_UP, rate)
-        self._quiet(process.pid)
+        self.quiet(process.pid)
         before = cpu_of(process.pid)
         reached = self.send(int(rate * seconds), rate)
-        self._quiet(process.pid)
+        self.quiet(process.pid)
         cpu_s = cpu_of(process.pid) - before
         self.send(1, rate)  # its number shows what was lost before it
-        self._quiet(process.pid)
+        self.quiet(process.pid)
         logged = firewall.counted()[0]
         firewall.nft("flush ruleset")
         netlab.stop(process)
@@ -278,7 +283,7 @@ class Lab:
         return Turn(cpu_s / (read - WARM_UP) * 1e6, logged, read, said and int(said[1]), reached)
 
     @staticmethod
-    def _quiet(pid: int) -> None:
+    def quiet(pid: int) -> None:
         """Wait until a reader has nothing left to do: the kernel holds back for up to a second."""
         time.sleep(1.2)
         before = cpu_of(pid)

@@ -108,7 +108,7 @@ class Table:
             row.name,
             _number(median),
             f"{_number(min(row.values))}..{_number(max(row.values))}" if row.values[1:] else "",
-            f"{1e6 / median:,.0f}" if self.unit.startswith("CPU us") else "",
+            f"{1e6 / median:,.0f}" if median and self.unit.startswith("CPU us") else "",
             "" if times is None else f"{_times(times)} {row.than.split(': ')[-1]}",
             "; ".join(_targets(row, median, times)),
             row.note,
@@ -117,7 +117,7 @@ class Table:
     def _ratio(self, row: Row) -> float | None:
         """How many times the value of the row that it is compared to."""
         other = next((other for other in self.rows if other.name == row.than), None)
-        if other is None or not other.values:
+        if other is None or not all(other.values) or not all(row.values) or not other.values:
             return None
         return statistics.median(a / b for a, b in zip(row.values, other.values, strict=True))
 

@@ -19,6 +19,11 @@ from unittest import mock
 
 from pylog.cli import main
 
+with contextlib.suppress(ImportError):
+    import pyarrow
+
+    pyarrow.array([0])  # imports pandas, which commands refuse, and tests of Dask need
+
 
 def run(*arguments: object, stdin: bytes | Path = b"") -> CompletedProcess[bytes]:
     """The exit status of a command line and what it printed; a path is standard input itself."""

@@ -22,7 +22,7 @@ import pytest
 import ulogd_cases
 from samples import FIXTURES
 
-from pylog.ulogd.views import Packet
+from pylog.ulogd.views import Message
 
 CASES: dict[str, dict[str, Any]] = json.loads(
     lzma.decompress((FIXTURES / "ulogd/sql.json.xz").read_bytes())
@@ -177,7 +177,7 @@ def test_a_refused_row_is_set_aside_and_the_others_are_written(
     ulogd_cases.replay(daemon, "g10.rec")
     (route,) = daemon.routes.values()
     views = [route.source.view(record) for record in ulogd_cases.records("g10.rec")]
-    prefixes = [view.prefix for view in views if isinstance(view, Packet)]
+    prefixes = [view.packet().prefix for view in views if isinstance(view, Message)]
     shown = [text if text is None else text.decode("utf-8", "backslashreplace")
              for text in prefixes]  # fmt: skip
     with psycopg.connect(ulogd.address("ulogd")) as connection:
