@@ -126,6 +126,7 @@ class NetlinkSource(Backend):
         self._namespace.close()
 
     def interface_names(self) -> tuple[int, Mapping[int, str | int]]:
+        self._links.watch()  # an interface that is new is announced before its first packet
         return self._links.changes, self._links.names
 
     def interface_name(self, index: int) -> str | int:

@@ -38,7 +38,7 @@ DEFAULT_BUFFER = 0x2000
 FIRST_LOOK = 1 << 14
 """Every layout is tried on this many bytes, before the better ones are tried on more."""
 FIRST_GLANCE = 1 << 12
-"""This many are enough where a layout explains most of them."""
+"""This many are enough where the layouts that are best on them explain most of the head."""
 
 
 def stream(name: str, head: bytes = b"") -> IplStream:
@@ -131,21 +131,9 @@ def layout_names() -> list[str]:
 
 def probe(head: bytes, final: bool) -> list[Guess]:
     """Try every layout on the first bytes of an input."""
-    layouts = list(ipl_layouts.layouts())
-    for size in (FIRST_GLANCE, FIRST_LOOK):
-        sample = head[:size]
-        trials = trials_of(candidates(layouts, sample), sample, final)
-        if max((trial.explained for trial in trials), default=0) * 4 > len(sample) * 3:
-            break
-    if not trials:  # without a magic a record may begin anywhere: try fewer bytes
-        trials = trials_of(without_magic(layouts), head[:4096], final)
-    lenient = not trials
-    if lenient:
-        trials = trials_of(candidates(layouts, sample, lenient), sample, final, lenient)
-    if trials and len(head) > 4096:
-        best = max(trial.explained for trial in trials)
-        trials = [Trial(t.layout, t.log, head, final, lenient)
-                  for t in trials if t.explained * 2 > best]  # fmt: skip
+    trials = _tried(head, final, FIRST_GLANCE)
+    if max((trial.explained for trial in trials), default=0) * 4 <= len(head) * 3:
+        trials = _tried(head, final, FIRST_LOOK)  # the beginning may be another machine's
     # without a magic, random bytes may look like a record or two
     trials = [t for t in trials if t.layout.version.has_magic or t.messages >= 3]
     if not trials:
@@ -177,6 +165,24 @@ def probe(head: bytes, final: bool) -> list[Guess]:
             )
         )
     return guesses
+
+
+def _tried(head: bytes, final: bool, size: int) -> list[Trial]:
+    """The trials on all of the head, of the layouts that are best on so many bytes of it."""
+    layouts, sample = list(ipl_layouts.layouts()), head[:size]
+    trials = trials_of(candidates(layouts, sample), sample, final)
+    if not trials and size < FIRST_LOOK:
+        return []
+    if not trials:  # without a magic a record may begin anywhere: try fewer bytes
+        trials = trials_of(without_magic(layouts), head[:FIRST_GLANCE], final)
+    lenient = not trials
+    if lenient:
+        trials = trials_of(candidates(layouts, sample, lenient), sample, final, lenient)
+    if trials and len(head) > FIRST_GLANCE:
+        best = max(trial.explained for trial in trials)
+        better = [(t.layout, t.log) for t in trials if t.explained * 2 > best]
+        trials = trials_of(better, head, final, lenient)
+    return trials
 
 
 def cut(data: bytes) -> str | None:

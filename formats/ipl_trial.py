@@ -8,7 +8,8 @@ gets right (header checksums, times, sequence numbers) decide between layouts th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -103,7 +104,14 @@ class Trial:
 
     @property
     def name(self) -> str:
-        return self.stream.name
+        is_clear = self.layout.version.magic_tells_log or self.log == "ipf"
+        return self.layout.name if is_clear else f"{self.layout.name}:{self.log}"
+
+    def renamed(self, layout: Layout) -> Trial:
+        """The trial of a layout that differs in the names of reasons and TCP states alone."""
+        trial = copy(self)
+        trial.layout = layout
+        return trial
 
 
 def _adds_up(header: bytes) -> bool:
@@ -150,6 +158,8 @@ def same_records(a: Trial, b: Trial) -> bool:
     Versions of one structure may also differ in the names of reasons and TCP states: no bytes tell
     them apart.
     """
+    if a.records is b.records:
+        return True
     if len(a.records) != len(b.records):
         return False
     first, second = a.layout.version, b.layout.version
@@ -215,5 +225,12 @@ def trials_of(
 
     lenient   records with values that make no sense count as well
     """
-    trials = [Trial(layout, log, sample, final, lenient) for layout, log in layouts]
+    trials: list[Trial] = []
+    made: dict[Hashable, Trial] = {}
+    for layout, log in layouts:
+        key = layout.version.structure, layout.version.major, layout.abi, log
+        if key in made:
+            trials.append(made[key].renamed(layout))
+        else:
+            trials.append(made.setdefault(key, Trial(layout, log, sample, final, lenient)))
     return [trial for trial in trials if trial.messages]

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from struct import Struct
+from typing import NamedTuple
 
+from pylog.formats.netlink import NLMSG_DONE
 from pylog.formats.nfulnl_attributes import NFULNL_MSG_PACKET
 
 HALF = 0x80000000
@@ -25,7 +27,68 @@ _HEADERS = 20
 """nlmsghdr and nfgenmsg."""
 
 
-class Seen:
+class Run(NamedTuple):
+    """Log messages of one group in a datagram, whose numbers follow each other.
+
+    log      the group
+    first    the number of the first
+    starts   where each begins in the data
+    sizes    the length of each
+    """
+
+    log: str
+    first: int
+    starts: list[int]
+    sizes: list[int]
+
+
+class Runs:
+    """Finds runs in datagrams of an order, "<" or ">"."""
+
+    def __init__(self, order: str) -> None:
+        self._head = Struct(order + "IH").unpack_from
+        self._attribute = Struct(order + "HH").unpack_from
+
+    def of(self, data: bytes, start: int, end: int) -> Run | None:
+        """The messages of the datagram data[start:end]; None: they are not one run."""
+        head, at = self._head, start
+        starts: list[int] = []
+        sizes: list[int] = []
+        while at + 16 <= end:
+            size, kind = head(data, at)
+            if kind == NFULNL_MSG_PACKET:
+                starts.append(at)
+                sizes.append(size)
+            elif kind != NLMSG_DONE:
+                return None
+            if size < 16:
+                return None
+            at += (size + 3) & ~3
+        if at != end or not starts:
+            return None
+        log, first = self._numbered(data, starts[0])
+        if first is None or (log, (first + len(starts) - 1) & 0xFFFFFFFF) != self._numbered(
+            data, starts[-1]
+        ):
+            return None
+        return Run(log, first, starts, sizes)
+
+    def _numbered(self, data: bytes, start: int) -> tuple[str, int | None]:
+        """The group of a message, and its number if it has one."""
+        group = str(int.from_bytes(data[start + 18 : start + 20]))
+        end = start + self._head(data, start)[0]
+        at, attribute = start + _HEADERS, self._attribute
+        while at + 4 <= end:
+            size, kind = attribute(data, at)
+            if kind == _NFULA_SEQ and size == _SEQ_LENGTH and at + size <= end:
+                return group, int.from_bytes(data[at + 4 : at + 8])
+            if size < 4:
+                break
+            at += (size + 3) & ~3
+        return group, None
+
+
+class Seen(Runs):
     """The messages of one source.
 
     records   how many messages there were, but for those of netlink itself
@@ -39,11 +102,10 @@ class Seen:
         order   of the bytes, "<" or ">"
         first   the number of the first record of each group
         """
+        super().__init__(order)
         self.records = self.lost = self.malformed = 0
         self.groups: set[str] = set()
         self._next = dict(first)
-        self._head = Struct(order + "IH").unpack_from
-        self._attribute = Struct(order + "HH").unpack_from
 
     def add(self, data: bytes, start: int, end: int) -> int:
         """Count the messages of a datagram, data[start:end]; how many records are lost before it.
@@ -92,17 +154,3 @@ class Seen:
         gap = gap if gap < HALF else 0
         self.lost += gap
         return gap
-
-    def _numbered(self, data: bytes, start: int) -> tuple[str, int | None]:
-        """The group of a message, and its number if it has one."""
-        group = str(int.from_bytes(data[start + 18 : start + 20]))
-        end = start + self._head(data, start)[0]
-        at, attribute = start + _HEADERS, self._attribute
-        while at + 4 <= end:
-            size, kind = attribute(data, at)
-            if kind == _NFULA_SEQ and size == _SEQ_LENGTH and at + size <= end:
-                return group, int.from_bytes(data[at + 4 : at + 8])
-            if size < 4:
-                break
-            at += (size + 3) & ~3
-        return group, None

@@ -470,6 +470,27 @@ def packet_blocks(
     return b"".join(parts)
 
 
+def run_blocks(
+    data: bytes, starts: Iterable[int], sizes: Iterable[int], interface: int, observed_ns: int,
+    order: str,
+) -> bytes:  # fmt: skip
+    """As `packet_blocks`, of parts of the data that are all of one interface."""
+    head, pack, ends = _plain_packet(order)
+    observed_ns = ticks(observed_ns)
+    high, low = observed_ns >> 32, observed_ns & 0xFFFFFFFF
+    around: dict[int, tuple[bytes, bytes]] = {}
+    parts: list[bytes] = []
+    for at, kept in zip(starts, sizes, strict=True):
+        frame = around.get(kept)
+        if frame is None:
+            pad = -kept & 3
+            size = head + kept + pad + 4
+            frame = pack(EPB, size, interface, high, low, kept, kept), ends[pad](size)
+            around[kept] = frame
+        parts += frame[0], data[at : at + kept], frame[1]
+    return b"".join(parts)
+
+
 def statistics_block(
     interface: int, observed_ns: int, *, received: int, dropped: int,
     comments: Sequence[bytes] = (), order: str = "<",

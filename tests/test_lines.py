@@ -24,9 +24,11 @@ import pylog
 from pylog import cli, engine, outputs
 from pylog.actions import Actions
 from pylog.batch import Batch
+from pylog.errors import DecodeError
 from pylog.filter import Filter
 from pylog.formats.columns import arrays
-from pylog.table import bulk, lines
+from pylog.open_log import OnError
+from pylog.table import bulk, lines, patterns
 
 
 class Case(NamedTuple):
@@ -55,35 +57,46 @@ CASES = (
 NAMES = [" ".join([case.name, *case.options, *(["where"] if case.where else [])]) for case in CASES]
 
 
-def of_records(data: bytes, layout: str | None, case: Case) -> bytes:
-    """What the output writes of the records."""
-    stream = io.BytesIO()
+def of_records(
+    data: bytes, layout: str | None, case: Case, on_error: OnError = "resync"
+) -> tuple[bytes, str]:
+    """What the output writes of the records, and the error that ends it."""
+    stream, error = io.BytesIO(), ""
     output = outputs.open(case.name, outputs.Target(stream), case.options)
     actions = None if case.actions is None else Actions(case.actions)
-    for record in pylog.open(io.BytesIO(data), layout=layout):
-        given = record if actions is None else actions.record(record)
-        if case.where is None or Filter(case.where).matches(given):
-            output.write(Batch([given]))
+    try:
+        for record in pylog.open(io.BytesIO(data), layout=layout, on_error=on_error):
+            given = record if actions is None else actions.record(record)
+            if case.where is None or Filter(case.where).matches(given):
+                output.write(Batch([given]))
+    except DecodeError as damage:
+        error = str(damage)
     output.close()
-    return stream.getvalue()
+    return stream.getvalue(), error
 
 
-def of_columns(data: bytes, layout: str | None, case: Case) -> tuple[bytes, int]:
-    """What is written of lines that are made of columns, and how many lines were."""
+def of_columns(
+    data: bytes, layout: str | None, case: Case, on_error: OnError = "resync"
+) -> tuple[tuple[bytes, str], int]:
+    """As `of_records` of lines that are made of columns, and how many lines were."""
     stream, count = io.BytesIO(), 0
     output = outputs.open(case.name, outputs.Target(stream), case.options)
     assert outputs.makes_lines(case.name, case.options)
     actions = None if case.actions is None else Actions(case.actions)
     where = None if case.where is None else Filter(case.where)
-    with bulk.opened(io.BytesIO(data), layout=layout) as log:
-        for piece in log.lines(output, where, actions):
-            if piece.lines is None:
-                output.write(Batch(piece.records))
-            else:
-                output.write_lines(piece.lines)
-                count += piece.number
+    error = ""
+    with bulk.opened(io.BytesIO(data), layout=layout, on_error=on_error) as log:
+        try:
+            for piece in log.lines(output, where, actions):
+                if piece.lines is None:
+                    output.write(Batch(piece.records))
+                else:
+                    output.write_lines(piece.lines)
+                    count += piece.number
+        except DecodeError as damage:
+            error = str(damage)
     output.close()
-    return stream.getvalue(), count
+    return (stream.getvalue(), error), count
 
 
 @contextlib.contextmanager
@@ -92,7 +105,8 @@ def small_pieces() -> Iterator[None]:
     with (
         mock.patch.multiple(bulk, MIN_WINDOW=4096, MAX_WINDOW=8192, STRETCH=1024),
         mock.patch.object(arrays, "SPACING", 512),
-        mock.patch.multiple(lines, ROWS=3, FEW=8, EACH=2),
+        mock.patch.multiple(lines, ROWS=3, EACH=2),
+        mock.patch.object(patterns, "FEW", 8),
     ):
         yield
 
@@ -115,7 +129,7 @@ def test_lines_of_columns_are_those_of_records(dump: Path, case: Case) -> None:
         assert of_columns(data, None, case)[0] == of_records(data, None, case)
 
 
-@pytest.mark.parametrize("dump", ["ipl/v5-1-2-lp64le-filter.ipf", "nflog/batch"])
+@pytest.mark.parametrize("dump", ["ipl/v5-1-2-lp64le-filter.ipf", "nflog/batch", "nflog/seq"])
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_there_are_lines_of_columns(dump: str, case: Case) -> None:
     (path,) = samples.dumps(f"{dump}.bin")
@@ -138,8 +152,10 @@ def test_lines_of_a_damaged_log_are_those_of_records(data: st.DataObject) -> Non
     damaged = data.draw(st.composite(tables.spliced)(dump.read_bytes()), label="damaged")
     case = data.draw(st.sampled_from(CASES), label="case")
     layout = ORIGINS[samples.name(dump)]["layout"]
+    on_error: OnError = data.draw(st.sampled_from(["resync", "strict"]), label="on_error")
     with small_pieces() if data.draw(st.booleans()) else contextlib.nullcontext():
-        assert of_columns(damaged, layout, case)[0] == of_records(damaged, layout, case)
+        made, _ = of_columns(damaged, layout, case, on_error)
+        assert made == of_records(damaged, layout, case, on_error)
 
 
 @pytest.mark.parametrize("dump", ["ipl/v5-1-2-lp64le-filter.ipf", "nflog/batch"])
@@ -158,3 +174,15 @@ def test_commands_write_the_same_by_either_engine(
         assert ("decoded by columns" in capsys.readouterr().err) is (name == "columns")
         made.append(out.read_bytes())
     assert made[0] == made[1]
+
+
+def test_one_irregular_message_leaves_the_others_in_columns() -> None:
+    (path,) = samples.dumps("nflog/seq.bin")
+    data, case = path.read_bytes() * 8, Case("json", {})
+    (made, _), count = of_columns(data, None, case)
+    assert count == made.count(b"\n") - 1  # the last message is too near the end of the data
+    changed, second = bytearray(data), int.from_bytes(data[:4], "little")
+    changed[second + 22 : second + 24] = b"\xc8\0"  # the type of its first attribute: unheard of
+    made_of_changed, left = of_columns(bytes(changed), None, case)
+    assert made_of_changed == of_records(bytes(changed), None, case)
+    assert left == count - 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import numpy as np
 
 import pylog
 from pylog import decoder
-from pylog.formats.columns import arrays, records
+from pylog.formats.columns import arrays, nfulnl_layouts, records
 from pylog.record import PacketRecord
 
 ORIGINS = samples.origins()
@@ -119,3 +120,29 @@ def test_rows_with_equal_sums_have_codes_of_their_own() -> None:
     pairs = list(zip(*(part.tolist() for part in rows), strict=True))
     assert [pairs[first[code]] for code in codes] == pairs
     assert len(first) == len(set(pairs))
+
+
+def attribute(kind: int, octets: bytes) -> bytes:
+    return struct.pack("<HH", 4 + len(octets), kind) + octets + bytes(-len(octets) % 4)
+
+
+def test_a_log_of_messages_that_all_differ_in_their_layouts_is_read_in_bounded_memory() -> None:
+    packet = bytes.fromhex("4500001c00010000401100000a0000010a000002003500350008" + "0000")
+    messages = []
+    for i in range(1500):
+        seq, prefix, header = (
+            attribute(12, i.to_bytes(4)),
+            attribute(10, b"p" * (i % 200 + 1) + b"\0"),
+            attribute(16, bytes(60000 if i == 700 else i // 200)),
+        )
+        parts = attribute(1, bytes.fromhex("08000100")) + prefix + header + seq
+        body = bytes([2, 0, 0, 5]) + parts + attribute(9, packet)
+        messages.append(struct.pack("<IHHII", 16 + len(body), 0x400, 0, 0, 0) + body)
+    with (
+        mock.patch.object(nfulnl_layouts, "MAXIMUM", 100),
+        mock.patch.object(nfulnl_layouts, "_together", wraps=nfulnl_layouts._together) as together,
+    ):
+        assert agree(b"".join(messages), "nfulnl-le") > 1000
+        shapes = [call.args[0] for call in together.call_args_list]
+    assert max(map(len, shapes)) <= 100
+    assert max(len(of.heads) for layouts in shapes for of in layouts) <= nfulnl_layouts.LONGEST_HEAD

@@ -321,6 +321,17 @@ def test_clocks_that_were_not_set_do_not_stretch_the_pictures() -> None:
     assert not only["strays"] and only["timeline"]["start"] <= late // 10**9
 
 
+def test_a_month_to_come_is_not_the_last_one() -> None:
+    late = [PacketRecord(source="nflog", layout="nfulnl-le", timestamp_ns=time * 10**9)
+            for time in (reports.MADE + 9 * 365 * 86_400, 4_000_000_000)]  # fmt: skip
+    right = reports.report(packets())
+    for records in ([*late, *packets()], [*packets(), *late], [late[0], *packets(), late[1]]):
+        made = reports.report(records)
+        assert made["period"]["name"] == "November 2026" and made["packets"] == right["packets"]
+        assert made["before"] == right["before"]
+    assert reports.report(late)["packets"] == 1
+
+
 def test_one_has_its_own_words() -> None:
     one = PacketRecord("nflog", "nfulnl-le", timestamp_ns=reports.OCTOBER * 10**9, action="block")
     assert reports.report([one])["summary"][0] == (

@@ -28,7 +28,7 @@ from samples import FIXTURES
 
 import pylog
 from pylog.cli import _counts
-from pylog.record import LossRecord, PacketRecord, Record
+from pylog.record import LossRecord, PacketRecord, Record, RulesetRecord
 from pylog.stats import LossTally, Plan, Question, Summary
 from pylog.stats import times as parts
 from pylog.stats.columns import ColumnGroups
@@ -69,9 +69,18 @@ QUERIES = {
     " count(distinct saddr) from t group by action, dport",
     "--by hour": "cast(hour(timestamp at time zone 'UTC') as int), sum(coalesce(count,1)), count(*)"
     " from t group by 1",
+    "--by saddr --distinct dport --distinct rule,dport": "saddr, sum(coalesce(count,1)), count(*),"
+    " count(distinct dport), count(distinct (rule, dport)) from t group by saddr",
     "--distinct saddr,dport": "sum(coalesce(count,1)), count(*), count(distinct (saddr, dport))"
     " from t",
 }  # fmt: skip
+
+
+def test_numbers_of_64_bits_make_groups() -> None:
+    with pylog.open(CHANGES) as reader:
+        handles = Counter(record.handle for record in reader if isinstance(record, RulesetRecord))
+    (table,) = stats("--kind", "ruleset", "--by", "handle", CHANGES)["tables"]
+    assert {row["handle"]: row["count"] for row in table["groups"]} == handles
 
 
 @pytest.mark.parametrize("arguments", QUERIES)
@@ -406,6 +415,8 @@ def test_a_scanner_is_found_with_its_evidence(tmp_path: Path) -> None:
     (["--by", "dport/24"], "only addresses have"),
     (["--by", "saddr/24/300"], "saddr/24/48"),
     (["--by", "saddr,saddr"], "twice"),
+    (["--by", "count"], "not grouped by count"),
+    (["--by", "length", "--sum", "length"], "not grouped by length"),
     (["--by", "saddr.country"], "--geo FILE"),
     (["--by", "payload"], "no single value"),
     (["--by", "saddr", "--geo", IPL], "as an mmdb file"),

@@ -77,7 +77,7 @@ def follow(
     From all these places messages are walked at the same time, each walk to the next place. If a
     walk passes over the next place, that was no message, and fewer places are tried.
     """
-    starts, anchors, ends = _walked(pos, stop, places[places > pos], after)
+    starts, anchors, ends = _walked(pos, stop, places[(places > pos) & (places < stop)], after)
     if (ends[:-1] == anchors[1:]).all():
         return starts, int(ends[-1])
     apart = anchors.searchsorted(np.arange(pos + SPACING, stop, SPACING))

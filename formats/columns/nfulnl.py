@@ -27,7 +27,7 @@ from pylog.formats.columns import (
 )
 from pylog.formats.columns.arrays import alike, beside, by_size, follow, gather, grouped, seeming
 from pylog.formats.columns.mapped import MAX_SECOND
-from pylog.formats.columns.nfulnl_layouts import ONE_TAG, Attributes, Layouts
+from pylog.formats.columns.nfulnl_layouts import DETERMINING, ONE_TAG, Attributes, Layouts
 from pylog.formats.columns.packet import NO_PACKET, SIZE, IpPackets, families
 from pylog.formats.netlink import (
     NFGENMSG,
@@ -54,12 +54,12 @@ from pylog.record import PacketRecord
 
 PLACES = PacketRecord.__struct_fields__
 
-SIMPLE = {PLACES[row.place]: row.field for row in NUMBERS}
-"""The fields that are a number, and the attributes that hold it."""
+SIMPLE = {PLACES[row.place]: row.field for row in NUMBERS if row.field not in DETERMINING}
+"""The fields that are a number of each message, and the attributes that hold it."""
 
 SAMPLED = (
     "group", *(PLACES[at] for row in (HOOK, PREFIX, ADDRESS) for at in row.places),
-    *(PLACES[row.place] for row in DEVICES),
+    *(PLACES[row.place] for row in (*NUMBERS, *DEVICES) if row.field in DETERMINING),
 )  # fmt: skip
 """Fields that come from `decode`, once for all messages that agree in what determines them, in the
 size of the link header, and in what their packet puts into `extra`. `extra` comes from it, too."""
@@ -301,8 +301,8 @@ class NfulnlRows(Rows):
         more = [self._link_sizes, *self._more_determining(), own]
 
         def determining(rows: Any) -> Array:
-            of_attributes = self._attributes.determining(rows)
-            return np.concatenate([of_attributes, beside([part[rows] for part in more])], axis=1)
+            parts = [part[rows] for part in more]
+            return beside([*self._attributes.determining(rows), *parts])
 
         codes, rows = grouped(len(self._rows), determining)
         keys = zip(determining(rows)[:, :-1], own[rows].tolist(), rows.tolist(), strict=True)

@@ -1,11 +1,11 @@
 """Where the attributes of NFLOG messages are, for many messages at once.
 
 A rule, its hook and the kernel's version determine which attributes a message has, in which order
-and of which sizes, up to the payload. So the messages of a log have few layouts. The headers of
-all attributes of a layout are compared with those of all messages at once; only messages that have
-none of the common layouts are walked, one attribute of each in a step. A layout says at which
-offsets the values are, and whether the Stream must decode such messages: where an attribute is
-unknown, comes again, or is too short.
+and of which sizes, up to the payload. So the messages of a log have few layouts, which say at which
+offsets the values are. Messages that begin alike are expected to have the layouts of earlier ones:
+the headers of all attributes are compared at once. Those that have other headers are walked, one
+attribute of each in a step. The Stream must decode messages in which an attribute is unknown, comes
+again, or is too short.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from construct import Struct
 
 from pylog.formats.columns import Array
-from pylog.formats.columns.arrays import BLOCK, alike, beside, equal, gather, in_a_row
+from pylog.formats.columns.arrays import BLOCK, alike, equal, gather, in_a_row
 from pylog.formats.netlink import NFGENMSG, NLA_TYPE_MASK, align, nlattr_head
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS, VLAN
 from pylog.formats.nfulnl_table import ATTRIBUTE_NUMBER, DEVICES
@@ -28,7 +28,7 @@ LEFT = ("NFULA_CT",)
 
 DETERMINING = (
     "NFULA_PACKET_HDR", "NFULA_PREFIX", *(row.field for row in DEVICES), "NFULA_HWADDR",
-    "NFULA_HWLEN", "NFULA_HWHEADER", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR",
+    "NFULA_HWTYPE", "NFULA_HWLEN", "NFULA_HWHEADER", "NFULA_CT_INFO", "NFULA_VLAN", "NFULA_L2HDR",
 )  # fmt: skip
 """What a rule, a hook and a neighbour determine: messages that agree in these attributes and their
 layout also agree in the fields that come from them."""
@@ -46,7 +46,12 @@ FEW = 64
 """How many messages are walked before the layouts that they have are expected of the others."""
 
 MAXIMUM = 1024
-"""All layouts are forgotten when there are so many, since damage may make any number."""
+"""At most so many layouts are remembered, since damage may make any number: messages with others
+are left to the Stream, and the next time all layouts are forgotten."""
+
+LONGEST_HEAD = 1024
+"""Messages whose last header, or last value if it is no payload, ends later are left to the Stream;
+a kernel writes about 300 bytes before the payload."""
 
 LONGEST = 255
 """Messages with a longer DETERMINING attribute are left to the Stream; the kernel's are
@@ -71,7 +76,6 @@ class Layout(NamedTuple):
     last       the offset of the last header
     offsets    of the values, by attribute number; 0 for none
     sizes      of the values, by attribute number; below 0 for none
-    regular    whether columns are made of such messages
     """
 
     heads: Array
@@ -80,14 +84,14 @@ class Layout(NamedTuple):
     last: Array
     offsets: Array
     sizes: Array
-    regular: Array
 
 
 _NO_BYTES = np.zeros(0, np.uint8)
 NO_LAYOUT = Layout(
     _NO_BYTES, _NO_BYTES, _NO_BYTES, np.array(0), np.zeros(_COUNT, np.int64),
-    np.full(_COUNT, -1), np.array(False),
+    np.full(_COUNT, -1),
 )  # fmt: skip
+"""That of messages that are left to the Stream."""
 
 
 class Layouts:
@@ -149,7 +153,7 @@ class Layouts:
         pairs = set(zip(of_row.tolist(), numbers.tolist(), strict=True))
         for i, number in sorted(pairs):
             earlier = self._expected.get(beginnings[i], ())
-            if number not in earlier:
+            if number and number not in earlier:
                 self._expected[beginnings[i]] = (number, *earlier)[:MOST_EXPECTED]
 
     def _sizes(self, heads: Array) -> Array:
@@ -219,38 +223,41 @@ class Layouts:
         """The number of the layout of messages with these headers."""
         key = heads.tobytes()
         if key not in self._numbers:
+            layout = self._layout(heads)
+            if layout is None or len(self._layouts) >= MAXIMUM:
+                return 0
             self._numbers[key] = len(self._layouts)
-            self._layouts.append(self._layout(heads))
+            self._layouts.append(layout)
         return self._numbers[key]
 
-    def _layout(self, given: Array) -> Layout:
-        """The layout of messages with these headers."""
-        at, own = Plan(NFGENMSG).size, self._head.itemsize
+    def _layout(self, given: Array) -> Layout | None:
+        """The layout of messages with these headers; None if they are left to the Stream."""
+        begin, own = Plan(NFGENMSG).size, self._head.itemsize
         kinds, lengths = self._kinds(given).tolist(), self._sizes(given).tolist()
-        span = at + sum(map(align, lengths)) + own
+        steps = [max(align(length), own) for length in lengths]
+        span = begin + sum(steps)
+        if span > LONGEST_HEAD:
+            return None
         heads, head_mask, mask = (np.zeros(span, np.uint8) for _ in range(3))
         offsets, sizes = np.zeros(_COUNT, np.int64), np.full(_COUNT, -1)
-        mask[:at] = 0xFF
-        regular, last = True, at
-        for head, kind, length in zip(given, kinds, lengths, strict=True):
+        mask[:begin] = 0xFF
+        at = begin
+        for head, kind, length, step in zip(given, kinds, lengths, steps, strict=True):
             name, least, _ = READERS.get(kind, ("", 0, None))
-            begin, size, last = at + own, max(0, length - own), at
+            begin, size = at + own, max(0, length - own)
+            if not name or name in LEFT or offsets[kind] or (length and size < least):
+                return None
             heads[at:begin].view(self._head)[0] = head
             sized = 0xFFFF << self._size_shift if length else 0
             head_mask[at:begin].view(self._head)[0] = sized | 0xFFFF << self._kind_shift
-            at += align(length)
-            if not name or name in LEFT or offsets[kind] or (length and size < least):
-                regular = False
-                continue
             offsets[kind], sizes[kind] = begin, size
             if name in DETERMINING:
-                regular = regular and size <= LONGEST
+                if size > LONGEST:
+                    return None
                 mask[begin : begin + size] = 0xFF
-        reach = last + own if lengths[-1] == 0 else at
-        return Layout(
-            heads[:reach], head_mask[:reach], mask[:reach], np.array(last), offsets, sizes,
-            np.array(regular),
-        )  # fmt: skip
+            at += step
+        last = np.array(at - step)
+        return Layout(heads, head_mask, mask, last, offsets, sizes)
 
 
 def _together(layouts: list[Layout]) -> Layout:
@@ -278,8 +285,7 @@ class Attributes:
         self._numbers = layouts.numbers(array, bodies, ends)
         self._tables = layouts.tables
         reach = self._tables.mask.shape[1]
-        regular = self._tables.regular.take(self._numbers)
-        self.irregular: Array = ~regular | (bodies + reach > len(array))
+        self.irregular: Array = (self._numbers == 0) | (bodies + reach > len(array))
 
     def take(self, rows: Array) -> None:
         """Keep only these messages."""
@@ -308,14 +314,14 @@ class Attributes:
         """The values of an attribute of fixed size, and which messages have it (others: noise)."""
         return gather(self._array, self.place(name), _dtype(name)), self.has(name)
 
-    def determining(self, rows: Any) -> Array:
+    def determining(self, rows: Any) -> tuple[Array, Array]:
         """The DETERMINING attributes of these messages with nfgenmsg, as rows of bytes in which all
-        other bytes are 0, and the layout.
+        other bytes are 0, and the numbers of their layouts.
         """
         numbers = self._numbers[rows]
         octets = gather(self._array, self._bodies[rows], self._tables.mask.shape[1])
         octets &= self._tables.mask.take(numbers, axis=0)
-        return beside([octets, numbers])
+        return octets, numbers
 
     def vlan_tags(self) -> tuple[Array, Array]:
         """The VLAN tag of each message: ONE_TAG | EtherType << 16 | tci, or 0 for none; and which

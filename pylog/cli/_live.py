@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pylog import engine, outputs
 from pylog.actions import Actions
 from pylog.backends.base import Backend
 from pylog.decoder import LOT
-from pylog.filter import Filter
 from pylog.reader import Reader
 from pylog.record import Row, row_of
 from pylog.records import Filtered
+
+if TYPE_CHECKING:
+    from pylog.filter import Filter
 
 LOOK_S = 1.0
 """How long to wait before there is a lot without records."""

@@ -7,24 +7,23 @@ import contextlib
 import signal
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pylog
 from pylog.cli import answer, say
 from pylog.cli._sources import Stopping, greet, is_unreadable
 from pylog.cli._ulogd_process import PidFile, Signals, User, to_background
 from pylog.errors import as_backend_error
-from pylog.pipeline.config import Settings
 from pylog.record import LossRecord
 from pylog.ulogd.check import Checked, explanation, info
 from pylog.ulogd.conffile import Conffile
 from pylog.ulogd.daemon import Daemon, Exit
-from pylog.ulogd.live import Live
 from pylog.ulogd.log import NOTICE, DaemonLog, noted
 from pylog.ulogd.toml import converted
 from pylog.ulogd.worker import Surroundings
 
-DRAIN_S = Settings.drain
-"""How long stacks may write what came before the end."""
+if TYPE_CHECKING:
+    from pylog.ulogd.live import Live
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,6 +67,10 @@ def _daemon(arguments: argparse.Namespace, conffile: Conffile, live: Live | None
 
 def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
     """Run the records of the live sources through the stacks, until SIGTERM or SIGINT."""
+    # only here: the pipeline takes as long to import as all else
+    from pylog.pipeline.config import Settings
+    from pylog.ulogd.live import Live
+
     user = User(arguments.uid) if arguments.uid is not None else None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(Signals())
@@ -91,6 +94,7 @@ def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
             if not arguments.daemon:
                 say(str(error))
             return error.status
+        signals.is_start = False
         live.begin(daemon)
         if user is not None:
             user.become()
@@ -100,7 +104,7 @@ def _run_live(arguments: argparse.Namespace, conffile: Conffile) -> int:
             live.turn()
         if signals.endings:
             daemon.log.write(NOTICE, "Terminal signal received, exiting")
-        daemon.stop(live.stop(DRAIN_S, lambda: signals.interrupts > 1))
+        daemon.stop(live.stop(Settings.drain, lambda: signals.interrupts > 1))
         if live.failure is not None:
             raise live.failure
     return int(daemon.failed)

@@ -21,10 +21,12 @@ class Signals:
 
     endings      how often one came that ends the process
     interrupts   how often of them it was SIGINT
+    is_start     whether one of those raises SystemExit, as what is being opened may hang
     """
 
     def __init__(self) -> None:
         self.endings = self.interrupts = 0
+        self.is_start = True
         self._came: set[int] = set()
         self._before: dict[int, Any] = {}
 
@@ -53,6 +55,9 @@ class Signals:
         if number in (signal.SIGTERM, signal.SIGINT):
             self.endings += 1
             self.interrupts += number == signal.SIGINT
+            if self.is_start:
+                self.is_start = False
+                raise SystemExit(128 + number)
         self._came.add(number)
 
     def taken(self) -> set[int]:

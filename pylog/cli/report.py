@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         geo = None
     names = [os.path.basename(path.rstrip("/")) or path for path in arguments.source]
-    counting = Counting(arguments, partial(Gathered, periods), where)
+    counting = Counting(arguments, partial(Gathered, periods, int(time.time())), where)
     with Stopping() as stopping:
         counting.all(stopping)
     if counting.failed:

@@ -213,7 +213,9 @@ def _asked(arguments: argparse.Namespace, report: Report | None) -> list[Questio
                 raise ValueError(f"--{name} is not for --report, which has its own")
         return questions(report, arguments.tz, arguments.every, arguments.keys)
     by = tuple(filter(None, (name.strip() for name in arguments.by.split(","))))
-    distinct = tuple(tuple(map(str.strip, names.split(","))) for names in arguments.distinct)
+    distinct = tuple(
+        dict.fromkeys(tuple(map(str.strip, names.split(","))) for names in arguments.distinct)
+    )
     return [
         Question(by, arguments.every, tuple(dict.fromkeys(arguments.sum)), distinct, arguments.tz,
                  tuple(arguments.geo), arguments.keys)
@@ -247,7 +249,7 @@ def _evidence(
     for group in groups:
         ports, hosts = (
             [value for (value,) in summary.examples(number, of_section.kind, group.keys, place,
-                                                    EXAMPLES) if value is not None]
+                                                    EXAMPLES)]
             for place in (0, 1)
         )  # fmt: skip
         found.append((ports, hosts))

@@ -21,13 +21,14 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pylog
 from pylog import outputs
 from pylog.batch import Batch
 from pylog.formats import MAXIMUM_COUNT, InterfaceNames, NamesKept, RawBatch
+from pylog.formats.netlink_seen import Run
 from pylog.formats.pcap_blocks import (
     Note,
     interface_block,
@@ -36,6 +37,7 @@ from pylog.formats.pcap_blocks import (
     packet_block,
     packet_blocks,
     process_note,
+    run_blocks,
     section_block,
     section_comment,
     short_name,
@@ -69,6 +71,8 @@ BATCH = 1 << 16
 """How many bytes of blocks are gathered for a write, and of comments for a packet, at most."""
 LOSSES = 64
 """How many losses are kept for the comments of the next packet, at most."""
+MOST_NAMES = 1024
+"""How many names of network interfaces may be written with a packet that starts a run."""
 MOST_OF_LOG, MOST_INTERFACES = 64, 4096
 """How many interfaces a section has at most, of a log and in all."""
 
@@ -81,6 +85,7 @@ class _Interface:
     dropped     records lost in all
     lost        records lost since the last packet
     names       of network interfaces, by number, that the file has for the log
+    version     of all names of this machine that are among them; None: not all are
     """
 
     number: int
@@ -89,6 +94,7 @@ class _Interface:
     dropped: int = 0
     lost: int = 0
     names: dict[int, str] = field(default_factory=dict)
+    version: int | None = None
 
 
 class Output(outputs.Output):
@@ -190,6 +196,44 @@ class Output(outputs.Output):
                 )
                 self._written.keep(id(template), (template, interface))
                 at += 1
+
+    def takes_runs(self, names: Mapping[int, str | int], time_ns: int, order: str) -> bool:
+        """Whether `write_run` takes runs: the file can have all names of network interfaces, and
+        the time of receipt.
+        """
+        return len(names) <= MOST_NAMES and time_ns == ticks(time_ns) and order == self._order
+
+    def write_run(
+        self, data: bytes, run: Run, layout: str, version: int, names: Mapping[int, str | int],
+        time_ns: int,
+    ) -> None:  # fmt: skip
+        """Write log messages of NFLOG that were received, without looking at each.
+
+        names   of all network interfaces, by number; another `version` has others
+        """
+        order = self._order
+        record = PacketRecord("nflog", layout, group=run.log, seq=run.first)
+        interface = self._interface(record, True)
+        changes: dict[int, str | None] = {}
+        if interface.version != version:
+            texts = {n: short_name(name) for n, name in names.items() if isinstance(name, str)}
+            changes |= {n: text for n, text in texts.items() if interface.names.get(n) != text}
+            self._rename(interface, changes)
+            interface.version = version
+        starts = [at + 16 for at in run.starts]  # an nlmsghdr is not in a packet
+        sizes = [size - 16 for size in run.sizes]
+        first = 0
+        if changes or self._losses or interface.lost:
+            comments = [*self._losses, *(note.comment() for note in name_notes(changes))]
+            self._losses, self._losses_size = [], 0
+            packet = data[starts[0] : starts[0] + sizes[0]]
+            self._add(packet_block(packet, time_ns, interface.number, dropped=interface.lost,
+                                   comments=comments, order=order))  # fmt: skip
+            interface.lost, first = 0, 1
+        self._last_ns = time_ns
+        self._add(run_blocks(data, starts[first:], sizes[first:], interface.number, time_ns, order))
+        interface.received += len(starts)
+        interface.following = (run.first + len(starts)) & 0xFFFFFFFF
 
     def _note(self, loss: LossRecord) -> None:
         """Keep the comments of a loss for the next packet."""
@@ -312,13 +356,18 @@ class Output(outputs.Output):
             name = short_name(value) if isinstance(value, str) else None
             if interface.names.get(number) != name:
                 changes[number] = name
+        self._rename(interface, changes)
+        return changes
+
+    def _rename(self, interface: _Interface, changes: dict[int, str | None]) -> None:
+        """Have these names from here on."""
         if changes:
             forgotten = self._names.add(changes, (other.names for other in self._interfaces))
-            InterfaceNames(
-                interface.names, changes, forgotten
-            ).apply()  # readers forget the same names
+            # readers forget the same names
+            InterfaceNames(interface.names, changes, forgotten).apply()
             self._written.clear()
-        return changes
+            for other in self._interfaces if forgotten else ():
+                other.version = None
 
     def _add(self, block: bytes) -> None:
         self._is_empty = False

@@ -140,7 +140,11 @@ def figures(
 
 
 def axis_of(start: int, end: int, most: int, timelines: Sequence[Timeline]) -> Axis:
-    """Buckets for a span, no narrower than those of the timelines that have something."""
+    """Buckets for a span, no narrower than those of the timelines that have something.
+
+    They last a minute at least, so that the times of a picture differ.
+    """
+    end = max(end, start + 60)
     widths = [timeline.width for timeline in timelines if timeline.buckets]
     width = width_for(max(1, end - start), most, widths)
     begin = start // width * width
@@ -160,7 +164,8 @@ def _spans(now: Sums, start: int, end: int) -> list[Span]:
     """The spans in which records are missing, as exactly as the sums say it."""
     axis = axis_of(start, end, MOST_EXACT, _timelines(now))
     records = now.lines.array(*axis).sum(axis=1) + now.flows.lines.array(*axis)[:, :4].sum(axis=1)
-    return spans(records, now.losses.lines.array(*axis), axis.start, axis.width)
+    found = spans(records, now.losses.lines.array(*axis), axis.start, axis.width)
+    return [span for span in found if span.start < end]
 
 
 def _lines(now: Sums, axis: Axis) -> tuple[list[list[int]], list[str]]:

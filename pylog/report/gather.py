@@ -27,6 +27,7 @@ COLUMNS = {
     "loss": ["timestamp", "observed", "count", "size", "log", "reason"],
 }  # fmt: skip
 """The columns that a report needs, by kind of record; of changes of a ruleset it needs all."""
+DAY = 86_400
 LEAST_PART = 0.1
 """So much of a period must be in the log, that a report is about it."""
 
@@ -39,8 +40,12 @@ class Gathered:
     passed    records of other periods, which are in no sum
     """
 
-    def __init__(self, periods: Periods) -> None:
+    def __init__(self, periods: Periods, now: int | None = None) -> None:
+        """`now`, in seconds since 1970: a period that begins a day later, or more, is that of a
+        wrong clock, and is not the last one unless there is no other. None: there is none such.
+        """
         self._periods = periods
+        self._latest = None if now is None else periods.number(now + DAY)
         self.sums: dict[int, Sums] = {}
         self.undated = Sums()
         self.passed = 0
@@ -121,21 +126,29 @@ class Gathered:
         return total + self.passed, untimed
 
     def _last(self) -> int | None:
-        return max(self.sums, default=None)
+        return max([p for p in self.sums if not self._is_ahead(p)] or self.sums, default=None)
+
+    def _is_ahead(self, period: int) -> bool:
+        return self._latest is not None and period > self._latest
 
     def _is_wanted(self, period: int) -> bool:
-        last = self._last() if self._periods.wanted is None else self._periods.wanted
-        if last is None:
+        wanted = self._periods.wanted
+        if wanted is not None:
+            return wanted - 1 <= period <= wanted
+        last = self._last()
+        if last is None or self._is_ahead(last) > self._is_ahead(period):
             return True
-        if self._periods.wanted is None:
-            return period >= last - 2  # the last one may have just begun
-        return last - 1 <= period <= last
+        # the last one may have just begun
+        return period >= last - 2 and self._is_ahead(last) == self._is_ahead(period)
 
     def _forget(self) -> None:
         """Forget the periods that are not needed any more."""
         last = self._last()
-        for period in [p for p in self.sums if last is not None and p < last - 2]:
-            self.passed += self.sums.pop(period).records.total()
+        if last is None:
+            return
+        for period in list(self.sums):
+            if period < last - 2 or self._is_ahead(period) > self._is_ahead(last):
+                self.passed += self.sums.pop(period).records.total()
 
     def _has_just_begun(self, number: int) -> bool:
         start, end = self._periods.bounds(number)

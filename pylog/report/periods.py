@@ -76,6 +76,10 @@ class Periods:
         """The quarter of an hour of that number since 1970; None for a time without a date."""
         return self._moments[quarter]
 
+    def number(self, second: int) -> int:
+        """The number of the period of a second since 1970."""
+        return self._number(self.local(second))
+
     def bounds(self, number: int) -> tuple[int, int]:
         """The first second of a period, and that of the next, since 1970."""
         return self._start(number), self._start(number + 1)

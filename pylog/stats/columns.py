@@ -203,7 +203,8 @@ def _values(key: Key, kind: str, batch: pa.RecordBatch, times: pa.Array) -> pa.A
     if pa.types.is_timestamp(column.type):
         column = column.cast(TIME)
     elif column.type == pa.uint64():  # beyond what 63 bits hold there are hashes only
-        column = pc.if_else(pc.less(column, 2**63), column, None)
+        limit, absent = pa.scalar(2**63, pa.uint64()), pa.scalar(None, pa.uint64())
+        column = pc.if_else(pc.less(column, limit), column, absent)
     return column.cast(form)
 
 

@@ -15,6 +15,8 @@ from pylog.stats.question import MOST_KEYS, MOST_PAIRS, Plan, getters, summed
 from pylog.stats.result import Answer, Group, in_order
 
 Keys = tuple[Any, ...]
+ABSENT = (None,)
+"""A record without the only field of a list has no value of it, as in SQL."""
 GUARD, COUNT, RECORDS, FIRST, LAST, SUMS = range(6)
 """The places of a group's numbers; GUARD is its counter in the summary, COUNT what was seen."""
 
@@ -66,9 +68,12 @@ class RecordGroups:
                 group[SUMS + i] += value
                 self.sums[i] += value
             for i, reads in enumerate(distinct):
+                value = tuple([read(record) for read in reads])
+                if value == ABSENT:
+                    continue
                 values = self._distinct[i].setdefault(key, set())
                 before = len(values)
-                values.add(tuple([read(record) for read in reads]))
+                values.add(value)
                 self._pairs[i] += len(values) - before
             self.count += weight
             self.records += 1

@@ -2,7 +2,8 @@
 
 A row is a group's keys and the values of a list of fields. A list of which all fields are in
 another, as the ports and the hosts of pairs of host and port, is counted from the rows of that
-one: that takes a third of the memory. Of too many rows those of the groups that have the fewest
+one: that takes a third of the memory. A row without the only field of a list has no value of it,
+as in SQL. Of too many rows those of the groups that have the fewest
 are dropped.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pylog.stats.counted import ABSENT
 from pylog.stats.gathered import Gathered
 from pylog.stats.grouping import Numbered, by_columns, column_of, grouped, numbered, one
 from pylog.stats.keys import Key
@@ -84,6 +86,8 @@ class Distinct:
         made = []
         for rows, columns in self._of:
             pairs = self._rows_of(rows, columns)
+            if len(columns) == 1:
+                pairs = pairs.filter(pairs.column(columns[0]).is_valid())
             both = [pa.chunked_array([*groups.column(name).chunks, *pairs.column(name).chunks])
                     for name in self._keys]  # fmt: skip
             of_row = numbered(both, one(groups.num_rows + pairs.num_rows))
@@ -98,7 +102,7 @@ class Distinct:
             column = pairs.column(name)  # an expression would import pandas
             pairs = pairs.filter(column.is_null() if value is None else pc.equal(column, value))
         values = [pairs.column(name).to_pylist() for name in columns]
-        return sorted(set(zip(*values, strict=True)), key=in_order)[:limit]
+        return sorted({*zip(*values, strict=True)} - {ABSENT}, key=in_order)[:limit]
 
     def _rows_of(self, rows: Gathered, columns: list[str]) -> pa.Table:
         """The rows of a list: those of the one that is held, or a part of their columns."""

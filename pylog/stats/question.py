@@ -23,6 +23,9 @@ SUMS = ("length", "packets", "bytes")
 """What can be summed: bytes of packets as their IP headers say; packets, and bytes, of packets and
 of flows that have ended."""
 
+NUMBERS = ("count", "at_most", "records", "first", "last")
+"""The columns of an answer beside keys, sums and counts of distinct values."""
+
 MOST_KEYS = 100_000
 """So many groups are counted exactly; of more the heaviest are kept, see `Group`. With half as many
 again a log of distinct addresses took more than 300 MB.
@@ -42,7 +45,8 @@ class Question(msgspec.Struct, frozen=True):
     by         the keys of groups, see pylog.stats.keys; none: one group of all
     every      the length of time buckets, as 1h, which become the first key; None: no buckets
     sums       of SUMS: what is summed
-    distinct   fields whose distinct values are counted together, e.g. (("daddr", "dport"),)
+    distinct   fields whose distinct values are counted together, e.g. (("daddr", "dport"),);
+               null is a value only where there are several fields
     zone       the time zone of hours, days and buckets
     geo        mmdb files, for countries and networks
     keys       so many groups are counted exactly; None: MOST_KEYS
@@ -76,6 +80,9 @@ class Plan:
         self.distinct = [[key(name, zone, geo) for name in names] for names in question.distinct]
         if len({each.name for each in self.keys}) < len(self.keys):
             raise ValueError(f"--by {','.join(question.by)} has a field twice")
+        for name in question.by:
+            if name in (*NUMBERS, *question.sums):
+                raise ValueError(f"records are not grouped by {name}: the answer has it of groups")
         for name in question.sums:
             if name not in SUMS:
                 raise ValueError(f"no sum {name!r}{advice(name, SUMS)}")

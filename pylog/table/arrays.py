@@ -115,7 +115,8 @@ def _repeated(column: Repeated, kind: pa.DataType) -> pa.Array:
     if kind != WORD:
         if all(value is None for value in column.values):
             return pa.nulls(len(column.codes), kind)
-        return pa.array(column.values, kind).take(pa.array(column.codes))
+        codes = _array(NumberColumn(column.codes), pa.int64())
+        return pa.array(column.values, kind).take(codes)
     numbers = {v: i for i, v in enumerate(dict.fromkeys(v for v in column.values if v is not None))}
     places = np.array([numbers.get(v, -1) for v in column.values], np.int32)
     if not numbers:

@@ -34,6 +34,10 @@ from pylog.table.select import Gathered, Selection
 ROWS = 32768
 """Rows of a batch: few enough to stay in the cache of the processor while columns are made."""
 
+PAUSE = 1 << 23
+"""After messages of which most have no pattern, so many bytes are decoded one by one, which is
+faster: of a text log, for example, in which each line has another prefix."""
+
 MIN_WINDOW = 1 << 20
 """How many bytes of the input the window has, up to MAX_WINDOW."""
 
@@ -128,12 +132,17 @@ class Bulk(OpenLog):
         DecodeError as `batches`.
         """
         ordered = Ordered(form, where, actions)
+        resume = self.end
 
         def many(pos: int) -> int:
+            nonlocal resume
+            if self.end < resume:
+                return 0
             run = self._regular.run(self._window, self._window_at, pos, self._stop_in_window())
             if run is None:
                 return 0
-            ordered.add(run)
+            if 2 * ordered.add(run) > self._regular.messages:
+                resume = self.end + run.used + PAUSE
             self._count(run.irregular, run.lost)
             self._per_row = run.used // self._regular.messages + 1
             return run.used

@@ -17,15 +17,16 @@ from pylog.formats.columns import Addresses, Array, Blobs, Column, NumberColumn,
 from pylog.record import rfc3339
 from pylog.table.addresses import texts
 from pylog.table.packets import Packets, Texts
-from pylog.table.patterns import LineForm, Pattern, Patterns
+from pylog.table.patterns import MAXIMUM, LineForm, Pattern, Patterns
 from pylog.table.pool import EMPTY, Pool, decimals, distinct_of, four_octets, three_digits
 
 ROWS = 8192
 """How many lines are put together at a time: so few that their pieces stay in the cache."""
 
-FEW, EACH = 64, 4
-"""Where packets need more patterns than FEW, and one more for EACH so many packets, those of which
-fewer than EACH agree are left to the output."""
+EACH, SPARE = 4, 64
+"""A pattern is learnt where EACH packets agree in it, and otherwise one for SPARE packets: to learn
+one takes as long as to write several packets. Those without a pattern are left to the output.
+"""
 
 _Text = bytes | list[bytes]
 """A text of all lines, or one of each pattern."""
@@ -84,13 +85,14 @@ class Lines:
 
     def _patterns_of(self, packets: Packets, codes: Array, examples: Array) -> list[Pattern | None]:
         """The pattern of each code; None: those packets are left to the output."""
-        names = [*packets.columns]
-        if len(examples) <= FEW + len(codes) // EACH:
-            return self._patterns.of(names, packets.examples(examples))
-        many = np.flatnonzero(np.bincount(codes) >= EACH)
+        self._patterns.spare = min(self._patterns.spare + len(codes) / SPARE, MAXIMUM)
+        pays = np.bincount(codes) >= EACH
+        tried = np.arange(len(examples)) if len(examples) <= MAXIMUM else np.flatnonzero(pays)
         patterns: list[Pattern | None] = [None] * len(examples)
-        of_many = self._patterns.of(names, packets.examples(examples[many]))
-        for i, pattern in zip(many.tolist(), of_many, strict=True):
+        of_tried = self._patterns.of(
+            [*packets.columns], packets.examples(examples[tried]), pays[tried].tolist()
+        )
+        for i, pattern in zip(tried.tolist(), of_tried, strict=True):
             patterns[i] = pattern
         return patterns
 

@@ -67,8 +67,10 @@ class Ordered:
                 given = self._pieces.pop().records + given
             self._pieces.append(Piece(None, given, len(given)))
 
-    def add(self, run: Run) -> None:
-        """Add the records of messages that were decoded together."""
+    def add(self, run: Run) -> int:
+        """Add the records of messages that were decoded together; for how many regular ones the
+        output had no pattern.
+        """
         rows = run.rows
         regular = np.delete(np.arange(len(rows.starts)), rows.irregular)
         wanted = self._wanted(run)
@@ -82,6 +84,7 @@ class Ordered:
             with_line = np.setdiff1d(with_line, regular[left], assume_unique=True)
         places = with_line.searchsorted(np.array([i for i, _ in between], np.int64))
         self._merge(texts, places.tolist(), [record for _, record in between])
+        return len(left)
 
     def _merge(self, made: list[Text], places: list[int], between: list[Record]) -> None:
         """Add lines, and records before the line at each of these places."""

@@ -27,7 +27,9 @@ from pylog.record import PacketRecord
 from pylog.table.patterns import GAP, GAPS, form_of, number_within, text_gap
 
 MOST_CODES = 1 << 16
-"""Numbers below it get their codes from a table."""
+SPARSE = 4
+"""Numbers get their codes from a table if it has at most so many places for each, else by sorting.
+"""
 
 SIZES = ("length", "caplen")
 FEW_SIZES = 8
@@ -207,7 +209,7 @@ def _texts(column: Repeated) -> Texts | None:
 
 def _dense(values: Array) -> tuple[Array, int]:
     """Codes from 0 on for the distinct values, and how many there are."""
-    if values.min() >= 0 and values.max() < MOST_CODES:
+    if values.min() >= 0 and values.max() < SPARSE * len(values):
         used = np.bincount(values.astype(np.intp, copy=False)) > 0
         return (np.cumsum(used) - 1)[values], int(used.sum())
     distinct, codes = np.unique(values, return_inverse=True)

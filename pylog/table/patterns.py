@@ -10,7 +10,7 @@ with other marks: where the results differ in more than the marks, there is no p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from string import ascii_letters, digits
 from typing import Any, NamedTuple, Protocol
@@ -85,6 +85,9 @@ _WITHIN = ":"
 MOST_TEXT = 1 << 14
 """How many bytes the texts of a pattern have at most, so that many lines fit into memory."""
 
+FEW = 64
+"""How many patterns may be learnt at first although that does not pay."""
+
 MAXIMUM = 4096
 """How many patterns are remembered: senders of packets may choose what they depend on."""
 
@@ -120,24 +123,32 @@ def _text_mark(form: str, start: int) -> str:
 
 
 class Patterns:
-    """The patterns of an output."""
+    """The patterns of an output.
+
+    spare   how many patterns may be learnt although that does not pay
+    """
 
     def __init__(self, form: LineForm, change: Callable[[Any], Any] | None) -> None:
         """`change` is made to each record before it is written; None: none."""
         self._form, self._change = form, change
         self._learnt: dict[bytes, Pattern | None] = {}
+        self.spare = float(FEW)
 
-    def of(self, names: Sequence[str], examples: Iterable[tuple[Any, ...]]) -> list[Pattern | None]:
+    def of(
+        self, names: Sequence[str], examples: Sequence[tuple[Any, ...]], pays: Sequence[bool]
+    ) -> list[Pattern | None]:
         """The pattern of packets that agree with each example; None: the output has none for them.
 
         names      of fields
         examples   the value of each, None or GAP; last whether the addresses are IPv6
+        pays       whether it pays to learn the pattern of each
         """
         encode, fields = msgspec.msgpack.Encoder().encode, "\0".join(names).encode()
         patterns = []
-        for example in examples:
+        for example, learns in zip(examples, pays, strict=True):
             key = fields + encode(example)
-            if key not in self._learnt:
+            if key not in self._learnt and (learns or self.spare >= 1):
+                self.spare -= not learns
                 if len(self._learnt) >= MAXIMUM:
                     self._learnt.clear()
                 pairs = [*zip(names, example, strict=False)]
@@ -152,7 +163,7 @@ class Patterns:
                 )
                 fits = first == second and sum(map(len, first.texts if first else ())) <= MOST_TEXT
                 self._learnt[key] = first if fits else None
-            patterns.append(self._learnt[key])
+            patterns.append(self._learnt.get(key))
         return patterns
 
     def _learn(

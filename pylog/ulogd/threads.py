@@ -86,7 +86,8 @@ class StackThread:
         self.queue = StackQueue(ours, limit, names)
         self.channel, self._listens = Channel(own), Channel(other)
         wanted = {name: Wanted(NOWHERE) for name in names}
-        self._feed = QueueFeed(self._data, Undecoded(wanted, raw=True), names)
+        raw = any(isinstance(source, Nflog) for source in sources.values())
+        self._feed = QueueFeed(self._data, Undecoded(wanted, raw=raw), names)
         self._lock = threading.Lock()
         self._flush_s = 0.0
         self.failure: BaseException | None = None

@@ -52,6 +52,6 @@ def table(scale: Scale) -> Table:
             title = f"pylog read, {scale.few} of {name}"
             work[title] = partial(wall_ms, scale.starts, "-m", "pylog", "read", str(path))
         found, _ = interleaved(work, scale.rounds)
-    below = {"import pylog": 80.0, "pylog --help": 150.0}
+    below = {"import pylog": 80.0, "pylog --help": 150.0} | {n: 150.0 for n in work if ", " in n}
     rows = [Row(name, values, below=below.get(name)) for name, values in found.items()]
     return Table("Start", rows, "wall ms")

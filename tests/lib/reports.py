@@ -85,7 +85,7 @@ def report(
 ) -> dict[str, Any]:
     """The figures of a report of records."""
     periods = Periods(period, ZoneInfo(zone))
-    gathered = Gathered(periods)
+    gathered = Gathered(periods, MADE)
     for start in range(0, len(records), 500):
         add(gathered, records[start : start + 500])
     return of(gathered, periods, zone, **settings)

@@ -4,11 +4,13 @@ option names, and the user that -u names.
 
 from __future__ import annotations
 
+import os
 import pwd
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import netlab
@@ -128,3 +130,28 @@ def test_the_daemon_changes_to_the_user_when_all_is_open(tmp_path: Path) -> None
         unknown = alone.start(*OWN, "-c", str(conf), "-u", "no such user", stderr=subprocess.PIPE)
         assert unknown.stderr is not None
         assert b"no user 'no such user'" in unknown.stderr.read() and unknown.wait(30) != 0
+
+
+def test_signals_end_it_in_order_also_where_a_file_cannot_be_opened(tmp_path: Path) -> None:
+    """A FIFO that nobody reads cannot be opened. A storm of SIGTERM costs no record."""
+    conf, out, pid = (tmp_path / name for name in ("ulogd.conf", "out", "pid"))
+    conf.write_text(f"[global]\nlogfile={tmp_path}/own\nstack=l:NFLOG,b:BASE,g:GPRINT\n"
+                    f"[l]\ngroup=7\n[g]\nfile={out}\n")  # fmt: skip
+    with netlab.Namespace() as alone:
+        alone.log_udp(9, 7)
+        os.mkfifo(out)
+        process = alone.start(*OWN, "-c", str(conf), "-p", str(pid))
+        until(lambda: lines(tmp_path / "own", "building"), "the stack", 60)
+        assert ended(process) == 128 + signal.SIGTERM and not pid.exists()
+        out.unlink()
+        process = alone.start(*OWN, "-c", str(conf), "-p", str(pid))
+        until(lambda: 7 in alone.groups(), "its group", 60)
+        until(out.exists, "its file")
+        time.sleep(1)
+        for _ in range(200):
+            alone.udp("127.0.0.1", 9, b"x")
+        for _ in range(20):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.002)
+        assert process.wait(30) == 0 and not pid.exists()
+    assert lines(out, "udp.dport=9") == 200

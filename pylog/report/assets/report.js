@@ -117,7 +117,7 @@ function chart(id, axis, height, options, read) {
   };
   const plot = new uPlot({
     width: Math.max(280, place.clientWidth), height, tzDate: zoned,
-    legend: {show: false}, padding: [8, 18, 0, 0],
+    legend: {show: false}, padding: [8, 28, 0, 0],
     scales: {x: {time: true, range: (u, low, high) =>
                  [Math.max(low ?? axis.start, axis.start), Math.min(high ?? end, end)]}, ...options.scales},
     axes: [{...axes, size: 46, values: timeLabels}, {...axes, size: 56, ...options.axis}],
