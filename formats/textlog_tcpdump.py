@@ -67,7 +67,7 @@ _TIME = re.compile(
 _LINE = re.compile(
     r"rule (\d{0,10}|def)(?:\.(.*)\.(\d{1,10}|def))?/(?:(\d{1,3}|unkn)?\((.*?)\)?)"
     r"((?: \[[^\]]*\])*)(:?)"
-    r" ([a-z0-9-]+(?: \(\w+\))?|unkn\(\d{1,10}\)) (in/out|in|out|fwd|unkn\(\d{1,10}\)) on (\S+): "
+    r" ([a-z0-9-]+(?: \(\w+\))?|unkn\(\d{1,10}\)) (in/out|in|out|fwd|unkn\(\d{1,10}\)) on (\S*): "
     r"(?:\[([^\]]*)\] )?(.*)$"
 )
 _DETAILS = re.compile(r"(?:IP6? )?\((?:tos|class|flowlabel|hlim)[^()]*(?:\([^()]*\)[^()]*)*\) ?")
@@ -78,6 +78,8 @@ _DETAIL = {
 }  # fmt: skip
 _MISSING = re.compile(r"(?:IP6? )?truncated-ip6? - \d{1,6} bytes missing!\s?")
 _ENDS = re.compile(r"(?:IP6? )?(\S+) > ([^\s:]\S*): (.*)$")
+_EXTENDED = re.compile(r"(?:HBH|DSTOPT|RT6|srcrt)\b.{0,200}? (\d{1,5}) > (\d{1,5}): (.*)$")
+"""After extension headers of IPv6 the ports stand alone."""
 _FRAG6 = re.compile(r"frag \((?:0x[0-9a-f]+:)?(\d+)\|\d+\)")
 _FLAGS = re.compile(r"Flags \[([A-Za-z.]+)\]")
 _OLD_TCP = re.compile(r"([SFRPUWE.]+) (?:\d+:\d+\(\d+\)|ack|win|urg|<)")
@@ -136,7 +138,7 @@ def read(message: str) -> tuple[Values, str] | None:
     values[AT_ACTION] = _action(action)
     if way in ("in", "out", "fwd"):
         values[AT_DIRECTION] = "forward" if way == "fwd" else way
-    values[AT_OUTDEV if way == "out" else AT_INDEV] = utf8(device)
+    values[AT_OUTDEV if way == "out" else AT_INDEV] = utf8(device) or None
     _put_users(values, extra, owner, socket)
     _put_packet(values, extra, packet)
     values[AT_EXTRA] = extra or None
@@ -210,6 +212,8 @@ def _put_packet(values: Values, extra: dict[str, Any], text: str) -> None:
     source, destination, rest = ends.groups()
     (saddr, sport), (daddr, dport) = _end(source), _end(destination)
     values[AT_SADDR], values[AT_DADDR] = saddr, daddr
+    if extended := _EXTENDED.match(rest):
+        sport, dport, rest = port(extended[1]), port(extended[2]), extended[3]
     values[AT_SPORT], values[AT_DPORT] = sport, dport
     if saddr is not None:
         values[AT_FAMILY] = family_of(saddr)

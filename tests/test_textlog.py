@@ -199,6 +199,10 @@ UNCOMMON = {
     " Flags [S]": ("block", 5, None),
     "12:00:00.000001 rule 5/0(match): block in on em0: IP truncated-ip - 20 bytes missing!"
     " 192.0.2.7.4000 > 198.51.100.1.22: Flags [S]": ("block", 5, None),
+    "1795219861.267175 rule 5/0(match): block in/out on : 192.0.2.7.4000 > 198.51.100.1.22: UDP,"
+    " length 64": ("block", 5, None),
+    "1795219861.267175 rule 5/0(match): block in on em0: 192.0.2.7 > 198.51.100.1: DSTOPT"
+    " 4000 > 22: Flags [S], seq 0": ("block", 5, None),
     "Nov 28 20:57:17 fw ipmon[9]: [ID 702911 local0.warning] 20:57:17.123457 fxp0 @0:5 b"
     " 192.0.2.7,4000 -> 198.51.100.1,22 PR tcp len 20 40 -S IN": ("block", 5, "0"),
 }  # fmt: skip
