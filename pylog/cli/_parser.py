@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import pylog
-from pylog import memo
+from pylog import discover, memo
 from pylog.nearest import advice
 from pylog.record import escape
 
@@ -226,7 +226,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         raise SystemExit(0)
     name = words[0]
     if name in command_names():
-        parser = command_parser(name, words[1:])
+        # what others add is always imported, so that what is wrong with it is reported
+        parser = command_parser(name, None if discover.extended() else words[1:])
         if not parser.understands(_with_times(words[1:])):
             parser = command_parser(name)
         parsed: argparse.Namespace = parser.parse_args(words[1:])
