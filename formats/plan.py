@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
@@ -214,3 +215,9 @@ class Plan:
         values = self._struct.unpack(data[start:end][: self.size].ljust(self.size, b"\0"))
         pairs = zip(self.leaves, values, strict=True)
         return tuple(v if leaf.offset + leaf.size <= kept else None for leaf, v in pairs)
+
+
+@cache
+def plan_of(schema: Any) -> Plan:
+    """The plan of a schema that is a constant of its module, made once."""
+    return Plan(schema)

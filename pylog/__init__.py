@@ -146,6 +146,8 @@ def replay(
     layout: str | None = None,
     on_error: OnError = "resync",
     raw: bool = False,
+    log_tz: str | None = None,
+    year: int | None = None,
 ) -> Replay:
     """A Reader that gives a recording's records as if they were live, at the recording's pace.
 
@@ -157,8 +159,9 @@ def replay(
     Everything else is as for `open`.
     """
     return Replay(
-        path, speed=speed, max_gap=max_gap, loop=loop, layout=layout, on_error=on_error, raw=raw
-    )
+        path, speed=speed, max_gap=max_gap, loop=loop, layout=layout, on_error=on_error, raw=raw,
+        log_tz=log_tz, year=year,
+    )  # fmt: skip
 
 
 def _readers(

@@ -12,6 +12,7 @@ many rules have and nobody sees. A prefix that no pattern matches gives no actio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ from pylog.record import PacketRecord, PacketRow
 
 WORDS = ("pass", "block", "log")
 """The actions that a prefix may stand for."""
+MOST, LONGEST = 1000, 200
+"""So many prefixes are counted, and so many characters of each."""
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -34,6 +37,8 @@ class Actions:
     patterns    the action of each pattern
     unmatched   the patterns that no packet matched so far, also not after another pattern
     prefixed    whether there was a packet with a prefix
+    prefixes    of packets without a verdict of their own, up to MOST different ones, and how often
+                each was counted; "" for none. Where packets are read by patterns, less often
     """
 
     def __init__(self, patterns: Mapping[str, str]) -> None:
@@ -44,6 +49,7 @@ class Actions:
                 raise ValueError(f"no action {action!r}{advice(action, WORDS)}")
         self.unmatched = set(self.patterns)
         self.prefixed = False
+        self.prefixes: Counter[str] = Counter()
         self._of: Memo[str, str | None] = Memo(self._matching)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -52,6 +58,12 @@ class Actions:
     def of(self, prefix: str | None) -> str | None:
         """The action of a prefix, None if no pattern matches. A record without one has ""."""
         return self._of[prefix or ""]
+
+    def count(self, prefix: str | None, number: int = 1) -> None:
+        """Count packets with a prefix."""
+        prefix = (prefix or "")[:LONGEST]
+        if prefix in self.prefixes or len(self.prefixes) < MOST:
+            self.prefixes[prefix] += number
 
     def _matching(self, prefix: str) -> str | None:
         self.prefixed |= prefix != ""
@@ -70,5 +82,6 @@ class Actions:
             return record
         if record.source == "ipl" or record.action is not None:
             return record
+        self.count(record.prefix)
         action = self.of(record.prefix)
         return record if action is None else msgspec.structs.replace(record, action=action)

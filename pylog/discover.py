@@ -84,9 +84,17 @@ def only(group: str, package: str, path: Iterable[str], name: str) -> Any:
     """
     if not name.isidentifier() or "_" in name:
         return None
-    others = any(point.group == group for points in _distributions().values() for point in points)
     there = any(os.path.exists(os.path.join(folder, f"{name}.py")) for folder in path)
-    return importlib.import_module(f"{package}.{name}") if there and not others else None
+    return importlib.import_module(f"{package}.{name}") if there and not extended(group) else None
+
+
+def extended(group: str | None = None) -> bool:
+    """Whether other distributions have entry points for pylog: of a group; None: of any."""
+    return any(
+        point.group.startswith("pylog.") if group is None else point.group == group
+        for points in _distributions().values()
+        for point in points
+    )
 
 
 @cache

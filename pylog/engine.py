@@ -24,11 +24,11 @@ OF_RUN = 1 << 17
 OF_LINES = 3 << 17
 """The same to become lines: rows are faster there."""
 
-GATHERED = 1 << 20
+GATHERED = 1 << 21
 """How many bytes are enough for a run: with more, a record hardly costs less."""
 
-REST_S = 0.1
-"""The longest rest of a reader: half of the time that the kernel holds records back."""
+REST_S = 0.15
+"""The longest rest of a reader: less than the kernel holds records back unless told otherwise."""
 
 
 @cache

@@ -11,7 +11,7 @@ import os
 import time
 from math import inf
 
-from pylog.backends.capture import Capture
+from pylog.backends.capture import Capture, check_times
 from pylog.errors import DecodeError
 from pylog.notes import notes
 from pylog.open_log import OnError
@@ -52,6 +52,8 @@ class Replay(Reader):
         layout: str | None = None,
         on_error: OnError = "resync",
         raw: bool = False,
+        log_tz: str | None = None,
+        year: int | None = None,
     ) -> None:
         """
         speed     how many times faster than the recording; None: without waiting
@@ -66,7 +68,9 @@ class Replay(Reader):
         number = isinstance(speed, int | float) and not isinstance(speed, bool)
         if speed is not None and not (number and 0 < speed < inf):
             raise ValueError(f"speed is {speed!r}, but must be above 0, or None for no waiting")
+        check_times(log_tz, year)
         backend = Capture(path)
+        backend.log_tz, backend.year = log_tz, year
         try:
             super().__init__(backend, layout=layout, on_error=on_error, raw=raw)
             if loop and not backend.regular:

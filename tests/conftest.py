@@ -40,7 +40,7 @@ COSTLY = tuple(
                  "test_nft", "test_origins", "test_outputs", "test_parallel",
                  "test_pcapng_output", "test_reader", "test_record", "test_replay", "test_scrub",
                  "test_shown", "test_splits", "test_stats", "test_table", "test_targets",
-                 "test_top", "test_toy", "test_unpack", "test_where", "test_who")
+                 "test_top", "test_toy", "test_unpack", "test_unsaid", "test_where", "test_who")
 )  # fmt: skip
 """Files whose tests start many processes or read many logs in many ways; together they would take
 most of the time of all."""

@@ -126,7 +126,7 @@ def test_a_reader_rests_only_where_enough_comes() -> None:
     pace.read(1 << 20, 100.2)
     assert 0 < pace.rest_s <= 0.1
     pace.read(1 << 24, 100.3)
-    assert pace.rest_s < 0.01
+    assert pace.rest_s < 0.02
     unresting = engine.Pace(0.0)
     unresting.read(1 << 20, 0.0)
     unresting.read(1 << 24, 0.1)
@@ -135,7 +135,7 @@ def test_a_reader_rests_only_where_enough_comes() -> None:
 
 def test_a_rest_ends_within_the_time_that_the_kernel_may_take() -> None:
     with Nflog() as nflog:
-        for options, longest in (({}, 0.1), ({"latency": True}, 0.0), ({"timeout_s": 0.1}, 0.05)):
+        for options, longest in (({}, 0.15), ({"latency": True}, 0.0), ({"timeout_s": 0.1}, 0.075)):
             with nflog.open("5", **options) as reader:
                 assert isinstance(reader, Reader)
                 assert _live._longest_s(reader.backend) == pytest.approx(longest)

@@ -126,7 +126,7 @@ def test_a_time_without_an_offset_is_in_the_zone() -> None:
 
 @pytest.mark.parametrize("text", [
     "", "now", "2023-13-01", "2023-11-14T25:00", "2023-11-14T22:13:20Z..2023-11-13", "..",
-    "2023-11-14..", "2023-11-14T22", "999999999999", "0000-01-01",
+    "2023-11-14..", "2023-11-14T2", "999999999999", "0000-01-01",
 ])  # fmt: skip
 def test_what_is_no_time_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="time"):

@@ -49,7 +49,7 @@ from pylog.formats.nfulnl_table import (
 )
 from pylog.formats.packet import vlan_tag
 from pylog.formats.packet_schemas import ETH_P_8021AD, ETH_P_8021Q, ETHERNET, VLAN_TAG
-from pylog.formats.plan import BYTEORDER, Plan
+from pylog.formats.plan import BYTEORDER, Plan, plan_of
 from pylog.record import PacketRecord
 
 PLACES = PacketRecord.__struct_fields__
@@ -240,7 +240,7 @@ class NfulnlRows(Rows):
             if depth == MOST_TAGS:
                 self._regular[rows] = False
                 break
-            heads = gather(self._array, self._payloads[rows], np.dtype(Plan(VLAN_TAG).dtype()))
+            heads = gather(self._array, self._payloads[rows], np.dtype(plan_of(VLAN_TAG).dtype()))
             tags = np.zeros(len(self._ethertypes), np.int64)
             tags[rows] = ONE_TAG | self._ethertypes[rows] << 16 | heads["tci"]
             found.append(tags)

@@ -21,7 +21,7 @@ from pylog.formats.columns.arrays import BLOCK, alike, equal, gather, in_a_row
 from pylog.formats.netlink import NFGENMSG, NLA_TYPE_MASK, align, nlattr_head
 from pylog.formats.nfulnl_attributes import ATTRIBUTES, READERS, VLAN
 from pylog.formats.nfulnl_table import ATTRIBUTE_NUMBER, DEVICES
-from pylog.formats.plan import Plan
+from pylog.formats.plan import Plan, plan_of
 
 LEFT = ("NFULA_CT",)
 """The attributes that are left to the Stream."""
@@ -187,7 +187,7 @@ class Layouts:
     def _walked(self, array: Array, bodies: Array, ends: Array) -> tuple[Array, Array]:
         """Which messages have attributes that fill them, and the numbers of their layouts."""
         count = len(bodies)
-        at, rows = bodies + Plan(NFGENMSG).size, np.arange(count)
+        at, rows = bodies + plan_of(NFGENMSG).size, np.arange(count)
         fills = at < ends
         parts: list[Array] = []
         while len(rows):
@@ -232,7 +232,7 @@ class Layouts:
 
     def _layout(self, given: Array) -> Layout | None:
         """The layout of messages with these headers; None if they are left to the Stream."""
-        begin, own = Plan(NFGENMSG).size, self._head.itemsize
+        begin, own = plan_of(NFGENMSG).size, self._head.itemsize
         kinds, lengths = self._kinds(given).tolist(), self._sizes(given).tolist()
         steps = [max(align(length), own) for length in lengths]
         span = begin + sum(steps)

@@ -36,7 +36,7 @@ from pylog.formats.packet_schemas import (
     TCP,
     UDP,
 )
-from pylog.formats.plan import Plan
+from pylog.formats.plan import plan_of
 from pylog.record import Fragment
 
 LAYER4 = TCP.sizeof()
@@ -61,7 +61,7 @@ _TCP_NUMBER = next(number for number, name in HEADER_NAMES.items() if name == "t
 def swap(data: Array, starts: Array) -> None:
     """Exchange the two bytes of ip_len, and of ip_off, in the IPv4 packets at `starts`."""
     for name in ("length", "flags_offset"):
-        at = starts + Plan(IPV4).places[name].offset
+        at = starts + plan_of(IPV4).places[name].offset
         data[at], data[at + 1] = data[at + 1], data[at]
 
 
@@ -95,8 +95,8 @@ class IpPackets:
         octets = gather(data, starts, SIZE)
         self._data, self._starts, self._octets, self._sizes = data, starts, octets, sizes
         self._ethertypes, self._swapped = ethertypes, swapped
-        self._four = octets.view(np.dtype(Plan(IPV4).dtype(SIZE))).ravel()
-        self._six = octets.view(np.dtype(Plan(IPV6).dtype(SIZE))).ravel()
+        self._four = octets.view(np.dtype(plan_of(IPV4).dtype(SIZE))).ravel()
+        self._six = octets.view(np.dtype(plan_of(IPV6).dtype(SIZE))).ravel()
         self._is_four, self._is_six = ethertypes == ETH_P_IP, ethertypes == ETH_P_IPV6
         self._bits = self._two("flags_offset") & 0x3FFF  # of IPv4, without DF
         self._ids = np.zeros(0, np.int64)  # of fragments of IPv6
@@ -162,7 +162,7 @@ class IpPackets:
         self._after, self._upper, self.regular = after, upper, regular
 
     def _is_common_arp(self, rows: Array) -> Array:
-        arp = self._octets[rows].view(np.dtype(Plan(ARP).dtype(SIZE))).ravel()
+        arp = self._octets[rows].view(np.dtype(plan_of(ARP).dtype(SIZE))).ravel()
         common: Array = (arp["hlen"] == 6) & (arp["plen"] == 4) & (self._sizes[rows] >= ARP_SIZE)
         return common
 
@@ -175,7 +175,7 @@ class IpPackets:
         extensions[list(EXTENSIONS)] = True
         size = IPV6_FRAGMENT.sizeof()
         extension, fragment = (
-            np.dtype(Plan(schema).dtype(size)) for schema in (IPV6_EXTENSION, IPV6_FRAGMENT)
+            np.dtype(plan_of(schema).dtype(size)) for schema in (IPV6_EXTENSION, IPV6_FRAGMENT)
         )
         for _ in range(_CHAIN):
             is_fragment = protocol[rows] == FRAGMENT
@@ -264,7 +264,9 @@ class IpPackets:
             return NumberColumn(self._field(ICMP, field), valid)
         if name == "tcp_flags":
             flags = self._field(TCP, "flags").astype(np.intp)
-            flags[(upper != _TCP_NUMBER) | (self._left <= Plan(TCP).places["flags"].offset)] = 256
+            flags[(upper != _TCP_NUMBER) | (self._left <= plan_of(TCP).places["flags"].offset)] = (
+                256
+            )
             return Repeated(flags, (*TCP_FLAGS, None))
         if name == "cut":
             return Repeated(self._cut.astype(np.intp), CUTS) if self._cut.any() else None
@@ -333,13 +335,13 @@ class IpPackets:
 
     def _field(self, schema: object, name: str) -> Array:
         """A field of the header after the network header."""
-        dtype = np.dtype(Plan(schema).dtype(LAYER4))
+        dtype = np.dtype(plan_of(schema).dtype(LAYER4))
         values: Array = self._layer4.view(dtype).ravel()[name]
         return values
 
     def _addresses(self, name: str) -> Addresses:
         six, octets = self._is_six, self._octets
-        at, size = Plan(IPV4).places[name].offset, 4
+        at, size = plan_of(IPV4).places[name].offset, 4
         four = octets[:, at : at + size]
         valid: Array | None = None
         if not (self._is_four | six).all():
@@ -351,7 +353,7 @@ class IpPackets:
         if name == "dst" and (self._cut == _CUT_IPV6).any():
             seen = self._cut != _CUT_IPV6
             valid = seen if valid is None else valid & seen
-        at = Plan(IPV6).places[name].offset
+        at = plan_of(IPV6).places[name].offset
         long = octets[:, at : at + 16]
         if six.any():
             four, long = four[~six], long[six]

@@ -20,7 +20,14 @@ from pylog.actions import Actions
 from pylog.batch import Batch
 from pylog.cli import say, stdout
 from pylog.cli._live import LiveLines, live_lines
-from pylog.cli._outputs import Change, changes, coloured, given_actions, report_unmatched
+from pylog.cli._outputs import (
+    Change,
+    changes,
+    coloured,
+    noting_actions,
+    report_no_verdict,
+    report_unmatched,
+)
 from pylog.cli._places import OutputPlace
 from pylog.cli._progress import progress
 from pylog.cli._sources import (
@@ -30,10 +37,11 @@ from pylog.cli._sources import (
     descriptors_of,
     greet,
     is_unreadable,
+    losses_are_seen,
     paths_of,
     summary,
 )
-from pylog.cli._where import given_filter, report_filtered
+from pylog.cli._where import given_filter, report_filtered, report_untimed
 from pylog.decoder import LOT
 from pylog.errors import BackendError
 from pylog.open_log import OpenLog
@@ -81,17 +89,25 @@ class Copy(contextlib.ExitStack):
         self._description = outputs.description(arguments.to)
         self._output: OutputFiles | OutputPlace | None = None
         self._changes = changes(arguments)
-        self._actions = given_actions(arguments)
+        self._actions = noting_actions(arguments)
         self._filter = given_filter(arguments)
         self.left: int | None = arguments.count
         self.written = 0
         self._failed = False
         self._cpu_before = time.process_time()
-        self.callback(report_unmatched, self._actions)
+        self._containers: set[str] = set()
+        self.callback(self._report)
         self._files = None if arguments.target is not None else self._of_arguments()
         self._filtered: Filtered | None = None
         self._reopens = bool(self._files and self._files.reopens and self._description.appends)
         stopping.reopens = self._reopens or (self._filter is not None and self._filter.files)
+
+    def _report(self) -> None:
+        """Report what was not written because the log does not say it."""
+        report_unmatched(self._actions)
+        report_untimed(self._arguments, self._containers)
+        if not self.written:
+            report_no_verdict(self._actions)
 
     def _of_arguments(self) -> Files:
         """The files of the arguments; BackendError for one that must not be written, ValueError
@@ -169,6 +185,8 @@ class Copy(contextlib.ExitStack):
                     say(lines.text())
                 report_filtered(self._filter, left_out)
         for reader in records.readers():
+            output.note_losses(losses_are_seen(reader))
+            self._containers.add(reader.detection.container)
             if self.left != 0 and is_unreadable(reader):
                 self._failed = True
 

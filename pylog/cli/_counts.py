@@ -11,7 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pylog import backends
 from pylog.backends.files import files_of
@@ -19,7 +19,7 @@ from pylog.cli import begin_logging, say
 from pylog.cli._arrow import spare_arrow
 from pylog.cli._inputs import expand
 from pylog.cli._joins import with_joins
-from pylog.cli._outputs import given_actions, report_unmatched
+from pylog.cli._outputs import no_verdict, noting_actions, report_unmatched
 from pylog.cli._progress import bar, progress
 from pylog.cli._sources import (
     Stopping,
@@ -27,16 +27,21 @@ from pylog.cli._sources import (
     greet,
     is_unreadable,
     labels,
+    losses_are_seen,
     opened,
     opened_in_bulk,
     summary,
     text_log_options,
 )
-from pylog.cli._where import report_filtered
+from pylog.cli._where import lacks_zone, report_filtered
 from pylog.decoder import LOT
 from pylog.filter import Filter
 from pylog.reader import Records
+from pylog.stats import hints
 from pylog.stats.summary import Aggregate, Summary
+
+if TYPE_CHECKING:  # which needs the extra
+    from pylog.table.splits import Tally
 
 A = TypeVar("A", bound=Aggregate)
 LOOK_S = 0.25
@@ -55,10 +60,12 @@ def begin_process() -> None:
 class Counting:
     """Reads the sources of the arguments into an aggregate, by `all`.
 
-    aggregate     what is made of the records
-    failed        whether nothing of a log could be read
-    unknowable    logs of which cannot be known whether they lost records
-    left_out      how many records the filter left out
+    aggregate        what is made of the records
+    failed           whether nothing of a log could be read
+    unknowable       logs of which cannot be known whether they lost records
+    without_losses   tables of logs with losses, which they do not hold
+    left_out         how many records the filter left out
+    containers       of the logs that were read, see Detection
     """
 
     def __init__(
@@ -66,11 +73,14 @@ class Counting:
     ) -> None:
         """`make` makes an empty aggregate; it can be sent to other processes."""
         self._arguments, self._make, self._where = arguments, make, where
-        self._actions = given_actions(arguments)
+        self._actions = noting_actions(arguments)
         self.aggregate = make()
         self.failed = False
         self.unknowable: list[str] = []
+        self._with_tables = False
+        self.without_losses: list[str] = []
         self.left_out = 0
+        self.containers: set[str] = set()
 
     def all(self, stopping: Stopping, for_s: float | None = None) -> None:
         """Read all sources to their end, or until a signal; so long at most.
@@ -97,11 +107,42 @@ class Counting:
                     self._bulk(source)
             else:
                 self._parts()
+        self._with_tables = bool(tables)
         for path in tables:
             self._table(path)
         if arguments.verbose:
             report_filtered(self._where, self.left_out)
         report_unmatched(self._actions)
+
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """The times of --since and --until, in nanoseconds since 1970 UTC."""
+        limits: tuple[int | None, int | None] = self._arguments.limits
+        return limits
+
+    @property
+    def untimed(self) -> int:
+        """Records that the filter left out although they have no time."""
+        return 0 if self._where is None else self._where.untimed
+
+    def no_time(self, count: int) -> str:
+        """That so many records have no time, and what to do about it."""
+        lacks = lacks_zone(self._arguments, self.containers)
+        return hints.no_time(count, lacks, self._with_tables)
+
+    def no_verdict(self) -> str:
+        """As cli._outputs.no_verdict."""
+        return no_verdict(self._actions)
+
+    def check_times(self, needing: str, counted: int, untimed: int) -> None:
+        """ValueError if no record has a time, for options that need times.
+
+        needing   those options, as they are typed; "": none was given
+        counted   records that the aggregate got, and how many of those are `untimed`
+        """
+        untimed += self.untimed
+        if needing and untimed and untimed == counted + self.left_out:
+            raise ValueError(f"{needing} needs times, but {self.no_time(untimed)}")
 
     def _in_records(self, logs: list[str], for_s: float | None) -> bool:
         live = any(backends.is_live(source) or source == "-" for source in logs)
@@ -171,7 +212,8 @@ class Counting:
         if self._arguments.verbose:
             say(summary(log))
         self.failed |= is_unreadable(log)
-        if log.dropped is None and not log.uncounted:
+        self.containers.add(log.detection.container)
+        if not losses_are_seen(log):
             self.unknowable.append(log.backend.title)
 
     def _parts(self) -> None:
@@ -196,15 +238,30 @@ class Counting:
                     self.aggregate.merge(part)
                     done.add(split, ended)
                     self.left_out += ended.tally.left_out
+                    self._add_noted(ended.tally)
                     move(done.size)
         self.unknowable += done.unknowable
         self.failed |= done.report(False)
+
+    def _add_noted(self, tally: Tally) -> None:
+        """Add what a process noted."""
+        self.containers.add(tally.container)
+        if self._where is not None:
+            self._where.untimed += tally.untimed
+        for prefix, number in tally.prefixes.items():
+            assert self._actions is not None
+            self._actions.of(prefix)
+            self._actions.count(prefix, number)
 
     def _table(self, path: str) -> None:
         from pylog.stats import passes  # needs the extra
 
         wanted = passes.selections(self.aggregate, self._where, self._actions)
-        rows = passes.count_table(self.aggregate, path, wanted)
+        rows, losses = passes.count_table(self.aggregate, path, wanted)
+        if losses == "left out":
+            self.without_losses.append(path)
+        elif losses not in ("none", "held"):
+            self.unknowable.append(path)
         self.left_out += sum(selection.left_out for selection in wanted.values())
         if self._arguments.verbose:
             say(f"{path}: {rows} rows read")

@@ -163,8 +163,8 @@ class LiveLines:
 
 
 def _longest_s(backend: Backend) -> float:
-    """How long records may wait for others: half as long as the kernel may hold them back."""
-    return 0.0 if backend.holds_s is None else min(engine.REST_S, backend.holds_s / 2)
+    """How long records may wait for others: less than the kernel may hold them back."""
+    return 0.0 if backend.holds_s is None else min(engine.REST_S, 0.75 * backend.holds_s)
 
 
 def load(name: str, options: Mapping[str, Any]) -> None:

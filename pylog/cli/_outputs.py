@@ -18,6 +18,7 @@ from pylog.cli import say
 from pylog.cli._files import add_rotation_arguments
 from pylog.cli._parser import Parser
 from pylog.cli._sources import DECODING, RECORDS, add_option_groups, group_of, pair
+from pylog.cli._where import given_filter
 from pylog.options import SHOWN
 from pylog.record import Record
 
@@ -97,8 +98,8 @@ def add_action_argument(parser: argparse._ActionsContainer) -> None:
     """The argument --action, which is of every command that writes decoded records."""
     parser.add_argument(
         "--action", dest="actions", metavar="PATTERN=ACTION", action="append", type=action_pair,
-        help="what a prefix of NFLOG stands for, as 'drop*=block'; may be repeated, and the first"
-        f" pattern that matches counts. Actions: {', '.join(WORDS)}",
+        help="what a prefix of NFLOG or of the kernel's LOG stands for, as 'drop*=block'; may be"
+        f" repeated, and the first pattern that matches counts. Actions: {', '.join(WORDS)}",
     )  # fmt: skip
 
 
@@ -120,11 +121,44 @@ def given_actions(arguments: argparse.Namespace) -> Actions | None:
     return Actions(patterns) if patterns else None
 
 
+def noting_actions(arguments: argparse.Namespace) -> Actions | None:
+    """As `given_actions`. Without --action, if the filter asks for verdicts, it has no patterns,
+    and only notes the prefixes that there are, for `no_verdict`."""
+    actions, wanted = given_actions(arguments), given_filter(arguments)
+    if actions is None and wanted is not None and "action" in wanted.mentions("packet"):
+        return Actions({})
+    return actions
+
+
 def report_unmatched(actions: Actions | None) -> None:
     """Report the patterns of --action that no packet matched, if there were prefixes to match."""
     if actions is not None and actions.prefixed and actions.unmatched:
+        from pylog.stats.hints import prefixes_text  # only here
+
         patterns = [pattern for pattern in actions.patterns if pattern in actions.unmatched]
-        say(f"--action: no packet read has a prefix like {' or '.join(map(repr, patterns))}")
+        there = prefixes_text(actions.prefixes.most_common(), False)
+        like = " or ".join(map(repr, patterns))
+        say(f"--action: no packet read has a prefix like {like}{there and f'; {there}'}")
+
+
+def report_no_verdict(actions: Actions | None) -> None:
+    """Report `no_verdict`, of a filter that wanted no record."""
+    text = no_verdict(actions, False)
+    if text:
+        say(text)
+
+
+def no_verdict(actions: Actions | None, counted: bool = True) -> str:
+    """What to do about a log without verdicts, of which a filter by verdicts wanted nothing; "" if
+    there was no packet without a verdict, or --action is given.
+
+    counted   whether `actions` counted all packets
+    """
+    if actions is None or actions.patterns or not actions.prefixes:
+        return ""
+    from pylog.stats import hints  # only here
+
+    return hints.no_verdict(actions.prefixes.most_common(), counted)
 
 
 def coloured(arguments: argparse.Namespace, stream: BinaryIO) -> bool:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import pylog
-from pylog import memo
+from pylog import discover, memo
 from pylog.nearest import advice
 from pylog.record import escape
 
@@ -53,10 +53,17 @@ MORE = "more"
 """What the help calls the others."""
 
 OTHER_WORDS = {
-    "-o": ("-w",), "--output": ("-w",), "--out": ("-w",), "--json": ("--to json",),
-    "--csv": ("--to csv",), "--format": ("--to json", "--json"), "-f": ("--follow",), "-c": ("-n",),
+    "-o": ("-w",), "--output": ("-w",), "--out": ("-w",), "-w": ("-o",), "--write": ("-o",),
+    "--json": ("--to json",), "--csv": ("--to csv",), "--format": ("--to json", "--json"),
+    "-f": ("--follow",), "-c": ("-n",),
 }  # fmt: skip
 """Options of other programs, and the options that commands of pylog have for them."""
+
+
+WRITING = ("-w", "-o", "--write", "--output", "--out")
+"""Options that name the file to write; where it is an argument, there is none."""
+TIMES = ("--since", "--until", "--new-since")
+"""Options whose value may be as -2h."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,6 +143,8 @@ class Parser(argparse.ArgumentParser):
         for meant in OTHER_WORDS.get(name, ()):
             if meant.split()[0] in options:
                 return f"; did you mean {meant}?"
+        if name in WRITING and any(action.dest == "out" for action in self._positionals._actions):
+            return "; the file to write is the last argument"
         if name == "--scrub":
             return "; a scrubbed copy is written by pylog read --scrub -w FILE"
         longs = [option for option in options if option.startswith("--")]
@@ -148,10 +157,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def _with_times(words: Sequence[str]) -> list[str]:
-    """The words of a command line, with `--since -2h` as one: it would be an option."""
+    """The words of a command line, with `--since -2h` as one: -2h would be an option."""
     joined: list[str] = []
     for word in words:
-        if joined and joined[-1] in ("--since", "--until") and re.match(r"-\d", word):
+        if joined and joined[-1] in TIMES and re.match(r"-\d", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)
@@ -217,7 +226,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         raise SystemExit(0)
     name = words[0]
     if name in command_names():
-        parser = command_parser(name, words[1:])
+        # what others add is always imported, so that what is wrong with it is reported
+        parser = command_parser(name, None if discover.extended() else words[1:])
         if not parser.understands(_with_times(words[1:])):
             parser = command_parser(name)
         parsed: argparse.Namespace = parser.parse_args(words[1:])

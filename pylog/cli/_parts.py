@@ -24,10 +24,10 @@ from pylog.backends.files import files, size
 from pylog.batch import Batch
 from pylog.cli import begin_logging, say
 from pylog.cli._copy import write_piece
-from pylog.cli._outputs import given_actions, report_unmatched
+from pylog.cli._outputs import given_actions, noting_actions, report_no_verdict, report_unmatched
 from pylog.cli._progress import bar
-from pylog.cli._sources import nothing_read, summed_up, text_log_options
-from pylog.cli._where import given_filter, report_filtered
+from pylog.cli._sources import losses_are_seen, nothing_read, summed_up, text_log_options
+from pylog.cli._where import given_filter, report_filtered, report_untimed
 from pylog.decoder import LOT
 from pylog.filter import Filter
 from pylog.outputs._columns import ColumnsOutput, report_left_out, wanted
@@ -70,8 +70,16 @@ class Done:
     @property
     def unknowable(self) -> list[str]:
         """The logs of which cannot be known whether they lost records."""
-        tallies = self._tallies.items()
-        return [name for name, tally in tallies if tally.dropped is None and not tally.uncounted]
+        return [name for name, tally in self._tallies.items() if not losses_are_seen(tally)]
+
+    def report_unsaid(self, arguments: argparse.Namespace, actions: Actions | None) -> None:
+        """Report what was left out because the logs do not say it."""
+        tallies = self._tallies.values()
+        if self._where is not None:
+            self._where.untimed += sum(tally.untimed for tally in tallies)
+        report_untimed(arguments, {tally.container for tally in tallies})
+        if all(tally.received == tally.left_out for tally in tallies):
+            report_no_verdict(actions)
 
     def report(self, verbose: bool) -> bool:
         """Report on the logs; whether there is one of which nothing could be read."""
@@ -103,7 +111,7 @@ def to_output(
     if isinstance(output, ColumnsOutput):
         return _to_columns(arguments, output, folder)
     output.flush()  # the header, before the records
-    actions = given_actions(arguments)
+    actions = noting_actions(arguments)
     where = given_filter(arguments)
     work = partial(write_records, name=name, options=options, actions=actions, where=where)
     done = Done(where)
@@ -114,7 +122,7 @@ def to_output(
 
 
 def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: str) -> Done:
-    actions = given_actions(arguments)
+    actions = noting_actions(arguments)
     where = given_filter(arguments)
     selections = {
         kind: Selection(kind, names, where, actions) for kind, names in output.wanted.items()
@@ -125,6 +133,7 @@ def _to_columns(arguments: argparse.Namespace, output: ColumnsOutput, folder: st
         for kind, columns in read_batches(part, selections):
             output.write(Batch.of_columns({kind: columns}))
     output.leave_out(done.counts)
+    output.note_losses(not done.unknowable)
     return done
 
 
@@ -146,19 +155,23 @@ def _parts(
                 yield part
                 if actions is not None:
                     with open(os.path.join(part, PREFIXES), "rb") as file:
-                        unmatched, prefixed = msgspec.json.decode(file.read())
+                        unmatched, prefixed, prefixes = msgspec.json.decode(file.read())
                     actions.unmatched.intersection_update(unmatched)
                     actions.prefixed |= prefixed
+                    for prefix, number in prefixes.items():
+                        actions.count(prefix, number)
                 done.add(split, end)
                 move(done.size)
     report_unmatched(actions)
+    done.report_unsaid(arguments, actions)
 
 
 def _noting_prefixes(split: Split, folder: str, *, work: Work, actions: Actions) -> End:
     """Do the work, in a process of its own, and write into the folder what `actions` matched."""
     end = work(split, folder)
     with open(os.path.join(folder, PREFIXES), "wb") as file:
-        file.write(msgspec.json.encode([sorted(actions.unmatched), actions.prefixed]))
+        noted = [sorted(actions.unmatched), actions.prefixed, actions.prefixes]
+        file.write(msgspec.json.encode(noted))
     return end
 
 
@@ -180,6 +193,7 @@ def write_records(
             output.close()
             end = reader.ended()
             end.tally.left_out = reader.bulk.left_out
+            end.tally.untimed = 0 if where is None else where.untimed
             return end
         records, left_out = reader.records(), 0
         while lot := list(itertools.islice(records, LOT)):
@@ -192,6 +206,7 @@ def write_records(
         output.close()
         end = reader.ended()
         end.tally.left_out = left_out
+        end.tally.untimed = 0 if where is None else where.untimed
         return end
 
 

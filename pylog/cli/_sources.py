@@ -481,6 +481,11 @@ def summed_up(name: str, container: str, counted: Counted) -> str:
     )
 
 
+def losses_are_seen(counted: Counted) -> bool:
+    """Whether a loss in a log can be seen: it has sequence numbers, or counts its losses."""
+    return counted.dropped is not None or bool(counted.uncounted)
+
+
 def lost_text(dropped: int | None, uncounted: int) -> str:
     """How many records were lost, as text."""
     if uncounted:

@@ -17,6 +17,7 @@ from pylog.cli._counts import Counting
 from pylog.cli._sources import check_is_no_log, paths_of
 from pylog.record import escape, rfc3339
 from pylog.stats import shown as forms
+from pylog.stats.hints import losses_left_out, no_losses
 from pylog.stats.result import Answer, Group
 from pylog.stats.summary import Summary
 from pylog.transports.files import check_is_free, replacing
@@ -61,7 +62,7 @@ def write(
     clock: Clock | None,
 ) -> None:  # fmt: skip
     """Write the answers, and what they do not contain: in notes, where the form has no place."""
-    notes = missing(sections, summary, counting)
+    notes = missing(sections, summary, counting, clock)
     if shown.form == "table":
         lines = _table(sections, notes, clock)
         if shown.path is None:
@@ -91,10 +92,15 @@ def write(
         file.write(text)
 
 
-def missing(sections: Sequence[Section], summary: Summary, counting: Counting) -> list[str]:
+def missing(
+    sections: Sequence[Section], summary: Summary, counting: Counting, clock: Clock | None
+) -> list[str]:
     """What no table contains, in sentences."""
     of_kind = {of_section.kind for _, of_section, _, _ in sections}
     lines = []
+    span = _span(counting, clock)
+    if span:
+        lines.append(f"counted: {span}")
     others = [
         f"{count:,} {kind}" for kind, count in summary.counts.items()
         if kind not in (*of_kind, "loss") and count
@@ -107,13 +113,21 @@ def missing(sections: Sequence[Section], summary: Summary, counting: Counting) -
     lost = summary.losses.text()
     if lost:
         lines.append(f"LOST: {lost}; the numbers do not contain them")
+    elif counting.without_losses:
+        lines.append(f"LOST: {losses_left_out(counting.without_losses)}")
     elif counting.unknowable:
-        names = counting.unknowable
-        which = names[0] if len(names) == 1 else f"{len(names)} of the logs"
-        lines.append(f"losses: {which} cannot tell whether records were lost")
+        lines.append(f"losses: {no_losses(counting.unknowable)}")
     else:
         lines.append(NO_LOSSES)
     return lines
+
+
+def _span(counting: Counting, clock: Clock | None) -> str:
+    """From when to when records were counted, by --since and --until; "" without them."""
+    limits = zip(("from", "to"), counting.limits, strict=True)
+    return " ".join(
+        f"{word} {forms.time_text(limit, clock)}" for word, limit in limits if limit is not None
+    )
 
 
 def _table(sections: Sequence[Section], notes: list[str], clock: Clock | None) -> list[str]:
@@ -139,7 +153,8 @@ def _table(sections: Sequence[Section], notes: list[str], clock: Clock | None) -
                     hosts = _list(evidence[i][1], groups[i].distinct[1])
                     lines.append(f"    ports {ports}; hosts {hosts}")
         lines += forms.beneath(of_section, groups)
-    return [*lines, *notes]
+    shown = [group for _, _, groups, _ in sections for group in groups]
+    return [*lines, *forms.may_be_older(shown, clock), *notes]
 
 
 def _list(values: Sequence[Any], count: int) -> str:
@@ -150,7 +165,7 @@ def _list(values: Sequence[Any], count: int) -> str:
 def _described(sections: Sequence[Section], summary: Summary, counting: Counting) -> dict[str, Any]:
     """The answers as an object of JSON."""
     losses = msgspec.to_builtins(summary.losses) | {
-        "unknowable": counting.unknowable,
+        "unknowable": counting.unknowable, "left_out_of": counting.without_losses,
         "times": [{"time": rfc3339(time), "records": count}
                   for time, count in summary.losses.times],
     }  # fmt: skip
@@ -171,8 +186,13 @@ def _described(sections: Sequence[Section], summary: Summary, counting: Counting
         )  # fmt: skip
     return {
         "tables": tables, "records": dict(summary.counts), "left_out": counting.left_out,
-        "losses": losses,
+        **dict(zip(("since", "until"), map(_text, counting.limits), strict=True)),
+        "untimed": summary.untimed + counting.untimed, "losses": losses,
     }  # fmt: skip
+
+
+def _text(time_ns: int | None) -> str | None:
+    return None if time_ns is None else rfc3339(time_ns)
 
 
 def _csv(of_section: Answer, groups: Sequence[Group]) -> str:

@@ -41,7 +41,7 @@ from pylog.cli._sources import (
     lost_text,
     opened,
 )
-from pylog.cli._where import add_where_arguments, given_filter, report_filtered
+from pylog.cli._where import add_where_arguments, given_filter, report_filtered, report_untimed
 from pylog.formats import RawBatch
 from pylog.input import left_s
 from pylog.outputs import pcapng
@@ -196,6 +196,7 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             _report(recorded or readers, output.records, files)
             report_filtered(wanted, records.left_out)
+            report_untimed(arguments, [reader.detection.container for reader in readers])
             for reader in readers if not recorded else ():
                 is_unreadable(reader)
     return stopping.status

@@ -30,8 +30,9 @@ from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._outputs import (
     add_action_argument,
     add_output_options,
-    given_actions,
+    noting_actions,
     output_options,
+    report_no_verdict,
     report_unmatched,
 )
 from pylog.cli._sources import (
@@ -46,11 +47,12 @@ from pylog.cli._sources import (
     group_of,
     is_unreadable,
     labels,
+    losses_are_seen,
     paths_of,
     summary,
     wants_origin,
 )
-from pylog.cli._where import add_where_arguments, given_filter, report_filtered
+from pylog.cli._where import add_where_arguments, given_filter, report_filtered, report_untimed
 from pylog.errors import BackendError
 from pylog.open_log import OpenLog
 from pylog.options import SHOWN
@@ -147,7 +149,9 @@ def _write(
 ) -> bool:
     """Write the records to a file; whether there was a log of which nothing could be read."""
     failed = False
-    actions, where = given_actions(arguments), given_filter(arguments)
+    actions, where = noting_actions(arguments), given_filter(arguments)
+    received = left_out = 0
+    containers: set[str] = set()
     output = outputs.open(name, outputs.Target(stream, path), options)
     try:
         if arguments.jobs is not None:
@@ -162,16 +166,22 @@ def _write(
                 records = as_flows(reader, flows, source is arguments.source[-1])
                 if where is not None and isinstance(records, Records):
                     records = records.where(where, actions=actions)
-                left_out = copy(records, output, actions=actions, where=where)
+                passed_over = copy(records, output, actions=actions, where=where)
                 if isinstance(records, Records):
-                    left_out = records.left_out
+                    passed_over = records.left_out
                 if arguments.verbose:
                     say(summary(reader))
-                    report_filtered(where, left_out)
+                    report_filtered(where, passed_over)
+                output.note_losses(losses_are_seen(reader))
+                containers.add(reader.detection.container)
+                received, left_out = received + reader.received, left_out + passed_over
                 failed |= is_unreadable(reader)
     finally:
         output.close()
     report_unmatched(actions)
+    report_untimed(arguments, containers)
+    if received == left_out:
+        report_no_verdict(actions)
     return failed
 
 

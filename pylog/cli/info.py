@@ -23,7 +23,7 @@ from pylog.cli._sources import (
     given_options,
     lost_text,
 )
-from pylog.cli._where import add_where_arguments, given_filter
+from pylog.cli._where import add_where_arguments, given_filter, lacks_zone, report_untimed
 from pylog.decoder import Decoder
 from pylog.formats import ipl_layouts
 from pylog.reader import Reader
@@ -41,6 +41,9 @@ EPILOG = """examples:
 """
 HELP = "describe a log and count its contents"
 
+LONGEST = 200
+"""Characters of a prefix that count."""
+SHOWN_PREFIXES = 10
 NAMES, MORE = 1000, "and more"
 """The most names that are counted one by one, and the name under which others are counted."""
 RANGES = 100
@@ -97,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             answer_json(description)
         else:
-            answer(*[""] * (i > 0), *_text(description, end, clock))
+            answer(*[""] * (i > 0), *_text(description, end, clock, arguments))
+        report_untimed(arguments, [description["container"]])
     return 0
 
 
@@ -160,6 +164,7 @@ class Contents:
         self.kinds: Counter[str] = Counter()
         self.logs: Counter[str] = Counter()
         self.interfaces: Counter[str] = Counter()
+        self.prefixes: Counter[str] = Counter()
         self.layouts: Counter[str] = Counter()
         self.ranges: list[dict[str, Any]] = []
         self.times: list[int] = []
@@ -181,6 +186,8 @@ class Contents:
             return
         _count(self.layouts, record.layout)
         _count(self.logs, _log(record))
+        if isinstance(record, PacketRecord) and record.prefix:
+            _count(self.prefixes, record.prefix[:LONGEST])
         for device in _devices(record):
             _count(self.interfaces, device)
         if record.offset is not None:
@@ -248,6 +255,7 @@ def _described(
         "first": rfc3339(times[0]) if times else None,
         "last": rfc3339(times[1]) if times else None,
         "interfaces": dict(contents.interfaces.most_common()),
+        "prefixes": dict(contents.prefixes.most_common()),
         "dropped": decoder.losses.dropped,
         "uncounted": decoder.losses.uncounted,
         "cut_off": decoder.damages.cut_off,
@@ -309,8 +317,13 @@ def _ipfilter(name: str) -> dict[str, str] | None:
     }
 
 
-def _text(log: dict[str, Any], end: str | None, clock: Clock | None) -> list[str]:
+def _text(
+    log: dict[str, Any], end: str | None, clock: Clock | None, arguments: argparse.Namespace
+) -> list[str]:
     """The description as lines of text; `end` says where the log is cut off."""
+    none = "none"
+    if log["records"] and lacks_zone(arguments, [log["container"]]):
+        none += " (the lines state no zone: --log-tz Europe/Oslo, or --log-tz local)"
     first, last = (
         text if clock is None or text is None else clock.text(text)
         for text in (log["first"], log["last"])
@@ -331,8 +344,9 @@ def _text(log: dict[str, Any], end: str | None, clock: Clock | None) -> list[str
         ("ABI", log["abi"]),
         ("logs", _counted(log["logs"])),
         ("records", _counted(log["records"]) or "none"),
-        ("time", f"{first} to {last}" if first else "none"),
+        ("time", f"{first} to {last}" if first else none),
         ("interfaces", _counted(log["interfaces"])),
+        ("prefixes", _prefixes(log["prefixes"])),
         ("lost records", lost_text(log["dropped"], log["uncounted"])),
         ("end", end),
         ("damage", damage if log["malformed"] else "none"),
@@ -377,6 +391,13 @@ def _layouts(log: dict[str, Any]) -> list[str]:
     if first is None:
         return ["unknown: there is no packet in it"]
     return [first, *(name for name in log["layouts"] if name != first.partition(":")[0])]
+
+
+def _prefixes(counts: dict[str, int]) -> str:
+    """The most frequent prefixes of rules, between quotes, with their counts."""
+    named = [f"{prefix!r} {count}" for prefix, count in [*counts.items()][:SHOWN_PREFIXES]]
+    more = len(counts) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 def _counted(counts: dict[str, int]) -> str:

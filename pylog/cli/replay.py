@@ -16,7 +16,14 @@ from pylog.cli._flows import add_flows_arguments, as_flows, flows_of, prepare_fl
 from pylog.cli._inputs import add_input_arguments, expand
 from pylog.cli._joins import add_join_arguments, prepare, with_joins
 from pylog.cli._outputs import add_output_arguments, needs_raw, read_options
-from pylog.cli._sources import Stopping, add_source_arguments, check_not_live, input_layout
+from pylog.cli._sources import (
+    Stopping,
+    add_source_arguments,
+    add_text_log_arguments,
+    check_not_live,
+    input_layout,
+    text_log_options,
+)
 from pylog.cli._where import add_where_arguments
 
 USAGE = "[options] FILE ..."
@@ -50,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_join_arguments(parser)
     add_flows_arguments(parser)
     add_source_arguments(parser)
+    add_text_log_arguments(parser)
 
 
 def _speed(text: str) -> float | None:
@@ -98,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
                 layout=input_layout(arguments),
                 on_error=arguments.on_error,
                 raw=needs_raw(arguments),
+                **text_log_options(arguments),
             ) as records:
                 if arguments.raw:
                     records.pass_messages()

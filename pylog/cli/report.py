@@ -33,6 +33,7 @@ from pylog.cli._sources import (
     RECORDS,
     Stopping,
     add_source_arguments,
+    add_text_log_arguments,
     check_is_no_log,
     check_not_live,
     group_of,
@@ -42,7 +43,7 @@ from pylog.cli._where import add_where_arguments, given_filter
 from pylog.options import SHOWN
 from pylog.record import json_ready
 from pylog.transports.files import REPLACE, check_is_free, replacing
-from pylog.zones import TZ, zone_of
+from pylog.zones import TZ, clock_of, zone_of
 
 if TYPE_CHECKING:
     from pylog.report.periods import Periods
@@ -84,11 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument(
         "--period", default="all", metavar="PERIOD",
         help="which period the report is about: the last hour, day, week, month or year of the"
-        " logs, or one as 2026, 2026-11, 2026-W48 or 2026-11-28; or all (default)",
+        " logs, or one as 2026, 2026-11, 2026-W48, 2026-11-28 or 2026-11-28T18; or all (default)",
     )  # fmt: skip
     shown.add_argument(
         "--tz", metavar=TZ.metavar or "NAME", default="UTC",
-        help="time zone of days, hours and periods, as Europe/Oslo, or local (default: UTC)",
+        help="time zone of days, hours and periods, and of times of --since and --until that state"
+        " none, as Europe/Oslo, or local (default: UTC)",
     )  # fmt: skip
     shown.add_argument(
         "--top", type=int, default=TOP, metavar="N",
@@ -101,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_action_argument(group_of(parser, RECORDS))
     add_where_arguments(parser)
     add_source_arguments(parser)
+    add_text_log_arguments(parser)
     parser.set_defaults(origin=False, label=[])
 
 
@@ -124,6 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         counting.all(stopping)
     if counting.failed:
         return 1
+    _report_untimed(arguments, counting)
     text = _made(arguments, periods, counting, names, geo)
     if arguments.write in (None, "-"):
         output = stdout()
@@ -133,6 +137,17 @@ def run(arguments: argparse.Namespace) -> int:
     with replacing(arguments.write, arguments.force) as path, open(path, "wb") as file:
         file.write(text)
     return 0
+
+
+def _report_untimed(arguments: argparse.Namespace, counting: Counting) -> None:
+    """Report records without a time; ValueError if there are no others, and times are needed."""
+    options = ("--since", "--until", "--period")
+    given = (arguments.since, arguments.until, arguments.period != "all" or None)
+    needing = ", ".join(o for o, value in zip(options, given, strict=True) if value is not None)
+    counted, untimed = counting.aggregate.counted()
+    counting.check_times(needing, counted, untimed)
+    if untimed + counting.untimed:
+        say(counting.no_time(untimed + counting.untimed))
 
 
 def _made(
@@ -151,12 +166,15 @@ def _made(
     title, where = _readable(arguments.title), _filter_text(arguments)
     asked = Asked(
         title, periods, arguments.tz, where, Names(geo), arguments.top, int(time.time()),
-        [_readable(name) for name in logs], not counting.unknowable,
+        [_readable(name) for name in logs], not (counting.unknowable or counting.without_losses),
     )  # fmt: skip
     number, now, before = counting.aggregate.result()
     made = figures(asked, number, now, before)
     made["summary"] = [sentence.text for sentence in summary(made)]
     if not sum(made["records"].values()):
+        hint = counting.no_verdict()
+        if hint:
+            say(hint)
         name = made["period"]["name"] or arguments.period
         say(f"the logs have no record of {name}" if name != "all" else "the logs have no record")
     if arguments.form == "json":
@@ -165,13 +183,16 @@ def _made(
 
 
 def _filter_text(arguments: argparse.Namespace) -> str | None:
-    """The options that leave out records, as text."""
+    """The options that leave out records, as text; times in the zone of the report."""
+    from pylog.stats.shown import time_text
+
+    clock = clock_of(arguments.tz)
+    limits = [None if at is None else time_text(at, clock) for at in arguments.limits]
     given = [
         f"{word} {value}"
-        for word, value in (("", arguments.where), ("from", arguments.since),
-                            ("to", arguments.until))
+        for word, value in (("", arguments.where), *zip(("from", "to"), limits, strict=True))
         if value is not None
-    ]  # fmt: skip
+    ]
     return _readable(", ".join(text.strip() for text in given)) or None
 
 

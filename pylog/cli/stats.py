@@ -14,7 +14,6 @@ losses above all. A live source is counted until Ctrl-C, or with --for so long.
 from __future__ import annotations
 
 import argparse
-import time
 from functools import partial
 
 from pylog.cli import answer, say
@@ -31,12 +30,13 @@ from pylog.cli._sources import (
     group_of,
 )
 from pylog.cli._stats import Shown, write
-from pylog.cli._where import add_where_arguments, given_filter
+from pylog.cli._where import add_where_arguments, given_filter, time_ns
 from pylog.options import SHOWN
+from pylog.stats.keys import TIME_PARTS
 from pylog.stats.question import SUMS, Question
 from pylog.stats.reports import REPORTS, SCANNED, Report, keep_scanners, questions
 from pylog.stats.result import Answer, Group
-from pylog.stats.summary import Summary
+from pylog.stats.summary import LOSS, Summary
 from pylog.units import seconds
 from pylog.zones import TZ, clock_of
 
@@ -100,7 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--new-since", metavar="TIME",
-        help="only groups that were not seen before this time: 2026-11-28, 2026-11-28T19Z, -2h",
+        help="only groups that were not seen before this time: 2026-11-28T19, 2026-11-28T19:30Z,"
+        " 2026-11-28, or -2h. Without Z or an offset it is in the zone of --tz",
     )  # fmt: skip
     parser.add_argument(
         "--kind", metavar="KIND",
@@ -126,8 +127,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", type=int, metavar="N", help="how many groups are counted exactly")
     group_of(parser, SHOWN).add_argument(
         "--tz", metavar=TZ.metavar or "NAME", default="UTC",
-        help="time zone of hours, days and buckets, and of times in tables, as Europe/Oslo, or"
-        " local (default: UTC)",
+        help="time zone of hours, days and buckets, of times in tables, and of those of --since,"
+        " --until and --new-since that state none, as Europe/Oslo, or local (default: UTC)",
     )  # fmt: skip
     records = group_of(parser, RECORDS)
     records.add_argument(
@@ -162,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
     if report is not None and report.where:
         given = arguments.where
         arguments.where = report.where if given is None else f"({given}) and ({report.where})"
-    since_ns = _time(arguments.new_since)
+    since_ns = time_ns(arguments, "--new-since")
     arguments.to = "text"  # as `prepare` expects it
     if {"origin", "host"} & {name for each in asked for name in each.by}:
         arguments.origin = True
@@ -172,6 +173,9 @@ def run(arguments: argparse.Namespace) -> int:
         counting.all(stopping, arguments.for_s)
         status = stopping.status
     summary: Summary = counting.aggregate
+    needing = _needing_times(arguments, asked)
+    counted = sum(n for of_kind, n in summary.counts.items() if of_kind != LOSS)
+    counting.check_times(needing, counted, summary.untimed)
     sections = []
     for number, _ in enumerate(asked):
         title = report.sections[number].title if report else ""
@@ -190,8 +194,14 @@ def run(arguments: argparse.Namespace) -> int:
         evidence = _evidence(summary, number, of_section, groups) if scanners else []
         sections.append((title, of_section, groups, evidence))
     write(shown, sections, summary, counting, clock)
-    if report is not None and report.missing and not any(groups for _, _, groups, _ in sections):
-        (answer if shown.form == "table" and not arguments.write else say)(report.missing)
+    tell = answer if shown.form == "table" and not arguments.write else say
+    if not any(groups for _, _, groups, _ in sections):
+        missing = counting.no_verdict() or (report.missing if report is not None else "")
+        if missing:
+            tell(missing)
+    untimed = summary.untimed + counting.untimed
+    if untimed and needing:
+        tell(f"{needing}: {counting.no_time(untimed)}")
     return status or int(counting.failed)
 
 
@@ -216,15 +226,16 @@ def _is_new(group: Group, since_ns: int) -> bool:
     return group.first_ns is not None and group.first_ns >= since_ns
 
 
-def _time(text: str | None) -> int | None:
-    if text is None:
-        return None
-    from pylog.filter.values import time_ns
-
-    try:
-        return time_ns(text, time.time_ns())
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"--new-since: {text!r} is not {error}") from None
+def _needing_times(arguments: argparse.Namespace, asked: list[Question]) -> str:
+    """The options that need the times of records, as they are typed; "" for none."""
+    names = [f"--{name}" for name in ("since", "until", "every", "new_since")
+             if getattr(arguments, name) is not None]  # fmt: skip
+    if arguments.report and asked[0].every is not None and arguments.every is None:
+        names.append(f"--report {arguments.report}")
+    parts = [name for name in asked[0].by if name in TIME_PARTS]
+    if parts:
+        names.append(f"--by {','.join(parts)}")
+    return ", ".join(names).replace("_", "-")
 
 
 EXAMPLES = 8

@@ -34,6 +34,7 @@ from pylog.cli._sources import (
     group_of,
     input_layout,
     opened,
+    text_log_options,
 )
 from pylog.cli._where import add_where_arguments, given_filter
 from pylog.cli.replay import _max_gap, _speed
@@ -151,6 +152,7 @@ def _opened(arguments: argparse.Namespace, group: Sequence[str]) -> Records:
             pylog.replay(
                 source, speed=arguments.speed, max_gap=arguments.max_gap,
                 layout=input_layout(arguments), on_error=arguments.on_error,
+                **text_log_options(arguments),
             ),
         )  # fmt: skip
     assert isinstance(joined, Records)

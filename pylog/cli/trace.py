@@ -28,7 +28,7 @@ from pylog.cli._sources import (
     is_unreadable,
     opened,
 )
-from pylog.cli._where import add_where_arguments, given_filter
+from pylog.cli._where import add_where_arguments, given_filter, report_untimed
 from pylog.formats.nft_trace_rule import Match, messages
 from pylog.outputs._text_trail import trail_lines
 from pylog.record import Record
@@ -137,6 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
                 failed = any(is_unreadable(reader) for reader in records.readers())
                 break
         status = stopping.status
+    report_untimed(arguments, ())
     if empty and not (live or failed or status or left == 0):
         say(f"no traces in it: a recording of {LIVE} has them, of packets on which a rule has set"
             " meta nftrace set 1")  # fmt: skip

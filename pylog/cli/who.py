@@ -23,7 +23,12 @@ import pylog
 from pylog.backends.files import opened as opened_file
 from pylog.cli import answer, answer_json, say
 from pylog.cli._progress import progress
-from pylog.cli._sources import add_source_arguments, check_not_live
+from pylog.cli._sources import (
+    add_source_arguments,
+    add_text_log_arguments,
+    check_not_live,
+    text_log_options,
+)
 from pylog.errors import BackendError
 from pylog.outputs._text_words import PROTOCOLS
 from pylog.reader import Reader
@@ -106,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " Europe/Oslo, or local (default: UTC)",
     )  # fmt: skip
     add_source_arguments(parser)
+    add_text_log_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,7 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = _wanted(arguments.where)
 
     def open_raw(log: str | BinaryIO) -> Reader:
-        return pylog.open(log, layout=arguments.layout, on_error=arguments.on_error)
+        options: dict[str, Any] = text_log_options(arguments)
+        return pylog.open(log, layout=arguments.layout, on_error=arguments.on_error, **options)
 
     def watch(reader: Reader) -> AbstractContextManager[Any]:
         return progress([reader.backend], False)

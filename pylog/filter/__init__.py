@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Filter", "FilterError", "grammar"]
 
 LOSS = "loss"
+TIMES = ("timestamp", "observed")
 _SAME_IN_ROWS = frozenset(
     ("word", "name", "address", "bool", "u8", "u16", "u32", "fragment", "vlan")
 )
@@ -45,8 +46,10 @@ class Filter:
 
     A LossRecord always matches, unless the expression mentions `kind`: a filter hides no loss.
 
-    text     of the expression
-    now_ns   the time that `now` and `-2h` in it refer to, in nanoseconds since 1970 UTC
+    text      of the expression
+    now_ns    the time that `now` and `-2h` in it refer to, in nanoseconds since 1970 UTC
+    by_time   whether it compares times
+    untimed   if so, how many records without a time it did not want so far
     """
 
     def __init__(self, text: str, *, now_ns: int | None = None) -> None:
@@ -60,7 +63,10 @@ class Filter:
         self._node = parse(text)
         self._binder = Binder(text, self.now_ns)
         self._binder.check(self._node)
-        self._passes_losses = all(leaf.name != "kind" for leaf in syntax.leaves(self._node))
+        names = {leaf.name for leaf in syntax.leaves(self._node)}
+        self._passes_losses = "kind" not in names
+        self.by_time = not names.isdisjoint(TIMES)
+        self.untimed = 0
         self._predicates = _ByType(lambda kind: predicate(self.bound(kind)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -71,7 +77,10 @@ class Filter:
 
     def matches(self, record: Record) -> bool:
         """Whether the record is wanted."""
-        return self._predicates[type(record)](record)
+        wanted = self._predicates[type(record)](record)
+        if self.by_time and not wanted and record.timestamp_ns is None:
+            self.untimed += record.observed_ns is None
+        return wanted
 
     def bound(self, kind: type[Record]) -> Bound:
         """What the expression means for a type of record."""

@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ _INTEGER = re.compile(r"-?(0[xX][0-9a-fA-F]{1,64}|[0-9]{1,80})", re.A)
 _DECIMAL = re.compile(r"-?[0-9]{1,80}\.[0-9]{1,80}", re.A)
 _TIME = re.compile(
     r"(\d{4}-\d{2}-\d{2})"
-    r"(?:[Tt ](\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d{2}:?\d{2})?)?",
+    r"(?:[Tt ](\d{2})(?::(\d{2})(?::(\d{2})(?:\.(\d{1,9})\d*)?)?)?([Zz]|[+-]\d{2}:?\d{2})?)?",
     re.A,
 )
 _PERIOD = re.compile(r"(?:\d{1,18}(?:\.\d{1,9})?(?:ns|us|ms|s|m|h|d|w))+", re.A)
@@ -78,10 +78,12 @@ def period_ns(text: str) -> int:
     return total
 
 
-def time_ns(text: str, now_ns: int) -> int:
+def time_ns(text: str, now_ns: int, zone: tzinfo | None = UTC) -> int:
     """A time in nanoseconds since 1970 UTC: RFC 3339, a date, now, or before now as -2h.
 
-    Without a zone it is in UTC. ValueError.
+    Minutes and seconds may be missing. ValueError.
+
+    zone   of a time that states none; None is the machine's
     """
     if text == "now":
         return now_ns
@@ -91,11 +93,15 @@ def time_ns(text: str, now_ns: int) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError("a time as 2026-11-28T19:00:00Z, a date, now, or -2h for two hours ago")
-    date, minute, second, part, zone = match.groups()
-    zone = "+00:00" if zone in (None, "Z", "z") else zone
+    date, hour, minute, second, part, stated = match.groups()
+    stated = "+00:00" if stated in ("Z", "z") else stated or ""
+    clock = ":".join(number or "00" for number in (hour, minute, second))
     try:
-        at = datetime.fromisoformat(f"{date}T{minute or '00:00'}{second or ':00'}{zone}")
-    except ValueError as error:
+        at = datetime.fromisoformat(f"{date}T{clock}{stated}")
+        if not stated:
+            at = at.astimezone() if zone is None else at.replace(tzinfo=zone)
+        at = at.astimezone(UTC)
+    except (ValueError, OverflowError, OSError) as error:
         raise ValueError(f"a time that exists ({error})") from None
     return (at - _EPOCH) // timedelta(seconds=1) * 10**9 + int((part or "").ljust(9, "0"))
 

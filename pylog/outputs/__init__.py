@@ -171,6 +171,9 @@ class Output(ABC):
     def leave_out(self, counts: Mapping[str, int]) -> None:  # noqa: B027
         """Count records, by kind, of which no columns were made because it is not `wanted`."""
 
+    def note_losses(self, seen: bool) -> None:  # noqa: B027
+        """Note of a log that was written whether a loss in it would have been seen."""
+
     def commit(self, position: str) -> None:
         """Make what was written so far permanent, as all records up to `position`, an opaque text.
 

@@ -31,6 +31,9 @@ OPTIONS = (
 )  # fmt: skip
 RENAMING = (*OPTIONS, RENAME)
 """The options of outputs whose columns may have other names."""
+LOSSES = "pylog.losses"
+"""The key of the metadata of Parquet and Arrow files that says what was lost before, in a word:
+none, unknown (the log cannot tell), left out (of this file), or held (it is a table of losses)."""
 ROWS = 8192
 """How many records are converted into columns at a time."""
 
@@ -85,6 +88,21 @@ class ColumnsOutput(outputs.Output):
         self.wanted = wanted
         self._records: list[Record] = []
         self._left_out: Counter[str] = Counter()
+        self._losses_seen: bool | None = None
+
+    def note_losses(self, seen: bool) -> None:
+        self._losses_seen = seen and self._losses_seen is not False
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of a file that is complete."""
+        if self._losses_seen is None:
+            return {}
+        if "loss" in self.wanted:
+            return {LOSSES: "held"}
+        if self._left_out["loss"]:
+            return {LOSSES: "left out"}
+        return {LOSSES: "none" if self._losses_seen else "unknown"}
 
     @abstractmethod
     def _columns(self, kind: str, columns: pa.RecordBatch) -> None:

@@ -103,6 +103,10 @@ class OutputFiles(outputs.Output):
         with self.writing() as output:
             output.write_lines(lines)
 
+    def note_losses(self, seen: bool) -> None:
+        if self.output is not None:
+            self.output.note_losses(seen)
+
     def flush(self) -> None:
         if self.output is not None:
             with self.writing() as output:

@@ -1,7 +1,7 @@
 """Writes an Arrow IPC file of one kind of record.
 
 Such a file cannot replace the dictionary of a column, so texts that repeat are written as plain
-text.
+text. The last batch waits for the end, because it has the metadata, which is complete only then.
 """
 
 from __future__ import annotations
@@ -55,8 +55,16 @@ class Output(ColumnsOutput):
             sink(target.stream), renamed_schema(self._schema, renamed(names, rename))
         )
 
+        self._last: pa.RecordBatch | None = None
+
     def _columns(self, kind: str, columns: pa.RecordBatch) -> None:
-        self._writer.write_batch(columns.cast(self._schema).rename_columns(self._called))
+        if self._last is not None:
+            self._writer.write_batch(self._last)
+        self._last = columns.cast(self._schema).rename_columns(self._called)
 
     def _end(self) -> None:
-        self._writer.close()
+        try:
+            if self._last is not None:
+                self._writer.write_batch(self._last, custom_metadata=self.metadata or None)
+        finally:
+            self._writer.close()

@@ -99,5 +99,6 @@ class Output(ColumnsOutput):
     def _end(self) -> None:
         try:
             self._write_group()
+            self._writer.add_key_value_metadata(self.metadata)
         finally:
             self._writer.close()

@@ -7,6 +7,7 @@ and what goes between them does not grow with the log.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,15 @@ class Gathered:
         sums.merge(self.undated)
         before = None if number is None else self.sums.get(number - 1)
         return number, sums, before
+
+    def counted(self) -> tuple[int, int]:
+        """How many records there were, without losses, and how many of them had no time."""
+        sums = (self.undated, *self.sums.values())
+        total, untimed = (
+            sum(n for kind, n in of.items() if kind != "loss")
+            for of in (sum((each.records for each in sums), Counter()), self.undated.records)
+        )
+        return total + self.passed, untimed
 
     def _last(self) -> int | None:
         return max([p for p in self.sums if not self._is_ahead(p)] or self.sums, default=None)

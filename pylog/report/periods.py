@@ -8,7 +8,7 @@ a quarter so share one lookup.
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Literal, NamedTuple
 
 from pylog.memo import Memo
@@ -21,6 +21,7 @@ MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augus
           "October", "November", "December")  # fmt: skip
 
 _FORMS: dict[Kind, str] = {
+    "hour": r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d)",
     "day": r"(\d{4})-(\d\d)-(\d\d)",
     "week": r"(\d{4})-W(\d\d)",
     "month": r"(\d{4})-(\d\d)",
@@ -51,7 +52,7 @@ class Periods:
     """
 
     def __init__(self, text: str, zone: tzinfo | None) -> None:
-        """`text` is a kind, or a period as 2026, 2026-11, 2026-W48 or 2026-11-28.
+        """`text` is a kind, or a period as 2026, 2026-11, 2026-W48, 2026-11-28 or 2026-11-28T18.
 
         zone   None is the machine's
 
@@ -64,8 +65,8 @@ class Periods:
         if text in KINDS:
             self.kind = text
         else:
-            self.kind, day = _named(text)
-            self.wanted = self._number(datetime(day.year, day.month, day.day))
+            self.kind, start = _named(text)
+            self.wanted = self._number(start)
         self._moments: Memo[int, Moment | None] = Memo(self._moment)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,8 +138,8 @@ class Periods:
         return int((first.replace(tzinfo=self.zone) if self.zone else first).timestamp())
 
 
-def _named(text: str) -> tuple[Kind, date]:
-    """The kind of a period that is written as a date, and its first day."""
+def _named(text: str) -> tuple[Kind, datetime]:
+    """The kind of a period that is written as a date, and its start."""
     for kind, form in _FORMS.items():
         match = re.fullmatch(form, text)
         if match is None:
@@ -146,11 +147,12 @@ def _named(text: str) -> tuple[Kind, date]:
         numbers = [int(part) for part in match.groups()]
         try:
             if kind == "week":
-                return kind, date.fromisocalendar(numbers[0], numbers[1], 1)
-            return kind, date(*numbers, *([1] * (3 - len(numbers))))
+                return kind, datetime.fromisocalendar(numbers[0], numbers[1], 1)
+            year, month, day, hour = [*numbers, *(1, 1, 0)[len(numbers) - 1 :]]
+            return kind, datetime(year, month, day, hour)
         except ValueError as error:
             raise ValueError(f"{text} is no {kind}: {error}") from None
     raise ValueError(
         f"no period {text!r}{advice(text, KINDS)}; it is one of {', '.join(KINDS)}, or as 2026,"
-        " 2026-11, 2026-W48 or 2026-11-28"
+        " 2026-11, 2026-W48, 2026-11-28 or 2026-11-28T18"
     )

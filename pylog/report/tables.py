@@ -47,6 +47,9 @@ def cards(f: Mapping[str, Any]) -> list[dict[str, str]]:
         add("Rule changes", texts.number(len(f["changes"])), "commits to the ruleset")
     lost = max(losses["records"], bool(losses["uncounted"]))
     least = "at least " if losses["uncounted"] else ""
+    if not lost and not losses["sure"]:
+        add("Lost records", "unknown", "the log cannot tell")
+        return made
     add("Lost records", least + texts.number(lost),
         f"in {texts.plural(losses['losses'], 'place')}" if lost else "none is recorded",
         "bad" if lost else "")  # fmt: skip

@@ -87,6 +87,9 @@ def _count_split(
             aggregate.add(kind, batch)
         end = reader.ended()
     end.tally.left_out = sum(selection.left_out for selection in wanted.values())
+    if actions is not None:
+        end.tally.prefixes = actions.prefixes
+    end.tally.untimed = 0 if where is None else where.untimed
     with open(os.path.join(folder, RESULT), "wb") as file:
         pickle.dump(aggregate, file)
     return end
@@ -111,18 +114,20 @@ def kind_of_table(names: list[str]) -> str:
     return "packet"
 
 
-def count_table(aggregate: Aggregate, path: str, wanted: Selections) -> int:
-    """Read a table to its end; gives how many rows it has.
+def count_table(aggregate: Aggregate, path: str, wanted: Selections) -> tuple[int, str | None]:
+    """Read a table to its end; gives how many rows it has, and what it says of losses in its log:
+    as OpenTable.losses.
 
     BackendError for a file that cannot be read, or lacks all of the columns; a column that it
     lacks is null, but one that a filter names is an error.
     """
     total = 0
-    with OpenTable(path) as (names, parts):
+    opened_table = OpenTable(path)
+    with opened_table as (names, parts):
         kind = kind_of_table(names)
         selection = wanted.get(kind)
         if selection is None:
-            return 0
+            return 0, opened_table.losses
         made_of = {name: _source(kind, name, names) for name in selection.needed.names}
         there = list(dict.fromkeys(name for name in made_of.values() if name is not None))
         missing = {name for name, source in made_of.items() if source is None}
@@ -140,7 +145,7 @@ def count_table(aggregate: Aggregate, path: str, wanted: Selections) -> int:
                 aggregate.add(
                     kind, selection.of(_completed(batch, selection.needed, made_of, path))
                 )
-    return total
+    return total, opened_table.losses
 
 
 def _source(kind: str, name: str, names: list[str]) -> str | None:

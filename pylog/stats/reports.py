@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pylog.stats.keys import BUCKET
 from pylog.stats.question import Question
 from pylog.stats.result import Answer, distinct_name
 
@@ -56,10 +57,6 @@ OPENS = (
     " or icmp_type in {8, 128} or not (protocol in {tcp, udp, icmp, 58}))"
 )
 """Packets that may open something: no answers of servers."""
-NO_VERDICT = (
-    "NFLOG does not say what became of a packet: --action 'drop*=block' makes verdicts of prefixes"
-)
-
 REPORTS: dict[str, Report] = {
     "blocked": Report(
         "who is blocked, where, and by which rule", "packet", "action == block",
@@ -68,7 +65,7 @@ REPORTS: dict[str, Report] = {
             Section("blocked ports", ("protocol", "dport"), (("saddr",),)),
             Section("rules that block", ("group", "rule", "prefix"), (("saddr",),)),
         ),
-        missing=NO_VERDICT,
+        missing="no packet was blocked",
     ),
     "scanners": Report(
         f"sources that touch {PORTS} ports or {HOSTS} hosts, or more, in a window (1h, or --every)",
@@ -133,6 +130,15 @@ SCANNED = {distinct_name(("dport",)): PORTS, distinct_name(("daddr",)): HOSTS}
 
 
 def keep_scanners(answer: Answer) -> None:
-    """Keep the groups of a window in which a source touched many ports or many hosts."""
+    """Keep the groups of a window in which a source touched many ports or many hosts.
+
+    Packets without a time are in no window.
+    """
     values = answer.values()
-    answer.keep(lambda group: any(values[name](group) >= n for name, n in SCANNED.items()))
+    at = answer.names.index(BUCKET)
+    answer.keep(
+        lambda group: (
+            group.keys[at] is not None
+            and any(values[name](group) >= n for name, n in SCANNED.items())
+        )
+    )

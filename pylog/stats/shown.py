@@ -18,6 +18,9 @@ from pylog.zones import Clock
 
 WIDEST = 60
 """The most characters of a cell; a longer text is cut, with an ellipsis."""
+EARLY, FEW = 0.02, 5
+"""So early in the time that a table spans, `first` mostly says when the log begins; where at least
+half of the groups, and so many, begin then, the table says so."""
 SECOND = len("2023-11-14T22:14:21")
 
 
@@ -142,3 +145,20 @@ def beneath(answer: Answer, shown: Sequence[Group]) -> list[str]:
     if answer.distinct_floor:
         lines.append(f"distinct values may be up to {answer.distinct_floor:,} more than shown")
     return lines
+
+
+def may_be_older(shown: Sequence[Group], clock: Clock | None) -> list[str]:
+    """That groups may be older than their first time, in a sentence, where many begin with the
+    log."""
+    firsts = [group.first_ns for group in shown if group.first_ns is not None]
+    lasts = [group.last_ns for group in shown if group.last_ns is not None]
+    if not firsts or not lasts:
+        return []
+    begin = min(firsts)
+    early = sum(first <= begin + EARLY * (max(lasts) - begin) for first in firsts)
+    if early < max(FEW, len(shown) / 2):
+        return []
+    return [
+        f"first: counting begins at {time_text(begin, clock)}; {early:,} of those shown were"
+        " seen soon after, and may be older"
+    ]

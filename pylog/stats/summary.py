@@ -43,8 +43,9 @@ class Aggregate(Protocol):
 class Summary:
     """The answers to questions; all records of a pass are either columns or records.
 
-    counts   how many records of each kind there were
-    losses   what was lost
+    counts    how many records of each kind there were
+    untimed   how many records of kinds that are asked for had no time
+    losses    what was lost
     """
 
     def __init__(self, questions: Sequence[Question], kinds_wanted: Iterable[str] = ()) -> None:
@@ -56,6 +57,7 @@ class Summary:
         self._only = frozenset(kinds_wanted)
         self._groups: list[dict[str, RecordGroups | ColumnGroups]] = [{} for _ in questions]
         self.counts: Counter[str] = Counter()
+        self.untimed = 0
         self.losses = LossTally()
 
     def _is_asked(self, plan: Plan, kind: str) -> bool:
@@ -77,12 +79,15 @@ class Summary:
         """As an Aggregate."""
         from pylog.stats.columns import ColumnGroups
         from pylog.table import rows
+        from pylog.table.where import untimed
 
         self.counts[kind] += batch.num_rows
         if kind == LOSS:
             lost = rows.records(LOSS, batch)
             self.losses.add(loss for loss in lost if isinstance(loss, LossRecord))
             return
+        if any(self._is_asked(plan, kind) for plan in self.plans):
+            self.untimed += untimed(batch)
         for plan, by_kind in zip(self.plans, self._groups, strict=True):
             if self._is_asked(plan, kind):
                 groups = by_kind.get(kind)
@@ -105,6 +110,8 @@ class Summary:
             if kind == LOSS:
                 self.losses.add(loss for loss in same if isinstance(loss, LossRecord))
                 continue
+            if any(self._is_asked(plan, kind) for plan in self.plans):
+                self.untimed += sum(r.timestamp_ns is None and r.observed_ns is None for r in same)
             for plan, groups_of in zip(self.plans, self._groups, strict=True):
                 if self._is_asked(plan, kind):
                     groups = groups_of.get(kind)
@@ -116,6 +123,7 @@ class Summary:
     def merge(self, other: Summary) -> None:
         """As an Aggregate."""
         self.counts += other.counts
+        self.untimed += other.untimed
         self.losses.merge(other.losses)
         for own, others in zip(self._groups, other._groups, strict=True):
             for kind, groups in others.items():

@@ -177,6 +177,7 @@ def write_batches(
             writers[kind].write_batch(batch)
         end = reader.ended()
         end.tally.left_out = sum(selection.left_out for selection in selections.values())
+        end.tally.untimed = max(selection.untimed for selection in selections.values())
         return end
 
 

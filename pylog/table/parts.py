@@ -6,7 +6,7 @@ context ends, so that a data set of very many files needs one descriptor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -18,6 +18,10 @@ from pylog.errors import BackendError
 
 ARROW = b"ARROW1"
 """The first bytes of an Arrow file."""
+
+
+LOSSES = b"pylog.losses"
+"""The key of the metadata, see outputs._columns."""
 
 
 Bounds = tuple[Any, Any, bool]
@@ -43,11 +47,15 @@ _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 class OpenTable:
     """The context of a file that is open: the names of its columns, and its parts.
 
+    losses   what it says of losses in the log that it was made of, see outputs._columns; None:
+             nothing
+
     BackendError for a file that cannot be read.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self.losses: str | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> tuple[list[str], Iterator[Part]]:
@@ -58,8 +66,10 @@ class OpenTable:
                 stream = self._stack.enter_context(pa.OSFile(self._path))
             if stream.read(len(ARROW)) == ARROW:
                 reader = pa.ipc.open_file(stream)
+                self._note(_last_metadata(reader))
                 return self._distinct(reader.schema.names), self._of_arrow(reader)
             file = pq.ParquetFile(stream)
+            self._note(file.metadata.metadata)
             return self._distinct(file.schema_arrow.names), self._of_parquet(file)
         except BaseException as error:
             self._stack.close()
@@ -67,6 +77,10 @@ class OpenTable:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _note(self, metadata: Mapping[bytes, bytes] | None) -> None:
+        word = (metadata or {}).get(LOSSES)
+        self.losses = None if word is None else word.decode(errors="replace")
 
     def _distinct(self, names: Sequence[str]) -> list[str]:
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -128,3 +142,12 @@ class OpenTable:
             return Part(lambda names: table.select(list(names)), lambda name: None, table.num_rows)
 
         return map(part, range(reader.num_record_batches))
+
+
+def _last_metadata(reader: Any) -> Mapping[bytes, bytes] | None:
+    """The metadata of the last batch of an Arrow file."""
+    last = reader.num_record_batches - 1
+    if last < 0:
+        return None
+    metadata: Mapping[bytes, bytes] | None = reader.get_batch_with_custom_metadata(last)[1]
+    return metadata

@@ -59,6 +59,11 @@ class Selection:
             names += [name for name in ("source", "prefix") if name not in names]
         self.needed = chosen(kind, names)
 
+    @property
+    def untimed(self) -> int:
+        """How many records without a time its filter left out, of all kinds, see Filter.untimed."""
+        return self._where.untimed if isinstance(self._where, Filter) else 0
+
     def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The selected rows and columns of a batch."""
         if self._actions is not None:
@@ -79,6 +84,9 @@ def with_actions(batch: pa.RecordBatch, actions: Actions) -> pa.RecordBatch:
     words = pc.fill_null(prefix, "").dictionary_encode()
     stand_for = pa.array([actions.of(word) for word in words.dictionary.to_pylist()], pa.string())
     ours = pc.equal(batch.column("source").cast(pa.string()), "ipl")
+    unsaid = words.filter(pc.and_(pc.invert(ours), action.is_null()))
+    for each in unsaid.value_counts().to_pylist():
+        actions.count(each["values"], each["counts"])
     taken = pc.if_else(ours, action, pc.coalesce(action, stand_for.take(words.indices)))
     at = batch.schema.get_field_index("action")
     return batch.set_column(at, batch.schema.field(at), taken.dictionary_encode())

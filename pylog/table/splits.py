@@ -66,6 +66,10 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
     """Records that a filter did not want."""
+    prefixes: Counter[str] = field(default_factory=Counter)
+    """As Actions.prefixes."""
+    untimed: int = 0
+    """Records without a time among those, see Filter.untimed."""
 
     def add(self, other: Tally) -> None:
         """Add the counts of the next split of the same file."""
@@ -78,6 +82,8 @@ class Tally:
         self.ending = other.ending
         self.counts += other.counts
         self.left_out += other.left_out
+        self.untimed += other.untimed
+        self.prefixes += other.prefixes
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pylog.filter import Filter
+from pylog.filter import TIMES, Filter
 from pylog.filter.bind import Bound, BoundAll, BoundAny, BoundNot, Leaf
 from pylog.filter.names import Read
 from pylog.filter.predicate import predicate
 from pylog.record import json_name, kinds
 from pylog.table import rows
 from pylog.table.schemas import bounded
+
+
+def untimed(batch: pa.RecordBatch) -> int:
+    """How many rows have no time: neither that of the kernel nor that of receipt, as far as the
+    batch has these columns."""
+    columns = [batch.column(name) for name in TIMES if name in batch.schema.names]
+    if not columns or not all(column.null_count for column in columns):
+        return 0
+    absent = reduce(pc.and_, [column.is_null() for column in columns])
+    return int(absent.sum().as_py() or 0)
 
 
 class Where:
@@ -46,6 +56,12 @@ class Where:
 
     def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The wanted rows of a batch."""
+        wanted = self._of(batch)
+        if self._filter.by_time:
+            self._filter.untimed += untimed(batch) - untimed(wanted)
+        return wanted
+
+    def _of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if self._has_unheld(batch):
             return batch.filter(self._by_records(batch, self._filter.bound(kinds()[self._kind])))
         table = pa.Table.from_batches([batch]).filter(self._expression).combine_chunks()

@@ -18,6 +18,7 @@ import msgspec
 from pylog.filter import Filter
 from pylog.record import LossRecord, Record
 from pylog.stats.counted import RecordGroups
+from pylog.stats.hints import no_time
 from pylog.stats.keys import getter, key
 from pylog.stats.losses import LossTally
 from pylog.stats.question import Plan, Question
@@ -81,6 +82,8 @@ class Picture(msgspec.Struct, frozen=True):
     lost        the last losses in words, the newest first
     time_ns     the time of the newest record
     ended       why reading ended; "": it goes on
+    unknowable  the logs of which losses cannot be seen
+    no_time     how many records have no time, in words; "" for none
     """
 
     rate: float
@@ -95,10 +98,16 @@ class Picture(msgspec.Struct, frozen=True):
     lost: list[str]
     time_ns: int | None
     ended: str
+    unknowable: list[str] = []
+    no_time: str = ""
 
 
 class Counts:
-    """What is counted; `own_time` of a file, whose records have the time of the log."""
+    """What is counted; `own_time` of a file, whose records have the time of the log.
+
+    unknowable   whether losses of each log cannot be seen
+    lacks_zone   whether times of text logs may lack only a zone
+    """
 
     def __init__(
         self, own_time: bool = False, views: Sequence[View] = VIEWS, keys: int = MOST_KEYS
@@ -106,6 +115,8 @@ class Counts:
         self.views, self.own_time = views, own_time
         self.filter: Filter | None = None
         self.ended = ""
+        self.unknowable: dict[str, bool] = {}
+        self.lacks_zone = False
         self._keys = keys
         self._plans = [Plan(Question(view.by, keys=keys)) for view in views]
         self._lock = threading.Lock()
@@ -125,7 +136,7 @@ class Counts:
             self._newest: int | None = None
             self._losses, self._lost = LossTally(), deque[str](maxlen=200)
             self._last: deque[Record] = deque(maxlen=LAST)
-            self._records = self._count = 0
+            self._records = self._count = self._untimed = 0
 
     @staticmethod
     def _now() -> float:
@@ -160,6 +171,7 @@ class Counts:
         counts = [getattr(record, "count", None) for record in records]
         weights = [count or 1 for count in counts] if any(counts) else None
         times = [r.timestamp_ns if r.timestamp_ns is not None else r.observed_ns for r in records]
+        self._untimed += times.count(None)
         newest = max((t for t in times if t is not None), default=None)
         if newest is not None and (self._newest is None or newest > self._newest):
             self._newest = newest
@@ -223,8 +235,13 @@ class Counts:
             return Picture(
                 rate, seconds, self._count, self._records, verdicts, entries[:limit],
                 len(answer.groups), answer.floor, self._losses.text(), list(self._lost)[:limit],
-                self._newest, self.ended,
+                self._newest, self.ended, [n for n, yes in self.unknowable.items() if yes],
+                self._no_time(),
             )  # fmt: skip
+
+    def _no_time(self) -> str:
+        count = self._untimed + (0 if self.filter is None else self.filter.untimed)
+        return no_time(count, self.lacks_zone) if count else ""
 
     def _seconds(self, now: float) -> list[int]:
         """The records of each second from the first one remembered on."""

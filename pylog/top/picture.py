@@ -13,6 +13,7 @@ import msgspec
 
 from pylog.formats.ip_numbers import PROTOCOL_NAMES
 from pylog.record import escape
+from pylog.stats.hints import no_losses
 from pylog.stats.shown import aligned, time_text
 from pylog.top.counts import Entry, Picture, View
 from pylog.zones import Clock
@@ -89,7 +90,8 @@ def head(title: str, shown: Picture, width: int, clock: Clock | None, paused: bo
     """The first line: how fast, how much, until when, of what."""
     state = "PAUSED  " if paused else "ended  " if shown.ended else ""
     time = "" if shown.time_ns is None else f"  {time_text(shown.time_ns, clock)}"
-    text = f"{state}{rate_text(shown.rate)}  {shown.count:,} in all{time}  "
+    rate = rate_text(shown.rate) if shown.seconds or not shown.no_time else "no rate"
+    text = f"{state}{rate}  {shown.count:,} in all{time}  "
     room = max(width - len(text), 8)
     return text + (title if len(title) <= room else f"…{title[1 - room :]}")
 
@@ -100,7 +102,9 @@ def rate_text(rate: float) -> str:
 
 
 def rate_line(shown: Picture, width: int, bars: str = BARS) -> str:
-    """The sparkline of the rate, with what it spans and its peak."""
+    """The sparkline of the rate, with what it spans and its peak; or why there is none."""
+    if shown.no_time and not shown.seconds:
+        return shown.no_time
     label = 30
     line, size = sparkline(shown.seconds, max(width - label, 10), bars)
     span = len(line) * size
@@ -120,7 +124,9 @@ def verdict_line(shown: Picture) -> str:
 
 def loss_line(shown: Picture) -> str:
     """What was lost."""
-    return f"LOST: {shown.losses}" if shown.losses else "losses: none seen"
+    if shown.losses:
+        return f"LOST: {shown.losses}"
+    return f"losses: {no_losses(shown.unknowable)}" if shown.unknowable else "losses: none seen"
 
 
 def cells(
@@ -158,4 +164,6 @@ def once(
             lines.append(f"and {picture.in_all - rows:,} more")
         if picture.floor:
             lines.append(f"entries that are missing have at most {picture.floor:,}")
+    if first.no_time and first.seconds:
+        lines += ["", first.no_time]
     return lines

@@ -67,10 +67,20 @@ class Reading(threading.Thread):
             if pending and (ended or len(pending) >= ENOUGH or time.monotonic() >= due):
                 if self._actions is not None:
                     pending = [self._actions.record(record) for record in pending]
+                self._note(records)
                 self._counts.feed(pending)
                 pending = []
             if ended:
+                self._note(records)
                 return
+
+    def _note(self, records: Records) -> None:
+        """Note of each log whether losses can be seen, and whether it has a zone."""
+        for reader in records.readers():
+            unknown = reader.dropped is None and not reader.uncounted
+            self._counts.unknowable[reader.backend.title] = unknown
+            in_text = reader.detection.container == "text"
+            self._counts.lacks_zone |= in_text and reader.backend.log_tz is None
 
     def end(self, timeout_s: float = 2.0) -> None:
         """End the reading, and wait for it at most so long."""

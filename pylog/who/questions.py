@@ -2,8 +2,9 @@
 
 An address is `192.0.2.1`, `192.0.2.1:443`, `192.0.2.1:1024-2047` (a port block), or for IPv6
 `2001:db8::1`, `[2001:db8::1]:443`. A time is RFC 3339, or seconds since 1970, or a range A..B. It
-stands for all that its last digit leaves open: a date for its day, 12:00:01 for that second, and
-12:00:01.5 for a tenth of it. So a report that rounds its times asks the right question.
+stands for all that its last digit leaves open: a date for its day, T12 for that hour, 12:00:01 for
+that second, and 12:00:01.5 for a tenth of it. So a report that rounds its times asks the right
+question.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pylog.nearest import advice
 from pylog.record import MAX_SECONDS
 
 S_NS = 1_000_000_000
+MINUTE_NS = 60 * S_NS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)"
-    r"(?:[Tt ](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<part>\d{1,9}))?)?"
+    r"(?:[Tt ](?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<part>\d{1,9}))?)?)?"
     r" ?(?P<zone>[Zz]|[+-]\d\d:?\d\d)?)?"
 )
 _SECONDS = re.compile(r"@?(?P<second>\d{1,12})(?:\.(?P<part>\d{1,9}))?")
@@ -186,7 +188,8 @@ def _of_date(text: str, match: re.Match[str], zone: tzinfo | None) -> tuple[int,
         raise ValueError(f"the time {text!r} is out of range") from None
     except ValueError as error:
         raise ValueError(f"{text!r} is no time: {error}") from None
-    return start, S_NS if second is not None else 60 * S_NS
+    length = S_NS if second is not None else MINUTE_NS if minute is not None else 60 * MINUTE_NS
+    return start, length
 
 
 def _since_1970(time: datetime, offset: str | None, zone: tzinfo | None, text: str) -> int:
