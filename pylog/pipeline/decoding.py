@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -143,20 +144,25 @@ class Decoding:
             decoder.pass_messages()
         if self._where is not None:
             decoder.leave_out(DecidingFilter(self._where, wanted.actions))
-        reader: ColumnReader | LineReader | None = None
-        if self._columns is not None and not decoder.stream.grouped:
-            reader = ColumnReader(decoder, self._columns, wanted.origin, wanted.actions)
-        elif self._lines is not None and not decoder.stream.grouped:
-            reader = self._line_reader(decoder, wanted, self._lines)
-        return _Log(info, decoder, names, authors, wanted, reader)
+        return _Log(info, decoder, names, authors, wanted)
 
-    def _line_reader(self, decoder: Decoder, wanted: Wanted, lines: LinesWanted) -> LineReader:
-        from pylog.table.received import LineReader
+    def _reader(self, log: _Log) -> ColumnReader | LineReader | None:
+        """What reads many messages of a source at once, made when it is needed: it loads NumPy and
+        pyarrow. None: they must be read one by one.
+        """
+        if log.reader is None and not log.decoder.stream.grouped:
+            if self._columns is not None:
+                log.reader = ColumnReader(
+                    log.decoder, self._columns, log.wanted.origin, log.wanted.actions
+                )
+            elif self._lines is not None:
+                from pylog.table.received import LineReader
 
-        return LineReader(
-            decoder, wanted.origin, lines.form, lines.where, wanted.actions,
-            row_of if self._rows else None,
-        )  # fmt: skip
+                log.reader = LineReader(
+                    log.decoder, log.wanted.origin, self._lines.form, self._lines.where,
+                    log.wanted.actions, row_of if self._rows else None,
+                )  # fmt: skip
+        return log.reader
 
     def news(self) -> tuple[int, frozenset[str]]:
         """Since the last call: how many packets were left out before they were decoded, and the
@@ -191,13 +197,14 @@ class Decoding:
         info, size = run[0].info, sum(len(piece.data) for piece in run)
         records = self.declare(info)
         log = self._logs[info.key]
-        reader, made = log.reader, Taken(records)
+        made, reader = Taken(records), None
         if (
-            reader is None
-            or run[0].loss is not None
-            or not engine.run_by_columns(size, not isinstance(reader, ColumnReader))
-            or any(piece.observed_ns is None for piece in run if piece.data)
+            run[0].loss is None
+            and engine.run_by_columns(size, self._columns is None)
+            and all(piece.observed_ns is not None for piece in run if piece.data)
         ):
+            reader = self._reader(log)
+        if reader is None:
             records += [record for piece in joined(run) for record in self.take(piece)]
         else:
             if run[0].names is not None:
@@ -312,15 +319,19 @@ class Taken(NamedTuple):
     lines: Sequence[Lines | list[Record]] = ()
 
 
-class _Log(NamedTuple):
-    """A source that is being decoded."""
+@dataclass
+class _Log:
+    """A source that is being decoded.
+
+    reader   what reads many messages at once, once it was needed
+    """
 
     info: SourceInfo
     decoder: Decoder
     names: dict[int, str]
     authors: Bounded[tuple[int, str], Process]
     wanted: Wanted
-    reader: ColumnReader | LineReader | None
+    reader: ColumnReader | LineReader | None = None
 
     def rename(self, names: Mapping[int, str]) -> None:
         """Interfaces have these names from here on."""
