@@ -33,6 +33,8 @@ OPTIONS = (
            " BASE,IFINDEX,IP2STR", absent="those that the form needs", metavar="NAMES"),
     Option("flow_filters", str, None, "ulogd's filters for flows, as IP2STR,PRINTFLOW",
            absent="those that the form needs", metavar="NAMES"),
+    Option("flow_starts", int, 0, "remember when so many flows began, and write a record for each"
+           " flow, at its end; 0: for each event", 0, 1 << 24),
     Option("compat", ("safe", "exact"), "safe", "exact: ulogd's bytes also where a text can forge a"
            " record or a key is left out"),
     Option("log_hostname", str, None, "the machine's name in lines of LOGEMU",
@@ -74,7 +76,7 @@ def delivery_to(address: str) -> outputs.Delivery:
 
 
 def _form(
-    form: str, filters: str | None, flow_filters: str | None, compat: str,
+    form: str, filters: str | None, flow_filters: str | None, flow_starts: int, compat: str,
     log_hostname: str | None, log_facility: str, log_level: str, eventv1: bool, device: str,
     boolean_label: bool, stamp: str, raw_label: int, numbers: bool,
 ) -> Form:  # fmt: skip
@@ -87,7 +89,7 @@ def _form(
     if form in ("json", "gprint") and stamp != "auto":
         options["timestamp"] = int(stamp == "on")
     return Form(form, filters, options, compat == "exact", log_hostname or "", raw_label, numbers,
-                flow_filters)  # fmt: skip
+                flow_filters, flow_starts)  # fmt: skip
 
 
 def _report(form: Form, name: str) -> None:

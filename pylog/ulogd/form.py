@@ -87,15 +87,17 @@ class Form:
     def __init__(
         self, form: str, filters: str | None, options: dict[str, Any], exact: bool, hostname: str,
         label: int = 0, numbers: bool = False, flow_filters: str | None = None,
+        flow_starts: int = 0,
     ) -> None:  # fmt: skip
         """
-        options   of the plugin of the form
-        label     what raw.label is
-        numbers   whether packets show their sequence numbers
+        options       of the plugin of the form
+        label         what raw.label is
+        numbers       whether packets show their sequence numbers
+        flow_starts   as the option of pylog.outputs.ulogd
 
         Raises ValueError for a form or filters that do not fit.
         """
-        self._label = label
+        self._label, self._flow_starts = label, flow_starts
         self._hidden = frozenset(() if numbers else ("oob.seq.local", "oob.seq.global"))
         self._file = _Collected()
         self._surroundings = Surroundings(
@@ -127,7 +129,9 @@ class Form:
             elif instance.plugin.name == "NFACCT":
                 instance.options |= {"pollinterval": 1, "timestamp": 1}
             elif instance.plugin.name == "NFCT":
-                instance.options |= {"hash_enable": 0, "event_mask": 7}
+                starts = self._flow_starts
+                instance.options |= {"hash_enable": int(starts > 0), "hash_max_entries": starts,
+                                     "event_mask": 7}  # fmt: skip
             elif word == words[-1]:
                 instance.options |= self._options
             elements.append(Element(instance, _NO_SECTION, made(instance, self._surroundings)))
@@ -151,7 +155,8 @@ class Form:
         source, stack = pair
         view = source.view(record)
         if view is None:
-            self.left_out += 1
+            if not (self._flow_starts and isinstance(record, FlowRecord)):  # of which it takes note
+                self.left_out += 1
             return b""
         if type(record) not in self._started:
             self._started.add(type(record))

@@ -95,10 +95,10 @@ def _source(instance: Instance) -> Iterator[str]:
         yield from _socket(options)
     else:
         yield _pair("from", "nfct:")
-        events = [] if options["hash_enable"] or not options["event_mask"] & 1 else ["new"]
+        events = ["new"] if options["hash_enable"] or options["event_mask"] & 1 else []
         events += ["destroy"] if options["hash_enable"] or options["event_mask"] & 4 else []
         yield _pair("events", ",".join(events or ["destroy"]))
-        yield _pair("snapshot", bool(options["pollinterval"]))
+        yield _pair("snapshot", bool(options["hash_enable"] or options["pollinterval"]))
         if options["pollinterval"]:
             yield _pair("poll_s", float(options["pollinterval"]))
         if options["reliable"]:
@@ -169,7 +169,9 @@ def _form(sink: Instance, source: Instance, filters: list[Instance], exact: bool
     words = [f.plugin.name for f in filters if f.plugin.name != "MARK"]
     is_flows = source.plugin.name == "NFCT"
     yield _pair("flow_filters" if is_flows else "filters", ",".join(words))
-    if not is_flows:
+    if is_flows and source.options["hash_enable"]:
+        yield _pair("flow_starts", min(max(source.options["hash_max_entries"], 1), 1 << 24))
+    elif not is_flows:
         if source.options["seq_local"] or source.options["seq_global"]:
             yield _pair("numbers", True)
         if source.options["numeric_label"]:
