@@ -206,6 +206,8 @@ class Stamps:
 
     def _second(self, stamp: bytes) -> int | None:
         """The moment of a time of RFC 3339 without its fraction; None for one of no date."""
+        if stamp[10:11] != b"T":  # behind a version of RFC 5424 a blank is the end of the time
+            return None
         timed = self._time_of(stamp.decode("latin-1"))
         if timed.written != stamp[:-1].decode("latin-1") or timed.local is not None:
             return None
