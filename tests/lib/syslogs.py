@@ -235,14 +235,15 @@ class Peer:
     data        what each connection has given, in order
     stalled     set it, and nothing is read
     resets      after so many bytes of a connection it is reset, once all that came is read
-    resetting   whether that is going on: do not send meanwhile, or what is sent may be lost
+    sending     hold it to send: no connection is reset meanwhile, or what is sent may be lost
     """
 
     def __init__(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self._listener, self._tls = listener, tls
         self.address = listener.getsockname()
         self.data: list[bytearray] = []
-        self.stalled = self.resetting = False
+        self.stalled = False
+        self.sending = threading.Lock()
         self.resets: list[int] = []
         self._ended = False
         listener.settimeout(0.02)
@@ -287,13 +288,12 @@ class Peer:
 
     def _reset(self, made: socket.socket, data: bytearray) -> None:
         """Read all that the system has acknowledged, and reset the connection."""
-        self.resetting = True
-        with contextlib.suppress(TimeoutError, OSError):
-            while part := made.recv(1 << 20):
-                data += part
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        made.close()
-        self.resetting = False
+        with self.sending:
+            with contextlib.suppress(TimeoutError, OSError):
+                while part := made.recv(1 << 20):
+                    data += part
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            made.close()
 
     def close(self) -> None:
         self._ended = True
