@@ -28,7 +28,7 @@ GATHERED = 1 << 21
 """How many bytes are enough for a run: with more, a record hardly costs less."""
 
 REST_S = 0.15
-"""The longest rest of a reader: less than the kernel holds records back unless told otherwise."""
+"""The longest rest of a reader: less than the kernel's own default delay."""
 
 
 @cache

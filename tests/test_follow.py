@@ -100,6 +100,21 @@ def test_the_file_that_takes_the_name_is_read_next(
     assert [r.offset for r in following.records[5:10]] == [r.offset for r in following.records[:5]]
 
 
+def test_a_capture_of_pflogd_is_read_on_after_newsyslog_has_rotated_it(
+    tmp_path: Path, follow: Callable[..., Following]
+) -> None:
+    log, capture = tmp_path / "pflog", samples.FIXTURES / "pf/openbsd.pcap"
+    content, items = capture.read_bytes(), messages(capture)
+    add(log, content[:100])  # the header of the file, and a part of a record
+    following = follow(log, None)
+    add(log, content[100:])
+    following.reads(items)
+    log.rename(tmp_path / "pflog.0")
+    add(log, content)  # with a header of its own
+    following.reads(2 * items)
+    assert len(items) == 5 and not any(isinstance(r, LossRecord) for r in following.records)
+
+
 def test_what_is_written_to_the_renamed_file_is_read_before_the_new_one(
     tmp_path: Path, follow: Callable[..., Following]
 ) -> None:

@@ -128,8 +128,8 @@ def parsed(apart: Apart, few: int) -> Parsed:
         rows = np.array(numbers, np.int64)
         if len(rows) < few:
             continue
-        said = shape.family, shape.protocol, shape.flags
-        reader.codes[rows] = shapes.setdefault(said, len(shapes))
+        key = shape.family, shape.protocol, shape.flags
+        reader.codes[rows] = shapes.setdefault(key, len(shapes))
         for at in range(0, len(rows), LINES):
             reader.read(shape, rows[at : at + LINES])
     return Parsed(reader.regular, reader.codes, list(shapes), reader.numbers, reader.addresses)

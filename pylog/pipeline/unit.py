@@ -183,7 +183,7 @@ def _is_below(path: str, folders: Sequence[str]) -> bool:
 def _closed(path: str, shown: Sequence[str]) -> Iterator[str]:
     """The outermost folder above a path that only its owner and group may enter, if there is one.
 
-    Only folders below those that are shown count, and none below what the unit hides as a whole.
+    Only folders below those that are shown count, and none below homes and temporary folders.
     """
     found = None
     for folder in PurePosixPath(path).parents:

@@ -1,8 +1,8 @@
 """The span of a report's pictures, without the records of wrong clocks.
 
 A machine whose clock is not set yet says 1970; one with a wrong clock says 2106. A record of it
-would stretch the axis of time over years of nothing. So such records are counted, and said to be in
-no picture.
+would stretch the axis of time over years of nothing. So such records are counted and left out of
+all pictures, and the page says how many there are.
 """
 
 from __future__ import annotations

@@ -38,12 +38,12 @@ def batch_of(rows: Rows, wanted: pa.Schema, more: Mapping[str, Column | None]) -
     count = len(rows.starts) - len(rows.irregular)
     arrays = []
     on_request = REQUESTED["packet"]
-    said = rows.on_request()
-    needs = said is None and not on_request.keys().isdisjoint(wanted.names)
+    stated = rows.on_request()
+    needs = stated is None and not on_request.keys().isdisjoint(wanted.names)
     headers = _headers(rows) if needs else []
     for column in wanted:
-        if said is not None and column.name in on_request:
-            number = said.get(column.name)
+        if stated is not None and column.name in on_request:
+            number = stated.get(column.name)
             arrays.append(pa.nulls(count, column.type) if number is None
                           else _array(number, column.type))  # fmt: skip
             continue
